@@ -1,0 +1,39 @@
+# `make demo` and `make test` do everything on a machine with Python 3.11+ and make; `make help` lists the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test check lint types unit install clean help
+
+demo: install  ## set up, run the Gram ablation on the embedded data, end with the path of its PDF
+	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
+
+test: install lint types  ## set up, then lint, types and every test, the end-to-end runs included
+	$(BIN)/python -m pytest
+
+check: install lint types unit  ## lint, types and the unit tests: at most 90 seconds
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/basedpyright --warnings
+
+unit: install
+	$(BIN)/python -m pytest -m "not slow"
+
+install: $(STAMP)  ## create the environment and install what constraints.txt names
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"gramlab: got Python {v[0]}.{v[1]}: want 3.11 or newer; run `make PYTHON=python3.11 ...`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:  ## remove the environment and the caches; runs/ stays
+	rm -rf $(VENV) .cache .ruff_cache *.egg-info
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

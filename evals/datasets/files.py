@@ -1,0 +1,152 @@
+"""Finding and reading the files of a set, with errors that name the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from evals.errors import BadInput
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid"), ("test", "testing"))
+T = TypeVar("T")
+_ORIENTATION = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+
+def known_folder(path: Path, *, what: str) -> Path:
+    """The path itself, or `BadInput` where it is no folder."""
+    if not path.is_dir():
+        state = "a file" if path.exists() else "missing"
+        raise BadInput(f"got {what} {path} ({state}): want a folder; correct root")
+    return path
+
+
+def split_folder(parent: Path, split: str) -> Path | None:
+    """The sub-folder of a split, under its own or a customary name; None where `parent` has no splits at all."""
+    alike = next((names for names in SPLIT_NAMES if split in names), ())
+    for name in (split, *alike):
+        if (parent / name).is_dir():
+            return parent / name
+    others = [name for names in SPLIT_NAMES for name in names if (parent / name).is_dir()]
+    if others:
+        raise BadInput(f"got split '{split}' for {parent}: want one of {', '.join(sorted(others))}; correct split")
+    return None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files directly in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _is_image(entry)]
+    return [folder / name for name in sorted(names)]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files at any depth, sorted by path; hidden ones are left out and a folder linked twice is read once."""
+    found: list[Path] = []
+    visited: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        if (real := os.path.realpath(here)) in visited:
+            continue
+        visited.add(real)
+        found += images_in(here)
+        waiting += folders_in(here)
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Sub-folders that are not hidden, sorted by name."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
+    return [folder / name for name in sorted(names)]
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+
+
+def spread(items: Sequence[T], count: int | None) -> list[T]:
+    """`count` of the items at even distances, or all where there are no more."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[place * len(items) // count] for place in range(count)]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture whose pixels are read within; whatever goes wrong names the file."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except BadInput:
+        raise
+    except FileNotFoundError as error:
+        raise BadInput(f"got no file {path}: want an image; restore it") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = "empty" if path.exists() and path.stat().st_size == 0 else " ".join(str(error).split())
+        raise BadInput(f"got unreadable image {path} ({reason}): want a whole image; replace or remove it") from error
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3], turned upright; transparent parts lie on white, deep grey levels are scaled to 8 bits."""
+    with opened(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _WIDE:
+            return np.repeat(_eight_bits(np.asarray(upright, dtype=np.float64))[..., None], 3, axis=2)
+        if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        return np.array(upright.convert("RGB"))
+
+
+def _eight_bits(grey: np.ndarray) -> np.ndarray:
+    """Levels of 8 or 16 bits, or shares of one, judged by their maximum."""
+    top = grey.max(initial=0)
+    factor = 255 if top <= 1 else 1 if top <= 255 else 255 / 65535
+    return np.clip(np.nan_to_num(grey) * factor + 0.5, 0, 255).astype(np.uint8)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture once upright, from its header."""
+    with opened(path) as image:
+        sideways = image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+        width, height = image.size
+    return (width, height) if sideways else (height, width)
+
+
+def same_size(path: Path, shape: tuple[int, int], image: Path) -> None:
+    """Refuses a mask or a depth map that does not fit its image."""
+    if (want := upright_size(image)) != shape:
+        got = f"got {path} of {shape[1]} x {shape[0]} pixels"
+        raise BadInput(f"{got}: want {want[1]} x {want[0]} as {image}; replace one of them")
+
+
+def partners(images: Sequence[Path], folder: Path, *, what: str) -> list[Path]:
+    """For each image the .png of the same name in a folder that mirrors theirs."""
+    known_folder(folder, what=f"{what} folder")
+    present = set(images_in(folder))
+    found = [folder / f"{image.stem}.png" for image in images]
+    for image, partner in zip(images, found, strict=True):
+        if partner not in present:
+            raise BadInput(f"got no {what} for {image}: want {partner}; add it or remove the image")
+    return found
+
+
+def digest(paths: Sequence[Path], *settings: object) -> str:
+    """Hash of the files' places, sizes and times of change, and of the settings that say how they are read."""
+    total = hashlib.sha256(repr(settings).encode())
+    for path in paths:
+        status = path.stat()
+        total.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return total.hexdigest()

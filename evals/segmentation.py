@@ -1,0 +1,136 @@
+"""Linear segmentation on cached patch features: one softmax head, solved, then judged at the masks' own size.
+
+The quick form of DINOv3's linear segmentation (arXiv 2508.10104 §6.1, App. D): no augmentation, one
+scale, whole images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from evals import mmseg_bridge
+from evals.datasets.base import IGNORE
+from evals.errors import BadInput
+from evals.features import FeatureSet, cells, fit_scale
+from evals.protocol import Layout, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Protocol):
+    """Softmax regression on standardised patches against the share of each class among the patch's pixels.
+
+    Input: whole images, short side `size`, aspect kept, sides rounded to a multiple of the stride. Pixels marked
+    ignore count nowhere; a patch weighs as much as its labelled part. L-BFGS on mean cross-entropy + l2/2 · |W|²,
+    over at most `max_patches` evenly spread patches. Test logits go bilinearly (align_corners False) to the mask's
+    size; areas by mmsegmentation's IoUMetric, mIoU over the data set.
+    """
+
+    family: str = "segmentation"
+    name: str = "segmentation-quick"
+    version: int = 1
+    layout: Layout = "whole"
+    l2: float = 1e-4
+    iterations: int = 100
+    max_patches: int = 400_000
+
+
+METRICS = ("miou", "pixel_accuracy")
+
+
+def evaluate(
+    protocol: Segmentation, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
+) -> dict[str, np.ndarray]:
+    """Per test image: `intersect`, `union` [n C] in pixels by class, `hits` and labelled `pixels` [n].
+
+    Raises:
+        BadInput: sets without masks, or with unlike class lists, or without a labelled pixel.
+    """
+    _check(train, test)
+    classes = len(train.dataset.segments)
+    tokens, _ = train.dense()
+    shares = np.concatenate(list(_shares(train, classes)))
+    chosen = np.flatnonzero(shares.sum(1))
+    if not len(chosen):
+        raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
+    chosen = chosen[:: -(-len(chosen) // protocol.max_patches)]
+    scale = fit_scale(tokens[chosen])
+    x, y = scale(tokens[chosen]).to(device), torch.from_numpy(shares[chosen]).to(device)
+    weight, bias = solve(x, y, l2=protocol.l2, iterations=protocol.iterations)
+    areas = []
+    for index, mask, patches in _test_images(test, device):
+        logits = predict(scale(patches) @ weight + bias, test.dense()[1][index], mask.shape)
+        areas.append(mmseg_bridge.intersect_and_union(logits.argmax(0), mask, num_classes=classes, ignore_index=IGNORE))
+    intersect, union, _, truth = (np.stack(x) for x in zip(*areas, strict=True))
+    counts = {"intersect": intersect, "union": union, "hits": intersect.sum(1), "pixels": truth.sum(1)}
+    return {"keys": np.array(test.keys), **counts}
+
+
+def shares_of(mask: np.ndarray, grid: tuple[int, int], classes: int) -> Float[np.ndarray, "P C"]:
+    """For each patch the share of its pixels that each class has; rows sum to the labelled part of the patch."""
+    cell, patches = cells((mask.shape[0], mask.shape[1]), grid), grid[0] * grid[1]
+    known = mask != IGNORE
+    if known.any() and int(mask[known].max()) >= classes:
+        raise BadInput(
+            f"got mask value {int(mask[known].max())}: want 0..{classes - 1} or {IGNORE}; do check the classes"
+        )
+    hits = np.bincount(cell[known] * classes + mask[known], minlength=patches * classes).reshape(patches, classes)
+    return (hits / np.maximum(np.bincount(cell.ravel(), minlength=patches), 1)[:, None]).astype(np.float32)
+
+
+def solve(
+    x: Float[Tensor, "n D"], shares: Float[Tensor, "n C"], *, l2: float, iterations: int
+) -> tuple[Float[Tensor, "D C"], Float[Tensor, " C"]]:
+    """Minimise weighted soft cross-entropy + l2/2 · |W|² (bias free) by L-BFGS from zero; gradient written out."""
+    x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+    weight = x.new_zeros(x.shape[1], shares.shape[1]).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+    )
+    mass, total = shares.sum(1, keepdim=True), shares.sum()
+
+    @torch.no_grad()
+    def closure() -> Tensor:
+        log_p = F.log_softmax(x @ weight, dim=1)
+        decayed = torch.cat([weight[:-1], torch.zeros_like(weight[-1:])])
+        weight.grad = x.T @ (log_p.exp() * mass - shares) / total + l2 * decayed
+        return -(shares * log_p).sum() / total + l2 / 2 * decayed.square().sum()
+
+    optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+    solved = weight.detach()
+    return solved[:-1], solved[-1]
+
+
+def predict(logits: Float[Tensor, "P C"], grid: tuple[int, int], shape: tuple[int, ...]) -> Float[Tensor, "C H W"]:
+    """Patch logits brought to the mask's size."""
+    maps = logits.T.reshape(1, -1, *grid)
+    return F.interpolate(maps, size=tuple(shape), mode="bilinear", align_corners=False)[0]
+
+
+def _check(train: FeatureSet, test: FeatureSet) -> None:
+    for features in (train, test):
+        if not features.dataset.segments:
+            raise BadInput(f"got {features.dataset.name} without pixel classes: want masks; do name another set")
+    if train.dataset.segments != test.dataset.segments:
+        raise BadInput(
+            f"got unlike pixel classes in {train.dataset.name} and {test.dataset.name}: want one list; do train and "
+            "test on splits of one data set"
+        )
+
+
+def _shares(train: FeatureSet, classes: int) -> Iterator[np.ndarray]:
+    for index, grid in enumerate(train.dense()[1]):
+        yield shares_of(train.dataset.mask(index), grid, classes)
+
+
+def _test_images(test: FeatureSet, device: str | torch.device) -> Iterator[tuple[int, np.ndarray, Tensor]]:
+    tokens, _ = test.dense()
+    for index, span in enumerate(tqdm(test.spans(), desc="segmentation", unit="image", disable=None, leave=False)):
+        yield index, test.dataset.mask(index), tokens[span].to(device)

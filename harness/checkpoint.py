@@ -1,0 +1,111 @@
+"""Full training state on disk, as safetensors: written whole or not at all, read without executing code."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evals.errors import BadInput
+from harness.step import State, frozen_copy
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def save_state(state: State, path: Path, *, identity: str) -> None:
+    """Write `state` atomically to `path`; `identity` is the hash of the settings that it belongs to."""
+    tensors = {key: tensor.detach().contiguous() for key, tensor in _tensors(state).items()}
+    meta = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.anchor is not None)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata=meta)
+    os.replace(partial, path)
+
+
+def load_state(state: State, path: Path, *, identity: str | None) -> None:
+    """Fill `state` in place from `path`. Raises `BadInput` when it is damaged, of other settings, or of another shape."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata()
+            if identity is not None and meta["identity"] != identity:
+                raise BadInput(f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name")
+            if json.loads(meta["anchor"]):
+                state.anchor = frozen_copy(state.teacher.backbone)
+            _restore(state, {key: file.get_tensor(key) for key in file.keys()}, path)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} cannot be read as a training state ({error}): remove it to start from the one before") from error
+    state.step = int(meta["step"])
+
+
+def latest_states(folder: Path) -> list[Path]:
+    """Saved states in `folder`, newest first."""
+    return sorted(folder.glob("step_*.safetensors"), reverse=True)
+
+
+def prune_states(folder: Path, *, keep: int) -> None:
+    """Remove all but the newest `keep` states."""
+    for old in latest_states(folder)[keep:]:
+        old.unlink()
+
+
+def load_weights(state: State, path: Path) -> None:
+    """Start student and teacher from a weights-only file with keys `student.…` and `teacher.…`, strictly by name."""
+    if not path.is_file():
+        raise BadInput(f"trunk.checkpoint={path}: no such file; want a .safetensors written by harness/export_trunk.py")
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+    own = {key: t for key, t in _tensors(state).items() if key.startswith(("student.", "teacher."))}
+    _copy_all(own, tensors, path)
+
+
+def save_weights(state: State, path: Path, *, dtype: torch.dtype) -> None:
+    """Write student and teacher, weights only, rounded to `dtype`, atomically."""
+    keep = {k: t.detach().to(dtype).contiguous() for k, t in _tensors(state).items() if k.startswith(("student.", "teacher."))}
+    partial = path.with_suffix(".partial")
+    save_file(keep, partial, metadata={"step": str(state.step)})
+    os.replace(partial, path)
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    """Every tensor of a state by name; optimizer moments are named after their parameters."""
+    networks = {"student": state.student, "teacher": state.teacher}
+    if state.anchor is not None:
+        networks["anchor"] = state.anchor
+    tensors = {f"{net}.{key}": value for net, module in networks.items() for key, value in module.state_dict().items()}
+    for group in state.optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for moment, value in state.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{moment}.{name}"] = value
+    return tensors
+
+
+def _restore(state: State, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put every tensor where it belongs; the optimizer's moments are created, since a fresh optimizer has none."""
+    for group in state.optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            moments = {m: f"optimizer.{m}.{name}" for m in MOMENTS}
+            if all(key in tensors for key in moments.values()):
+                state.optimizer.state[parameter] = {
+                    m: torch.empty_like(tensors[key], device=parameter.device) for m, key in moments.items()
+                }
+    _copy_all(_tensors(state), tensors, path)
+
+
+@torch.no_grad()
+def _copy_all(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy tensors by name; names or shapes that differ are an error that lists them."""
+    differing = sorted(set(own) ^ set(tensors)) or [k for k in own if own[k].shape != tensors[k].shape]
+    if differing:
+        raise BadInput(
+            f"{path} does not fit the model: {len(differing)} tensors differ, first {', '.join(differing[:3])}; "
+            "use the settings that it was written with"
+        )
+    for key, tensor in own.items():
+        tensor.copy_(tensors[key])

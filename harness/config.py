@@ -1,0 +1,256 @@
+"""From a YAML file and `key=value` overrides to checked settings: Hydra composes, the schema refuses what it does not know.
+
+`hydra.main` takes no path as its argument, so the file is composed through Hydra's compose API. Its config groups are
+the folders beside it, then those of the repository's `experiments/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evals.errors import BadInput
+from harness.settings import Experiment
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+PROSE = ("name", "question", "source", "expected", "cost")
+GRAPH = ("seeds", "steps", "arms", "baseline", "trunk")
+MACHINERY = ("device", "evals", "runtime")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a YAML file with overrides applied. Raises `BadInput`, one line, for whatever is wrong in it."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"no experiment file {path}: want a YAML such as experiments/gram_ablation.yaml")
+    parsed = _parse(overrides)
+    groups = [o for o in parsed if _is_group(o.key_or_group, path.parent)]
+    composed = _compose(path, [o.input_line for o in groups if o.input_line])
+    for override in parsed:
+        if override not in groups:
+            _apply(composed, override)
+    experiment = _typed(composed, where=path.name)
+    if not experiment.name:
+        experiment = dataclasses.replace(experiment, name=path.stem)
+    for arm in experiment.arms:
+        arm_settings(experiment, arm)
+    trunk_settings(experiment)
+    return experiment
+
+
+def arm_settings(experiment: Experiment, arm: str) -> Experiment:
+    """The settings of one arm: the experiment's, with the arm's dotted overrides."""
+    return _overridden(experiment, experiment.arms[arm], where=f"arms.{arm}")
+
+
+def trunk_settings(experiment: Experiment) -> Experiment:
+    """The settings of the trunk: the experiment's without Gram anchoring, with the trunk's overrides; it ends at the fork."""
+    off = {"gram.weight": 0.0, **experiment.trunk.overrides}
+    if experiment.trunk.steps:
+        off = {"steps": experiment.trunk.steps, **off}
+    return _overridden(experiment, off, where="trunk.overrides")
+
+
+def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
+    """Every setting that shapes a result, as plain data; neither machinery, nor paths, nor how long the run will be."""
+    plain = {key: value for key, value in as_dict(settings).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
+    if settings.gram.weight == 0:
+        plain["gram"] = {"weight": 0.0}
+    plain["data"] = {**plain["data"], "sources": data_fingerprint}
+    return plain
+
+
+def identity(*parts: Any) -> str:
+    """A short hash of plain data."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_dict(settings: Any) -> Any:
+    """Settings as plain data that JSON and YAML can hold."""
+    if dataclasses.is_dataclass(settings):
+        return {f.name: as_dict(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+    if isinstance(settings, Enum):
+        return settings.value
+    if isinstance(settings, Mapping):
+        return {str(key): as_dict(value) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [as_dict(value) for value in settings]
+    return settings
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys; a key may be dotted already."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise BadInput(f"got {text!r}: want key=value, for example steps=200")
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise BadInput(f"cannot read the overrides {' '.join(overrides)}: {_one_line(error)}") from error
+
+
+def _is_group(key: str, folder: Path) -> bool:
+    return any((base / key).is_dir() for base in (folder, EXPERIMENTS))
+
+
+def _compose(path: Path, groups: list[str]) -> DictConfig:
+    try:
+        with initialize_config_dir(config_dir=str(path.parent.resolve()), version_base=None):
+            search = [f"hydra.searchpath=[file://{EXPERIMENTS}]"]
+            composed = compose(config_name=path.name, overrides=[*groups, *search])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: {_one_line(error)}") from error
+    if not isinstance(composed, DictConfig):
+        raise BadInput(f"{path}: want a mapping of settings at its top level")
+    OmegaConf.set_struct(composed, False)
+    return composed
+
+
+def _apply(composed: DictConfig, override: Override) -> None:
+    key, value = override.key_or_group, override.value()
+    if key == "arms" and isinstance(value, list):
+        missing = [arm for arm in value if arm not in composed.get("arms", {})]
+        if missing:
+            raise BadInput(f"arms={value}: no arm {missing[0]!r}; known: {', '.join(composed.get('arms', {}))}")
+        composed["arms"] = {arm: composed["arms"][arm] for arm in value}
+        if composed.get("baseline") not in value:
+            composed["baseline"] = None
+    elif key.startswith("arms.") and key.count(".") > 1:
+        _, arm, setting = key.split(".", 2)
+        if arm not in composed.get("arms", {}):
+            raise BadInput(f"{key}: no arm {arm!r}; known: {', '.join(composed.get('arms', {}))}")
+        composed["arms"][arm] = {**flatten(OmegaConf.to_container(composed["arms"][arm]) or {}), setting: value}
+    elif override.is_delete():
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(composed, parent) if parent else composed
+        if not isinstance(node, DictConfig) or leaf not in node:
+            raise BadInput(f"{override.input_line}: nothing to remove there")
+        del node[leaf]
+    else:
+        _refuse_unknown([key], where="the command line")
+        OmegaConf.update(composed, key, value, force_add=True)
+
+
+def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
+    flat = flatten(overrides)
+    _refuse_unknown(flat, where=where)
+    config = OmegaConf.create(as_dict(experiment))
+    for key, value in flat.items():
+        if key.split(".")[0] in ("arms", "seeds", "trunk", "evals", "runtime", "device", "baseline", *PROSE):
+            raise BadInput(f"{where}: {key} belongs to the whole experiment: set it at the top level")
+        OmegaConf.update(config, key, value, force_add=True)
+    return _typed(config, where=where)
+
+
+def _typed(config: DictConfig, *, where: str) -> Experiment:
+    """Check names against the schema, then types and values by filling it."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        _refuse_unknown(_keys(plain, Experiment), where=where)
+        merged = OmegaConf.merge(_writable(OmegaConf.structured(Experiment), plain), OmegaConf.create(plain))
+        filled = OmegaConf.to_object(merged)
+    except BadInput:
+        raise
+    except (OmegaConfBaseException, ValueError) as error:
+        raise BadInput(f"{where}: {_one_line(error)}") from error
+    assert isinstance(filled, Experiment)
+    return filled
+
+
+def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:
+    """The schema, ready to be filled with `plain`.
+
+    OmegaConf marks the fields of frozen dataclasses read-only, each node by itself, those that a merge would create
+    in a dictionary of dataclasses included; so these are created here and the mark is taken off.
+    """
+    OmegaConf.set_readonly(node, False)
+    hints = typing.get_type_hints(OmegaConf.get_type(node)) if dataclasses.is_dataclass(OmegaConf.get_type(node)) else {}
+    for key, kind in hints.items():
+        given = plain.get(key)
+        if not isinstance(given, Mapping):
+            continue
+        if dataclasses.is_dataclass(kind):
+            _writable(node[key], given)
+        elif typing.get_origin(kind) is dict and dataclasses.is_dataclass(element := typing.get_args(kind)[1]):
+            for name, item in given.items():
+                node[key][name] = OmegaConf.structured(element)
+                _writable(node[key][name], item if isinstance(item, Mapping) else {})
+    return node
+
+
+def _keys(plain: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys down to where the schema stops or stops knowing them."""
+    hints = typing.get_type_hints(schema)
+    for key, value in plain.items():
+        kind = hints.get(key)
+        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+            yield from _keys(value, typing.cast(type, kind), f"{prefix}{key}.")
+        elif typing.get_origin(kind) is dict and dataclasses.is_dataclass(typing.get_args(kind)[1]):
+            for name, item in (value or {}).items():
+                if isinstance(item, Mapping):
+                    yield from _keys(item, typing.get_args(kind)[1], f"{prefix}{key}.{name}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _refuse_unknown(keys: typing.Iterable[str], *, where: str) -> None:
+    for key in keys:
+        if not _known(key.split("."), Experiment):
+            near = difflib.get_close_matches(key, list(_all_keys(Experiment)), n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else "; the known ones are listed in docs/settings.md"
+            raise BadInput(f"{where}: unknown setting {key!r}{hint}")
+
+
+def _known(parts: list[str], schema: Any) -> bool:
+    if not parts:
+        return True
+    if typing.get_origin(schema) is dict:
+        return _known(parts[1:], typing.get_args(schema)[1])
+    if schema is Any:
+        return True
+    if dataclasses.is_dataclass(schema):
+        hints = typing.get_type_hints(schema)
+        return parts[0] in hints and _known(parts[1:], hints[parts[0]])
+    return False
+
+
+def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    for key, kind in typing.get_type_hints(schema).items():
+        yield f"{prefix}{key}"
+        if dataclasses.is_dataclass(kind):
+            yield from _all_keys(typing.cast(type, kind), f"{prefix}{key}.")
+
+
+def _one_line(error: BaseException) -> str:
+    """The telling line of a library's message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

@@ -1,0 +1,67 @@
+"""Random resized crops: which box of the source becomes which view, and the cutting itself, in 8 bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from harness import draws
+
+RATIO = (3 / 4, 4 / 3)  # width over height
+TRIES = 10
+DRAWS = 2 * TRIES + 2  # uniforms per box: area and shape of each try, then the place
+
+
+def boxes(sizes: np.ndarray, uniforms: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Boxes (left, top, width, height), int [B, 4], inside images of `sizes` (height, width), int [B, 2].
+
+    uniforms: [B, 22]. scale: smallest and largest area as a share of the image's. Per image: the first of 10 tries
+    that fits, else the largest box in the middle whose shape is allowed; the rule of torchvision's RandomResizedCrop.
+    """
+    heights, widths = (sizes[:, axis, None].astype(float) for axis in (0, 1))
+    area = heights * widths * (scale[0] + uniforms[:, 0 : 2 * TRIES : 2] * (scale[1] - scale[0]))
+    low, high = (math.log(ratio) for ratio in RATIO)
+    ratio = np.exp(low + uniforms[:, 1 : 2 * TRIES : 2] * (high - low))
+    tried = np.stack([np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))], -1)
+    fits = ((tried > 0) & (tried <= np.stack([widths, heights], -1))).all(-1)
+    first = tried[np.arange(len(tried)), fits.argmax(1)]
+    found = fits.any(1, keepdims=True)
+    extent = np.where(found, first, _largest(heights, widths))
+    room = np.concatenate([widths, heights], 1) - extent
+    corner = np.where(found, np.floor(uniforms[:, -2:] * (room + 1)), np.floor(room / 2))
+    return np.concatenate([corner, extent], 1).astype(int)
+
+
+def _largest(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """(width, height), [B, 2], of the largest box with a shape in RATIO."""
+    width = np.minimum(widths, np.maximum(1, np.rint(heights * RATIO[1])))
+    height = np.minimum(heights, np.maximum(1, np.rint(widths / RATIO[0])))
+    return np.concatenate([width, height], 1)
+
+
+def draw_boxes(seed: int, step: int, view: str, *, sizes: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """The boxes of one view ("global/0", "local/3") of a step's images, int [B, 4]: see `boxes`."""
+    return boxes(sizes, draws.uniforms(seed, step, f"crops/{view}", len(sizes), DRAWS), scale)
+
+
+def draw_flips(seed: int, step: int, view: str, *, count: int, probability: float) -> np.ndarray:
+    """Which of a view's images are mirrored, bool [B]."""
+    return draws.uniforms(seed, step, f"flips/{view}", count) < probability
+
+
+def cut(images: Sequence[Image.Image], boxes: np.ndarray, flips: np.ndarray, *, size: int) -> np.ndarray:
+    """uint8 [B, size, size, 3]: each box cut from its image, resized (bicubic, antialiased), mirrored where asked.
+
+    Straight from the source's pixels whatever the size, so that a view is the same whether or not the same box is
+    also cut at another size for the Gram teacher.
+    """
+    views = np.empty((len(images), size, size, 3), np.uint8)
+    for view, image, (left, top, width, height), flip in zip(views, images, boxes.tolist(), flips, strict=True):
+        # Cut first: the resize would otherwise read pixels outside the box at its edges.
+        part = image.crop((left, top, left + width, top + height))
+        pixels = np.asarray(part.resize((size, size), Image.Resampling.BICUBIC))
+        view[:] = pixels[:, ::-1] if flip else pixels
+    return views

@@ -1,0 +1,76 @@
+"""Evaluations while training: the exported backbone through `evals`, rows into the results table."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from evals import results, suite
+from evals.backbone import load
+from evals.datasets.base import LabelledSet
+from evals.datasets.catalogue import open_set
+from harness.graph import Job
+from harness.settings import Experiment, Set
+from harness.step import State
+
+log = logging.getLogger("gramlab")
+
+
+class Evaluator:
+    """Evaluates jobs of one experiment on the sets of its settings, which are opened once.
+
+    Called with a job, its state and the folder of the exported backbone; appends rows to `results.jsonl`, leaves
+    per-image outcomes in the folder, and returns values by "eval/dataset/metric". A step that has its rows is skipped.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path):
+        self.experiment = experiment
+        self.table = folder / "results.jsonl"
+        self.tasks = open_tasks(experiment)
+
+    def __call__(self, job: Job, state: State, folder: Path) -> dict[str, float]:
+        if (folder / "outcomes.done").exists():
+            return {}
+        device = next(state.student.parameters()).device
+        evals = self.experiment.evals
+        found = suite.evaluate(
+            load(str(folder), device=device),
+            self.tasks,
+            size=evals.size,
+            batch_size=evals.batch_size,
+            precision=self.experiment.precision.value,
+        )
+        for measurement in found:
+            results.save_outcomes(folder / "outcomes", measurement)
+        run = self.experiment.name
+        results.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=state.step) for m in found])
+        (folder / "outcomes.done").touch()
+        values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
+        log.info("%s step %d: %s", job.name, state.step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
+        return values
+
+
+def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
+    """The evaluations of an experiment with their sets opened. Raises `BadInput` for a set or protocol that is not there."""
+    cache = Path(experiment.runtime.cache)
+    sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
+    tasks = experiment.evals.tasks
+    return {
+        name: suite.TaskSpec(suite.protocol_of(task.protocol), sets[task.train], sets[task.test])
+        for name, task in tasks.items()
+    }
+
+
+def open_one(name: str, one: Set, *, cache: Path) -> LabelledSet:
+    """The labelled set of its settings, called `name` unless it has a name of its own."""
+    return open_set(
+        one.kind.value,
+        root=one.root,
+        split=one.split,
+        name=one.name or name,
+        size=one.size,
+        count=one.count,
+        seed=one.seed,
+        classes=one.classes,
+        cache=cache,
+    )

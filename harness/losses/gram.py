@@ -1,0 +1,55 @@
+"""Gram anchoring: the student keeps the similarities between patches that an earlier teacher had."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
+
+Level = Literal["image", "batch"]
+Negatives = Literal["keep", "clamp", "clamp_teacher"]
+
+
+def _refuse(student: Tensor, teacher: Tensor, level: Level = "image", negatives: Negatives = "keep") -> None:
+    got = f"got student {shape(student)}, teacher {shape(teacher)}"
+    ok = student.ndim == 3 and teacher.ndim == 3 and student.shape[:2] == teacher.shape[:2]
+    refuse_unless(ok, f"{got}: want [B, P, D], same images and patches; resize the teacher's patches to the student's")
+    refuse_unless(student.numel() > 0 and teacher.numel() > 0, f"{got}: want no empty axis; pass some patches")
+    refuse_unless(level in ("image", "batch"), f"got level={level!r}: want 'image' or 'batch'; choose one")
+    known = ("keep", "clamp", "clamp_teacher")
+    refuse_unless(negatives in known, f"got negatives={negatives!r}: want one of {', '.join(known)}; choose one")
+    refuse_non_float(student=student, teacher=teacher)
+
+
+@guarded(_refuse)
+def gram_loss(
+    student: Float[Tensor, "B P D"],
+    teacher: Float[Tensor, "B P E"],
+    level: Level = "image",
+    negatives: Negatives = "keep",
+) -> Float[Tensor, ""]:
+    """Mean squared difference of the two matrices of cosines between patches, diagonal included.
+
+    student, teacher: patches after the final norm. The teacher receives no gradient; its width E may differ from D
+    (a Gram matrix has P × P entries whatever the width).
+    level: "image" compares patches within an image, "batch" all B·P patches with each other, in (B·P)² entries.
+    negatives: "clamp" sets negative cosines of both to 0, "clamp_teacher" those of the teacher only.
+    Raises BadInput for shapes that do not fit or an unknown choice.
+    Source: DINOv3 §4.2, arXiv 2508.10104, which writes the squared Frobenius norm; this is that divided by the
+    number of entries, as in the published code, and the weight 2 there belongs to this form.
+    """
+    ours, theirs = _cosines(student, level), _cosines(teacher.detach(), level)
+    if negatives == "clamp":
+        ours = ours.clamp(min=0)
+    if negatives != "keep":
+        theirs = theirs.clamp(min=0)
+    return mse_loss(ours, theirs.to(ours.dtype))
+
+
+def _cosines(patches: Float[Tensor, "B P D"], level: Level) -> Float[Tensor, "N Q Q"]:
+    units = unit_length(patches if level == "image" else patches.flatten(0, 1).unsqueeze(0))
+    return units @ units.mT

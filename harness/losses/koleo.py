@@ -1,0 +1,39 @@
+"""The KoLeo regulariser: spreads the class tokens of a batch."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
+
+EPSILON = 1e-8
+
+
+def _refuse(tokens: Tensor) -> None:
+    ok = tokens.ndim == 2 and tokens.numel() > 0
+    refuse_unless(ok, f"got tokens {shape(tokens)}: want [B, D], not empty; pass one token per image")
+    refuse_non_float(tokens=tokens)
+
+
+@guarded(_refuse)
+def koleo_loss(tokens: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Minus the mean log of the distance of each unit-length token to its nearest neighbour in the batch.
+
+    Equal tokens add their value, large but finite, and no gradient: there is no direction that would part them.
+    A batch of one has no neighbour: 0, with a graph. Raises BadInput unless `tokens` is a filled [B, D].
+    Source: Sablayrolles et al., arXiv 1806.03198 §3; DINOv2 §4, arXiv 2304.07193.
+    """
+    units = unit_length(tokens)
+    if len(units) == 1:
+        return units.sum() * 0
+    gaps = units - units[_nearest(units)]
+    gaps = torch.where((gaps == 0).all(1, keepdim=True), gaps.detach(), gaps)
+    return -((gaps + EPSILON).norm(dim=1) + EPSILON).log().mean()
+
+
+@torch.no_grad()
+def _nearest(units: Float[Tensor, "B D"]) -> Int[Tensor, " B"]:
+    """Index of the nearest other token. −inf on the diagonal, not −1: opposite tokens have that cosine themselves."""
+    return (units @ units.T).fill_diagonal_(-torch.inf).argmax(1)

@@ -1,0 +1,65 @@
+"""AdamW over the recipe's parameter groups: layer-wise decay, a slower patch embedding, no weight decay where it harms."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from harness import settings
+from harness.model import Network
+from harness.schedules import At
+
+
+def build_optimizer(network: Network, optimizer: settings.Optimizer) -> torch.optim.AdamW:
+    """AdamW with one group per (rate multiplier, weight decay, last layer) and the parameters' names in `names`."""
+    depth = len(network.backbone.blocks)
+    groups: dict[tuple[float, float, bool], dict] = {}
+    for name, parameter in network.named_parameters():
+        multiplier = rate_multiplier(name, depth, layer_decay=optimizer.layer_decay, patch_embed=optimizer.patch_embed_lr)
+        decay = 0.0 if without_weight_decay(name) else optimizer.weight_decay
+        last = name.endswith("prototypes.weight")
+        group = groups.setdefault((multiplier, decay, last), {"params": [], "names": []})
+        group.update(multiplier=multiplier, weight_decay=decay, last_layer=last)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return torch.optim.AdamW(
+        list(groups.values()), lr=optimizer.lr, betas=(optimizer.beta1, optimizer.beta2), fused=True
+    )
+
+
+def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: float) -> float:
+    """Recipe §7: γ^(L+1−id), id 0 for patch embedding and tokens, i+1 for block i, L+1 for the final norm; heads 1."""
+    if "_head." in name:
+        return 1.0
+    if ".blocks." in name:
+        layer = int(name.split(".blocks.")[1].split(".")[0]) + 1
+    else:
+        layer = 0 if any(key in name for key in ("patch_embed", "cls_token", "reg_token", "mask_token")) else depth + 1
+    return layer_decay ** (depth + 1 - layer) * (patch_embed if "patch_embed" in name else 1.0)
+
+
+def without_weight_decay(name: str) -> bool:
+    """Biases, norms and LayerScale are not decayed; CLS, registers and mask token are, as in the official code."""
+    return name.endswith("bias") or "norm" in name or "gamma" in name
+
+
+def descend(optimizer: torch.optim.Optimizer, at: At) -> None:
+    """One AdamW step at the rates of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = (at.last_layer_lr if group["last_layer"] else at.lr) * group["multiplier"]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def clip_gradients(network: Network, limit: float | None) -> torch.Tensor:
+    """Clip backbone, DINO head and iBOT head each by its own norm (recipe §7); returns the norm over all, before."""
+    parts: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            part = name.split(".")[0]
+            parts.setdefault("backbone" if part == "mask_token" else part, []).append(parameter)
+    norms = [
+        torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf"))
+        for parameters in parts.values()
+    ]
+    return torch.stack(norms).norm()

@@ -1,0 +1,221 @@
+"""One training step as a function: teach, study, anchor, weigh, descend, follow. It reads as the paper does.
+
+Sections are those of DINOv3 (arXiv 2508.10104); C = 2B global crops in crop-major order, M masked patches.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.models.eva import Eva
+from torch import Tensor
+
+from harness.data.batches import Batch
+from harness.losses import dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn_knopp
+from harness.model import Network, Tokens, encode, patch_size
+from harness.noise import Draws, student_noise
+from harness.optimizer import clip_gradients, descend
+from harness.schedules import At, uses_gram
+from harness.settings import Experiment, GramTeacher, Precision
+
+
+@dataclass
+class State:
+    """All that a run carries from step to step; `step` is the next one to take, `anchor` the separate Gram teacher."""
+
+    step: int
+    student: Network
+    teacher: Network
+    optimizer: torch.optim.AdamW
+    anchor: Eva | None = None
+
+
+class Targets(NamedTuple):
+    """What the teachers ask for: prototype probabilities of CLS [2, B, K] and masked patches [M, K], patches [C, P, D]."""
+
+    dino: Tensor
+    ibot: Tensor | None
+    gram: Tensor | None
+    entropy: Tensor
+
+
+class Outputs(NamedTuple):
+    """What the student answers: logits of global [2, B, K] and local [L, B, K] CLS and masked patches [M, K]; tokens."""
+
+    dino_global: Tensor
+    dino_local: Tensor | None
+    ibot: Tensor | None
+    cls: Tensor
+    patches: Tensor
+
+
+class NonFinite(ArithmeticError):
+    """A loss term is not finite; raised before the optimizer is touched."""
+
+
+def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed: int) -> dict[str, Tensor]:
+    """Take one step in place and return its detached terms by name. Raises `NonFinite` before any weight changes."""
+    if at.renew_anchor:
+        state.anchor = frozen_copy(state.teacher.backbone, into=state.anchor)
+    masked = masked_positions(batch)
+    noise = student_noise(seed, at.step, batch, settings, depth=len(state.student.backbone.blocks))
+    with autocast(batch.globals.device, settings.precision):
+        targets = teach(state, batch, masked, at, settings)
+        outputs = study(state.student, batch, masked, noise, settings)
+    terms = losses(outputs, targets, batch, settings)
+    total = weigh(terms, at, settings)
+    refuse_non_finite(terms, at.step)
+    total.backward()
+    norm = clip_gradients(state.student, settings.optimizer.clip)
+    descend(state.optimizer, at)
+    follow(state.teacher, state.student, at.momentum)
+    state.step = at.step + 1
+    watch = {"grad_norm": norm, "target_entropy": targets.entropy, "student_entropy": mean_entropy(outputs, settings)}
+    return {"loss": total.detach(), **{name: term.detach() for name, term in terms.items()}, **watch}
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """bfloat16 autocast when asked for; weights stay in float32."""
+    enabled = precision is Precision.bfloat16 and device.type != "meta"
+    return torch.autocast(device.type if enabled else "cpu", torch.bfloat16, enabled=enabled)
+
+
+def masked_positions(batch: Batch) -> Tensor:
+    """Flat indices [M] of the masked patches; computed where the masks are made, so that no device has to wait."""
+    return batch.masks.flatten().nonzero().squeeze(1).to(batch.globals.device)
+
+
+@torch.no_grad()
+def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experiment) -> Targets:
+    """Teacher forward on the unmasked global crops, Sinkhorn–Knopp targets (§3.1), and the Gram teacher's patches (§5)."""
+    teacher = state.teacher
+    tokens = encode(teacher.backbone, batch.globals.flatten(0, 1))
+    logits = teacher.dino_head(tokens.cls)
+    dino = sinkhorn_knopp(logits, at.temperature)
+    ibot = None
+    if settings.ibot.weight > 0 and len(masked):
+        picked = tokens.patches.flatten(0, 1).index_select(0, masked)
+        ibot = sinkhorn_knopp(teacher.ibot_head(picked), at.temperature)
+    gram = anchor(state, tokens, batch, settings) if uses_gram(settings.gram, at.step) else None
+    return Targets(dino.unflatten(0, batch.globals.shape[:2]), ibot, gram, torch.special.entr(dino).sum(-1).mean())
+
+
+def anchor(state: State, tokens: Tokens, batch: Batch, settings: Experiment) -> Float[Tensor, "C P D"]:
+    """Patches that the Gram loss holds on to, resized down to the student's grid when the crops were larger (§5.2)."""
+    if batch.gram is None:
+        return tokens.patches
+    gram_teacher = state.teacher.backbone if settings.gram.teacher is GramTeacher.ema else state.anchor
+    assert gram_teacher is not None, "the Gram teacher is set before the first step that uses it"
+    size = patch_size(gram_teacher)
+    patches = encode(gram_teacher, batch.gram.flatten(0, 1)).patches
+    return resize_patches(patches, batch.gram.shape[-1] // size, batch.globals.shape[-1] // size)
+
+
+def resize_patches(patches: Float[Tensor, "C Q D"], side: int, wanted: int) -> Float[Tensor, "C P D"]:
+    """Bicubic, without antialiasing, from a side × side grid to wanted × wanted (recipe §6.5)."""
+    if side == wanted:
+        return patches
+    grid = patches.transpose(1, 2).unflatten(2, (side, side)).float()
+    return F.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+
+
+def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws], settings: Experiment) -> Outputs:
+    """Student forward: masked global crops and local crops."""
+    tokens = encode(
+        student.backbone,
+        batch.globals.flatten(0, 1),
+        mask_token=student.mask_token,
+        masks=batch.masks.to(batch.globals.device),
+        draws=noise["global"],
+    )
+    local = None
+    if batch.locals.shape[0] and settings.dino.local_weight > 0:
+        local = encode(student.backbone, batch.locals.flatten(0, 1), draws=noise["local"]).cls
+        local = student.dino_head(local).unflatten(0, batch.locals.shape[:2])
+    ibot = None
+    if settings.ibot.weight > 0 and len(masked):
+        ibot = student.ibot_head(tokens.patches.flatten(0, 1).index_select(0, masked))
+    crops = batch.globals.shape[:2]
+    logits = student.dino_head(tokens.cls).unflatten(0, crops)
+    return Outputs(logits, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches)
+
+
+def losses(outputs: Outputs, targets: Targets, batch: Batch, settings: Experiment) -> dict[str, Tensor]:
+    """Every term that is on, before its weight."""
+    dino, ibot = settings.dino, settings.ibot
+    terms = {}
+    if dino.weight > 0:
+        terms["dino_global"] = dino_loss(
+            outputs.dino_global, targets.dino, student_temperature=dino.student_temperature, ignore_diagonal=True
+        )
+        if outputs.dino_local is not None:
+            terms["dino_local"] = dino_loss(
+                outputs.dino_local, targets.dino, student_temperature=dino.student_temperature
+            )
+    if outputs.ibot is not None and targets.ibot is not None:
+        terms["ibot"] = ibot_loss(
+            outputs.ibot,
+            targets.ibot,
+            batch.masks,
+            student_temperature=ibot.student_temperature,
+            per=ibot.per.value,
+        )
+    if settings.koleo.weight > 0:
+        terms["koleo"] = torch.stack([koleo_loss(crop) for crop in outputs.cls]).mean()
+    if targets.gram is not None:
+        terms["gram"] = gram_loss(
+            outputs.patches, targets.gram, level=settings.gram.level.value, negatives=settings.gram.negatives.value
+        )
+    return terms
+
+
+def weigh(terms: dict[str, Tensor], at: At, settings: Experiment) -> Tensor:
+    """The total as the recipe applies it (§0): DINO terms weighted by their number of crop pairs, KoLeo summed over crops."""
+    pairs_global, pairs_local = 2, 2 * settings.crops.local_count
+    share = pairs_global / (pairs_global + pairs_local)
+    weights = {
+        "dino_global": settings.dino.weight * share,
+        "dino_local": settings.dino.weight * (1 - share) * settings.dino.local_weight,
+        "ibot": settings.ibot.weight,
+        "koleo": 2 * settings.koleo.weight,
+        "gram": at.gram_weight,
+    }
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def refuse_non_finite(terms: dict[str, Tensor], step: int) -> None:
+    """Raise `NonFinite`, naming every term, unless all are finite."""
+    values = torch.stack([term.detach().float() for term in terms.values()])
+    if values.device.type == "meta" or bool(values.isfinite().all()):
+        return
+    listed = ", ".join(f"{name}={value:.4g}" for name, value in zip(terms, values.tolist(), strict=True))
+    raise NonFinite(f"step {step}: {listed}")
+
+
+@torch.no_grad()
+def follow(teacher: Network, student: Network, momentum: float) -> None:
+    """EMA of every parameter, heads included: t ← m·t + (1 − m)·s."""
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+
+
+@torch.no_grad()
+def frozen_copy(backbone: Eva, *, into: Eva | None = None) -> Eva:
+    """A frozen copy of a backbone, in `into` when there is one."""
+    if into is None:
+        into = deepcopy(backbone)
+        into.requires_grad_(False).eval()
+    into.load_state_dict(backbone.state_dict())
+    return into
+
+
+@torch.no_grad()
+def mean_entropy(outputs: Outputs, settings: Experiment) -> Tensor:
+    """Entropy in nats of the student's mean prediction over the batch: ln K when all prototypes serve, 0 on collapse."""
+    logits = outputs.dino_global.detach().float() / settings.dino.student_temperature
+    return torch.special.entr(logits.softmax(-1).mean((0, 1))).sum()

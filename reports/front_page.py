@@ -1,0 +1,250 @@
+"""Page one: the question, what was found in words, what to be careful about, and the results table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports import words
+from reports.page import (
+    BOTTOM,
+    FAINT,
+    INK,
+    LEFT,
+    RIGHT,
+    SOFT,
+    TOP,
+    TRUNK_LOOK,
+    WARN,
+    WARN_FILL,
+    Look,
+    Page,
+    new_page,
+    shorten,
+    text_width,
+    wrap,
+)
+from reports.run_folder import TRUNK, Run
+from reports.tables import Column, Differences, Estimate, best, columns, differences, final
+
+ROW, NAME_WIDTH, EFFORT = 0.37, 1.95, ("Steps", "Images seen", "Wall time", "Images/s")
+EFFORT_WIDTHS = (0.5, 0.78, 0.78, 0.62)
+MOST_COLUMNS, NARROWEST = 7, 0.86
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the results table: a lane with its values and differences, one per column."""
+
+    lane: str
+    look: Look
+    values: list[Estimate | None]
+    differences: list[Estimate | None]
+
+
+def front_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """Page one and, where the table is too long or too wide for it, the pages on which it goes on."""
+    page, compared = new_page(), differences(run)
+    y = _question(page, run)
+    y = _incomplete(page, run, y + 0.1)
+    y = _findings(page, run, compared, y=y + 0.14)
+    pages, tables = [page], _split(columns(run))
+    for number, group in enumerate(tables):
+        lines = [_line(run, lane, group, compared=compared, arm_looks=arm_looks) for lane in run.lanes]
+        page, y = _table(run, pages, group, lines, y=y + 0.22, effort=number == 0)
+    _legend(page, run, y)
+    return pages
+
+
+def _question(page: Page, run: Run) -> float:
+    size = 19.0 if len(run.question) < 120 else 15.0
+    title = run.question or run.name
+    y = page.flow(LEFT, TOP - 0.1, wrap(title, RIGHT - LEFT, size, weight="bold", lines=3), size, leading=1.22, weight="bold")
+    known = [("Source", run.source), ("Expected", run.expected), ("Cost", run.cost)]
+    parts = [(label, text) for label, text in known if text]
+    if not parts:
+        return y
+    gap, bottoms = 0.3, [y]
+    width = (RIGHT - LEFT - gap * (len(parts) - 1)) / len(parts)
+    for position, (label, text) in enumerate(parts):
+        x = LEFT + position * (width + gap)
+        page.write(x, y + 0.2, label.upper(), 6, color=FAINT, weight="bold")
+        bottoms.append(page.flow(x, y + 0.24, wrap(text, width, 7.5, lines=4), 7.5, color=SOFT))
+    return max(bottoms)
+
+
+def _incomplete(page: Page, run: Run, y: float) -> float:
+    gaps = words.sentence_list(words.incomplete(run), most=9)
+    if not gaps:
+        return y
+    wide = RIGHT - LEFT - 0.3
+    lines = [line for gap in gaps for line in wrap(gap, wide - 1.2, 8, lines=2)]
+    height = 0.14 + len(lines) * 8 * 1.38 / 72
+    page.box(LEFT, y, RIGHT - LEFT, height, fill=WARN_FILL)
+    page.box(LEFT, y, 0.05, height, fill=WARN)
+    page.write(LEFT + 0.15, y + 0.07 + 8 / 72, "Incomplete", 8, weight="bold", color=WARN)
+    page.flow(LEFT + 1.2, y + 0.07, lines, 8)
+    return y + height
+
+
+def _findings(page: Page, run: Run, compared: Differences, *, y: float) -> float:
+    """The headline on the left, the cautions on the right; returns the lower of the two bottom edges."""
+    cautions = words.sentence_list(words.cautions(run), most=6)
+    split = LEFT + (RIGHT - LEFT) * (0.66 if cautions else 1.0)
+    sentences = words.headline(run, compared) or [f"One arm only ({run.baseline}): nothing to compare it with."]
+    size = 10.0 if len(sentences) <= 3 else 8.8 if len(sentences) <= 5 else 8.0
+    page.write(LEFT, y + 0.09, "WHAT WAS MEASURED", 6, color=FAINT, weight="bold")
+    left = y + 0.15
+    for sentence in sentences:
+        left = page.flow(LEFT, left, wrap(sentence, split - LEFT - 0.35, size, lines=3), size) + 0.03
+    note = wrap(words.interval_note(run, compared), split - LEFT - 0.35, 7, lines=3)
+    left = page.flow(LEFT, left + 0.04, note, 7, color=SOFT)
+    return max(left, _cautions(page, cautions, x=split, y=y))
+
+
+def _cautions(page: Page, cautions: Sequence[str], *, x: float, y: float) -> float:
+    if not cautions:
+        return y
+    texts = [wrap(text, RIGHT - x - 0.3, 8, lines=4) for text in cautions]
+    height = 0.3 + sum(len(lines) * 8 * 1.38 / 72 + 0.05 for lines in texts)
+    page.box(x, y, RIGHT - x, height, fill=WARN_FILL)
+    page.box(x, y, 0.05, height, fill=WARN)
+    page.write(x + 0.18, y + 0.18, "READ WITH CARE", 6, color=WARN, weight="bold")
+    below = y + 0.24
+    for lines in texts:
+        below = page.flow(x + 0.18, below, lines, 8) + 0.05
+    return y + height
+
+
+def _split(found: list[Column]) -> list[list[Column]]:
+    """Columns in groups that fit beside one another, of nearly equal size."""
+    groups = -(-len(found) // MOST_COLUMNS)
+    share = -(-len(found) // groups)
+    return [found[start : start + share] for start in range(0, len(found), share)]
+
+
+def _line(run: Run, lane: str, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]) -> Line:
+    return Line(
+        lane=lane,
+        look=arm_looks.get(lane, TRUNK_LOOK),
+        values=[final(run, column, lane) for column in group],
+        differences=[compared.get((column, lane)) for column in group],
+    )
+
+
+def _table(
+    run: Run, pages: list[Page], group: Sequence[Column], lines: Sequence[Line], *, y: float, effort: bool
+) -> tuple[Page, float]:
+    """Draw the table from `y` on, breaking to a new page where it ends; returns the last page and bottom edge."""
+    best_arms = [_best(lines, column, place) for place, column in enumerate(group)]
+    rest, page = list(lines), pages[-1]
+    while rest:
+        room = int((BOTTOM - 0.35 - y - 0.5) / ROW)
+        if room < min(len(rest), 3):
+            page = new_page("Results, continued")
+            pages.append(page)
+            y, room = TOP + 0.45, 16
+        xs = _header(page, group, y=y, effort=effort)
+        y += 0.5
+        for line in rest[:room]:
+            _row(page, run, line, xs=xs, y=y, best_arms=best_arms, group=group, effort=effort)
+            y += ROW
+            page.rule(LEFT, RIGHT, y)
+        rest = rest[room:]
+    return page, y
+
+
+def _best(lines: Sequence[Line], column: Column, place: int) -> str | None:
+    return best({line.lane: line.values[place] for line in lines if line.lane != TRUNK}, column)
+
+
+def _header(page: Page, group: Sequence[Column], *, y: float, effort: bool) -> list[float]:
+    """Column heads; returns the right edges of the metric columns, then those of the effort columns."""
+    tail = sum(EFFORT_WIDTHS) if effort else 0.0
+    width = min((RIGHT - LEFT - NAME_WIDTH - tail) / len(group), 1.7)
+    width = max(width, NARROWEST)
+    edges = [LEFT + NAME_WIDTH + width * (place + 1) for place in range(len(group))]
+    for edge, column in zip(edges, group, strict=True):
+        arrow = "↑" if column.kind.higher_is_better else "↓"
+        unit = f"{words.unit(column)} {arrow}".strip()
+        title = wrap(column.title, width - 0.1, 8, weight="bold", lines=1)[0]
+        page.write(edge, y + 0.1, title, 8, weight="bold", ha="right")
+        page.write(edge, y + 0.25, shorten(f"{column.dataset}, {unit}", width - 0.08, 6.5), 6.5, color=SOFT, ha="right")
+        page.write(edge, y + 0.38, _protocol(column, width - 0.08), 6, color=FAINT, ha="right")
+    page.write(LEFT, y + 0.1, "Arm", 8, weight="bold")
+    ends = [RIGHT - sum(EFFORT_WIDTHS[place + 1 :]) for place in range(4)] if effort else []
+    for edge, label in zip(ends, EFFORT, strict=bool(effort)):
+        page.write(edge, y + 0.1, label, 7, ha="right", color=SOFT)
+    page.rule(LEFT, RIGHT, y + 0.46, colour=INK, width=0.8)
+    return edges + ends
+
+
+def _protocol(column: Column, width: float) -> str:
+    return shorten(f"{column.protocol} #{column.protocol_hash[:6]}".rstrip(" #"), width, 6)
+
+
+def _row(
+    page: Page,
+    run: Run,
+    line: Line,
+    *,
+    xs: Sequence[float],
+    y: float,
+    best_arms: Sequence[str | None],
+    group: Sequence[Column],
+    effort: bool,
+) -> None:
+    page.swatch(LEFT, y + 0.15, line.look)
+    name = shorten(line.lane, NAME_WIDTH - 0.5, 8.5)
+    page.write(LEFT + 0.4, y + 0.18, name, 8.5)
+    page.write(LEFT + 0.4, y + 0.31, shorten(_remark(run, line.lane), NAME_WIDTH - 0.5, 6), 6, color=FAINT)
+    for place, column in enumerate(group):
+        _value(page, xs[place], y, column, line.values[place], bold=best_arms[place] == line.lane, run=run)
+        _difference(page, xs[place], y, column, line.differences[place])
+    for edge, cell in zip(xs[len(group) :], words.effort_cells(run, line.lane) if effort else (), strict=effort):
+        page.write(edge, y + 0.18, cell, 7.5, ha="right", color=SOFT)
+
+
+def _remark(run: Run, lane: str) -> str:
+    if lane == run.baseline and len(run.arms) > 1:
+        return "baseline"
+    if lane == TRUNK:
+        return "shared start of all arms"
+    return run.summaries.get(lane, "")
+
+
+def _value(page: Page, x: float, y: float, column: Column, estimate: Estimate | None, *, bold: bool, run: Run) -> None:
+    if estimate is None:
+        page.write(x, y + 0.18, words.NONE, 8.5, ha="right", color=FAINT)
+        return
+    spread = words.half_width(column, estimate)
+    if run.steps and estimate.step not in (run.steps, run.trunk_steps):
+        spread += f" @{estimate.step}"
+    shift = text_width(spread, 6.5) + 0.05 if spread else 0.0
+    page.write(x, y + 0.18, spread, 6.5, ha="right", color=SOFT)
+    weight = "bold" if bold else "normal"
+    page.write(x - shift, y + 0.18, words.value(column, estimate), 8.5, ha="right", weight=weight)
+
+
+def _difference(page: Page, x: float, y: float, column: Column, estimate: Estimate | None) -> None:
+    if estimate is None:
+        return
+    amount = words.number(estimate.value * words.scale(column), words.digits(column), signed=True)
+    text = f"{amount} {words.bracket(column, estimate)}".strip()
+    page.write(x, y + 0.31, text, 6, ha="right", color=INK if estimate.excludes_zero else FAINT)
+
+
+def _legend(page: Page, run: Run, y: float) -> None:
+    """How to read the table, under it."""
+    over = {estimate.over for column in columns(run) for lane in run.lanes if (estimate := final(run, column, lane))}
+    kinds = {"seeds": "seeds", "images": "evaluation images"}
+    spread = " or ".join(sorted(kinds[kind] for kind in over if kind))
+    said = [
+        f"± is half of the 95 % interval over {spread}." if spread else "",
+        f"Second line: difference from {run.baseline} with its interval, dark where the interval leaves out zero."
+        if run.others
+        else "",
+        "Bold: best value at the last step." if len(run.arms) > 1 else "",
+        "@: the last evaluated step, where it is not the last step of the run.",
+    ]
+    page.flow(LEFT, y + 0.07, wrap(" ".join(filter(None, said)), RIGHT - LEFT, 6.5, lines=2), 6.5, color=SOFT)

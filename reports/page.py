@@ -1,0 +1,218 @@
+"""The sheet that every page of a report is drawn on: A4 landscape, one type scale, measured and wrapped text, arm styles.
+
+Lengths are inches and the origin is the top left corner, so that text can flow downwards. Colours are those of Okabe
+and Ito ("Color Universal Design", 2008), told apart with the common colour-vision deficiencies; line style and marker
+repeat the distinction for grey print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
+
+WIDTH, HEIGHT = 11.69, 8.27
+LEFT, RIGHT, TOP, BOTTOM = 0.55, WIDTH - 0.55, 0.5, HEIGHT - 0.55
+INK, SOFT, FAINT, HAIR = "#1a1a1a", "#5c5c5c", "#9a9a9a", "#d9d9d9"
+WARN, WARN_FILL = "#b34700", "#fdf3ea"
+TRUNK_COLOUR = "#8a8a8a"
+
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9c8f00")
+_DASHES: tuple[Any, ...] = ("-", "-", (0, (6, 1.6)), (0, (6, 1.4, 1.2, 1.4)), (0, (3, 1.2)), "-", (0, (1.3, 1.2)), (0, (8, 1, 3, 1)))
+_MARKERS = ("o", "s", "^", "v", "P", "X", "h", "p")
+
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.monospace": ["DejaVu Sans Mono"],
+    "font.size": 8.0,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a dollar, not a formula
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 8.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.5,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.solid_capstyle": "round",
+    "pdf.fonttype": 42,
+    "pdf.compression": 6,
+}
+
+
+def style() -> Any:
+    """A context in which only this module's look counts, whatever the user's matplotlibrc says."""
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    return matplotlib.rc_context({**defaults, **_STYLE})
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn on every page."""
+
+    colour: str
+    dash: Any
+    marker: str
+
+
+def looks(arms: Sequence[str], baseline: str) -> dict[str, Look]:
+    """A look for each arm: the baseline is black and solid, the others follow in their order."""
+    ordered = [baseline, *(arm for arm in arms if arm != baseline)]
+    count = len(_COLOURS)
+    chosen = {}
+    for position, arm in enumerate(ordered):
+        turn, index = divmod(position, count)
+        chosen[arm] = Look(_COLOURS[index], _DASHES[(index + 3 * turn) % count], _MARKERS[(index + turn) % count])
+    return chosen
+
+
+@lru_cache(maxsize=50_000)
+def _points(text: str, size: float, weight: str, family: str) -> float:
+    font = FontProperties(family=family, weight=weight, size=size)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+def text_width(text: str, size: float, *, weight: str = "normal", family: str = "sans-serif") -> float:
+    """Width of one line in inches."""
+    return _points(text, size, weight, family) / 72 if text else 0.0
+
+
+def shorten(text: str, width: float, size: float, *, weight: str = "normal", family: str = "sans-serif") -> str:
+    """The text, its middle replaced by an ellipsis where it is wider than `width` inches."""
+    if text_width(text, size, weight=weight, family=family) <= width:
+        return text
+    low, high = 0, len(text) - 1
+    while low < high:
+        keep = (low + high + 1) // 2
+        if text_width(_cut(text, keep), size, weight=weight, family=family) <= width:
+            low = keep
+        else:
+            high = keep - 1
+    return _cut(text, low)
+
+
+def _cut(text: str, keep: int) -> str:
+    head = (keep + 1) // 2
+    tail = keep - head
+    return text[:head] + "…" + (text[-tail:] if tail else "")
+
+
+def wrap(text: str, width: float, size: float, *, weight: str = "normal", family: str = "sans-serif", lines: int = 99) -> list[str]:
+    """Break the text into lines of at most `width` inches, at most `lines` of them; what is left over ends in "…"."""
+    done: list[str] = []
+    for paragraph in text.splitlines():
+        current = ""
+        for word in paragraph.split():
+            word = shorten(word, width, size, weight=weight, family=family)
+            joined = f"{current} {word}".strip()
+            if text_width(joined, size, weight=weight, family=family) <= width:
+                current = joined
+            else:
+                done.append(current)
+                current = word
+        done.append(current)
+    done = [line for line in done if line]
+    if len(done) > lines:
+        last = done[lines - 1]
+        while last and text_width(last + " …", size, weight=weight, family=family) > width:
+            last = last.rpartition(" ")[0]
+        done = [*done[: lines - 1], f"{last} …"]
+    return done
+
+
+@dataclass
+class Page:
+    """One sheet; `write` and `rule` place things at (x, y) inches from the top left corner."""
+
+    figure: Figure
+
+    def write(self, x: float, y: float, text: str, size: float = 8, **how: Any) -> None:
+        """Text with its first base line at `y`."""
+        how.setdefault("va", "baseline")
+        how.setdefault("color", INK)
+        self.figure.text(x / WIDTH, 1 - y / HEIGHT, text, fontsize=size, **how)
+
+    def flow(self, x: float, y: float, lines: Sequence[str], size: float = 8, *, leading: float = 1.38, **how: Any) -> float:
+        """Lines below one another from the top edge `y`; returns the bottom edge."""
+        step = size * leading / 72
+        for number, line in enumerate(lines):
+            self.write(x, y + number * step + size / 72, line, size, **how)
+        return y + len(lines) * step
+
+    def rule(self, x0: float, x1: float, y: float, *, colour: str = HAIR, width: float = 0.6) -> None:
+        ends = [x0 / WIDTH, x1 / WIDTH], [1 - y / HEIGHT] * 2
+        self.figure.add_artist(Line2D(*ends, color=colour, linewidth=width, solid_capstyle="butt"))
+
+    def box(self, x: float, y: float, width: float, height: float, *, fill: str) -> None:
+        corner = (x / WIDTH, 1 - (y + height) / HEIGHT)
+        patch = Rectangle(corner, width / WIDTH, height / HEIGHT, facecolor=fill, edgecolor="none", transform=self.figure.transFigure)
+        self.figure.add_artist(patch)
+
+    def swatch(self, x: float, y: float, look: Look, *, length: float = 0.3) -> None:
+        """A line sample with its marker, centred on height `y`."""
+        xs = [x / WIDTH, (x + length / 2) / WIDTH, (x + length) / WIDTH]
+        line = Line2D(xs, [1 - y / HEIGHT] * 3, color=look.colour, linestyle=look.dash, linewidth=1.4)
+        dot = Line2D(xs[1:2], [1 - y / HEIGHT], color=look.colour, marker=look.marker, markersize=4, linestyle="none")
+        self.figure.add_artist(line)
+        self.figure.add_artist(dot)
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        return self.figure.add_axes((x / WIDTH, 1 - (y + height) / HEIGHT, width / WIDTH, height / HEIGHT))
+
+
+def new_page(title: str = "", subtitle: str = "") -> Page:
+    """An empty sheet with its title; the footer is added when all pages are known (`number_pages`)."""
+    page = Page(Figure(figsize=(WIDTH, HEIGHT), facecolor="white"))
+    if title:
+        page.write(LEFT, TOP + 0.14, title, 14, weight="bold")
+    if subtitle:
+        page.flow(LEFT, TOP + 0.24, wrap(subtitle, RIGHT - LEFT, 8, lines=2), 8, color=SOFT)
+    return page
+
+
+def number_pages(pages: Sequence[Page], name: str) -> None:
+    """Write the footer: the experiment's name and the page number."""
+    for number, page in enumerate(pages, start=1):
+        page.rule(LEFT, RIGHT, BOTTOM + 0.12)
+        page.write(LEFT, BOTTOM + 0.28, shorten(name, 8.0, 7), 7, color=SOFT)
+        page.write(RIGHT, BOTTOM + 0.28, f"{number} / {len(pages)}", 7, color=SOFT, ha="right")
+
+
+def legend(page: Page, y: float, entries: Sequence[tuple[str, Look]], *, left: float = LEFT, right: float = RIGHT) -> float:
+    """Arms in rows, as many as fit beside one another; returns the bottom edge."""
+    x, size = left, 8.0
+    for name, look in entries:
+        label = shorten(name, 2.6, size)
+        width = 0.38 + text_width(label, size) + 0.3
+        if x > left and x + width - 0.3 > right:
+            x, y = left, y + 0.19
+        page.swatch(x, y + 0.06, look)
+        page.write(x + 0.38, y + 0.1, label, size)
+        x += width
+    return y + 0.19
+
+
+TRUNK_LOOK = Look(TRUNK_COLOUR, "-", "o")

@@ -1,0 +1,47 @@
+"""Differences paired by image: two arms, one seed, the per-image outcomes of the same images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from evals.errors import BadInput
+from evals.results import load_outcomes
+from evals.statistics import paired_difference
+
+
+class Measured(Protocol):
+    """What names an evaluation's outcomes: `reports.tables.Column` does."""
+
+    @property
+    def eval(self) -> str: ...
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+
+
+def paired_images(
+    folder: Path, column: Measured, *, step: int, seed: int, arm: str, baseline: str
+) -> tuple[float, float] | None:
+    """Ends of the 95 % interval of arm minus baseline over images; None where a run kept no outcomes."""
+    names = [outcomes_path(folder / f"{lane}-s{seed}", column, step=step) for lane in (baseline, arm)]
+    if None in names:
+        return None
+    try:
+        first, second = (load_outcomes(path) for path in names if path is not None)
+        found = paired_difference(column.metric, first, second)
+    except (BadInput, KeyError, OSError, ValueError):  # a half-written or foreign file gives no interval, not no report
+        return None
+    return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
+
+
+def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
+    """Where `evals.results.save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
+    name = f"{column.eval}-{column.dataset}-{column.protocol}.npz".replace(os.sep, "_")
+    return next(iter(sorted((lane / f"step_{step:06d}").rglob(name))), None)

@@ -1,0 +1,254 @@
+"""Rows to numbers: what was measured, its interval, and the difference from the baseline arm.
+
+Two kinds of interval appear and are never mixed: with several seeds, Student's t over the seeds' means (95 %); with
+one seed, the interval over evaluation images, which is silent about how much another seed would differ.
+A column is one metric of one evaluation under one protocol; values of unlike protocols never meet in a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from evals.results import METRICS, Metric
+from reports.pairing import paired_images
+from reports.run_folder import TRUNK, Run
+
+EVAL_ORDER = ("knn", "linear", "segmentation", "depth")
+EVAL_LABELS = {"knn": "kNN", "linear": "Linear", "segmentation": "Segmentation", "depth": "Depth"}
+CONFIDENCE = 0.95
+
+
+class Unknown(NamedTuple):
+    """A metric that `evals.results.METRICS` does not describe: shown as it is, part of no trade-off."""
+
+    label: str
+    unit: str = ""
+    higher_is_better: bool = True
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one evaluation on one data set under one protocol."""
+
+    eval: str
+    dataset: str
+    metric: str
+    protocol: str
+    protocol_hash: str
+
+    @property
+    def kind(self) -> Metric | Unknown:
+        return METRICS.get(self.metric, Unknown(self.metric))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values are shares in 0..1, which are shown as per cent and compared in points."""
+        return self.metric in METRICS and not self.kind.unit
+
+    @property
+    def title(self) -> str:
+        """As a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
+        label = self.kind.label.removesuffix(" accuracy") if self.kind.kind == "global" else self.kind.label
+        if self.kind.kind == "dense" and self.eval in EVAL_LABELS:
+            return label[0].upper() + label[1:] if label.islower() or label.startswith("depth") else label
+        return f"{EVAL_LABELS.get(self.eval, self.eval)} {label}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, or a difference, with its interval; `over` says what was varied for it ("" = no interval known)."""
+
+    value: float
+    low: float
+    high: float
+    step: int
+    seeds: int
+    over: Literal["seeds", "images", ""]
+
+    @property
+    def excludes_zero(self) -> bool:
+        return bool(self.low > 0 or self.high < 0)
+
+
+Differences = dict[tuple[Column, str], Estimate | None]
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95 % interval by Student's t; the ends are NaN for fewer than two values."""
+    data = np.asarray(values, dtype=float)
+    data = data[np.isfinite(data)]
+    if data.size == 0:
+        return (float("nan"),) * 3
+    mean = float(data.mean())
+    if data.size == 1:
+        return mean, float("nan"), float("nan")
+    quantile = float(stdtrit(data.size - 1, 0.5 + CONFIDENCE / 2))
+    half = quantile * float(data.std(ddof=1)) / np.sqrt(data.size)
+    return mean, mean - half, mean + half
+
+
+def columns(run: Run) -> list[Column]:
+    """Every column of the run, evaluations and metrics in reading order."""
+    keys = run.rows[["eval", "dataset", "metric", "protocol", "protocol_hash"]].drop_duplicates()
+    found = [Column(*(str(part) for part in key)) for key in keys.itertuples(index=False)]
+    metrics = list(METRICS)
+
+    def order(column: Column) -> tuple:
+        known = EVAL_ORDER.index(column.eval) if column.eval in EVAL_ORDER else len(EVAL_ORDER)
+        metric = metrics.index(column.metric) if column.metric in metrics else len(metrics)
+        return (known, column.eval, column.dataset, metric, column.metric, column.protocol, column.protocol_hash)
+
+    return sorted(found, key=order)
+
+
+def mixed(run: Run) -> list[str]:
+    """A sentence for each measure that was taken under more than one protocol."""
+    groups: dict[tuple[str, str], list[Column]] = {}
+    for column in columns(run):
+        groups.setdefault((column.title, column.dataset), []).append(column)
+    return [
+        f"{title} on {dataset} was measured under {len(group)} protocols; their values stand in separate columns "
+        "and may not be compared."
+        for (title, dataset), group in groups.items()
+        if len(group) > 1
+    ]
+
+
+def of_column(run: Run, column: Column) -> pd.DataFrame:
+    """The rows of one column that hold a finite value."""
+    rows = run.rows
+    same = np.ones(len(rows), dtype=bool)
+    for key in ("eval", "dataset", "metric", "protocol", "protocol_hash"):
+        same &= (rows[key].astype(str) == getattr(column, key)).to_numpy()
+    return rows[same & np.isfinite(rows["value"].to_numpy(dtype=float))]
+
+
+def summarise(rows: pd.DataFrame, step: int) -> Estimate:
+    """Rows of one arm at one step, one per seed, to a value with its interval."""
+    if len(rows) == 1:
+        row = rows.iloc[0]
+        low, high = float(row["low"]), float(row["high"])
+        return Estimate(float(row["value"]), low, high, step, 1, "images" if np.isfinite([low, high]).all() else "")
+    return Estimate(*student_interval(rows["value"].tolist()), step, len(rows), "seeds")
+
+
+def trajectory(run: Run, column: Column, lane: str) -> list[Estimate]:
+    """The value at each evaluated step, in order of steps; an arm begins with the trunk's last point."""
+    rows = of_column(run, column)
+    own = rows[rows["arm"] == lane]
+    if lane != TRUNK and not own.empty:
+        before = rows[(rows["arm"] == TRUNK) & (rows["step"] < own["step"].min())]
+        own = pd.concat([before[before["step"] == before["step"].max()], own])
+    return [summarise(group, int(step)) for step, group in own.groupby("step", sort=True)]
+
+
+def seed_paths(run: Run, column: Column, lane: str) -> dict[int, pd.DataFrame]:
+    """For each seed the columns `step` and `value`, beginning with the trunk's last point."""
+    rows = of_column(run, column)
+    own = rows[rows["arm"] == lane]
+    paths = {}
+    for seed, part in own.groupby("seed", sort=True):
+        before = rows[(rows["arm"] == TRUNK) & (rows["seed"] == seed) & (rows["step"] < part["step"].min())]
+        joined = pd.concat([before.nlargest(1, "step"), part]) if lane != TRUNK else part
+        paths[int(seed)] = joined[["step", "value"]].sort_values("step").reset_index(drop=True)
+    return paths
+
+
+def final(run: Run, column: Column, lane: str) -> Estimate | None:
+    """The value at the last step that the lane itself was evaluated at; None when it never was."""
+    rows = of_column(run, column)
+    own = rows[rows["arm"] == lane]
+    if own.empty:
+        return None
+    step = int(own["step"].max())
+    return summarise(own[own["step"] == step], step)
+
+
+def difference(run: Run, column: Column, arm: str) -> Estimate | None:
+    """Arm minus baseline at the last step that both were evaluated at, paired by seed, or by image for one seed."""
+    rows = of_column(run, column)
+    mine, theirs = rows[rows["arm"] == arm], rows[rows["arm"] == run.baseline]
+    pairs = mine.merge(theirs, on=["step", "seed"], suffixes=("", "_base"))
+    if arm == run.baseline or pairs.empty:
+        return None
+    step = int(pairs["step"].max())
+    pairs = pairs[pairs["step"] == step]
+    deltas = (pairs["value"] - pairs["value_base"]).tolist()
+    if len(deltas) > 1:
+        return Estimate(*student_interval(deltas), step, len(deltas), "seeds")
+    seed = int(pairs["seed"].iloc[0])
+    ends = paired_images(run.folder, column, step=step, seed=seed, arm=arm, baseline=run.baseline)
+    low, high = ends or (float("nan"), float("nan"))
+    return Estimate(deltas[0], low, high, step, 1, "images" if ends else "")
+
+
+def differences(run: Run) -> Differences:
+    """Every difference from the baseline, by column and arm; computed once, for resampling images takes its time."""
+    return {(column, arm): difference(run, column, arm) for column in columns(run) for arm in run.others}
+
+
+def primary(run: Run, kind: Literal["global", "dense"], *, metric: str | None = None) -> Column | None:
+    """The column that stands for a kind in the headline and the trade-off: the widest covered, then reading order."""
+    wanted = [column for column in columns(run) if column.kind.kind == kind and metric in (None, column.metric)]
+
+    def coverage(column: Column) -> tuple[int, int]:
+        rows = of_column(run, column)
+        return rows["arm"].nunique(), rows["step"].nunique()
+
+    return max(wanted, key=coverage, default=None)
+
+
+def best(estimates: dict[str, Estimate | None], column: Column) -> str | None:
+    """The arm with the best value at the latest step reached, if at least two arms got there and no tie stands."""
+    there = {arm: estimate for arm, estimate in estimates.items() if estimate}
+    last = max((estimate.step for estimate in there.values()), default=0)
+    values = {arm: estimate.value for arm, estimate in there.items() if estimate.step == last}
+    if len(values) < 2:
+        return None
+    sign = 1 if column.kind.higher_is_better else -1
+    top = max(sign * value for value in values.values())
+    winners = [arm for arm, value in values.items() if sign * value == top]
+    return winners[0] if len(winners) == 1 else None
+
+
+def tidy(run: Run) -> pd.DataFrame:
+    """The result rows of the run in a stable order, one measurement per line."""
+    keys = ["arm", "seed", "step", "eval", "dataset", "metric", "protocol", "protocol_hash"]
+    return run.rows.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an arm cost, averaged over its seeds; None where no record tells."""
+
+    step: int | None
+    images: float | None
+    seconds: float | None
+    images_per_second: float | None
+
+
+def effort(run: Run, lane: str) -> Effort:
+    """Last step, images seen, wall seconds and images per second of a lane."""
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [float(value) for value in values if value is not None and np.isfinite(value)]
+        return float(np.mean(known)) if known else None
+
+    curves = [curve for (arm, _), curve in run.curves.items() if arm == lane]
+    states = [state for (arm, _), state in run.status.items() if arm == lane]
+    images = [float(curve["images"].max()) if "images" in curve else None for curve in curves]
+    logged = [int(curve["step"].max()) for curve in curves]
+    steps = [state.step for state in states if state.step is not None] or logged
+    return Effort(
+        step=max(steps, default=None),
+        images=mean(images),
+        seconds=mean([state.seconds for state in states]),
+        images_per_second=mean([state.images_per_second for state in states]),
+    )

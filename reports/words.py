@@ -1,0 +1,153 @@
+"""Numbers to words: how values, differences and spans are written, and the sentences of page one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from reports.run_folder import Run, gaps
+from reports.tables import Column, Differences, Estimate, effort, mixed, primary
+
+MINUS, NONE = "\u2212", "\u2013"
+
+
+def scale(column: Column) -> float:
+    """Factor from stored to shown values."""
+    return 100.0 if column.is_share else 1.0
+
+
+def unit(column: Column) -> str:
+    return "%" if column.is_share else column.kind.unit
+
+
+def hint(column: Column) -> str:
+    return "higher is better" if column.kind.higher_is_better else "lower is better"
+
+
+def number(value: float, digits: int, *, signed: bool = False) -> str:
+    """Fixed decimals with a true minus sign; a rounded zero bears no minus."""
+    if not math.isfinite(value):
+        return NONE
+    text = f"{abs(value):.{digits}f}"
+    zero = float(text) == 0
+    sign = MINUS if value < 0 and not zero else "+" if signed and not zero else ""
+    return sign + text
+
+
+def digits(column: Column) -> int:
+    return 1 if column.is_share else 3
+
+
+def value(column: Column, estimate: Estimate) -> str:
+    return number(estimate.value * scale(column), digits(column))
+
+
+def half_width(column: Column, estimate: Estimate) -> str:
+    """ "± 1.6", or the empty string without an interval."""
+    half = (estimate.high - estimate.low) / 2 * scale(column)
+    return f"± {number(half, digits(column))}" if math.isfinite(half) else ""
+
+
+def bracket(column: Column, estimate: Estimate) -> str:
+    """ "[+1.9, +4.2]", or the empty string without an interval."""
+    ends = (estimate.low * scale(column), estimate.high * scale(column))
+    if not all(map(math.isfinite, ends)):
+        return ""
+    return "[" + ", ".join(number(end, digits(column), signed=True) for end in ends) + "]"
+
+
+def change(column: Column, estimate: Estimate) -> str:
+    """ "+3.1 points [+1.9, +4.2]" """
+    amount = number(estimate.value * scale(column), digits(column), signed=True)
+    measure = "points" if column.is_share else unit(column)
+    return " ".join(part for part in (amount, measure, bracket(column, estimate)) if part)
+
+
+def headline(run: Run, compared: Differences) -> list[str]:
+    """One sentence per arm: its difference from the baseline in the leading dense and global measures."""
+    leading = [column for kind in ("dense", "global") if (column := primary(run, kind)) is not None]
+    rmse = primary(run, "dense", metric="rmse")
+    if rmse is not None and rmse not in leading:
+        leading.append(rmse)
+    sentences = []
+    for arm in run.others:
+        found = [(column, compared.get((column, arm))) for column in leading]
+        parts = [(column, estimate) for column, estimate in found if estimate is not None]
+        if not parts:
+            sentences.append(f"{arm} vs {run.baseline}: no step was evaluated for both")
+            continue
+        steps = {estimate.step for _, estimate in parts}
+        when = f" at step {steps.pop()}" if len(steps) == 1 else ""
+        said = ", ".join(_part(column, estimate, dated=not when) for column, estimate in parts)
+        sentences.append(f"{arm} vs {run.baseline}{when}: {said}")
+    return sentences
+
+
+def _part(column: Column, estimate: Estimate, *, dated: bool) -> str:
+    lower = "" if column.kind.higher_is_better else " (lower is better)"
+    return f"{column.title} {change(column, estimate)}{lower}" + (f" at step {estimate.step}" if dated else "")
+
+
+def interval_note(run: Run, compared: Differences) -> str:
+    """What the brackets mean in this run, in one or two sentences."""
+    over = {estimate.over for estimate in compared.values() if estimate is not None}
+    said = []
+    if "seeds" in over:
+        said.append(f"Brackets: 95 % intervals over {len(run.seeds)} seeds (Student's t, paired by seed).")
+    if "images" in over:
+        said.append(
+            "Brackets: 95 % intervals over evaluation images only (one seed, paired by image): they say nothing about "
+            "how much another seed would differ."
+        )
+    if "" in over and not said:
+        said.append("No interval can be given for the differences: one seed and no per-image outcomes.")
+    return " ".join(said)
+
+
+def cautions(run: Run) -> list[str]:
+    """The experiment's own notes, then what the tables themselves give reason to say."""
+    notes = list(run.notes)
+    if len(run.seeds) == 1 and not any("seed" in note.lower() for note in notes):
+        notes.append("One seed: differences between arms prove nothing.")
+    return [*notes, *mixed(run)]
+
+
+def incomplete(run: Run) -> list[str]:
+    """What is missing from the run, one sentence each: unfinished arms, strangers, measures not taken."""
+    strangers = sorted(set(run.rows["arm"]) - set(run.lanes))
+    found = gaps(run)
+    if strangers:
+        found.append(f"rows of arms that experiment.json does not name are left out: {', '.join(strangers)}")
+    return found
+
+
+def span(seconds: float | None) -> str:
+    """A duration a person can read: "48 s", "12 min", "3 h 20 min"."""
+    if seconds is None or not math.isfinite(seconds):
+        return NONE
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(amount: float | None) -> str:
+    """An integer with thin spaces between thousands."""
+    return NONE if amount is None or not math.isfinite(amount) else f"{amount:,.0f}".replace(",", "\u202f")
+
+
+def effort_cells(run: Run, lane: str) -> list[str]:
+    """Steps, images seen, wall time and images per second, as written in the results table."""
+    spent = effort(run, lane)
+    return [
+        count(spent.step),
+        count(spent.images),
+        span(spent.seconds),
+        NONE if spent.images_per_second is None else f"{spent.images_per_second:.3g}",
+    ]
+
+
+def sentence_list(items: Iterable[str], *, most: int) -> list[str]:
+    """At most `most` items; the rest is counted in a last one."""
+    listed = list(items)
+    return listed if len(listed) <= most else [*listed[: most - 1], f"and {len(listed) - most + 1} more"]

@@ -88,7 +88,7 @@ class Backbone(nn.Module):
             return cast(Any, self.model).forward_intermediates(images, indices=1, norm=True, output_fmt="NCHW")
         except AssertionError as error:  # how timm says that a model takes no such input
             raise BadInput(
-                f"got {images.shape[2]} x {images.shape[3]} images for {self.name}, which does not take them ({error}): "
+                f"got {images.shape[2]} x {images.shape[3]} images for {self.name}, which refuses them ({error}): "
                 "want a size that its patches and windows fit, or its native one; do change the size or the model"
             ) from error
 

@@ -63,7 +63,8 @@ def table(found: Sequence[Measurement]) -> str:
     for m in found:
         label = METRICS[m.metric].label + (f" ({METRICS[m.metric].unit})" if METRICS[m.metric].unit else "")
         span = f"{m.low:.4f} to {m.high:.4f}"
-        rows.append((m.eval, m.dataset, label, f"{m.value:.4f}", span, str(m.images), f"{m.protocol} {m.protocol_hash}"))
+        protocol = f"{m.protocol} {m.protocol_hash}"
+        rows.append((m.eval, m.dataset, label, f"{m.value:.4f}", span, str(m.images), protocol))
     return columns(rows)
 
 
@@ -76,11 +77,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 def _parser() -> Parser:
     parser = Parser(prog="evals/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spec", nargs="?", metavar="SPEC", help="timm:NAME, random:NAME or an exported folder")
-    parser.add_argument("tasks", nargs="*", metavar="task", help=f"of {', '.join(TASKS)} (all that the data allows)")
+    parser.add_argument("tasks", nargs="*", metavar="task", help=f"of {', '.join(TASKS)} (default: all)")
     parser.add_argument("--list", action="store_true", help="show the tasks and their protocols, and stop")
-    parser.add_argument("--size", type=int, help=f"short side of the input in pixels (a stride's multiple by {USUAL_SIZE})")
+    parser.add_argument("--size", type=int, help=f"short side of the input in pixels (about {USUAL_SIZE})")
     parser.add_argument("--data-root", action="append", default=[], metavar="TASK=FOLDER", help="own data for a task")
-    parser.add_argument("--classes", action="append", default=[], metavar="TASK=LIST", help="ade20k, nyu40, camvid or a,b,c")
+    parser.add_argument("--classes", action="append", default=[], metavar="TASK=LIST", help="ade20k, nyu40, a,b,c")
     parser.add_argument("--train-count", type=int, help="at most this many training images of each set")
     parser.add_argument("--test-count", type=int, help="at most this many test images of each set")
     parser.add_argument("--out", type=Path, help="append result rows to this .jsonl")
@@ -105,9 +106,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     size = args.size if args.size is not None else max(round(USUAL_SIZE / backbone.stride), 1) * backbone.stride
     sets = {name: _sets(name, args, size=size, root=roots.get(name), classes=classes.get(name)) for name in names}
     specs = {name: TaskSpec(name, *pair) for name, pair in sets.items()}
-    found = evaluate(
-        backbone, specs, size=size, batch_size=args.batch_size, precision=args.precision, cache=args.cache
-    )
+    found = evaluate(backbone, specs, size=size, batch_size=args.batch_size, precision=args.precision, cache=args.cache)
     print(f"{backbone.name} at {size} px\n{table(found)}")
     _keep(found, backbone, args)
 
@@ -135,7 +134,7 @@ def _pairs(entries: Sequence[str], option: str) -> dict[str, str]:
     pairs = [entry.partition("=") for entry in entries]
     for name, sign, value in pairs:
         if not (name and sign and value):
-            raise BadInput(f"got {option} {name}{sign}{value}: want TASK=VALUE; do write it so, as knn=/data/imagenette")
+            raise BadInput(f"got {option} {name}{sign}{value}: want TASK=VALUE; do write knn=/data/imagenette")
     return {name: value for name, _, value in pairs}
 
 

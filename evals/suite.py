@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Task(NamedTuple):
     """An evaluation: its settings, its function from features to per-image outcomes, the metrics read off them."""
 
-    protocol: type[Protocol]
+    protocol: Callable[[], Protocol]
     evaluate: Callable[..., dict[str, np.ndarray]]
     metrics: tuple[str, ...]
 
@@ -52,8 +52,7 @@ def protocol_of(choice: Protocol | str) -> Protocol:
         return choice
     if choice not in TASKS:
         raise BadInput(f"got evaluation {choice!r}: want one of {', '.join(TASKS)}; do correct the name")
-    settings: Callable[[], Any] = TASKS[choice].protocol
-    return settings()
+    return TASKS[choice].protocol()
 
 
 def evaluate(

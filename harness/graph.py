@@ -6,15 +6,17 @@ A job is a function of its starting state and its settings; `identity` names bot
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evals.errors import BadInput
 from harness.config import arm_settings, identity, science, trunk_settings
-from harness.settings import Experiment, Gram, GramTeacher
+from harness.settings import Data, Experiment, Gram, GramTeacher
 
 TRUNK = "trunk"
+Fingerprint = Callable[[Data], str]
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class Job:
         return identity(self.science)
 
 
-def jobs(experiment: Experiment, *, data_fingerprint: str) -> list[Job]:
+def jobs(experiment: Experiment, *, fingerprint: Fingerprint) -> list[Job]:
     """All jobs, a trunk before its arms. Raises `BadInput` for arms that do not fit the trunk."""
     base = Path(experiment.runtime.folder) / experiment.name
     found = []
     for seed in experiment.seeds:
-        trunk = _trunk(experiment, seed, base, data_fingerprint) if experiment.trunk.steps else None
+        trunk = _trunk(experiment, seed, base, fingerprint) if experiment.trunk.steps else None
         found += [trunk] if trunk else []
-        found += [_arm(experiment, arm, seed, base, trunk, data_fingerprint) for arm in experiment.arms]
+        found += [_arm(experiment, arm, seed, base, trunk, fingerprint) for arm in experiment.arms]
     return found
 
 
@@ -65,17 +67,17 @@ def events(gram: Gram, start: int, stop: int) -> list[dict[str, Any]]:
     return [{"step": first, "kind": "gram_start"}, *({"step": step, "kind": "gram_update"} for step in renewals)]
 
 
-def _trunk(experiment: Experiment, seed: int, base: Path, data_fingerprint: str) -> Job:
+def _trunk(experiment: Experiment, seed: int, base: Path, fingerprint: Fingerprint) -> Job:
     settings = trunk_settings(experiment)
     fork = experiment.trunk.steps
     grams = [arm_settings(experiment, arm).gram for arm in experiment.arms]
     early = sorted({g.snapshot_step for g in grams if _needs_snapshot(g) and g.snapshot_step < fork})
-    shape = science(settings, data_fingerprint=data_fingerprint) | {"seed": seed, "weights": _weights_hash(experiment)}
+    shape = science(settings, data_fingerprint=fingerprint(settings.data)) | {"seed": seed, "weights": _weights_hash(experiment)}
     return Job(TRUNK, seed, 0, fork, base / f"{TRUNK}-s{seed}", settings, shape, None, tuple(early))
 
 
 def _arm(
-    experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, data_fingerprint: str
+    experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, fingerprint: Fingerprint
 ) -> Job:
     if arm == TRUNK or not arm.replace("_", "").replace("-", "").replace(".", "").isalnum():
         raise BadInput(f"arms.{arm}: want another name, of letters, digits, '.', '_' and '-', and not {TRUNK!r}")
@@ -89,7 +91,7 @@ def _arm(
         )
     if trunk:
         _refuse_other_shapes(arm, trunk.settings, settings)
-    shape = science(settings, data_fingerprint=data_fingerprint) | {
+    shape = science(settings, data_fingerprint=fingerprint(settings.data)) | {
         "seed": seed,
         "parent": {"identity": trunk.identity, "step": fork} if trunk else None,
         "weights": None if trunk else _weights_hash(experiment),

@@ -312,7 +312,6 @@ class Set:
         for key in ("size", "count"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"{key}={value} of a {self.kind.value} set: want at least 1, or null")
-        _require(self.classes is None or len(self.classes) > 0, "classes=[] of a set: want names, or null for all")
 
 
 @dataclass(frozen=True)

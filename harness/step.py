@@ -63,21 +63,28 @@ def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed
     """Take one step in place and return its detached terms by name. Raises `NonFinite` before any weight changes."""
     if at.renew_anchor:
         state.anchor = frozen_copy(state.teacher.backbone, into=state.anchor)
-    masked = masked_positions(batch)
-    noise = student_noise(seed, at.step, batch, settings, depth=len(state.student.backbone.blocks))
-    with autocast(batch.globals.device, settings.precision):
-        targets = teach(state, batch, masked, at, settings)
-        outputs = study(state.student, batch, masked, noise, settings)
-    terms = losses(outputs, targets, batch, settings)
-    total = weigh(terms, at, settings)
+    total, terms, entropies = forward(state, batch, at, settings, seed=seed)
     refuse_non_finite(terms, at.step)
     total.backward()
     norm = clip_gradients(state.student, settings.optimizer.clip)
     descend(state.optimizer, at)
     follow(state.teacher, state.student, at.momentum)
     state.step = at.step + 1
-    watch = {"grad_norm": norm, "target_entropy": targets.entropy, "student_entropy": mean_entropy(outputs, settings)}
-    return {"loss": total.detach(), **{name: term.detach() for name, term in terms.items()}, **watch}
+    return {"loss": total.detach(), **{name: term.detach() for name, term in terms.items()}, **entropies, "grad_norm": norm}
+
+
+def forward(
+    state: State, batch: Batch, at: At, settings: Experiment, *, seed: int
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Total loss, its terms before their weights, and two entropies to watch for collapse; nothing is changed."""
+    masked = masked_positions(batch)
+    noise = student_noise(seed, at.step, batch, settings, depth=len(state.student.backbone.blocks))
+    with autocast(batch.globals.device, settings.precision):
+        targets = teach(state, batch, masked, at, settings)
+        outputs = study(state.student, batch, masked, noise, settings)
+    terms = losses(outputs, targets, batch, settings)
+    watch = {"target_entropy": targets.entropy, "student_entropy": mean_entropy(outputs, settings)}
+    return weigh(terms, at, settings), terms, watch
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:

@@ -82,6 +82,12 @@ def is_done(job: Job) -> bool:
     return status.get("state") == "done" and status.get("steps") == job.stop
 
 
+def saved_step(job: Job) -> int:
+    """The last step whose state is on disk; the job's first when there is none."""
+    names = [path.stem.removeprefix("step_") for path in checkpoint.latest_states(job.folder / "states")]
+    return int(names[0]) if names else job.start
+
+
 def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
     """Step 0: a random student, a teacher equal to it, an optimizer without moments."""
     student = Network(settings)

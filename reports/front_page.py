@@ -27,8 +27,9 @@ from reports.page import (
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, Differences, Estimate, best, columns, differences, final
 
-ROW, NAME_WIDTH, EFFORT = 0.37, 1.95, ("Steps", "Images seen", "Wall time", "Images/s")
-EFFORT_WIDTHS = (0.5, 0.78, 0.78, 0.62)
+ROW, EFFORT = 0.35, ("Steps", "Images seen", "Wall time", "Images/s")
+EFFORT_WIDTHS = (0.5, 0.76, 0.68, 0.6)
+NAME_WIDTH = 1.95
 MOST_COLUMNS, NARROWEST = 7, 0.86
 
 
@@ -139,13 +140,13 @@ def _table(
     best_arms = [_best(lines, column, place) for place, column in enumerate(group)]
     rest, page = list(lines), pages[-1]
     while rest:
-        room = int((BOTTOM - 0.35 - y - 0.5) / ROW)
-        if room < min(len(rest), 3):
+        room = int((BOTTOM - 0.2 - y - 0.46) / ROW)
+        if room < min(len(rest), 4):
             page = new_page("Results, continued")
             pages.append(page)
             y, room = TOP + 0.45, 16
         xs = _header(page, group, y=y, effort=effort)
-        y += 0.5
+        y += 0.46
         for line in rest[:room]:
             _row(page, run, line, xs=xs, y=y, best_arms=best_arms, group=group, effort=effort)
             y += ROW
@@ -161,7 +162,7 @@ def _best(lines: Sequence[Line], column: Column, place: int) -> str | None:
 def _header(page: Page, group: Sequence[Column], *, y: float, effort: bool) -> list[float]:
     """Column heads; returns the right edges of the metric columns, then those of the effort columns."""
     tail = sum(EFFORT_WIDTHS) if effort else 0.0
-    width = min((RIGHT - LEFT - NAME_WIDTH - tail) / len(group), 1.7)
+    width = min((RIGHT - LEFT - NAME_WIDTH - tail) / len(group), 1.5)
     width = max(width, NARROWEST)
     edges = [LEFT + NAME_WIDTH + width * (place + 1) for place in range(len(group))]
     for edge, column in zip(edges, group, strict=True):
@@ -197,12 +198,16 @@ def _row(
     page.swatch(LEFT, y + 0.15, line.look)
     name = shorten(line.lane, NAME_WIDTH - 0.5, 8.5)
     page.write(LEFT + 0.4, y + 0.18, name, 8.5)
-    page.write(LEFT + 0.4, y + 0.31, shorten(_remark(run, line.lane), NAME_WIDTH - 0.5, 6), 6, color=FAINT)
+    page.write(LEFT + 0.4, y + 0.31, _ended(_remark(run, line.lane), NAME_WIDTH - 0.45), 6, color=FAINT)
     for place, column in enumerate(group):
         _value(page, xs[place], y, column, line.values[place], bold=best_arms[place] == line.lane, run=run)
-        _difference(page, xs[place], y, column, line.differences[place])
+        _difference(page, xs[place], y, column, line.differences[place], width=xs[0] - LEFT - NAME_WIDTH)
     for edge, cell in zip(xs[len(group) :], words.effort_cells(run, line.lane) if effort else (), strict=effort):
         page.write(edge, y + 0.18, cell, 7.5, ha="right", color=SOFT)
+
+
+def _ended(text: str, width: float) -> str:
+    return next(iter(wrap(text, width, 6, lines=1)), "")
 
 
 def _remark(run: Run, lane: str) -> str:
@@ -226,12 +231,13 @@ def _value(page: Page, x: float, y: float, column: Column, estimate: Estimate | 
     page.write(x - shift, y + 0.18, words.value(column, estimate), 8.5, ha="right", weight=weight)
 
 
-def _difference(page: Page, x: float, y: float, column: Column, estimate: Estimate | None) -> None:
+def _difference(page: Page, x: float, y: float, column: Column, estimate: Estimate | None, *, width: float) -> None:
     if estimate is None:
         return
     amount = words.number(estimate.value * words.scale(column), words.digits(column), signed=True)
     text = f"{amount} {words.bracket(column, estimate)}".strip()
-    page.write(x, y + 0.31, text, 6, ha="right", color=INK if estimate.excludes_zero else FAINT)
+    size = min(6.5, 6.5 * (width - 0.06) / text_width(text, 6.5))
+    page.write(x, y + 0.31, text, size, ha="right", color=INK if estimate.excludes_zero else FAINT)
 
 
 def _legend(page: Page, run: Run, y: float) -> None:

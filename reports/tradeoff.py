@@ -209,8 +209,16 @@ def _draw(
     _draw_events(axes, run, paths, small=small)
     if not up.kind.higher_is_better:
         axes.invert_yaxis()
-    obstacles = np.concatenate([along(path.points) for path in paths])
+    obstacles = np.concatenate([along(path.points) for path in paths] + [_cross(path) for path in paths if not title])
     place(axes, _labels(run, paths, axes, small=small), obstacles)
+
+
+def _cross(path: Path) -> np.ndarray:
+    """Points along the cross at the end of a path, so that labels keep clear of it."""
+    x, y = path.points[-1]
+    arms = [along(np.array([[end, y] for end in path.cross[0]])), along(np.array([[x, end] for end in path.cross[1]]))]
+    points = np.concatenate(arms)
+    return points[np.isfinite(points).all(axis=1)] if path.lane != TRUNK else np.empty((0, 2))
 
 
 def _axis_label(column: Column, small: bool) -> str:
@@ -257,7 +265,7 @@ def _draw_events(axes: Axes, run: Run, paths: list[Path], *, small: bool) -> Non
 
 def _labels(run: Run, paths: list[Path], axes: Axes, *, small: bool) -> list[Label]:
     """The arm's name at its end; in the large panel also steps along the way, where there is room."""
-    labels = []
+    labels, last = [], max(path.steps[-1] for path in paths)
     for path in paths:
         x, y = path.points[-1]
         inside = _inside(axes, x, y)
@@ -267,7 +275,8 @@ def _labels(run: Run, paths: list[Path], axes: Axes, *, small: bool) -> list[Lab
         if small:
             continue
         colour = TRUNK_COLOUR if path.lane == TRUNK else path.look.colour
-        for place_ in sorted({0, len(path.steps) // 2, len(path.steps) - 1}):
+        ends = {len(path.steps) - 1} if path.lane == TRUNK or path.steps[-1] < last else set()
+        for place_ in sorted({0, len(path.steps) // 2} | ends):
             x, y = path.points[place_]
             if _inside(axes, x, y) and not (path.lane != TRUNK and place_ == 0 and run.has_trunk):
                 labels.append(Label(steps_text(path.steps[place_]), x, y, colour, size=6, required=False))

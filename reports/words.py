@@ -67,7 +67,7 @@ def headline(run: Run, compared: Differences) -> list[str]:
     """One sentence per arm: its difference from the baseline in the leading dense and global measures."""
     leading = [column for kind in ("dense", "global") if (column := primary(run, kind)) is not None]
     rmse = primary(run, "dense", metric="rmse")
-    if rmse is not None and rmse not in leading:
+    if rmse is not None and rmse not in leading and len(run.others) <= 3:
         leading.append(rmse)
     sentences = []
     for arm in run.others:
@@ -143,7 +143,7 @@ def effort_cells(run: Run, lane: str) -> list[str]:
         count(spent.step),
         count(spent.images),
         span(spent.seconds),
-        NONE if spent.images_per_second is None else f"{spent.images_per_second:.3g}",
+        NONE if spent.images_per_second is None else number(spent.images_per_second, 0 if spent.images_per_second >= 100 else 1),
     ]
 
 

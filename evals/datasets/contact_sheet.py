@@ -41,7 +41,9 @@ def draw(dataset: LabelledSet, *, columns: int = 8, rows: int = 3) -> Figure:
     kinds = ["image", *(["mask"] if dataset.segments else []), *(["depth"] if dataset.has_depth else [])]
     shown = min(len(dataset), columns * rows)
     rows = -(-shown // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.6 * rows * len(kinds) + 0.9), layout="constrained")
+    high, wide = dataset.image(0).shape[:2]
+    panel = 1.5 * min(high / wide, 2) + 0.15
+    figure = Figure(figsize=(1.5 * columns, panel * rows * len(kinds) + 0.9), layout="constrained")
     axes = figure.subplots(rows * len(kinds), columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")

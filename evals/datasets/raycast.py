@@ -73,8 +73,8 @@ def _rays(room: Room, size: int) -> Rays:
 def _enclosure(room: Room, rays: Rays, *, paint: bool) -> Buffers:
     """Walls, floor, ceiling and window, met from inside."""
     start = (0.0, room.camera.height, 0.0)
-    ends = [
-        np.where(direction > 0, np.float32(high - origin), np.float32(low - origin)) / direction
+    ends = [  # the amount matters where a direction is zero: never met, whatever the zero's sign
+        np.abs(np.where(direction > 0, np.float32(high - origin), np.float32(low - origin)) / direction)
         for direction, origin, low, high in zip(rays, start, room.low, room.high, strict=True)
     ]
     side = ends[0] < ends[2]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from evals.errors import BadInput
 from harness.data import distort
@@ -177,13 +177,13 @@ class _Reported(Dataset[Batch | BadInput]):
             return error
 
 
-def _as_is(item: Batch | BadInput) -> Batch | BadInput:
+def _as_is(item: Any) -> Any:
     return item
 
 
 def _in_worker(worker: int) -> None:
-    info = torch.utils.data.get_worker_info()
-    if info is not None:
+    info = get_worker_info()
+    if info is not None and isinstance(info.dataset, _Reported):
         info.dataset.batches.pool.keep_no_more()
 
 

@@ -26,7 +26,7 @@ def boxes(sizes: np.ndarray, uniforms: np.ndarray, scale: tuple[float, float]) -
     low, high = (math.log(ratio) for ratio in RATIO)
     ratio = np.exp(low + uniforms[:, 1 : 2 * TRIES : 2] * (high - low))
     tried = np.stack([np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))], -1)
-    fits = ((tried > 0) & (tried <= np.stack([widths, heights], -1))).all(-1)
+    fits: np.ndarray = ((tried > 0) & (tried <= np.stack([widths, heights], -1))).all(-1)
     first = tried[np.arange(len(tried)), fits.argmax(1)]
     found = fits.any(1, keepdims=True)
     extent = np.where(found, first, _largest(heights, widths))

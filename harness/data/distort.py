@@ -74,8 +74,8 @@ def _change(images: Tensor, where: Tensor, operation, *parameters: Tensor) -> No
     """images[where] = operation(images[where], parameters[where]), nothing at all where there is none."""
     chosen = where.nonzero()[:, 0]
     if len(chosen):
+        own = (p[chosen].to(images.device, images.dtype).view(-1, 1, 1, 1) for p in parameters)
         chosen = chosen.to(images.device)
-        own = (p.to(images.device, images.dtype)[chosen].view(-1, 1, 1, 1) for p in parameters)
         images.index_copy_(0, chosen, operation(images.index_select(0, chosen), *own).contiguous())
 
 
@@ -112,7 +112,8 @@ def grayscale(x: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 1 H W"]:
 def hue(x: Float[Tensor, "N 3 H W"], turns: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N 3 H W"]:
     """Colours turned around the grey axis of HSV, lightest and darkest channel values kept."""
     red, green, blue = x.split(1, 1)
-    darkest, lightest = torch.aminmax(x, dim=1, keepdim=True)
+    lightest = torch.maximum(red, green).maximum(blue)
+    darkest = torch.minimum(red, green).minimum(blue)
     chroma = lightest - darkest
     safe = chroma.clamp(min=1e-12)  # grey pixels: numerators are 0 too, and the hue does not matter
     angle = torch.where(

@@ -29,7 +29,7 @@ def mask_counts(crops: int, patches: int, probability: float, ratio_min: float, 
 
 
 def block_mask(rng: np.random.Generator, grid: tuple[int, int], count: int) -> np.ndarray:
-    """bool [H, W] with exactly `count` True: rectangles while they fit, then single patches. Raises BadInput if it cannot."""
+    """bool [H, W] with exactly `count` True: rectangles while they fit, then single patches; else BadInput."""
     height, width = grid
     if not 0 <= count <= height * width:
         raise BadInput(f"got {count} patches to mask on a {height}x{width} grid: want 0 to {height * width}")
@@ -46,7 +46,7 @@ def block_mask(rng: np.random.Generator, grid: tuple[int, int], count: int) -> n
 
 
 def _add_block(rng: np.random.Generator, mask: np.ndarray, remaining: int) -> int:
-    """Masks one rectangle that covers something new but no more than `remaining`; returns how much, 0 after 10 tries."""
+    """Masks one rectangle that covers something new, at most `remaining`; returns how much, 0 if no try fits."""
     rows, columns = mask.shape
     largest = min(remaining, LARGEST_BLOCK * mask.size)
     for size, shape, down, right in rng.random((TRIES, 4)):

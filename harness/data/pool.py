@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +23,7 @@ class Pool:
     """One index space over sources, in their order; decoded images are kept up to `memory` bytes.
 
     components: name -> sorted indices. By image class they are called "source/class"; a source without classes is one
-    component under its own name. Raises BadInput for no source, an empty source or, by class, a class without images.
+    component under its own name, and a class without images is none. Raises BadInput for no source or an empty one.
     """
 
     def __init__(
@@ -99,14 +101,17 @@ def _by_class(name: str, source: LabelledSet) -> dict[str, np.ndarray]:
         return {name: np.arange(len(source))}
     labels = np.array([source.label(index) for index in range(len(source))])
     parts = {f"{name}/{title}": np.flatnonzero(labels == label) for label, title in enumerate(source.classes)}
-    for part, members in parts.items():
-        if len(members) == 0:
-            raise BadInput(f"got no image of class {part!r}: want at least one; add images or choose data.components=source")
-    return parts
+    return {part: members for part, members in parts.items() if len(members)}
+
+
+def fingerprint(pool: Pool) -> str:
+    """Hex over the names and contents of all sources; another order of sources is another pool."""
+    parts = [[name, source.split, source.fingerprint()] for name, source in pool.sources.items()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY) -> Pool:
-    """The pool of `data.sources`; cache: folder for what sets keep between runs. Raises BadInput for a set that fails."""
+    """The pool of `data.sources`; cache: folder for what sets keep between runs. Raises BadInput as they do."""
     sources = {
         name: open_set(
             one.kind.value,
@@ -122,3 +127,17 @@ def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY
         for name, one in settings.sources.items()
     }
     return Pool(sources, settings.components, memory=memory)
+
+
+class Pools:
+    """The pools of an experiment, each opened once however many arms draw from it."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self._cache = cache
+        self._open: dict[str, Pool] = {}
+
+    def __call__(self, settings: Data) -> Pool:
+        key = repr((settings.sources, settings.components))
+        if key not in self._open:
+            self._open[key] = open_pool(settings, cache=self._cache)
+        return self._open[key]

@@ -1,0 +1,26 @@
+"""The command `gramlab`: a thin front of the scripts, `gramlab run …` being `python harness/run.py …`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "run": ("harness.run", "train, evaluate and report an experiment file"),
+    "eval": ("evals.run", "evaluate any backbone on frozen features"),
+    "report": ("reports.build", "render the report of a run's folder again"),
+    "look": ("evals.datasets.contact_sheet", "draw images, masks and depth of a data set"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hand the remaining arguments to the named command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: gramlab COMMAND ...\n\n" + "\n".join(f"  {n:8s}{text}" for n, (_, text) in COMMANDS.items()))
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"gramlab: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return import_module(COMMANDS[name][0]).main(rest)

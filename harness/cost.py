@@ -1,0 +1,106 @@
+"""What a step will cost, before it runs: the real step on the meta device, its products and saved tensors counted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.data.batches import Batch, gram_size
+from harness.model import Network, build_backbone, patch_size
+from harness.optimizer import build_optimizer
+from harness.schedules import At
+from harness.settings import Experiment, GramTeacher, Precision
+from harness.step import State, forward
+
+EFFICIENCY = 0.45  # share of a bare matrix product's rate that whole steps reach on CPUs and GPUs; good to a factor of two
+LIBRARIES_GIB = 0.9  # resident before any tensor: torch, timm, pandas, matplotlib
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one step: floating-point operations, and bytes held at its peak (weights, moments, gradients, activations)."""
+
+    flops: float
+    memory: float
+
+
+def step_cost(settings: Experiment, *, gram: bool) -> Cost:
+    """Cost of a training step with or without the Gram loss; nothing is computed, no memory is taken."""
+    with torch.device("meta"):
+        student, teacher = Network(settings), Network(settings)
+        anchor = build_backbone(settings.model) if gram and settings.gram.teacher is not GramTeacher.ema else None
+    teacher.requires_grad_(False)
+    state = State(0, student.train(), teacher.eval(), build_optimizer(student, settings.optimizer), anchor)
+    batch = shapes(settings, patch_size(student.backbone), gram=gram)
+    step = settings.gram.start_step if gram else -1
+    now = At(step, 0.0, 0.0, 0.1, 0.9, settings.gram.weight if gram else 0.0, False)
+    saved: dict[int, torch.UntypedStorage] = {}
+    own = {p.untyped_storage()._cdata for p in student.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage
+        return tensor
+
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        total, *_ = forward(state, batch, now, settings, seed=0)
+        total.backward()
+    weights = sum(p.numel() * p.element_size() for p in student.parameters())
+    frozen = weights + sum(p.numel() * p.element_size() for p in (anchor.parameters() if anchor else ()))
+    activations = sum(storage.nbytes() for storage in saved.values())
+    if settings.precision is Precision.bfloat16:
+        activations /= 2
+    return Cost(float(counter.get_total_flops()), 4 * weights + frozen + activations)
+
+
+def shapes(settings: Experiment, patch: int, *, gram: bool) -> Batch:
+    """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
+    images, crops = settings.data.batch_size, settings.crops
+    size = gram_size(crops, settings.gram, patch)
+    positions = (crops.global_size // patch) ** 2
+    masks = torch.zeros(2 * images, positions, dtype=torch.bool)
+    ratio = (settings.ibot.mask_ratio_min + settings.ibot.mask_ratio_max) / 2
+    masks[: int(2 * images * settings.ibot.mask_probability), : int(positions * ratio)] = True
+
+    def empty(views: int, side: int) -> torch.Tensor:
+        return torch.empty(views, images, 3, side, side, device="meta")
+
+    return Batch(
+        globals=empty(2, crops.global_size),
+        locals=empty(crops.local_count, crops.local_size),
+        gram=empty(2, size) if gram else None,
+        masks=masks,
+        indices=torch.arange(images),
+        component=None,
+    )
+
+
+def forward_flops(settings: Experiment, size: int) -> float:
+    """Operations of the bare backbone on one image of `size` pixels."""
+    with torch.device("meta"):
+        backbone = build_backbone(settings.model).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone(torch.empty(1, 3, size, size, device="meta"))
+    return float(counter.get_total_flops())
+
+
+def machine_rate(settings: Experiment, device: torch.device) -> float:
+    """Operations a second of matrix products at this model's width, in its precision, measured for a moment."""
+    with torch.device("meta"):
+        width = build_backbone(settings.model).embed_dim
+    dtype = torch.bfloat16 if settings.precision is Precision.bfloat16 else torch.float32
+    a, b = torch.ones(4096, width, dtype=dtype, device=device), torch.ones(width, 4 * width, dtype=dtype, device=device)
+    rounds, spent = 0, 0.0
+    (a @ b).sum().item()
+    started = time.perf_counter()
+    while spent < 0.2:
+        for _ in range(5):
+            product = a @ b
+        product[0, 0].item()
+        rounds += 5
+        spent = time.perf_counter() - started
+    return rounds * 2 * a.shape[0] * width * 4 * width / spent

@@ -1,0 +1,98 @@
+"""The plan: what would be trained and evaluated, what is there already, and about how long and how much memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from evals.suite import TaskSpec
+from harness.config import flatten
+from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
+from harness.graph import TRUNK, Job, events
+from harness.settings import Experiment
+from harness.train import is_done, saved_step
+
+
+def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], device: torch.device) -> str:
+    """The plan as text, a line per job, with totals."""
+    rate = EFFICIENCY * machine_rate(experiment, device)
+    images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set)}.values())
+    evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
+    rows = [("arm", "seed", "steps", "evaluations", "time", "memory", "Gram", "state")]
+    total = 0.0
+    for job in jobs:
+        seconds, memory = job_cost(job, rate)
+        seconds += len(evaluated_steps(job)) * evaluation
+        left = 0.0 if is_done(job) else seconds * (job.stop - saved_step(job)) / max(job.stop - job.start, 1)
+        total += left
+        rows.append(
+            (
+                job.arm,
+                str(job.seed),
+                f"{job.start}–{job.stop}",
+                str(len(evaluated_steps(job))),
+                duration(seconds),
+                f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
+                gram_words(job),
+                "done" if is_done(job) else f"from step {saved_step(job)}" if saved_step(job) > job.start else "new",
+            )
+        )
+    head = [
+        f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
+        f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision.value}, "
+        f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
+    ]
+    tail = f"left to do: about {duration(total)} (estimated from operations; good to a factor of two)"
+    return "\n".join([*head, *table(rows), *arm_lines(experiment), tail])
+
+
+def job_cost(job: Job, rate: float) -> tuple[float, float]:
+    """Seconds and peak bytes of a job's training steps."""
+    gram = job.settings.gram
+    with_gram = max(0, job.stop - max(gram.start_step, job.start)) if gram.weight > 0 else 0
+    plain = step_cost(job.settings, gram=False)
+    anchored = step_cost(job.settings, gram=True) if with_gram else plain
+    flops = (job.stop - job.start - with_gram) * plain.flops + with_gram * anchored.flops
+    return flops / rate, max(plain.memory, anchored.memory)
+
+
+def evaluated_steps(job: Job) -> list[int]:
+    """Steps after which the job is evaluated; an arm's fork is evaluated with its trunk."""
+    every = job.settings.evals.every
+    first = job.start if job.parent is None else job.start + 1
+    return sorted({*(step for step in range(first, job.stop + 1) if step % every == 0), job.stop})
+
+
+def gram_words(job: Job) -> str:
+    """When Gram anchoring is on, and when its teacher is renewed."""
+    found = events(job.settings.gram, job.start, job.stop)
+    if not found:
+        return "off"
+    gram = job.settings.gram
+    renewals = [event["step"] for event in found[1:]]
+    times = f", renewed at {', '.join(map(str, renewals[:3]))}{' …' if len(renewals) > 3 else ''}" if renewals else ""
+    return f"{gram.teacher.value} ×{gram.resolution:g}, weight {gram.weight:g} from {found[0]['step']}{times}"
+
+
+def arm_lines(experiment: Experiment) -> list[str]:
+    """What each arm, and the trunk, changes."""
+    changes = {TRUNK: experiment.trunk.overrides} if experiment.trunk.steps else {}
+    changes |= experiment.arms
+    return [
+        f"  {arm}: " + (", ".join(f"{k}={v}" for k, v in flatten(own).items()) or "the settings as they are")
+        for arm, own in changes.items()
+    ]
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, to two digits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,81 @@
+"""The main job: `python harness/run.py experiments/gram_ablation.yaml [key=value ...] [--plan]`.
+
+Composes the experiment, prints the plan, trains what is unfinished, evaluates on the way, ends with the report's path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+
+from evals.errors import BadInput
+from harness.config import load
+from harness.data.pool import Pool, Pools, fingerprint
+from harness.evaluate import Evaluator
+from harness.graph import Job, jobs
+from harness.metrics import environment, pick_device
+from harness.plan import plan
+from harness.record import write_record
+from harness.settings import Experiment
+from harness.step import NonFinite
+from harness.train import train
+from harness.workplace import held, journal
+from reports.build import build
+
+log = logging.getLogger("gramlab")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 done, 1 an arm failed, 2 bad input, 130 interrupted (the same command goes on)."""
+    parser = argparse.ArgumentParser(prog="harness/run.py", description=__doc__)
+    parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
+    parser.add_argument("--plan", action="store_true", help="print the plan and stop")
+    args = parser.parse_intermixed_args(argv)
+    try:
+        return run(load(args.experiment, args.overrides), plan_only=args.plan)
+    except BadInput as error:
+        print(f"gramlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gramlab: interrupted; the same command goes on from the last saved step", file=sys.stderr)
+        return 130
+
+
+def run(experiment: Experiment, *, plan_only: bool = False) -> int:
+    """Plan, train, evaluate and report one experiment."""
+    device = pick_device(experiment.device)
+    if experiment.runtime.threads:
+        torch.set_num_threads(experiment.runtime.threads)
+    pools = Pools(Path(experiment.runtime.cache))
+    todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
+    folder = Path(experiment.runtime.folder) / experiment.name
+    evaluator = Evaluator(experiment, folder)
+    print(plan(experiment, todo, evaluator.tasks, device), flush=True)
+    if plan_only:
+        return 0
+    with held(folder), journal(folder):
+        write_record(folder, experiment, todo, evaluator.tasks, environment(experiment, device))
+        failed = [job for job in todo if not trained(job, pools(job.settings.data), evaluator, device)]
+        print(build(folder))
+    return 1 if failed else 0
+
+
+def trained(job: Job, pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
+    """Train one job; a bad loss ends this job, is logged, and leaves the others to go on."""
+    try:
+        train(job, pool, evaluator, device=device)
+    except NonFinite as error:
+        log.error("%s: stopped before the optimizer, the loss is not finite: %s", job.name, error)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""python reports/build.py runs/<experiment> [--png FOLDER]: render report.pdf and results.csv from the tables alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from matplotlib.backends.backend_pdf import PdfPages
+from tqdm import tqdm
+
+from evals.errors import BadInput
+from reports.figures import render
+from reports.page import Page, style
+from reports.run_folder import read
+from reports.tables import tidy
+
+PNG_DPI = 130
+
+
+def build(folder: Path, *, png: Path | None = None) -> Path:
+    """Write `report.pdf` and `results.csv` into the run's folder, and each page as PNG into `png`; returns the PDF's path.
+
+    Both files are replaced whole, at the end: a failing call leaves the old ones. The same tables give the same bytes.
+    Raises BadInput when the folder, its experiment.json or every result row is missing.
+    """
+    run = read(folder)
+    target, table = folder / "report.pdf", folder / "results.csv"
+    with style():
+        pages = render(run)
+        partial = _partial(target)
+        try:
+            _write_pdf(partial, pages, title=run.name)
+            tidy(run).to_csv(_partial(table), index=False, lineterminator="\n")
+            os.replace(_partial(table), table)
+            os.replace(partial, target)
+        finally:
+            for left in (partial, _partial(table)):
+                left.unlink(missing_ok=True)
+        if png is not None:
+            _write_pngs(png, pages)
+    return target
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 with one line on stderr for input that the user can mend."""
+    parser = argparse.ArgumentParser(prog="reports/build.py", description="Render a run's report from its tables.")
+    parser.add_argument("folder", type=Path, help="runs/<experiment>")
+    parser.add_argument("--png", type=Path, metavar="FOLDER", help="also write each page as PNG into this folder")
+    options = parser.parse_args(argv)
+    try:
+        print(build(options.folder, png=options.png))
+    except BadInput as error:
+        print(f"gramlab: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _write_pdf(path: Path, pages: Sequence[Page], *, title: str) -> None:
+    # without a creation date the same tables give the same bytes
+    metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
+    with PdfPages(path, metadata=metadata) as pdf:
+        for page in tqdm(pages, desc="report", unit="page", disable=None):
+            pdf.savefig(page.figure)
+
+
+def _write_pngs(folder: Path, pages: Sequence[Page]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, page in enumerate(pages, start=1):
+        target = folder / f"page-{number}.png"
+        partial = _partial(target)
+        page.figure.savefig(partial, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        os.replace(partial, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Page three: each metric over steps, one panel per column of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.transforms import blended_transform_factory
+
+from reports import words
+from reports.axes import fork_line, scaled, step_axis, titled
+from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page, shorten
+from reports.run_folder import TRUNK, Run
+from reports.tables import Column, columns, of_column, seed_paths, trajectory
+
+ACROSS, DOWN = 3, 2
+BAR = 0.065  # inches from one interval bar to the next
+BANDS_UP_TO = 2  # more bands than these hide one another
+
+
+def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """As many pages as the panels need."""
+    found, each = columns(run), ACROSS * DOWN
+    groups = [found[start : start + each] for start in range(0, len(found), each)]
+    return [_page(run, group, arm_looks, number) for number, group in enumerate(groups)]
+
+
+def grid(page: Page, count: int, *, top: float, across: int, down: int, beside: float = 0.0) -> list[Axes]:
+    """`count` panels, row by row, in a grid that fills the page, each with `beside` inches free on its right."""
+    across = min(across, count)
+    down = min(down, -(-count // across))
+    gap_x, gap_y, margin = 0.6 + beside, 0.78, 0.42
+    width = (RIGHT - LEFT - margin - beside - gap_x * (across - 1)) / across
+    height = min((BOTTOM - 0.38 - top - gap_y * (down - 1)) / down, 3.6)
+    return [
+        page.axes(
+            LEFT + margin + (number % across) * (width + gap_x), top + (number // across) * (height + gap_y), width, height
+        )
+        for number in range(count)
+    ]
+
+
+def entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
+    """The legend: the trunk, if there is one, then the arms."""
+    trunk = [("trunk (shared)", TRUNK_LOOK)] if run.has_trunk else []
+    return trunk + [(arm, arm_looks[arm]) for arm in run.arms]
+
+
+def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], number: int) -> Page:
+    page = new_page("Each metric over training" + (", continued" if number else ""), _caption(run))
+    top = legend(page, TOP + 0.58, entries(run, arm_looks)) + 0.32
+    panels = grid(page, len(group), top=top, across=ACROSS, down=DOWN, beside=BAR * (len(run.arms) + 0.5))
+    for axes, column in zip(panels, group, strict=True):
+        _panel(axes, run, column, arm_looks)
+    return page
+
+
+def _caption(run: Run) -> str:
+    many = f"Lines: mean of {len(run.seeds)} seeds, thin: single seeds. " if len(run.seeds) > 1 else ""
+    over = "seeds" if len(run.seeds) > 1 else "evaluation images"
+    return (
+        f"{many}Bars at the right edge: 95 % interval over {over} at the arm's last step. "
+        "Marks on the floor: ★ Gram loss starts, | Gram teacher renewed."
+    )
+
+
+def _panel(axes: Axes, run: Run, column: Column, arm_looks: Mapping[str, Look]) -> None:
+    rows = of_column(run, column)
+    unit = f" ({words.unit(column)})" if words.unit(column) else ""
+    where = shorten(f"{column.dataset} · {column.protocol}", 1.6, 6.5)
+    titled(axes, shorten(column.title + unit, 1.7, 9, weight="bold"), f"{where}\n{words.hint(column)}")
+    scaled(axes.yaxis)
+    if rows.empty:
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=SOFT)
+        return
+    step_axis(axes, min(0, int(rows["step"].min())), max(int(rows["step"].max()), run.steps or 0), label=True)
+    lanes = [lane for lane in run.lanes if (rows["arm"] == lane).any()]
+    for lane in lanes:
+        _lane(axes, run, column, lane, arm_looks.get(lane, TRUNK_LOOK), band=len(run.arms) <= BANDS_UP_TO)
+    _end_bars(axes, run, column, [lane for lane in lanes if lane != TRUNK], arm_looks)
+    if run.trunk_steps:
+        fork_line(axes, run.trunk_steps, text="fork")
+    _chance(axes, run, column)
+    _floor(axes, run, arm_looks)
+
+
+def _lane(axes: Axes, run: Run, column: Column, lane: str, look: Look, *, band: bool) -> None:
+    path, factor = trajectory(run, column, lane), words.scale(column)
+    steps = np.array([estimate.step for estimate in path])
+    low, value, high = (
+        np.array([getattr(estimate, key) for estimate in path]) * factor for key in ("low", "value", "high")
+    )
+    if len(run.seeds) > 1:
+        for single in seed_paths(run, column, lane).values():
+            axes.plot(single["step"], single["value"] * factor, color=look.colour, linewidth=0.5, alpha=0.35, zorder=2)
+    if band and lane != TRUNK and np.isfinite(low).any():
+        axes.fill_between(steps, low, high, color=look.colour, alpha=0.10, linewidth=0, zorder=1)
+    axes.plot(steps, value, color=look.colour, linestyle=look.dash, linewidth=1.3, zorder=4)
+    sparse = slice(None, None, max(1, len(steps) // 14))
+    size = 2.2 if lane == TRUNK else 3.2
+    axes.plot(steps[sparse], value[sparse], color=look.colour, marker=look.marker, markersize=size, linestyle="none", zorder=5)
+
+
+def _end_bars(axes: Axes, run: Run, column: Column, arms: Sequence[str], arm_looks: Mapping[str, Look]) -> None:
+    """Intervals of the last values, side by side to the right of the panel so that none hides another."""
+    mixed = blended_transform_factory(axes.transAxes, axes.transData)
+    figure, factor = axes.get_figure(), words.scale(column)
+    assert figure is not None
+    spacing = BAR / (axes.get_position().width * figure.get_figwidth())
+    for number, arm in enumerate(arms):
+        look, estimate = arm_looks[arm], trajectory(run, column, arm)[-1]
+        x, ends = 1 + (number + 1) * spacing, np.array([estimate.low, estimate.high]) * factor
+        how = {"transform": mixed, "color": look.colour, "clip_on": False, "zorder": 6}
+        if np.isfinite(ends).all():
+            axes.plot([x, x], ends, linewidth=1.0, **how)
+            axes.update_datalim(np.column_stack([[run.trunk_steps] * 2, ends]), updatex=False)
+        axes.plot([x], [estimate.value * factor], marker=look.marker, markersize=3, **how)
+    axes.autoscale_view(scalex=False)
+
+
+def _chance(axes: Axes, run: Run, column: Column) -> None:
+    level = run.chance.get(column.metric)
+    if level is None:
+        return
+    shown = float(level) * words.scale(column)
+    axes.axhline(shown, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    axes.text(0.99, shown, "chance", transform=axes.get_yaxis_transform(), fontsize=6, color=SOFT, ha="right", va="bottom")
+
+
+def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:
+    """Events of each arm in a strip at the foot of the panel, a row per arm."""
+    eventful = [arm for arm in run.arms if any(event.kind != "fork" for event in run.events.get(arm, ()))]
+    low, high = axes.get_ylim()
+    share = 0.035 * len(eventful)
+    axes.set_ylim(low - share / (1 - share) * (high - low), high)
+    for row, arm in enumerate(eventful):
+        look, y = arm_looks[arm], 0.035 * (len(eventful) - row - 0.5)
+        for kind, marker, size in (("gram_update", "|", 4.5), ("gram_start", "*", 4.5)):
+            steps = [event.step for event in run.events[arm] if event.kind == kind]
+            how = {"color": look.colour, "marker": marker, "markersize": size, "markeredgewidth": 0.8, "linestyle": "none"}
+            axes.plot(steps, [y] * len(steps), transform=axes.get_xaxis_transform(), zorder=7, **how)

@@ -1,0 +1,182 @@
+"""Page five and on: what the arms change, the resolved configuration, the data, the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports import words
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page, shorten
+from reports.run_folder import Run
+
+COLUMNS, GAP, SIZE = 4, 0.25, 6.5
+STEP = SIZE * 1.36 / 72
+WIDTH = (RIGHT - LEFT - GAP * (COLUMNS - 1)) / COLUMNS
+START = TOP + 0.5
+KEY_WIDTH, ROW = 2.5, 0.185
+MOST_ARMS = 8
+LONGEST = 6  # list items shown
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of a block: key and value, or a heading alone."""
+
+    key: str
+    value: str = ""
+    heading: bool = False
+    depth: int = 0
+
+
+def provenance_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """The overrides in full width, then everything else in columns, over as many pages as it takes."""
+    pages = [new_page("Configuration and environment")]
+    y = START
+    for start in range(0, len(run.arms), MOST_ARMS):
+        y = _overrides(pages, run, run.arms[start : start + MOST_ARMS], arm_looks, y)
+    _columns(pages, _blocks(run), y)
+    return pages
+
+
+def shown(value: Any) -> str:
+    """A setting as YAML would write it; long lists are cut and say how much is left out."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        items = [shown(item) for item in value[:LONGEST]]
+        rest = [f"… {len(value) - LONGEST} more"] if len(value) > LONGEST else []
+        return "[" + ", ".join(items + rest) + "]"
+    return str(value).replace("\n", " ")
+
+
+def lookup(config: Mapping[str, Any], dotted: str) -> Any:
+    """The setting at a dotted key; the empty string where there is none."""
+    found: Any = config
+    for part in dotted.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return ""
+        found = found[part]
+    return found
+
+
+def _overrides(pages: list[Page], run: Run, arms: Sequence[str], arm_looks: Mapping[str, Look], y: float) -> float:
+    """The table of what each arm sets: settings down, arms across; grey where an arm keeps the shared value."""
+    keys = list(dict.fromkeys(key for arm in arms for key in run.overrides.get(arm, {})))
+    width = min((RIGHT - LEFT - KEY_WIDTH) / (len(arms) + 1), 2.0)
+    rest = list(keys)
+    while rest:
+        page = pages[-1]
+        if BOTTOM - y < 0.4 + 2 * ROW:
+            pages.append(new_page("Configuration and environment, continued"))
+            page, y = pages[-1], START
+        _override_head(page, arms, arm_looks, width, y)
+        y += 0.3
+        room = max(1, int((BOTTOM - y) / ROW))
+        for key in rest[:room]:
+            _override_row(page, run, arms, key, width, y)
+            y += ROW
+        rest = rest[room:]
+    return y + 0.25 if keys else y
+
+
+def _override_head(page: Page, arms: Sequence[str], arm_looks: Mapping[str, Look], width: float, y: float) -> None:
+    page.write(LEFT, y + 0.1, "What the arms set", 8, weight="bold")
+    page.write(LEFT + KEY_WIDTH, y + 0.1, "shared", 7.5, color=SOFT)
+    for place, arm in enumerate(arms, start=1):
+        x = LEFT + KEY_WIDTH + place * width
+        text = shorten(arm, width - 0.08, 7.5, weight="bold")
+        page.write(x, y + 0.1, text, 7.5, weight="bold", color=arm_looks[arm].colour)
+    page.rule(LEFT, RIGHT, y + 0.18, colour=INK)
+
+
+def _override_row(page: Page, run: Run, arms: Sequence[str], key: str, width: float, y: float) -> None:
+    mono = {"family": "monospace"}
+    page.write(LEFT, y + 0.1, shorten(key, KEY_WIDTH - 0.1, 7, **mono), 7, **mono)
+    base = shown(lookup(run.config, key))
+    page.write(LEFT + KEY_WIDTH, y + 0.1, shorten(base, width - 0.08, 7, **mono), 7, color=SOFT, **mono)
+    for place, arm in enumerate(arms, start=1):
+        mine = run.overrides.get(arm, {})
+        text = shorten(shown(mine[key]), width - 0.08, 7, **mono) if key in mine else "·"
+        page.write(LEFT + KEY_WIDTH + place * width, y + 0.1, text, 7, color=INK if key in mine else FAINT, **mono)
+    page.rule(LEFT, RIGHT, y + ROW - 0.03)
+
+
+def _blocks(run: Run) -> list[list[Item]]:
+    """Environment and data first, then one block per section of the configuration, plain settings together."""
+    blocks = [_block("Environment", run.environment), _data(run), _protocols(run)]
+    config = {key: value for key, value in run.config.items() if key != "arms"}
+    plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    blocks += [_block("Experiment", plain)] + [_block(key, section) for key, section in sections.items()]
+    return [block for block in blocks if len(block) > 1]
+
+
+def _block(title: str, section: Mapping[str, Any]) -> list[Item]:
+    return [Item(title, heading=True), *_items(section, 0)]
+
+
+def _items(section: Mapping[str, Any], depth: int) -> Iterator[Item]:
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield Item(str(key), depth=depth)
+            yield from _items(value, depth + 1)
+        else:
+            yield Item(str(key), shown(value), depth=depth)
+
+
+def _data(run: Run) -> list[Item]:
+    """How many images each evaluation was computed from."""
+    images = run.rows.groupby(["dataset", "eval"], sort=True)["images"].max()
+    return [
+        Item("Evaluation images", heading=True),
+        *(Item(f"{dataset}, {name}", words.count(float(count))) for (dataset, name), count in images.items()),  # pyright: ignore
+    ]
+
+
+def _protocols(run: Run) -> list[Item]:
+    """Which protocol, and which version of it, stands behind each evaluation."""
+    found = run.rows[["eval", "protocol", "protocol_hash"]].drop_duplicates().sort_values(["eval", "protocol", "protocol_hash"])
+    items = [Item(f"{name} {protocol}", digest) for name, protocol, digest in found.itertuples(index=False)]
+    return [Item("Protocols", heading=True), *items]
+
+
+def _columns(pages: list[Page], blocks: Sequence[Sequence[Item]], top: float) -> None:
+    """Let the blocks flow down the columns and on to further pages; a heading never stands alone at a foot."""
+    if BOTTOM - top < 12 * STEP:
+        pages.append(new_page("Configuration and environment, continued"))
+        top = START
+    column, y = 0, top
+    for block in blocks:
+        for place, item in enumerate(block):
+            need = STEP * (4 if item.heading else 1)
+            if y + need > BOTTOM:
+                column, y = column + 1, top
+                if column == COLUMNS:
+                    pages.append(new_page("Configuration and environment, continued"))
+                    column, y, top = 0, START, START
+                if not item.heading and place:
+                    y = _item(pages[-1], Item(f"{block[0].key} (continued)", heading=True), LEFT + column * (WIDTH + GAP), y)
+            y = _item(pages[-1], item, LEFT + column * (WIDTH + GAP), y)
+        y += 1.2 * STEP
+
+
+def _item(page: Page, item: Item, x: float, y: float) -> float:
+    """Write a line and return the height below it."""
+    if item.heading:
+        page.write(x, y + 0.1, shorten(item.key, WIDTH, 8, weight="bold"), 8, weight="bold")
+        page.rule(x, x + WIDTH, y + 0.15)
+        return y + 0.19
+    mono, inset = {"family": "monospace"}, x + 0.1 * min(item.depth, 6)
+    key = shorten(item.key, (x + WIDTH - inset) * (0.62 if item.value else 1.0), SIZE, **mono)
+    page.write(inset, y + 0.09, key, SIZE, color=SOFT, **mono)
+    if item.value:
+        room = x + WIDTH - inset - 0.0545 * (len(key) + 1.5)
+        page.write(x + WIDTH, y + 0.09, shorten(item.value, room, SIZE, **mono), SIZE, ha="right", **mono)
+    return y + STEP

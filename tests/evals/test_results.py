@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evals.errors import BadInput
+from evals.results import METRICS, Measurement, Row, append, load, load_outcomes, save_outcomes
+from evals.statistics import MEASURES
+
+ROW = Row(
+    run="trial",
+    arm="plain",
+    seed=0,
+    step=100,
+    eval="knn",
+    protocol="knn-quick-v1",
+    protocol_hash="0a1b2c3d",
+    dataset="scenes",
+    metric="top1",
+    value=0.5,
+    low=0.4,
+    high=0.6,
+    images=100,
+)
+
+
+def test_rows_read_back_as_written(tmp_path: Path):
+    rows = [ROW, replace(ROW, metric="miou", value=0.1)]
+    append(tmp_path / "deep" / "results.jsonl", rows)
+    frame = load(tmp_path / "deep" / "results.jsonl")
+    assert [Row(**record) for record in frame.to_dict("records")] == rows  # pyright: ignore
+
+
+def test_a_later_row_of_the_same_identity_replaces_the_earlier(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    append(path, [ROW])
+    append(path, [replace(ROW, value=0.7), replace(ROW, step=200)])
+    frame = load(path)
+    assert dict(zip(frame.step, frame.value, strict=True)) == {100: 0.7, 200: 0.5}
+
+
+def test_a_torn_last_line_is_left_out_and_does_not_spoil_the_next_row(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    append(path, [ROW, replace(ROW, step=200)])
+    path.write_bytes(path.read_bytes()[:-30])
+    assert list(load(path).step) == [100]
+    append(path, [replace(ROW, step=300)])
+    assert list(load(path).step) == [100, 300]
+
+
+def test_a_last_line_that_only_lacks_its_newline_is_kept(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    append(path, [ROW])
+    path.write_bytes(path.read_bytes()[:-1])
+    assert list(load(path).step) == [100]
+    append(path, [replace(ROW, step=300)])
+    assert list(load(path).step) == [100, 300]
+
+
+def test_a_broken_line_inside_the_file_is_named(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    path.write_text("{}\n")
+    append(path, [ROW])
+    with pytest.raises(BadInput, match=r"results\.jsonl:1"):
+        load(path)
+
+
+def test_a_value_that_is_not_a_number_stays_json_and_reads_back_as_nan(tmp_path: Path):
+    append(tmp_path / "r.jsonl", [replace(ROW, value=float("nan"))])
+    assert "NaN" not in (tmp_path / "r.jsonl").read_text()
+    assert np.isnan(load(tmp_path / "r.jsonl").value[0])
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path):
+    with pytest.raises(BadInput, match="got no file at"):
+        load(tmp_path / "none.jsonl")
+    with pytest.raises(BadInput, match="got no file at"):
+        load_outcomes(tmp_path / "none.npz")
+
+
+def test_outcomes_read_back_by_image(tmp_path: Path):
+    outcomes = {"keys": np.array(["a/1", "b/2"]), "correct": np.array([True, False])}
+    place = {name: getattr(ROW, name) for name in ("eval", "protocol", "protocol_hash", "dataset", "metric")}
+    measured = Measurement(**place, value=0.5, low=0.0, high=1.0, images=2, outcomes=outcomes)
+    path = save_outcomes(tmp_path, measured)
+    found = load_outcomes(path)
+    assert found.keys() == outcomes.keys()
+    assert all((found[name] == outcomes[name]).all() for name in outcomes)
+    assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-knn-quick-v1.npz"]
+    assert measured.row(run="trial", arm="plain", seed=0, step=1).value == 0.5
+
+
+def test_every_metric_has_a_measure():
+    assert METRICS.keys() == MEASURES.keys()
+
+
+def test_rows_and_statistics_import_without_torch_and_pandas():
+    code = "import sys, evals.results, evals.statistics; print({'torch', 'pandas', 'timm'} & set(sys.modules))"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

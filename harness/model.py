@@ -6,6 +6,7 @@ stochastic depth have no entry in timm's forward. Sections are those of DINOv3 (
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -76,7 +77,8 @@ def backbone_args(model: settings.Model) -> dict[str, object]:
 def build_backbone(model: settings.Model) -> Eva:
     """A timm backbone with random weights. Raises `BadInput` for a name or arguments that do not make a DINOv3 ViT."""
     if not timm.is_model(model.name):
-        near = timm.list_models(f"*{model.name.split('.')[0][:12]}*")[:3] or timm.list_models("*dinov3*")[:3]
+        known = timm.list_models("vit*dinov3*")
+        near = difflib.get_close_matches(model.name, known, n=3) or known[:3]
         raise BadInput(f"model.name={model.name!r} is no timm model: want one of the DINOv3 family, such as {', '.join(near)}")
     try:
         backbone = timm.create_model(model.name, pretrained=False, num_classes=0, **backbone_args(model))
@@ -84,6 +86,12 @@ def build_backbone(model: settings.Model) -> Eva:
         raise BadInput(f"model.args={dict(model.args)} does not fit {model.name}: {error}") from error
     if not isinstance(backbone, Eva) or not isinstance(backbone.rope, RotaryEmbeddingDinoV3):
         raise BadInput(f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')")
+    heads = backbone.blocks[0].attn.num_heads
+    if backbone.embed_dim % (4 * heads):
+        raise BadInput(
+            f"model.args: embed_dim={backbone.embed_dim} with num_heads={heads}: want a multiple of 4 · heads, "
+            f"since RoPE turns quarters of a head; try embed_dim={4 * heads * max(1, round(backbone.embed_dim / (4 * heads)))}"
+        )
     return backbone
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -15,7 +16,10 @@ MINUS = "\u2212"
 
 def plain(value: float, _position: int | None = None) -> str:
     """ "0.25", "-3" with a true minus, "2e-5" where zeros would not fit."""
-    text = f"{value:.4g}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
+    if value == 0 or 1e-5 <= abs(value) < 1e5:
+        text = np.format_float_positional(value, precision=4, fractional=False, trim="-")
+    else:
+        text = f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
     return text.replace("-", MINUS)
 
 

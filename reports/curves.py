@@ -125,7 +125,7 @@ def _chance(axes: Axes, run: Run, column: Column) -> None:
         return
     shown = float(level) * words.scale(column)
     axes.axhline(shown, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-    axes.text(0.99, shown, "chance", transform=axes.get_yaxis_transform(), fontsize=6, color=SOFT, ha="right", va="bottom")
+    axes.text(0.3, shown, "chance", transform=axes.get_yaxis_transform(), fontsize=6, color=SOFT, ha="center", va="bottom")
 
 
 def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:

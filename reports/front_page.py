@@ -28,9 +28,9 @@ from reports.run_folder import TRUNK, Run
 from reports.tables import Column, Differences, Estimate, best, columns, differences, final
 
 ROW, EFFORT = 0.35, ("Steps", "Images seen", "Wall time", "Images/s")
-EFFORT_WIDTHS = (0.5, 0.76, 0.68, 0.6)
-NAME_WIDTH = 1.95
-MOST_COLUMNS, NARROWEST = 7, 0.86
+EFFORT_WIDTHS = (0.42, 0.76, 0.64, 0.58)
+NAME_WIDTH = 1.8
+MOST_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,14 @@ def _table(
     """Draw the table from `y` on, breaking to a new page where it ends; returns the last page and bottom edge."""
     best_arms = [_best(lines, column, place) for place, column in enumerate(group)]
     rest, page = list(lines), pages[-1]
+    xs = _edges(run, group, lines, effort=effort)
     while rest:
         room = int((BOTTOM - 0.2 - y - 0.46) / ROW)
         if room < min(len(rest), 4):
             page = new_page("Results, continued")
             pages.append(page)
             y, room = TOP + 0.45, 16
-        xs = _header(page, group, y=y, effort=effort)
+        _header(page, group, xs=xs, y=y, effort=effort)
         y += 0.46
         for line in rest[:room]:
             _row(page, run, line, xs=xs, y=y, best_arms=best_arms, group=group, effort=effort)
@@ -159,25 +160,40 @@ def _best(lines: Sequence[Line], column: Column, place: int) -> str | None:
     return best({line.lane: line.values[place] for line in lines if line.lane != TRUNK}, column)
 
 
-def _header(page: Page, group: Sequence[Column], *, y: float, effort: bool) -> list[float]:
-    """Column heads; returns the right edges of the metric columns, then those of the effort columns."""
-    tail = sum(EFFORT_WIDTHS) if effort else 0.0
-    width = min((RIGHT - LEFT - NAME_WIDTH - tail) / len(group), 1.5)
-    width = max(width, NARROWEST)
-    edges = [LEFT + NAME_WIDTH + width * (place + 1) for place in range(len(group))]
-    for edge, column in zip(edges, group, strict=True):
-        arrow = "↑" if column.kind.higher_is_better else "↓"
+def _edges(run: Run, group: Sequence[Column], lines: Sequence[Line], *, effort: bool) -> list[float]:
+    """Right edges: the left edge of the first metric column, the metric columns by what they hold, the effort columns."""
+    room = RIGHT - LEFT - NAME_WIDTH - (sum(EFFORT_WIDTHS) if effort else 0.0)
+    needs = [_need(run, column, place, lines) for place, column in enumerate(group)]
+    spare = min((room - sum(needs)) / len(needs), 0.3)
+    widths = [need + spare for need in needs] if spare >= 0 else [need * room / sum(needs) for need in needs]
+    edges = [LEFT + NAME_WIDTH + sum(widths[:place]) for place in range(len(widths) + 1)]
+    return edges + ([RIGHT - sum(EFFORT_WIDTHS[place + 1 :]) for place in range(4)] if effort else [])
+
+
+def _need(run: Run, column: Column, place: int, lines: Sequence[Line]) -> float:
+    """Inches that a column asks for: its title, or its longest value or difference."""
+    wide = [text_width(column.title, 8, weight="bold")]
+    for line in lines:
+        value, change = line.values[place], line.differences[place]
+        if value is not None:
+            spread = text_width(_spread(run, column, value), 6.5)
+            wide.append(text_width(words.value(column, value), 8.5, weight="bold") + 0.05 + spread)
+        if change is not None:
+            wide.append(text_width(_change(column, change, value), 6.5))
+    return max(wide) + 0.14
+
+
+def _header(page: Page, group: Sequence[Column], *, xs: Sequence[float], y: float, effort: bool) -> None:
+    for left, edge, column in zip(xs, xs[1:], group, strict=False):
+        arrow, width = "↑" if column.kind.higher_is_better else "↓", edge - left - 0.08
         unit = f"{words.unit(column)} {arrow}".strip()
-        title = wrap(column.title, width - 0.1, 8, weight="bold", lines=1)[0]
-        page.write(edge, y + 0.1, title, 8, weight="bold", ha="right")
-        page.write(edge, y + 0.25, shorten(f"{column.dataset}, {unit}", width - 0.08, 6.5), 6.5, color=SOFT, ha="right")
-        page.write(edge, y + 0.38, _protocol(column, width - 0.08), 6, color=FAINT, ha="right")
+        page.write(edge, y + 0.1, shorten(column.title, width, 8, weight="bold"), 8, weight="bold", ha="right")
+        page.write(edge, y + 0.25, shorten(f"{column.dataset}, {unit}", width, 6.5), 6.5, color=SOFT, ha="right")
+        page.write(edge, y + 0.38, _protocol(column, width), 6, color=FAINT, ha="right")
     page.write(LEFT, y + 0.1, "Arm", 8, weight="bold")
-    ends = [RIGHT - sum(EFFORT_WIDTHS[place + 1 :]) for place in range(4)] if effort else []
-    for edge, label in zip(ends, EFFORT, strict=bool(effort)):
+    for edge, label in zip(xs[len(group) + 1 :], EFFORT, strict=effort):
         page.write(edge, y + 0.1, label, 7, ha="right", color=SOFT)
     page.rule(LEFT, RIGHT, y + 0.46, colour=INK, width=0.8)
-    return edges + ends
 
 
 def _protocol(column: Column, width: float) -> str:
@@ -196,18 +212,27 @@ def _row(
     effort: bool,
 ) -> None:
     page.swatch(LEFT, y + 0.15, line.look)
-    name = shorten(line.lane, NAME_WIDTH - 0.5, 8.5)
-    page.write(LEFT + 0.4, y + 0.18, name, 8.5)
-    page.write(LEFT + 0.4, y + 0.31, _ended(_remark(run, line.lane), NAME_WIDTH - 0.45), 6, color=FAINT)
+    _name(page, run, line.lane, y=y)
     for place, column in enumerate(group):
-        _value(page, xs[place], y, column, line.values[place], bold=best_arms[place] == line.lane, run=run)
-        _difference(page, xs[place], y, column, line.differences[place], width=xs[0] - LEFT - NAME_WIDTH)
-    for edge, cell in zip(xs[len(group) :], words.effort_cells(run, line.lane) if effort else (), strict=effort):
+        left, edge, change = xs[place], xs[place + 1], line.differences[place]
+        _value(page, edge, y, column, line.values[place], bold=best_arms[place] == line.lane, run=run)
+        if change is not None:
+            text = _change(column, change, line.values[place])
+            _difference(page, edge, y, text, clear=change.excludes_zero, width=edge - left)
+    for edge, cell in zip(xs[len(group) + 1 :], words.effort_cells(run, line.lane) if effort else (), strict=effort):
         page.write(edge, y + 0.18, cell, 7.5, ha="right", color=SOFT)
 
 
-def _ended(text: str, width: float) -> str:
-    return next(iter(wrap(text, width, 6, lines=1)), "")
+def _name(page: Page, run: Run, lane: str, *, y: float) -> None:
+    """The lane's name with a remark under it; a name too long for one line takes the place of the remark."""
+    x, room = LEFT + 0.4, NAME_WIDTH - 0.45
+    if text_width(lane, 8.5) <= room:
+        page.write(x, y + 0.18, lane, 8.5)
+        page.write(x, y + 0.31, next(iter(wrap(_remark(run, lane), room, 6, lines=1)), ""), 6, color=FAINT)
+        return
+    fits = max(count for count in range(1, len(lane) + 1) if text_width(lane[:count], 7) <= room)
+    page.write(x, y + 0.16, lane[:fits], 7)
+    page.write(x, y + 0.28, shorten(lane[fits:], room, 7), 7)
 
 
 def _remark(run: Run, lane: str) -> str:
@@ -218,32 +243,40 @@ def _remark(run: Run, lane: str) -> str:
     return run.summaries.get(lane, "")
 
 
+def _spread(run: Run, column: Column, estimate: Estimate) -> str:
+    """ "± 1.6", and the step where it is not the one that the run ends with."""
+    late = f"@{estimate.step}" if run.steps and estimate.step not in (run.steps, run.trunk_steps) else ""
+    return " ".join(filter(None, [words.half_width(column, estimate), late]))
+
+
+def _change(column: Column, estimate: Estimate, own: Estimate | None) -> str:
+    amount = words.number(estimate.value * words.scale(column), words.digits(column), signed=True)
+    late = f"@{estimate.step}" if own is not None and own.step != estimate.step else ""
+    return " ".join(filter(None, [amount, words.bracket(column, estimate), late]))
+
+
 def _value(page: Page, x: float, y: float, column: Column, estimate: Estimate | None, *, bold: bool, run: Run) -> None:
     if estimate is None:
         page.write(x, y + 0.18, words.NONE, 8.5, ha="right", color=FAINT)
         return
-    spread = words.half_width(column, estimate)
-    if run.steps and estimate.step not in (run.steps, run.trunk_steps):
-        spread += f" @{estimate.step}"
+    spread = _spread(run, column, estimate)
     shift = text_width(spread, 6.5) + 0.05 if spread else 0.0
     page.write(x, y + 0.18, spread, 6.5, ha="right", color=SOFT)
     weight = "bold" if bold else "normal"
     page.write(x - shift, y + 0.18, words.value(column, estimate), 8.5, ha="right", weight=weight)
 
 
-def _difference(page: Page, x: float, y: float, column: Column, estimate: Estimate | None, *, width: float) -> None:
-    if estimate is None:
-        return
-    amount = words.number(estimate.value * words.scale(column), words.digits(column), signed=True)
-    text = f"{amount} {words.bracket(column, estimate)}".strip()
-    size = min(6.5, 6.5 * (width - 0.06) / text_width(text, 6.5))
-    page.write(x, y + 0.31, text, size, ha="right", color=INK if estimate.excludes_zero else FAINT)
+def _difference(page: Page, x: float, y: float, text: str, *, clear: bool, width: float) -> None:
+    size = min(6.5, 6.5 * (width - 0.08) / text_width(text, 6.5))
+    page.write(x, y + 0.31, text, size, ha="right", color=INK if clear else FAINT)
 
 
 def _legend(page: Page, run: Run, y: float) -> None:
     """How to read the table, under it."""
     over = {estimate.over for column in columns(run) for lane in run.lanes if (estimate := final(run, column, lane))}
     kinds = {"seeds": "seeds", "images": "evaluation images"}
+    values = [final(run, column, arm) for column in columns(run) for arm in run.arms]
+    late = len({value.step for value in values if value is not None}) > 1
     spread = " or ".join(sorted(kinds[kind] for kind in over if kind))
     said = [
         f"± is half of the 95 % interval over {spread}." if spread else "",
@@ -251,6 +284,6 @@ def _legend(page: Page, run: Run, y: float) -> None:
         if run.others
         else "",
         "Bold: best value at the last step." if len(run.arms) > 1 else "",
-        "@: the last evaluated step, where it is not the last step of the run.",
+        "@: step of the value or the difference, where it is not the last one." if late else "",
     ]
     page.flow(LEFT, y + 0.07, wrap(" ".join(filter(None, said)), RIGHT - LEFT, 6.5, lines=2), 6.5, color=SOFT)

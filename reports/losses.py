@@ -91,7 +91,8 @@ def _panel(axes: Axes, run: Run, name: str, arm_looks: Mapping[str, Look], *, fo
     for lane in run.lanes:
         mine = [one for (arm, _), one in series.items() if arm == lane]
         if mine:
-            _lane(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK)
+            faint = 0.25 if lane == TRUNK else min(0.25, 1.5 / len(series))
+            _lane(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK, faint=faint)
     log = name in LOG_SCALE and flat.min() > 0 and flat.max() > 8 * flat.min()
     if log:
         logarithmic(axes, float(flat.min()), float(flat.max()))
@@ -103,10 +104,10 @@ def _panel(axes: Axes, run: Run, name: str, arm_looks: Mapping[str, Look], *, fo
         fork_line(axes, run.trunk_steps)
 
 
-def _lane(axes: Axes, seeds: Sequence[pd.Series], look: Look, *, trunk: bool) -> None:
+def _lane(axes: Axes, seeds: Sequence[pd.Series], look: Look, *, trunk: bool, faint: float) -> None:
     for raw in seeds:
         thin = _thinned(raw)
-        axes.plot(thin.index, thin.to_numpy(), color=look.colour, linewidth=0.4, alpha=0.25, zorder=2)
+        axes.plot(thin.index, thin.to_numpy(), color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
     mean = pd.concat(seeds, axis=1).mean(axis=1).sort_index()
     line = _thinned(pd.Series(smooth(mean.to_numpy()), index=mean.index))
     depth = 3.0 if trunk else 3.2 if look.dash == "-" else 3.4  # dashes above solid lines: where arms agree, both show

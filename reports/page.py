@@ -37,6 +37,8 @@ _STYLE = {
     "font.size": 8.0,
     "text.color": INK,
     "text.parse_math": False,  # a "$" in a name is a dollar, not a formula
+    "text.hinting": "none",  # else bitmap text is wider than the measured one
+    "text.hinting_factor": 1,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": SOFT,
     "axes.labelsize": 8.0,
@@ -125,7 +127,7 @@ def wrap(text: str, width: float, size: float, *, weight: str = "normal", family
     done: list[str] = []
     for paragraph in text.splitlines():
         current = ""
-        for word in paragraph.split():
+        for word in filter(None, paragraph.split(" ")):  # keeps words together that a no-break space joins
             word = shorten(word, width, size, weight=weight, family=family)
             joined = f"{current} {word}".strip()
             if text_width(joined, size, weight=weight, family=family) <= width:
@@ -197,7 +199,7 @@ def number_pages(pages: Sequence[Page], name: str) -> None:
     """Write the footer: the experiment's name and the page number."""
     for number, page in enumerate(pages, start=1):
         page.rule(LEFT, RIGHT, BOTTOM + 0.12)
-        page.write(LEFT, BOTTOM + 0.28, shorten(name, 8.0, 7), 7, color=SOFT)
+        page.write(LEFT, BOTTOM + 0.28, shorten(f"Gramlab · {name}", 8.0, 7), 7, color=SOFT)
         page.write(RIGHT, BOTTOM + 0.28, f"{number} / {len(pages)}", 7, color=SOFT, ha="right")
 
 
@@ -205,7 +207,7 @@ def legend(page: Page, y: float, entries: Sequence[tuple[str, Look]], *, left: f
     """Arms in rows, as many as fit beside one another; returns the bottom edge."""
     x, size = left, 8.0
     for name, look in entries:
-        label = shorten(name, 2.6, size)
+        label = shorten(name, 4.6, size)
         width = 0.38 + text_width(label, size) + 0.3
         if x > left and x + width - 0.3 > right:
             x, y = left, y + 0.19

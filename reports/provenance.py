@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import words
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page, shorten
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page, shorten, text_width
 from reports.run_folder import Run
 
 COLUMNS, GAP, SIZE = 4, 0.25, 6.5
@@ -24,7 +24,7 @@ class Item:
     """A line of a block: key and value, or a heading alone."""
 
     key: str
-    value: str = ""
+    value: Any = None
     heading: bool = False
     depth: int = 0
 
@@ -39,8 +39,8 @@ def provenance_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     return pages
 
 
-def shown(value: Any) -> str:
-    """A setting as YAML would write it; long lists are cut and say how much is left out."""
+def shown(value: Any, *, longest: int = LONGEST) -> str:
+    """A setting as YAML would write it; lists beyond `longest` items are cut and say how many are left out."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -50,8 +50,8 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        items = [shown(item) for item in value[:LONGEST]]
-        rest = [f"… {len(value) - LONGEST} more"] if len(value) > LONGEST else []
+        items = [shown(item) for item in value[:longest]]
+        rest = [f"… {len(value) - longest} more"] if len(value) > longest else []
         return "[" + ", ".join(items + rest) + "]"
     return str(value).replace("\n", " ")
 
@@ -125,10 +125,10 @@ def _block(title: str, section: Mapping[str, Any]) -> list[Item]:
 def _items(section: Mapping[str, Any], depth: int) -> Iterator[Item]:
     for key, value in section.items():
         if isinstance(value, Mapping) and value:
-            yield Item(str(key), depth=depth)
+            yield Item(str(key), "", depth=depth)
             yield from _items(value, depth + 1)
         else:
-            yield Item(str(key), shown(value), depth=depth)
+            yield Item(str(key), value, depth=depth)
 
 
 def _data(run: Run) -> list[Item]:
@@ -174,9 +174,15 @@ def _item(page: Page, item: Item, x: float, y: float) -> float:
         page.rule(x, x + WIDTH, y + 0.15)
         return y + 0.19
     mono, inset = {"family": "monospace"}, x + 0.1 * min(item.depth, 6)
-    key = shorten(item.key, (x + WIDTH - inset) * (0.62 if item.value else 1.0), SIZE, **mono)
+    key = shorten(item.key, (x + WIDTH - inset) * (0.62 if item.value != "" else 1.0), SIZE, **mono)
     page.write(inset, y + 0.09, key, SIZE, color=SOFT, **mono)
-    if item.value:
-        room = x + WIDTH - inset - 0.0545 * (len(key) + 1.5)
-        page.write(x + WIDTH, y + 0.09, shorten(item.value, room, SIZE, **mono), SIZE, ha="right", **mono)
+    room = x + WIDTH - inset - text_width(key, SIZE, **mono) - 0.1
+    page.write(x + WIDTH, y + 0.09, _fitted(item.value, room), SIZE, ha="right", **mono)
     return y + STEP
+
+
+def _fitted(value: Any, room: float) -> str:
+    """The value in at most `room` inches: fewer items of a list first, then an ellipsis in the middle."""
+    texts = [shown(value, longest=longest) for longest in (LONGEST, 4, 2, 1)]
+    fitting = [text for text in texts if text_width(text, SIZE, family="monospace") <= room]
+    return fitting[0] if fitting else shorten(texts[-1], room, SIZE, family="monospace")

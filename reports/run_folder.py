@@ -23,7 +23,7 @@ TRUNK = "trunk"
 
 @dataclass(frozen=True)
 class Status:
-    """State of one arm with one seed: "done", "running", "failed", or "absent" where no file tells."""
+    """State of one arm with one seed: "done", "running", "failed", "interrupted", or "absent" where no file tells."""
 
     state: str = "absent"
     step: int | None = None
@@ -136,13 +136,11 @@ def gaps(run: Run) -> list[str]:
 def _unfinished(status: Status, has_rows: bool) -> str:
     rows = "" if has_rows else "; no evaluation rows"
     progress = f" at step {status.step} of {status.steps}" if status.step is not None else ""
-    if status.state == "failed":
-        return f"failed{progress}{rows}" + (f" ({_first_line(status.error)})" if status.error else "")
-    if status.state == "running":
-        return f"running{progress}{rows}"
     if status.state == "absent":
         return "no record of its end" if has_rows else "not started"
-    return "" if has_rows else f"{status.state}, but without evaluation rows"
+    if status.state == "done":
+        return "" if has_rows else "done, but without evaluation rows"
+    return f"{status.state}{progress}{rows}" + (f" ({_first_line(status.error)})" if status.error else "")
 
 
 def _first_line(text: str) -> str:

@@ -121,13 +121,13 @@ def mixed(run: Run) -> list[str]:
     ]
 
 
-def of_column(run: Run, column: Column) -> pd.DataFrame:
-    """The rows of one column that hold a finite value."""
+def of_column(run: Run, column: Column, *, finite: bool = True) -> pd.DataFrame:
+    """The rows of one column, by default those that hold a finite value."""
     rows = run.rows
     same = np.ones(len(rows), dtype=bool)
     for key in ("eval", "dataset", "metric", "protocol", "protocol_hash"):
         same &= (rows[key].astype(str) == getattr(column, key)).to_numpy()
-    return rows[same & np.isfinite(rows["value"].to_numpy(dtype=float))]
+    return rows[same & np.isfinite(rows["value"].to_numpy(dtype=float))] if finite else rows[same]
 
 
 def summarise(rows: pd.DataFrame, step: int) -> Estimate:

@@ -32,7 +32,7 @@ from reports.run_folder import TRUNK, Run
 from reports.tables import Column, primary, seed_paths, trajectory
 
 ZOOM_BELOW = 0.55
-CROSS_REACH = 0.6
+CROSS_REACH = 1.5  # of the paths' span
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
     if across is None or up is None:
         page.write(LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU, RMSE).", 10, color=SOFT)
         return page
-    y = legend(page, TOP + 0.58, _entries(run, arm_looks))
-    y = _key(page, y + 0.04)
+    y = legend(page, TOP + 0.62, _entries(run, arm_looks))
+    y = _key(page, run, y + 0.04)
     paths = _paths(run, across, up, arm_looks)
     second = _second(run, up)
     zoom = _zoomed(paths)
@@ -87,10 +87,10 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
 def _caption(run: Run, across: Column | None, up: Column | None) -> str:
     if across is None or up is None:
         return ""
-    seeds = f"mean of {len(run.seeds)} seeds, thin lines: single seeds. " if len(run.seeds) > 1 else "one seed. "
+    seeds = f"mean of {len(run.seeds)} seeds (thin: each). " if len(run.seeds) > 1 else "one seed. "
     return (
-        f"Right is better for the whole image ({across.title} on {across.dataset}), up is better for its parts. "
-        f"Marks grow with the training step; {seeds}Thin crosses: 95 % intervals at the last step."
+        f"Right: better for the whole image ({across.title} on {across.dataset}). Up: better for its parts. "
+        f"Marks grow with the step; {seeds}Crosses: 95 % intervals at the last step."
     )
 
 
@@ -99,19 +99,21 @@ def _entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
     return trunk + [(arm, arm_looks[arm]) for arm in run.arms]
 
 
-def _key(page: Page, y: float) -> float:
+def _key(page: Page, run: Run, y: float) -> float:
     """What the event markers mean."""
     axes = page.axes(LEFT, y, RIGHT - LEFT, 0.18)
     axes.set_axis_off()
     axes.set(xlim=(0, RIGHT - LEFT), ylim=(0, 1))
     x = 0.15
-    for kind, text in (("start", "start"), ("fork", "fork"), ("gram_start", "Gram loss starts"), ("gram_update", "Gram teacher renewed")):
+    happened = {event.kind for events in run.events.values() for event in events} | {"start"}
+    for kind, text in ((kind, text) for kind, text in _KEY.items() if kind in happened):
         axes.plot([x], [0.5], **_MARKS[kind], **_paint(kind, SOFT))
         axes.text(x + 0.16, 0.45, text, fontsize=7, color=SOFT, va="center")
         x += 0.5 + len(text) * 0.066
     return y + 0.18
 
 
+_KEY = {"start": "start", "fork": "fork", "gram_start": "Gram loss starts", "gram_update": "Gram teacher renewed"}
 _MARKS: dict[str, dict] = {
     "start": {"marker": "o", "markersize": 5, "linestyle": "none"},
     "fork": {"marker": "o", "markersize": 10, "linestyle": "none"},
@@ -182,10 +184,11 @@ def _limits(axes: Axes, paths: list[Path], *, zoom: bool, crosses: bool) -> None
     arms = [path for path in paths if path.lane != TRUNK] or paths
     low, high = _extent(arms if zoom else paths)
     span = np.where(high > low, high - low, np.maximum(np.abs(high) * 0.05, 1e-3))
+    reach = CROSS_REACH if any(len(path.steps) > 1 for path in paths) else np.inf
     if crosses:
         for path in paths:
-            low = np.fmin(low, np.fmax(path.cross[:, 0], low - CROSS_REACH * span))
-            high = np.fmax(high, np.fmin(path.cross[:, 1], high + CROSS_REACH * span))
+            low = np.fmin(low, np.maximum(path.cross[:, 0], low - reach * span))
+            high = np.fmax(high, np.minimum(path.cross[:, 1], high + reach * span))
     pad = np.maximum(0.09 * (high - low), 0.12 * span)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 
 from reports.run_folder import Run, gaps
-from reports.tables import Column, Differences, Estimate, effort, mixed, primary
+from reports.tables import Column, Differences, Estimate, columns, effort, mixed, of_column, primary
 
-MINUS, NONE = "\u2212", "\u2013"
+MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
 
 def scale(column: Column) -> float:
@@ -53,14 +53,14 @@ def bracket(column: Column, estimate: Estimate) -> str:
     ends = (estimate.low * scale(column), estimate.high * scale(column))
     if not all(map(math.isfinite, ends)):
         return ""
-    return "[" + ", ".join(number(end, digits(column), signed=True) for end in ends) + "]"
+    return "[" + f",{JOIN}".join(number(end, digits(column), signed=True) for end in ends) + "]"
 
 
 def change(column: Column, estimate: Estimate) -> str:
     """ "+3.1 points [+1.9, +4.2]" """
     amount = number(estimate.value * scale(column), digits(column), signed=True)
     measure = "points" if column.is_share else unit(column)
-    return " ".join(part for part in (amount, measure, bracket(column, estimate)) if part)
+    return JOIN.join(part for part in (amount, measure, bracket(column, estimate)) if part)
 
 
 def headline(run: Run, compared: Differences) -> list[str]:
@@ -70,16 +70,17 @@ def headline(run: Run, compared: Differences) -> list[str]:
     if rmse is not None and rmse not in leading and len(run.others) <= 3:
         leading.append(rmse)
     sentences = []
+    baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:
         found = [(column, compared.get((column, arm))) for column in leading]
         parts = [(column, estimate) for column, estimate in found if estimate is not None]
         if not parts:
-            sentences.append(f"{arm} vs {run.baseline}: no step was evaluated for both")
+            sentences.append(f"{arm} vs {baseline}: no step was evaluated for both")
             continue
         steps = {estimate.step for _, estimate in parts}
         when = f" at step {steps.pop()}" if len(steps) == 1 else ""
         said = ", ".join(_part(column, estimate, dated=not when) for column, estimate in parts)
-        sentences.append(f"{arm} vs {run.baseline}{when}: {said}")
+        sentences.append(f"{arm} vs {baseline}{when}: {said}")
     return sentences
 
 
@@ -118,7 +119,22 @@ def incomplete(run: Run) -> list[str]:
     found = gaps(run)
     if strangers:
         found.append(f"rows of arms that experiment.json does not name are left out: {', '.join(strangers)}")
-    return found
+    return found + [sentence for column in columns(run) for sentence in _holes(run, column)]
+
+
+def _holes(run: Run, column: Column) -> list[str]:
+    """Arms that were evaluated, but not in this column, or not to a finite number."""
+    finite, every = of_column(run, column), of_column(run, column, finite=False)
+    name = f"{column.title} on {column.dataset} ({column.protocol})"
+    sentences = []
+    for arm in run.arms:
+        steps = sorted(set(every[every["arm"] == arm]["step"]) - set(finite[finite["arm"] == arm]["step"]))
+        if steps:
+            listed = ", ".join(map(str, steps[:4])) + (" …" if len(steps) > 4 else "")
+            sentences.append(f"{arm}: {name} is not a finite number at step {listed}")
+        elif (run.rows["arm"] == arm).any() and not (every["arm"] == arm).any():
+            sentences.append(f"{arm}: {name} was not measured")
+    return sentences
 
 
 def span(seconds: float | None) -> str:

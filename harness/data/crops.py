@@ -26,9 +26,9 @@ def boxes(sizes: np.ndarray, uniforms: np.ndarray, scale: tuple[float, float]) -
     low, high = (math.log(ratio) for ratio in RATIO)
     ratio = np.exp(low + uniforms[:, 1 : 2 * TRIES : 2] * (high - low))
     tried = np.stack([np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))], -1)
-    fits: np.ndarray = ((tried > 0) & (tried <= np.stack([widths, heights], -1))).all(-1)
+    fits = np.all((tried > 0) & (tried <= np.stack([widths, heights], -1)), axis=-1)
     first = tried[np.arange(len(tried)), fits.argmax(1)]
-    found = fits.any(1, keepdims=True)
+    found = np.any(fits, axis=1, keepdims=True)
     extent = np.where(found, first, _largest(heights, widths))
     room = np.concatenate([widths, heights], 1) - extent
     corner = np.where(found, np.floor(uniforms[:, -2:] * (room + 1)), np.floor(room / 2))

@@ -14,7 +14,7 @@ Level = Literal["image", "batch"]
 Negatives = Literal["keep", "clamp", "clamp_teacher"]
 
 
-def _refuse(student: Tensor, teacher: Tensor, level: Level = "image", negatives: Negatives = "keep") -> None:
+def _refuse(student: Tensor, teacher: Tensor, level: str = "image", negatives: str = "keep") -> None:
     got = f"got student {shape(student)}, teacher {shape(teacher)}"
     ok = student.ndim == 3 and teacher.ndim == 3 and student.shape[:2] == teacher.shape[:2]
     refuse_unless(ok, f"{got}: want [B, P, D], same images and patches; resize the teacher's patches to the student's")

@@ -25,7 +25,7 @@ def _refuse(
     teacher_probs: Tensor,
     masks: Tensor,
     student_temperature: float = 0.1,
-    per: Per = "crop",
+    per: str = "crop",
 ) -> None:
     got = f"got student {shape(student_logits)}, teacher {shape(teacher_probs)}, masks {shape(masks)}"
     ok = student_logits.ndim == 2 and student_logits.shape == teacher_probs.shape and student_logits.shape[1] > 0

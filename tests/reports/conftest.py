@@ -21,7 +21,7 @@ ABLATION = {
     "ema_teacher": {"gram.weight": 2.0, "gram.start_step": 300, "gram.teacher": "ema"},
     "homogeneous": {"gram.weight": 0.0, "data.homogeneous_share": 0.5},
 }
-TASKS = {("knn", "top1"): 0.34, ("linear", "top1"): 0.41, ("segmentation", "miou"): 0.36, ("depth", "rmse"): 1.2, ("depth", "delta1"): 0.5}
+TASKS = {("knn", "top1"): 0.34, ("linear", "top1"): 0.41, ("segmentation", "miou"): 0.36, ("segmentation", "pixel_accuracy"): 0.62, ("depth", "rmse"): 1.2, ("depth", "delta1"): 0.5}
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def _lane(
             found = Measurement(name, "quick-v1", f"{len(name):02d}ab54c0ffee", "scenes", metric, value, value - half, value + half,
                                 IMAGES, kept)
             append(folder / "results.jsonl", [found.row(run=folder.name, arm=arm, seed=seed, step=step)])
-            if outcomes and step == last and metric != "delta1":
+            if outcomes and step == last and metric not in ("delta1", "pixel_accuracy"):
                 save_outcomes(lane / f"step_{step:06d}" / "outcomes", found)
 
 
@@ -151,7 +151,8 @@ def _outcomes(metric: str, value: float, *, seed: int) -> dict[str, np.ndarray]:
         return {"keys": keys, "correct": (rng.random(IMAGES) + own.normal(0, 0.1, IMAGES) < value).astype(float)}
     if metric == "miou":
         union = rng.integers(20, 200, (IMAGES, 5)).astype(float)
-        return {"keys": keys, "union": union, "intersect": union * np.clip(value + rng.normal(0, 0.1, union.shape) + own.normal(0, 0.1, union.shape), 0, 1)}
+        hits = np.clip(0.6 + own.normal(0, 0.1, IMAGES), 0, 1) * 900
+        return {"keys": keys, "hits": hits, "pixels": np.full(IMAGES, 900.0), "union": union, "intersect": union * np.clip(value + rng.normal(0, 0.1, union.shape) + own.normal(0, 0.1, union.shape), 0, 1)}
     return {"keys": keys, "rmse": value + rng.normal(0, 0.3, IMAGES) + own.normal(0, 0.1, IMAGES), "delta1": own.random(IMAGES)}
 
 
@@ -176,3 +177,25 @@ def row(**changes: Any) -> Row:
     base = {"run": "r", "arm": "plain", "seed": 0, "step": 100, "eval": "knn", "protocol": "quick-v1", "protocol_hash": "aa",
             "dataset": "scenes", "metric": "top1", "value": 0.5, "low": 0.4, "high": 0.6, "images": 100}
     return Row(**(base | changes))
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    """Makes a result row; see `row`."""
+    return row
+
+
+@pytest.fixture
+def bare_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a run of given rows only, without curves, status or outcomes."""
+
+    def write(rows: Sequence[Row], **record: Any) -> Path:
+        folder = tmp_path / "bare"
+        folder.mkdir(exist_ok=True)
+        names = dict.fromkeys(row.arm for row in rows if row.arm != "trunk")
+        base = {"name": "bare", "baseline": "plain", "seeds": sorted({row.seed for row in rows}), "arms": dict.fromkeys(names, {})}
+        (folder / "experiment.json").write_text(json.dumps(base | record))
+        append(folder / "results.jsonl", rows)
+        return folder
+
+    return write

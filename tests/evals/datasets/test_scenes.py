@@ -1,5 +1,4 @@
 import hashlib
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -31,6 +30,11 @@ def digest(dataset, index):
 
 def digests(cases):
     return {case: digest(Scenes(case[1], seed=case[0], size=case[3], count=10**7), case[2]) for case in cases}
+
+
+def environment(**extra):
+    """For a process of its own that finds our packages as this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **extra}
 
 
 def read(cache):
@@ -79,8 +83,8 @@ def test_scenes_do_not_depend_on_the_processor_or_the_process():
     extras = " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))
     code = "import pickle, sys; from evals.datasets.scenes import Scenes; s = Scenes(count=9, size=40); "
     code += "sys.stdout.buffer.write(pickle.dumps([(s.image(i), s.mask(i), s.depth(i)) for i in (8, 0, 5)]))"
-    environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": extras, "PYTHONPATH": os.pathsep.join(sys.path)}
-    output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
+    plain = environment(NPY_DISABLE_CPU_FEATURES=extras)
+    output = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, check=True).stdout
     here = Scenes(count=9, size=40)
     for index, parts in zip((8, 0, 5), pickle.loads(output), strict=True):
         for other, mine in zip(parts, (here.image(index), here.mask(index), here.depth(index)), strict=True):
@@ -166,9 +170,15 @@ def test_a_damaged_cache_is_rendered_again(tmp_path):
 
 
 def test_processes_that_share_a_cache_do_not_disturb_each_other(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        results = pool.map(read, [tmp_path] * 3, chunksize=1)
-    assert results == [read(None)] * 3
+    code = "import sys; from evals.datasets.scenes import Scenes; s = Scenes(size=16, count=40, cache=sys.argv[1]); "
+    code += "print([s.image(i).tobytes().hex() + s.depth(i).tobytes().hex() for i in range(40)])"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    running = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outputs = {process.communicate(timeout=60)[0].strip() for process in running}
+    plain = Scenes(size=16, count=40)
+    expected = [plain.image(index).tobytes().hex() + plain.depth(index).tobytes().hex() for index in range(40)]
+    assert outputs == {str(expected)}
+    assert len(list(tmp_path.glob("*.npy"))) == 2
     assert not list(tmp_path.glob("*.partial"))
 
 

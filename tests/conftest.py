@@ -1,0 +1,197 @@
+"""A tiny experiment with everything on, and what tests do with it: change settings, take steps, compare weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from harness.config import load
+from harness.data.batches import Batches
+from harness.data.pool import Pool, open_pool
+from harness.graph import Job, jobs
+from harness.model import patch_size
+from harness.schedules import at, uses_gram
+from harness.settings import Experiment
+from harness.step import State, train_step
+from harness.train import fresh_state
+
+HEAD = {"hidden": 24, "bottleneck": 16, "prototypes": 16}
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 6,
+    "device": "cpu",
+    "arms": {"plain": {}, "anchored": {"gram.weight": 2.0, "gram.start_step": 1}},
+    "model": {
+        "name": "vit_small_patch16_dinov3_qkvb",
+        "args": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.1, "num_reg_tokens": 1},
+        "rope_rescale": 2.0,
+    },
+    "dino": {"head": HEAD},
+    "ibot": {"head": HEAD},
+    "teacher": {"momentum": 0.9},
+    "crops": {"global_size": 32, "local_size": 16, "local_count": 2},
+    "data": {"sources": {"scenes": {"kind": "scenes", "size": 32, "count": 24}}, "batch_size": 4},
+    "evals": {"every": 1000, "size": 32},
+    "runtime": {"checkpoint_every": 1000, "log_every": 1},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums are split over threads, so a comparison bit for bit wants a fixed number of them; tiny models want one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def write_tiny(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the tiny experiment, with top-level sections merged in, as a YAML file whose runs stay in the test's folder."""
+
+    def write(name: str = "tiny.yaml", **sections: Any) -> Path:
+        places = {"runtime": {"folder": str(tmp_path / "runs"), "cache": str(tmp_path / "cache")}}
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(merged(merged(TINY, places), sections), sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """The tiny experiment, read as users' files are."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return load(path)
+
+
+@pytest.fixture(scope="session")
+def pool(tiny: Experiment) -> Pool:
+    """The tiny experiment's images, rendered once."""
+    found = open_pool(tiny.data)
+    found.preload()
+    return found
+
+
+@pytest.fixture(scope="session")
+def change() -> Callable[..., Any]:
+    """`change(settings, {"gram.weight": 2.0})`: a checked copy with other values at dotted keys."""
+    return changed
+
+
+@pytest.fixture(scope="session")
+def make_batches(pool: Pool) -> Callable[..., Batches]:
+    """The batches that training with these settings would see."""
+
+    def make(settings: Experiment, *, seed: int = 0, pool: Pool = pool) -> Batches:
+        return Batches(
+            pool,
+            data=settings.data,
+            crops=settings.crops,
+            ibot=settings.ibot,
+            gram=settings.gram,
+            seed=seed,
+            patch=settings.model.args["patch_size"],
+            needs_gram=lambda step: uses_gram(settings.gram, step),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def take_steps(make_batches: Callable[..., Batches]) -> Callable[..., tuple[State, list[dict[str, float]]]]:
+    """Real training steps without a folder: the state after them, and each step's terms."""
+
+    def take(
+        settings: Experiment, steps: int, *, seed: int = 0, state: State | None = None, pool: Pool | None = None
+    ) -> tuple[State, list[dict[str, float]]]:
+        batches = make_batches(settings, seed=seed, **({"pool": pool} if pool else {}))
+        state = state or fresh_state(settings, seed, torch.device("cpu"))
+        assert patch_size(state.student.backbone) == batches.patch
+        rows = []
+        for step in range(state.step, state.step + steps):
+            terms = train_step(state, batches[step], at(settings, step), settings, seed=seed)
+            rows.append({name: float(value) for name, value in terms.items()})
+        return state, rows
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def weights() -> Callable[[State], dict[str, torch.Tensor]]:
+    """A copy of all that a state holds, by name: networks, Gram teacher and optimizer moments."""
+    return snapshot
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]], bool]:
+    """Whether two dictionaries of tensors are equal bit for bit."""
+    return lambda one, other: one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture
+def make_job(tiny: Experiment, tmp_path: Path) -> Callable[..., Job]:
+    """A job of the tiny experiment, changed, in the test's folder; `trunk=True` gives the trunk that it forks from."""
+
+    def make(values: Mapping[str, Any] | None = None, *, arm: str = "plain", folder: Path = tmp_path) -> Job:
+        experiment = changed(tiny, {"runtime.folder": str(folder), **(values or {})})
+        return next(job for job in jobs(experiment, fingerprint=lambda data: "24 rooms") if job.arm == arm)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checksums() -> Callable[[Path], dict[str, str]]:
+    """Every file below a folder with the hash of its content."""
+
+    def of(folder: Path) -> dict[str, str]:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    return of
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, one over the other; the arms are replaced whole."""
+    found = dict(base)
+    for key, value in over.items():
+        deeper = isinstance(value, Mapping) and isinstance(found.get(key), Mapping) and key not in ("arms", "tasks")
+        found[key] = merged(found[key], value) if deeper else value
+    return found
+
+
+def changed(settings: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of frozen settings with other values at dotted keys; a mapping takes the place of a whole dictionary."""
+    sections: dict[str, dict[str, Any]] = {}
+    own: dict[str, Any] = {}
+    for key, value in values.items():
+        head, _, rest = key.partition(".")
+        if rest:
+            sections.setdefault(head, {})[rest] = value
+        else:
+            own[head] = value
+    for head, inner in sections.items():
+        below = getattr(settings, head)
+        own[head] = changed(below, inner) if dataclasses.is_dataclass(below) else below | inner
+    return dataclasses.replace(settings, **own)
+
+
+def snapshot(state: State) -> dict[str, torch.Tensor]:
+    """See `weights`."""
+    modules = {"student": state.student, "teacher": state.teacher, "anchor": state.anchor}
+    found = {
+        f"{part}.{name}": tensor.detach().clone()
+        for part, module in modules.items()
+        if module is not None
+        for name, tensor in module.state_dict().items()
+    }
+    for group in state.optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for moment, value in state.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer.{moment}.{name}"] = torch.as_tensor(value).detach().clone()
+    return found

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from evals.backbone import Backbone, wrap
+from evals.errors import BadInput
+from evals.features import cells, extract, fit_scale, prepare
+
+
+class Pictures:
+    """Random pictures of two shapes."""
+
+    name, split, classes, segments, has_depth = "pictures", "train", ("a", "b"), (), False
+
+    def __init__(self, count: int = 7, content: int = 0) -> None:
+        self.count, self.content, self.reads = count, content, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, index: int) -> str:
+        return f"picture-{index}"
+
+    def image(self, index: int) -> np.ndarray:
+        self.reads += 1
+        shape = (32, 48, 3) if index % 3 else (56, 40, 3)
+        return np.random.default_rng(index + 100 * self.content).integers(0, 256, shape, dtype=np.uint8)
+
+    def label(self, index: int) -> int:
+        return index % 2
+
+    def mask(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def depth(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        return f"{self.content:02x}{self.count:02x}"
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        args = {"embed_dim": 48, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8}
+        model = timm.create_model("vit_small_patch16_dinov3_qkvb", num_classes=0, dynamic_img_size=True, **args)
+    return wrap(model, name="tiny")
+
+
+def alone(backbone: Backbone, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    features = backbone(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255)
+    return features.pooled[0], features.patches[0].flatten(1).T
+
+
+def test_every_image_keeps_its_own_features_whatever_the_batches(backbone: Backbone):
+    pictures = Pictures()
+    found = extract(backbone, pictures, layout="whole", size=32, batch_size=2)
+    tokens, grids = found.dense()
+    assert found.keys[3] == "picture-3"
+    for i, span in enumerate(found.spans()):
+        pooled, patches = alone(backbone, prepare(pictures.image(i), layout="whole", size=32, stride=8))
+        assert grids[i] == ((4, 6) if i % 3 else (6, 4))  # 56 x 40 to 45 x 32 to 48 x 32
+        assert torch.allclose(found.pooled[i], pooled, atol=1e-4)
+        assert torch.allclose(tokens[span], patches, atol=1e-4)
+    assert found.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
+def test_crops_are_the_centre_of_the_resized_image_and_keep_no_patches(backbone: Backbone):
+    image = Pictures().image(1)
+    wide = Image.fromarray(image).resize((24, 16), Image.Resampling.BICUBIC)
+    assert (prepare(image, layout="crop", size=16, stride=8) == np.asarray(wide)[:, 4:20]).all()
+    assert prepare(image, layout="crop", size=32, stride=8).base is image  # nothing to resize
+    found = extract(backbone, Pictures(), layout="crop", size=16)
+    with pytest.raises(BadInput, match="without patches"):
+        found.dense()
+
+
+def test_sides_are_rounded_to_the_stride_and_never_to_nothing():
+    assert prepare(np.zeros((30, 100, 3), np.uint8), layout="whole", size=32, stride=16).shape == (32, 112, 3)
+    assert prepare(np.zeros((64, 3, 3), np.uint8), layout="whole", size=8, stride=8).shape == (168, 8, 3)
+
+
+def test_extraction_leaves_the_global_random_states_alone(backbone: Backbone):
+    before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    extract(backbone, Pictures(), layout="whole", size=16)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == legacy).all()  # noqa: NPY002
+
+
+def test_the_cache_returns_the_same_features_without_reading_images(backbone: Backbone, tmp_path: Path):
+    first = extract(backbone, Pictures(), layout="whole", size=16, cache=tmp_path)
+    again = Pictures()
+    second = extract(backbone, again, layout="whole", size=16, cache=tmp_path)
+    assert again.reads == 0
+    assert torch.equal(first.pooled, second.pooled)
+    assert torch.equal(first.dense()[0], second.dense()[0])
+    assert first.dense()[1] == second.dense()[1]
+
+
+def test_the_cache_is_never_used_for_other_weights_data_or_transform(backbone: Backbone, tmp_path: Path):
+    def reads(pictures: Pictures, **change: object) -> int:
+        settings = {"layout": "whole", "size": 16, "precision": "float32", **change}
+        extract(backbone, pictures, cache=tmp_path, **settings)  # pyright: ignore
+        return pictures.reads
+
+    assert reads(Pictures()) == 7
+    assert reads(Pictures(content=1)) == 7
+    assert reads(Pictures(), size=24) == 7
+    assert reads(Pictures(), layout="crop") == 7
+    assert reads(Pictures(), precision="bfloat16") == 7
+    weight = next(backbone.parameters())
+    original = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(0.01)
+        assert reads(Pictures()) == 7
+        weight.copy_(original)
+    assert reads(Pictures()) == 0
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_half_written_cache_file_is_made_again(backbone: Backbone, tmp_path: Path, kept: float):
+    first = extract(backbone, Pictures(), layout="whole", size=16, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    again = Pictures()
+    second = extract(backbone, again, layout="whole", size=16, cache=tmp_path)
+    assert again.reads == 7
+    assert torch.equal(first.dense()[0], second.dense()[0])
+    assert [p.read_bytes() == whole for p in tmp_path.iterdir()] == [True]
+
+
+def test_bfloat16_gives_nearly_the_same_features(backbone: Backbone):
+    full = extract(backbone, Pictures(), layout="crop", size=16)
+    half = extract(backbone, Pictures(), layout="crop", size=16, precision="bfloat16")
+    assert half.pooled.dtype == torch.float32
+    assert not torch.equal(full.pooled, half.pooled)
+    assert torch.nn.functional.cosine_similarity(full.pooled, half.pooled).min() > 0.99
+
+
+def test_sizes_that_do_not_fit_name_one_that_does(backbone: Backbone):
+    with pytest.raises(BadInput, match="multiple of its stride 8; do use 32"):
+        extract(backbone, Pictures(), layout="crop", size=30)
+    with pytest.raises(BadInput, match="got no images"):
+        extract(backbone, Pictures(count=0), layout="crop", size=16)
+
+
+def test_features_that_are_not_finite_are_refused():
+    args = {"embed_dim": 48, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8}
+    model = timm.create_model("vit_small_patch16_dinov3_qkvb", num_classes=0, **args)
+    torch.nn.init.constant_(model.norm.weight, float("nan"))  # pyright: ignore
+    with pytest.raises(BadInput, match="not finite"):
+        extract(wrap(model, name="broken"), Pictures(), layout="crop", size=32)
+
+
+def test_pixels_belong_to_the_patch_over_their_centre():
+    assert cells((4, 4), (2, 2)).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    assert cells((1, 5), (1, 2)).tolist() == [[0, 0, 1, 1, 1]]
+    for shape, grid in (((37, 50), (5, 7)), ((3, 3), (6, 6))):
+        found = cells(shape, grid)
+        assert found[-1, -1] <= grid[0] * grid[1] - 1
+        rows = [int((i + 0.5) / shape[0] * grid[0]) for i in range(shape[0])]
+        assert (found[:, 0] // grid[1]).tolist() == rows
+
+
+def test_standardised_features_have_no_mean_and_unit_deviation_and_dead_ones_stay_dead():
+    x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-2, 1, 1e2, 0]) + 5
+    z = fit_scale(x)(x)
+    assert torch.allclose(z.mean(0), torch.zeros(4), atol=1e-3)
+    assert torch.allclose(z.std(0, correction=0)[:3], torch.ones(3), atol=1e-2)
+    assert z[:, 3].abs().max() < 1e-3

@@ -1,0 +1,85 @@
+"""Crops against torchvision: the same pixels for the same box, the same distribution of boxes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.v2 import functional as vision
+
+from harness import draws
+from harness.data.crops import DRAWS, boxes, cut, draw_boxes, draw_flips
+
+
+def photo(height=60, width=80, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+
+
+@pytest.mark.parametrize("size", [16, 48, 96])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_cut_equals_torchvisions_resized_crop(size, flip):
+    left, top, width, height = 7, 5, 50, 41
+    want = vision.resized_crop(photo(), top, left, height, width, [size, size], InterpolationMode.BICUBIC)
+    want = vision.horizontal_flip(want) if flip else want
+    got = cut([photo()], np.array([[left, top, width, height]]), np.array([flip]), size=size)
+    assert np.array_equal(got[0], np.asarray(want))
+
+
+def test_a_cut_of_the_whole_image_at_its_own_size_is_the_image():
+    image = photo(32, 32)
+    assert np.array_equal(cut([image], np.array([[0, 0, 32, 32]]), np.array([False]), size=32)[0], np.asarray(image))
+
+
+@pytest.mark.parametrize("extent", [(60, 80), (375, 500), (9, 400), (400, 9), (1, 1), (3, 2)])
+@pytest.mark.parametrize("scale", [(0.05, 0.32), (0.32, 1.0), (1.0, 1.0)])
+def test_boxes_lie_inside_the_image(extent, scale):
+    table = draws.uniforms(0, 0, "test", 500, DRAWS)
+    left, top, width, height = boxes(np.tile(extent, (500, 1)), table, scale).T
+    assert (left >= 0).all()
+    assert (top >= 0).all()
+    assert (width >= 1).all()
+    assert (height >= 1).all()
+    assert (left + width <= extent[1]).all()
+    assert (top + height <= extent[0]).all()
+
+
+@pytest.mark.parametrize("extent", [(60, 80), (100, 40)])
+@pytest.mark.parametrize("scale", [(0.05, 0.32), (0.32, 1.0)])
+def test_boxes_are_distributed_as_torchvisions(extent, scale):
+    """Means and spreads of place and extent, over 3,000 boxes each: within five standard errors."""
+    count = 3000
+    ours = boxes(np.tile(extent, (count, 1)), draws.uniforms(0, 0, "test", count, DRAWS), scale).astype(float)
+    blank = torch.empty(3, *extent)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = [RandomResizedCrop.get_params(blank, list(scale), [3 / 4, 4 / 3]) for _ in range(count)]
+    theirs = np.array([(left, top, width, height) for top, left, height, width in drawn], float)
+    for a, b in (
+        (ours, theirs),
+        (ours**2, theirs**2),
+        (ours * ours[:, [1, 2, 3, 0]], theirs * theirs[:, [1, 2, 3, 0]]),
+    ):
+        error = np.sqrt((a.var(0) + b.var(0)) / count)
+        assert (np.abs(a.mean(0) - b.mean(0)) < 5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize(("extent", "want"), [((9, 400), (194, 0, 12, 9)), ((400, 9), (0, 194, 9, 12))])
+def test_an_image_too_long_for_any_try_gives_its_middle(extent, want):
+    got = boxes(np.array([extent]), draws.uniforms(0, 0, "test", 1, DRAWS), (0.9, 1.0))
+    assert tuple(got[0]) == want
+
+
+def test_draws_belong_to_the_sample_the_view_and_the_step():
+    def drawn(step=0, view="global/0", count=8):
+        return draw_boxes(0, step, view, sizes=np.tile((60, 80), (count, 1)), scale=(0.05, 1.0))
+
+    assert np.array_equal(drawn(count=16)[:8], drawn())
+    assert not np.array_equal(drawn(view="global/1"), drawn())
+    assert not np.array_equal(drawn(step=1), drawn())
+
+
+def test_flips_come_as_often_as_asked():
+    for probability in (0.0, 0.3, 1.0):
+        share = draw_flips(0, 0, "local/0", count=4000, probability=probability).mean()
+        assert share == pytest.approx(probability, abs=0.03)

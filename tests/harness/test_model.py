@@ -1,0 +1,183 @@
+"""The walk through timm's backbone, masks, heads, and an initialisation that forgets nothing."""
+
+import pytest
+import timm
+import torch
+
+from evals.errors import BadInput
+from harness import settings
+from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
+
+NANO = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "init_values": 0.1, "num_reg_tokens": 4}
+
+
+def images(count: int, side: int, *, number: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(number))
+
+
+def filled(experiment, number: int = 0) -> Network:
+    network = Network(experiment)
+    initialise(network, torch.Generator().manual_seed(number))
+    return network
+
+
+@pytest.mark.parametrize(("args", "side"), [(NANO, 64), (NANO, 40), ({"depth": 2}, 48), ({}, 32)])
+def test_the_walk_gives_what_timm_gives_without_masks_and_draws(args, side):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = build_backbone(settings.Model(args=args)).eval()
+    pixels = images(2, side)
+    with torch.no_grad():
+        for block in backbone.blocks:  # large enough for a wrong branch to show
+            block.gamma_1.fill_(0.5)
+            block.gamma_2.fill_(0.5)
+        tokens, theirs = encode(backbone, pixels), backbone.forward_features(pixels)
+    torch.testing.assert_close(tokens.cls, theirs[:, 0], rtol=0, atol=2e-6)
+    torch.testing.assert_close(tokens.patches, theirs[:, backbone.num_prefix_tokens :], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_plus_patch16_dinov3"])
+def test_other_members_of_the_family_walk_as_in_timm(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = build_backbone(settings.Model(name=name, args={"depth": 1})).eval()
+    with torch.no_grad():
+        tokens, theirs = encode(backbone, images(1, 32)), backbone.forward_features(images(1, 32))
+    torch.testing.assert_close(tokens.patches, theirs[:, backbone.num_prefix_tokens :], rtol=0, atol=2e-6)
+
+
+def test_the_small_model_has_the_papers_parameter_count():
+    with torch.device("meta"):
+        backbone = build_backbone(settings.Model())
+    assert sum(p.numel() for p in backbone.parameters()) == pytest.approx(21.6e6, rel=0.005)
+
+
+def test_masked_patches_do_not_see_their_pixels(tiny):
+    network = filled(tiny).eval()
+    torch.nn.init.normal_(network.mask_token, generator=torch.Generator().manual_seed(5))
+    masks = torch.zeros(2, 16, dtype=torch.bool)
+    masks[0, 5] = True  # row 1, column 1 of the 4 x 4 grid
+    pixels = images(2, 32)
+    changed = pixels.clone()
+    changed[:, :, 8:16, 8:16] += 1
+    with torch.no_grad():
+        before, after = (
+            encode(network.backbone, x, mask_token=network.mask_token, masks=masks) for x in (pixels, changed)
+        )
+    assert torch.equal(before.patches[0], after.patches[0])
+    assert torch.equal(before.cls[0], after.cls[0])
+    assert not torch.allclose(before.patches[1], after.patches[1], atol=1e-3)
+
+
+def test_the_mask_token_stands_where_the_patch_was(tiny):
+    network = filled(tiny).eval()
+    masks = torch.zeros(1, 16, dtype=torch.bool)
+    masks[0, 5] = True
+    with torch.no_grad():
+        zero = encode(network.backbone, images(1, 32), mask_token=network.mask_token, masks=masks)
+        network.mask_token.normal_(generator=torch.Generator().manual_seed(5))
+        other = encode(network.backbone, images(1, 32), mask_token=network.mask_token, masks=masks)
+    moved = (zero.patches - other.patches).norm(dim=-1)[0]
+    assert moved.argmax().item() == 5
+
+
+def test_only_masked_patches_send_a_gradient_to_the_mask_token(tiny):
+    network = filled(tiny)
+    masks = torch.zeros(1, 16, dtype=torch.bool)
+    for expected in (0.0, 1.0):
+        masks[0, 3] = bool(expected)
+        network.mask_token.grad = None
+        tokens = encode(network.backbone, images(1, 32), mask_token=network.mask_token, masks=masks)
+        tokens.patches.square()[..., :7].sum().backward()
+        assert (network.mask_token.grad.abs().sum() > 0) == bool(expected)
+
+
+def test_initialisation_fills_every_parameter(tiny):
+    network = Network(tiny)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(float("nan"))
+    initialise(network, torch.Generator().manual_seed(0))
+    everything = [*network.named_parameters(), *network.named_buffers()]
+    assert [name for name, tensor in everything if not tensor.isfinite().all()] == []
+
+
+def test_initialisation_follows_the_recipe(tiny):
+    values = {name: p.detach() for name, p in filled(tiny).named_parameters()}
+    assert values["mask_token"].abs().max() == 0
+    assert values["backbone.cls_token"].std() == pytest.approx(0.02, rel=0.4)
+    assert values["backbone.blocks.0.attn.qkv.weight"].std() == pytest.approx(0.02, rel=0.05)
+    assert values["dino_head.prototypes.weight"].std() == pytest.approx(0.02, rel=0.1)
+    assert (values["backbone.blocks.1.gamma_2"] == 0.1).all()
+    assert (values["backbone.norm.weight"] == 1).all()
+    assert all((p == 0).all() for name, p in values.items() if name.endswith("bias") and "patch_embed" not in name)
+    for leaf in ("weight", "bias"):
+        largest = values[f"backbone.patch_embed.proj.{leaf}"].abs().max()
+        assert 0.8 / (3 * 8 * 8) ** 0.5 < largest <= 1 / (3 * 8 * 8) ** 0.5
+
+
+def test_the_patch_embedding_bound_is_one_over_the_root_of_its_fan_in(tiny):
+    assert patch_embed_bound(Network(tiny).backbone) == pytest.approx((3 * 8 * 8) ** -0.5)
+
+
+def test_initialisation_is_a_function_of_its_generator_alone(tiny):
+    torch.manual_seed(1)
+    one = filled(tiny)
+    torch.manual_seed(2)
+    two, other = filled(tiny), filled(tiny, number=1)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.dino_head.prototypes.weight, other.dino_head.prototypes.weight)
+
+
+def test_initialisation_leaves_the_global_generator_alone(tiny):
+    network = Network(tiny)
+    before = torch.get_rng_state()
+    initialise(network, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_head_scales_its_bottleneck_to_unit_length():
+    head = ProjectionHead(8, settings.Head(hidden=8, bottleneck=4, prototypes=3))
+    tokens = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    longest = head.prototypes.weight.norm(dim=1)
+    assert (head(tokens).abs() <= longest + 1e-6).all()
+
+
+def test_unit_prototypes_make_the_logits_cosines():
+    head = ProjectionHead(8, settings.Head(hidden=8, bottleneck=4, prototypes=3, unit_prototypes=True))
+    tokens = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    before = head(tokens)
+    with torch.no_grad():
+        head.prototypes.weight *= 7
+    torch.testing.assert_close(head(tokens), before)
+    assert before.abs().max() <= 1 + 1e-6
+
+
+def test_the_two_heads_are_separate(tiny):
+    network = filled(tiny)
+    tokens = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(network.dino_head(tokens), network.ibot_head(tokens))
+
+
+def test_the_patch_size_is_the_models(tiny):
+    assert patch_size(Network(tiny).backbone) == 8
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (settings.Model(name="vit_small_patch16_dinov3_qkv"), "vit_small_patch16_dinov3_qkvb"),
+        (settings.Model(name="resnet18"), "resnet18"),
+        (settings.Model(name="vit_small_patch16_224", args={"depth": 1}), "DINOv3 family"),
+        (settings.Model(args={"embed_dimension": 32}), "embed_dimension"),
+        (settings.Model(args={"embed_dim": 33, "num_heads": 2, "depth": 1}), "try embed_dim=32"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
+    with pytest.raises(BadInput, match=said) as error:
+        build_backbone(model)
+    assert "\n" not in str(error.value)
+
+
+def test_the_named_models_are_timms():
+    assert timm.is_model(settings.Model().name)

@@ -1,0 +1,153 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pypdf import PdfReader
+
+from evals.results import load
+from reports.build import build, main
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"steps": 40, "trunk_steps": 20, "every": 10}
+TWO = {"plain": {}, "anchored": {"gram.weight": 2.0, "gram.start_step": 20, "gram.update_every": 10}}
+
+
+def _pages(path):
+    return [" ".join(page.extract_text().replace("\u00a0", " ").split()) for page in PdfReader(path).pages]
+
+
+def test_the_report_has_its_five_pages_on_a4_landscape(make_run):
+    path = build(make_run(**SMALL))
+    pages = _pages(path)
+    heads = ["Does Gram anchoring", "Dense against global", "Each metric over", "Losses and schedules", "Configuration and"]
+    assert len(pages) == 5
+    assert all(head in page for head, page in zip(heads, pages, strict=True))
+    assert all(f"{number} / 5" in page and "gram_ablation" in page for number, page in enumerate(pages, 1))
+    box = PdfReader(path).pages[0].mediabox
+    assert (round(box.width / 72, 2), round(box.height / 72, 2)) == (11.69, 8.27)
+
+
+def test_page_one_tells_question_findings_and_cautions(make_run):
+    first = _pages(build(make_run(**SMALL)))[0]
+    assert "double_resolution vs plain at step 40: mIoU +" in first
+    assert "over evaluation images only (one seed" in first
+    assert "One seed: differences between arms prove nothing." in first
+    assert "baseline" in first and "Incomplete" not in first
+
+
+def test_several_seeds_speak_of_seeds(make_run):
+    first = _pages(build(make_run(seeds=(0, 1, 2), arms=TWO, **SMALL)))[0]
+    assert "intervals over 3 seeds" in first and "evaluation images" not in first and "One seed" not in first
+
+
+def test_a_run_that_died_says_what_is_missing(make_run):
+    first = _pages(build(make_run(died=True, **SMALL)))[0]
+    assert "Incomplete" in first
+    assert "renewed: failed at step 30 of 40 (step 300: dino_global=nan, ibot=7.1)" in first
+    assert "double_resolution: running at step 30 of 40" in first
+    assert "homogeneous: not started" in first
+
+
+def test_one_evaluated_step_is_enough(make_run):
+    pages = _pages(build(make_run(arms=TWO, steps=1, trunk_steps=0, every=10)))
+    assert len(pages) == 5 and "anchored vs plain at step 1" in pages[0]
+
+
+def test_rows_alone_are_enough(bare_run, make_row):
+    pages = _pages(build(bare_run([make_row(low=float("nan"), high=float("nan"))])))
+    assert "needs a global measure" in pages[1] and "No training curve" in pages[3]
+
+
+def test_a_measure_without_a_finite_value_is_shown_as_such(bare_run, make_row):
+    pages = _pages(build(bare_run([make_row(), make_row(eval="depth", metric="rmse", value=float("nan"))])))
+    assert "no finite value" in pages[2] and "not a finite number" in pages[0]
+
+
+def test_dollars_and_long_words_in_names_do_no_harm(bare_run, make_row):
+    rows = [make_row(), make_row(arm="cost_$x_$y^2"), make_row(metric="new$metric", eval="other", dataset="d" * 90)]
+    assert "cost_$x_$y^2" in _pages(build(bare_run(rows, question="What is $1? " * 60)))[0]
+
+
+def test_unlike_protocols_are_flagged(bare_run, make_row):
+    first = _pages(build(bare_run([make_row(), make_row(arm="anchored", protocol_hash="bb")])))[0]
+    assert "measured under 2 protocols" in first and "#aa" in first and "#bb" in first
+
+
+def test_the_same_tables_give_the_same_bytes(make_run):
+    folder = make_run(arms=TWO, **SMALL)
+    first, table = build(folder).read_bytes(), (folder / "results.csv").read_bytes()
+    assert build(folder).read_bytes() == first
+    assert (folder / "results.csv").read_bytes() == table
+    assert b"CreationDate" not in first
+
+
+def test_fonts_are_embedded(make_run):
+    fonts = [
+        font.get_object()
+        for page in PdfReader(build(make_run(arms=TWO, **SMALL))).pages
+        for font in page["/Resources"]["/Font"].values()
+    ]
+    assert fonts and all(_embedded(font) for font in fonts)
+
+
+def _embedded(font):
+    described = font["/DescendantFonts"][0].get_object() if "/DescendantFonts" in font else font
+    return "/FontFile2" in described["/FontDescriptor"] or font["/Subtype"] == "/Type3"
+
+
+def test_results_csv_holds_the_rows_exactly(make_run):
+    folder = make_run(arms=TWO, **SMALL)
+    build(folder)
+    keys = ["arm", "seed", "step", "eval", "dataset", "metric"]
+    table = pd.read_csv(folder / "results.csv", float_precision="round_trip").sort_values(keys, ignore_index=True)
+    expected = load(folder / "results.jsonl").sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(table[expected.columns], expected, check_dtype=False, check_exact=True)
+
+
+def test_pages_become_pictures_on_request(make_run, tmp_path):
+    build(make_run(arms=TWO, **SMALL), png=tmp_path / "pictures")
+    written = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert written == [f"page-{number}.png" for number in range(1, 6)]
+
+
+def test_the_command_works_without_torch_from_anywhere(make_run, tmp_path):
+    folder = make_run(arms=TWO, **SMALL)
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(sorted({'torch', 'timm', 'mmseg'} & set(sys.modules)))"
+    )
+    script = str(ROOT / "reports" / "build.py")
+    done = subprocess.run([sys.executable, "-c", code, script, str(folder)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(folder / "report.pdf"), "[]"]
+
+
+@pytest.mark.parametrize("broken", ["nothing", "no rows", "no experiment"])
+def test_bad_input_is_one_line_and_leaves_the_old_report(make_run, tmp_path, capsys, broken):
+    folder = make_run(arms=TWO, **SMALL)
+    (folder / "report.pdf").write_bytes(b"old")
+    if broken == "no rows":
+        (folder / "results.jsonl").write_text("")
+    if broken == "no experiment":
+        (folder / "experiment.json").unlink()
+    assert main([str(tmp_path / "nowhere" if broken == "nothing" else folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gramlab: got ") and said.count("\n") == 1
+    assert (folder / "report.pdf").read_bytes() == b"old"
+
+
+def test_a_failure_while_drawing_leaves_the_old_report_and_no_litter(make_run):
+    folder = make_run(arms=TWO, **SMALL)
+    (folder / "report.pdf").write_bytes(b"old")
+    record = json.loads((folder / "experiment.json").read_text())
+    (folder / "experiment.json").write_text(json.dumps(record | {"chance": {"top1": "a sixth"}}))
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(ValueError, match="a sixth"):
+        build(folder)
+    assert (folder / "report.pdf").read_bytes() == b"old"
+    assert sorted(path.name for path in folder.iterdir()) == before

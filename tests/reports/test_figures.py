@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from reports import provenance
+from reports.figures import render
+from reports.losses import smooth
+from reports.page import style
+from reports.run_folder import read
+
+
+def _texts(page):
+    """Every written text of a page with its box in pixels."""
+    canvas = FigureCanvasAgg(page.figure)
+    canvas.draw()
+    written = [text for text in page.figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text().strip()]
+    return [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in written if text.get_visible()]
+
+
+LONG = {f"a_rather_long_arm_name_number_{n}_with_updates": {"gram.weight": float(n), "gram.start_step": 40} for n in range(8)}
+
+
+@pytest.mark.parametrize("arms", [None, LONG], ids=["ablation", "eight long names"])
+def test_no_text_leaves_the_sheet(make_run, arms):
+    with style():
+        for page in render(read(make_run(steps=80, trunk_steps=40, every=20, arms=arms, died=True))):
+            width, height = page.figure.bbox.size
+            for text, box in _texts(page):
+                assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text
+
+
+def test_names_at_the_ends_of_the_paths_do_not_overlap(make_run):
+    with style():
+        page = render(read(make_run(steps=80, trunk_steps=40, every=20)))[1]
+        run = read(make_run(steps=80, trunk_steps=40, every=20))
+        main = page.figure.axes[1]
+        FigureCanvasAgg(page.figure).draw()
+        boxes = [text.get_window_extent() for text in main.texts if text.get_text() in run.arms]
+    assert len(boxes) == len(run.arms)
+    assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+
+
+def test_a_long_configuration_goes_on_to_further_pages_and_loses_no_setting(make_run):
+    config = {f"section{n}": {f"setting_{n}_{k}": k for k in range(40)} for n in range(12)}
+    with style():
+        run = read(make_run(steps=40, trunk_steps=20, every=10, config=config))
+        pages = provenance.provenance_pages(run, render_looks(run))
+    written = {text.get_text() for page in pages for text in page.figure.texts}
+    assert len(pages) > 1
+    assert {f"setting_{n}_{k}" for n in range(12) for k in range(40)} <= written
+
+
+def render_looks(run):
+    from reports.page import looks
+
+    return looks(run.arms, run.baseline)
+
+
+def test_smoothing_keeps_lines_straight_and_in_place():
+    line = np.linspace(0, 1, 200)
+    assert smooth(line) == pytest.approx(line)
+    spike = np.zeros(201)
+    spike[100] = 1.0
+    assert smooth(spike).argmax() in range(95, 106) and smooth(spike).sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "null"), (True, "true"), (2.0, "2"), ([1, 2], "[1, 2]"), (list(range(9)), "[0, 1, 2, 3, 4, 5, … 3 more]")],
+)
+def test_settings_are_written_as_yaml_would(value, text):
+    assert provenance.shown(value) == text

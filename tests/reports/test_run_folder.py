@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from evals.errors import BadInput
+from reports.run_folder import gaps, read
+
+
+def test_a_run_that_ended_well_has_no_gaps(make_run):
+    assert gaps(read(make_run(steps=40, trunk_steps=20, every=10))) == []
+
+
+def test_what_failed_what_runs_and_what_never_started_is_named(make_run):
+    said = gaps(read(make_run(died=True)))
+    assert said == [
+        "renewed: failed at step 300 of 400 (step 300: dino_global=nan, ibot=7.1)",
+        "double_resolution: running at step 300 of 400",
+        "homogeneous: not started",
+    ]
+
+
+def test_seeds_are_named_where_there_are_several(make_run):
+    folder = make_run(seeds=(0, 1), steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    (folder / "plain-s1" / "status.json").write_text('{"state": "interrupted", "step": 30, "steps": 40}')
+    assert gaps(read(folder)) == ["plain, seed 1: interrupted at step 30 of 40"]
+
+
+def test_a_torn_last_line_loses_only_itself(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    before = read(folder)
+    for path in (folder / "results.jsonl", folder / "plain-s0" / "metrics.jsonl"):
+        with path.open("a") as file:
+            file.write('{"step": 41, "loss": 3.')
+    after = read(folder)
+    assert len(after.rows) == len(before.rows)
+    assert after.curves["plain", 0].equals(before.curves["plain", 0])
+
+
+def test_curves_with_nulls_and_infinities_are_read(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    with (folder / "plain-s0" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 41, "loss": null, "grad_norm": Infinity}\n')
+    curve = read(folder).curves["plain", 0]
+    assert curve["step"].iloc[-1] == 41 and curve[["loss", "grad_norm"]].iloc[-1].isna().all()
+
+
+def test_a_folder_that_can_give_no_report_is_refused(tmp_path, make_run):
+    with pytest.raises(BadInput, match="no folder"):
+        read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"no experiment\.json"):
+        read(tmp_path / "empty")
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    (folder / "results.jsonl").unlink()
+    with pytest.raises(BadInput, match="no result rows"):
+        read(folder)
+    (folder / "experiment.json").write_text("{")
+    with pytest.raises(BadInput, match="unreadable"):
+        read(folder)
+
+
+def test_a_baseline_that_is_no_arm_is_refused(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    record = json.loads((folder / "experiment.json").read_text())
+    (folder / "experiment.json").write_text(json.dumps(record | {"baseline": "plian"}))
+    with pytest.raises(BadInput, match="plian"):
+        read(folder)

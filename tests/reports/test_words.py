@@ -1,0 +1,56 @@
+import pytest
+
+from reports import words
+from reports.run_folder import read
+from reports.tables import Column, Estimate, differences
+
+MIOU = Column("segmentation", "scenes", "miou", "quick-v1", "aa")
+RMSE = Column("depth", "scenes", "rmse", "quick-v1", "aa")
+NAN = float("nan")
+
+
+def _plain(text):
+    return text.replace("\u00a0", " ").replace("\u2212", "-")
+
+
+def test_shares_are_compared_in_points_and_depth_in_metres():
+    assert _plain(words.change(MIOU, Estimate(0.031, 0.019, 0.042, 400, 1, "images"))) == "+3.1 points [+1.9, +4.2]"
+    assert _plain(words.change(RMSE, Estimate(-0.0412, -0.05, 0.01, 400, 3, "seeds"))) == "-0.041 m [-0.050, +0.010]"
+    assert _plain(words.change(MIOU, Estimate(-0.004, NAN, NAN, 400, 1, ""))) == "-0.4 points"
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.00001, "0.0"), (0.25, "+0.2"), (-1.26, "-1.3"), (NAN, "\u2013")])
+def test_a_number_that_rounds_to_zero_has_no_sign(value, text):
+    assert _plain(words.number(value, 1, signed=True)) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, "\u2013"), (48, "48 s"), (720, "12 min"), (12000, "3 h 20 min")])
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert words.span(seconds) == text
+
+
+def test_the_headline_states_step_and_both_sides_of_the_trade_off(bare_run, make_row):
+    dense = {"eval": "segmentation", "metric": "miou"}
+    rows = [make_row(step=400, value=0.50), make_row(step=400, arm="anchored", value=0.496)]
+    rows += [make_row(step=400, value=0.30, **dense), make_row(step=400, arm="anchored", value=0.331, **dense)]
+    run = read(bare_run(rows))
+    said = [_plain(sentence) for sentence in words.headline(run, differences(run))]
+    assert said == ["anchored vs plain at step 400: mIoU +3.1 points, kNN top-1 -0.4 points"]
+    assert "No interval" in words.interval_note(run, differences(run))
+
+
+def test_one_seed_is_always_a_caution(bare_run, make_row):
+    assert any("One seed" in note for note in words.cautions(read(bare_run([make_row()]))))
+
+
+def test_several_seeds_are_no_caution(bare_run, make_row):
+    assert words.cautions(read(bare_run([make_row(), make_row(seed=1)]))) == []
+
+
+def test_values_that_are_missing_or_not_finite_are_named(bare_run, make_row):
+    rows = [make_row(), make_row(eval="linear"), make_row(arm="anchored", value=float("nan")), make_row(arm="stranger")]
+    run = read(bare_run(rows, arms={"plain": {}, "anchored": {}}))
+    said = " | ".join(words.incomplete(run))
+    assert "anchored: kNN top-1 on scenes (quick-v1) is not a finite number at step 100" in said
+    assert "anchored: Linear top-1 on scenes (quick-v1) was not measured" in said
+    assert "stranger" in said

@@ -19,7 +19,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 types: install
-	$(BIN)/basedpyright --warnings
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 unit: install
 	$(BIN)/python -m pytest -m "not slow"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from evals.datasets.base import LabelledSet
 
 Precision = Literal["float32", "bfloat16"]
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class FeatureSet:
     pooled: Float[Tensor, "n D"]
     tokens: Float[Tensor, "T D"] | None
     grids: Int[Tensor, "n 2"] | None
+    square: bool = False  # every image was square, so that both layouts show the backbone the same pixels
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -125,7 +126,8 @@ def extract(
             tensors = _compute(backbone, dataset, layout, size, batch_size, precision)
         if path:
             _write(path, tensors)
-    return FeatureSet(dataset, keys, tensors["pooled"], tensors.get("tokens"), tensors.get("grids"))
+    square = bool(tensors["square"])
+    return FeatureSet(dataset, keys, tensors["pooled"], tensors.get("tokens"), tensors.get("grids"), square)
 
 
 def prepare(image: np.ndarray, *, layout: Layout, size: int, stride: int) -> np.ndarray:
@@ -167,9 +169,11 @@ def _compute(
     pooled: list[Tensor] = [torch.empty(0)] * len(dataset)
     tokens: list[Tensor] = [torch.empty(0)] * len(dataset)
     grids = torch.zeros(len(dataset), 2, dtype=torch.long)
+    square = True
     autocast = torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     with tqdm(total=len(dataset), desc=f"features of {dataset.name}", unit="image", disable=None, leave=False) as bar:
-        for indices, images in _batches(dataset, layout, size, stride=backbone.stride, batch_size=batch_size):
+        for indices, images, squares in _batches(dataset, layout, size, stride=backbone.stride, batch_size=batch_size):
+            square = square and squares
             with autocast:
                 features = backbone(images.to(backbone.device).permute(0, 3, 1, 2).float() / 255)
             vectors, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
@@ -183,26 +187,28 @@ def _compute(
                     tokens[index] = maps[row]
                     grids[index] = torch.tensor(features.patches.shape[2:])
             bar.update(len(indices))
-    found = {"pooled": torch.stack(pooled)}
+    found = {"pooled": torch.stack(pooled), "square": torch.tensor(square)}
     return found if layout == "crop" else {**found, "tokens": torch.cat(tokens), "grids": grids}
 
 
 def _batches(
     dataset: LabelledSet, layout: Layout, size: int, *, stride: int, batch_size: int
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Images of one shape together, so that no padding enters the features."""
-    waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+) -> Iterator[tuple[list[int], Tensor, bool]]:
+    """Images of one shape together, so that no padding enters the features; and whether all were square."""
+    waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, bool]]] = {}
     for index in range(len(dataset)):
-        image = prepare(dataset.image(index), layout=layout, size=size, stride=stride)
-        waiting.setdefault(image.shape, []).append((index, image))
+        given = dataset.image(index)
+        image = prepare(given, layout=layout, size=size, stride=stride)
+        waiting.setdefault(image.shape, []).append((index, image, given.shape[0] == given.shape[1]))
         if len(waiting[image.shape]) == batch_size:
             yield _stack(waiting.pop(image.shape))
     for group in waiting.values():
         yield _stack(group)
 
 
-def _stack(group: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], Tensor]:
-    return [index for index, _ in group], torch.from_numpy(np.stack([image for _, image in group]))
+def _stack(group: Sequence[tuple[int, np.ndarray, bool]]) -> tuple[list[int], Tensor, bool]:
+    indices, images, squares = zip(*group, strict=True)
+    return list(indices), torch.from_numpy(np.stack(images)), all(squares)
 
 
 def _address(

@@ -14,7 +14,7 @@ from evals import depth, knn, linear, segmentation, statistics
 from evals.backbone import Backbone
 from evals.errors import BadInput
 from evals.features import FeatureSet, Precision, extract
-from evals.protocol import Protocol
+from evals.protocol import Layout, Protocol
 from evals.results import Measurement
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def evaluate(
     precision: Precision = "float32",
     cache: Path | None = None,
 ) -> list[Measurement]:
-    """One measurement per metric of each task; the model and the global random state stay as they were.
+    """One measurement per metric of each task, dense tasks first, since their features can serve the others too.
+
+    The model and the global random state stay as they were.
 
     Args:
         size: short side of the input in pixels.
@@ -78,20 +80,23 @@ def evaluate(
     device = backbone.device if device is None else torch.device(device)
     seen: dict[tuple[str, ...], FeatureSet] = {}
 
-    def features(dataset: LabelledSet, protocol: Protocol) -> FeatureSet:
-        address = (dataset.name, dataset.split, dataset.fingerprint(), protocol.layout)
-        if address not in seen:
-            seen[address] = extract(
-                backbone, dataset, layout=protocol.layout, size=size, batch_size=batch_size, device=device,
+    def features(dataset: LabelledSet, layout: Layout) -> FeatureSet:
+        content = (dataset.name, dataset.split, dataset.fingerprint())
+        whole = seen.get((*content, "whole"))
+        if whole is not None and whole.square:
+            return whole
+        if (*content, layout) not in seen:
+            seen[*content, layout] = extract(
+                backbone, dataset, layout=layout, size=size, batch_size=batch_size, device=device,
                 precision=precision, cache=cache,
             )  # fmt: skip
-        return seen[address]
+        return seen[*content, layout]
 
     found: list[Measurement] = []
-    for name, spec in tasks.items():
+    for name, spec in sorted(tasks.items(), key=lambda task: protocol_of(task[1].protocol).layout != "whole"):
         try:
             protocol = protocol_of(spec.protocol)
-            train, test = features(spec.train_set, protocol), features(spec.test_set, protocol)
+            train, test = features(spec.train_set, protocol.layout), features(spec.test_set, protocol.layout)
             outcomes = TASKS[protocol.family].evaluate(protocol, train, test, device=device)
         except BadInput as error:
             raise BadInput(f"evaluation {name}: {error}") from error

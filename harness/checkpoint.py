@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evals.errors import BadInput
@@ -31,22 +31,25 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
     """Fill `state` in place from `path`. Raises `BadInput` when it is damaged, of other settings, or of another shape."""
     try:
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata()
+            meta = file.metadata() or {}
             if identity is not None and meta["identity"] != identity:
-                raise BadInput(f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name")
-            if json.loads(meta["anchor"]):
-                state.anchor = frozen_copy(state.teacher.backbone)
+                raise BadInput(
+                    f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name"
+                )
+            state.anchor = frozen_copy(state.teacher.backbone) if json.loads(meta["anchor"]) else None
             _restore(state, {key: file.get_tensor(key) for key in file.keys()}, path)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{path} cannot be read as a training state ({error}): remove it to start from the one before") from error
+        raise BadInput(
+            f"{path} cannot be read as a training state ({error}): remove it to start from the one before"
+        ) from error
     state.step = int(meta["step"])
 
 
 def latest_states(folder: Path) -> list[Path]:
     """Saved states in `folder`, newest first."""
-    return sorted(folder.glob("step_*.safetensors"), reverse=True)
+    return sorted(folder.glob("step_*.safetensors"), key=lambda path: int(path.stem.removeprefix("step_")), reverse=True)
 
 
 def prune_states(folder: Path, *, keep: int) -> None:
@@ -59,15 +62,21 @@ def load_weights(state: State, path: Path) -> None:
     """Start student and teacher from a weights-only file with keys `student.…` and `teacher.…`, strictly by name."""
     if not path.is_file():
         raise BadInput(f"trunk.checkpoint={path}: no such file; want a .safetensors written by harness/export_trunk.py")
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+    try:
+        tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise BadInput(f"trunk.checkpoint={path} cannot be read ({error}): want whole safetensors; copy it again") from error
     own = {key: t for key, t in _tensors(state).items() if key.startswith(("student.", "teacher."))}
     _copy_all(own, tensors, path)
 
 
 def save_weights(state: State, path: Path, *, dtype: torch.dtype) -> None:
     """Write student and teacher, weights only, rounded to `dtype`, atomically."""
-    keep = {k: t.detach().to(dtype).contiguous() for k, t in _tensors(state).items() if k.startswith(("student.", "teacher."))}
+    keep = {
+        k: t.detach().to(dtype).contiguous()
+        for k, t in _tensors(state).items()
+        if k.startswith(("student.", "teacher."))
+    }
     partial = path.with_suffix(".partial")
     save_file(keep, partial, metadata={"step": str(state.step)})
     os.replace(partial, path)

@@ -190,7 +190,9 @@ def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:
     in a dictionary of dataclasses included; so these are created here and the mark is taken off.
     """
     OmegaConf.set_readonly(node, False)
-    hints = typing.get_type_hints(OmegaConf.get_type(node)) if dataclasses.is_dataclass(OmegaConf.get_type(node)) else {}
+    hints = (
+        typing.get_type_hints(OmegaConf.get_type(node)) if dataclasses.is_dataclass(OmegaConf.get_type(node)) else {}
+    )
     for key, kind in hints.items():
         given = plain.get(key)
         if not isinstance(given, Mapping):

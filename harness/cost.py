@@ -15,7 +15,9 @@ from harness.schedules import At
 from harness.settings import Experiment, GramTeacher, Precision
 from harness.step import State, forward
 
-EFFICIENCY = 0.45  # share of a bare matrix product's rate that whole steps reach on CPUs and GPUs; good to a factor of two
+EFFICIENCY = (
+    0.45  # share of a bare matrix product's rate that whole steps reach on CPUs and GPUs; good to a factor of two
+)
 LIBRARIES_GIB = 0.9  # resident before any tensor: torch, timm, pandas, matplotlib
 
 
@@ -60,7 +62,7 @@ def step_cost(settings: Experiment, *, gram: bool) -> Cost:
 def shapes(settings: Experiment, patch: int, *, gram: bool) -> Batch:
     """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
-    size = gram_size(crops, settings.gram, patch)
+    size = gram_size(crops, settings.gram, patch) if gram else 0
     positions = (crops.global_size // patch) ** 2
     masks = torch.zeros(2 * images, positions, dtype=torch.bool)
     ratio = (settings.ibot.mask_ratio_min + settings.ibot.mask_ratio_max) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from evals import results, suite
 from evals.backbone import load
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
+from evals.suite import protocol_of
+from harness.config import identity
 from harness.graph import Job
+from harness.metrics import write_json
 from harness.settings import Experiment, Set
 from harness.step import State
 
@@ -20,16 +24,22 @@ class Evaluator:
     """Evaluates jobs of one experiment on the sets of its settings, which are opened once.
 
     Called with a job, its state and the folder of the exported backbone; appends rows to `results.jsonl`, leaves
-    per-image outcomes in the folder, and returns values by "eval/dataset/metric". A step that has its rows is skipped.
+    per-image outcomes in the folder, and returns values by "eval/dataset/metric". A step that was evaluated by the
+    same protocols on the same sets is skipped.
     """
 
     def __init__(self, experiment: Experiment, folder: Path):
         self.experiment = experiment
         self.table = folder / "results.jsonl"
         self.tasks = open_tasks(experiment)
+        evals = experiment.evals
+        self.identity = identity(
+            [[name, protocol_of(task.protocol).hash(evals.size), _content(task)] for name, task in self.tasks.items()]
+        )
 
     def __call__(self, job: Job, state: State, folder: Path) -> dict[str, float]:
-        if (folder / "outcomes.done").exists():
+        mark = folder / "evaluated.json"
+        if mark.exists() and json.loads(mark.read_text())["identity"] == self.identity:
             return {}
         device = next(state.student.parameters()).device
         evals = self.experiment.evals
@@ -44,10 +54,14 @@ class Evaluator:
             results.save_outcomes(folder / "outcomes", measurement)
         run = self.experiment.name
         results.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=state.step) for m in found])
-        (folder / "outcomes.done").touch()
+        write_json(mark, {"identity": self.identity})
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
         log.info("%s step %d: %s", job.name, state.step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
         return values
+
+
+def _content(task: suite.TaskSpec) -> list[str]:
+    return [task.train_set.fingerprint(), task.test_set.fingerprint()]
 
 
 def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
@@ -56,7 +70,7 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
     tasks = experiment.evals.tasks
     return {
-        name: suite.TaskSpec(suite.protocol_of(task.protocol), sets[task.train], sets[task.test])
+        name: suite.TaskSpec(protocol_of(task.protocol), sets[task.train], sets[task.test])
         for name, task in tasks.items()
     }
 

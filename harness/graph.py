@@ -72,13 +72,14 @@ def _trunk(experiment: Experiment, seed: int, base: Path, fingerprint: Fingerpri
     fork = experiment.trunk.steps
     grams = [arm_settings(experiment, arm).gram for arm in experiment.arms]
     early = sorted({g.snapshot_step for g in grams if _needs_snapshot(g) and g.snapshot_step < fork})
-    shape = science(settings, data_fingerprint=fingerprint(settings.data)) | {"seed": seed, "weights": _weights_hash(experiment)}
+    shape = science(settings, data_fingerprint=fingerprint(settings.data)) | {
+        "seed": seed,
+        "weights": _weights_hash(experiment),
+    }
     return Job(TRUNK, seed, 0, fork, base / f"{TRUNK}-s{seed}", settings, shape, None, tuple(early))
 
 
-def _arm(
-    experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, fingerprint: Fingerprint
-) -> Job:
+def _arm(experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, fingerprint: Fingerprint) -> Job:
     if arm == TRUNK or not arm.replace("_", "").replace("-", "").replace(".", "").isalnum():
         raise BadInput(f"arms.{arm}: want another name, of letters, digits, '.', '_' and '-', and not {TRUNK!r}")
     settings = arm_settings(experiment, arm)
@@ -103,7 +104,9 @@ def _refuse_other_shapes(arm: str, trunk: Experiment, settings: Experiment) -> N
     for key in ("model.name", "model.args", "dino.head", "ibot.head"):
         section, leaf = key.split(".")
         if getattr(getattr(trunk, section), leaf) != getattr(getattr(settings, section), leaf):
-            raise BadInput(f"arms.{arm}: {key} differs from the trunk's: arms fork with the trunk's weights; set it for all")
+            raise BadInput(
+                f"arms.{arm}: {key} differs from the trunk's: arms fork with the trunk's weights; set it for all"
+            )
 
 
 def _needs_snapshot(gram: Gram) -> bool:
@@ -116,5 +119,7 @@ def _weights_hash(experiment: Experiment) -> str | None:
         return None
     path = Path(experiment.trunk.checkpoint)
     if not path.is_file():
-        raise BadInput(f"trunk.checkpoint={path}: no such file; want a .safetensors of weights, or null to start from random")
+        raise BadInput(
+            f"trunk.checkpoint={path}: no such file; want a .safetensors of weights, or null to start from random"
+        )
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -125,7 +125,11 @@ def _git_commit() -> str:
     folder = Path(__file__).resolve().parent
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=folder, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

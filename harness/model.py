@@ -79,13 +79,17 @@ def build_backbone(model: settings.Model) -> Eva:
     if not timm.is_model(model.name):
         known = timm.list_models("vit*dinov3*")
         near = difflib.get_close_matches(model.name, known, n=3) or known[:3]
-        raise BadInput(f"model.name={model.name!r} is no timm model: want one of the DINOv3 family, such as {', '.join(near)}")
+        raise BadInput(
+            f"model.name={model.name!r} is no timm model: want one of the DINOv3 family, such as {', '.join(near)}"
+        )
     try:
         backbone = timm.create_model(model.name, pretrained=False, num_classes=0, **backbone_args(model))
     except (TypeError, AssertionError, ValueError) as error:
         raise BadInput(f"model.args={dict(model.args)} does not fit {model.name}: {error}") from error
     if not isinstance(backbone, Eva) or not isinstance(backbone.rope, RotaryEmbeddingDinoV3):
-        raise BadInput(f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')")
+        raise BadInput(
+            f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')"
+        )
     heads = backbone.blocks[0].attn.num_heads
     if backbone.embed_dim % (4 * heads):
         raise BadInput(

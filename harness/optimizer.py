@@ -15,7 +15,9 @@ def build_optimizer(network: Network, optimizer: settings.Optimizer) -> torch.op
     depth = len(network.backbone.blocks)
     groups: dict[tuple[float, float, bool], dict] = {}
     for name, parameter in network.named_parameters():
-        multiplier = rate_multiplier(name, depth, layer_decay=optimizer.layer_decay, patch_embed=optimizer.patch_embed_lr)
+        multiplier = rate_multiplier(
+            name, depth, layer_decay=optimizer.layer_decay, patch_embed=optimizer.patch_embed_lr
+        )
         decay = 0.0 if without_weight_decay(name) else optimizer.weight_decay
         last = name.endswith("prototypes.weight")
         group = groups.setdefault((multiplier, decay, last), {"params": [], "names": []})

@@ -88,7 +88,9 @@ def arm_lines(experiment: Experiment) -> list[str]:
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def duration(seconds: float) -> str:

@@ -58,5 +58,7 @@ def notes(experiment: Experiment) -> list[str]:
     if len(experiment.seeds) == 1:
         found.append("One seed: intervals are over evaluation images only; differences between arms prove nothing.")
     if any(source.kind is SetKind.scenes for source in experiment.data.sources.values()):
-        found.append("Procedural images and a small model: this shows that the mechanics work, not what happens at scale.")
+        found.append(
+            "Procedural images and a small model: this shows that the mechanics work, not what happens at scale."
+        )
     return found

@@ -131,7 +131,9 @@ class Ibot:
     def __post_init__(self) -> None:
         _require(self.weight >= 0, f"ibot.weight={self.weight}: use 0 to switch it off")
         _require(self.student_temperature > 0, f"ibot.student_temperature={self.student_temperature}: want more than 0")
-        _require(0 <= self.mask_probability <= 1, f"ibot.mask_probability={self.mask_probability}: want a share in [0, 1]")
+        _require(
+            0 <= self.mask_probability <= 1, f"ibot.mask_probability={self.mask_probability}: want a share in [0, 1]"
+        )
         _require(
             0 <= self.mask_ratio_min <= self.mask_ratio_max < 1,
             f"ibot.mask_ratio_min={self.mask_ratio_min}, ibot.mask_ratio_max={self.mask_ratio_max}: want 0 <= min <= max < 1",
@@ -174,7 +176,9 @@ class Gram:
         if self.weight == 0:
             return
         if self.teacher is GramTeacher.checkpoint:
-            _require(self.checkpoint is not None, "gram.teacher=checkpoint: want gram.checkpoint=<exported backbone folder>")
+            _require(
+                self.checkpoint is not None, "gram.teacher=checkpoint: want gram.checkpoint=<exported backbone folder>"
+            )
         else:
             _require(
                 self.checkpoint is None,

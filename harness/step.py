@@ -70,7 +70,12 @@ def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed
     descend(state.optimizer, at)
     follow(state.teacher, state.student, at.momentum)
     state.step = at.step + 1
-    return {"loss": total.detach(), **{name: term.detach() for name, term in terms.items()}, **entropies, "grad_norm": norm}
+    return {
+        "loss": total.detach(),
+        **{name: term.detach() for name, term in terms.items()},
+        **entropies,
+        "grad_norm": norm,
+    }
 
 
 def forward(

@@ -37,10 +37,10 @@ Evaluate = Callable[[Job, State, Path], dict[str, float]]
 def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
     """Bring `job` to its last step. Raises `BadInput` when its folder holds another run, `NonFinite` on a bad loss."""
     claim_folder(job)
-    state = resume(job, device)
-    if state.step >= job.stop and is_done(job):
-        log.info("%s: done at step %d, skipped", job.name, state.step)
+    if is_done(job):
+        log.info("%s: done at step %d, skipped", job.name, job.stop)
         return
+    state = resume(job, device)
     curves = Curves(job.folder, step=state.step)
     try:
         run_steps(job, state, pool, evaluate, curves)
@@ -76,10 +76,10 @@ def differences(before: dict, now: dict) -> str:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the job's status says that it reached its last step."""
+    """Whether the job reached its last step, or one beyond it, when it was asked for more."""
     path = job.folder / "status.json"
     status = json.loads(path.read_text()) if path.exists() else {}
-    return status.get("state") == "done" and status.get("steps") == job.stop
+    return status.get("state") == "done" and status.get("steps", 0) >= job.stop
 
 
 def saved_step(job: Job) -> int:
@@ -126,7 +126,12 @@ def first_anchor(job: Job, state: State, device: torch.device) -> Eva | None:
     if gram.teacher is GramTeacher.checkpoint:
         folder = Path(str(gram.checkpoint))
     elif job.parent is not None and gram.snapshot_step < job.start:
-        folder = step_folder(job.parent, gram.snapshot_step)
+        folder = snapshot_folder(job.parent, gram.snapshot_step)
+        if not folder.exists():
+            raise BadInput(
+                f"{job.name}: gram.teacher_step={gram.snapshot_step}: {job.parent.folder} was trained before an arm asked "
+                "for that step and kept no EMA of it; move that folder away, or anchor to the fork"
+            )
     else:
         return None
     anchor = load(str(folder)).model
@@ -176,17 +181,18 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             checkpoint.save_state(state, state_path(job, step), identity=job.identity)
             checkpoint.prune_states(job.folder / "states", keep=2)
             write_status(job, state, curves, state_name="running")
-        if evaluates or step in job.snapshots:
+        if step in job.snapshots and not (snapshot_folder(job, step) / "backbone.json").exists():
+            export_backbone(job, state, snapshot_folder(job, step), network=state.teacher)
+        if evaluates:
             folder = step_folder(job, step)
             if not (folder / "backbone.json").exists():
-                export_backbone(job, state, folder)
-            if evaluates:
-                curves.add_evaluation(step, evaluate(job, state, folder))
+                network = state.teacher if settings.evals.network is Which.teacher else state.student
+                export_backbone(job, state, folder, network=network)
+            curves.add_evaluation(step, evaluate(job, state, folder))
 
 
-def export_backbone(job: Job, state: State, folder: Path) -> None:
-    """Write the evaluated network's backbone where evaluations, Gram teachers and users find it."""
-    network = state.teacher if job.settings.evals.network is Which.teacher else state.student
+def export_backbone(job: Job, state: State, folder: Path, *, network: Network) -> None:
+    """Write a network's backbone where evaluations, Gram teachers and users find it."""
     model = job.settings.model
     extra = {"step": state.step, "arm": job.arm, "seed": job.seed, "identity": job.identity}
     export(network.backbone, folder, timm_name=model.name, timm_args=backbone_args(model), extra=extra)
@@ -257,5 +263,10 @@ def state_path(job: Job, step: int) -> Path:
 
 
 def step_folder(job: Job, step: int) -> Path:
-    """Where the exported backbone after `step` steps lies."""
+    """Where the exported backbone after `step` steps lies: of the network that is evaluated."""
     return job.folder / f"step_{step:06d}"
+
+
+def snapshot_folder(job: Job, step: int) -> Path:
+    """Where the EMA backbone after `step` steps lies, when an arm anchors to it."""
+    return job.folder / f"ema_{step:06d}"

@@ -23,7 +23,9 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise BadInput(f"{folder} is in use by process {file.read().strip()}: wait for it or choose another name=...") from None
+            raise BadInput(
+                f"{folder} is in use by process {file.read().strip()}: wait for it or choose another name=..."
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -24,7 +24,7 @@ PNG_DPI = 130
 
 
 def build(folder: Path, *, png: Path | None = None) -> Path:
-    """Write `report.pdf` and `results.csv` into the run's folder, and each page as PNG into `png`; returns the PDF's path.
+    """Write `report.pdf` and `results.csv` into the run's folder, each page as PNG into `png`; returns the PDF's path.
 
     Both files are replaced whole, at the end: a failing call leaves the old ones. The same tables give the same bytes.
     Raises BadInput when the folder, its experiment.json or every result row is missing.
@@ -37,8 +37,8 @@ def build(folder: Path, *, png: Path | None = None) -> Path:
         try:
             _write_pdf(partial, pages, title=run.name)
             tidy(run).to_csv(_partial(table), index=False, lineterminator="\n")
-            os.replace(_partial(table), table)
-            os.replace(partial, target)
+            _partial(table).replace(table)
+            partial.replace(target)
         finally:
             for left in (partial, _partial(table)):
                 left.unlink(missing_ok=True)
@@ -79,7 +79,7 @@ def _write_pngs(folder: Path, pages: Sequence[Page]) -> None:
         target = folder / f"page-{number}.png"
         partial = _partial(target)
         page.figure.savefig(partial, format="png", dpi=PNG_DPI, metadata={"Software": None})
-        os.replace(partial, target)
+        partial.replace(target)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
-from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page, shorten
+from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, legend, new_page, shorten
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, columns, of_column, seed_paths, trajectory
 
@@ -35,7 +35,10 @@ def grid(page: Page, count: int, *, top: float, across: int, down: int, beside: 
     height = min((BOTTOM - 0.38 - top - gap_y * (down - 1)) / down, 3.6)
     return [
         page.axes(
-            LEFT + margin + (number % across) * (width + gap_x), top + (number // across) * (height + gap_y), width, height
+            LEFT + margin + (number % across) * (width + gap_x),
+            top + (number // across) * (height + gap_y),
+            width,
+            height,
         )
         for number in range(count)
     ]
@@ -71,11 +74,11 @@ def _panel(axes: Axes, run: Run, column: Column, arm_looks: Mapping[str, Look]) 
     where = shorten(f"{column.dataset} · {column.protocol}", 1.6, 6.5)
     titled(axes, shorten(column.title + unit, 1.7, 9, weight="bold"), f"{where}\n{words.hint(column)}")
     scaled(axes.yaxis)
-    if rows.empty:
+    if not rows:
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=SOFT)
         return
-    step_axis(axes, min(0, int(rows["step"].min())), max(int(rows["step"].max()), run.steps or 0), label=True)
-    lanes = [lane for lane in run.lanes if (rows["arm"] == lane).any()]
+    step_axis(axes, 0, max(run.steps or 0, *(row.step for row in rows)), label=True)
+    lanes = [lane for lane in run.lanes if any(row.arm == lane for row in rows)]
     for lane in lanes:
         _lane(axes, run, column, lane, arm_looks.get(lane, TRUNK_LOOK), band=len(run.arms) <= BANDS_UP_TO)
     _end_bars(axes, run, column, [lane for lane in lanes if lane != TRUNK], arm_looks)
@@ -93,21 +96,23 @@ def _lane(axes: Axes, run: Run, column: Column, lane: str, look: Look, *, band: 
     )
     if len(run.seeds) > 1:
         for single in seed_paths(run, column, lane).values():
-            axes.plot(single["step"], single["value"] * factor, color=look.colour, linewidth=0.5, alpha=0.35, zorder=2)
+            values = np.array([*single.values()]) * factor
+            axes.plot([*single], values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=2)
     if band and lane != TRUNK and np.isfinite(low).any():
         axes.fill_between(steps, low, high, color=look.colour, alpha=0.10, linewidth=0, zorder=1)
     axes.plot(steps, value, color=look.colour, linestyle=look.dash, linewidth=1.3, zorder=4)
     sparse = slice(None, None, max(1, len(steps) // 14))
     size = 2.2 if lane == TRUNK else 3.2
-    axes.plot(steps[sparse], value[sparse], color=look.colour, marker=look.marker, markersize=size, linestyle="none", zorder=5)
+    axes.plot(
+        steps[sparse], value[sparse], color=look.colour, marker=look.marker, markersize=size, linestyle="none", zorder=5
+    )
 
 
 def _end_bars(axes: Axes, run: Run, column: Column, arms: Sequence[str], arm_looks: Mapping[str, Look]) -> None:
     """Intervals of the last values, side by side to the right of the panel so that none hides another."""
     mixed = blended_transform_factory(axes.transAxes, axes.transData)
-    figure, factor = axes.get_figure(), words.scale(column)
-    assert figure is not None
-    spacing = BAR / (axes.get_position().width * figure.get_figwidth())
+    factor = words.scale(column)
+    spacing = BAR / (axes.get_position().width * WIDTH)
     for number, arm in enumerate(arms):
         look, estimate = arm_looks[arm], trajectory(run, column, arm)[-1]
         x, ends = 1 + (number + 1) * spacing, np.array([estimate.low, estimate.high]) * factor
@@ -125,7 +130,9 @@ def _chance(axes: Axes, run: Run, column: Column) -> None:
         return
     shown = float(level) * words.scale(column)
     axes.axhline(shown, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-    axes.text(0.3, shown, "chance", transform=axes.get_yaxis_transform(), fontsize=6, color=SOFT, ha="center", va="bottom")
+    axes.text(
+        0.3, shown, "chance", transform=axes.get_yaxis_transform(), fontsize=6, color=SOFT, ha="center", va="bottom"
+    )
 
 
 def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:
@@ -138,5 +145,11 @@ def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:
         look, y = arm_looks[arm], 0.035 * (len(eventful) - row - 0.5)
         for kind, marker, size in (("gram_update", "|", 4.5), ("gram_start", "*", 4.5)):
             steps = [event.step for event in run.events[arm] if event.kind == kind]
-            how = {"color": look.colour, "marker": marker, "markersize": size, "markeredgewidth": 0.8, "linestyle": "none"}
+            how = {
+                "color": look.colour,
+                "marker": marker,
+                "markersize": size,
+                "markeredgewidth": 0.8,
+                "linestyle": "none",
+            }
             axes.plot(steps, [y] * len(steps), transform=axes.get_xaxis_transform(), zorder=7, **how)

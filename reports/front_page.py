@@ -60,7 +60,9 @@ def front_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
 def _question(page: Page, run: Run) -> float:
     size = 19.0 if len(run.question) < 120 else 15.0
     title = run.question or run.name
-    y = page.flow(LEFT, TOP - 0.1, wrap(title, RIGHT - LEFT, size, weight="bold", lines=3), size, leading=1.22, weight="bold")
+    y = page.flow(
+        LEFT, TOP - 0.1, wrap(title, RIGHT - LEFT, size, weight="bold", lines=3), size, leading=1.22, weight="bold"
+    )
     known = [("Source", run.source), ("Expected", run.expected), ("Cost", run.cost)]
     parts = [(label, text) for label, text in known if text]
     if not parts:
@@ -124,7 +126,9 @@ def _split(found: list[Column]) -> list[list[Column]]:
     return [found[start : start + share] for start in range(0, len(found), share)]
 
 
-def _line(run: Run, lane: str, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]) -> Line:
+def _line(
+    run: Run, lane: str, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]
+) -> Line:
     return Line(
         lane=lane,
         look=arm_looks.get(lane, TRUNK_LOOK),
@@ -161,7 +165,7 @@ def _best(lines: Sequence[Line], column: Column, place: int) -> str | None:
 
 
 def _edges(run: Run, group: Sequence[Column], lines: Sequence[Line], *, effort: bool) -> list[float]:
-    """Right edges: the left edge of the first metric column, the metric columns by what they hold, the effort columns."""
+    """Where the names end, then right edges: of the metric columns, by what they hold, and of the effort columns."""
     room = RIGHT - LEFT - NAME_WIDTH - (sum(EFFORT_WIDTHS) if effort else 0.0)
     needs = [_need(run, column, place, lines) for place, column in enumerate(group)]
     spare = min((room - sum(needs)) / len(needs), 0.3)

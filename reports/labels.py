@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from reports.page import FAINT, text_width
+from reports.page import FAINT, HEIGHT, WIDTH, text_width
 
 _RADII = (0.09, 0.14, 0.22, 0.32, 0.45, 0.6, 0.8, 1.05)
 _ANGLES = np.deg2rad([0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90])
@@ -33,12 +34,9 @@ Box = tuple[float, float, float, float]
 
 def place(axes: Axes, labels: Sequence[Label], obstacles: np.ndarray) -> None:
     """Write each label near its point, required ones first; `obstacles` [n, 2] are points in data units."""
-    figure = axes.get_figure()
-    assert figure is not None
     dots = _inches(axes, obstacles)
     frame = axes.get_position()
-    width, height = figure.get_figwidth(), figure.get_figheight()
-    bounds = (frame.x0 * width, frame.y0 * height, frame.x1 * width, frame.y1 * height)
+    bounds = (frame.x0 * WIDTH, frame.y0 * HEIGHT, frame.x1 * WIDTH, frame.y1 * HEIGHT)
     taken: list[Box] = []
     for label in sorted(labels, key=lambda label: not label.required):
         anchor = _inches(axes, np.array([[label.x, label.y]]))[0]
@@ -54,14 +52,12 @@ def along(points: np.ndarray, *, pieces: int = 24) -> np.ndarray:
     if len(points) < 2:
         return points
     shares = np.linspace(0, 1, pieces, endpoint=False)[:, None]
-    dense = [start + shares * (end - start) for start, end in zip(points[:-1], points[1:], strict=True)]
+    dense = [start + shares * (end - start) for start, end in pairwise(points)]
     return np.concatenate([*dense, points[-1:]])
 
 
 def _inches(axes: Axes, points: np.ndarray) -> np.ndarray:
-    figure = axes.get_figure()
-    assert figure is not None
-    return axes.transData.transform(points) / figure.dpi if len(points) else np.empty((0, 2))
+    return axes.transData.transform(points) / axes.figure.dpi if len(points) else np.empty((0, 2))
 
 
 def _best_box(
@@ -102,16 +98,15 @@ def _dots_inside(box: Box, dots: np.ndarray) -> int:
 
 
 def _draw(axes: Axes, label: Label, anchor: np.ndarray, box: Box) -> None:
-    figure = axes.get_figure()
-    assert figure is not None
-    size = np.array([figure.get_figwidth(), figure.get_figheight()])
+    figure, size = axes.figure, np.array([WIDTH, HEIGHT])
     middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
     nearest = np.clip(anchor, [box[0], box[1]], [box[2], box[3]])
     if np.hypot(*(nearest - anchor)) > 0.2:
         line = np.stack([anchor, nearest]) / size
         axes.plot(line[:, 0], line[:, 1], color=FAINT, linewidth=0.5, transform=figure.transFigure, zorder=4)
     text = axes.text(
-        *(middle / size),
+        float(middle[0] / WIDTH),
+        float(middle[1] / HEIGHT),
         label.text,
         fontsize=label.size,
         weight=label.weight,

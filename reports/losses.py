@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from reports.axes import fork_line, logarithmic, scaled, step_axis, titled
 from reports.curves import entries, grid
 from reports.page import LEFT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page
-from reports.run_folder import TRUNK, Run
+from reports.run_folder import TRUNK, Curve, Line, Run
 
 ACROSS, DOWN = 4, 3
 TITLES = {
@@ -50,7 +49,7 @@ def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
 def logged(run: Run) -> list[str]:
     """The series that hold anything, known ones in reading order, then the others by name."""
     names = {str(name) for curve in run.curves.values() for name in curve} - BOOKKEEPING
-    found = {name for name in names if any(not _series(curve, name).empty for curve in run.curves.values())}
+    found = {name for name in names if any(_series(curve, name) for curve in run.curves.values())}
     return [name for name in TITLES if name in found] + sorted(found - set(TITLES))
 
 
@@ -63,17 +62,21 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
-def _series(curve: pd.DataFrame, name: str) -> pd.Series:
-    """One series by step, without gaps; a Gram loss of exactly zero means that it was off."""
-    if name not in curve:
-        return pd.Series(dtype=float)
-    series = curve.set_index("step")[name].astype(float)
-    return series[series != 0].dropna() if name in ("gram", "gram_weight") else series.dropna()
+def _series(curve: Curve, name: str) -> Line | None:
+    """One series; a Gram loss of exactly zero means that it was off."""
+    line = curve.get(name)
+    if line is None or name not in ("gram", "gram_weight"):
+        return line
+    on = line.values != 0
+    return Line(line.steps[on], line.values[on]) if on.any() else None
 
 
 def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], number: int) -> Page:
     many = " and over seeds" if len(run.seeds) > 1 else ""
-    caption = f"Bold: running mean over a fortieth of the logged steps{many}; faint: as logged. Terms are shown before their weights."
+    caption = (
+        f"Bold: running mean over a fortieth of the logged steps{many}; faint: as logged. "
+        "Terms are shown before their weights."
+    )
     page = new_page("Losses and schedules" + (", continued" if number else ""), caption)
     top = legend(page, TOP + 0.54, entries(run, arm_looks)) + 0.3
     panels = grid(page, len(group), top=top, across=ACROSS, down=DOWN)
@@ -83,48 +86,54 @@ def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], number:
 
 
 def _panel(axes: Axes, run: Run, name: str, arm_looks: Mapping[str, Look], *, foot: bool) -> None:
-    series = {lane: _series(curve, name) for lane, curve in run.curves.items()}
-    series = {lane: one for lane, one in series.items() if not one.empty}
-    flat = pd.concat(list(series.values()))
-    every = pd.concat([curve["step"] for curve in run.curves.values()])
-    step_axis(axes, min(0.0, float(every.min())), max(float(every.max()), run.steps or 0), label=foot)
+    series = {lane: line for lane, curve in run.curves.items() if (line := _series(curve, name)) is not None}
+    values = np.concatenate([line.values for line in series.values()])
+    last = max(float(curve["step"].values.max()) for curve in run.curves.values())
+    step_axis(axes, 0.0, max(last, run.steps or 0), label=foot)
     for lane in run.lanes:
         mine = [one for (arm, _), one in series.items() if arm == lane]
         if mine:
             faint = 0.25 if lane == TRUNK else min(0.25, 1.5 / len(series))
             _lane(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK, faint=faint)
-    log = name in LOG_SCALE and flat.min() > 0 and flat.max() > 8 * flat.min()
+    low, high = float(values.min()), float(values.max())
+    log = name in LOG_SCALE and low > 0 and high > 8 * low
     if log:
-        logarithmic(axes, float(flat.min()), float(flat.max()))
+        logarithmic(axes, low, high)
     else:
         scaled(axes.yaxis, ticks=5)
-        _calm(axes, flat)
+        _calm(axes, values)
     titled(axes, TITLES.get(name, name), "log scale" if log else "")
     if run.trunk_steps:
         fork_line(axes, run.trunk_steps)
 
 
-def _lane(axes: Axes, seeds: Sequence[pd.Series], look: Look, *, trunk: bool, faint: float) -> None:
-    for raw in seeds:
-        thin = _thinned(raw)
-        axes.plot(thin.index, thin.to_numpy(), color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
-    mean = pd.concat(seeds, axis=1).mean(axis=1).sort_index()
-    line = _thinned(pd.Series(smooth(mean.to_numpy()), index=mean.index))
+def _lane(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, faint: float) -> None:
+    for raw in map(_thinned, seeds):
+        axes.plot(raw.steps, raw.values, color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
+    mean = _mean(seeds)
+    line = _thinned(Line(mean.steps, smooth(mean.values)))
     depth = 3.0 if trunk else 3.2 if look.dash == "-" else 3.4  # dashes above solid lines: where arms agree, both show
-    axes.plot(line.index, line.to_numpy(), color=look.colour, linestyle=look.dash, linewidth=1.2, zorder=depth)
-    if len(line) == 1:
-        axes.plot(line.index, line.to_numpy(), color=look.colour, marker=look.marker, markersize=3.5, zorder=5)
+    axes.plot(line.steps, line.values, color=look.colour, linestyle=look.dash, linewidth=1.2, zorder=depth)
+    if len(line.steps) == 1:
+        axes.plot(line.steps, line.values, color=look.colour, marker=look.marker, markersize=3.5, zorder=5)
 
 
-def _thinned(series: pd.Series) -> pd.Series:
+def _mean(lines: Sequence[Line]) -> Line:
+    """The mean at each step over the seeds that logged it."""
+    steps, place = np.unique(np.concatenate([line.steps for line in lines]), return_inverse=True)
+    sums = np.bincount(place, np.concatenate([line.values for line in lines]))
+    return Line(steps, sums / np.bincount(place))
+
+
+def _thinned(line: Line) -> Line:
     """Every n-th point, and the last, so that long runs make no heavy file."""
-    if len(series) <= MOST_POINTS:
-        return series
-    places = np.linspace(0, len(series) - 1, MOST_POINTS).round().astype(int)
-    return series.iloc[np.unique(places)]
+    if len(line.steps) <= MOST_POINTS:
+        return line
+    places = np.unique(np.linspace(0, len(line.steps) - 1, MOST_POINTS).round().astype(int))
+    return Line(line.steps[places], line.values[places])
 
 
-def _calm(axes: Axes, values: pd.Series) -> None:
+def _calm(axes: Axes, values: np.ndarray) -> None:
     """Limits that single spikes do not stretch, and that do not blow a constant up to noise."""
     low, high = (float(end) for end in np.quantile(values, [0.002, 0.998]))
     span = max(high - low, 0.02 * max(abs(low), abs(high)), 1e-12)

@@ -1,4 +1,4 @@
-"""The sheet that every page of a report is drawn on: A4 landscape, one type scale, measured and wrapped text, arm styles.
+"""The sheet that every page of a report is drawn on: A4 landscape, measured and wrapped text, arm styles.
 
 Lengths are inches and the origin is the top left corner, so that text can flow downwards. Colours are those of Okabe
 and Ito ("Color Universal Design", 2008), told apart with the common colour-vision deficiencies; line style and marker
@@ -27,7 +27,16 @@ WARN, WARN_FILL = "#b34700", "#fdf3ea"
 TRUNK_COLOUR = "#8a8a8a"
 
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9c8f00")
-_DASHES: tuple[Any, ...] = ("-", "-", (0, (6, 1.6)), (0, (6, 1.4, 1.2, 1.4)), (0, (3, 1.2)), "-", (0, (1.3, 1.2)), (0, (8, 1, 3, 1)))
+_DASHES: tuple[Any, ...] = (
+    "-",
+    "-",
+    (0, (6, 1.6)),
+    (0, (6, 1.4, 1.2, 1.4)),
+    (0, (3, 1.2)),
+    "-",
+    (0, (1.3, 1.2)),
+    (0, (8, 1, 3, 1)),
+)
 _MARKERS = ("o", "s", "^", "v", "P", "X", "h", "p")
 
 _STYLE = {
@@ -38,7 +47,6 @@ _STYLE = {
     "text.color": INK,
     "text.parse_math": False,  # a "$" in a name is a dollar, not a formula
     "text.hinting": "none",  # else bitmap text is wider than the measured one
-    "text.hinting_factor": 1,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": SOFT,
     "axes.labelsize": 8.0,
@@ -68,7 +76,8 @@ _STYLE = {
 def style() -> Any:
     """A context in which only this module's look counts, whatever the user's matplotlibrc says."""
     defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
-    return matplotlib.rc_context({**defaults, **_STYLE})
+    look: dict[Any, Any] = {**defaults, **_STYLE}
+    return matplotlib.rc_context(look)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,9 @@ def _cut(text: str, keep: int) -> str:
     return text[:head] + "…" + (text[-tail:] if tail else "")
 
 
-def wrap(text: str, width: float, size: float, *, weight: str = "normal", family: str = "sans-serif", lines: int = 99) -> list[str]:
+def wrap(
+    text: str, width: float, size: float, *, weight: str = "normal", family: str = "sans-serif", lines: int = 99
+) -> list[str]:
     """Break the text into lines of at most `width` inches, at most `lines` of them; what is left over ends in "…"."""
     done: list[str] = []
     for paragraph in text.splitlines():
@@ -157,7 +168,9 @@ class Page:
         how.setdefault("color", INK)
         self.figure.text(x / WIDTH, 1 - y / HEIGHT, text, fontsize=size, **how)
 
-    def flow(self, x: float, y: float, lines: Sequence[str], size: float = 8, *, leading: float = 1.38, **how: Any) -> float:
+    def flow(
+        self, x: float, y: float, lines: Sequence[str], size: float = 8, *, leading: float = 1.38, **how: Any
+    ) -> float:
         """Lines below one another from the top edge `y`; returns the bottom edge."""
         step = size * leading / 72
         for number, line in enumerate(lines):
@@ -170,7 +183,9 @@ class Page:
 
     def box(self, x: float, y: float, width: float, height: float, *, fill: str) -> None:
         corner = (x / WIDTH, 1 - (y + height) / HEIGHT)
-        patch = Rectangle(corner, width / WIDTH, height / HEIGHT, facecolor=fill, edgecolor="none", transform=self.figure.transFigure)
+        patch = Rectangle(
+            corner, width / WIDTH, height / HEIGHT, facecolor=fill, edgecolor="none", transform=self.figure.transFigure
+        )
         self.figure.add_artist(patch)
 
     def swatch(self, x: float, y: float, look: Look, *, length: float = 0.3) -> None:
@@ -203,7 +218,9 @@ def number_pages(pages: Sequence[Page], name: str) -> None:
         page.write(RIGHT, BOTTOM + 0.28, f"{number} / {len(pages)}", 7, color=SOFT, ha="right")
 
 
-def legend(page: Page, y: float, entries: Sequence[tuple[str, Look]], *, left: float = LEFT, right: float = RIGHT) -> float:
+def legend(
+    page: Page, y: float, entries: Sequence[tuple[str, Look]], *, left: float = LEFT, right: float = RIGHT
+) -> float:
     """Arms in rows, as many as fit beside one another; returns the bottom edge."""
     x, size = left, 8.0
     for name, look in entries:

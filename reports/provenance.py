@@ -133,17 +133,15 @@ def _items(section: Mapping[str, Any], depth: int) -> Iterator[Item]:
 
 def _data(run: Run) -> list[Item]:
     """How many images each evaluation was computed from."""
-    images = run.rows.groupby(["dataset", "eval"], sort=True)["images"].max()
-    return [
-        Item("Evaluation images", heading=True),
-        *(Item(f"{dataset}, {name}", words.count(float(count))) for (dataset, name), count in images.items()),  # pyright: ignore
-    ]
+    images = {(row.dataset, row.eval): row.images for row in sorted(run.rows, key=lambda row: row.images)}
+    items = [Item(f"{dataset}, {name}", words.count(images[dataset, name])) for dataset, name in sorted(images)]
+    return [Item("Evaluation images", heading=True), *items]
 
 
 def _protocols(run: Run) -> list[Item]:
     """Which protocol, and which version of it, stands behind each evaluation."""
-    found = run.rows[["eval", "protocol", "protocol_hash"]].drop_duplicates().sort_values(["eval", "protocol", "protocol_hash"])
-    items = [Item(f"{name} {protocol}", digest) for name, protocol, digest in found.itertuples(index=False)]
+    found = sorted({(row.eval, row.protocol, row.protocol_hash) for row in run.rows})
+    items = [Item(f"{name} {protocol}", digest) for name, protocol, digest in found]
     return [Item("Protocols", heading=True), *items]
 
 
@@ -162,7 +160,9 @@ def _columns(pages: list[Page], blocks: Sequence[Sequence[Item]], top: float) ->
                     pages.append(new_page("Configuration and environment, continued"))
                     column, y, top = 0, START, START
                 if not item.heading and place:
-                    y = _item(pages[-1], Item(f"{block[0].key} (continued)", heading=True), LEFT + column * (WIDTH + GAP), y)
+                    y = _item(
+                        pages[-1], Item(f"{block[0].key} (continued)", heading=True), LEFT + column * (WIDTH + GAP), y
+                    )
             y = _item(pages[-1], item, LEFT + column * (WIDTH + GAP), y)
         y += 1.2 * STEP
 

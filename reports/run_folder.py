@@ -7,18 +7,20 @@ Only tables are read, never weights. A line torn by a killed process is skipped,
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from evals.errors import BadInput
-from evals.results import load
+from evals.results import Row, load
 
 TRUNK = "trunk"
+COLUMN_KEYS = ("eval", "dataset", "metric", "protocol", "protocol_hash")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class Event:
     kind: str
 
 
+class Line(NamedTuple):
+    """A logged series without gaps: steps [n] and values [n]."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+Curve = Mapping[str, Line]
+
+
 @dataclass(frozen=True)
 class Run:
     """One experiment as its tables tell it; `curves` and `status` are keyed by (arm, seed)."""
@@ -51,7 +63,7 @@ class Run:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     baseline: str
-    rows: pd.DataFrame
+    rows: tuple[Row, ...]
     question: str = ""
     source: str = ""
     expected: str = ""
@@ -65,12 +77,20 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     chance: Mapping[str, float] = field(default_factory=dict)
-    curves: Mapping[tuple[str, int], pd.DataFrame] = field(default_factory=dict)
+    curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
 
     @property
     def has_trunk(self) -> bool:
-        return self.trunk_steps > 0 or bool((self.rows["arm"] == TRUNK).any())
+        return self.trunk_steps > 0 or any(row.arm == TRUNK for row in self.rows)
+
+    @cached_property
+    def by_column(self) -> dict[tuple[str, ...], list[Row]]:
+        """The rows apart by what they measure: the values of `COLUMN_KEYS`."""
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(tuple(getattr(row, key) for key in COLUMN_KEYS), []).append(row)
+        return groups
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -87,12 +107,12 @@ def read(folder: Path) -> Run:
     """Read `runs/<experiment>`; BadInput when the folder, its experiment.json or every result row is missing."""
     record = _experiment(folder)
     path = folder / "results.jsonl"
-    rows = _numbers(load(path)) if path.is_file() else pd.DataFrame()
-    if rows.empty:
+    rows = _rows(path)
+    if not rows:
         raise BadInput(f"got no result rows in {path}: want at least one evaluated step; run the experiment first")
     arms = _mapping(record.get("arms"))
-    names = tuple(arms) or tuple(arm for arm in rows["arm"].unique() if arm != TRUNK)
-    seeds = tuple(record.get("seeds") or sorted(int(seed) for seed in rows["seed"].unique()))
+    names = tuple(arms) or tuple(dict.fromkeys(row.arm for row in rows if row.arm != TRUNK))
+    seeds = tuple(record.get("seeds") or sorted({row.seed for row in rows}))
     baseline = str(record.get("baseline") or names[0])
     if baseline not in names:
         raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
@@ -114,7 +134,7 @@ def read(folder: Path) -> Run:
         environment=_mapping(record.get("environment")),
         notes=tuple(str(note) for note in record.get("notes") or ()),
         chance=_mapping(record.get("chance")),
-        curves={lane: curve for lane in lanes if not (curve := _curve(_lane_folder(folder, *lane))).empty},
+        curves={lane: curve for lane in lanes if (curve := _curve(_lane_folder(folder, *lane)))},
         status={lane: _status(_lane_folder(folder, *lane)) for lane in lanes},
     )
 
@@ -122,7 +142,7 @@ def read(folder: Path) -> Run:
 def gaps(run: Run) -> list[str]:
     """One sentence for each arm and seed that is not finished, and for each that has no evaluation rows."""
     found = []
-    seen = set(zip(run.rows["arm"], run.rows["seed"], strict=True))
+    seen = {(row.arm, row.seed) for row in run.rows}
     for lane in run.lanes:
         for seed in run.seeds:
             who = f"{lane}, seed {seed}" if len(run.seeds) > 1 else lane
@@ -176,13 +196,31 @@ def _lane_folder(folder: Path, arm: str, seed: int) -> Path:
     return folder / f"{arm}-s{seed}"
 
 
-def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with numeric columns as floats and ints, whatever JSON made of nulls and NaNs."""
-    if rows.empty:
-        return rows
-    numeric = {key: pd.to_numeric(rows[key], errors="coerce") for key in ("value", "low", "high", "images")}
-    rows = rows.assign(**numeric).astype({"seed": int, "step": int})
-    return rows.assign(protocol_hash=rows["protocol_hash"].fillna("").astype(str)).reset_index(drop=True)
+def _rows(path: Path) -> tuple[Row, ...]:
+    records = load(path).to_dict("records") if path.is_file() else []
+    return tuple(_row({str(key): value for key, value in record.items()}) for record in records)
+
+
+def _row(record: dict[str, Any]) -> Row:
+    """A row with the types it declares, whatever JSON's nulls have become."""
+    numbers: dict[str, Any] = {key: _finite(record[key]) for key in ("value", "low", "high")}
+    counts: dict[str, Any] = {
+        "seed": int(record["seed"]),
+        "step": int(record["step"]),
+        "images": int(np.nan_to_num(_finite(record["images"]))),
+    }
+    texts = ("run", "arm", "eval", "protocol", "protocol_hash", "dataset", "metric")
+    return Row(**numbers, **counts, **{key: _text(record[key]) for key in texts})
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _finite(value: Any) -> float:
+    """The number, or NaN for anything that is no finite number."""
+    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")
+    return number if math.isfinite(number) else float("nan")
 
 
 def _status(folder: Path) -> Status:
@@ -201,16 +239,19 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(record, dict) and "step" in record:
+        if isinstance(record, dict) and math.isfinite(_finite(record.get("step"))):
             yield record
 
 
-def _curve(folder: Path) -> pd.DataFrame:
-    """The training curve: one row per logged step, later lines replace earlier ones of the same step."""
+def _curve(folder: Path) -> Curve:
+    """The training curve by name; later lines replace earlier ones of the same step."""
     path = folder / "metrics.jsonl"
-    frame = pd.DataFrame(list(_json_lines(path)) if path.is_file() else [])
-    if frame.empty:
-        return frame
-    frame = frame.apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
-    frame = frame.replace([np.inf, -np.inf], np.nan).dropna(subset=["step"])
-    return frame.drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)
+    records = {int(record["step"]): record for record in (_json_lines(path) if path.is_file() else ())}
+    names = dict.fromkeys(name for record in records.values() for name in record)
+    curve = {name: {step: _finite(records[step].get(name)) for step in sorted(records)} for name in names}
+    lines = {
+        name: {step: value for step, value in line.items() if math.isfinite(value)} for name, line in curve.items()
+    }
+    return {
+        name: Line(np.array([*line], dtype=float), np.array([*line.values()])) for name, line in lines.items() if line
+    }

@@ -7,17 +7,18 @@ A column is one metric of one evaluation under one protocol; values of unlike pr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from evals.results import METRICS, Metric
+from evals.results import METRICS, Metric, Row
 from reports.pairing import paired_images
-from reports.run_folder import TRUNK, Run
+from reports.run_folder import COLUMN_KEYS, TRUNK, Run
 
 EVAL_ORDER = ("knn", "linear", "segmentation", "depth")
 EVAL_LABELS = {"knn": "kNN", "linear": "Linear", "segmentation": "Segmentation", "depth": "Depth"}
@@ -85,7 +86,7 @@ def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
     data = np.asarray(values, dtype=float)
     data = data[np.isfinite(data)]
     if data.size == 0:
-        return (float("nan"),) * 3
+        return float("nan"), float("nan"), float("nan")
     mean = float(data.mean())
     if data.size == 1:
         return mean, float("nan"), float("nan")
@@ -96,8 +97,7 @@ def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def columns(run: Run) -> list[Column]:
     """Every column of the run, evaluations and metrics in reading order."""
-    keys = run.rows[["eval", "dataset", "metric", "protocol", "protocol_hash"]].drop_duplicates()
-    found = [Column(*(str(part) for part in key)) for key in keys.itertuples(index=False)]
+    found = [Column(*key) for key in run.by_column]
     metrics = list(METRICS)
 
     def order(column: Column) -> tuple:
@@ -121,70 +121,64 @@ def mixed(run: Run) -> list[str]:
     ]
 
 
-def of_column(run: Run, column: Column, *, finite: bool = True) -> pd.DataFrame:
+def of_column(run: Run, column: Column, *, finite: bool = True) -> list[Row]:
     """The rows of one column, by default those that hold a finite value."""
-    rows = run.rows
-    same = np.ones(len(rows), dtype=bool)
-    for key in ("eval", "dataset", "metric", "protocol", "protocol_hash"):
-        same &= (rows[key].astype(str) == getattr(column, key)).to_numpy()
-    return rows[same & np.isfinite(rows["value"].to_numpy(dtype=float))] if finite else rows[same]
+    rows = run.by_column[tuple(getattr(column, key) for key in COLUMN_KEYS)]
+    return [row for row in rows if math.isfinite(row.value)] if finite else rows
 
 
-def summarise(rows: pd.DataFrame, step: int) -> Estimate:
+def summarise(rows: Sequence[Row]) -> Estimate:
     """Rows of one arm at one step, one per seed, to a value with its interval."""
+    first = rows[0]
     if len(rows) == 1:
-        row = rows.iloc[0]
-        low, high = float(row["low"]), float(row["high"])
-        return Estimate(float(row["value"]), low, high, step, 1, "images" if np.isfinite([low, high]).all() else "")
-    return Estimate(*student_interval(rows["value"].tolist()), step, len(rows), "seeds")
+        known = math.isfinite(first.low) and math.isfinite(first.high)
+        return Estimate(first.value, first.low, first.high, first.step, 1, "images" if known else "")
+    return Estimate(*student_interval([row.value for row in rows]), first.step, len(rows), "seeds")
 
 
 def trajectory(run: Run, column: Column, lane: str) -> list[Estimate]:
     """The value at each evaluated step, in order of steps; an arm begins with the trunk's last point."""
-    rows = of_column(run, column)
-    own = rows[rows["arm"] == lane]
-    if lane != TRUNK and not own.empty:
-        before = rows[(rows["arm"] == TRUNK) & (rows["step"] < own["step"].min())]
-        own = pd.concat([before[before["step"] == before["step"].max()], own])
-    return [summarise(group, int(step)) for step, group in own.groupby("step", sort=True)]
+    own = _with_trunk(of_column(run, column), lane)
+    return [summarise([row for row in own if row.step == step]) for step in sorted({row.step for row in own})]
 
 
-def seed_paths(run: Run, column: Column, lane: str) -> dict[int, pd.DataFrame]:
-    """For each seed the columns `step` and `value`, beginning with the trunk's last point."""
-    rows = of_column(run, column)
-    own = rows[rows["arm"] == lane]
-    paths = {}
-    for seed, part in own.groupby("seed", sort=True):
-        before = rows[(rows["arm"] == TRUNK) & (rows["seed"] == seed) & (rows["step"] < part["step"].min())]
-        joined = pd.concat([before.nlargest(1, "step"), part]) if lane != TRUNK else part
-        paths[int(seed)] = joined[["step", "value"]].sort_values("step").reset_index(drop=True)
-    return paths
+def seed_paths(run: Run, column: Column, lane: str) -> dict[int, dict[int, float]]:
+    """For each seed the value by step, beginning with the trunk's last point."""
+    own = sorted(_with_trunk(of_column(run, column), lane), key=lambda row: row.step)
+    seeds = sorted({row.seed for row in own if row.arm == lane})
+    return {seed: {row.step: row.value for row in own if row.seed == seed} for seed in seeds}
+
+
+def _with_trunk(rows: Sequence[Row], lane: str) -> list[Row]:
+    """The lane's rows and, before an arm's first, the last of the trunk's."""
+    own = [row for row in rows if row.arm == lane]
+    if lane == TRUNK or not own:
+        return own
+    start = min(row.step for row in own)
+    before = [row for row in rows if row.arm == TRUNK and row.step < start]
+    fork = max((row.step for row in before), default=0)
+    return [row for row in before if row.step == fork] + own
 
 
 def final(run: Run, column: Column, lane: str) -> Estimate | None:
     """The value at the last step that the lane itself was evaluated at; None when it never was."""
-    rows = of_column(run, column)
-    own = rows[rows["arm"] == lane]
-    if own.empty:
-        return None
-    step = int(own["step"].max())
-    return summarise(own[own["step"] == step], step)
+    own = [row for row in of_column(run, column) if row.arm == lane]
+    last = max((row.step for row in own), default=0)
+    return summarise([row for row in own if row.step == last]) if own else None
 
 
 def difference(run: Run, column: Column, arm: str) -> Estimate | None:
     """Arm minus baseline at the last step that both were evaluated at, paired by seed, or by image for one seed."""
-    rows = of_column(run, column)
-    mine, theirs = rows[rows["arm"] == arm], rows[rows["arm"] == run.baseline]
-    pairs = mine.merge(theirs, on=["step", "seed"], suffixes=("", "_base"))
-    if arm == run.baseline or pairs.empty:
+    values = {(row.arm, row.step, row.seed): row.value for row in of_column(run, column)}
+    shared = [(step, seed) for lane, step, seed in values if lane == arm and (run.baseline, step, seed) in values]
+    if arm == run.baseline or not shared:
         return None
-    step = int(pairs["step"].max())
-    pairs = pairs[pairs["step"] == step]
-    deltas = (pairs["value"] - pairs["value_base"]).tolist()
+    step = max(step for step, _ in shared)
+    seeds = sorted(seed for at, seed in shared if at == step)
+    deltas = [values[arm, step, seed] - values[run.baseline, step, seed] for seed in seeds]
     if len(deltas) > 1:
         return Estimate(*student_interval(deltas), step, len(deltas), "seeds")
-    seed = int(pairs["seed"].iloc[0])
-    ends = paired_images(run.folder, column, step=step, seed=seed, arm=arm, baseline=run.baseline)
+    ends = paired_images(run.folder, column, step=step, seed=seeds[0], arm=arm, baseline=run.baseline)
     low, high = ends or (float("nan"), float("nan"))
     return Estimate(deltas[0], low, high, step, 1, "images" if ends else "")
 
@@ -200,7 +194,7 @@ def primary(run: Run, kind: Literal["global", "dense"], *, metric: str | None = 
 
     def coverage(column: Column) -> tuple[int, int]:
         rows = of_column(run, column)
-        return rows["arm"].nunique(), rows["step"].nunique()
+        return len({row.arm for row in rows}), len({row.step for row in rows})
 
     return max(wanted, key=coverage, default=None)
 
@@ -220,8 +214,9 @@ def best(estimates: dict[str, Estimate | None], column: Column) -> str | None:
 
 def tidy(run: Run) -> pd.DataFrame:
     """The result rows of the run in a stable order, one measurement per line."""
-    keys = ["arm", "seed", "step", "eval", "dataset", "metric", "protocol", "protocol_hash"]
-    return run.rows.sort_values(keys, kind="stable").reset_index(drop=True)
+    keys = ("arm", "seed", "step", *COLUMN_KEYS)
+    ordered = sorted(run.rows, key=lambda row: tuple(getattr(row, key) for key in keys))
+    return pd.DataFrame([asdict(row) for row in ordered])
 
 
 @dataclass(frozen=True)
@@ -243,8 +238,8 @@ def effort(run: Run, lane: str) -> Effort:
 
     curves = [curve for (arm, _), curve in run.curves.items() if arm == lane]
     states = [state for (arm, _), state in run.status.items() if arm == lane]
-    images = [float(curve["images"].max()) if "images" in curve else None for curve in curves]
-    logged = [int(curve["step"].max()) for curve in curves]
+    images = [float(curve["images"].values.max()) if "images" in curve else None for curve in curves]
+    logged = [int(curve["step"].values.max()) for curve in curves]
     steps = [state.step for state in states if state.step is not None] or logged
     return Effort(
         step=max(steps, default=None),

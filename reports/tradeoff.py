@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 
 from reports import words
 from reports.axes import scaled, steps_text
+from reports.curves import entries
 from reports.labels import Label, along, place
 from reports.page import (
     BOTTOM,
-    FAINT,
     INK,
     LEFT,
     RIGHT,
@@ -26,7 +26,6 @@ from reports.page import (
     legend,
     new_page,
     shorten,
-    wrap,
 )
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, primary, seed_paths, trajectory
@@ -50,7 +49,9 @@ class Path:
         """The place on the path at a step, between evaluated steps by a straight line; None outside the path."""
         if not len(self.steps) or not self.steps[0] <= step <= self.steps[-1]:
             return None
-        return float(np.interp(step, self.steps, self.points[:, 0])), float(np.interp(step, self.steps, self.points[:, 1]))
+        return float(np.interp(step, self.steps, self.points[:, 0])), float(
+            np.interp(step, self.steps, self.points[:, 1])
+        )
 
 
 def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
@@ -58,9 +59,11 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
     across, up = primary(run, "global"), primary(run, "dense")
     page = new_page("Dense against global quality over training", _caption(run, across, up))
     if across is None or up is None:
-        page.write(LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU, RMSE).", 10, color=SOFT)
+        page.write(
+            LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU, RMSE).", 10, color=SOFT
+        )
         return page
-    y = legend(page, TOP + 0.62, _entries(run, arm_looks))
+    y = legend(page, TOP + 0.62, entries(run, arm_looks))
     y = _key(page, run, y + 0.04)
     paths = _paths(run, across, up, arm_looks)
     second = _second(run, up)
@@ -92,11 +95,6 @@ def _caption(run: Run, across: Column | None, up: Column | None) -> str:
         f"Right: better for the whole image ({across.title} on {across.dataset}). Up: better for its parts. "
         f"Marks grow with the step; {seeds}Crosses: 95 % intervals at the last step."
     )
-
-
-def _entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
-    trunk = [("trunk (shared)", TRUNK_LOOK)] if run.has_trunk else []
-    return trunk + [(arm, arm_looks[arm]) for arm in run.arms]
 
 
 def _key(page: Page, run: Run, y: float) -> float:
@@ -161,8 +159,11 @@ def _single_seeds(run: Run, across: Column, up: Column, lane: str, factors: np.n
     if len(run.seeds) < 2:
         return []
     xs, ys = seed_paths(run, across, lane), seed_paths(run, up, lane)
-    joined = [xs[seed].merge(ys[seed], on="step") for seed in sorted(xs.keys() & ys.keys())]
-    return [frame[["value_x", "value_y"]].to_numpy() * factors for frame in joined]
+    seeds = sorted(xs.keys() & ys.keys())
+    points = [
+        [[xs[seed][step], ys[seed][step]] for step in sorted(xs[seed].keys() & ys[seed].keys())] for seed in seeds
+    ]
+    return [np.array(path).reshape(-1, 2) * factors for path in points]
 
 
 def _extent(paths: list[Path]) -> np.ndarray:
@@ -194,7 +195,15 @@ def _limits(axes: Axes, paths: list[Path], *, zoom: bool, crosses: bool) -> None
 
 
 def _draw(
-    axes: Axes, run: Run, paths: list[Path], *, across: Column, up: Column, zoom: bool, small: bool = False, title: str = ""
+    axes: Axes,
+    run: Run,
+    paths: list[Path],
+    *,
+    across: Column,
+    up: Column,
+    zoom: bool,
+    small: bool = False,
+    title: str = "",
 ) -> None:
     scaled(axes.xaxis)
     scaled(axes.yaxis)
@@ -260,7 +269,9 @@ def _draw_events(axes: Axes, run: Run, paths: list[Path], *, small: bool) -> Non
         for event in run.events.get(path.lane, ()):
             if event.kind in ("gram_start", "gram_update"):
                 mark(event.kind, path.at(event.step), path.look.colour)
-    for spot in {path.at(event.step) for path in paths for event in run.events.get(path.lane, ()) if event.kind == "fork"}:
+    for spot in {
+        path.at(event.step) for path in paths for event in run.events.get(path.lane, ()) if event.kind == "fork"
+    }:
         mark("fork", spot, INK)
     first = min(paths, key=lambda path: path.steps[0])
     mark("start", tuple(first.points[0]), first.look.colour)

@@ -115,7 +115,7 @@ def cautions(run: Run) -> list[str]:
 
 def incomplete(run: Run) -> list[str]:
     """What is missing from the run, one sentence each: unfinished arms, strangers, measures not taken."""
-    strangers = sorted(set(run.rows["arm"]) - set(run.lanes))
+    strangers = sorted({row.arm for row in run.rows} - set(run.lanes))
     found = gaps(run)
     if strangers:
         found.append(f"rows of arms that experiment.json does not name are left out: {', '.join(strangers)}")
@@ -124,15 +124,15 @@ def incomplete(run: Run) -> list[str]:
 
 def _holes(run: Run, column: Column) -> list[str]:
     """Arms that were evaluated, but not in this column, or not to a finite number."""
-    finite, every = of_column(run, column), of_column(run, column, finite=False)
+    rows, evaluated = of_column(run, column, finite=False), {row.arm for row in run.rows}
     name = f"{column.title} on {column.dataset} ({column.protocol})"
     sentences = []
     for arm in run.arms:
-        steps = sorted(set(every[every["arm"] == arm]["step"]) - set(finite[finite["arm"] == arm]["step"]))
+        steps = sorted({row.step for row in rows if row.arm == arm and not math.isfinite(row.value)})
         if steps:
             listed = ", ".join(map(str, steps[:4])) + (" …" if len(steps) > 4 else "")
             sentences.append(f"{arm}: {name} is not a finite number at step {listed}")
-        elif (run.rows["arm"] == arm).any() and not (every["arm"] == arm).any():
+        elif arm in evaluated and not any(row.arm == arm for row in rows):
             sentences.append(f"{arm}: {name} was not measured")
     return sentences
 
@@ -159,7 +159,9 @@ def effort_cells(run: Run, lane: str) -> list[str]:
         count(spent.step),
         count(spent.images),
         span(spent.seconds),
-        NONE if spent.images_per_second is None else number(spent.images_per_second, 0 if spent.images_per_second >= 100 else 1),
+        NONE
+        if spent.images_per_second is None
+        else number(spent.images_per_second, 0 if spent.images_per_second >= 100 else 1),
     ]
 
 

@@ -66,7 +66,7 @@ def write_tiny(tmp_path: Path) -> Callable[..., Path]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """The tiny experiment, read as users' files are."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
+    path.write_text(yaml.safe_dump(TINY, sort_keys=False))
     return load(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evals.errors import BadInput
 
@@ -93,7 +93,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise BadInput(f"got no file {path}: want an image; restore it") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = "empty" if path.exists() and path.stat().st_size == 0 else " ".join(str(error).split())
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        reason = "empty" if path.is_file() and path.stat().st_size == 0 else reason
         raise BadInput(f"got unreadable image {path} ({reason}): want a whole image; replace or remove it") from error
 
 

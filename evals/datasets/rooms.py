@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from evals.datasets.solids import SHAPES, SOLIDS, Box, Lathe, Point
+from evals.datasets.solids import SHAPES, SOLIDS, SPREADS, Box, Lathe, Point
 
 SEGMENTS = ("wall", "floor", "ceiling", "window", "clutter", *SHAPES)
 SPLITS = ("train", "val", "test")
@@ -110,14 +110,15 @@ def shape_of(seed: int, split: str, index: int) -> int:
 def compose(seed: int, split: str, index: int) -> Room:
     """The scene with this index: the same for the same arguments, whatever was composed before."""
     draw = draws(seed, split, index)
-    height, half_view, share = draw(0.9, 1.3), draw(0.5, 0.65), draw(0.42, 0.58)
+    shape = shape_of(seed, split, index)
+    height, half_view, share = draw(0.9, 1.3), draw(0.5, 0.65), draw(0.4, 0.6) * SPREADS[shape]
     distance = height / (2 * share * half_view)
     camera = _camera(draw, height, distance, half_view)
     aside = draw(-0.3, 0.3) * half_view * distance
     flat = sqrt(camera.forward[0] * camera.forward[0] + camera.forward[2] * camera.forward[2])
     x = distance * camera.forward[0] / flat + aside * camera.right[0]
     z = distance * camera.forward[2] / flat + aside * camera.right[2]
-    body = _body(draw, shape_of(seed, split, index), height, (x, z))
+    body = _body(draw, shape, height, (x, z))
     low, high = _walls(draw, body)
     clutter = tuple(_clutter(draw, body, side) for side in _sides(draw))
     return Room(
@@ -237,14 +238,14 @@ def _colour(draw: Draw, low: float, high: float) -> Colour:
 
 def _pair(draw: Draw) -> tuple[Colour, Colour]:
     """A light and a dark tone of independent hues, in random order."""
-    light, dark = _colour(draw, 0.6, 0.95), _colour(draw, 0.03, 0.12)
+    light, dark = _colour(draw, 0.6, 0.95), _colour(draw, 0.03, 0.2)
     return (light, dark) if draw(0, 1) < 0.5 else (dark, light)
 
 
 def _surfaces(draw: Draw) -> tuple[Colour, ...]:
     """Two tones each for wall, floor, ceiling and window; the second differs little from the first."""
     tones: list[Colour] = []
-    for low, high in ((0.2, 0.7), (0.2, 0.7), (0.3, 0.8), (0.5, 0.95)):
+    for low, high in ((0.06, 0.7), (0.06, 0.7), (0.1, 0.8), (0.5, 0.95)):
         base, factor = _colour(draw, low, high), draw(0.5, 0.75)
         tones += [base, (base[0] * factor, base[1] * factor, base[2] * factor)]
     return tuple(tones)

@@ -70,3 +70,5 @@ SOLIDS: dict[str, Callable[[float], Design]] = {
     "arch": _arch,
 }
 SHAPES = tuple(SOLIDS)
+SPREADS = (1.0, 0.79, 0.99, 1.08, 1.1, 1.0)
+"""Relative heights in the picture at which the shapes cover equal areas, so that no area gives the class away."""

@@ -51,8 +51,15 @@ def never(step: int) -> bool:
 
 
 def gram_size(crops: Crops, gram: Gram, patch: int) -> int:
-    """Pixels of a Gram crop: global size × resolution, to the nearest multiple of the patch, at least one patch."""
-    return max(patch, patch * round(crops.global_size * gram.resolution / patch))
+    """Pixels of a Gram crop: global size × resolution. Raises BadInput unless that is a multiple of the patch."""
+    size = crops.global_size * gram.resolution
+    if size % patch:
+        near = patch * round(size / patch) / crops.global_size
+        raise BadInput(
+            f"got gram.resolution={gram.resolution:g}, crops of {size:g} pixels with patches of {patch}: "
+            f"want a multiple; try {near:g}"
+        )
+    return round(size)
 
 
 def views(crops: Crops) -> tuple[list[View], list[View]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from evals.results import Measurement, Row, append, save_outcomes
+from reports.build import build
 
 IMAGES = 240
 ABLATION = {
@@ -21,7 +22,25 @@ ABLATION = {
     "ema_teacher": {"gram.weight": 2.0, "gram.start_step": 300, "gram.teacher": "ema"},
     "homogeneous": {"gram.weight": 0.0, "data.homogeneous_share": 0.5},
 }
-TASKS = {("knn", "top1"): 0.34, ("linear", "top1"): 0.41, ("segmentation", "miou"): 0.36, ("segmentation", "pixel_accuracy"): 0.62, ("depth", "rmse"): 1.2, ("depth", "delta1"): 0.5}
+QUESTION = "Does Gram anchoring keep dense features good in a short run, and what does it cost in image-level accuracy?"
+SOURCE = "DINOv3 §5 and Table 4 (Siméoni et al., arXiv 2508.10104); the anchor is the EMA teacher at the fork."
+EXPECTED = "mIoU of the anchored arms stays above plain's by some points after the fork; kNN top-1 does not fall."
+TASKS = {
+    ("knn", "top1"): 0.34,
+    ("linear", "top1"): 0.41,
+    ("segmentation", "miou"): 0.36,
+    ("segmentation", "pixel_accuracy"): 0.62,
+    ("depth", "rmse"): 1.2,
+    ("depth", "delta1"): 0.5,
+}
+
+
+@pytest.fixture(scope="session")
+def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of six arms and one seed with its report; for reading only."""
+    folder = write_run(tmp_path_factory.mktemp("runs") / "gram_ablation", steps=40, trunk_steps=20, every=10)
+    build(folder)
+    return folder
 
 
 @pytest.fixture
@@ -56,7 +75,9 @@ def write_run(
             stop = steps if state == "done" else trunk_steps + (steps - trunk_steps) // 2
             effect = 0.02 * number * (1 if "gram.resolution" not in arms[arm] else 1.6)
             marks = sorted({*range(trunk_steps + every, stop, every), stop})
-            _lane(folder, arm, seed, marks, total=steps, effect=effect, outcomes=outcomes, state=state, start=trunk_steps)
+            _lane(
+                folder, arm, seed, marks, total=steps, effect=effect, outcomes=outcomes, state=state, start=trunk_steps
+            )
     return folder
 
 
@@ -67,12 +88,14 @@ def _record(name: str, arms: dict, seeds: Sequence[int], steps: int, trunk_steps
         events[arm] = [{"step": trunk_steps, "kind": "fork"}] if trunk_steps else []
         if start is not None:
             events[arm].append({"step": start, "kind": "gram_start"})
-            events[arm] += [{"step": s, "kind": "gram_update"} for s in range(start + period, steps, period)] if period else []
+            events[arm] += (
+                [{"step": s, "kind": "gram_update"} for s in range(start + period, steps, period)] if period else []
+            )
     return {
         "name": name,
-        "question": "Does Gram anchoring keep dense features good in a short run, and what does it cost in image-level accuracy?",
-        "source": "DINOv3 §5 and Table 4 (Siméoni et al., arXiv 2508.10104); the anchor is the EMA teacher at the fork.",
-        "expected": "mIoU of the anchored arms stays above plain's by some points after the fork; kNN top-1 does not fall.",
+        "question": QUESTION,
+        "source": SOURCE,
+        "expected": EXPECTED,
         "cost": "10 minutes on 2 cores.",
         "baseline": next(iter(arms)),
         "seeds": list(seeds),
@@ -81,8 +104,19 @@ def _record(name: str, arms: dict, seeds: Sequence[int], steps: int, trunk_steps
         "arms": {arm: {"overrides": overrides, "summary": _summary(overrides)} for arm, overrides in arms.items()},
         "events": events,
         "config": _config(),
-        "environment": {"python": "3.11.9", "torch": "2.9.0", "timm": "1.0.31", "numpy": "2.1.0", "cpu": "AMD EPYC 7B13", "cores": 2,
-                        "device": "cpu", "precision": "float32", "platform": "Linux x86_64", "gramlab": "0.1.0", "git": "3f1c2a9e10"},
+        "environment": {
+            "python": "3.11.9",
+            "torch": "2.9.0",
+            "timm": "1.0.31",
+            "numpy": "2.1.0",
+            "cpu": "AMD EPYC 7B13",
+            "cores": 2,
+            "device": "cpu",
+            "precision": "float32",
+            "platform": "Linux x86_64",
+            "gramlab": "0.1.0",
+            "git": "3f1c2a9e10",
+        },
         "notes": ["One seed: differences between arms prove nothing."] if len(seeds) == 1 else [],
         "chance": {"top1": 1 / 6},
     }
@@ -94,14 +128,30 @@ def _summary(overrides: dict[str, Any]) -> str:
 
 def _config() -> dict[str, Any]:
     sections = {
-        "model": {"name": "vit_nano_patch8", "args": {"embed_dim": 96, "depth": 4}, "drop_path": 0.0, "rope_rescale": 2.0},
-        "dino": {"weight": 1.0, "student_temperature": 0.1, "head": {"hidden": 256, "bottleneck": 64, "prototypes": 128}},
-        "ibot": {"weight": 1.0, "mask_ratio_min": 0.1, "mask_ratio_max": 0.5, "head": {"hidden": 256, "prototypes": 128}},
+        "model": {
+            "name": "vit_nano_patch8",
+            "args": {"embed_dim": 96, "depth": 4},
+            "drop_path": 0.0,
+            "rope_rescale": 2.0,
+        },
+        "dino": {
+            "weight": 1.0,
+            "student_temperature": 0.1,
+            "head": {"hidden": 256, "bottleneck": 64, "prototypes": 128},
+        },
+        "ibot": {
+            "weight": 1.0,
+            "mask_ratio_min": 0.1,
+            "mask_ratio_max": 0.5,
+            "head": {"hidden": 256, "prototypes": 128},
+        },
         "gram": {"weight": 0.0, "start_step": 0, "teacher": "snapshot", "update_every": None, "resolution": 1.0},
         "optimizer": {"lr": 2e-3, "warmup_steps": 50, "weight_decay": 0.04, "beta1": 0.9, "beta2": 0.99, "clip": 3.0},
         "crops": {f"setting_{number}": number / 10 for number in range(22)},
-        "data": {"sources": {"scenes": {"kind": "scenes", "count": 20000, "classes": [f"class{n}" for n in range(40)]}},
-                 "homogeneous_share": 0.0},
+        "data": {
+            "sources": {"scenes": {"kind": "scenes", "count": 20000, "classes": [f"class{n}" for n in range(40)]}},
+            "homogeneous_share": 0.0,
+        },
         "evals": {"every": 40, "sets": {"scenes": {"kind": "scenes", "split": "val", "count": IMAGES}}},
     }
     return {"name": "gram_ablation", "steps": 400, "device": "cpu", **sections}
@@ -122,24 +172,40 @@ def _lane(
     lane = folder / f"{arm}-s{seed}"
     lane.mkdir(exist_ok=True)
     last = marks[-1]
-    status = {"state": state, "step": last, "steps": total, "seconds": 0.55 * (last - start), "images_per_second": 58.2 - 30 * effect,
-              "peak_memory_gib": 1.4} | ({"error": "step 300: dino_global=nan, ibot=7.1"} if state == "failed" else {})
+    status = {
+        "state": state,
+        "step": last,
+        "steps": total,
+        "seconds": 0.55 * (last - start),
+        "images_per_second": 58.2 - 30 * effect,
+        "peak_memory_gib": 1.4,
+    } | ({"error": "step 300: dino_global=nan, ibot=7.1"} if state == "failed" else {})
     (lane / "status.json").write_text(json.dumps(status))
     _curve(lane, arm, seed, start=start, last=last, effect=effect)
     rng = np.random.default_rng([seed, *arm.encode()])
+    found = []
     for step in marks:
-        for (name, metric), level in TASKS.items():
-            quality = level * (1 - 0.5 * np.exp(-step / 120)) if metric != "rmse" else level * (1 + 0.3 * np.exp(-step / 120))
-            gain = effect * (1 - np.exp(-max(0, step - start) / 60)) * {"rmse": -0.6, "miou": 1, "delta1": 0.6}.get(metric, -0.3)
-            drift = -0.03 * max(0, step - 200) / 200 if metric == "miou" else 0.03 * max(0, step - 200) / 200 * (metric == "top1")
-            value = float(quality + gain + drift + rng.normal(0, 0.006))
-            half = 0.02 if metric != "rmse" else 0.05
-            kept = _outcomes(metric, value, seed=seed)
-            found = Measurement(name, "quick-v1", f"{len(name):02d}ab54c0ffee", "scenes", metric, value, value - half, value + half,
-                                IMAGES, kept)
-            append(folder / "results.jsonl", [found.row(run=folder.name, arm=arm, seed=seed, step=step)])
-            if outcomes and step == last and metric not in ("delta1", "pixel_accuracy"):
-                save_outcomes(lane / f"step_{step:06d}" / "outcomes", found)
+        keep = outcomes and step == last
+        for name, metric in TASKS:
+            value = _value(name, metric, step=step, since=max(0, step - start), effect=effect) + rng.normal(0, 0.006)
+            half = 0.05 if metric == "rmse" else 0.02
+            kept = _outcomes(metric, value, seed=seed) if keep else {}
+            digest = f"{len(name):02d}ab54c0ffee"
+            ends = (value - half, value + half, IMAGES)
+            measured = Measurement(name, "quick-v1", digest, "scenes", metric, value, *ends, kept)
+            found.append(measured.row(run=folder.name, arm=arm, seed=seed, step=step))
+            if keep and metric not in ("delta1", "pixel_accuracy"):
+                save_outcomes(lane / f"step_{step:06d}" / "outcomes", measured)
+    append(folder / "results.jsonl", found)
+
+
+def _value(name: str, metric: str, *, step: int, since: int, effect: float) -> float:
+    """Learns from the start; after the fork the arm's effect sets in and plain dense features get worse."""
+    level, fall = TASKS[name, metric], np.exp(-step / 120)
+    learnt = level * (1 + 0.3 * fall) if metric == "rmse" else level * (1 - 0.5 * fall)
+    gain = effect * (1 - np.exp(-since / 60)) * {"rmse": -0.6, "miou": 1, "delta1": 0.6}.get(metric, -0.3)
+    drift = max(0, step - 200) / 200 * {"miou": -0.03, "top1": 0.03}.get(metric, 0.0)
+    return float(learnt + gain + drift)
 
 
 def _outcomes(metric: str, value: float, *, seed: int) -> dict[str, np.ndarray]:
@@ -152,8 +218,19 @@ def _outcomes(metric: str, value: float, *, seed: int) -> dict[str, np.ndarray]:
     if metric == "miou":
         union = rng.integers(20, 200, (IMAGES, 5)).astype(float)
         hits = np.clip(0.6 + own.normal(0, 0.1, IMAGES), 0, 1) * 900
-        return {"keys": keys, "hits": hits, "pixels": np.full(IMAGES, 900.0), "union": union, "intersect": union * np.clip(value + rng.normal(0, 0.1, union.shape) + own.normal(0, 0.1, union.shape), 0, 1)}
-    return {"keys": keys, "rmse": value + rng.normal(0, 0.3, IMAGES) + own.normal(0, 0.1, IMAGES), "delta1": own.random(IMAGES)}
+        return {
+            "keys": keys,
+            "hits": hits,
+            "pixels": np.full(IMAGES, 900.0),
+            "union": union,
+            "intersect": union
+            * np.clip(value + rng.normal(0, 0.1, union.shape) + own.normal(0, 0.1, union.shape), 0, 1),
+        }
+    return {
+        "keys": keys,
+        "rmse": value + rng.normal(0, 0.3, IMAGES) + own.normal(0, 0.1, IMAGES),
+        "delta1": own.random(IMAGES),
+    }
 
 
 def _curve(lane: Path, arm: str, seed: int, *, start: int, last: int, effect: float) -> None:
@@ -161,12 +238,25 @@ def _curve(lane: Path, arm: str, seed: int, *, start: int, last: int, effect: fl
     lines = []
     for step in range(start + (start > 0), last + 1):
         fall = np.exp(-step / 150)
-        terms = {"dino_global": 3.4 + 1.4 * fall, "dino_local": 3.6 + 1.2 * fall, "ibot": 3.2 + 1.6 * fall, "koleo": -0.5 + fall}
+        terms = {
+            "dino_global": 3.4 + 1.4 * fall,
+            "dino_local": 3.6 + 1.2 * fall,
+            "ibot": 3.2 + 1.6 * fall,
+            "koleo": -0.5 + fall,
+        }
         terms = {name: value + rng.normal(0, 0.05) for name, value in terms.items()}
         if effect and step >= 200:
             terms["gram"] = 0.03 * np.exp(-(step - 200) / 40) + 0.002 * (1 + 0.2 * rng.random())
-        schedules = {"lr": 2e-3 * min(1, step / 50), "temperature": 0.04 + 0.03 * min(1, step / 100), "weight_decay": 0.04}
-        watch = {"student_entropy": 4.8 - 0.4 * fall, "target_entropy": 2.1 + fall, "grad_norm": float(np.exp(rng.normal(0, 0.5)))}
+        schedules = {
+            "lr": 2e-3 * min(1, step / 50),
+            "temperature": 0.04 + 0.03 * min(1, step / 100),
+            "weight_decay": 0.04,
+        }
+        watch = {
+            "student_entropy": 4.8 - 0.4 * fall,
+            "target_entropy": 2.1 + fall,
+            "grad_norm": float(np.exp(rng.normal(0, 0.5))),
+        }
         line = {"step": step, "images": 32 * step, "seconds": 0.55 * (step - start), "loss": sum(terms.values())}
         lines.append(json.dumps(line | terms | schedules | watch))
     (lane / "metrics.jsonl").write_text("\n".join(lines) + "\n")
@@ -174,8 +264,21 @@ def _curve(lane: Path, arm: str, seed: int, *, start: int, last: int, effect: fl
 
 def row(**changes: Any) -> Row:
     """A result row with the given fields changed."""
-    base = {"run": "r", "arm": "plain", "seed": 0, "step": 100, "eval": "knn", "protocol": "quick-v1", "protocol_hash": "aa",
-            "dataset": "scenes", "metric": "top1", "value": 0.5, "low": 0.4, "high": 0.6, "images": 100}
+    base = {
+        "run": "r",
+        "arm": "plain",
+        "seed": 0,
+        "step": 100,
+        "eval": "knn",
+        "protocol": "quick-v1",
+        "protocol_hash": "aa",
+        "dataset": "scenes",
+        "metric": "top1",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "images": 100,
+    }
     return Row(**(base | changes))
 
 
@@ -193,7 +296,12 @@ def bare_run(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "bare"
         folder.mkdir(exist_ok=True)
         names = dict.fromkeys(row.arm for row in rows if row.arm != "trunk")
-        base = {"name": "bare", "baseline": "plain", "seeds": sorted({row.seed for row in rows}), "arms": dict.fromkeys(names, {})}
+        base = {
+            "name": "bare",
+            "baseline": "plain",
+            "seeds": sorted({row.seed for row in rows}),
+            "arms": {name: {} for name in names},
+        }
         (folder / "experiment.json").write_text(json.dumps(base | record))
         append(folder / "results.jsonl", rows)
         return folder

@@ -5,13 +5,16 @@ TEXT = "Does Gram anchoring keep dense features good in a short run, and what do
 
 def test_wrapped_lines_fit_and_lose_no_word():
     lines = wrap(TEXT, 2.0, 9)
-    assert all(text_width(line, 9) <= 2.0 for line in lines) and len(lines) > 3
+    assert all(text_width(line, 9) <= 2.0 for line in lines)
+    assert len(lines) > 3
     assert " ".join(lines) == TEXT
 
 
 def test_a_limit_on_lines_shows_that_something_is_left_out():
     lines = wrap(TEXT, 2.0, 9, lines=2)
-    assert len(lines) == 2 and lines[-1].endswith(" …") and text_width(lines[-1], 9) <= 2.0
+    assert len(lines) == 2
+    assert lines[-1].endswith(" …")
+    assert text_width(lines[-1], 9) <= 2.0
 
 
 def test_a_word_wider_than_the_line_is_cut_in_its_middle():

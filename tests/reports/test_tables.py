@@ -23,7 +23,9 @@ def test_the_interval_over_seeds_is_students_t():
 
 def test_one_seed_has_a_value_but_no_interval_over_seeds():
     mean, low, high = student_interval([0.4, float("nan")])
-    assert mean == 0.4 and np.isnan(low) and np.isnan(high)
+    assert mean == 0.4
+    assert np.isnan(low)
+    assert np.isnan(high)
     assert np.isnan(student_interval([])).all()
 
 
@@ -39,38 +41,52 @@ def test_a_value_is_the_mean_over_seeds_at_the_last_step(bare_run, make_row):
 def test_one_seed_keeps_the_interval_over_images_of_its_row(bare_run, make_row):
     run = read(bare_run([make_row(low=0.41, high=0.62)]))
     found = final(run, columns(run)[0], "plain")
-    assert found is not None and (found.low, found.high, found.over) == (0.41, 0.62, "images")
+    assert found is not None
+    assert (found.low, found.high, found.over) == (0.41, 0.62, "images")
 
 
 def test_differences_are_paired_by_seed(bare_run, make_row):
     rows = _seeds(make_row, "plain", [0.2, 0.5, 0.8]) + _seeds(make_row, "anchored", [0.22, 0.53, 0.81])
     run = read(bare_run(rows))
     found = difference(run, columns(run)[0], "anchored")
-    assert found is not None and found.value == pytest.approx(0.02)
+    assert found is not None
+    assert found.value == pytest.approx(0.02)
     # differences 0.02, 0.03, 0.01: s = 0.01; the spread of 0.3 between seeds must not enter
     assert found.high - found.value == pytest.approx(4.302653 * 0.01 / np.sqrt(3), rel=1e-6)
-    assert not found.excludes_zero and found.over == "seeds"
+    assert not found.excludes_zero
+    assert found.over == "seeds"
 
 
 def test_differences_compare_the_last_step_that_both_arms_have(bare_run, make_row):
     rows = [make_row(step=50, value=0.2), make_row(step=100, value=0.9)]
-    run = read(bare_run([*rows, make_row(arm="anchored", step=50, value=0.3), make_row(arm="anchored", step=75, value=0.8)]))
+    run = read(
+        bare_run([*rows, make_row(arm="anchored", step=50, value=0.3), make_row(arm="anchored", step=75, value=0.8)])
+    )
     found = difference(run, columns(run)[0], "anchored")
-    assert found is not None and found.step == 50 and found.value == pytest.approx(0.1)
+    assert found is not None
+    assert found.step == 50
+    assert found.value == pytest.approx(0.1)
 
 
 def test_one_seed_is_paired_by_image(bare_run, make_row):
     rng, kept, rows = np.random.default_rng(0), {}, []
     for arm, share in (("plain", 0.4), ("anchored", 0.7)):
-        kept[arm] = {"keys": np.array([f"{n:03d}" for n in range(60)]), "correct": (rng.random(60) < share).astype(float)}
+        kept[arm] = {
+            "keys": np.array([f"{n:03d}" for n in range(60)]),
+            "correct": (rng.random(60) < share).astype(float),
+        }
         rows.append(make_row(arm=arm, value=float(kept[arm]["correct"].mean())))
     folder = bare_run(rows)
     for arm in kept:
         measured = Measurement("knn", "quick-v1", "aa", "scenes", "top1", 0.0, 0.0, 0.0, 60, kept[arm])
         save_outcomes(folder / f"{arm}-s0" / "step_000100" / "outcomes", measured)
     run = read(folder)
-    found, oracle = difference(run, columns(run)[0], "anchored"), paired_difference("top1", kept["plain"], kept["anchored"])
-    assert found is not None and found.over == "images"
+    found, oracle = (
+        difference(run, columns(run)[0], "anchored"),
+        paired_difference("top1", kept["plain"], kept["anchored"]),
+    )
+    assert found is not None
+    assert found.over == "images"
     assert (found.value, found.low, found.high) == pytest.approx(tuple(oracle))
     assert found.low < found.value < found.high
 
@@ -78,7 +94,10 @@ def test_one_seed_is_paired_by_image(bare_run, make_row):
 def test_without_outcomes_one_seed_gives_a_difference_and_no_interval(bare_run, make_row):
     run = read(bare_run([make_row(value=0.5), make_row(arm="anchored", value=0.6)]))
     found = difference(run, columns(run)[0], "anchored")
-    assert found is not None and found.over == "" and np.isnan(found.low) and found.value == pytest.approx(0.1)
+    assert found is not None
+    assert found.over == ""
+    assert np.isnan(found.low)
+    assert found.value == pytest.approx(0.1)
 
 
 def test_unlike_protocols_never_share_a_column(bare_run, make_row):
@@ -89,7 +108,8 @@ def test_unlike_protocols_never_share_a_column(bare_run, make_row):
     for column in found:
         assert sum(final(run, column, arm) is not None for arm in run.arms) == 1
         assert all(difference(run, column, arm) is None for arm in run.others)
-    assert len(mixed(run)) == 1 and "3 protocols" in mixed(run)[0]
+    assert len(mixed(run)) == 1
+    assert "3 protocols" in mixed(run)[0]
 
 
 def test_an_arm_begins_where_the_trunk_ends(bare_run, make_row):
@@ -102,7 +122,8 @@ def test_an_arm_begins_where_the_trunk_ends(bare_run, make_row):
 def test_values_that_are_not_finite_are_left_out(bare_run, make_row):
     run = read(bare_run([make_row(step=50, value=0.3), make_row(step=100, value=float("nan"))]))
     found = final(run, columns(run)[0], "plain")
-    assert found is not None and (found.step, found.value) == (50, 0.3)
+    assert found is not None
+    assert (found.step, found.value) == (50, 0.3)
 
 
 def test_the_best_arm_is_the_lowest_where_lower_is_better(bare_run, make_row):
@@ -114,10 +135,13 @@ def test_the_best_arm_is_the_lowest_where_lower_is_better(bare_run, make_row):
 
 
 def test_the_trade_off_uses_the_columns_that_most_arms_have(bare_run, make_row):
-    rows = [make_row(arm=arm, eval=name) for arm, name in (("plain", "knn"), ("plain", "linear"), ("anchored", "linear"))]
+    rows = [
+        make_row(arm=arm, eval=name) for arm, name in (("plain", "knn"), ("plain", "linear"), ("anchored", "linear"))
+    ]
     run = read(bare_run(rows))
     column = primary(run, "global")
-    assert column is not None and column.eval == "linear"
+    assert column is not None
+    assert column.eval == "linear"
     assert primary(run, "dense") is None
 
 

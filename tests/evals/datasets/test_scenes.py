@@ -13,11 +13,11 @@ from evals.datasets.scenes import Scenes
 from evals.errors import BadInput
 
 GOLDEN = {  # (seed, split, index, size): of image, mask and depth; new values need a new scenes.VERSION
-    (0, "train", 0, 64): "a78a9e2ee0a7662708c07d75ce868555aba1560bb9e731b3a637c4ab35d74de8",
-    (0, "train", 1, 64): "6e3ecff728a7f29aabb59072a1ae3f6da5a69bf407a430a2e6057912c4286f78",
-    (0, "val", 2, 128): "baf070a03b6b3f086577ace42f005a0cacb575fbb941e9511099dcd8045015f0",
-    (7, "test", 123456, 96): "b1b579fb13a4ec25bb21e96dd16b801f5ff9b57c6010b1a1b5301a57f16465b7",
-    (0, "train", 3, 33): "19c5d2220e9cb4d8897d0e61404b2f0df5b5e6716ab3fd8f27bb0c5c514ebda3",
+    (0, "train", 0, 64): "83a5a71c5cd64af3321857992880f10303825974b8f8a44abdeab2d8cfa52be8",
+    (0, "train", 1, 64): "35c0f8a042854968eaf87c9ebd712555e88896ffb21f17140d0fa3068b90eed2",
+    (0, "val", 2, 128): "3f59002119ea465eb6d48d728317f7bfde26bc1b5a3a291fb79a66b71be7b989",
+    (7, "test", 123456, 96): "99c100e12adcbecd8a9945b3a72327ce4e9e6179c96daaf44466eb4e634e1a52",
+    (0, "train", 3, 33): "061bc7aeef4f6fa33297b03c05e963dcd9ce8b0a4b3563d98b4b4e80b628030a",
 }
 
 
@@ -212,7 +212,12 @@ def test_the_store_in_memory_stays_within_its_bounds(monkeypatch):
 
 def test_fingerprint_changes_with_every_setting_and_not_with_the_name():
     base = Scenes(size=16, count=4).fingerprint()
-    others = [Scenes(size=17, count=4), Scenes(size=16, count=5), Scenes(size=16, count=4, seed=1), Scenes("val", size=16, count=4)]
+    others = [
+        Scenes(size=17, count=4),
+        Scenes(size=16, count=5),
+        Scenes(size=16, count=4, seed=1),
+        Scenes("val", size=16, count=4),
+    ]
     assert len({base, *(other.fingerprint() for other in others)}) == 5
     assert Scenes(size=16, count=4, name="other").fingerprint() == base
 
@@ -222,7 +227,7 @@ def test_keys_are_unique_and_an_index_outside_is_refused():
     assert dataset.key(7) == "test/000007"
     assert len({dataset.key(index) for index in range(30)}) == 30
     for wrong in (-1, 30):
-        with pytest.raises(IndexError, match="of 30"):
+        with pytest.raises(IndexError, match=r"of 30"):
             dataset.image(wrong)
 
 
@@ -241,6 +246,6 @@ def test_impossible_settings_are_refused(given, message):
 
 def test_a_cache_that_cannot_be_a_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="got cache folder .*file.* want a folder that can be written"):
+    with pytest.raises(BadInput, match=r"got cache folder .*file.* want a folder that can be written"):
         Scenes(size=16, count=2, cache=tmp_path / "file").image(0)
     assert (tmp_path / "file").read_text() == ""

@@ -10,7 +10,7 @@ def points(shape, count=20000):
     """Points spread over the mantle of a body of height 1, and their normals' rough direction."""
     random = np.random.default_rng(0)
     angle, y = random.random(count) * 2 * np.pi, random.random(count)
-    _, solids, radius = SOLIDS[shape](1.0)
+    _, _, radius = SOLIDS[shape](1.0)
     return (np.cos(angle) * radius, y, np.sin(angle) * radius), (np.cos(angle), np.zeros(count), np.sin(angle))
 
 

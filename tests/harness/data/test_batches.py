@@ -17,9 +17,9 @@ from harness.data.pool import Pool
 from harness.settings import Crops, Data, Gram, Ibot
 
 CROPS = Crops(global_size=32, local_size=16, local_count=3)
-GOLDEN_INDICES = []
-GOLDEN_MASKS = ""
-GOLDEN_MEAN = 0.0
+GOLDEN_INDICES = [1, 15, 11, 5]
+GOLDEN_MASKS = "c14d04ac86d57d00"
+GOLDEN_MEAN = -0.351322
 PLAIN = dataclasses.replace(
     CROPS, jitter=0, grayscale=0, blur_global_1=0, blur_global_2=0, blur_local=0, solarize_global_2=0
 )

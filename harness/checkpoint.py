@@ -28,7 +28,10 @@ def save_state(state: State, path: Path, *, identity: str) -> None:
 
 
 def load_state(state: State, path: Path, *, identity: str | None) -> None:
-    """Fill `state` in place from `path`. Raises `BadInput` when it is damaged, of other settings, or of another shape."""
+    """Fill `state` in place from `path`; a Gram teacher is made like the teacher unless the state has one already.
+
+    Raises `BadInput` when the file is damaged, of other settings, or of other shapes.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
@@ -36,7 +39,7 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
                 raise BadInput(
                     f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name"
                 )
-            state.anchor = frozen_copy(state.teacher.backbone) if json.loads(meta["anchor"]) else None
+            state.anchor = (state.anchor or frozen_copy(state.teacher.backbone)) if json.loads(meta["anchor"]) else None
             _restore(state, {key: file.get_tensor(key) for key in file.keys()}, path)
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         if isinstance(error, BadInput):
@@ -49,7 +52,9 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
 
 def latest_states(folder: Path) -> list[Path]:
     """Saved states in `folder`, newest first."""
-    return sorted(folder.glob("step_*.safetensors"), key=lambda path: int(path.stem.removeprefix("step_")), reverse=True)
+    return sorted(
+        folder.glob("step_*.safetensors"), key=lambda path: int(path.stem.removeprefix("step_")), reverse=True
+    )
 
 
 def prune_states(folder: Path, *, keep: int) -> None:
@@ -65,7 +70,9 @@ def load_weights(state: State, path: Path) -> None:
     try:
         tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
     except SafetensorError as error:
-        raise BadInput(f"trunk.checkpoint={path} cannot be read ({error}): want whole safetensors; copy it again") from error
+        raise BadInput(
+            f"trunk.checkpoint={path} cannot be read ({error}): want whole safetensors; copy it again"
+        ) from error
     own = {key: t for key, t in _tensors(state).items() if key.startswith(("student.", "teacher."))}
     _copy_all(own, tensors, path)
 

@@ -1,4 +1,4 @@
-"""From a YAML file and `key=value` overrides to checked settings: Hydra composes, the schema refuses what it does not know.
+"""From a YAML file and `key=value` overrides to checked settings: Hydra composes, the schema refuses the unknown.
 
 `hydra.main` takes no path as its argument, so the file is composed through Hydra's compose API. Its config groups are
 the folders beside it, then those of the repository's `experiments/`.
@@ -13,6 +13,7 @@ import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ MACHINERY = ("device", "evals", "runtime")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML file with overrides applied. Raises `BadInput`, one line, for whatever is wrong in it."""
+    """The experiment of a YAML file with overrides applied. Raises `BadInput`, one line, for what is wrong in it."""
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"no experiment file {path}: want a YAML such as experiments/gram_ablation.yaml")
@@ -59,7 +60,7 @@ def arm_settings(experiment: Experiment, arm: str) -> Experiment:
 
 
 def trunk_settings(experiment: Experiment) -> Experiment:
-    """The settings of the trunk: the experiment's without Gram anchoring, with the trunk's overrides; it ends at the fork."""
+    """The settings of the trunk: without Gram anchoring, with its own overrides, ending at the fork."""
     off = {"gram.weight": 0.0, **experiment.trunk.overrides}
     if experiment.trunk.steps:
         off = {"steps": experiment.trunk.steps, **off}
@@ -102,6 +103,11 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+@cache
+def _hints(schema: Any) -> dict[str, Any]:
+    return typing.get_type_hints(schema)
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -190,9 +196,7 @@ def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:
     in a dictionary of dataclasses included; so these are created here and the mark is taken off.
     """
     OmegaConf.set_readonly(node, False)
-    hints = (
-        typing.get_type_hints(OmegaConf.get_type(node)) if dataclasses.is_dataclass(OmegaConf.get_type(node)) else {}
-    )
+    hints = _hints(OmegaConf.get_type(node)) if dataclasses.is_dataclass(OmegaConf.get_type(node)) else {}
     for key, kind in hints.items():
         given = plain.get(key)
         if not isinstance(given, Mapping):
@@ -208,7 +212,7 @@ def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:
 
 def _keys(plain: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
     """Dotted keys down to where the schema stops or stops knowing them."""
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     for key, value in plain.items():
         kind = hints.get(key)
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
@@ -237,13 +241,13 @@ def _known(parts: list[str], schema: Any) -> bool:
     if schema is Any:
         return True
     if dataclasses.is_dataclass(schema):
-        hints = typing.get_type_hints(schema)
+        hints = _hints(schema)
         return parts[0] in hints and _known(parts[1:], hints[parts[0]])
     return False
 
 
 def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
-    for key, kind in typing.get_type_hints(schema).items():
+    for key, kind in _hints(schema).items():
         yield f"{prefix}{key}"
         if dataclasses.is_dataclass(kind):
             yield from _all_keys(typing.cast(type, kind), f"{prefix}{key}.")

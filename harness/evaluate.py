@@ -65,7 +65,7 @@ def _content(task: suite.TaskSpec) -> list[str]:
 
 
 def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
-    """The evaluations of an experiment with their sets opened. Raises `BadInput` for a set or protocol that is not there."""
+    """The evaluations of an experiment, their sets opened. Raises `BadInput` for a missing set or protocol."""
     cache = Path(experiment.runtime.cache)
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
     tasks = experiment.evals.tasks

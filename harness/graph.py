@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.backbone import WEIGHTS
 from evals.errors import BadInput
 from harness.config import arm_settings, identity, science, trunk_settings
 from harness.settings import Data, Experiment, Gram, GramTeacher
@@ -72,10 +73,7 @@ def _trunk(experiment: Experiment, seed: int, base: Path, fingerprint: Fingerpri
     fork = experiment.trunk.steps
     grams = [arm_settings(experiment, arm).gram for arm in experiment.arms]
     early = sorted({g.snapshot_step for g in grams if _needs_snapshot(g) and g.snapshot_step < fork})
-    shape = science(settings, data_fingerprint=fingerprint(settings.data)) | {
-        "seed": seed,
-        "weights": _weights_hash(experiment),
-    }
+    shape = _science(settings, fingerprint) | {"seed": seed, "weights": _weights_hash(experiment)}
     return Job(TRUNK, seed, 0, fork, base / f"{TRUNK}-s{seed}", settings, shape, None, tuple(early))
 
 
@@ -92,7 +90,7 @@ def _arm(experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | N
         )
     if trunk:
         _refuse_other_shapes(arm, trunk.settings, settings)
-    shape = science(settings, data_fingerprint=fingerprint(settings.data)) | {
+    shape = _science(settings, fingerprint) | {
         "seed": seed,
         "parent": {"identity": trunk.identity, "step": fork} if trunk else None,
         "weights": None if trunk else _weights_hash(experiment),
@@ -113,6 +111,21 @@ def _needs_snapshot(gram: Gram) -> bool:
     return gram.weight > 0 and gram.teacher is GramTeacher.snapshot
 
 
+def _science(settings: Experiment, fingerprint: Fingerprint) -> dict[str, Any]:
+    """All that shapes a result, the content of a given Gram teacher in place of its path."""
+    shape = science(settings, data_fingerprint=fingerprint(settings.data))
+    if settings.gram.weight > 0 and settings.gram.checkpoint is not None:
+        path = Path(settings.gram.checkpoint) / WEIGHTS
+        if not path.is_file():
+            raise BadInput(f"gram.checkpoint={path.parent}: no exported backbone there; want a folder with {path.name}")
+        shape["gram"] = {**shape["gram"], "checkpoint": _content(path)}
+    return shape
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def _weights_hash(experiment: Experiment) -> str | None:
     """Content of the weights that step 0 starts from, so that another file under the same name is another run."""
     if experiment.trunk.checkpoint is None:
@@ -122,4 +135,4 @@ def _weights_hash(experiment: Experiment) -> str | None:
         raise BadInput(
             f"trunk.checkpoint={path}: no such file; want a .safetensors of weights, or null to start from random"
         )
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return _content(path)

@@ -92,9 +92,10 @@ def build_backbone(model: settings.Model) -> Eva:
         )
     heads = backbone.blocks[0].attn.num_heads
     if backbone.embed_dim % (4 * heads):
+        near = 4 * heads * max(1, round(backbone.embed_dim / (4 * heads)))
         raise BadInput(
-            f"model.args: embed_dim={backbone.embed_dim} with num_heads={heads}: want a multiple of 4 · heads, "
-            f"since RoPE turns quarters of a head; try embed_dim={4 * heads * max(1, round(backbone.embed_dim / (4 * heads)))}"
+            f"model.args: embed_dim={backbone.embed_dim} with num_heads={heads}: want a multiple of 4 · heads, since "
+            f"RoPE turns quarters of a head; try embed_dim={near}"
         )
     return backbone
 
@@ -105,7 +106,7 @@ def patch_size(backbone: Eva) -> int:
 
 
 def initialise(network: Network, generator: torch.Generator) -> None:
-    """Fill every parameter of `network` in place (§3.1): truncated normal 0.02, zero biases and mask token, unit norms."""
+    """Fill every parameter in place (§3.1): truncated normal 0.02, zero biases and mask token, unit norms."""
     layer_scale = next((b.init_values for b in network.backbone.blocks if b.init_values is not None), None)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -160,7 +161,7 @@ def _scaled(gamma: Tensor | None, y: Tensor) -> Tensor:
 
 
 def _residual(x: Tensor, kept: Tensor | None, branch: Callable[[Tensor], Tensor]) -> Tensor:
-    """Stochastic depth over the batch: only the kept samples are computed, and count for all (DINOv2, 2304.07193 §5)."""
+    """Stochastic depth over the batch: only the kept samples are computed, and count for all (2304.07193 §5)."""
     if kept is None:
         return x + branch(x)
     y = branch(x[kept])

@@ -1,4 +1,4 @@
-"""AdamW over the recipe's parameter groups: layer-wise decay, a slower patch embedding, no weight decay where it harms."""
+"""AdamW over the recipe's parameter groups: layer-wise decay, a slower patch embedding, undecayed norms and biases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan: what would be trained and evaluated, what is there already, and about how long and how much memory it takes."""
+"""The plan: what would be trained and evaluated, what is there already, about how long it takes and how much memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`experiment.json`: what an experiment asked, its arms and when things happen to them, for the report and for readers."""
+"""`experiment.json`: what an experiment asked, its arms and when things happen to them, for the report."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class RopeDraw(NamedTuple):
 def draw_rope(
     rng: np.random.Generator, *, shift: float | None, jitter: float | None, rescale: float | None
 ) -> RopeDraw | None:
-    """Shift U(−s, s) per axis, jitter exp U(−ln j, ln j) per axis, one rescale exp U(−ln r, ln r) for both; None if off."""
+    """Shift U(−s, s) and jitter exp U(−ln j, ln j) per axis, one rescale exp U(−ln r, ln r) for both; None if off."""
     if shift is None and jitter is None and rescale is None:
         return None
     u = 2 * rng.random(5) - 1

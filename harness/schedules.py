@@ -57,7 +57,7 @@ def peak_lr(settings: Experiment) -> float:
 
 
 def gram_weight(gram: Gram, step: int) -> float:
-    """Zero before `start_step`, then a half-cosine from 0 to the weight over `warmup_steps` (ends included), then constant."""
+    """Zero before `start_step`, a half-cosine from 0 to the weight over `warmup_steps` (ends included), then constant."""
     if step < gram.start_step:
         return 0.0
     done = step - gram.start_step

@@ -136,7 +136,8 @@ class Ibot:
         )
         _require(
             0 <= self.mask_ratio_min <= self.mask_ratio_max < 1,
-            f"ibot.mask_ratio_min={self.mask_ratio_min}, ibot.mask_ratio_max={self.mask_ratio_max}: want 0 <= min <= max < 1",
+            f"ibot.mask_ratio_min={self.mask_ratio_min}, ibot.mask_ratio_max={self.mask_ratio_max}: "
+            "want 0 <= min <= max < 1",
         )
 
 
@@ -359,7 +360,8 @@ class Evals:
                 wanted = getattr(task, role)
                 _require(
                     wanted in self.sets,
-                    f"evals.tasks.{name}.{role}={wanted!r}: want one of evals.sets: {', '.join(self.sets) or 'none yet'}",
+                    f"evals.tasks.{name}.{role}={wanted!r}: want one of evals.sets: "
+                    f"{', '.join(self.sets) or 'none yet'}",
                 )
 
 
@@ -435,7 +437,8 @@ class Experiment:
         if self.gram.weight > 0:
             _require(
                 self.gram.start_step < self.steps,
-                f"gram.start_step={self.gram.start_step}: the run ends at steps={self.steps}; start earlier or train longer",
+                f"gram.start_step={self.gram.start_step}: the run ends at steps={self.steps}; "
+                "start earlier or train longer",
             )
         _require(len(self.seeds) > 0, "seeds=[]: want at least one, for example seeds=[0]")
         _require(len(set(self.seeds)) == len(self.seeds), f"seeds={self.seeds}: want each seed once")

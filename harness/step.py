@@ -37,7 +37,7 @@ class State:
 
 
 class Targets(NamedTuple):
-    """What the teachers ask for: prototype probabilities of CLS [2, B, K] and masked patches [M, K], patches [C, P, D]."""
+    """What the teachers ask for: probabilities of CLS [2, B, K] and masked patches [M, K]; Gram patches [C, P, D]."""
 
     dino: Tensor
     ibot: Tensor | None
@@ -46,7 +46,7 @@ class Targets(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the student answers: logits of global [2, B, K] and local [L, B, K] CLS and masked patches [M, K]; tokens."""
+    """What the student answers: logits of CLS, global [2, B, K] and local [L, B, K], and of masked patches [M, K]; tokens."""
 
     dino_global: Tensor
     dino_local: Tensor | None
@@ -105,7 +105,7 @@ def masked_positions(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experiment) -> Targets:
-    """Teacher forward on the unmasked global crops, Sinkhorn–Knopp targets (§3.1), and the Gram teacher's patches (§5)."""
+    """Teacher forward on the unmasked global crops, Sinkhorn–Knopp targets (§3.1), the Gram teacher's patches (§5)."""
     teacher = state.teacher
     tokens = encode(teacher.backbone, batch.globals.flatten(0, 1))
     logits = teacher.dino_head(tokens.cls)
@@ -188,7 +188,7 @@ def losses(outputs: Outputs, targets: Targets, batch: Batch, settings: Experimen
 
 
 def weigh(terms: dict[str, Tensor], at: At, settings: Experiment) -> Tensor:
-    """The total as the recipe applies it (§0): DINO terms weighted by their number of crop pairs, KoLeo summed over crops."""
+    """The total as the official code applies it: DINO terms by their number of crop pairs, KoLeo summed over crops."""
     pairs_global, pairs_local = 2, 2 * settings.crops.local_count
     share = pairs_global / (pairs_global + pairs_local)
     weights = {
@@ -228,6 +228,6 @@ def frozen_copy(backbone: Eva, *, into: Eva | None = None) -> Eva:
 
 @torch.no_grad()
 def mean_entropy(outputs: Outputs, settings: Experiment) -> Tensor:
-    """Entropy in nats of the student's mean prediction over the batch: ln K when all prototypes serve, 0 on collapse."""
+    """Entropy in nats of the student's mean prediction over the batch: ln K when all prototypes serve, 0 at collapse."""
     logits = outputs.dino_global.detach().float() / settings.dino.student_temperature
     return torch.special.entr(logits.softmax(-1).mean((0, 1))).sum()

@@ -98,9 +98,10 @@ def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
 
 
 def resume(job: Job, device: torch.device) -> State:
-    """The newest readable state of the job, else the end of its parent, else step 0 (from weights when there are any)."""
-    state = fresh_state(job.settings, job.seed, device)
+    """The newest readable state of the job, else the end of its parent, else step 0, from weights when given."""
     for path in checkpoint.latest_states(job.folder / "states"):
+        state = fresh_state(job.settings, job.seed, device)
+        state.anchor = first_anchor(job, state, device)  # for its architecture
         try:
             checkpoint.load_state(state, path, identity=job.identity)
         except BadInput as error:
@@ -119,7 +120,7 @@ def resume(job: Job, device: torch.device) -> State:
 
 
 def first_anchor(job: Job, state: State, device: torch.device) -> Eva | None:
-    """A Gram teacher that exists before the job starts: a given checkpoint, or a snapshot that the trunk took; else None."""
+    """A Gram teacher that exists before the job starts: a given checkpoint or a snapshot of the trunk; else None."""
     gram = job.settings.gram
     if gram.weight == 0 or gram.teacher is GramTeacher.ema:
         return None
@@ -129,17 +130,26 @@ def first_anchor(job: Job, state: State, device: torch.device) -> Eva | None:
         folder = snapshot_folder(job.parent, gram.snapshot_step)
         if not folder.exists():
             raise BadInput(
-                f"{job.name}: gram.teacher_step={gram.snapshot_step}: {job.parent.folder} was trained before an arm asked "
-                "for that step and kept no EMA of it; move that folder away, or anchor to the fork"
+                f"{job.name}: gram.teacher_step={gram.snapshot_step}: {job.parent.folder} was trained before an arm "
+                "asked for that step and kept no EMA of it; move that folder away, or anchor to the fork"
             )
     else:
         return None
     anchor = load(str(folder)).model
     if not isinstance(anchor, Eva):
         raise BadInput(f"{folder}: a Gram teacher of {type(anchor).__name__}: want a ViT of the DINOv3 family")
+    own = state.teacher.backbone.state_dict()
+    if gram.update_every is not None and {k: v.shape for k, v in anchor.state_dict().items()} != {
+        k: v.shape for k, v in own.items()
+    }:
+        raise BadInput(
+            f"{folder}: a Gram teacher of another architecture: it cannot be renewed from the student's EMA; "
+            "set gram.update_every=null"
+        )
     if patch_size(anchor) != patch_size(state.teacher.backbone):
         raise BadInput(
-            f"{folder}: a Gram teacher of patch {patch_size(anchor)}: want the student's {patch_size(state.teacher.backbone)}"
+            f"{folder}: a Gram teacher of patch {patch_size(anchor)}: "
+            f"want the student's {patch_size(state.teacher.backbone)}"
         )
     return anchor.to(device).requires_grad_(False).eval()
 

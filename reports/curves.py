@@ -23,7 +23,7 @@ def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the panels need."""
     found, each = columns(run), ACROSS * DOWN
     groups = [found[start : start + each] for start in range(0, len(found), each)]
-    return [_page(run, group, arm_looks, number) for number, group in enumerate(groups)]
+    return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
 
 
 def grid(page: Page, count: int, *, top: float, across: int, down: int, beside: float = 0.0) -> list[Axes]:
@@ -50,12 +50,12 @@ def entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
     return trunk + [(arm, arm_looks[arm]) for arm in run.arms]
 
 
-def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], number: int) -> Page:
+def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, number: int) -> Page:
     page = new_page("Each metric over training" + (", continued" if number else ""), _caption(run))
     top = legend(page, TOP + 0.58, entries(run, arm_looks)) + 0.32
     panels = grid(page, len(group), top=top, across=ACROSS, down=DOWN, beside=BAR * (len(run.arms) + 0.5))
     for axes, column in zip(panels, group, strict=True):
-        _panel(axes, run, column, arm_looks)
+        _panel(axes, run, column, arm_looks=arm_looks)
     return page
 
 
@@ -68,7 +68,7 @@ def _caption(run: Run) -> str:
     )
 
 
-def _panel(axes: Axes, run: Run, column: Column, arm_looks: Mapping[str, Look]) -> None:
+def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
     rows = of_column(run, column)
     unit = f" ({words.unit(column)})" if words.unit(column) else ""
     where = shorten(f"{column.dataset} · {column.protocol}", 1.6, 6.5)
@@ -80,15 +80,15 @@ def _panel(axes: Axes, run: Run, column: Column, arm_looks: Mapping[str, Look]) 
     step_axis(axes, 0, max(run.steps or 0, *(row.step for row in rows)), label=True)
     lanes = [lane for lane in run.lanes if any(row.arm == lane for row in rows)]
     for lane in lanes:
-        _lane(axes, run, column, lane, arm_looks.get(lane, TRUNK_LOOK), band=len(run.arms) <= BANDS_UP_TO)
-    _end_bars(axes, run, column, [lane for lane in lanes if lane != TRUNK], arm_looks)
+        _lane(axes, run, column, lane=lane, look=arm_looks.get(lane, TRUNK_LOOK), band=len(run.arms) <= BANDS_UP_TO)
+    _end_bars(axes, run, column, arms=[lane for lane in lanes if lane != TRUNK], arm_looks=arm_looks)
     if run.trunk_steps:
         fork_line(axes, run.trunk_steps, text="fork")
     _chance(axes, run, column)
     _floor(axes, run, arm_looks)
 
 
-def _lane(axes: Axes, run: Run, column: Column, lane: str, look: Look, *, band: bool) -> None:
+def _lane(axes: Axes, run: Run, column: Column, *, lane: str, look: Look, band: bool) -> None:
     path, factor = trajectory(run, column, lane), words.scale(column)
     steps = np.array([estimate.step for estimate in path])
     low, value, high = (
@@ -108,7 +108,7 @@ def _lane(axes: Axes, run: Run, column: Column, lane: str, look: Look, *, band: 
     )
 
 
-def _end_bars(axes: Axes, run: Run, column: Column, arms: Sequence[str], arm_looks: Mapping[str, Look]) -> None:
+def _end_bars(axes: Axes, run: Run, column: Column, *, arms: Sequence[str], arm_looks: Mapping[str, Look]) -> None:
     """Intervals of the last values, side by side to the right of the panel so that none hides another."""
     mixed = blended_transform_factory(axes.transAxes, axes.transData)
     factor = words.scale(column)

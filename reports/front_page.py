@@ -52,7 +52,7 @@ def front_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     pages, tables = [page], _split(columns(run))
     for number, group in enumerate(tables):
         lines = [_line(run, lane, group, compared=compared, arm_looks=arm_looks) for lane in run.lanes]
-        page, y = _table(run, pages, group, lines, y=y + 0.22, effort=number == 0)
+        page, y = _table(run, pages, group, lines=lines, y=y + 0.22, effort=number == 0)
     _legend(page, run, y)
     return pages
 
@@ -138,7 +138,7 @@ def _line(
 
 
 def _table(
-    run: Run, pages: list[Page], group: Sequence[Column], lines: Sequence[Line], *, y: float, effort: bool
+    run: Run, pages: list[Page], group: Sequence[Column], *, lines: Sequence[Line], y: float, effort: bool
 ) -> tuple[Page, float]:
     """Draw the table from `y` on, breaking to a new page where it ends; returns the last page and bottom edge."""
     best_arms = [_best(lines, column, place) for place, column in enumerate(group)]
@@ -167,14 +167,14 @@ def _best(lines: Sequence[Line], column: Column, place: int) -> str | None:
 def _edges(run: Run, group: Sequence[Column], lines: Sequence[Line], *, effort: bool) -> list[float]:
     """Where the names end, then right edges: of the metric columns, by what they hold, and of the effort columns."""
     room = RIGHT - LEFT - NAME_WIDTH - (sum(EFFORT_WIDTHS) if effort else 0.0)
-    needs = [_need(run, column, place, lines) for place, column in enumerate(group)]
+    needs = [_need(run, column, place, lines=lines) for place, column in enumerate(group)]
     spare = min((room - sum(needs)) / len(needs), 0.3)
     widths = [need + spare for need in needs] if spare >= 0 else [need * room / sum(needs) for need in needs]
     edges = [LEFT + NAME_WIDTH + sum(widths[:place]) for place in range(len(widths) + 1)]
     return edges + ([RIGHT - sum(EFFORT_WIDTHS[place + 1 :]) for place in range(4)] if effort else [])
 
 
-def _need(run: Run, column: Column, place: int, lines: Sequence[Line]) -> float:
+def _need(run: Run, column: Column, place: int, *, lines: Sequence[Line]) -> float:
     """Inches that a column asks for: its title, or its longest value or difference."""
     wide = [text_width(column.title, 8, weight="bold")]
     for line in lines:
@@ -219,10 +219,10 @@ def _row(
     _name(page, run, line.lane, y=y)
     for place, column in enumerate(group):
         left, edge, change = xs[place], xs[place + 1], line.differences[place]
-        _value(page, edge, y, column, line.values[place], bold=best_arms[place] == line.lane, run=run)
+        _value(page, edge, y, column=column, estimate=line.values[place], bold=best_arms[place] == line.lane, run=run)
         if change is not None:
             text = _change(column, change, line.values[place])
-            _difference(page, edge, y, text, clear=change.excludes_zero, width=edge - left)
+            _difference(page, edge, y, text=text, clear=change.excludes_zero, width=edge - left)
     for edge, cell in zip(xs[len(group) + 1 :], words.effort_cells(run, line.lane) if effort else (), strict=effort):
         page.write(edge, y + 0.18, cell, 7.5, ha="right", color=SOFT)
 
@@ -259,7 +259,7 @@ def _change(column: Column, estimate: Estimate, own: Estimate | None) -> str:
     return " ".join(filter(None, [amount, words.bracket(column, estimate), late]))
 
 
-def _value(page: Page, x: float, y: float, column: Column, estimate: Estimate | None, *, bold: bool, run: Run) -> None:
+def _value(page: Page, x: float, y: float, *, column: Column, estimate: Estimate | None, bold: bool, run: Run) -> None:
     if estimate is None:
         page.write(x, y + 0.18, words.NONE, 8.5, ha="right", color=FAINT)
         return
@@ -270,7 +270,7 @@ def _value(page: Page, x: float, y: float, column: Column, estimate: Estimate | 
     page.write(x - shift, y + 0.18, words.value(column, estimate), 8.5, ha="right", weight=weight)
 
 
-def _difference(page: Page, x: float, y: float, text: str, *, clear: bool, width: float) -> None:
+def _difference(page: Page, x: float, y: float, *, text: str, clear: bool, width: float) -> None:
     size = min(6.5, 6.5 * (width - 0.08) / text_width(text, 6.5))
     page.write(x, y + 0.31, text, size, ha="right", color=INK if clear else FAINT)
 

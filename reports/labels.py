@@ -44,7 +44,7 @@ def place(axes: Axes, labels: Sequence[Label], obstacles: np.ndarray) -> None:
         if crowded and not label.required:
             continue
         taken.append(box)
-        _draw(axes, label, anchor, box)
+        _draw(axes, label, anchor, box=box)
 
 
 def along(points: np.ndarray, *, pieces: int = 24) -> np.ndarray:
@@ -68,7 +68,7 @@ def _best_box(
     choices = []
     for radius in _RADII:
         for angle in _ANGLES:
-            box = _box(anchor, radius, angle, wide, high)
+            box = _box(anchor, radius, angle, wide=wide, high=high)
             hits = _dots_inside(box, dots)
             overlap = sum(_overlap(box, other) for other in taken)
             outside = wide * high - _overlap(box, bounds)
@@ -78,7 +78,7 @@ def _best_box(
     return box, crowded
 
 
-def _box(anchor: np.ndarray, radius: float, angle: float, wide: float, high: float) -> Box:
+def _box(anchor: np.ndarray, radius: float, angle: float, *, wide: float, high: float) -> Box:
     """A box whose nearest edge or corner lies `radius` from the anchor in the direction of `angle`."""
     across, up = np.cos(angle), np.sin(angle)
     x = anchor[0] + radius * across + (across - 1) / 2 * wide
@@ -97,7 +97,7 @@ def _dots_inside(box: Box, dots: np.ndarray) -> int:
     return int(inside.sum())
 
 
-def _draw(axes: Axes, label: Label, anchor: np.ndarray, box: Box) -> None:
+def _draw(axes: Axes, label: Label, anchor: np.ndarray, *, box: Box) -> None:
     figure, size = axes.figure, np.array([WIDTH, HEIGHT])
     middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
     nearest = np.clip(anchor, [box[0], box[1]], [box[2], box[3]])

@@ -43,7 +43,7 @@ def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
         page.write(LEFT, TOP + 0.7, "No training curve was logged (metrics.jsonl).", 10, color=SOFT)
         return [page]
     groups = [names[start : start + each] for start in range(0, len(names), each)]
-    return [_page(run, group, arm_looks, number) for number, group in enumerate(groups)]
+    return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
 
 
 def logged(run: Run) -> list[str]:
@@ -71,7 +71,7 @@ def _series(curve: Curve, name: str) -> Line | None:
     return Line(line.steps[on], line.values[on]) if on.any() else None
 
 
-def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], number: int) -> Page:
+def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, number: int) -> Page:
     many = " and over seeds" if len(run.seeds) > 1 else ""
     caption = (
         f"Bold: running mean over a fortieth of the logged steps{many}; faint: as logged. "
@@ -81,11 +81,11 @@ def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], number:
     top = legend(page, TOP + 0.54, entries(run, arm_looks)) + 0.3
     panels = grid(page, len(group), top=top, across=ACROSS, down=DOWN)
     for place, (axes, name) in enumerate(zip(panels, group, strict=True)):
-        _panel(axes, run, name, arm_looks, foot=place >= len(group) - ACROSS)
+        _panel(axes, run, name, arm_looks=arm_looks, foot=place >= len(group) - ACROSS)
     return page
 
 
-def _panel(axes: Axes, run: Run, name: str, arm_looks: Mapping[str, Look], *, foot: bool) -> None:
+def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], foot: bool) -> None:
     series = {lane: line for lane, curve in run.curves.items() if (line := _series(curve, name)) is not None}
     values = np.concatenate([line.values for line in series.values()])
     last = max(float(curve["step"].values.max()) for curve in run.curves.values())

@@ -34,7 +34,7 @@ def provenance_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     pages = [new_page("Configuration and environment")]
     y = START
     for start in range(0, len(run.arms), MOST_ARMS):
-        y = _overrides(pages, run, run.arms[start : start + MOST_ARMS], arm_looks, y)
+        y = _overrides(pages, run, run.arms[start : start + MOST_ARMS], arm_looks=arm_looks, y=y)
     _columns(pages, _blocks(run), y)
     return pages
 
@@ -66,7 +66,7 @@ def lookup(config: Mapping[str, Any], dotted: str) -> Any:
     return found
 
 
-def _overrides(pages: list[Page], run: Run, arms: Sequence[str], arm_looks: Mapping[str, Look], y: float) -> float:
+def _overrides(pages: list[Page], run: Run, arms: Sequence[str], *, arm_looks: Mapping[str, Look], y: float) -> float:
     """The table of what each arm sets: settings down, arms across; grey where an arm keeps the shared value."""
     keys = list(dict.fromkeys(key for arm in arms for key in run.overrides.get(arm, {})))
     width = min((RIGHT - LEFT - KEY_WIDTH) / (len(arms) + 1), 2.0)
@@ -76,17 +76,17 @@ def _overrides(pages: list[Page], run: Run, arms: Sequence[str], arm_looks: Mapp
         if BOTTOM - y < 0.4 + 2 * ROW:
             pages.append(new_page("Configuration and environment, continued"))
             page, y = pages[-1], START
-        _override_head(page, arms, arm_looks, width, y)
+        _override_head(page, arms, arm_looks, width=width, y=y)
         y += 0.3
         room = max(1, int((BOTTOM - y) / ROW))
         for key in rest[:room]:
-            _override_row(page, run, arms, key, width, y)
+            _override_row(page, run, arms, key=key, width=width, y=y)
             y += ROW
         rest = rest[room:]
     return y + 0.25 if keys else y
 
 
-def _override_head(page: Page, arms: Sequence[str], arm_looks: Mapping[str, Look], width: float, y: float) -> None:
+def _override_head(page: Page, arms: Sequence[str], arm_looks: Mapping[str, Look], *, width: float, y: float) -> None:
     page.write(LEFT, y + 0.1, "What the arms set", 8, weight="bold")
     page.write(LEFT + KEY_WIDTH, y + 0.1, "shared", 7.5, color=SOFT)
     for place, arm in enumerate(arms, start=1):
@@ -96,7 +96,7 @@ def _override_head(page: Page, arms: Sequence[str], arm_looks: Mapping[str, Look
     page.rule(LEFT, RIGHT, y + 0.18, colour=INK)
 
 
-def _override_row(page: Page, run: Run, arms: Sequence[str], key: str, width: float, y: float) -> None:
+def _override_row(page: Page, run: Run, arms: Sequence[str], *, key: str, width: float, y: float) -> None:
     mono = {"family": "monospace"}
     page.write(LEFT, y + 0.1, shorten(key, KEY_WIDTH - 0.1, 7, **mono), 7, **mono)
     base = shown(lookup(run.config, key))
@@ -161,13 +161,13 @@ def _columns(pages: list[Page], blocks: Sequence[Sequence[Item]], top: float) ->
                     column, y, top = 0, START, START
                 if not item.heading and place:
                     y = _item(
-                        pages[-1], Item(f"{block[0].key} (continued)", heading=True), LEFT + column * (WIDTH + GAP), y
+                        pages[-1], Item(f"{block[0].key} (continued)", heading=True), LEFT + column * (WIDTH + GAP), y=y
                     )
-            y = _item(pages[-1], item, LEFT + column * (WIDTH + GAP), y)
+            y = _item(pages[-1], item, LEFT + column * (WIDTH + GAP), y=y)
         y += 1.2 * STEP
 
 
-def _item(page: Page, item: Item, x: float, y: float) -> float:
+def _item(page: Page, item: Item, x: float, *, y: float) -> float:
     """Write a line and return the height below it."""
     if item.heading:
         page.write(x, y + 0.1, shorten(item.key, WIDTH, 8, weight="bold"), 8, weight="bold")

@@ -113,6 +113,8 @@ def read(folder: Path) -> Run:
     arms = _mapping(record.get("arms"))
     names = tuple(arms) or tuple(dict.fromkeys(row.arm for row in rows if row.arm != TRUNK))
     seeds = tuple(record.get("seeds") or sorted({row.seed for row in rows}))
+    if not names:
+        raise BadInput(f"got no arm in {folder / 'experiment.json'}: want at least one; run the experiment again")
     baseline = str(record.get("baseline") or names[0])
     if baseline not in names:
         raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
@@ -210,7 +212,8 @@ def _row(record: dict[str, Any]) -> Row:
         "images": int(np.nan_to_num(_finite(record["images"]))),
     }
     texts = ("run", "arm", "eval", "protocol", "protocol_hash", "dataset", "metric")
-    return Row(**numbers, **counts, **{key: _text(record[key]) for key in texts})
+    fields: dict[str, Any] = {key: _text(record[key]) for key in texts}
+    return Row(**fields, **counts, **numbers)
 
 
 def _text(value: Any) -> str:

@@ -59,13 +59,11 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
     across, up = primary(run, "global"), primary(run, "dense")
     page = new_page("Dense against global quality over training", _caption(run, across, up))
     if across is None or up is None:
-        page.write(
-            LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU, RMSE).", 10, color=SOFT
-        )
+        page.write(LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU).", 10, color=SOFT)
         return page
     y = legend(page, TOP + 0.62, entries(run, arm_looks))
     y = _key(page, run, y + 0.04)
-    paths = _paths(run, across, up, arm_looks)
+    paths = _paths(run, across, up, arm_looks=arm_looks)
     second = _second(run, up)
     zoom = _zoomed(paths)
     left = LEFT + 0.5
@@ -78,7 +76,7 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
     height = (bottom - top - 0.75 * (halves - 1)) / max(halves, 1)
     if second is not None:
         small = page.axes(side, top, RIGHT - side, min(height, 3.1))
-        others = _paths(run, across, second, arm_looks)
+        others = _paths(run, across, second, arm_looks=arm_looks)
         _draw(small, run, others, across=across, up=second, zoom=_zoomed(others), small=True)
         top += min(height, 3.1) + 0.75
     if zoom:
@@ -137,12 +135,12 @@ def _second(run: Run, first: Column) -> Column | None:
     return miou if miou != first else None
 
 
-def _paths(run: Run, across: Column, up: Column, arm_looks: Mapping[str, Look]) -> list[Path]:
-    paths = [_path(run, across, up, lane, arm_looks.get(lane, TRUNK_LOOK)) for lane in run.lanes]
+def _paths(run: Run, across: Column, up: Column, *, arm_looks: Mapping[str, Look]) -> list[Path]:
+    paths = [_path(run, across, up, lane=lane, look=arm_looks.get(lane, TRUNK_LOOK)) for lane in run.lanes]
     return [path for path in paths if len(path.steps)]
 
 
-def _path(run: Run, across: Column, up: Column, lane: str, look: Look) -> Path:
+def _path(run: Run, across: Column, up: Column, *, lane: str, look: Look) -> Path:
     xs = {estimate.step: estimate for estimate in trajectory(run, across, lane)}
     ys = {estimate.step: estimate for estimate in trajectory(run, up, lane)}
     steps = sorted(xs.keys() & ys.keys())
@@ -152,10 +150,10 @@ def _path(run: Run, across: Column, up: Column, lane: str, look: Look) -> Path:
     if steps:
         ends = xs[steps[-1]], ys[steps[-1]]
         cross = np.array([[end.low, end.high] for end in ends]) * factors[:, None]
-    return Path(lane, look, points, np.array(steps), cross, _single_seeds(run, across, up, lane, factors))
+    return Path(lane, look, points, np.array(steps), cross, _single_seeds(run, across, up, lane=lane, factors=factors))
 
 
-def _single_seeds(run: Run, across: Column, up: Column, lane: str, factors: np.ndarray) -> list[np.ndarray]:
+def _single_seeds(run: Run, across: Column, up: Column, *, lane: str, factors: np.ndarray) -> list[np.ndarray]:
     if len(run.seeds) < 2:
         return []
     xs, ys = seed_paths(run, across, lane), seed_paths(run, up, lane)

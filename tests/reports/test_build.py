@@ -66,6 +66,14 @@ def test_one_evaluated_step_is_enough(make_run):
     assert "anchored vs plain at step 1" in pages[0]
 
 
+def test_a_run_that_died_in_its_trunk_still_gives_a_report(bare_run, make_row):
+    dense = {"eval": "segmentation", "metric": "miou"}
+    rows = [make_row(arm="trunk", step=step, **kind) for step in (0, 10) for kind in ({}, dense)]
+    pages = _pages(build(bare_run(rows, arms={"plain": {}, "anchored": {}}, steps=40, trunk_steps=20)))
+    assert "plain: not started" in pages[0]
+    assert "anchored vs plain: no step was evaluated for both" in pages[0]
+
+
 def test_rows_alone_are_enough(bare_run, make_row):
     pages = _pages(build(bare_run([make_row(low=float("nan"), high=float("nan"))])))
     assert "needs a global measure" in pages[1]

@@ -1,0 +1,217 @@
+"""Which jobs an experiment consists of, and what makes two jobs the same run."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from evals.backbone import export
+from evals.errors import BadInput
+from harness.checkpoint import save_weights
+from harness.graph import TRUNK, events, jobs
+from harness.model import backbone_args
+from harness.settings import Gram, GramTeacher, Set
+
+
+def fingerprint(data):
+    return repr(sorted(data.sources))
+
+
+@pytest.fixture(scope="module")
+def listed(tiny, change):
+    """The jobs of the tiny experiment, changed; what depends on no file is listed once."""
+    known: dict[str, list] = {}
+
+    def of(**values):
+        key = repr(values)
+        if key not in known or "checkpoint" in key:
+            dotted = {name.replace("__", "."): value for name, value in values.items()}
+            known[key] = jobs(change(tiny, dotted), fingerprint=fingerprint)
+        return known[key]
+
+    return of
+
+
+FORKED = {
+    "steps": 10,
+    "trunk__steps": 4,
+    "arms": {
+        "plain": {},
+        "anchored": {"gram.weight": 2.0, "gram.start_step": 4},
+        "early": {"gram.weight": 2.0, "gram.start_step": 5, "gram.teacher_step": 2},
+    },
+}
+
+
+def test_without_a_trunk_every_arm_and_seed_starts_at_step_zero(listed):
+    found = listed(seeds=[0, 3])
+    assert [(job.arm, job.seed, job.start, job.stop, job.parent) for job in found] == [
+        ("plain", 0, 0, 6, None),
+        ("anchored", 0, 0, 6, None),
+        ("plain", 3, 0, 6, None),
+        ("anchored", 3, 0, 6, None),
+    ]
+    assert [job.name for job in found] == ["plain-s0", "anchored-s0", "plain-s3", "anchored-s3"]
+
+
+def test_arms_fork_from_the_trunk_of_their_seed(listed):
+    found = listed(**FORKED, seeds=[0, 1])
+    trunks = [job for job in found if job.arm == TRUNK]
+    assert [(job.seed, job.start, job.stop) for job in trunks] == [(0, 0, 4), (1, 0, 4)]
+    for job in found:
+        if job.arm != TRUNK:
+            assert job.parent is next(t for t in trunks if t.seed == job.seed)
+            assert (job.start, job.stop) == (4, 10)
+            assert found.index(job.parent) < found.index(job)
+
+
+def test_the_trunk_trains_without_gram_and_keeps_the_snapshots_that_arms_need(listed):
+    trunk = listed(**FORKED, gram=Gram(weight=2.0, start_step=4))[0]
+    assert trunk.settings.gram.weight == 0
+    assert trunk.snapshots == (2,)
+
+
+def test_trunk_overrides_reach_the_trunk_alone(listed):
+    trunk, plain, *_ = listed(**FORKED, trunk__overrides={"ibot.weight": 0.5})
+    assert (trunk.settings.ibot.weight, plain.settings.ibot.weight) == (0.5, 1.0)
+
+
+def test_an_arm_changes_what_it_names_and_nothing_else(listed):
+    plain, anchored = listed()
+    differing = {key for key in plain.science if plain.science[key] != anchored.science[key]}
+    assert differing == {"gram"}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"arms": {"early": {"gram.weight": 1.0, "gram.start_step": 3}}}, "gram.start_step=3 lies before the fork"),
+        ({"arms": {"wide": {"dino.head.prototypes": 8}}}, "arms.wide: dino.head differs from the trunk's"),
+        ({"arms": {"other": {"model.name": "vit_base_patch16_dinov3_qkvb"}}}, "model.name differs"),
+        ({"arms": {"trunk": {}}}, "arms.trunk: want another name"),
+        ({"arms": {"a/b": {}}}, "arms.a/b: want another name"),
+        ({"arms": {"..": {}}}, "want another name"),
+    ],
+)
+def test_arms_that_cannot_fork_are_refused(listed, values, said):
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
+        listed(**{**FORKED, **values})
+    assert "\n" not in str(error.value)
+
+
+# --- identity
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 100},
+        {"name": "other"},
+        {"question": "why?"},
+        {"cost": "much"},
+        {"seeds": [0, 1]},
+        {"baseline": "plain"},
+        {"runtime__folder": "elsewhere"},
+        {"runtime__workers": 3},
+        {"runtime__checkpoint_every": 1},
+        {"evals__every": 5},
+        {"evals__size": 64},
+        {"data__sources": {"scenes": Set(root="moved", count=24)}},
+    ],
+)
+def test_length_prose_machinery_and_paths_are_the_same_run(listed, values):
+    assert listed(**values)[0].identity == listed()[0].identity
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer__lr": 2e-3},
+        {"crops__flip": 0.4},
+        {"data__batch_size": 5},
+        {"data__sources": {"others": Set()}},
+        {"seeds": [1]},
+        {"trunk__steps": 1},
+    ],
+)
+def test_science_data_seed_and_trunk_make_another_run(listed, values):
+    assert listed(**values)[-2].identity != listed()[-2].identity
+
+
+def test_the_trunks_own_settings_are_part_of_its_arms(listed):
+    plain, other = (
+        next(job for job in listed(**FORKED, trunk__overrides=own) if job.arm == "plain")
+        for own in ({}, {"ibot.weight": 0.5})
+    )
+    assert plain.identity != other.identity
+
+
+def test_gram_settings_do_not_count_while_gram_is_off(listed):
+    off = listed(gram=Gram(weight=0.0, start_step=3))[0]
+    assert off.identity == listed()[0].identity
+
+
+def test_an_arm_that_changes_nothing_is_the_same_run_under_any_name(listed):
+    first, second = listed(arms={"plain": {}, "again": {"ibot.weight": 1.0}})
+    assert first.identity == second.identity
+
+
+def test_weights_to_start_from_count_by_content(tiny, take_steps, listed, tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    identities = []
+    for seed in (0, 0, 1):
+        save_weights(take_steps(tiny, 1, seed=seed)[0], path, dtype=torch.float32)
+        identities.append(listed(trunk__checkpoint=str(path))[0].identity)
+    assert identities[0] == identities[1] != identities[2]
+    moved = tmp_path / "moved.safetensors"
+    path.rename(moved)
+    assert listed(trunk__checkpoint=str(moved))[0].identity == identities[2]
+    with pytest.raises(BadInput, match=re.escape(f"trunk.checkpoint={path}")):
+        listed(trunk__checkpoint=str(path))
+
+
+def test_a_given_gram_teacher_counts_by_content(tiny, take_steps, listed, tmp_path: Path):
+    backbone = take_steps(tiny, 1)[0].teacher.backbone
+    for name in ("here", "there"):
+        export(backbone, tmp_path / name, timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
+    with torch.no_grad():
+        backbone.cls_token.add_(1)
+    export(backbone, tmp_path / "other", timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
+
+    def identity(name):
+        gram = Gram(weight=1.0, teacher=GramTeacher.checkpoint, checkpoint=str(tmp_path / name))
+        return listed(gram=gram, arms={"plain": {}})[0].identity
+
+    assert identity("here") == identity("there") != identity("other")
+    with pytest.raises(BadInput, match=r"gram\.checkpoint=.*no exported backbone") as error:
+        identity("nowhere")
+    assert os.linesep not in str(error.value)
+
+
+# --- events
+
+
+@pytest.mark.parametrize(
+    ("gram", "expected"),
+    [
+        (Gram(weight=0.0), []),
+        (Gram(weight=1.0, start_step=6), [6]),
+        (Gram(weight=1.0, start_step=6, update_every=2), [6, 8]),
+        (Gram(weight=1.0, start_step=4, update_every=3), [4, 7]),
+        (Gram(weight=1.0, start_step=4, teacher=GramTeacher.ema), [4]),
+    ],
+)
+def test_events_are_the_start_and_the_renewals_that_happen(gram, expected):
+    found = events(gram, 4, 10)
+    assert [event["step"] for event in found] == expected
+    assert [event["kind"] for event in found] == (["gram_start"] + ["gram_update"] * 9)[: len(expected)]
+
+
+def test_events_are_the_steps_at_which_the_schedule_renews():
+    from harness.schedules import renews_anchor
+
+    gram = Gram(weight=1.0, start_step=5, teacher_step=2, update_every=4)
+    updates = [event["step"] for event in events(gram, 0, 30) if event["kind"] == "gram_update"]
+    assert updates == [step for step in range(5, 30) if renews_anchor(gram, step)]

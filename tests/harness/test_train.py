@@ -1,0 +1,407 @@
+"""The loop: a run that is cut off, extended or forked is bit for bit the run that was not."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evals import results
+from evals.backbone import export, load
+from evals.errors import BadInput
+from harness.evaluate import Evaluator
+from harness.graph import jobs
+from harness.metrics import read_rows
+from harness.model import backbone_args
+from harness.settings import Gram, GramTeacher, Network, Set, Task
+from harness.step import NonFinite
+from harness.train import is_done, resume, saved_step, snapshot_folder, state_path, step_folder, train
+
+CPU = torch.device("cpu")
+GRAM = {"arms": {"anchored": {}}, "gram": Gram(weight=2.0, start_step=2, update_every=2)}
+SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=8, split="test")}
+KNN = {"evals.sets": SETS, "evals.tasks": {"knn": Task("knn", "a", "b")}, "evals.every": 2}
+
+
+class Cut(Exception):
+    """A process that dies."""
+
+
+def nothing(job, state, folder):
+    return {}
+
+
+def dies_at(step):
+    def evaluate(job, state, folder):
+        if state.step == step:
+            raise Cut
+        return {}
+
+    return evaluate
+
+
+def curve(folder):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_rows(folder / "metrics.jsonl")]
+
+
+def final(job):
+    return load_file(state_path(job, job.stop))
+
+
+def status(job):
+    return json.loads((job.folder / "status.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, change, pool, tmp_path_factory):
+    """An anchored run of six steps that nothing disturbed: its tensors and its curve."""
+    folder = tmp_path_factory.mktemp("whole")
+    experiment = change(tiny, {"runtime.folder": str(folder), **GRAM})
+    (job,) = jobs(experiment, fingerprint=lambda data: "24 rooms")
+    train(job, pool, nothing, device=CPU)
+    return final(job), curve(job.folder)
+
+
+@pytest.fixture
+def anchored(make_job):
+    return lambda values=None, **where: make_job({**GRAM, **(values or {})}, arm="anchored", **where)
+
+
+# --- resume
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize("checkpoint_every", [1, 2])
+def test_a_run_that_died_goes_on_bit_for_bit(anchored, pool, whole, same, step, checkpoint_every):
+    job = anchored({"evals.every": 1, "runtime.checkpoint_every": checkpoint_every})
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(step), device=CPU)
+    assert status(job)["state"] == "running"
+    train(job, pool, nothing, device=CPU)
+    assert status(job)["state"] == "done"
+    assert same(final(job), whole[0])
+    assert curve(job.folder) == whole[1]
+
+
+def test_a_run_that_died_between_checkpoints_repeats_the_steps_and_their_rows(anchored, pool, whole, same, monkeypatch):
+    from harness import train as module
+
+    job = anchored({"runtime.checkpoint_every": 2})
+    real = module.train_step
+
+    def dies(state, *given, **named):
+        if state.step == 5:
+            raise Cut
+        return real(state, *given, **named)
+
+    monkeypatch.setattr(module, "train_step", dies)
+    with pytest.raises(Cut):
+        train(job, pool, nothing, device=CPU)
+    monkeypatch.undo()
+    assert (saved_step(job), curve(job.folder)[-1]["step"]) == (4, 5)
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+    assert curve(job.folder) == whole[1]
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_asking_for_more_steps_continues_the_run_as_if_asked_at_once(anchored, pool, whole, same, first):
+    gram = Gram(weight=2.0, start_step=2, update_every=2)
+    short = anchored({"steps": max(first, 3), "gram": gram})
+    short = short if first == 3 else anchored({"steps": 3})
+    train(short, pool, nothing, device=CPU)
+    job = anchored()
+    assert short.identity == job.identity
+    assert not is_done(job)
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+    assert curve(job.folder) == whole[1]
+
+
+def test_an_interruption_by_hand_is_noted_and_goes_on(anchored, pool, whole, same):
+    def interrupts(job, state, folder):
+        if state.step == 4:
+            raise KeyboardInterrupt
+        return {}
+
+    job = anchored({"evals.every": 2})
+    with pytest.raises(KeyboardInterrupt):
+        train(job, pool, interrupts, device=CPU)
+    assert status(job)["state"] == "interrupted"
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+
+
+def test_the_results_table_of_a_run_that_died_is_that_of_one_that_did_not(make_job, pool, tmp_path):
+    tables = []
+    for name, death in (("a", None), ("b", 4)):
+        job = make_job(KNN, folder=tmp_path / name)
+        evaluator = Evaluator(job.settings, job.folder.parent)
+        if death is not None:
+            with pytest.raises(Cut):
+                train(job, pool, lambda j, s, f: dies_at(4)(j, s, f) or evaluator(j, s, f), device=CPU)  # noqa: B023
+        train(job, pool, evaluator, device=CPU)
+        tables.append(results.load(job.folder.parent / "results.jsonl"))
+    assert tables[0].equals(tables[1])
+    assert tables[0]["step"].unique().tolist() == [0, 2, 4, 6]
+
+
+def test_a_damaged_newest_state_gives_way_to_the_one_before(anchored, pool, whole, same, caplog):
+    job = anchored({"runtime.checkpoint_every": 2})
+    with pytest.raises(Cut):
+        train(anchored({"runtime.checkpoint_every": 2, "evals.every": 4}), pool, dies_at(4), device=CPU)
+    newest = state_path(job, 4)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert resume(job, CPU).step == 2
+    assert "step_000004.safetensors" in caplog.text
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+    assert curve(job.folder) == whole[1]
+
+
+def test_when_every_state_is_damaged_the_run_starts_again(anchored, pool, whole, same):
+    job = anchored({"evals.every": 2})
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(4), device=CPU)
+    for path in (job.folder / "states").iterdir():
+        path.write_bytes(b"")
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+    assert curve(job.folder) == whole[1]
+
+
+def test_a_finished_run_is_skipped_untouched(anchored, pool, checksums):
+    job = anchored()
+    train(job, pool, nothing, device=CPU)
+    before = checksums(job.folder)
+    for again in (job, anchored({"steps": 4})):
+        assert is_done(again)
+        train(again, pool, dies_at(again.stop), device=CPU)
+    assert checksums(job.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"optimizer.lr": 5e-4}, "optimizer.lr was 0.001, is 0.0005"),
+        ({"gram": Gram(weight=3.0, start_step=2, update_every=2)}, "gram.weight was 2.0, is 3.0"),
+        ({"seeds": [1]}, None),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused_untouched(anchored, pool, checksums, values, named):
+    job = anchored()
+    train(job, pool, nothing, device=CPU)
+    before = checksums(job.folder)
+    other = anchored(values)
+    if named is None:  # another seed has another folder
+        assert other.folder != job.folder
+        return
+    with pytest.raises(BadInput, match=re.escape(named)) as error:
+        train(other, pool, nothing, device=CPU)
+    assert "\n" not in str(error.value)
+    assert "name=" in str(error.value)
+    assert checksums(job.folder) == before
+
+
+def test_only_the_newest_two_states_are_kept(anchored, pool):
+    job = anchored({"runtime.checkpoint_every": 1})
+    train(job, pool, nothing, device=CPU)
+    assert sorted(path.name for path in (job.folder / "states").iterdir()) == [
+        "step_000005.safetensors",
+        "step_000006.safetensors",
+    ]
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_its_last_good_state(make_job, pool):
+    job = make_job({"optimizer.lr": 1e38, "runtime.checkpoint_every": 1})
+    with pytest.raises(NonFinite, match=r"step \d: .*=nan"):
+        train(job, pool, nothing, device=CPU)
+    found = status(job)
+    assert found["state"] == "failed"
+    assert re.match(r"step \d: dino_global=", found["error"])
+    assert not is_done(job)
+    assert saved_step(job) == found["step"] == curve(job.folder)[-1]["step"]
+
+
+# --- forks
+
+
+FORK = {"trunk.steps": 3, "arms": {"plain": {}}}
+
+
+def run_all(tiny, change, pool, folder, values, evaluate=nothing):
+    experiment = change(tiny, {"runtime.folder": str(folder), **values})
+    found = {job.arm: job for job in jobs(experiment, fingerprint=lambda data: "24 rooms")}
+    for job in found.values():
+        train(job, pool, evaluate, device=CPU)
+    return found
+
+
+def test_an_arm_that_changes_nothing_continues_bit_for_bit_as_the_trunk_would(tiny, change, pool, tmp_path, same):
+    forked = run_all(tiny, change, pool, tmp_path / "forked", FORK)
+    straight = run_all(tiny, change, pool, tmp_path / "straight", {**FORK, "trunk.steps": 6})
+    alone = run_all(tiny, change, pool, tmp_path / "alone", {"arms": {"plain": {}}})
+    expected = final(straight["trunk"])
+    assert same(final(forked["plain"]), expected)
+    assert same(final(alone["plain"]), expected)
+    rows = curve(forked["trunk"].folder) + curve(forked["plain"].folder)
+    assert rows == curve(straight["trunk"].folder) == curve(alone["plain"].folder)
+
+
+def test_forks_leave_their_trunk_alone(tiny, change, pool, tmp_path, checksums):
+    only = {**FORK, "arms": {}}
+    trunk = run_all(tiny, change, pool, tmp_path, only)["trunk"]
+    before = checksums(trunk.folder)
+    run_all(tiny, change, pool, tmp_path, FORK)
+    assert checksums(trunk.folder) == before
+
+
+def test_a_fork_that_died_before_its_first_state_forks_again(tiny, change, pool, tmp_path, same):
+    values = {**FORK, "evals.every": 4}
+    with pytest.raises(Cut):
+        run_all(tiny, change, pool, tmp_path / "a", values, dies_at(4))
+    path = tmp_path / "a" / "tiny" / "plain-s0" / "states" / "step_000004.safetensors"
+    path.unlink()
+    again = run_all(tiny, change, pool, tmp_path / "a", values)
+    whole = run_all(tiny, change, pool, tmp_path / "b", values)
+    assert same(final(again["plain"]), final(whole["plain"]))
+
+
+@pytest.mark.parametrize("network", list(Network))
+def test_the_snapshot_is_the_trunks_ema_of_that_step_bit_for_bit(tiny, change, pool, tmp_path, take_steps, network):
+    anchored = {"gram.weight": 2.0, "gram.start_step": 3, "gram.teacher_step": 2}
+    values = {**FORK, "arms": {"anchored": anchored}, "evals.every": 2, "evals.network": network}
+    found = run_all(tiny, change, pool, tmp_path, values)
+    expected = take_steps(tiny, 2)[0].teacher.backbone.state_dict()
+    kept = load(str(snapshot_folder(found["trunk"], 2))).model.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in expected.items())
+    anchor = {k.removeprefix("anchor."): v for k, v in final(found["anchored"]).items() if k.startswith("anchor.")}
+    assert anchor.keys() == expected.keys()
+    assert all(torch.equal(anchor[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_snapshot_at_the_fork_is_the_ema_that_the_arm_starts_from(tiny, change, pool, tmp_path):
+    values = {**FORK, "arms": {"anchored": {"gram.weight": 2.0, "gram.start_step": 3}}}
+    found = run_all(tiny, change, pool, tmp_path, values)
+    trunk, arm = final(found["trunk"]), final(found["anchored"])
+    names = [name.removeprefix("anchor.") for name in arm if name.startswith("anchor.")]
+    assert len(names) > 20
+    assert all(torch.equal(arm[f"anchor.{name}"], trunk[f"teacher.backbone.{name}"]) for name in names)
+    assert not torch.equal(arm["anchor.norm.weight"], arm["teacher.backbone.norm.weight"])
+
+
+def test_a_snapshot_that_the_trunk_did_not_keep_is_asked_for_in_one_line(tiny, change, pool, tmp_path, checksums):
+    run_all(tiny, change, pool, tmp_path, FORK)
+    before = checksums(tmp_path)
+    late = {"late": {"gram.weight": 2.0, "gram.start_step": 3, "gram.teacher_step": 1}}
+    with pytest.raises(BadInput, match=r"gram\.teacher_step=1: .*trunk-s0") as error:
+        run_all(tiny, change, pool, tmp_path, {**FORK, "arms": late})
+    assert "\n" not in str(error.value)
+    assert before.items() <= checksums(tmp_path).items()
+
+
+def test_a_trunk_may_start_from_weights_alone(tiny, change, pool, tmp_path, take_steps):
+    from harness.checkpoint import save_weights
+
+    source = take_steps(tiny, 3, seed=4)[0]
+    save_weights(source, tmp_path / "w.safetensors", dtype=torch.float32)
+    experiment = change(tiny, {**FORK, "trunk.checkpoint": str(tmp_path / "w.safetensors")})
+    trunk = jobs(change(experiment, {"runtime.folder": str(tmp_path)}), fingerprint=lambda data: "24 rooms")[0]
+    state = resume(trunk, CPU)
+    assert state.step == 0
+    pairs = zip(state.teacher.parameters(), source.teacher.parameters(), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+# --- a given Gram teacher
+
+
+def given(tiny, take_steps, folder: Path, *, update_every=None, **args):
+    from dataclasses import replace
+
+    from harness.train import fresh_state
+
+    model = replace(tiny.model, args={**tiny.model.args, **args})
+    backbone = fresh_state(replace(tiny, model=model), 7, CPU).teacher.backbone
+    export(backbone, folder, timm_name=model.name, timm_args=backbone_args(model))
+    return Gram(
+        weight=2.0, start_step=1, teacher=GramTeacher.checkpoint, checkpoint=str(folder), update_every=update_every
+    )
+
+
+@pytest.mark.parametrize("args", [{}, {"embed_dim": 48}, {"depth": 1}])
+def test_a_run_with_a_given_gram_teacher_of_any_width_goes_on_bit_for_bit(
+    tiny, take_steps, make_job, pool, same, args, tmp_path
+):
+    gram = given(tiny, take_steps, tmp_path / "anchor", **args)
+    values = {"gram": gram, "arms": {"plain": {}}, "evals.every": 2}
+    whole, cut = (make_job(values, folder=tmp_path / name) for name in ("whole", "cut"))
+    train(whole, pool, nothing, device=CPU)
+    with pytest.raises(Cut):
+        train(cut, pool, dies_at(4), device=CPU)
+    assert resume(cut, CPU).step == 4
+    train(cut, pool, nothing, device=CPU)
+    assert same(final(cut), final(whole))
+
+
+@pytest.mark.parametrize(
+    ("args", "update_every", "said"),
+    [({"patch_size": 4}, None, "of patch 4: want the student's 8"), ({"embed_dim": 48}, 2, "gram.update_every=null")],
+)
+def test_a_given_gram_teacher_that_cannot_serve_is_refused(
+    tiny, take_steps, make_job, pool, tmp_path, args, update_every, said
+):
+    gram = given(tiny, take_steps, tmp_path / "anchor", update_every=update_every, **args)
+    with pytest.raises(BadInput, match=said):
+        train(make_job({"gram": gram, "arms": {"plain": {}}}), pool, nothing, device=CPU)
+
+
+# --- what a run leaves
+
+
+def test_evaluations_come_at_their_cadence_and_at_both_ends(tiny, change, pool, tmp_path):
+    seen = []
+
+    def evaluate(job, state, folder):
+        seen.append((job.arm, state.step))
+        assert (folder / "backbone.json").is_file()
+        return {"knn/scenes/top1": 0.5}
+
+    run_all(tiny, change, pool, tmp_path, {**FORK, "steps": 7, "evals.every": 2}, evaluate)
+    assert seen == [("trunk", 0), ("trunk", 2), ("trunk", 3), ("plain", 4), ("plain", 6), ("plain", 7)]
+
+
+@pytest.mark.parametrize("network", list(Network))
+def test_the_exported_backbone_is_the_evaluated_network(make_job, pool, network):
+    job = make_job({"evals.network": network})
+    train(job, pool, nothing, device=CPU)
+    backbone = load(str(step_folder(job, 6)))
+    tensors = final(job)
+    assert all(
+        torch.equal(value, tensors[f"{network.value}.backbone.{name}"])
+        for name, value in backbone.model.state_dict().items()
+    )
+    assert backbone.extra == {"step": 6, "arm": "plain", "seed": 0, "identity": job.identity}
+
+
+def test_the_curve_has_a_row_for_each_logged_step_with_every_term(anchored, pool):
+    job = anchored({"runtime.log_every": 4})
+    train(job, pool, nothing, device=CPU)
+    rows = read_rows(job.folder / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [4, 6]
+    assert [row["images"] for row in rows] == [16, 24]
+    terms = {"loss", "dino_global", "dino_local", "ibot", "koleo", "gram", "grad_norm", "target_entropy"}
+    schedule = {"lr", "temperature", "gram_weight", "seconds", "student_entropy"}
+    assert terms | schedule <= rows[0].keys()
+    assert 0 < rows[0]["seconds"] <= rows[1]["seconds"]
+
+
+def test_the_status_tells_how_far_and_how_fast(anchored, pool):
+    job = anchored()
+    train(job, pool, nothing, device=CPU)
+    found = status(job)
+    assert (found["state"], found["step"], found["steps"]) == ("done", 6, 6)
+    assert found["images_per_second"] > 0
+    assert found["peak_memory_gib"] > 0

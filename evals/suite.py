@@ -65,9 +65,7 @@ def evaluate(
     precision: Precision = "float32",
     cache: Path | None = None,
 ) -> list[Measurement]:
-    """One measurement per metric of each task, dense tasks first, since their features can serve the others too.
-
-    The model and the global random state stay as they were.
+    """One measurement per metric of each task; the model and the global random state stay as they were.
 
     Args:
         size: short side of the input in pixels.
@@ -92,17 +90,27 @@ def evaluate(
             )  # fmt: skip
         return seen[*content, layout]
 
-    found: list[Measurement] = []
-    for name, spec in sorted(tasks.items(), key=lambda task: protocol_of(task[1].protocol).layout != "whole"):
+    def run(name: str) -> list[Measurement]:
+        spec = tasks[name]
         try:
             protocol = protocol_of(spec.protocol)
             train, test = features(spec.train_set, protocol.layout), features(spec.test_set, protocol.layout)
             outcomes = TASKS[protocol.family].evaluate(protocol, train, test, device=device)
         except BadInput as error:
             raise BadInput(f"evaluation {name}: {error}") from error
-        found += [measure(protocol, metric, outcomes, size=size, dataset=spec.test_set.name)
-                  for metric in TASKS[protocol.family].metrics]  # fmt: skip
-    return found
+        return [
+            measure(protocol, metric, outcomes, size=size, dataset=spec.test_set.name)
+            for metric in TASKS[protocol.family].metrics
+        ]
+
+    # dense tasks first: what they extract from square images serves the other tasks too
+    found = {name: run(name) for name in sorted(tasks, key=lambda name: not _is_dense(tasks[name].protocol))}
+    return [measurement for name in tasks for measurement in found[name]]
+
+
+def _is_dense(choice: Protocol | str) -> bool:
+    family = choice.family if isinstance(choice, Protocol) else choice
+    return family in TASKS and TASKS[family].protocol().layout == "whole"
 
 
 def measure(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     experiment = _typed(composed, where=path.name)
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)
+    if not experiment.name.translate(str.maketrans("", "", "._- ")).isalnum():
+        raise BadInput(f"name={experiment.name!r}: want letters, digits, '.', '_' and '-', since it names a folder")
     for arm in experiment.arms:
         arm_settings(experiment, arm)
     trunk_settings(experiment)
@@ -115,9 +118,15 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         if "=" not in text and not text.startswith("~"):
             raise BadInput(f"got {text!r}: want key=value, for example steps=200")
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise BadInput(f"cannot read the overrides {' '.join(overrides)}: {_one_line(error)}") from error
+    for override in parsed:
+        if override.is_sweep_override():
+            raise BadInput(
+                f"got {override.input_line!r}: want one value; a list is written in brackets, as in seeds=[0,1]"
+            )
+    return parsed
 
 
 def _is_group(key: str, folder: Path) -> bool:
@@ -211,26 +220,51 @@ def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:
 
 
 def _keys(plain: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
-    """Dotted keys down to where the schema stops or stops knowing them."""
+    """Dotted keys down to where the schema stops or stops knowing them. Raises ValueError for a value above that."""
     hints = _hints(schema)
     for key, value in plain.items():
-        kind = hints.get(key)
-        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            yield from _keys(value, typing.cast(type, kind), f"{prefix}{key}.")
-        elif typing.get_origin(kind) is dict and dataclasses.is_dataclass(typing.get_args(kind)[1]):
-            for name, item in (value or {}).items():
-                if isinstance(item, Mapping):
-                    yield from _keys(item, typing.get_args(kind)[1], f"{prefix}{key}.{name}.")
+        kind, place = hints.get(key), f"{prefix}{key}"
+        element = typing.get_args(kind)[1] if typing.get_origin(kind) is dict else None
+        if dataclasses.is_dataclass(kind):
+            yield from _keys(_section(value, place), typing.cast(type, kind), f"{place}.")
+        elif dataclasses.is_dataclass(element):
+            for name, item in _section(value, place).items():
+                yield from _keys(_section(item, f"{place}.{name}"), typing.cast(type, element), f"{place}.{name}.")
         else:
-            yield f"{prefix}{key}"
+            for name, item in (_section(value, place) if element is not None else {}).items():
+                if typing.get_origin(element) is dict:
+                    _section(item, f"{place}.{name}")
+            yield place
+
+
+def _section(value: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place}={value!r}: want settings below it, {{}} for none")
+    return value
 
 
 def _refuse_unknown(keys: typing.Iterable[str], *, where: str) -> None:
     for key in keys:
         if not _known(key.split("."), Experiment):
-            near = difflib.get_close_matches(key, list(_all_keys(Experiment)), n=1, cutoff=0.4)
+            near = difflib.get_close_matches(key, [*_all_keys(Experiment), *_siblings(key)], n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else "; the known ones are listed in docs/settings.md"
             raise BadInput(f"{where}: unknown setting {key!r}{hint}")
+
+
+def _siblings(key: str) -> Iterator[str]:
+    """What is known beside the first part of a key that is not."""
+    schema: Any = Experiment
+    above: list[str] = []
+    for part in key.split("."):
+        if typing.get_origin(schema) is dict:
+            schema = typing.get_args(schema)[1]
+        elif dataclasses.is_dataclass(schema) and part in _hints(schema):
+            schema = _hints(schema)[part]
+        else:
+            break
+        above.append(part)
+    if dataclasses.is_dataclass(schema):
+        yield from (".".join([*above, name]) for name in _hints(schema))
 
 
 def _known(parts: list[str], schema: Any) -> bool:
@@ -255,8 +289,14 @@ def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
 
 def _one_line(error: BaseException) -> str:
     """The telling line of a library's message."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    start = next((i for i, line in enumerate(lines) if line.startswith("Available options")), None)
+    if start is not None:
+        known = itertools.takewhile(lambda line: not line.startswith("Config search path"), lines[start + 1 :])
+        return f"{lines[0]}; known: {', '.join(known)}"
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

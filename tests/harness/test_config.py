@@ -1,0 +1,225 @@
+"""From YAML and `key=value` to settings: what composes, what is refused, and that every refusal is one helpful line."""
+
+import re
+
+import pytest
+import yaml
+
+from evals.errors import BadInput
+from harness import settings
+from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
+from harness.settings import GramTeacher, SetKind
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Loads the text as an experiment file."""
+
+    def of(text: str, *overrides: str):
+        path = tmp_path / "some.yaml"
+        path.write_text(text)
+        return load(path, overrides)
+
+    return of
+
+
+def test_an_empty_file_is_the_defaults_under_the_files_name(read):
+    assert as_dict(read("")) == {**as_dict(settings.Experiment()), "name": "some"}
+
+
+def test_values_arrive_with_their_types(read):
+    found = read(
+        "steps: 7\nseeds: [1, 2]\ndevice: cpu\n"
+        "optimizer: {lr: 1e-3, clip: null}\n"
+        "gram: {weight: 2, start_step: 3, teacher: ema, resolution: 2}\n"
+        "data: {sources: {rooms: {kind: scenes, count: 5}}}\n"
+    )
+    assert (found.steps, found.seeds, found.device) == (7, [1, 2], settings.Device.cpu)
+    assert (found.optimizer.lr, found.optimizer.clip) == (0.001, None)
+    assert found.gram == settings.Gram(weight=2.0, start_step=3, teacher=GramTeacher.ema, resolution=2.0)
+    assert isinstance(found.gram.weight, float)
+    assert found.data.sources == {"rooms": settings.Set(kind=SetKind.scenes, count=5)}
+
+
+def test_the_command_line_comes_last(read):
+    text = "steps: 7\ngram: {weight: 1.0}\narms: {a: {}, b: {gram.weight: 3.0}, c: {}}\nbaseline: a\n"
+    found = read(text, "steps=9", "gram.start_step=2", "+koleo.weight=0.5", "data.sources={rooms: {count: 3}}")
+    assert (found.steps, found.gram.start_step, found.koleo.weight) == (9, 2, 0.5)
+    assert found.data.sources["rooms"].count == 3
+    assert found.gram.weight == 1.0
+    assert list(read(text, "arms=[b,c]").arms) == ["b", "c"]
+    assert read(text, "arms=[b,c]").baseline is None
+    assert list(read(text, "~arms.b").arms) == ["a", "c"]
+    assert arm_settings(read(text, "arms.b.gram.weight=4"), "b").gram.weight == 4.0
+
+
+def test_an_environment_variable_is_filled_in(read, monkeypatch):
+    monkeypatch.setenv("ROOMS", "/some/where")
+    text = "data: {sources: {a: {kind: folder, root: '${oc.env:ROOMS}/x'}}}"
+    assert read(text).data.sources["a"].root == "/some/where/x"
+    monkeypatch.delenv("ROOMS")
+    with pytest.raises(BadInput, match="'ROOMS' not found"):
+        read(text)
+
+
+# --- groups
+
+
+def test_groups_beside_the_file_and_of_the_repository_compose(read, tmp_path):
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text("# @package _global_\nkoleo: {weight: 0.25}\n")
+    text = "defaults:\n  - model: nano\n  - recipe: mine\n  - _self_\nmodel: {drop_path: 0.1}\n"
+    found = read(text)
+    assert (found.model.args["embed_dim"], found.model.drop_path, found.koleo.weight) == (96, 0.1, 0.25)
+
+
+def test_a_group_is_chosen_on_the_command_line(read):
+    text = "defaults:\n  - model: nano\n  - _self_\n"
+    assert read(text, "model=vits").model.args == {}
+    assert read(text, "model=vits", "model.args.depth=2").model.args == {"depth": 2}
+
+
+def test_an_unknown_choice_lists_the_known_ones(read):
+    with pytest.raises(BadInput, match=r"model/nanoo.*known: nano, vitb, vits"):
+        read("defaults:\n  - model: nanoo\n  - _self_\n")
+    with pytest.raises(BadInput, match=r"model/vit.*known: nano, vitb, vits"):
+        read("defaults:\n  - model: nano\n  - _self_\n", "model=vit")
+
+
+# --- arms
+
+
+def test_arms_take_dotted_and_nested_keys_alike(read):
+    found = read("arms: {dotted: {gram.weight: 2.0}, nested: {gram: {weight: 2.0}}, plain: {}}")
+    assert arm_settings(found, "dotted") == arm_settings(found, "nested")
+    assert arm_settings(found, "plain") == found
+
+
+def test_an_arm_changes_only_what_it_names(read):
+    found = read("gram: {start_step: 5}\narms: {a: {gram.weight: 2.0, data.homogeneous_share: 0.5}}")
+    arm = arm_settings(found, "a")
+    before, after = (flatten({k: v for k, v in as_dict(x).items() if k != "arms"}) for x in (found, arm))
+    assert {key for key in after if before[key] != after[key]} == {"gram.weight", "data.homogeneous_share"}
+
+
+def test_an_arm_may_add_to_the_models_arguments(read):
+    found = read("model: {args: {depth: 2, num_heads: 2}}\narms: {a: {model.args: {depth: 3}}}")
+    assert arm_settings(found, "a").model.args == {"depth": 3, "num_heads": 2}
+
+
+def test_the_trunk_has_its_overrides_no_gram_and_ends_at_the_fork(read):
+    found = read("gram: {weight: 2.0, start_step: 4}\nsteps: 9\ntrunk: {steps: 4, overrides: {ibot.weight: 0.5}}")
+    trunk = trunk_settings(found)
+    assert (trunk.gram.weight, trunk.ibot.weight, trunk.steps) == (0.0, 0.5, 4)
+    assert (found.gram.weight, found.ibot.weight) == (2.0, 1.0)
+
+
+# --- refusals
+
+
+REFUSED = [
+    ("stepz: 5", "some.yaml: unknown setting 'stepz'; did you mean steps?"),
+    ("gram: {weigth: 2}", "unknown setting 'gram.weigth'; did you mean gram.weight?"),
+    ("dino: {head: {hiden: 2}}", "did you mean dino.head.hidden?"),
+    ("data: {sources: {a: {cuont: 3}}}", "did you mean data.sources.a.count?"),
+    ("evals: {sets: {a: {splitt: val}}}", "did you mean evals.sets.a.split?"),
+    ("evals: {tasks: {knn: {protcol: knn}}}", "did you mean evals.tasks.knn.protocol?"),
+    ("arms: {a: {gram.weigth: 2}}", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
+    ("arms: {a: {gram: {weigth: 2}}}", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
+    ("trunk: {overrides: {gram.weigth: 1}}", "trunk.overrides: unknown setting 'gram.weigth'"),
+    ("steps: five", "steps: Value 'five' of type 'str' could not be converted to Integer"),
+    ("steps: 5.5", "steps: Value '5.5'"),
+    ("steps: null", "steps: Incompatible value 'None'"),
+    ("runtime: {workers: true}", "runtime.workers: Value 'True'"),
+    ("gram: {weight: two}", "gram.weight: Value 'two'"),
+    ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight: Value 'two'"),
+    ("gram: {teacher: snapshoot}", "expected one of [snapshot, ema, checkpoint]"),
+    ("data: {sources: {a: {kind: scene}}}", "expected one of [scenes, folder, ade20k, nyu]"),
+    ("device: gpu", "expected one of [auto, cpu, cuda]"),
+    ("seeds: [a]", "seeds[0]: Value 'a'"),
+    ("gram: 5", "gram=5: want settings below it"),
+    ("gram: null", "gram=None: want settings below it"),
+    ("model: {args: 5}", "model.args=5: want settings below it"),
+    ("arms: [a, b]", "arms=['a', 'b']: want settings below it"),
+    ("arms: {a: null}", "arms.a=None: want settings below it, {} for none"),
+    ("data: {sources: 5}", "data.sources=5"),
+    ("data: {sources: {a: 5}}", "data.sources.a=5"),
+    ("gram: {weight: 1.0, start_step: 5}\nsteps: 5", "gram.start_step=5: the run ends at steps=5"),
+    ("steps: 5\narms: {a: {gram.weight: 1.0, gram.start_step: 7}}", "arms.a: gram.start_step=7"),
+    ("gram: {update_every: 0}", "gram.update_every=0: want at least 1 step"),
+    ("data: {homogeneous_share: 1.5}", "data.homogeneous_share=1.5: want a share of batches in [0, 1]"),
+    ("gram: {weight: 1.0, teacher: ema, update_every: 5}", "set it to null"),
+    ("gram: {weight: 1.0, checkpoint: x}", "gram.checkpoint is set but gram.teacher=snapshot"),
+    ("gram: {weight: 1.0, teacher: checkpoint}", "want gram.checkpoint="),
+    ("trunk: {steps: 10}\nsteps: 5", "trunk.steps=10"),
+    ("evals: {tasks: {knn: {train: a, test: b}}}", "evals.tasks.knn.train='a': want one of evals.sets: none yet"),
+    ("arms: {a: {seeds: [1]}}", "arms.a: seeds belongs to the whole experiment"),
+    ("arms: {a: {evals.every: 3}}", "arms.a: evals.every belongs to the whole experiment"),
+    ("arms: {a: {runtime.folder: x}}", "arms.a: runtime.folder belongs to the whole experiment"),
+    ("name: a/b", "name='a/b'"),
+    ("name: ..", "name='..'"),
+    ("a: [", "line 2: "),
+    ("steps: 5\nsteps: 6", "line 2: found duplicate key"),
+    ("- 1\n- 2", "some.yaml: "),
+    ("steps: ${nothing}", "Interpolation key 'nothing' not found"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED)
+def test_a_file_that_cannot_be_meant_is_refused_in_one_line(read, text, said):
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
+        read(text + "\n")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("stepz=4", "the command line: unknown setting 'stepz'; did you mean steps?"),
+        ("gram.weigth=4", "did you mean gram.weight?"),
+        ("arms.a.gram.weigth=4", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
+        ("arms.b.gram.weight=4", "no arm 'b'; known: a"),
+        ("arms=[b]", "no arm 'b'; known: a"),
+        ("steps=x", "steps: Value 'x'"),
+        ("steps", "got 'steps': want key=value"),
+        ("gram.weight=[1", "cannot read the overrides gram.weight=[1"),
+        ("gram.weight=1,2", "got 'gram.weight=1,2': want one value"),
+        ("gram=4", "gram=4: want settings below it"),
+        ("~stepz", "nothing to remove"),
+        ("baseline=c", "baseline='c': want one of the arms: a"),
+    ],
+)
+def test_an_override_that_cannot_be_meant_is_refused_in_one_line(read, override, said):
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
+        read("steps: 5\narms: {a: {}}\n", override)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(BadInput, match=r"no experiment file .*missing\.yaml"):
+        load(tmp_path / "missing.yaml")
+
+
+# --- science
+
+
+def test_science_holds_neither_machinery_nor_prose_nor_length(tiny):
+    keys = set(science(tiny, data_fingerprint="x"))
+    assert keys == {"precision", "model", "dino", "ibot", "koleo", "gram", "teacher", "optimizer", "crops", "data"}
+
+
+def test_science_holds_the_datas_content_in_place_of_its_paths(tiny):
+    assert science(tiny, data_fingerprint="abc")["data"]["sources"] == "abc"
+
+
+def test_an_identity_does_not_depend_on_the_order_of_keys():
+    assert identity({"a": 1, "b": {"c": 2, "d": 3}}) == identity({"b": {"d": 3, "c": 2}, "a": 1})
+    assert identity({"a": 1}) != identity({"a": 2})
+
+
+def test_settings_survive_the_round_trip_through_plain_data(tiny, read):
+    assert as_dict(read(yaml.safe_dump(as_dict(tiny)))) == as_dict(tiny)
+
+
+def test_flattening_keeps_dotted_keys_and_empty_mappings():
+    assert flatten({"a.b": 1, "c": {"d": {"e": 2}}, "f": {}}) == {"a.b": 1, "c.d.e": 2, "f": {}}

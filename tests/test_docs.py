@@ -1,0 +1,126 @@
+"""The documentation against the code: settings and their defaults, files, links, examples."""
+
+import ast
+import dataclasses
+import importlib
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.cli import COMMANDS
+from harness.config import as_dict, load
+from harness.settings import Experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = ("benchmarks", "docs", "evals", "experiments", "harness", "reports", "tests")
+SECTIONS = tuple(f.name for f in dataclasses.fields(Experiment))
+ROW = re.compile(r"^\| `([\w.]+)` \| `([^`]*)` \|", re.MULTILINE)
+
+
+def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every leaf key with its default; NAME stands for what users name."""
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        hint, place = hints[item.name], f"{prefix}{item.name}"
+        element = typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
+        if dataclasses.is_dataclass(hint):
+            yield from leaves(hint, f"{place}.")
+        elif dataclasses.is_dataclass(element):
+            yield from leaves(element, f"{place}.NAME.")
+        else:
+            made = item.default_factory
+            yield place, as_dict(item.default if made is dataclasses.MISSING else made())
+
+
+KEYS = dict(leaves(Experiment))
+
+
+def documented() -> list[tuple[str, str]]:
+    return ROW.findall((ROOT / "docs" / "settings.md").read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def examples(language: str) -> list:
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(blocks(page, language))
+    ]
+
+
+def test_every_setting_is_documented_once_and_no_other():
+    named = [key for key, _ in documented()]
+    assert sorted(named) == sorted(KEYS)
+
+
+def test_the_documented_defaults_are_those_of_the_code():
+    wrong = {key: shown for key, shown in documented() if yaml.safe_load(shown) != KEYS.get(key)}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_their_anchors_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        place, _, anchor = target.partition("#")
+        file = (page.parent / place) if place else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as GitHub turns them into anchors."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_exists(page):
+    named = re.findall(rf"(?<![\w/.<])(?:{'|'.join(FOLDERS)})/[\w./-]*", page.read_text(encoding="utf-8"))
+    missing = sorted({path for path in named if not (ROOT / path.rstrip(".")).exists()})
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_key_that_is_mentioned_exists(page):
+    known = set(KEYS) | {key.rsplit(".", depth)[0] for key in KEYS for depth in (1, 2)}
+    mentioned = re.findall(rf"`((?:{'|'.join(SECTIONS)})(?:\.\w+)+)", page.read_text(encoding="utf-8"))
+    unknown = {key for key in mentioned if key not in known and not is_module(key)}
+    unknown -= {key for key in unknown if key.startswith("model.args.")}
+    assert unknown == set()
+
+
+def is_module(dotted: str) -> bool:
+    package, module = dotted.split(".")[:2]
+    return (ROOT / package / f"{module}.py").exists()
+
+
+def test_every_command_that_is_shown_exists():
+    shown = {name for page in PAGES for name in re.findall(r"gramlab (\w+)", page.read_text(encoding="utf-8"))}
+    assert shown <= set(COMMANDS)
+    assert shown
+
+
+@pytest.mark.parametrize("block", examples("yaml"))
+def test_every_experiment_that_is_shown_loads(block, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert load(path).arms
+
+
+@pytest.mark.parametrize("block", examples("python"))
+def test_every_program_that_is_shown_imports_what_there_is(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")

@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -18,6 +17,7 @@ import torch
 
 from evals import results
 from evals.backbone import Backbone, load
+from evals.command import Parser, answer
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
@@ -28,24 +28,17 @@ USUAL_SIZE = 64
 SCENES = {"train": 512, "val": 256}
 
 
-class Parser(argparse.ArgumentParser):
-    """Speaks as the rest does: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}; --help shows the usage")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
-    try:
-        args = _parser().parse_intermixed_args(argv)
-        if args.list:
-            print(catalogue())
-        else:
-            _evaluate(args)
-    except (BadInput, OSError) as error:
-        print(f"gramlab: {error}", file=sys.stderr)
-        return 2
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    args = _parser().parse_intermixed_args(argv)
+    if args.list:
+        print(catalogue())
+    else:
+        _evaluate(args)
     return 0
 
 

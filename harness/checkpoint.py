@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from evals.errors import BadInput
 from harness.step import State, frozen_copy
 
+NETWORKS = ("student.", "teacher.")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -24,7 +24,7 @@ def save_state(state: State, path: Path, *, identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata=meta)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_state(state: State, path: Path, *, identity: str | None) -> None:
@@ -73,20 +73,27 @@ def load_weights(state: State, path: Path) -> None:
         raise BadInput(
             f"trunk.checkpoint={path} cannot be read ({error}): want whole safetensors; copy it again"
         ) from error
-    own = {key: t for key, t in _tensors(state).items() if key.startswith(("student.", "teacher."))}
+    own = {key: t for key, t in _tensors(state).items() if key.startswith(NETWORKS)}
     _copy_all(own, tensors, path)
+
+
+def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
+    """Copy student and teacher out of a saved state, weights only, rounded to `dtype`, atomically."""
+    with safe_open(source, framework="pt") as file:
+        step = file.metadata()["step"]
+        keep = {key: file.get_tensor(key).to(dtype) for key in file.keys() if key.startswith(NETWORKS)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    save_file(keep, partial, metadata={"step": step})
+    partial.replace(target)
 
 
 def save_weights(state: State, path: Path, *, dtype: torch.dtype) -> None:
     """Write student and teacher, weights only, rounded to `dtype`, atomically."""
-    keep = {
-        k: t.detach().to(dtype).contiguous()
-        for k, t in _tensors(state).items()
-        if k.startswith(("student.", "teacher."))
-    }
+    keep = {k: t.detach().to(dtype).contiguous() for k, t in _tensors(state).items() if k.startswith(NETWORKS)}
     partial = path.with_suffix(".partial")
     save_file(keep, partial, metadata={"step": str(state.step)})
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

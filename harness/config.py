@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -288,7 +289,13 @@ def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
 
 
 def _one_line(error: BaseException) -> str:
-    """The telling line of a library's message."""
+    """The telling line of a library's message, with what to do where the library leaves that open."""
+    variable = re.search(r"Environment variable '(\w+)' not found", str(error))
+    if variable:
+        return f"the environment variable {variable[1]} is not set: want the folder of the data; export it first"
+    group = re.search(r"Could not override '(\S+)'. No match in the defaults list", str(error))
+    if group:
+        return f"{group[1]} is not among the file's defaults: add `- {group[1]}: ...` to them"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

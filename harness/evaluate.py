@@ -8,14 +8,12 @@ from pathlib import Path
 
 from evals import results, suite
 from evals.backbone import load
-from evals.datasets.base import LabelledSet
-from evals.datasets.catalogue import open_set
 from evals.suite import protocol_of
 from harness.config import identity
+from harness.data.pool import open_one
 from harness.graph import Job
-from harness.metrics import write_json
-from harness.settings import Experiment, Set
-from harness.step import State
+from harness.metrics import pick_device, write_json
+from harness.settings import Experiment
 
 log = logging.getLogger("gramlab")
 
@@ -23,7 +21,7 @@ log = logging.getLogger("gramlab")
 class Evaluator:
     """Evaluates jobs of one experiment on the sets of its settings, which are opened once.
 
-    Called with a job, its state and the folder of the exported backbone; appends rows to `results.jsonl`, leaves
+    Called with a job, a step and the folder of the exported backbone; appends rows to `results.jsonl`, leaves
     per-image outcomes in the folder, and returns values by "eval/dataset/metric". A step that was evaluated by the
     same protocols on the same sets is skipped.
     """
@@ -37,14 +35,13 @@ class Evaluator:
             [[name, protocol_of(task.protocol).hash(evals.size), _content(task)] for name, task in self.tasks.items()]
         )
 
-    def __call__(self, job: Job, state: State, folder: Path) -> dict[str, float]:
+    def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
         mark = folder / "evaluated.json"
         if mark.exists() and json.loads(mark.read_text())["identity"] == self.identity:
             return {}
-        device = next(state.student.parameters()).device
         evals = self.experiment.evals
         found = suite.evaluate(
-            load(str(folder), device=device),
+            load(str(folder), device=pick_device(self.experiment.device)),
             self.tasks,
             size=evals.size,
             batch_size=evals.batch_size,
@@ -53,10 +50,10 @@ class Evaluator:
         for measurement in found:
             results.save_outcomes(folder / "outcomes", measurement)
         run = self.experiment.name
-        results.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=state.step) for m in found])
+        results.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found])
         write_json(mark, {"identity": self.identity})
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
-        log.info("%s step %d: %s", job.name, state.step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
+        log.info("%s step %d: %s", job.name, step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
         return values
 
 
@@ -73,18 +70,3 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
         name: suite.TaskSpec(protocol_of(task.protocol), sets[task.train], sets[task.test])
         for name, task in tasks.items()
     }
-
-
-def open_one(name: str, one: Set, *, cache: Path) -> LabelledSet:
-    """The labelled set of its settings, called `name` unless it has a name of its own."""
-    return open_set(
-        one.kind.value,
-        root=one.root,
-        split=one.split,
-        name=one.name or name,
-        size=one.size,
-        count=one.count,
-        seed=one.seed,
-        classes=one.classes,
-        cache=cache,
-    )

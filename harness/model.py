@@ -32,7 +32,7 @@ class Tokens(NamedTuple):
 
 
 class ProjectionHead(nn.Module):
-    """Three linear layers with GELU, unit-length bottleneck, prototypes without bias (§3.1).
+    """Three linear layers with GELU, unit-length bottleneck, prototypes without bias (§3.2).
 
     `unit_prototypes` scales every prototype to unit length at each forward, so that logits are cosines; the paper's
     heads leave them free, small models on small data need it to leave the uniform solution.
@@ -106,7 +106,7 @@ def patch_size(backbone: Eva) -> int:
 
 
 def initialise(network: Network, generator: torch.Generator) -> None:
-    """Fill every parameter in place (§3.1): truncated normal 0.02, zero biases and mask token, unit norms."""
+    """Fill every parameter in place (§3.2): truncated normal 0.02, zero biases and mask token, unit norms."""
     layer_scale = next((b.init_values for b in network.backbone.blocks if b.init_values is not None), None)
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -32,12 +32,18 @@ def write_record(
         | {job.arm: {"overrides": flatten(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
         "events": before.get("events", {})
         | {job.arm: fork(job) + events(job.settings.gram, job.start, job.stop) for job in arms},
-        "chance": {"top1": 1 / len(t.test_set.classes) for t in tasks.values() if t.test_set.classes},
+        "chance": chance(tasks),
         "config": as_dict(experiment),
         "environment": environment,
         "notes": notes(experiment),
     }
     write_json(path, record)
+
+
+def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:
+    """What guessing would score, where all classified sets have the same number of classes."""
+    counts = {len(t.test_set.classes) for t in tasks.values() if t.test_set.classes}
+    return {"top1": 1 / counts.pop()} if len(counts) == 1 else {}
 
 
 def fork(job: Job) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ Composes the experiment, prints the plan, trains what is unfinished, evaluates o
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ if __name__ == "__main__":
 
 import torch
 
-from evals.errors import BadInput
+from evals.command import Parser, answer
 from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
@@ -25,7 +24,7 @@ from harness.plan import plan
 from harness.record import write_record
 from harness.settings import Experiment
 from harness.step import NonFinite
-from harness.train import train
+from harness.train import refuse_other_settings, train
 from harness.workplace import held, journal
 from reports.build import build
 
@@ -34,19 +33,16 @@ log = logging.getLogger("gramlab")
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 an arm failed, 2 bad input, 130 interrupted (the same command goes on)."""
-    parser = argparse.ArgumentParser(prog="harness/run.py", description=__doc__)
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = Parser(prog="harness/run.py", description=__doc__)
     parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
     args = parser.parse_intermixed_args(argv)
-    try:
-        return run(load(args.experiment, args.overrides), plan_only=args.plan)
-    except BadInput as error:
-        print(f"gramlab: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("gramlab: interrupted; the same command goes on from the last saved step", file=sys.stderr)
-        return 130
+    return run(load(args.experiment, args.overrides), plan_only=args.plan)
 
 
 def run(experiment: Experiment, *, plan_only: bool = False) -> int:
@@ -56,6 +52,8 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
         torch.set_num_threads(experiment.runtime.threads)
     pools = Pools(Path(experiment.runtime.cache))
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
+    for job in todo:
+        refuse_other_settings(job)
     folder = Path(experiment.runtime.folder) / experiment.name
     evaluator = Evaluator(experiment, folder)
     print(plan(experiment, todo, evaluator.tasks, device), flush=True)
@@ -63,7 +61,13 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
         return 0
     with held(folder), journal(folder):
         write_record(folder, experiment, todo, evaluator.tasks, environment(experiment, device))
-        failed = [job for job in todo if not trained(job, pools(job.settings.data), evaluator, device)]
+        failed: set[str] = set()
+        for job in todo:
+            if job.parent is not None and job.parent.name in failed:
+                log.error("%s: not started, since %s failed", job.name, job.parent.name)
+                failed.add(job.name)
+            elif not trained(job, pools(job.settings.data), evaluator, device):
+                failed.add(job.name)
         print(build(folder))
     return 1 if failed else 0
 

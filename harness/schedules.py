@@ -1,6 +1,6 @@
 """Schedules: pure functions from the step to every value that changes over a run. Nothing else counts steps.
 
-All are constant after their warm-up (DINOv3, arXiv 2508.10104 §3.1), so none depends on how long a run will be.
+All are constant after their warm-up (DINOv3, arXiv 2508.10104 §3.2), so none depends on how long a run will be.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def peak_lr(settings: Experiment) -> float:
 
 
 def gram_weight(gram: Gram, step: int) -> float:
-    """Zero before `start_step`, a half-cosine from 0 to the weight over `warmup_steps` (ends included), then constant."""
+    """Zero before `start_step`, a half-cosine to the weight over `warmup_steps` (ends included), then constant."""
     if step < gram.start_step:
         return 0.0
     done = step - gram.start_step
@@ -74,6 +74,12 @@ def renews_anchor(gram: Gram, step: int) -> bool:
         return True
     since = step - gram.start_step
     return gram.update_every is not None and since > 0 and since % gram.update_every == 0
+
+
+def needs_gram_crops(gram: Gram, step: int) -> bool:
+    """Whether `step` needs crops for the Gram teacher; the EMA teacher sees the distorted ×1 crops in any case."""
+    seen = gram.teacher is GramTeacher.ema and not gram.undistorted and gram.resolution == 1
+    return uses_gram(gram, step) and not seen
 
 
 def uses_gram(gram: Gram, step: int) -> bool:

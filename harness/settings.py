@@ -68,6 +68,10 @@ class Network(Enum):
     student = "student"
 
 
+def _repeated(pairs: list[tuple[str, str]]) -> str:
+    return next((f"{a} on {b}" for a, b in pairs if pairs.count((a, b)) > 1), "")
+
+
 def _require(ok: bool, message: str) -> None:
     if not ok:
         raise ValueError(message)
@@ -93,7 +97,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Head:
-    """A projection head: three linear layers, unit-length bottleneck, prototypes without bias (§3.1)."""
+    """A projection head: three linear layers, unit-length bottleneck, prototypes without bias (§3.2)."""
 
     hidden: int = 2048
     bottleneck: int = 256
@@ -151,7 +155,7 @@ class Koleo:
 
 @dataclass(frozen=True)
 class Gram:
-    """Gram anchoring (§5): the loss weight, when it starts, what it anchors to, and how often that is renewed."""
+    """Gram anchoring (§4.2): the loss weight, when it starts, what it anchors to, and how often that is renewed."""
 
     weight: float = 0.0
     start_step: int = 0
@@ -355,6 +359,13 @@ class Evals:
     def __post_init__(self) -> None:
         _require(self.every >= 1, f"evals.every={self.every}: want at least 1 step")
         _require(self.batch_size >= 1, f"evals.batch_size={self.batch_size}: want at least 1")
+        known = [task for task in self.tasks.values() if task.test in self.sets]
+        targets = [(task.protocol, self.sets[task.test].name or task.test) for task in known]
+        _require(
+            len(set(targets)) == len(targets),
+            f"evals.tasks: two tasks of one protocol on one set ({_repeated(targets)}): rows could not be told apart; "
+            "give the test sets names of their own",
+        )
         for name, task in self.tasks.items():
             for role in ("train", "test"):
                 wanted = getattr(task, role)
@@ -389,7 +400,6 @@ class Runtime:
     cache: str = ".cache/gramlab"
     workers: int = 0
     threads: int | None = None
-    compile: bool = False
     checkpoint_every: int = 100
     log_every: int = 10
 
@@ -440,6 +450,10 @@ class Experiment:
                 f"gram.start_step={self.gram.start_step}: the run ends at steps={self.steps}; "
                 "start earlier or train longer",
             )
+        _require(
+            self.dino.weight + self.ibot.weight + self.koleo.weight > 0,
+            "dino.weight, ibot.weight and koleo.weight are all 0: nothing is left to learn from; switch one on",
+        )
         _require(len(self.seeds) > 0, "seeds=[]: want at least one, for example seeds=[0]")
         _require(len(set(self.seeds)) == len(self.seeds), f"seeds={self.seeds}: want each seed once")
         _require(

@@ -46,7 +46,7 @@ class Targets(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the student answers: logits of CLS, global [2, B, K] and local [L, B, K], and of masked patches [M, K]; tokens."""
+    """The student's answers: logits of CLS, global [2, B, K], local [L, B, K], and of masked patches [M, K]; tokens."""
 
     dino_global: Tensor
     dino_local: Tensor | None
@@ -105,7 +105,7 @@ def masked_positions(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experiment) -> Targets:
-    """Teacher forward on the unmasked global crops, Sinkhorn–Knopp targets (§3.1), the Gram teacher's patches (§5)."""
+    """Teacher forward on unmasked global crops, Sinkhorn–Knopp targets (§3.2), the Gram teacher's patches (§4.2)."""
     teacher = state.teacher
     tokens = encode(teacher.backbone, batch.globals.flatten(0, 1))
     logits = teacher.dino_head(tokens.cls)
@@ -119,8 +119,8 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
 
 
 def anchor(state: State, tokens: Tokens, batch: Batch, settings: Experiment) -> Float[Tensor, "C P D"]:
-    """Patches that the Gram loss holds on to, resized down to the student's grid when the crops were larger (§5.2)."""
-    if batch.gram is None:
+    """Patches that the Gram loss holds on to, resized down to the student's grid when the crops were larger (§4.3)."""
+    if batch.gram is None:  # the EMA teacher on the crops that it has just seen
         return tokens.patches
     gram_teacher = state.teacher.backbone if settings.gram.teacher is GramTeacher.ema else state.anchor
     assert gram_teacher is not None, "the Gram teacher is set before the first step that uses it"
@@ -147,7 +147,7 @@ def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws
         draws=noise["global"],
     )
     local = None
-    if batch.locals.shape[0] and settings.dino.local_weight > 0:
+    if batch.locals.shape[0] and settings.dino.weight * settings.dino.local_weight > 0:
         local = encode(student.backbone, batch.locals.flatten(0, 1), draws=noise["local"]).cls
         local = student.dino_head(local).unflatten(0, batch.locals.shape[:2])
     ibot = None
@@ -228,6 +228,6 @@ def frozen_copy(backbone: Eva, *, into: Eva | None = None) -> Eva:
 
 @torch.no_grad()
 def mean_entropy(outputs: Outputs, settings: Experiment) -> Tensor:
-    """Entropy in nats of the student's mean prediction over the batch: ln K when all prototypes serve, 0 at collapse."""
+    """Entropy in nats of the student's mean prediction: ln K when all prototypes serve alike, 0 at collapse."""
     logits = outputs.dino_global.detach().float() / settings.dino.student_temperature
     return torch.special.entr(logits.softmax(-1).mean((0, 1))).sum()

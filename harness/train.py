@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,20 +19,20 @@ from tqdm import tqdm
 from evals.backbone import export, load
 from evals.errors import BadInput
 from harness import checkpoint
-from harness.config import flatten
+from harness.config import flatten, identity
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.metrics import Curves, peak_memory_gib, write_json
 from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
-from harness.schedules import at, uses_gram
+from harness.schedules import at, needs_gram_crops
 from harness.settings import Experiment, GramTeacher
 from harness.settings import Network as Which
 from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
-Evaluate = Callable[[Job, State, Path], dict[str, float]]
+Evaluate = Callable[[Job, int, Path], dict[str, float]]
 
 
 def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
@@ -39,8 +40,11 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
     claim_folder(job)
     if is_done(job):
         log.info("%s: done at step %d, skipped", job.name, job.stop)
+        revisit(job, evaluate)
         return
     state = resume(job, device)
+    if state.step > job.stop:
+        raise BadInput(f"{job.folder} is at step {state.step}: want steps={state.step} or more; a run is not cut back")
     curves = Curves(job.folder, step=state.step)
     try:
         run_steps(job, state, pool, evaluate, curves)
@@ -54,17 +58,21 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
 
 
 def claim_folder(job: Job) -> None:
-    """Bind the folder to the job's settings; a folder that holds a run of other settings is refused, untouched."""
+    """Bind the folder to the job's settings. Raises as `refuse_other_settings`."""
+    refuse_other_settings(job)
+    if not (job.folder / "identity.json").exists():
+        write_json(job.folder / "identity.json", job.science)
+
+
+def refuse_other_settings(job: Job) -> None:
+    """Raises `BadInput`, and touches nothing, when the job's folder holds a run of other settings."""
     path = job.folder / "identity.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        if before != json.loads(json.dumps(job.science)):
-            raise BadInput(
-                f"{job.folder} holds a run of other settings ({differences(before, job.science)}): "
-                "give this experiment another name=... or move the folder away"
-            )
-    else:
-        write_json(path, job.science)
+    before = json.loads(path.read_text()) if path.exists() else job.science
+    if identity(before) != job.identity:
+        raise BadInput(
+            f"{job.folder} holds a run of other settings ({differences(before, job.science)}): "
+            "give this experiment another name=... or move the folder away"
+        )
 
 
 def differences(before: dict, now: dict) -> str:
@@ -73,6 +81,12 @@ def differences(before: dict, now: dict) -> str:
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     listed = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:3])
     return listed + (f"; {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def revisit(job: Job, evaluate: Evaluate) -> None:
+    """Evaluate the kept steps of a finished job again where the evaluations have changed since."""
+    for folder in sorted(job.folder.glob("step_*/evaluated.json")):
+        evaluate(job, int(folder.parent.name.removeprefix("step_")), folder.parent)
 
 
 def is_done(job: Job) -> bool:
@@ -99,7 +113,8 @@ def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
 
 def resume(job: Job, device: torch.device) -> State:
     """The newest readable state of the job, else the end of its parent, else step 0, from weights when given."""
-    for path in checkpoint.latest_states(job.folder / "states"):
+    saved = checkpoint.latest_states(job.folder / "states")
+    for path in saved:
         state = fresh_state(job.settings, job.seed, device)
         state.anchor = first_anchor(job, state, device)  # for its architecture
         try:
@@ -109,6 +124,8 @@ def resume(job: Job, device: torch.device) -> State:
             continue
         log.info("%s: goes on from step %d", job.name, state.step)
         return state
+    if saved:
+        raise BadInput(f"{job.folder}: none of its {len(saved)} saved states can be read; move it away to start again")
     state = fresh_state(job.settings, job.seed, device)
     if job.parent is not None:
         path = state_path(job.parent, job.parent.stop)
@@ -166,7 +183,7 @@ def run_steps(job: Job, state: State, pool: Pool, evaluate: Evaluate, curves: Cu
         gram=settings.gram,
         seed=job.seed,
         patch=patch_size(state.student.backbone),
-        needs_gram=lambda step: uses_gram(settings.gram, step),
+        needs_gram=partial(needs_gram_crops, settings.gram),
     )
     watch = Stopwatch(curves.seconds_logged)
     mark(job, state, evaluate, curves, watch)
@@ -198,7 +215,7 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             if not (folder / "backbone.json").exists():
                 network = state.teacher if settings.evals.network is Which.teacher else state.student
                 export_backbone(job, state, folder, network=network)
-            curves.add_evaluation(step, evaluate(job, state, folder))
+            curves.add_evaluation(step, evaluate(job, step, folder))
 
 
 def export_backbone(job: Job, state: State, folder: Path, *, network: Network) -> None:

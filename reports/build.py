@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ if __name__ == "__main__":
 from matplotlib.backends.backend_pdf import PdfPages
 from tqdm import tqdm
 
-from evals.errors import BadInput
+from evals.command import Parser, answer
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
@@ -49,15 +48,15 @@ def build(folder: Path, *, png: Path | None = None) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 with one line on stderr for input that the user can mend."""
-    parser = argparse.ArgumentParser(prog="reports/build.py", description="Render a run's report from its tables.")
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = Parser(prog="reports/build.py", description="Render a run's report from its tables.")
     parser.add_argument("folder", type=Path, help="runs/<experiment>")
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="also write each page as PNG into this folder")
     options = parser.parse_args(argv)
-    try:
-        print(build(options.folder, png=options.png))
-    except BadInput as error:
-        print(f"gramlab: {error}", file=sys.stderr)
-        return 2
+    print(build(options.folder, png=options.png))
     return 0
 
 

@@ -20,7 +20,6 @@ TITLES = {
     "ibot": "iBOT",
     "koleo": "KoLeo",
     "gram": "Gram",
-    "entropy": "Entropy",
     "target_entropy": "Entropy of the targets",
     "student_entropy": "Entropy of the student",
     "grad_norm": "Gradient norm",

@@ -49,14 +49,24 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def write_tiny(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the tiny experiment, with top-level sections merged in, as a YAML file whose runs stay in the test's folder."""
+@pytest.fixture(scope="session")
+def tiny_text() -> Callable[..., str]:
+    """The tiny experiment as YAML, with sections merged in; its runs and caches stay in the given folder."""
 
-    def write(name: str = "tiny.yaml", **sections: Any) -> Path:
-        places = {"runtime": {"folder": str(tmp_path / "runs"), "cache": str(tmp_path / "cache")}}
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(merged(merged(TINY, places), sections), sort_keys=False))
+    def text(place: Path, **sections: Any) -> str:
+        places = {"runtime": {"folder": str(place / "runs"), "cache": str(place / "cache")}}
+        return yaml.safe_dump(merged(merged(TINY, places), sections), sort_keys=False)
+
+    return text
+
+
+@pytest.fixture
+def write_tiny(tmp_path: Path, tiny_text: Callable[..., str]) -> Callable[..., Path]:
+    """Writes the tiny experiment, with sections merged in, as a file in the test's folder."""
+
+    def write(**sections: Any) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(tiny_text(tmp_path, **sections))
         return path
 
     return write

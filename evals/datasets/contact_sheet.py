@@ -12,6 +12,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from evals.command import Parser, answer
 from evals.datasets.base import IGNORE, LabelledSet
 from evals.datasets.catalogue import KINDS, open_set
 from evals.errors import BadInput
@@ -80,7 +81,7 @@ def _legend(figure: Figure, segments: tuple[str, ...], palette: np.ndarray) -> N
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Draws images of a data set with their masks and depth.")
+    parser = Parser(description="Draws images of a data set with their masks and depth.")
     parser.add_argument("kind", help=", ".join(KINDS))
     parser.add_argument("--root", type=Path, help="folder of a set that is read from files")
     parser.add_argument("--split", default="train")
@@ -95,21 +96,22 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
     args = vars(_arguments(argv))
     out, columns, rows = args.pop("out"), args.pop("columns"), args.pop("rows")
-    try:
-        if out.suffix.lower() not in SUFFIXES or not out.parent.is_dir():
-            want = f"a file in an existing folder, ending in {', '.join(SUFFIXES)}"
-            raise BadInput(f"got --out {out}: want {want}; correct --out")
-        if columns < 1 or rows < 1:
-            raise BadInput(f"got {columns} columns and {rows} rows: want at least 1; correct --columns or --rows")
-        figure = draw(open_set(**args), columns=columns, rows=rows)
-        temporary = out.with_name(f".{out.stem}.partial{out.suffix}")
-        figure.savefig(temporary, dpi=110)
-        temporary.replace(out)
-    except BadInput as error:
-        print(f"gramlab: {error}", file=sys.stderr)
-        return 2
+    if out.suffix.lower() not in SUFFIXES or not out.parent.is_dir():
+        want = f"a file in an existing folder, ending in {', '.join(SUFFIXES)}"
+        raise BadInput(f"got --out {out}: want {want}; correct --out")
+    if columns < 1 or rows < 1:
+        raise BadInput(f"got {columns} columns and {rows} rows: want at least 1; correct --columns or --rows")
+    figure = draw(open_set(**args), columns=columns, rows=rows)
+    temporary = out.with_name(f".{out.stem}.partial{out.suffix}")
+    figure.savefig(temporary, dpi=110)
+    temporary.replace(out)
     print(out)
     return 0
 

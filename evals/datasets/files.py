@@ -145,9 +145,12 @@ def partners(images: Sequence[Path], folder: Path, *, what: str) -> list[Path]:
 
 
 def digest(paths: Sequence[Path], *settings: object) -> str:
-    """Hash of the files' places, sizes and times of change, and of the settings that say how they are read."""
+    """Hash of the files' names and sizes and of the settings that say how they are read.
+
+    Names count from the folder that the files share, so that the same data elsewhere, or copied, is the same data.
+    """
     total = hashlib.sha256(repr(settings).encode())
+    shared = Path(os.path.commonpath([path.resolve().parent for path in paths])) if paths else Path()
     for path in paths:
-        status = path.stat()
-        total.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        total.update(f"{path.resolve().relative_to(shared)}\0{path.stat().st_size}\n".encode())
     return total.hexdigest()

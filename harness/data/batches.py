@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
 from evals.errors import BadInput
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
@@ -19,9 +20,6 @@ from harness.data.masks import batch_masks
 from harness.data.mixing import compose
 from harness.data.pool import Pool
 from harness.settings import Crops, Data, Gram, Ibot
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class Batch(NamedTuple):
@@ -62,6 +60,15 @@ def gram_size(crops: Crops, gram: Gram, patch: int) -> int:
     return round(size)
 
 
+def refuse_uneven(crops: Crops, patch: int) -> None:
+    """Raises BadInput for crops that patches of `patch` pixels do not divide."""
+    for key in ("global_size", "local_size"):
+        size = getattr(crops, key)
+        if size % patch:
+            near = max(1, round(size / patch)) * patch
+            raise BadInput(f"got crops.{key}={size} with patches of {patch}: want a multiple; try {near}")
+
+
 def views(crops: Crops) -> tuple[list[View], list[View]]:
     """The global and the local views of the recipe."""
     scale = (crops.global_scale_min, crops.global_scale_max)
@@ -93,11 +100,7 @@ class Batches(Dataset[Batch]):
         seed: int,
         needs_gram: Callable[[int], bool] = never,
     ) -> None:
-        for key in ("global_size", "local_size"):
-            size = getattr(crops, key)
-            if size % patch:
-                near = max(1, round(size / patch)) * patch
-                raise BadInput(f"got crops.{key}={size} with patches of {patch}: want a multiple; try {near}")
+        refuse_uneven(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed, self.needs_gram = patch, seed, needs_gram
         self.gram_size = gram_size(crops, gram, patch)
@@ -167,7 +170,7 @@ def as_float(views: np.ndarray) -> Float[Tensor, "B 3 S S"]:
 
 def normalise(images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
     """ImageNet mean and standard deviation, in place."""
-    mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (MEAN, STD))
+    mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
     return images.sub_(mean).div_(std)
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
-from harness.settings import Components, Data
+from harness.settings import Components, Data, Set
 
 MEMORY = 1 << 30  # bytes
 
@@ -110,22 +110,24 @@ def fingerprint(pool: Pool) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
+    """The labelled set of its settings, called `name` unless it has a name of its own."""
+    return open_set(
+        one.kind.value,
+        root=one.root,
+        split=one.split,
+        name=one.name or name,
+        size=one.size,
+        count=one.count,
+        seed=one.seed,
+        classes=one.classes,
+        cache=cache,
+    )
+
+
 def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY) -> Pool:
     """The pool of `data.sources`; cache: folder for what sets keep between runs. Raises BadInput as they do."""
-    sources = {
-        name: open_set(
-            one.kind.value,
-            root=one.root,
-            split=one.split,
-            name=one.name or name,
-            size=one.size,
-            count=one.count,
-            seed=one.seed,
-            classes=one.classes,
-            cache=cache,
-        )
-        for name, one in settings.sources.items()
-    }
+    sources = {name: open_one(name, one, cache=cache) for name, one in settings.sources.items()}
     return Pool(sources, settings.components, memory=memory)
 
 

@@ -42,7 +42,7 @@ def dino_loss(
     teacher_probs: rows that sum to 1 (see `sinkhorn_knopp`); they receive no gradient.
     ignore_diagonal: leaves out pairs (i, i), the same view on both sides; the mean is over S·T − min(S, T) pairs.
     Raises BadInput for shapes that do not fit, an empty axis, no pair left, or temperature <= 0.
-    Source: DINO, arXiv 2104.14294 §3.1; DINOv3 §3.1, arXiv 2508.10104.
+    Source: DINO, arXiv 2104.14294 §3.1; DINOv3 §3.2, arXiv 2508.10104.
     """
     students, images, _ = student_logits.shape
     teachers = len(teacher_probs)

@@ -58,7 +58,7 @@ def ibot_loss(
     crops are masked); "masked_crop" by those that have a mask.
     Returns 0, with a graph, when nothing is masked. Raises BadInput for shapes that do not fit (the number of masked
     patches is not checked on the meta device or under compilation), temperature <= 0 or an unknown `per`.
-    Source: iBOT, arXiv 2111.07832 §3.2; DINOv3 §3.1, arXiv 2508.10104.
+    Source: iBOT, arXiv 2111.07832 §3.2; DINOv3 §3.2, arXiv 2508.10104.
     """
     log_p = (at_least_float32(student_logits) / student_temperature).log_softmax(-1)
     entropies = -(at_least_float32(teacher_probs.detach()) * log_p).sum(-1)

@@ -57,7 +57,7 @@ def sinkhorn_knopp(
 
     The published form divides by the total, by K and by the number of samples as well. All three are constants that
     the division of each sample by its own sum removes again, so they are left out.
-    Source: SwAV, arXiv 2006.09882, as DINOv3 §3.1 (arXiv 2508.10104) uses it.
+    Source: SwAV, arXiv 2006.09882, as DINOv3 §3.2 (arXiv 2508.10104) uses it.
     """
     log_q = at_least_float32(logits) / temperature
     for _ in range(iterations):

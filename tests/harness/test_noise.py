@@ -1,4 +1,4 @@
-"""The student's noise depends on seed, step, block and branch alone; stochastic depth keeps the right share, unbiased."""
+"""The student's noise depends on seed, step, block and branch alone; stochastic depth keeps its share, unbiased."""
 
 from itertools import combinations
 

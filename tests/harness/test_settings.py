@@ -1,4 +1,4 @@
-"""No dead knobs: every scientific setting changes the result, no machinery setting does, and every setting is one of both."""
+"""No dead knobs: every scientific setting changes the result, no machinery setting does; every one is either."""
 
 import dataclasses
 import re

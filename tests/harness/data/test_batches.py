@@ -10,9 +10,10 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
+from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.image_folder import ImageFolder
 from evals.errors import BadInput
-from harness.data.batches import MEAN, STD, Batches, gram_size, stream
+from harness.data.batches import Batches, gram_size, stream
 from harness.data.pool import Pool
 from harness.settings import Crops, Data, Gram, Ibot
 
@@ -135,7 +136,7 @@ def test_a_larger_gram_crop_shows_the_same_content(root, undistorted):
 def test_pixels_are_normalised_with_imagenets_mean_and_deviation(tmp_path):
     Image.new("RGB", (40, 40), (255, 0, 51)).save(tmp_path / "flat.png")
     batch = batches(tmp_path, PLAIN)[0]
-    want = (torch.tensor([1.0, 0.0, 0.2]) - torch.tensor(MEAN)) / torch.tensor(STD)
+    want = (torch.tensor([1.0, 0.0, 0.2]) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
     assert_close(batch.globals, want.view(3, 1, 1).expand_as(batch.globals), atol=1e-5, rtol=0)
 
 
@@ -178,10 +179,15 @@ def test_crops_that_the_patch_does_not_divide_are_refused(root, key):
 
 @pytest.mark.parametrize(
     ("size", "resolution", "patch", "want"),
-    [(224, 2.0, 16, 448), (224, 1.5, 16, 336), (32, 1.1, 8, 32), (32, 1.2, 8, 40)],
+    [(224, 2.0, 16, 448), (224, 1.5, 16, 336), (32, 1.25, 8, 40)],
 )
-def test_gram_crops_are_a_multiple_of_the_patch(size, resolution, patch, want):
+def test_gram_crops_are_larger_by_the_resolution(size, resolution, patch, want):
     assert gram_size(dataclasses.replace(CROPS, global_size=size), Gram(resolution=resolution), patch) == want
+
+
+def test_a_resolution_whose_crops_the_patch_does_not_divide_is_refused_with_the_nearest():
+    with pytest.raises(BadInput, match=r"gram.resolution=1.2, crops of 38.4 pixels .* try 1.25"):
+        gram_size(dataclasses.replace(CROPS, global_size=32), Gram(resolution=1.2), 8)
 
 
 def test_draws_of_a_step_are_the_recorded_ones(root):

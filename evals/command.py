@@ -1,0 +1,30 @@
+"""How every command of the project speaks: bad input ends in one line on stderr and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from evals.errors import BadInput
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `BadInput`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise BadInput(f"{message}; --help shows the usage")
+
+
+def answer(act: Callable[[], int]) -> int:
+    """The exit code of a command: what `act` returns, 2 for bad input, 130 when interrupted."""
+    try:
+        return act()
+    except (BadInput, OSError) as error:
+        print(f"gramlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gramlab: interrupted; the same command goes on where its last whole result lies", file=sys.stderr)
+        return 130

@@ -1,0 +1,117 @@
+"""The cost of a step, counted before it runs, against a count by hand and against the step that really runs."""
+
+import re
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from evals.errors import BadInput
+from harness.cost import forward_flops, machine_rate, shapes, step_cost
+from harness.schedules import at
+from harness.settings import Gram, GramTeacher, Precision
+from harness.step import forward
+from harness.train import fresh_state
+
+WIDTH, DEPTH, PATCH, BATCH = 32, 2, 8, 4
+HIDDEN, BOTTLENECK, PROTOTYPES = 24, 16, 16
+
+
+def backbone(side: int) -> int:
+    """Multiply-adds of one forward of one image: embedding; per block 12 D² a token and two products of N² D."""
+    patches = (side // PATCH) ** 2
+    tokens = patches + 2
+    block = 12 * tokens * WIDTH**2 + 2 * tokens**2 * WIDTH
+    return patches * 3 * PATCH**2 * WIDTH + DEPTH * block
+
+
+def head(tokens: int) -> int:
+    return tokens * (WIDTH * HIDDEN + HIDDEN * HIDDEN + HIDDEN * BOTTLENECK + BOTTLENECK * PROTOTYPES)
+
+
+def by_hand(masked: int) -> int:
+    """Operations of a plain step: the teacher forward, the student forward and twice that backward."""
+    teacher = 2 * BATCH * backbone(32) + head(2 * BATCH) + head(masked)
+    student = 2 * BATCH * (backbone(32) + backbone(16)) + head(4 * BATCH) + head(masked)
+    return 2 * (teacher + 3 * student)
+
+
+def test_a_plain_step_costs_what_its_products_cost(tiny):
+    masked = int(shapes(tiny, PATCH, gram=False).masks.sum())
+    assert masked == 4 * 4
+    assert step_cost(tiny, gram=False).flops == pytest.approx(by_hand(masked), rel=0.05)
+
+
+def test_the_count_is_that_of_the_step_which_really_runs(tiny, change, make_batches):
+    settings = change(tiny, {"ibot.mask_ratio_min": 0.25, "ibot.mask_ratio_max": 0.25})
+    state = fresh_state(settings, 0, torch.device("cpu"))
+    batch = make_batches(settings)[0]
+    assert batch.masks.sum() == shapes(settings, PATCH, gram=False).masks.sum()
+    with FlopCounterMode(display=False) as counter:
+        total, *_ = forward(state, batch, at(settings, 0), settings, seed=0)
+        total.backward()
+    assert step_cost(settings, gram=False).flops == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+def test_gram_adds_a_teacher_forward_and_a_larger_one_costs_more(tiny, change):
+    plain = step_cost(tiny, gram=False)
+    once, twice = (step_cost(change(tiny, {"gram": Gram(weight=1.0, resolution=r)}), gram=True) for r in (1.0, 2.0))
+    assert plain.flops < once.flops < twice.flops
+    assert once.flops - plain.flops == pytest.approx(2 * 2 * BATCH * backbone(32), rel=0.2)
+    assert twice.flops - plain.flops == pytest.approx(2 * 2 * BATCH * backbone(64), rel=0.2)
+    assert plain.memory < once.memory
+
+
+def test_the_live_teacher_needs_no_third_network(tiny, change):
+    given, live = (
+        step_cost(change(tiny, {"gram": Gram(weight=1.0, teacher=teacher)}), gram=True)
+        for teacher in (GramTeacher.snapshot, GramTeacher.ema)
+    )
+    network = sum(p.numel() * 4 for p in fresh_state(tiny, 0, torch.device("cpu")).student.backbone.parameters())
+    assert given.memory - live.memory == network
+
+
+def test_a_gram_step_of_a_plain_arm_is_counted_without_gram(tiny, change):
+    anchored = change(tiny, {"gram": Gram(weight=1.0, start_step=3)})
+    assert step_cost(anchored, gram=False) == step_cost(tiny, gram=False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data.batch_size": 8},
+        {"crops.local_count": 6},
+        {"crops.global_size": 64},
+        {"dino.head.prototypes": 4096},
+        {"ibot.mask_ratio_max": 0.9},
+    ],
+)
+def test_more_of_anything_costs_more(tiny, change, values):
+    less, more = step_cost(tiny, gram=False), step_cost(change(tiny, values), gram=False)
+    assert more.flops > less.flops
+    assert more.memory > less.memory
+
+
+def test_half_the_bytes_take_less_memory(tiny, change):
+    half = step_cost(change(tiny, {"precision": Precision.bfloat16}), gram=False)
+    assert half.memory < step_cost(tiny, gram=False).memory
+    assert half.flops == step_cost(tiny, gram=False).flops
+
+
+def test_memory_holds_at_least_weights_moments_gradients_and_a_teacher(tiny):
+    weights = sum(p.numel() * 4 for p in fresh_state(tiny, 0, torch.device("cpu")).student.parameters())
+    assert step_cost(tiny, gram=False).memory > 5 * weights
+
+
+def test_a_forward_costs_what_its_products_cost(tiny):
+    assert forward_flops(tiny, 32) == pytest.approx(2 * backbone(32), rel=0.02)
+
+
+@pytest.mark.parametrize("size", [36, 4])
+def test_a_size_that_patches_do_not_divide_is_refused(tiny, size):
+    with pytest.raises(BadInput, match=re.escape(f"evals.size={size} with patches of 8")):
+        forward_flops(tiny, size)
+
+
+def test_this_machine_multiplies_at_some_rate(tiny):
+    assert 1e8 < machine_rate(tiny, torch.device("cpu")) < 1e15

@@ -1,0 +1,90 @@
+"""Curves that survive crashes, files replaced whole, and the device asked for."""
+
+import json
+
+import pytest
+import torch
+
+from evals.errors import BadInput
+from harness.metrics import Curves, environment, pick_device, read_rows, write_json
+from harness.settings import Device
+
+
+def rows(*steps):
+    return [{"step": step, "seconds": step / 2, "loss": 1.0 / step} for step in steps]
+
+
+def written(folder, *steps):
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(*steps)))
+
+
+def test_rows_come_back_as_they_were_added(tmp_path):
+    curves = Curves(tmp_path, step=0)
+    for row in rows(1, 2, 3):
+        curves.add(row)
+    curves.close()
+    assert read_rows(tmp_path / "metrics.jsonl") == rows(1, 2, 3)
+    assert (curves.steps_logged, curves.seconds_logged) == (3, 1.5)
+
+
+def test_a_resumed_curve_is_cut_back_to_where_the_run_goes_on(tmp_path):
+    written(tmp_path, 1, 2, 3, 4)
+    curves = Curves(tmp_path, step=2)
+    curves.add(rows(3)[0])
+    curves.close()
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out_and_written_over(tmp_path):
+    written(tmp_path, 1, 2)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "sec')
+    assert read_rows(tmp_path / "metrics.jsonl") == rows(1, 2)
+    curves = Curves(tmp_path, step=3)
+    curves.add(rows(3)[0])
+    curves.close()
+    assert read_rows(tmp_path / "metrics.jsonl") == rows(1, 2, 3)
+
+
+def test_no_file_is_no_rows(tmp_path):
+    assert read_rows(tmp_path / "none.jsonl") == []
+
+
+def test_scalars_reach_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = Curves(tmp_path, step=0)
+    curves.add(rows(1)[0])
+    curves.add_evaluation(1, {"knn/rooms/top1": 0.25})
+    curves.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"train/loss", "train/seconds", "evals/knn/rooms/top1"}
+    assert events.Scalars("evals/knn/rooms/top1")[0].value == 0.25
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "deep" / "status.json"
+    write_json(path, {"state": "running"})
+    with pytest.raises(TypeError):
+        write_json(path, {"state": object()})
+    assert json.loads(path.read_text()) == {"state": "running"}
+    assert [p.name for p in path.parent.iterdir()] == ["status.json"]
+
+
+def test_the_cpu_is_had_by_name_and_cuda_where_there_is_some():
+    assert pick_device(Device.cpu).type == "cpu"
+    if torch.cuda.is_available():
+        assert pick_device(Device.auto).type == pick_device(Device.cuda).type == "cuda"
+        return
+    assert pick_device(Device.auto).type == "cpu"
+    with pytest.raises(BadInput, match="device=cuda"):
+        pick_device(Device.cuda)
+
+
+def test_the_environment_names_versions_and_machine(tiny):
+    found = environment(tiny, torch.device("cpu"))
+    assert found["torch"] == torch.__version__
+    assert found["cores"] >= 1
+    assert found["device"] == "cpu"
+    assert all(value not in (None, "") for value in found.values())

@@ -1,0 +1,101 @@
+"""The plan says what would happen: which steps, which evaluations, how long, and what is there already."""
+
+import re
+
+import pytest
+import torch
+
+from harness.graph import jobs
+from harness.plan import duration, evaluated_steps, gram_words, job_cost, plan, table
+from harness.settings import Gram
+from harness.train import train
+
+CPU = torch.device("cpu")
+ARMS = {
+    "plain": {},
+    "renewed": {"gram.weight": 2.0, "gram.start_step": 3, "gram.update_every": 1, "gram.resolution": 2.0},
+}
+
+
+@pytest.fixture
+def planned(tiny, change, tmp_path):
+    """The experiment of a trunk and two arms, its jobs, and its plan."""
+
+    def of(values=None):
+        base = {"runtime.folder": str(tmp_path), "trunk.steps": 3, "steps": 8, "arms": ARMS, "question": "Why?"}
+        experiment = change(tiny, {**base, **(values or {})})
+        found = jobs(experiment, fingerprint=lambda data: "24 rooms")
+        return experiment, found, plan(experiment, found, {}, CPU)
+
+    return of
+
+
+def test_the_plan_lists_every_job_with_its_steps_and_gram(planned):
+    _, _, text = planned({"evals.every": 2})
+    assert text.startswith("experiment tiny: Why?\n2 arms × 1 seeds, cpu, float32, batch 4")
+    assert re.search(r"^  trunk +0 +0–3 +3 +0 s +\d\.\d GiB +off +new$", text, re.M)
+    assert re.search(r"^  plain +0 +3–8 +3 .* off +new$", text, re.M)
+    assert re.search(r"renewed +0 .*snapshot ×2, weight 2 from 3, renewed at 4, 5, 6 … +new$", text, re.M)
+    assert "  renewed: gram.weight=2.0, gram.start_step=3, gram.update_every=1, gram.resolution=2.0" in text
+    assert "  plain: the settings as they are" in text
+    assert "left to do: about" in text
+
+
+def test_the_plan_knows_what_is_done_and_where_the_rest_goes_on(planned, pool):
+    _, found, _ = planned({"runtime.checkpoint_every": 1})
+    trunk, plain, _ = found
+    train(trunk, pool, lambda *given: {}, device=CPU)
+
+    def dies(job, state, folder):
+        if state.step == 5:
+            raise KeyboardInterrupt
+        return {}
+
+    _, (_, again, _), _ = planned({"evals.every": 5})
+    with pytest.raises(KeyboardInterrupt):
+        train(again, pool, dies, device=CPU)
+    _, _, text = planned()
+    assert re.search(r"^  trunk .* done$", text, re.M)
+    assert re.search(r"^  plain .* from step 5$", text, re.M)
+    assert re.search(r"^  renewed .* new$", text, re.M)
+    assert plain.identity == again.identity
+
+
+@pytest.mark.parametrize(
+    ("every", "trunk", "arm"), [(2, [0, 2, 3], [4, 6, 8]), (5, [0, 3], [5, 8]), (100, [0, 3], [8])]
+)
+def test_evaluated_steps_are_those_that_training_evaluates(planned, pool, every, trunk, arm):
+    _, found, _ = planned({"evals.every": every})
+    assert (evaluated_steps(found[0]), evaluated_steps(found[1])) == (trunk, arm)
+    seen = {job.arm: [] for job in found}
+    for job in found[:2]:
+        train(job, pool, lambda job, state, folder: seen[job.arm].append(state.step) or {}, device=CPU)
+    assert (seen["trunk"], seen["plain"]) == (trunk, arm)
+
+
+def test_a_job_costs_its_plain_and_its_anchored_steps(make_job):
+    from harness.cost import step_cost
+
+    job = make_job({"gram": Gram(weight=1.0, start_step=4), "arms": {"plain": {}}})
+    plain, anchored = (step_cost(job.settings, gram=gram) for gram in (False, True))
+    seconds, memory = job_cost(job, rate=1e9)
+    assert seconds == pytest.approx((4 * plain.flops + 2 * anchored.flops) / 1e9)
+    assert memory == max(plain.memory, anchored.memory)
+
+
+def test_gram_off_is_said_so(make_job):
+    assert gram_words(make_job()) == "off"
+    live = make_job({"arms": {"plain": {"gram.weight": 0.5, "gram.start_step": 2, "gram.teacher": "ema"}}})
+    assert gram_words(live) == "ema ×1, weight 0.5 from 2"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (90000, "25.0 h")],
+)
+def test_durations_are_in_readable_units(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_a_table_is_aligned():
+    assert table([("a", "bb"), ("ccc", "d")]) == ["  a    bb", "  ccc  d"]

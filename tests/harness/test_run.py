@@ -1,0 +1,293 @@
+"""The main job through its command: a finished run, running it again, and every failing call in one line on stderr."""
+
+import fcntl
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from evals import results
+from harness.run import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = {
+    "kept": {"size": 32, "count": 24, "split": "val", "name": "rooms"},
+    "asked": {"size": 32, "count": 8, "split": "test", "name": "rooms"},
+}
+EVALS = {"every": 2, "sets": SETS, "tasks": {"knn": {"protocol": "knn", "train": "kept", "test": "asked"}}}
+SECTIONS = {
+    "steps": 4,
+    "trunk": {"steps": 2},
+    "question": "Does it run?",
+    "arms": {"plain": {}, "anchored": {"gram.weight": 2.0, "gram.start_step": 2}},
+    "evals": EVALS,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_text):
+    """An experiment that ran to its end: its file, its folder, and what it printed last."""
+    place = tmp_path_factory.mktemp("finished")
+    path = place / "tiny.yaml"
+    path.write_text(tiny_text(place, **SECTIONS))
+    assert main([str(path)]) == 0
+    return path, place / "runs" / "tiny"
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The one line that a failing call leaves on stderr."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("gramlab: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+# --- a finished run
+
+
+def test_a_run_leaves_its_tables_curves_backbones_and_report(finished):
+    _, folder = finished
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / "results.csv").is_file()
+    assert "trunk-s0 step 0:" in (folder / "log.txt").read_text()
+    for job in ("trunk-s0", "plain-s0", "anchored-s0"):
+        status = json.loads((folder / job / "status.json").read_text())
+        assert status["state"] == "done"
+        assert (folder / job / "metrics.jsonl").is_file()
+    assert (folder / "anchored-s0" / "step_000004" / "backbone.json").is_file()
+    assert any((folder / "anchored-s0" / "step_000004" / "outcomes").iterdir())
+
+
+def test_the_table_has_a_row_for_each_evaluated_step(finished):
+    table = results.load(finished[1] / "results.jsonl")
+    found = set(zip(table["arm"], table["step"], strict=True))
+    assert found == {("trunk", 0), ("trunk", 2), ("plain", 4), ("anchored", 4)}
+    assert set(table["run"]) == {"tiny"}
+    assert set(table["metric"]) == {"top1"}
+    assert table["value"].between(0, 1).all()
+
+
+def test_the_record_tells_what_was_asked_and_when_things_happened(finished):
+    record = json.loads((finished[1] / "experiment.json").read_text())
+    assert (record["name"], record["question"], record["baseline"]) == ("tiny", "Does it run?", "plain")
+    assert (record["seeds"], record["steps"], record["trunk_steps"]) == ([0], 4, 2)
+    assert record["arms"]["anchored"]["overrides"] == {"gram.weight": 2.0, "gram.start_step": 2}
+    assert record["events"]["anchored"] == [{"step": 2, "kind": "fork"}, {"step": 2, "kind": "gram_start"}]
+    assert any("prove nothing" in note for note in record["notes"])
+    assert record["config"]["optimizer"]["lr"] == 1e-3
+    assert {"python", "torch", "timm", "numpy", "cpu", "cores", "device", "precision", "git"} <= set(
+        record["environment"]
+    )
+
+
+def test_running_again_trains_nothing_and_says_done(finished, capsys, checksums):
+    path, folder = finished
+    before = checksums(folder)
+    assert main([str(path)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count(" done") == 3
+    assert "skipped" in captured.err
+    assert captured.out.rstrip().endswith("report.pdf")
+    after = checksums(folder)
+    changing = {"log.txt", "experiment.json", "report.pdf", ".lock"}
+    assert {k: v for k, v in after.items() if k not in changing} == {
+        k: v for k, v in before.items() if k not in changing
+    }
+
+
+def test_a_plan_trains_nothing_and_writes_nothing(write_tiny, capsys, tmp_path):
+    path = write_tiny(**SECTIONS)
+    assert main([str(path), "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"anchored +0 +2–4 .*snapshot ×1, weight 2 from 2 +new", out)
+    assert "left to do: about" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_settings_under_the_same_name_are_refused_and_change_no_file(finished, capsys, checksums):
+    path, folder = finished
+    before = checksums(folder)
+    said = refused(capsys, path, "optimizer.lr=0.5")
+    assert "optimizer.lr was 0.001, is 0.5" in said
+    assert "name=" in said
+    assert checksums(folder) == before
+
+
+def test_a_folder_that_another_process_works_in_names_it(finished, capsys, checksums):
+    path, folder = finished
+    with (folder / ".lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write("4242")
+        file.flush()
+        before = checksums(folder)
+        assert "in use by process 4242" in refused(capsys, path)
+        assert checksums(folder) == before
+
+
+def test_more_steps_and_another_arm_join_a_finished_run(write_tiny, capsys, tmp_path):
+    path = write_tiny(**{**SECTIONS, "evals": {"every": 2}})
+    assert main([str(path), "arms=[plain]", "steps=3"]) in (0, 2)  # without evaluations there is nothing to report
+    folder = tmp_path / "runs" / "tiny"
+    first = load_file(folder / "plain-s0" / "states" / "step_000003.safetensors")
+    main([str(path)])
+    capsys.readouterr()
+    kept = load_file(folder / "plain-s0" / "states" / "step_000003.safetensors")
+    assert first.keys() == kept.keys()
+    for job in ("plain-s0", "anchored-s0"):
+        status = json.loads((folder / job / "status.json").read_text())
+        assert (status["state"], status["step"]) == ("done", 4)
+    record = json.loads((folder / "experiment.json").read_text())
+    assert list(record["arms"]) == ["plain", "anchored"]
+
+
+def test_an_arm_that_fails_leaves_the_others_to_go_on(write_tiny, capsys, tmp_path):
+    arms = {"wild": {"optimizer.lr": 1e38}, "plain": {}}
+    path = write_tiny(steps=4, arms=arms, evals=EVALS)
+    assert main([str(path)]) == 1
+    assert re.search(r"wild-s0: stopped before the optimizer.*step \d: dino_global=", capsys.readouterr().err)
+    states = {
+        arm: json.loads((tmp_path / "runs" / "tiny" / f"{arm}-s0" / "status.json").read_text())["state"] for arm in arms
+    }
+    assert states == {"wild": "failed", "plain": "done"}
+    assert (tmp_path / "runs" / "tiny" / "report.pdf").is_file()
+
+
+# --- failing calls
+
+
+def test_a_missing_file_is_one_line_and_exit_code_two_without_a_traceback(tmp_path):
+    command = [sys.executable, str(ROOT / "harness" / "run.py"), "missing.yaml"]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gramlab: no experiment file missing.yaml: want a YAML")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["stepz=3"], "did you mean steps?"),
+        (["gram.weight=2", "gram.start_step=9", "arms=[plain]"], "gram.start_step=9"),
+        (["crops.global_size=30"], "crops.global_size=30 with patches of 8"),
+        (["crops.local_size=20"], "crops.local_size=20 with patches of 8"),
+        (["evals.size=30"], "evals.size=30"),
+        (["data.homogeneous_share=2"], "data.homogeneous_share=2.0"),
+        (["model.name=vit_huge"], "model.name='vit_huge'"),
+        (["model.args.embed_dimm=3"], "embed_dimm"),
+        (["arms.plain.model.args.depth=3", "trunk.steps=1"], "model.args differs from the trunk's"),
+        (["data.sources={}"], "no training source"),
+        (["data.sources.scenes.split=tset"], "tset"),
+        (["evals.tasks.knn.protocol=kn"], "kn"),
+        (["trunk.checkpoint=nowhere.safetensors"], "nowhere.safetensors"),
+        (["arms.plain.gram.weight=1", "arms.plain.gram.teacher=checkpoint", "arms.plain.gram.checkpoint=void"], "void"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(
+    write_tiny, tiny_text, capsys, tmp_path, overrides, said
+):
+    path = write_tiny(steps=4, arms={"plain": {}}, evals=EVALS)
+    arguments = [o for o in overrides if o != "data.sources={}"]
+    if "data.sources={}" in overrides:
+        text = yaml.safe_load(path.read_text())
+        text["data"]["sources"] = {}
+        path.write_text(yaml.safe_dump(text))
+    assert said in refused(capsys, path, *arguments)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six small photographs in two classes."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        folder = tmp_path / "photos" / "train" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def on_photos(write_tiny, photos):
+    source = {"kind": "folder", "root": str(photos)}
+    path = write_tiny(steps=3, arms={"plain": {}}, evals={"every": 2})
+    text = yaml.safe_load(path.read_text())
+    text["data"]["sources"] = {"photos": source}
+    path.write_text(yaml.safe_dump(text))
+    return path
+
+
+def test_ones_own_folder_of_images_trains(on_photos, tmp_path):
+    main([str(on_photos)])
+    status = json.loads((tmp_path / "runs" / "tiny" / "plain-s0" / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("done", 3)
+
+
+def test_a_missing_data_folder_is_named(on_photos, capsys, tmp_path):
+    assert "void" in refused(capsys, on_photos, f"data.sources.photos.root={tmp_path}/void")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_empty_class_is_named(on_photos, photos, capsys, tmp_path):
+    (photos / "train" / "bird").mkdir()
+    assert "bird" in refused(capsys, on_photos)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unreadable_image_is_named_and_nothing_is_lost(on_photos, photos, capsys, checksums, tmp_path):
+    assert main([str(on_photos), "steps=1"]) in (0, 2)
+    broken = photos / "train" / "dog" / "3.png"
+    was = broken.stat()
+    broken.write_bytes(b"x" * was.st_size)
+    os.utime(broken, ns=(was.st_atime_ns, was.st_mtime_ns))
+    kept = checksums(photos)
+    folder = tmp_path / "runs" / "tiny"
+    before = {k: v for k, v in checksums(folder).items() if "step_" in k}
+    capsys.readouterr()
+    assert main([str(on_photos), "steps=30"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gramlab: ")]
+    assert len(lines) == 1
+    assert "dog/3.png" in lines[0]
+    assert checksums(photos) == kept
+    assert before.items() <= checksums(folder).items()
+
+
+def test_cuda_is_refused_where_there_is_none(write_tiny, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    assert "device=cuda" in refused(capsys, write_tiny(), "device=cuda")
+
+
+# --- the whole way
+
+
+@pytest.mark.slow
+def test_the_whole_way_with_every_evaluation_ends_in_a_report(write_tiny, tmp_path):
+    names = ("knn", "linear", "segmentation", "depth")
+    tasks = {name: {"protocol": name, "train": "kept", "test": "asked"} for name in names}
+    path = write_tiny(**{**SECTIONS, "evals": {**EVALS, "tasks": tasks}})
+    command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[-1]).is_file()
+    table = results.load(tmp_path / "runs" / "tiny" / "results.jsonl")
+    assert set(table["eval"]) == set(names)
+    assert {"top1", "miou", "rmse", "delta1"} <= set(table["metric"])
+    assert all(math.isfinite(value) for value in table["value"])

@@ -1,0 +1,55 @@
+"""A run's folder is held by one process, and its log is readable."""
+
+import logging
+import multiprocessing
+import os
+
+import pytest
+
+from evals.errors import BadInput
+from harness.workplace import held, journal
+
+
+def _try(folder, answers):
+    try:
+        with held(folder):
+            answers.put("got it")
+    except BadInput as error:
+        answers.put(str(error))
+
+
+def ask_another_process(folder):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    other = context.Process(target=_try, args=(folder, answers))
+    other.start()
+    answer = answers.get(timeout=60)
+    other.join()
+    return answer
+
+
+def test_a_held_folder_refuses_another_process_and_names_the_holder(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    with held(folder):
+        answer = ask_another_process(folder)
+        assert f"in use by process {os.getpid()}" in answer
+        assert "\n" not in answer
+        assert (folder / ".lock").read_text() == str(os.getpid())
+    assert ask_another_process(folder) == "got it"
+
+
+def test_a_failure_inside_lets_the_folder_go(tmp_path):
+    with pytest.raises(KeyError), held(tmp_path):
+        raise KeyError
+    assert ask_another_process(tmp_path) == "got it"
+
+
+def test_the_journal_goes_to_the_terminal_and_to_the_file_and_is_appended(tmp_path, capsys):
+    log = logging.getLogger("gramlab")
+    for word in ("first", "second"):
+        with journal(tmp_path):
+            log.info("%s line", word)
+    log.info("nobody hears this")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == ["first line", "second line"]
+    assert "second line" in capsys.readouterr().err

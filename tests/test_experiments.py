@@ -1,0 +1,84 @@
+"""Every experiment file loads, is planned, and trains two steps of each arm: its own settings, with less of everything."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.config import load
+from harness.data.pool import Pools, fingerprint
+from harness.evaluate import open_tasks
+from harness.graph import jobs
+from harness.metrics import read_rows
+from harness.plan import plan
+from harness.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "experiments").glob("*.yaml"))
+SMALL_HEADS = [
+    f"{part}.head.{key}" for part in ("dino", "ibot") for key in ("hidden=32", "bottleneck=16", "prototypes=64")
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def path(request, monkeypatch):
+    if "GRAMLAB_DATA" in _text(request.param) and "GRAMLAB_DATA" not in os.environ:
+        pytest.skip("GRAMLAB_DATA is not set: this experiment reads real images from the folder that it names")
+    monkeypatch.chdir(ROOT)
+    return request.param
+
+
+def _text(path: Path) -> str:
+    """The file and the groups that it may draw on."""
+    own = path.read_text()
+    groups = [f for f in (ROOT / "experiments").glob("*/*.yaml") if f"{f.parent.name}: {f.stem}" in own]
+    return own + "".join(group.read_text() for group in groups)
+
+
+def shrunk(path: Path, folder: Path, cache: Path):
+    """The experiment with two steps from its fork, two images a step and few images in its sets."""
+    whole = load(path)
+    fork = min(whole.trunk.steps, 1)
+    overrides = [f"trunk.steps={fork}", f"steps={fork + 2}", "data.batch_size=2", "device=cpu", "seeds=[0]"]
+    overrides += [f"runtime.folder={folder}", f"runtime.cache={cache}", "runtime.log_every=1", "runtime.workers=0"]
+    overrides += [f"data.sources.{name}.count=8" for name in whole.data.sources]
+    overrides += [f"evals.sets.{name}.count=8" for name in whole.evals.sets]
+    if whole.model.args.get("embed_dim", 384) > 128:
+        overrides += ["model.args.depth=1", "model.args.embed_dim=48", "model.args.num_heads=2", *SMALL_HEADS]
+        overrides += ["trunk.checkpoint=null"]
+    for place in ("gram", *(f"arms.{arm}.gram" for arm in whole.arms)):
+        overrides += [f"{place}.start_step={fork}", f"{place}.teacher_step=null"]
+    return load(path, overrides)
+
+
+def test_there_are_experiments():
+    assert FILES
+
+
+def test_an_experiment_says_what_it_asks_and_costs(path):
+    experiment = load(path)
+    for key in ("question", "source", "expected", "cost"):
+        assert getattr(experiment, key), f"{path.name}: {key} is empty"
+    assert experiment.name == path.stem
+    assert experiment.arms
+    assert path.read_text().startswith("#")
+
+
+def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache, tmp_path):
+    experiment = shrunk(path, tmp_path, cache)
+    pools = Pools(cache)
+    found = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
+    assert {job.arm for job in found} - {"trunk"} == set(experiment.arms)
+    text = plan(experiment, found, open_tasks(experiment), torch.device("cpu"))
+    assert all(f"  {arm} " in text for arm in experiment.arms)
+    for job in found:
+        train(job, pools(job.settings.data), lambda job, state, folder: {}, device=torch.device("cpu"))
+        rows = read_rows(job.folder / "metrics.jsonl")
+        assert [row["step"] for row in rows] == list(range(job.start + 1, job.stop + 1))
+        assert ("gram" in rows[-1]) == (job.settings.gram.weight > 0)

@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 from torchvision import transforms as plain
 
-from harness.data.batches import MEAN, STD, Batches, View, views
+from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
+from harness.data.batches import Batches, View, views
 from harness.data.pool import MEMORY, Pool
 from harness.settings import Crops, Data, Gram, Ibot
 
@@ -89,7 +90,7 @@ def transform(view: View, crops: Crops) -> Callable[[Image.Image], torch.Tensor]
             plain.RandomApply([plain.GaussianBlur(9, (0.1, 2.0))], view.blur),
             plain.RandomSolarize(128, view.solarize),
             plain.ToTensor(),
-            plain.Normalize(MEAN, STD),
+            plain.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
 

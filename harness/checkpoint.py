@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from evals.errors import BadInput
 from harness.step import State, frozen_copy
@@ -98,7 +98,7 @@ def save_weights(state: State, path: Path, *, dtype: torch.dtype) -> None:
 
 def _tensors(state: State) -> dict[str, Tensor]:
     """Every tensor of a state by name; optimizer moments are named after their parameters."""
-    networks = {"student": state.student, "teacher": state.teacher}
+    networks: dict[str, nn.Module] = {"student": state.student, "teacher": state.teacher}
     if state.anchor is not None:
         networks["anchor"] = state.anchor
     tensors = {f"{net}.{key}": value for net, module in networks.items() for key, value in module.state_dict().items()}

@@ -160,7 +160,7 @@ def _apply(composed: DictConfig, override: Override) -> None:
         _, arm, setting = key.split(".", 2)
         if arm not in composed.get("arms", {}):
             raise BadInput(f"{key}: no arm {arm!r}; known: {', '.join(composed.get('arms', {}))}")
-        composed["arms"][arm] = {**flatten(OmegaConf.to_container(composed["arms"][arm]) or {}), setting: value}
+        composed["arms"][arm] = {**flatten(_plain(composed["arms"][arm], resolve=False)), setting: value}
     elif override.is_delete():
         parent, _, leaf = key.rpartition(".")
         node = OmegaConf.select(composed, parent) if parent else composed
@@ -175,7 +175,7 @@ def _apply(composed: DictConfig, override: Override) -> None:
 def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
     flat = flatten(overrides)
     _refuse_unknown(flat, where=where)
-    config = OmegaConf.create(as_dict(experiment))
+    config = DictConfig(as_dict(experiment))
     for key, value in flat.items():
         if key.split(".")[0] in ("arms", "seeds", "trunk", "evals", "runtime", "device", "baseline", *PROSE):
             raise BadInput(f"{where}: {key} belongs to the whole experiment: set it at the top level")
@@ -186,8 +186,7 @@ def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: 
 def _typed(config: DictConfig, *, where: str) -> Experiment:
     """Check names against the schema, then types and values by filling it."""
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
+        plain = _plain(config)
         _refuse_unknown(_keys(plain, Experiment), where=where)
         merged = OmegaConf.merge(_writable(OmegaConf.structured(Experiment), plain), OmegaConf.create(plain))
         filled = OmegaConf.to_object(merged)
@@ -197,6 +196,11 @@ def _typed(config: DictConfig, *, where: str) -> Experiment:
         raise BadInput(f"{where}: {_one_line(error)}") from error
     assert isinstance(filled, Experiment)
     return filled
+
+
+def _plain(config: DictConfig | None, *, resolve: bool = True) -> dict[str, Any]:
+    """A mapping of settings as plain data; None is an empty one."""
+    return {} if config is None else typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
 
 
 def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -69,7 +69,7 @@ class Network(nn.Module):
         self.ibot_head = ProjectionHead(dim, experiment.ibot.head)
 
 
-def backbone_args(model: settings.Model) -> dict[str, object]:
+def backbone_args(model: settings.Model) -> dict[str, Any]:
     """The keyword arguments that `timm.create_model` gets, CLS pooling included."""
     return {"global_pool": "token", **model.args}
 
@@ -90,7 +90,7 @@ def build_backbone(model: settings.Model) -> Eva:
         raise BadInput(
             f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')"
         )
-    heads = backbone.blocks[0].attn.num_heads
+    heads = cast(Any, backbone.blocks[0]).attn.num_heads
     if backbone.embed_dim % (4 * heads):
         near = 4 * heads * max(1, round(backbone.embed_dim / (4 * heads)))
         raise BadInput(
@@ -102,12 +102,12 @@ def build_backbone(model: settings.Model) -> Eva:
 
 def patch_size(backbone: Eva) -> int:
     """Side of a patch in pixels."""
-    return backbone.patch_embed.patch_size[0]
+    return int(cast(Any, backbone.patch_embed).patch_size[0])
 
 
 def initialise(network: Network, generator: torch.Generator) -> None:
     """Fill every parameter in place (§3.2): truncated normal 0.02, zero biases and mask token, unit norms."""
-    layer_scale = next((b.init_values for b in network.backbone.blocks if b.init_values is not None), None)
+    layer_scale = cast(Any, network.backbone.blocks[0]).init_values
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
@@ -146,10 +146,11 @@ def encode(
         x = torch.where(masks[..., None], mask_token.to(x.dtype), x)
     prefix = [t.expand(len(x), -1, -1).to(x.dtype) for t in (backbone.cls_token, backbone.reg_token) if t is not None]
     x = backbone.norm_pre(torch.cat([*prefix, x], dim=1))
-    plain = rope_table(backbone.rope.periods, grid)
-    for i, block in enumerate(backbone.blocks):
+    periods = cast(Any, backbone.rope).periods
+    plain = rope_table(periods, grid)
+    for i, block in enumerate(cast(list[Any], backbone.blocks)):
         draw = draws[i] if draws else BlockDraw(None, None, None)
-        rope = plain if draw.rope is None else rope_table(backbone.rope.periods, grid, draw.rope)
+        rope = plain if draw.rope is None else rope_table(periods, grid, draw.rope)
         x = _residual(x, draw.attention, lambda y, b=block, r=rope: _scaled(b.gamma_1, b.attn(b.norm1(y), rope=r)))
         x = _residual(x, draw.mlp, lambda y, b=block: _scaled(b.gamma_2, b.mlp(b.norm2(y))))
     x = backbone.norm(x)

@@ -68,7 +68,7 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
                 failed.add(job.name)
             elif not trained(job, pools(job.settings.data), evaluator, device):
                 failed.add(job.name)
-        print(build(folder))
+        print(build(folder) if evaluator.tasks else folder)
     return 1 if failed else 0
 
 

@@ -213,7 +213,8 @@ def refuse_non_finite(terms: dict[str, Tensor], step: int) -> None:
 @torch.no_grad()
 def follow(teacher: Network, student: Network, momentum: float) -> None:
     """EMA of every parameter, heads included: t ← m·t + (1 − m)·s."""
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
+        mine.lerp_(its, 1 - momentum)
 
 
 @torch.no_grad()

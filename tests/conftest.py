@@ -146,11 +146,12 @@ def same() -> Callable[[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
 
 @pytest.fixture
 def make_job(tiny: Experiment, tmp_path: Path) -> Callable[..., Job]:
-    """A job of the tiny experiment, changed, in the test's folder; `trunk=True` gives the trunk that it forks from."""
+    """The job of one arm of the tiny experiment, changed, in the test's folder."""
 
     def make(values: Mapping[str, Any] | None = None, *, arm: str = "plain", folder: Path = tmp_path) -> Job:
         experiment = changed(tiny, {"runtime.folder": str(folder), **(values or {})})
-        return next(job for job in jobs(experiment, fingerprint=lambda data: "24 rooms") if job.arm == arm)
+        experiment = changed(experiment, {"arms": {arm: experiment.arms[arm]}})
+        return jobs(experiment, fingerprint=lambda data: "24 rooms")[-1]
 
     return make
 

@@ -1,4 +1,4 @@
-"""Every experiment file loads, is planned, and trains two steps of each arm: its own settings, with less of everything."""
+"""Every experiment file loads, is planned, and trains two steps of each arm at its own settings, shrunk."""
 
 import os
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache,
     text = plan(experiment, found, open_tasks(experiment), torch.device("cpu"))
     assert all(f"  {arm} " in text for arm in experiment.arms)
     for job in found:
-        train(job, pools(job.settings.data), lambda job, state, folder: {}, device=torch.device("cpu"))
+        train(job, pools(job.settings.data), lambda job, step, folder: {}, device=torch.device("cpu"))
         rows = read_rows(job.folder / "metrics.jsonl")
         assert [row["step"] for row in rows] == list(range(job.start + 1, job.stop + 1))
         assert ("gram" in rows[-1]) == (job.settings.gram.weight > 0)

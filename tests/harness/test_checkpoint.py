@@ -1,6 +1,7 @@
 """The full training state on disk: all of it comes back bit for bit, or a clear line says what is wrong."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_a_failed_write_leaves_the_old_file(state, saved, monkeypatch, checksums
     def full(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("harness.checkpoint.os.replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="no space"):
         save_state(fresh_state_like(state), saved, identity="mine")
     assert checksums(saved.parent)[saved.name] == before[saved.name]

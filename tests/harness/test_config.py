@@ -58,7 +58,7 @@ def test_an_environment_variable_is_filled_in(read, monkeypatch):
     text = "data: {sources: {a: {kind: folder, root: '${oc.env:ROOMS}/x'}}}"
     assert read(text).data.sources["a"].root == "/some/where/x"
     monkeypatch.delenv("ROOMS")
-    with pytest.raises(BadInput, match="'ROOMS' not found"):
+    with pytest.raises(BadInput, match="the environment variable ROOMS is not set"):
         read(text)
 
 

@@ -140,6 +140,11 @@ def test_science_data_seed_and_trunk_make_another_run(listed, values):
     assert listed(**values)[-2].identity != listed()[-2].identity
 
 
+def test_each_seed_has_a_trunk_of_its_own(listed):
+    trunks = [job for job in listed(**FORKED, seeds=[0, 1]) if job.arm == TRUNK]
+    assert trunks[0].identity != trunks[1].identity
+
+
 def test_the_trunks_own_settings_are_part_of_its_arms(listed):
     plain, other = (
         next(job for job in listed(**FORKED, trunk__overrides=own) if job.arm == "plain")

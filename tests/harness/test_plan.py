@@ -46,8 +46,8 @@ def test_the_plan_knows_what_is_done_and_where_the_rest_goes_on(planned, pool):
     trunk, plain, _ = found
     train(trunk, pool, lambda *given: {}, device=CPU)
 
-    def dies(job, state, folder):
-        if state.step == 5:
+    def dies(job, step, folder):
+        if step == 5:
             raise KeyboardInterrupt
         return {}
 
@@ -69,7 +69,7 @@ def test_evaluated_steps_are_those_that_training_evaluates(planned, pool, every,
     assert (evaluated_steps(found[0]), evaluated_steps(found[1])) == (trunk, arm)
     seen = {job.arm: [] for job in found}
     for job in found[:2]:
-        train(job, pool, lambda job, state, folder: seen[job.arm].append(state.step) or {}, device=CPU)
+        train(job, pool, lambda job, step, folder: seen[job.arm].append(step) or {}, device=CPU)
     assert (seen["trunk"], seen["plain"]) == (trunk, arm)
 
 

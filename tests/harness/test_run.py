@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -138,14 +139,14 @@ def test_a_folder_that_another_process_works_in_names_it(finished, capsys, check
 
 
 def test_more_steps_and_another_arm_join_a_finished_run(write_tiny, capsys, tmp_path):
-    path = write_tiny(**{**SECTIONS, "evals": {"every": 2}})
-    assert main([str(path), "arms=[plain]", "steps=3"]) in (0, 2)  # without evaluations there is nothing to report
+    path = write_tiny(**{**SECTIONS, "evals": {"every": 2}})  # no evaluations: nothing to report, and no failure
+    assert main([str(path), "arms=[plain]", "steps=3"]) == 0
     folder = tmp_path / "runs" / "tiny"
     first = load_file(folder / "plain-s0" / "states" / "step_000003.safetensors")
-    main([str(path)])
-    capsys.readouterr()
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(str(folder))
     kept = load_file(folder / "plain-s0" / "states" / "step_000003.safetensors")
-    assert first.keys() == kept.keys()
+    assert all(torch.equal(first[name], kept[name]) for name in first)
     for job in ("plain-s0", "anchored-s0"):
         status = json.loads((folder / job / "status.json").read_text())
         assert (status["state"], status["step"]) == ("done", 4)
@@ -182,15 +183,10 @@ def test_a_missing_file_is_one_line_and_exit_code_two_without_a_traceback(tmp_pa
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["stepz=3"], "did you mean steps?"),
-        (["gram.weight=2", "gram.start_step=9", "arms=[plain]"], "gram.start_step=9"),
         (["crops.global_size=30"], "crops.global_size=30 with patches of 8"),
         (["crops.local_size=20"], "crops.local_size=20 with patches of 8"),
         (["evals.size=30"], "evals.size=30"),
-        (["data.homogeneous_share=2"], "data.homogeneous_share=2.0"),
         (["model.name=vit_huge"], "model.name='vit_huge'"),
-        (["model.args.embed_dimm=3"], "embed_dimm"),
-        (["arms.plain.model.args.depth=3", "trunk.steps=1"], "model.args differs from the trunk's"),
         (["data.sources={}"], "no training source"),
         (["data.sources.scenes.split=tset"], "tset"),
         (["evals.tasks.knn.protocol=kn"], "kn"),
@@ -198,9 +194,7 @@ def test_a_missing_file_is_one_line_and_exit_code_two_without_a_traceback(tmp_pa
         (["arms.plain.gram.weight=1", "arms.plain.gram.teacher=checkpoint", "arms.plain.gram.checkpoint=void"], "void"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_is_written(
-    write_tiny, tiny_text, capsys, tmp_path, overrides, said
-):
+def test_what_cannot_run_is_refused_before_anything_is_written(write_tiny, capsys, tmp_path, overrides, said):
     path = write_tiny(steps=4, arms={"plain": {}}, evals=EVALS)
     arguments = [o for o in overrides if o != "data.sources={}"]
     if "data.sources={}" in overrides:
@@ -233,7 +227,7 @@ def on_photos(write_tiny, photos):
 
 
 def test_ones_own_folder_of_images_trains(on_photos, tmp_path):
-    main([str(on_photos)])
+    assert main([str(on_photos)]) == 0
     status = json.loads((tmp_path / "runs" / "tiny" / "plain-s0" / "status.json").read_text())
     assert (status["state"], status["step"]) == ("done", 3)
 
@@ -250,7 +244,7 @@ def test_an_empty_class_is_named(on_photos, photos, capsys, tmp_path):
 
 
 def test_an_unreadable_image_is_named_and_nothing_is_lost(on_photos, photos, capsys, checksums, tmp_path):
-    assert main([str(on_photos), "steps=1"]) in (0, 2)
+    assert main([str(on_photos), "steps=1"]) == 0
     broken = photos / "train" / "dog" / "3.png"
     was = broken.stat()
     broken.write_bytes(b"x" * was.st_size)
@@ -268,8 +262,6 @@ def test_an_unreadable_image_is_named_and_nothing_is_lost(on_photos, photos, cap
 
 
 def test_cuda_is_refused_where_there_is_none(write_tiny, capsys):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     assert "device=cuda" in refused(capsys, write_tiny(), "device=cuda")

@@ -29,13 +29,13 @@ class Cut(Exception):
     """A process that dies."""
 
 
-def nothing(job, state, folder):
+def nothing(job, step, folder):
     return {}
 
 
 def dies_at(step):
-    def evaluate(job, state, folder):
-        if state.step == step:
+    def evaluate(job, now, folder):
+        if now == step:
             raise Cut
         return {}
 
@@ -69,13 +69,32 @@ def anchored(make_job):
     return lambda values=None, **where: make_job({**GRAM, **(values or {})}, arm="anchored", **where)
 
 
+@pytest.mark.parametrize(
+    "gram",
+    [
+        Gram(weight=2.0, start_step=2, update_every=2),
+        Gram(weight=2.0, start_step=1, resolution=2.0),
+        Gram(weight=2.0, start_step=1, teacher=GramTeacher.ema),
+        Gram(weight=2.0, start_step=1, undistorted=False),
+        Gram(weight=2.0, start_step=1, teacher=GramTeacher.ema, undistorted=False),  # needs no crops of its own
+    ],
+)
+def test_the_loop_takes_the_steps_of_the_recipe_on_the_batches_of_the_recipe(
+    make_job, pool, take_steps, weights, same, gram
+):
+    job = make_job({"gram": gram})
+    train(job, pool, nothing, device=CPU)
+    state, rows = take_steps(job.settings, 6)
+    assert [{name: row[name] for name in rows[-1]} for row in curve(job.folder)[-3:]] == rows[-3:]
+    assert same(final(job), weights(state))
+
+
 # --- resume
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 5, 6])
-@pytest.mark.parametrize("checkpoint_every", [1, 2])
-def test_a_run_that_died_goes_on_bit_for_bit(anchored, pool, whole, same, step, checkpoint_every):
-    job = anchored({"evals.every": 1, "runtime.checkpoint_every": checkpoint_every})
+@pytest.mark.parametrize("step", [1, 2, 5, 6])
+def test_a_run_that_died_goes_on_bit_for_bit(anchored, pool, whole, same, step):
+    job = anchored({"evals.every": 1})
     with pytest.raises(Cut):
         train(job, pool, dies_at(step), device=CPU)
     assert status(job)["state"] == "running"
@@ -106,13 +125,10 @@ def test_a_run_that_died_between_checkpoints_repeats_the_steps_and_their_rows(an
     assert curve(job.folder) == whole[1]
 
 
-@pytest.mark.parametrize("first", [1, 3])
+@pytest.mark.parametrize("first", [3, 5])
 def test_asking_for_more_steps_continues_the_run_as_if_asked_at_once(anchored, pool, whole, same, first):
-    gram = Gram(weight=2.0, start_step=2, update_every=2)
-    short = anchored({"steps": max(first, 3), "gram": gram})
-    short = short if first == 3 else anchored({"steps": 3})
+    short, job = anchored({"steps": first}), anchored()
     train(short, pool, nothing, device=CPU)
-    job = anchored()
     assert short.identity == job.identity
     assert not is_done(job)
     train(job, pool, nothing, device=CPU)
@@ -121,8 +137,8 @@ def test_asking_for_more_steps_continues_the_run_as_if_asked_at_once(anchored, p
 
 
 def test_an_interruption_by_hand_is_noted_and_goes_on(anchored, pool, whole, same):
-    def interrupts(job, state, folder):
-        if state.step == 4:
+    def interrupts(job, step, folder):
+        if step == 4:
             raise KeyboardInterrupt
         return {}
 
@@ -161,15 +177,26 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(anchored, pool, whol
     assert curve(job.folder) == whole[1]
 
 
-def test_when_every_state_is_damaged_the_run_starts_again(anchored, pool, whole, same):
+def test_when_every_state_is_damaged_the_run_is_refused_untouched(anchored, pool, checksums):
     job = anchored({"evals.every": 2})
     with pytest.raises(Cut):
         train(job, pool, dies_at(4), device=CPU)
     for path in (job.folder / "states").iterdir():
         path.write_bytes(b"")
-    train(job, pool, nothing, device=CPU)
-    assert same(final(job), whole[0])
-    assert curve(job.folder) == whole[1]
+    before = checksums(job.folder)
+    with pytest.raises(BadInput, match="none of its 2 saved states can be read"):
+        train(job, pool, nothing, device=CPU)
+    assert checksums(job.folder) == before
+
+
+def test_a_run_is_not_cut_back(anchored, pool, checksums):
+    job = anchored({"runtime.checkpoint_every": 1, "evals.every": 5})
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(5), device=CPU)
+    before = checksums(job.folder)
+    with pytest.raises(BadInput, match="at step 5: want steps=5 or more"):
+        train(anchored({"steps": 4}), pool, nothing, device=CPU)
+    assert checksums(job.folder) == before
 
 
 def test_a_finished_run_is_skipped_untouched(anchored, pool, checksums):
@@ -364,8 +391,8 @@ def test_a_given_gram_teacher_that_cannot_serve_is_refused(
 def test_evaluations_come_at_their_cadence_and_at_both_ends(tiny, change, pool, tmp_path):
     seen = []
 
-    def evaluate(job, state, folder):
-        seen.append((job.arm, state.step))
+    def evaluate(job, step, folder):
+        seen.append((job.arm, step))
         assert (folder / "backbone.json").is_file()
         return {"knn/scenes/top1": 0.5}
 

@@ -10,7 +10,7 @@ demo: install  ## set up, run the Gram ablation on the embedded data, end with t
 	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
 
 test: install lint types  ## set up, then lint, types and every test, the end-to-end runs included
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: install lint types unit  ## lint, types and the unit tests: at most 90 seconds
 
@@ -22,7 +22,7 @@ types: install
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 unit: install
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 install: $(STAMP)  ## create the environment and install what constraints.txt names
 

@@ -1,11 +1,17 @@
 """Every experiment file loads, is planned, and trains two steps of each arm at its own settings, shrunk."""
 
+import json
+import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from pypdf import PdfReader
 
+from evals import results
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
@@ -70,6 +76,7 @@ def test_an_experiment_says_what_it_asks_and_costs(path):
     assert path.read_text().startswith("#")
 
 
+@pytest.mark.slow
 def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache, tmp_path):
     experiment = shrunk(path, tmp_path, cache)
     pools = Pools(cache)
@@ -82,3 +89,25 @@ def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache,
         rows = read_rows(job.folder / "metrics.jsonl")
         assert [row["step"] for row in rows] == list(range(job.start + 1, job.stop + 1))
         assert ("gram" in rows[-1]) == (job.settings.gram.weight > 0)
+
+
+@pytest.mark.slow
+def test_the_vit_s_smoke_run_goes_the_whole_way_below_eight_gib(tmp_path, cache):
+    command = [sys.executable, "harness/run.py", "experiments/vits_smoke.yaml", "device=cpu"]
+    command += [f"runtime.folder={tmp_path}", f"runtime.cache={cache}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = tmp_path / "vits_smoke" / "report.pdf"
+    assert ran.stdout.splitlines()[-1] == str(report)
+    assert len(PdfReader(report).pages) >= 5
+    rows = results.load(report.with_name("results.jsonl"))
+    assert set(rows["metric"]) == {"top1", "miou", "pixel_accuracy", "rmse", "delta1"}
+    assert set(zip(rows["arm"], rows["step"], strict=True)) == {
+        ("trunk", 0), ("trunk", 2), ("plain", 4), ("anchored", 4), ("highres", 4),
+    }  # fmt: skip
+    assert rows["value"].between(0, 10).all()
+    statuses = [json.loads(path.read_text()) for path in tmp_path.glob("vits_smoke/*/status.json")]
+    assert {status["state"] for status in statuses} == {"done"}
+    assert max(status["peak_memory_gib"] for status in statuses) < 8
+    first = read_rows(tmp_path / "vits_smoke" / "trunk-s0" / "metrics.jsonl")[0]
+    assert first["dino_global"] == pytest.approx(math.log(65536), rel=0.05)

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from evals import results
 from harness.run import main
 
+pytestmark = pytest.mark.slow  # whole runs and whole PDFs
+
 ROOT = Path(__file__).resolve().parents[2]
 SETS = {
     "kept": {"size": 32, "count": 24, "split": "val", "name": "rooms"},
@@ -270,7 +272,6 @@ def test_cuda_is_refused_where_there_is_none(write_tiny, capsys):
 # --- the whole way
 
 
-@pytest.mark.slow
 def test_the_whole_way_with_every_evaluation_ends_in_a_report(write_tiny, tmp_path):
     names = ("knn", "linear", "segmentation", "depth")
     tasks = {name: {"protocol": name, "train": "kept", "test": "asked"} for name in names}

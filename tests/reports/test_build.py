@@ -10,6 +10,8 @@ from pypdf import PdfReader
 from evals.results import load
 from reports.build import build, main
 
+pytestmark = pytest.mark.slow  # whole runs and whole PDFs
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"steps": 40, "trunk_steps": 20, "every": 10}
 TWO = {"plain": {}, "anchored": {"gram.weight": 2.0, "gram.start_step": 20, "gram.update_every": 10}}

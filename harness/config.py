@@ -52,6 +52,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         experiment = dataclasses.replace(experiment, name=path.stem)
     if not experiment.name.translate(str.maketrans("", "", "._- ")).isalnum():
         raise BadInput(f"name={experiment.name!r}: want letters, digits, '.', '_' and '-', since it names a folder")
+    experiment = _shipped(experiment)
     for arm in experiment.arms:
         arm_settings(experiment, arm)
     trunk_settings(experiment)
@@ -112,6 +113,15 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 @cache
 def _hints(schema: Any) -> dict[str, Any]:
     return typing.get_type_hints(schema)
+
+
+def _shipped(experiment: Experiment) -> Experiment:
+    """A weights file that is not where the command was given is looked for in the repository, which ships some."""
+    trunk, root = experiment.trunk, EXPERIMENTS.parent
+    if trunk.checkpoint is None or Path(trunk.checkpoint).is_file() or not (root / trunk.checkpoint).is_file():
+        return experiment
+    found = dataclasses.replace(trunk, checkpoint=str(root / trunk.checkpoint))
+    return dataclasses.replace(experiment, trunk=found)
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

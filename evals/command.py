@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from evals.errors import BadInput
@@ -28,3 +28,9 @@ def answer(act: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("gramlab: interrupted; the same command goes on where its last whole result lies", file=sys.stderr)
         return 130
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

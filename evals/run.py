@@ -17,7 +17,7 @@ import torch
 
 from evals import results
 from evals.backbone import Backbone, load
-from evals.command import Parser, answer
+from evals.command import Parser, answer, columns
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
@@ -60,12 +60,6 @@ def table(found: Sequence[Measurement]) -> str:
         protocol = f"{m.protocol} {m.protocol_hash}"
         rows.append((m.eval, m.dataset, label, f"{m.value:.4f}", span, str(m.images), protocol))
     return columns(rows)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _parser() -> Parser:

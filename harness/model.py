@@ -84,11 +84,17 @@ def build_backbone(model: settings.Model) -> Eva:
         )
     try:
         backbone = timm.create_model(model.name, pretrained=False, num_classes=0, **backbone_args(model))
-    except (TypeError, AssertionError, ValueError) as error:
-        raise BadInput(f"model.args={dict(model.args)} does not fit {model.name}: {error}") from error
+    except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"model.args={dict(model.args)} does not fit {model.name}: {reason}; correct them") from error
     if not isinstance(backbone, Eva) or not isinstance(backbone.rope, RotaryEmbeddingDinoV3):
         raise BadInput(
             f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')"
+        )
+    if not len(backbone.blocks) or backbone.cls_token is None or not backbone.dynamic_img_size:
+        raise BadInput(
+            f"model.args={dict(model.args)}: want at least one block, a class token and dynamic_img_size; "
+            "leave depth, class_token and dynamic_img_size at their values"
         )
     heads = cast(Any, backbone.blocks[0]).attn.num_heads
     if backbone.embed_dim % (4 * heads):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 
 import torch
 
+from evals.command import columns
 from evals.suite import TaskSpec
 from harness.config import flatten
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
@@ -44,7 +46,7 @@ def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec]
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
     ]
     tail = f"left to do: about {duration(total)} (estimated from operations; good to a factor of two)"
-    return "\n".join([*head, *table(rows), *arm_lines(experiment), tail])
+    return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), tail])
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:
@@ -82,14 +84,6 @@ def arm_lines(experiment: Experiment) -> list[str]:
     return [
         f"  {arm}: " + (", ".join(f"{k}={v}" for k, v in flatten(own).items()) or "the settings as they are")
         for arm, own in changes.items()
-    ]
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
 
 

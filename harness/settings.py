@@ -454,6 +454,12 @@ class Experiment:
             self.dino.weight + self.ibot.weight + self.koleo.weight > 0,
             "dino.weight, ibot.weight and koleo.weight are all 0: nothing is left to learn from; switch one on",
         )
+        crops = 2 * self.data.batch_size
+        _require(
+            self.dino.weight + self.koleo.weight > 0 or int(crops * self.ibot.mask_probability) > 0,
+            f"ibot.mask_probability={self.ibot.mask_probability}: none of {crops} crops would be masked, and no other "
+            "loss is on; mask more or switch dino on",
+        )
         _require(len(self.seeds) > 0, "seeds=[]: want at least one, for example seeds=[0]")
         _require(len(set(self.seeds)) == len(self.seeds), f"seeds={self.seeds}: want each seed once")
         _require(

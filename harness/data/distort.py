@@ -91,7 +91,8 @@ def brightness(x: Float[Tensor, "N 3 H W"], factor: Float[Tensor, "N 1 1 1"]) ->
 
 def contrast(x: Float[Tensor, "N 3 H W"], factor: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N 3 H W"]:
     """Away from (factor > 1) or towards the image's mean grey."""
-    return _blend(x, grayscale(x).mean((1, 2, 3), keepdim=True), factor)
+    # by rows first: one sum over a whole large image would be split over threads, and differ with their number
+    return _blend(x, grayscale(x).mean(3, keepdim=True).mean(2, keepdim=True), factor)
 
 
 def saturation(x: Float[Tensor, "N 3 H W"], factor: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N 3 H W"]:

@@ -170,6 +170,11 @@ def test_the_patch_size_is_the_models(tiny):
         (settings.Model(name="resnet18"), "resnet18"),
         (settings.Model(name="vit_small_patch16_224", args={"depth": 1}), "DINOv3 family"),
         (settings.Model(args={"embed_dimension": 32}), "embed_dimension"),
+        (settings.Model(args={"depth": 0}), "at least one block"),
+        (settings.Model(args={"depth": 1, "num_heads": 0}), "does not fit"),
+        (settings.Model(args={"depth": 1, "patch_size": 0}), "does not fit"),
+        (settings.Model(args={"depth": 1, "class_token": False, "global_pool": "avg"}), "a class token"),
+        (settings.Model(args={"depth": 1, "dynamic_img_size": False}), "dynamic_img_size"),
         (settings.Model(args={"embed_dim": 33, "num_heads": 2, "depth": 1}), "try embed_dim=32"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.graph import jobs
-from harness.plan import duration, evaluated_steps, gram_words, job_cost, plan, table
+from harness.plan import duration, evaluated_steps, gram_words, job_cost, plan
 from harness.settings import Gram
 from harness.train import train
 
@@ -95,7 +95,3 @@ def test_gram_off_is_said_so(make_job):
 )
 def test_durations_are_in_readable_units(seconds, words):
     assert duration(seconds) == words
-
-
-def test_a_table_is_aligned():
-    assert table([("a", "bb"), ("ccc", "d")]) == ["  a    bb", "  ccc  d"]

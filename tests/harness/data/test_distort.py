@@ -134,3 +134,13 @@ def test_the_kernel_never_exceeds_a_small_crop(side):
     plan = plan_of(2, blur=torch.ones(2, dtype=torch.bool), sigma=torch.full((2,), 2.0))
     assert distort.distort(images((2, 3, side, 8)), plan).isfinite().all()
     assert distort.odd(9, limit=side) <= side
+
+
+def test_contrast_of_a_large_picture_does_not_depend_on_the_number_of_threads():
+    picture, threads = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)), torch.get_num_threads()
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        found.append(distort.contrast(picture.clone(), torch.full((1, 1, 1, 1), 0.6)))
+    torch.set_num_threads(threads)
+    assert torch.equal(*found)

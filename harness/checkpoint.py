@@ -15,6 +15,7 @@ from harness.step import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, SafetensorError)
 
 
 def save_state(state: State, path: Path, *, identity: str) -> None:
@@ -34,20 +35,35 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            if identity is not None and meta["identity"] != identity:
-                raise BadInput(
-                    f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name"
-                )
+            meta = _header(file.metadata() or {}, path, identity)
             state.anchor = (state.anchor or frozen_copy(state.teacher.backbone)) if json.loads(meta["anchor"]) else None
             _restore(state, {key: file.get_tensor(key) for key in file.keys()}, path)
-    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(
-            f"{path} cannot be read as a training state ({error}): remove it to start from the one before"
-        ) from error
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
     state.step = int(meta["step"])
+
+
+def read_header(path: Path, *, identity: str | None) -> int:
+    """The step of a saved state, without its tensors. Raises `BadInput` as `load_state`, shapes left aside."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(_header(file.metadata() or {}, path, identity)["step"])
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def _header(meta: dict[str, str], path: Path, identity: str | None) -> dict[str, str]:
+    if identity is not None and meta["identity"] != identity:
+        raise BadInput(
+            f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name"
+        )
+    return meta
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    if isinstance(error, BadInput):
+        return error
+    return BadInput(f"{path} cannot be read as a training state ({error}): remove it to start from the one before")
 
 
 def latest_states(folder: Path) -> list[Path]:
@@ -86,14 +102,6 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
     partial = target.with_suffix(".partial")
     save_file(keep, partial, metadata={"step": step})
     partial.replace(target)
-
-
-def save_weights(state: State, path: Path, *, dtype: torch.dtype) -> None:
-    """Write student and teacher, weights only, rounded to `dtype`, atomically."""
-    keep = {k: t.detach().to(dtype).contiguous() for k, t in _tensors(state).items() if k.startswith(NETWORKS)}
-    partial = path.with_suffix(".partial")
-    save_file(keep, partial, metadata={"step": str(state.step)})
-    partial.replace(path)
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

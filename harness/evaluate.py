@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from evals import results, suite
 from evals.backbone import load
+from evals.errors import BadInput
+from evals.results import Measurement
 from evals.suite import protocol_of
 from harness.config import identity
 from harness.data.pool import open_one
 from harness.graph import Job
-from harness.metrics import pick_device, write_json
+from harness.metrics import pick_device, read_json, write_json
 from harness.settings import Experiment
+from harness.step import NonFinite
 
 log = logging.getLogger("gramlab")
 
@@ -31,22 +33,14 @@ class Evaluator:
         self.table = folder / "results.jsonl"
         self.tasks = open_tasks(experiment)
         evals = experiment.evals
-        self.identity = identity(
-            [[name, protocol_of(task.protocol).hash(evals.size), _content(task)] for name, task in self.tasks.items()]
-        )
+        tasks = [[name, protocol_of(t.protocol).hash(evals.size), _content(t)] for name, t in self.tasks.items()]
+        self.identity = identity(evals.network.value, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
         mark = folder / "evaluated.json"
-        if mark.exists() and json.loads(mark.read_text())["identity"] == self.identity:
+        if was_evaluated(mark, self.identity):
             return {}
-        evals = self.experiment.evals
-        found = suite.evaluate(
-            load(str(folder), device=pick_device(self.experiment.device)),
-            self.tasks,
-            size=evals.size,
-            batch_size=evals.batch_size,
-            precision=self.experiment.precision.value,
-        )
+        found = self.measure(step, folder)
         for measurement in found:
             results.save_outcomes(folder / "outcomes", measurement)
         run = self.experiment.name
@@ -55,6 +49,31 @@ class Evaluator:
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
         log.info("%s step %d: %s", job.name, step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
         return values
+
+    def measure(self, step: int, folder: Path) -> list[Measurement]:
+        """All tasks on an exported backbone. Raises `NonFinite` when its features are not finite."""
+        evals = self.experiment.evals
+        try:
+            return suite.evaluate(
+                load(str(folder), device=pick_device(self.experiment.device)),
+                self.tasks,
+                size=evals.size,
+                batch_size=evals.batch_size,
+                precision=self.experiment.precision.value,
+            )
+        except BadInput as error:
+            if "not finite" in str(error):  # this network's fault, and no other's
+                raise NonFinite(f"step {step}: {error}") from error
+            raise
+
+
+def was_evaluated(mark: Path, identity: str) -> bool:
+    """Whether `evaluated.json` names these evaluations; a damaged one names none, so that they are made again."""
+    try:
+        return mark.exists() and read_json(mark, remedy="remove it").get("identity") == identity
+    except BadInput as error:
+        log.warning("%s; evaluating again", error)
+        return False
 
 
 def _content(task: suite.TaskSpec) -> list[str]:

@@ -66,16 +66,30 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
+    """A JSON object. Raises `BadInput`, naming the file and the remedy, when it is empty, damaged or no object."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput(f"{path} cannot be read ({error}): want the JSON object that was written; {remedy}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} holds a {type(content).__name__}: want the JSON object that was written; {remedy}")
+    return content
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file whole."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file whole: a crash leaves the old one."""
+    """Replace a text file whole: a crash, or a loss of power, leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 
@@ -105,8 +119,17 @@ def environment(experiment: Experiment, device: torch.device) -> dict[str, Any]:
     }
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin the peak of a new job, where the device keeps one; that of a process cannot be taken back."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_gib(device: torch.device) -> float:
-    """Most memory held so far: on the device, or resident in this process (Linux counts KiB, macOS bytes)."""
+    """Most memory held: on a CUDA device since `reset_peak_memory`; on the CPU resident since the process began.
+
+    So on the CPU it is at least the peak of every earlier job of the same command. Linux counts KiB, macOS bytes.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024

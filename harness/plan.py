@@ -12,8 +12,8 @@ from evals.suite import TaskSpec
 from harness.config import flatten
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
 from harness.graph import TRUNK, Job, events
+from harness.job_folder import is_done, saved_step
 from harness.settings import Experiment
-from harness.train import is_done, saved_step
 
 
 def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], device: torch.device) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evals.suite import TaskSpec
 from harness.config import as_dict, flatten
 from harness.graph import Job, events
-from harness.metrics import write_json
+from harness.job_folder import read_status
+from harness.metrics import read_json, write_json
 from harness.plan import gram_words
 from harness.settings import Experiment, SetKind
 
@@ -19,13 +20,13 @@ def write_record(
     folder: Path, experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], environment: dict[str, Any]
 ) -> None:
     """Write or renew the record; arms and seeds that the folder already knew stay in it."""
-    path = folder / "experiment.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    arms = [job for job in jobs if job.arm in experiment.arms]
+    before = recorded(folder)
+    arms = [furthest(job) for job in jobs if job.arm in experiment.arms]
+    seeds = sorted({*before.get("seeds", []), *experiment.seeds})
     record = {
         **{key: getattr(experiment, key) for key in ("name", "question", "source", "expected", "cost")},
-        "baseline": experiment.baseline or next(iter(experiment.arms), None),
-        "seeds": sorted({*before.get("seeds", []), *experiment.seeds}),
+        "baseline": experiment.baseline or before.get("baseline") or next(iter(experiment.arms), None),
+        "seeds": seeds,
         "steps": max(experiment.steps, before.get("steps", 0)),
         "trunk_steps": experiment.trunk.steps,
         "arms": before.get("arms", {})
@@ -35,9 +36,20 @@ def write_record(
         "chance": chance(tasks),
         "config": as_dict(experiment),
         "environment": environment,
-        "notes": notes(experiment),
+        "notes": notes(experiment, seeds),
     }
-    write_json(path, record)
+    write_json(folder / "experiment.json", record)
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What the folder's record says so far. Raises `BadInput` when it is damaged."""
+    path = folder / "experiment.json"
+    return read_json(path, remedy="remove it, the next run writes it anew") if path.exists() else {}
+
+
+def furthest(job: Job) -> Job:
+    """The job as it was when it was asked for the most steps: fewer leave it as it is."""
+    return replace(job, stop=max(job.stop, read_status(job).get("steps", 0)))
 
 
 def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:
@@ -58,10 +70,10 @@ def summary(job: Job) -> str:
     return f"Gram {gram_words(job)}{batches}"
 
 
-def notes(experiment: Experiment) -> list[str]:
-    """What the reader must know before believing a curve."""
+def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:
+    """What the reader must know before believing a curve; `seeds` are all that the folder holds."""
     found = []
-    if len(experiment.seeds) == 1:
+    if len(seeds) == 1:
         found.append("One seed: intervals are over evaluation images only; differences between arms prove nothing.")
     if any(source.kind is SetKind.scenes for source in experiment.data.sources.values()):
         found.append(

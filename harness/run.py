@@ -19,12 +19,13 @@ from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job, jobs
+from harness.job_folder import check
 from harness.metrics import environment, pick_device
 from harness.plan import plan
-from harness.record import write_record
+from harness.record import recorded, write_record
 from harness.settings import Experiment
 from harness.step import NonFinite
-from harness.train import refuse_other_settings, train
+from harness.train import train
 from harness.workplace import held, journal
 from reports.build import build
 
@@ -53,8 +54,9 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     pools = Pools(Path(experiment.runtime.cache))
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     for job in todo:
-        refuse_other_settings(job)
+        check(job)
     folder = Path(experiment.runtime.folder) / experiment.name
+    recorded(folder)  # refuses a damaged record before anything is written
     evaluator = Evaluator(experiment, folder)
     print(plan(experiment, todo, evaluator.tasks, device), flush=True)
     if plan_only:
@@ -73,11 +75,11 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
 
 
 def trained(job: Job, pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
-    """Train one job; a bad loss ends this job, is logged, and leaves the others to go on."""
+    """Train one job; what is not finite ends this job, is logged, and leaves the others to go on."""
     try:
         train(job, pool, evaluator, device=device)
     except NonFinite as error:
-        log.error("%s: stopped before the optimizer, the loss is not finite: %s", job.name, error)
+        log.error("%s: stopped, since not all is finite: %s", job.name, error)
         return False
     return True
 

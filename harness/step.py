@@ -56,7 +56,7 @@ class Outputs(NamedTuple):
 
 
 class NonFinite(ArithmeticError):
-    """A loss term is not finite; raised before the optimizer is touched."""
+    """A loss, its gradient or evaluated features are not finite; raised before the optimizer is touched."""
 
 
 def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed: int) -> dict[str, Tensor]:
@@ -64,9 +64,13 @@ def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed
     if at.renew_anchor:
         state.anchor = frozen_copy(state.teacher.backbone, into=state.anchor)
     total, terms, entropies = forward(state, batch, at, settings, seed=seed)
-    refuse_non_finite(terms, at.step)
     total.backward()
     norm = clip_gradients(state.student, settings.optimizer.clip)
+    try:
+        refuse_non_finite({**terms, "grad_norm": norm}, batch, at.step)
+    except NonFinite:
+        state.optimizer.zero_grad(set_to_none=True)
+        raise
     descend(state.optimizer, at)
     follow(state.teacher, state.student, at.momentum)
     state.step = at.step + 1
@@ -114,11 +118,11 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
     if settings.ibot.weight > 0 and len(masked):
         picked = tokens.patches.flatten(0, 1).index_select(0, masked)
         ibot = sinkhorn_knopp(teacher.ibot_head(picked), at.temperature)
-    gram = anchor(state, tokens, batch, settings) if uses_gram(settings.gram, at.step) else None
+    gram = anchor_patches(state, tokens, batch, settings) if uses_gram(settings.gram, at.step) else None
     return Targets(dino.unflatten(0, batch.globals.shape[:2]), ibot, gram, torch.special.entr(dino).sum(-1).mean())
 
 
-def anchor(state: State, tokens: Tokens, batch: Batch, settings: Experiment) -> Float[Tensor, "C P D"]:
+def anchor_patches(state: State, tokens: Tokens, batch: Batch, settings: Experiment) -> Float[Tensor, "C P D"]:
     """Patches that the Gram loss holds on to, resized down to the student's grid when the crops were larger (§4.3)."""
     if batch.gram is None:  # the EMA teacher on the crops that it has just seen
         return tokens.patches
@@ -201,13 +205,13 @@ def weigh(terms: dict[str, Tensor], at: At, settings: Experiment) -> Tensor:
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-def refuse_non_finite(terms: dict[str, Tensor], step: int) -> None:
-    """Raise `NonFinite`, naming every term, unless all are finite."""
+def refuse_non_finite(terms: dict[str, Tensor], batch: Batch, step: int) -> None:
+    """Raise `NonFinite`, naming every term and the batch's images by their place in the pool, unless all are finite."""
     values = torch.stack([term.detach().float() for term in terms.values()])
-    if values.device.type == "meta" or bool(values.isfinite().all()):
+    if bool(values.isfinite().all()):
         return
     listed = ", ".join(f"{name}={value:.4g}" for name, value in zip(terms, values.tolist(), strict=True))
-    raise NonFinite(f"step {step}: {listed}")
+    raise NonFinite(f"step {step}: {listed}; images {', '.join(map(str, batch.indices.tolist()))} of the pool")
 
 
 @torch.no_grad()

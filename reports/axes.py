@@ -61,11 +61,11 @@ def logarithmic(axes: Axes, low: float, high: float) -> None:
 def titled(axes: Axes, title: str, note: str) -> None:
     """A panel's name in bold and, on the right, how it is to be read."""
     axes.set_title(title, fontsize=9, loc="left", weight="bold", pad=5)
-    axes.set_title(note, fontsize=6.5, loc="right", color=SOFT, pad=5)
+    axes.set_title(note, fontsize=7, loc="right", color=SOFT, pad=5)
 
 
 def fork_line(axes: Axes, step: int, *, text: str = "") -> None:
     """Where the arms leave the trunk."""
     axes.axvline(step, color=FAINT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
     if text:
-        axes.text(step, 1.0, f" {text}", transform=axes.get_xaxis_transform(), fontsize=6, color=SOFT, va="top")
+        axes.text(step, 1.0, f" {text}", transform=axes.get_xaxis_transform(), fontsize=7, color=SOFT, va="top")

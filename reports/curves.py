@@ -1,27 +1,54 @@
-"""Page three: each metric over steps, one panel per column of the results."""
+"""Each metric over steps, one panel per column of the results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
+from evals.results import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
-from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, legend, new_page, shorten
+from reports.page import (
+    BOTTOM,
+    FAINT,
+    LEFT,
+    RIGHT,
+    SOFT,
+    TOP,
+    TRUNK_LOOK,
+    WIDTH,
+    Look,
+    Page,
+    legend,
+    new_page,
+    shorten,
+    text_width,
+)
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, columns, of_column, seed_paths, trajectory
 
 ACROSS, DOWN = 3, 2
 BAR = 0.065  # inches from one interval bar to the next
+CHANCE_REACH = 0.7  # of the values' span, as far as the axis may be stretched for the line of chance
 BANDS_UP_TO = 2  # more bands than these hide one another
 
 
+class Chance(NamedTuple):
+    """The value of a guess, in shown units, and whether a line there leaves the curves their height."""
+
+    level: float
+    near: bool
+
+
 def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
-    """As many pages as the panels need."""
-    found, each = columns(run), ACROSS * DOWN
+    """As many pages as the panels need, of nearly equal fill."""
+    found = columns(run)
+    pages = -(-len(found) // (ACROSS * DOWN))
+    each = -(-len(found) // pages)
     groups = [found[start : start + each] for start in range(0, len(found), each)]
     return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
 
@@ -53,7 +80,8 @@ def entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
 def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, number: int) -> Page:
     page = new_page("Each metric over training" + (", continued" if number else ""), _caption(run))
     top = legend(page, TOP + 0.58, entries(run, arm_looks)) + 0.32
-    panels = grid(page, len(group), top=top, across=ACROSS, down=DOWN, beside=BAR * (len(run.arms) + 0.5))
+    across = 2 if len(group) == 4 else ACROSS
+    panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=BAR * (len(run.arms) + 0.5))
     for axes, column in zip(panels, group, strict=True):
         _panel(axes, run, column, arm_looks=arm_looks)
     return page
@@ -69,10 +97,11 @@ def _caption(run: Run) -> str:
 
 
 def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
-    rows = of_column(run, column)
-    unit = f" ({words.unit(column)})" if words.unit(column) else ""
-    where = shorten(f"{column.dataset} · {column.protocol}", 1.6, 6.5)
-    titled(axes, shorten(column.title + unit, 1.7, 9, weight="bold"), f"{where}\n{words.hint(column)}")
+    rows, title = of_column(run, column), column.title + (f" ({words.unit(column)})" if words.unit(column) else "")
+    wide = axes.get_position().width * WIDTH
+    title, chance = shorten(title, 0.7 * wide, 9, weight="bold"), _chance(run, column, rows)
+    room = wide - text_width(title, 9, weight="bold") - 0.1
+    titled(axes, title, f"{shorten(f'{column.dataset} · {column.version}', room, 7)}\n{words.hint(column)}")
     scaled(axes.yaxis)
     if not rows:
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=SOFT)
@@ -84,8 +113,12 @@ def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look
     _end_bars(axes, run, column, arms=[lane for lane in lanes if lane != TRUNK], arm_looks=arm_looks)
     if run.trunk_steps:
         fork_line(axes, run.trunk_steps, text="fork")
-    _chance(axes, run, column)
-    _floor(axes, run, arm_looks)
+    if chance is not None and chance.near:
+        _chance_line(axes, chance.level)
+    foot = _floor(axes, run, arm_looks)
+    if chance is not None and not chance.near:
+        text = f"chance ↓ {words.number(chance.level, 1)}"
+        axes.text(0.99, foot + 0.02, text, transform=axes.transAxes, fontsize=7, color=SOFT, ha="right")
 
 
 def _lane(axes: Axes, run: Run, column: Column, *, lane: str, look: Look, band: bool) -> None:
@@ -124,19 +157,24 @@ def _end_bars(axes: Axes, run: Run, column: Column, *, arms: Sequence[str], arm_
     axes.autoscale_view(scalex=False)
 
 
-def _chance(axes: Axes, run: Run, column: Column) -> None:
+def _chance(run: Run, column: Column, rows: Sequence[Row]) -> Chance | None:
     level = run.chance.get(column.metric)
-    if level is None:
-        return
-    shown = float(level) * words.scale(column)
-    axes.axhline(shown, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    if level is None or not rows:
+        return None
+    values = [row.value for row in rows]
+    below, span = min(values) - float(level), max(values) - min(values)
+    return Chance(float(level) * words.scale(column), near=below <= CHANCE_REACH * span)
+
+
+def _chance_line(axes: Axes, level: float) -> None:
+    axes.axhline(level, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     axes.text(
-        0.3, shown, "chance", transform=axes.get_yaxis_transform(), fontsize=6, color=SOFT, ha="center", va="bottom"
+        0.3, level, "chance", transform=axes.get_yaxis_transform(), fontsize=7, color=SOFT, ha="center", va="bottom"
     )
 
 
-def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:
-    """Events of each arm in a strip at the foot of the panel, a row per arm."""
+def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> float:
+    """Events of each arm in a strip at the foot of the panel, a row per arm; returns its share of the height."""
     eventful = [arm for arm in run.arms if any(event.kind != "fork" for event in run.events.get(arm, ()))]
     low, high = axes.get_ylim()
     share = 0.035 * len(eventful)
@@ -153,3 +191,4 @@ def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:
                 "linestyle": "none",
             }
             axes.plot(steps, [y] * len(steps), transform=axes.get_xaxis_transform(), zorder=7, **how)
+    return share

@@ -12,8 +12,9 @@ from reports.provenance import provenance_pages
 from reports.run_folder import Run
 from reports.tradeoff import tradeoff_page
 
+FRONT, CONTINUED_AFTER = "question and results", "metrics"
 PAGES: dict[str, Callable[[Run, Mapping[str, Look]], list[Page]]] = {
-    "question and results": front_pages,
+    FRONT: front_pages,
     "trade-off": lambda run, arm_looks: [tradeoff_page(run, arm_looks)],
     "metrics": metric_pages,
     "losses": loss_pages,
@@ -22,8 +23,15 @@ PAGES: dict[str, Callable[[Run, Mapping[str, Look]], list[Page]]] = {
 
 
 def render(run: Run) -> list[Page]:
-    """All pages, numbered; call it inside `reports.page.style()`."""
+    """All pages, numbered; call it inside `reports.page.style()`.
+
+    Page one is the first of `FRONT`; its other pages, tables that page one has no room for, wait until
+    `CONTINUED_AFTER`, so that the trade-off is page two of every report.
+    """
     arm_looks = looks(run.arms, run.baseline)
-    pages = [page for draw in PAGES.values() for page in draw(run, arm_looks)]
+    drawn = {name: draw(run, arm_looks) for name, draw in PAGES.items()}
+    drawn[CONTINUED_AFTER] += drawn[FRONT][1:]
+    drawn[FRONT] = drawn[FRONT][:1]
+    pages = [page for group in drawn.values() for page in group]
     number_pages(pages, run.name)
     return pages

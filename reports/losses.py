@@ -1,4 +1,4 @@
-"""Page four: losses, entropies, gradient norm and schedules over steps, smoothed lines over the raw ones."""
+"""Losses, entropies, gradient norm and schedules over steps, smoothed lines over the raw ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports.curves import entries, grid
 from reports.page import LEFT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page
 from reports.run_folder import TRUNK, Curve, Line, Run
 
-ACROSS, DOWN = 4, 3
+DOWN, FEW = 3, 12  # panels down a page; up to so many stand four across, more stand five across
 TITLES = {
     "loss": "Total loss",
     "dino_global": "DINO, global crops",
@@ -24,10 +24,9 @@ TITLES = {
     "student_entropy": "Entropy of the student",
     "grad_norm": "Gradient norm",
     "lr": "Learning rate",
-    "weight_decay": "Weight decay",
-    "momentum": "EMA momentum",
     "temperature": "Teacher temperature",
     "gram_weight": "Gram weight",
+    "homogeneous_share": "Homogeneous batches (share)",
 }
 BOOKKEEPING = {"step", "images", "seconds"}
 LOG_SCALE = {"gram", "grad_norm"}
@@ -36,13 +35,14 @@ MOST_POINTS = 500
 
 def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the panels need; one that says so where nothing was logged."""
-    names, each = logged(run), ACROSS * DOWN
+    names = logged(run)
+    across = 4 if len(names) <= FEW else 5
     if not names:
         page = new_page("Losses and schedules")
         page.write(LEFT, TOP + 0.7, "No training curve was logged (metrics.jsonl).", 10, color=SOFT)
         return [page]
-    groups = [names[start : start + each] for start in range(0, len(names), each)]
-    return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
+    groups = [names[start : start + across * DOWN] for start in range(0, len(names), across * DOWN)]
+    return [_page(run, group, arm_looks, number=number, across=across) for number, group in enumerate(groups)]
 
 
 def logged(run: Run) -> list[str]:
@@ -70,7 +70,7 @@ def _series(curve: Curve, name: str) -> Line | None:
     return Line(line.steps[on], line.values[on]) if on.any() else None
 
 
-def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, number: int) -> Page:
+def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, number: int, across: int) -> Page:
     many = " and over seeds" if len(run.seeds) > 1 else ""
     caption = (
         f"Bold: running mean over a fortieth of the logged steps{many}; faint: as logged. "
@@ -78,9 +78,9 @@ def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, numb
     )
     page = new_page("Losses and schedules" + (", continued" if number else ""), caption)
     top = legend(page, TOP + 0.54, entries(run, arm_looks)) + 0.3
-    panels = grid(page, len(group), top=top, across=ACROSS, down=DOWN)
+    panels = grid(page, len(group), top=top, across=across, down=DOWN)
     for place, (axes, name) in enumerate(zip(panels, group, strict=True)):
-        _panel(axes, run, name, arm_looks=arm_looks, foot=place >= len(group) - ACROSS)
+        _panel(axes, run, name, arm_looks=arm_looks, foot=place >= len(group) - across)
     return page
 
 
@@ -135,7 +135,8 @@ def _thinned(line: Line) -> Line:
 def _calm(axes: Axes, values: np.ndarray) -> None:
     """Limits that single spikes do not stretch, and that do not blow a constant up to noise."""
     low, high = (float(end) for end in np.quantile(values, [0.002, 0.998]))
-    span = max(high - low, 0.02 * max(abs(low), abs(high)), 1e-12)
+    share = 0.5 if values.min() == values.max() else 0.02
+    span = max(high - low, share * max(abs(low), abs(high)), 1e-12)
     middle = (low + high) / 2
     half = max((high - low) / 2, span / 2)
     axes.set_ylim(middle - 1.15 * half, middle + 1.15 * half)

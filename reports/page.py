@@ -200,13 +200,13 @@ class Page:
         return self.figure.add_axes((x / WIDTH, 1 - (y + height) / HEIGHT, width / WIDTH, height / HEIGHT))
 
 
-def new_page(title: str = "", subtitle: str = "") -> Page:
+def new_page(title: str = "", subtitle: str = "", *, size: float = 9.0) -> Page:
     """An empty sheet with its title; the footer is added when all pages are known (`number_pages`)."""
     page = Page(Figure(figsize=(WIDTH, HEIGHT), facecolor="white"))
     if title:
-        page.write(LEFT, TOP + 0.14, title, 14, weight="bold")
+        page.write(LEFT, TOP + 0.14, title, 15, weight="bold")
     if subtitle:
-        page.flow(LEFT, TOP + 0.24, wrap(subtitle, RIGHT - LEFT, 8, lines=2), 8, color=SOFT)
+        page.flow(LEFT, TOP + 0.24, wrap(subtitle, RIGHT - LEFT, size, lines=2), size, color=SOFT)
     return page
 
 
@@ -219,19 +219,25 @@ def number_pages(pages: Sequence[Page], name: str) -> None:
 
 
 def legend(
-    page: Page, y: float, entries: Sequence[tuple[str, Look]], *, left: float = LEFT, right: float = RIGHT
+    page: Page,
+    y: float,
+    entries: Sequence[tuple[str, Look]],
+    *,
+    left: float = LEFT,
+    right: float = RIGHT,
+    size: float = 8.5,
 ) -> float:
     """Arms in rows, as many as fit beside one another; returns the bottom edge."""
-    x, size = left, 8.0
+    x, step = left, 0.024 * size
     for name, look in entries:
         label = shorten(name, 4.6, size)
         width = 0.38 + text_width(label, size) + 0.3
         if x > left and x + width - 0.3 > right:
-            x, y = left, y + 0.19
+            x, y = left, y + step
         page.swatch(x, y + 0.06, look)
-        page.write(x + 0.38, y + 0.1, label, size)
+        page.write(x + 0.38, y + 0.06 + 0.005 * size, label, size)
         x += width
-    return y + 0.19
+    return y + step
 
 
 TRUNK_LOOK = Look(TRUNK_COLOUR, "-", "o")

@@ -1,4 +1,4 @@
-"""Page five and on: what the arms change, the resolved configuration, the data, the environment."""
+"""The last pages: what the arms change, the resolved configuration, the data, the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from reports import words
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page, shorten, text_width
 from reports.run_folder import Run
 
-COLUMNS, GAP, SIZE = 4, 0.25, 6.5
+COLUMNS, GAP, SIZE = 5, 0.22, 6.5
+ON_PAGE_ONE = ("question", "source", "expected", "cost")
 STEP = SIZE * 1.36 / 72
 WIDTH = (RIGHT - LEFT - GAP * (COLUMNS - 1)) / COLUMNS
 START = TOP + 0.5
@@ -111,7 +112,7 @@ def _override_row(page: Page, run: Run, arms: Sequence[str], *, key: str, width:
 def _blocks(run: Run) -> list[list[Item]]:
     """Environment and data first, then one block per section of the configuration, plain settings together."""
     blocks = [_block("Environment", run.environment), _data(run), _protocols(run)]
-    config = {key: value for key, value in run.config.items() if key != "arms"}
+    config = {key: value for key, value in run.config.items() if key not in ("arms", *ON_PAGE_ONE)}
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
     blocks += [_block("Experiment", plain)] + [_block(key, section) for key, section in sections.items()]
@@ -141,7 +142,10 @@ def _data(run: Run) -> list[Item]:
 def _protocols(run: Run) -> list[Item]:
     """Which protocol, and which version of it, stands behind each evaluation."""
     found = sorted({(row.eval, row.protocol, row.protocol_hash) for row in run.rows})
-    items = [Item(f"{name} {protocol}", digest) for name, protocol, digest in found]
+    items = [
+        Item(protocol if protocol.startswith(name) else f"{name} {protocol}", digest)
+        for name, protocol, digest in found
+    ]
     return [Item("Protocols", heading=True), *items]
 
 

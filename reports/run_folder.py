@@ -142,17 +142,17 @@ def read(folder: Path) -> Run:
 
 
 def gaps(run: Run) -> list[str]:
-    """One sentence for each arm and seed that is not finished, and for each that has no evaluation rows."""
-    found = []
+    """What is not finished or has no evaluation rows, a sentence for each state with the arms and seeds in it."""
+    found: dict[str, list[str]] = {}
     seen = {(row.arm, row.seed) for row in run.rows}
     for lane in run.lanes:
         for seed in run.seeds:
-            who = f"{lane}, seed {seed}" if len(run.seeds) > 1 else lane
+            who = f"{lane} seed {seed}" if len(run.seeds) > 1 else lane
             status, has_rows = run.status.get((lane, seed), Status()), (lane, seed) in seen
             sentence = _unfinished(status, has_rows)
             if sentence and not (lane == TRUNK and status.state == "absent"):
-                found.append(f"{who}: {sentence}")
-    return found
+                found.setdefault(sentence, []).append(who)
+    return [f"{', '.join(who)}: {sentence}" for sentence, who in found.items()]
 
 
 def _unfinished(status: Status, has_rows: bool) -> str:

@@ -54,6 +54,11 @@ class Column:
         return self.metric in METRICS and not self.kind.unit
 
     @property
+    def version(self) -> str:
+        """The protocol's name without the evaluation's, which the title says: "quick-v1" of "knn-quick-v1"."""
+        return self.protocol.removeprefix(f"{self.eval}-") or self.protocol
+
+    @property
     def title(self) -> str:
         """As a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
         label = self.kind.label.removesuffix(" accuracy") if self.kind.kind == "global" else self.kind.label
@@ -221,16 +226,17 @@ def tidy(run: Run) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Effort:
-    """What an arm cost, averaged over its seeds; None where no record tells."""
+    """What an arm cost, averaged over its seeds, memory at its highest; None where no record tells."""
 
     step: int | None
     images: float | None
     seconds: float | None
     images_per_second: float | None
+    peak_memory_gib: float | None
 
 
 def effort(run: Run, lane: str) -> Effort:
-    """Last step, images seen, wall seconds and images per second of a lane."""
+    """Last step, images seen, wall seconds, images per second and peak memory of a lane."""
 
     def mean(values: list[float | None]) -> float | None:
         known = [float(value) for value in values if value is not None and np.isfinite(value)]
@@ -240,10 +246,12 @@ def effort(run: Run, lane: str) -> Effort:
     states = [state for (arm, _), state in run.status.items() if arm == lane]
     images = [float(curve["images"].values.max()) if "images" in curve else None for curve in curves]
     logged = [int(curve["step"].values.max()) for curve in curves]
+    memory = [float(state.peak_memory_gib) for state in states if state.peak_memory_gib is not None]
     steps = [state.step for state in states if state.step is not None] or logged
     return Effort(
         step=max(steps, default=None),
         images=mean(images),
         seconds=mean([state.seconds for state in states]),
         images_per_second=mean([state.images_per_second for state in states]),
+        peak_memory_gib=max(memory, default=None),
     )

@@ -69,19 +69,19 @@ def headline(run: Run, compared: Differences) -> list[str]:
     rmse = primary(run, "dense", metric="rmse")
     if rmse is not None and rmse not in leading and len(run.others) <= 3:
         leading.append(rmse)
-    sentences = []
+    sentences, unseen = [], []
     baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:
         found = [(column, compared.get((column, arm))) for column in leading]
         parts = [(column, estimate) for column, estimate in found if estimate is not None]
         if not parts:
-            sentences.append(f"{arm} vs {baseline}: no step was evaluated for both")
+            unseen.append(arm)
             continue
         steps = {estimate.step for _, estimate in parts}
         when = f" at step {steps.pop()}" if len(steps) == 1 else ""
         said = ", ".join(_part(column, estimate, dated=not when) for column, estimate in parts)
         sentences.append(f"{arm} vs {baseline}{when}: {said}")
-    return sentences
+    return sentences + ([f"{', '.join(unseen)} vs {baseline}: no step was evaluated for both"] if unseen else [])
 
 
 def _part(column: Column, estimate: Estimate, *, dated: bool) -> str:
@@ -125,7 +125,7 @@ def incomplete(run: Run) -> list[str]:
 def _holes(run: Run, column: Column) -> list[str]:
     """Arms that were evaluated, but not in this column, or not to a finite number."""
     rows, evaluated = of_column(run, column, finite=False), {row.arm for row in run.rows}
-    name = f"{column.title} on {column.dataset} ({column.protocol})"
+    name = f"{column.title} on {column.dataset} ({column.version})"
     sentences = []
     for arm in run.arms:
         steps = sorted({row.step for row in rows if row.arm == arm and not math.isfinite(row.value)})
@@ -152,16 +152,17 @@ def count(amount: float | None) -> str:
     return NONE if amount is None or not math.isfinite(amount) else f"{amount:,.0f}".replace(",", "\u202f")
 
 
-def effort_cells(run: Run, lane: str) -> list[str]:
-    """Steps, images seen, wall time and images per second, as written in the results table."""
+def effort_cells(run: Run, lane: str) -> list[tuple[str, str]]:
+    """Steps and images seen, wall time, images per second and peak memory, as written in the results table."""
     spent = effort(run, lane)
+    speed, memory = spent.images_per_second, spent.peak_memory_gib
     return [
-        count(spent.step),
-        count(spent.images),
-        span(spent.seconds),
-        NONE
-        if spent.images_per_second is None
-        else number(spent.images_per_second, 0 if spent.images_per_second >= 100 else 1),
+        (count(spent.step), count(spent.images) if spent.images is not None else ""),
+        (span(spent.seconds), ""),
+        (
+            NONE if speed is None else number(speed, 0 if speed >= 100 else 1),
+            f"{number(memory, 1)}{JOIN}GiB" if memory is not None else "",
+        ),
     ]
 
 

@@ -17,7 +17,7 @@ from evals.errors import BadInput
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
-from harness.data.mixing import compose
+from harness.data.mixing import Composition, compose
 from harness.data.pool import Pool
 from harness.settings import Crops, Data, Gram, Ibot
 
@@ -85,7 +85,8 @@ class Batches(Dataset[Batch]):
     """batches[step] is the batch of that step: a function of the pool, the settings, the seed and the step alone.
 
     patch: pixels, of the model. needs_gram(step): whether the batch carries Gram crops; they change nothing else.
-    Raises BadInput for crops that the patch does not divide, and, when indexed, for an image that cannot be read.
+    Raises BadInput for crops that the patch does not divide, Gram crops only where that loss is on, and, when indexed,
+    for an image that cannot be read.
     """
 
     def __init__(
@@ -103,17 +104,11 @@ class Batches(Dataset[Batch]):
         refuse_uneven(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed, self.needs_gram = patch, seed, needs_gram
-        self.gram_size = gram_size(crops, gram, patch)
+        if gram.weight > 0:
+            gram_size(crops, gram, patch)  # refuses what would fail at the first step that needs it
 
     def __getitem__(self, step: int) -> Batch:
-        indices, component = compose(
-            self.seed,
-            step,
-            self.pool.components,
-            pool_size=len(self.pool),
-            batch_size=self.data.batch_size,
-            homogeneous_share=self.data.homogeneous_share,
-        )
+        indices, component = self._compose(step)
         images = [Image.fromarray(self.pool.image(index)) for index in indices.tolist()]
         both, local = views(self.crops)
         side = self.crops.local_size
@@ -128,15 +123,30 @@ class Batches(Dataset[Batch]):
             component=component,
         )
 
+    def is_homogeneous(self, step: int) -> bool:
+        """Whether all images of the step's batch come from one component; none of them is read."""
+        return self._compose(step).component is not None
+
+    def _compose(self, step: int) -> Composition:
+        return compose(
+            self.seed,
+            step,
+            self.pool.components,
+            pool_size=len(self.pool),
+            batch_size=self.data.batch_size,
+            homogeneous_share=self.data.homogeneous_share,
+        )
+
     def _crop(self, step: int, view: View, images: list[Image.Image]) -> Float[Tensor, "B 3 S S"]:
         pixels = as_float(self._cut(step, view, images, size=view.size))
         return normalise(distort.distort(pixels, self._plan(step, view, len(images))))
 
     def _gram_crop(self, step: int, view: View, images: list[Image.Image]) -> Float[Tensor, "B 3 R R"]:
-        pixels = as_float(self._cut(step, view, images, size=self.gram_size))
+        size = gram_size(self.crops, self.gram, self.patch)
+        pixels = as_float(self._cut(step, view, images, size=size))
         if not self.gram.undistorted:
             plan = self._plan(step, view, len(images))
-            distort.distort(pixels, plan, magnification=self.gram_size / view.size)
+            distort.distort(pixels, plan, magnification=size / view.size)
         return normalise(pixels)
 
     def _cut(self, step: int, view: View, images: list[Image.Image], *, size: int) -> np.ndarray:

@@ -8,7 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evals.errors import BadInput
-from harness.checkpoint import latest_states, load_state, load_weights, prune_states, save_state, save_weights
+from harness.checkpoint import (
+    export_weights,
+    latest_states,
+    load_state,
+    load_weights,
+    prune_states,
+    read_header,
+    save_state,
+)
 from harness.train import fresh_state
 
 CPU = torch.device("cpu")
@@ -96,6 +104,17 @@ def test_a_truncated_file_is_refused_by_name(settings, saved, kept, weights, sam
     assert other.step == 0
 
 
+def test_the_header_tells_the_step_and_refuses_what_loading_would(saved, tmp_path):
+    assert read_header(saved, identity="mine") == read_header(saved, identity=None) == 3
+    with pytest.raises(BadInput, match="other settings"):
+        read_header(saved, identity="theirs")
+    content = saved.read_bytes()
+    for kept in (0, 200, len(content) - 1):
+        saved.write_bytes(content[:kept])
+        with pytest.raises(BadInput, match=r"step_000003\.safetensors cannot be read"):
+            read_header(saved, identity="mine")
+
+
 def test_a_missing_file_is_refused(settings, tmp_path):
     with pytest.raises(BadInput, match="cannot be read"):
         load_state(fresh_state(settings, 0, CPU), tmp_path / "none.safetensors", identity=None)
@@ -141,9 +160,9 @@ def test_the_newest_states_are_kept(tmp_path):
     assert {path.stem for path in tmp_path.iterdir()} == {"step_999999", "step_1000000"}
 
 
-def test_weights_alone_make_the_round_trip(settings, state, tmp_path, weights, same):
+def test_weights_alone_make_the_round_trip(settings, state, saved, tmp_path, weights, same):
     path = tmp_path / "trunk.safetensors"
-    save_weights(state, path, dtype=torch.float32)
+    export_weights(saved, path, dtype=torch.float32)
     other = fresh_state(settings, 9, CPU)
     load_weights(other, path)
     wanted = {k: v for k, v in weights(state).items() if k.startswith(("student", "teacher"))}
@@ -152,10 +171,10 @@ def test_weights_alone_make_the_round_trip(settings, state, tmp_path, weights, s
     assert other.anchor is None
 
 
-def test_weights_in_half_the_bytes_come_back_rounded_in_float32(settings, state, tmp_path):
+def test_weights_in_half_the_bytes_come_back_rounded_in_float32(settings, state, saved, tmp_path):
     path, exact = tmp_path / "trunk.safetensors", tmp_path / "exact.safetensors"
-    save_weights(state, path, dtype=torch.bfloat16)
-    save_weights(state, exact, dtype=torch.float32)
+    export_weights(saved, path, dtype=torch.bfloat16)
+    export_weights(saved, exact, dtype=torch.float32)
     assert path.stat().st_size < 0.6 * exact.stat().st_size
     other = fresh_state(settings, 9, CPU)
     load_weights(other, path)
@@ -164,11 +183,11 @@ def test_weights_in_half_the_bytes_come_back_rounded_in_float32(settings, state,
         torch.testing.assert_close(mine, theirs, rtol=2**-8, atol=1e-8)
 
 
-def test_weights_that_do_not_fit_or_are_not_there_are_refused(settings, change, state, tmp_path):
+def test_weights_that_do_not_fit_or_are_not_there_are_refused(settings, change, saved, tmp_path):
     path = tmp_path / "trunk.safetensors"
     with pytest.raises(BadInput, match="no such file"):
         load_weights(fresh_state(settings, 0, CPU), path)
-    save_weights(state, path, dtype=torch.float32)
+    export_weights(saved, path, dtype=torch.float32)
     narrower = change(settings, {"ibot.head.hidden": 8})
     with pytest.raises(BadInput, match=r"ibot_head\.mlp"):
         load_weights(fresh_state(narrower, 0, CPU), path)

@@ -9,7 +9,7 @@ import torch
 
 from evals.backbone import export
 from evals.errors import BadInput
-from harness.checkpoint import save_weights
+from harness.checkpoint import export_weights, save_state
 from harness.graph import TRUNK, events, jobs
 from harness.model import backbone_args
 from harness.settings import Gram, GramTeacher, Set
@@ -167,7 +167,8 @@ def test_weights_to_start_from_count_by_content(tiny, take_steps, listed, tmp_pa
     path = tmp_path / "w.safetensors"
     identities = []
     for seed in (0, 0, 1):
-        save_weights(take_steps(tiny, 1, seed=seed)[0], path, dtype=torch.float32)
+        save_state(take_steps(tiny, 1, seed=seed)[0], tmp_path / "state.safetensors", identity="x")
+        export_weights(tmp_path / "state.safetensors", path, dtype=torch.float32)
         identities.append(listed(trunk__checkpoint=str(path))[0].identity)
     assert identities[0] == identities[1] != identities[2]
     moved = tmp_path / "moved.safetensors"

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from evals.datasets.scenes import Scenes
+from evals.errors import BadInput
 from evals.suite import TaskSpec
 from harness.graph import jobs
+from harness.metrics import write_json
 from harness.record import notes, write_record
 from harness.settings import Set, SetKind
 
@@ -22,7 +24,8 @@ def recorded(tiny, change, tmp_path):
     """Writes the record of the tiny experiment, changed, and reads it back."""
 
     def of(values=None, tasks=None):
-        experiment = change(tiny, {"arms": ARMS, "steps": 9, "trunk.steps": 4, **(values or {})})
+        base = {"arms": ARMS, "steps": 9, "trunk.steps": 4, "runtime.folder": str(tmp_path)}
+        experiment = change(tiny, {**base, **(values or {})})
         found = jobs(experiment, fingerprint=lambda data: "24 rooms")
         write_record(tmp_path, experiment, found, tasks or {}, {"python": "3.11"})
         return json.loads((tmp_path / "experiment.json").read_text())
@@ -75,6 +78,41 @@ def test_the_configuration_is_the_whole_experiment(recorded):
 
 
 def test_one_seed_and_procedural_images_are_warned_of(tiny, change):
-    assert any("One seed" in note for note in notes(tiny))
-    assert any("Procedural" in note for note in notes(tiny))
-    assert notes(change(tiny, {"seeds": [0, 1], "data.sources": {"a": Set(kind=SetKind.folder, root="x")}})) == []
+    assert any("One seed" in note for note in notes(tiny, [0]))
+    assert any("Procedural" in note for note in notes(tiny, [0]))
+    assert notes(change(tiny, {"data.sources": {"a": Set(kind=SetKind.folder, root="x")}}), [0, 1]) == []
+
+
+def test_a_second_seed_in_the_folder_takes_the_warning_away(recorded):
+    def warned(record):
+        return any("One seed" in note for note in record["notes"])
+
+    assert warned(recorded({"seeds": [0]}))
+    assert not warned(recorded({"seeds": [1]}))
+    assert not warned(recorded({"seeds": [1]}))
+
+
+def test_a_part_of_the_arms_leaves_the_baseline_as_it_was(recorded):
+    recorded()
+    assert recorded({"arms": {"mixed": ARMS["mixed"]}})["baseline"] == "plain"
+    assert recorded({"arms": {"mixed": ARMS["mixed"]}, "baseline": "mixed"})["baseline"] == "mixed"
+    assert recorded()["baseline"] == "mixed"
+
+
+def test_events_reach_as_far_as_each_arm_was_ever_asked_to_go(recorded, tmp_path):
+    write_json(tmp_path / "tiny" / "anchored-s0" / "status.json", {"state": "done", "steps": 12})
+    shorter = recorded()
+    assert [event["step"] for event in shorter["events"]["anchored"]] == [4, 4, 7, 10]
+    assert "renewed at 7, 10" in shorter["arms"]["anchored"]["summary"]
+    longer = recorded({"steps": 15})
+    assert [event["step"] for event in longer["events"]["anchored"]] == [4, 4, 7, 10, 13]
+
+
+@pytest.mark.parametrize("damage", ["", '{"name": "ti', "[]"])
+def test_a_damaged_record_is_named_and_left_alone(recorded, tmp_path, damage):
+    path = tmp_path / "experiment.json"
+    path.write_text(damage)
+    with pytest.raises(BadInput, match=r"experiment\.json .*remove it") as error:
+        recorded()
+    assert "\n" not in str(error.value)
+    assert path.read_text() == damage

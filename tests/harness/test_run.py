@@ -5,8 +5,10 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from evals import results
+from evals.backbone import export
+from harness.model import backbone_args
 from harness.run import main
+from harness.train import fresh_state
 
 pytestmark = pytest.mark.slow  # whole runs and whole PDFs
 
@@ -160,7 +165,7 @@ def test_an_arm_that_fails_leaves_the_others_to_go_on(write_tiny, capsys, tmp_pa
     arms = {"wild": {"optimizer.lr": 1e38}, "plain": {}}
     path = write_tiny(steps=4, arms=arms, evals=EVALS)
     assert main([str(path)]) == 1
-    assert re.search(r"wild-s0: stopped before the optimizer.*step \d: dino_global=", capsys.readouterr().err)
+    assert re.search(r"wild-s0: stopped.*step \d: dino_global=", capsys.readouterr().err)
     states = {
         arm: json.loads((tmp_path / "runs" / "tiny" / f"{arm}-s0" / "status.json").read_text())["state"] for arm in arms
     }
@@ -168,7 +173,54 @@ def test_an_arm_that_fails_leaves_the_others_to_go_on(write_tiny, capsys, tmp_pa
     assert (tmp_path / "runs" / "tiny" / "report.pdf").is_file()
 
 
+def test_features_that_are_not_finite_fail_their_arm_alone(write_tiny, capsys, tmp_path):
+    """Weights that a far too high rate has blown up, and an evaluation before the next loss would tell."""
+    arms = {"wild": {"optimizer.lr": 1e38}, "plain": {}}
+    path = write_tiny(steps=2, arms=arms, teacher={"momentum": 0.0}, evals={**EVALS, "every": 1})
+    assert main([str(path)]) == 1
+    assert re.search(r"wild-s0: stopped.*step 1: evaluation knn: .*not finite", capsys.readouterr().err)
+    folder = tmp_path / "runs" / "tiny"
+    states = {arm: json.loads((folder / f"{arm}-s0" / "status.json").read_text())["state"] for arm in arms}
+    assert states == {"wild": "failed", "plain": "done"}
+    assert set(results.load(folder / "results.jsonl")["arm"]) == {"wild", "plain"}
+
+
 # --- failing calls
+
+
+def test_a_call_that_could_not_start_leaves_the_name_to_the_corrected_one(write_tiny, capsys, tiny, tmp_path):
+    for name, patch in (("wrong", 4), ("right", 8)):
+        model = replace(tiny.model, args={**tiny.model.args, "patch_size": patch})
+        backbone = fresh_state(replace(tiny, model=model), 7, torch.device("cpu")).teacher.backbone
+        export(backbone, tmp_path / name, timm_name=model.name, timm_args=backbone_args(model))
+    gram = {"weight": 1.0, "teacher": "checkpoint", "checkpoint": str(tmp_path / "wrong")}
+    path = write_tiny(steps=2, arms={"plain": {}}, gram=gram)
+    capsys.readouterr()
+    assert main([str(path)]) == 2
+    assert "of patch 4" in capsys.readouterr().err
+    assert main([str(path), f"gram.checkpoint={tmp_path}/right"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "overrides", "said"),
+    [
+        (lambda f: (f / "anchored-s0" / "status.json").unlink(), ["steps=3"], "is at step 4"),
+        (lambda f: [p.write_bytes(b"") for p in f.glob("anchored-s0/states/*")], ["steps=6"], "none of its"),
+        (lambda f: (f / "experiment.json").write_text(""), [], "experiment.json cannot be read"),
+        (lambda f: (f / "anchored-s0" / "identity.json").write_text("{"), [], "identity.json cannot be read"),
+        (lambda f: None, ["evals.network=student"], "evals.network=student"),
+    ],
+)
+def test_what_speaks_against_the_last_job_is_said_before_the_first_is_touched(
+    finished, tmp_path, capsys, checksums, spoil, overrides, said
+):
+    path, folder = finished
+    copy = tmp_path / "runs" / "tiny"
+    shutil.copytree(folder, copy)
+    spoil(copy)
+    before = checksums(copy)
+    assert said in refused(capsys, path, f"runtime.folder={tmp_path}/runs", *overrides)
+    assert checksums(copy) == before
 
 
 def test_a_missing_file_is_one_line_and_exit_code_two_without_a_traceback(tmp_path):
@@ -187,6 +239,7 @@ def test_a_missing_file_is_one_line_and_exit_code_two_without_a_traceback(tmp_pa
     [
         (["crops.global_size=30"], "crops.global_size=30 with patches of 8"),
         (["crops.local_size=20"], "crops.local_size=20 with patches of 8"),
+        (["arms.plain.gram.weight=1", "gram.resolution=1.2"], "gram.resolution=1.2"),
         (["evals.size=30"], "evals.size=30"),
         (["model.name=vit_huge"], "model.name='vit_huge'"),
         (["data.sources={}"], "no training source"),

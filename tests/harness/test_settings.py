@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from evals.backbone import export
 from harness import settings
-from harness.checkpoint import save_weights
+from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools
 from harness.model import backbone_args
 from harness.schedules import at
@@ -152,7 +152,8 @@ def places(tiny, change, take_steps, tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     for seed, name in ((1, "one"), (2, "other")):
         state = take_steps(tiny, 1, seed=seed)[0]
-        save_weights(state, folder / f"{name}.safetensors", dtype=torch.float32)
+        save_state(state, folder / "state.safetensors", identity="x")
+        export_weights(folder / "state.safetensors", folder / f"{name}.safetensors", dtype=torch.float32)
         export(state.teacher.backbone, folder / name, timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
     return folder
 

@@ -363,6 +363,21 @@ def test_a_non_finite_term_stops_the_step_before_anything_moves(anchored, take_s
     assert state.step == 3
 
 
+def test_a_gradient_that_overflows_stops_the_step_before_anything_moves(
+    tiny, change, take_steps, make_batches, weights, same
+):
+    settings = change(tiny, {"koleo.weight": 1e38})  # every term is finite, their gradient is not
+    state, _ = take_steps(tiny, 2)
+    before = weights(state)
+    batch = make_batches(settings)[2]
+    with pytest.raises(NonFinite, match=r"step 2: dino_global=\d.*koleo=-?\d.*, grad_norm=(inf|nan); images ") as error:
+        train_step(state, batch, schedules.at(settings, 2), settings, seed=0)
+    assert str(error.value).endswith(f"images {', '.join(map(str, batch.indices.tolist()))} of the pool")
+    assert same(weights(state), before)
+    assert state.step == 2
+    assert all(p.grad is None for p in state.student.parameters())
+
+
 def test_bfloat16_keeps_weights_in_float32_and_stays_near_float32(tiny, change, take_steps):
     from harness.settings import Precision
 

@@ -11,13 +11,15 @@ from safetensors.torch import load_file
 from evals import results
 from evals.backbone import export, load
 from evals.errors import BadInput
+from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs
+from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
 from harness.metrics import read_rows
 from harness.model import backbone_args
 from harness.settings import Gram, GramTeacher, Network, Set, Task
 from harness.step import NonFinite
-from harness.train import is_done, resume, saved_step, snapshot_folder, state_path, step_folder, train
+from harness.train import fresh_state, resume, train
 
 CPU = torch.device("cpu")
 GRAM = {"arms": {"anchored": {}}, "gram": Gram(weight=2.0, start_step=2, update_every=2)}
@@ -26,7 +28,7 @@ KNN = {"evals.sets": SETS, "evals.tasks": {"knn": Task("knn", "a", "b")}, "evals
 
 
 class Cut(Exception):
-    """A process that dies."""
+    """What ends a process in the midst of its work."""
 
 
 def nothing(job, step, folder):
@@ -97,7 +99,7 @@ def test_a_run_that_died_goes_on_bit_for_bit(anchored, pool, whole, same, step):
     job = anchored({"evals.every": 1})
     with pytest.raises(Cut):
         train(job, pool, dies_at(step), device=CPU)
-    assert status(job)["state"] == "running"
+    assert status(job)["state"] == "failed"
     train(job, pool, nothing, device=CPU)
     assert status(job)["state"] == "done"
     assert same(final(job), whole[0])
@@ -252,6 +254,69 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_its_last_good_state(m
     assert saved_step(job) == found["step"] == curve(job.folder)[-1]["step"]
 
 
+@pytest.mark.parametrize(
+    ("error", "state", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (OSError("no space left\non device"), "failed", "no space left"),
+        (SystemExit(3), "failed", "3"),
+        (Cut(), "failed", "Cut"),
+    ],
+)
+def test_whatever_ends_a_run_is_its_status(anchored, pool, error, state, said):
+    def ends(job, step, folder):
+        if step == 4:
+            raise error
+        return {}
+
+    job = anchored({"evals.every": 2})
+    with pytest.raises(type(error)) as raised:
+        train(job, pool, ends, device=CPU)
+    assert raised.value is error
+    found = status(job)
+    assert (found["state"], found["step"], found["error"]) == (state, 4, said)
+
+
+def test_a_folder_is_not_bound_by_a_call_that_could_not_start(tiny, take_steps, make_job, pool, tmp_path):
+    wrong, right = (
+        given(tiny, take_steps, tmp_path / name, **args) for name, args in (("a", {"patch_size": 4}), ("b", {}))
+    )
+    first, second = (make_job({"gram": gram, "arms": {"plain": {}}}, folder=tmp_path) for gram in (wrong, right))
+    assert first.identity != second.identity
+    with pytest.raises(BadInput, match="of patch 4"):
+        train(first, pool, nothing, device=CPU)
+    assert not first.folder.exists()
+    train(second, pool, nothing, device=CPU)
+    assert status(second)["state"] == "done"
+
+
+def test_new_evaluations_reach_the_earlier_steps_of_a_run_that_is_continued(make_job, pool):
+    short = make_job({**KNN, "evals.tasks": {}, "steps": 4})
+    train(short, pool, Evaluator(short.settings, short.folder.parent), device=CPU)
+    assert len(list(short.folder.glob("step_*/evaluated.json"))) == 3
+    job = make_job(KNN)
+    train(job, pool, Evaluator(job.settings, job.folder.parent), device=CPU)
+    assert sorted(results.load(job.folder.parent / "results.jsonl")["step"]) == [0, 2, 4, 6]
+
+
+def test_the_share_of_homogeneous_batches_is_logged_for_each_interval_also_across_a_resume(
+    make_job, pool, make_batches, tmp_path
+):
+    values = {"data.homogeneous_share": 0.5, "runtime.log_every": 4, "steps": 11}
+    job = make_job({**values, "evals.every": 3}, folder=tmp_path / "cut")
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(6), device=CPU)
+    train(job, pool, nothing, device=CPU)
+    batches = make_batches(job.settings)
+    drawn = [batches[step].component is not None for step in range(11)]
+    expected = {4: sum(drawn[:4]) / 4, 8: sum(drawn[4:8]) / 4, 11: sum(drawn[8:]) / 3}
+    assert len(set(expected.values())) > 1
+    assert {row["step"]: row["homogeneous_share"] for row in curve(job.folder)} == expected
+    whole = make_job(values, folder=tmp_path / "whole")
+    train(whole, pool, nothing, device=CPU)
+    assert curve(whole.folder) == curve(job.folder)
+
+
 # --- forks
 
 
@@ -330,10 +395,9 @@ def test_a_snapshot_that_the_trunk_did_not_keep_is_asked_for_in_one_line(tiny, c
 
 
 def test_a_trunk_may_start_from_weights_alone(tiny, change, pool, tmp_path, take_steps):
-    from harness.checkpoint import save_weights
-
     source = take_steps(tiny, 3, seed=4)[0]
-    save_weights(source, tmp_path / "w.safetensors", dtype=torch.float32)
+    save_state(source, tmp_path / "state.safetensors", identity="x")
+    export_weights(tmp_path / "state.safetensors", tmp_path / "w.safetensors", dtype=torch.float32)
     experiment = change(tiny, {**FORK, "trunk.checkpoint": str(tmp_path / "w.safetensors")})
     trunk = jobs(change(experiment, {"runtime.folder": str(tmp_path)}), fingerprint=lambda data: "24 rooms")[0]
     state = resume(trunk, CPU)
@@ -347,8 +411,6 @@ def test_a_trunk_may_start_from_weights_alone(tiny, change, pool, tmp_path, take
 
 def given(tiny, take_steps, folder: Path, *, update_every=None, **args):
     from dataclasses import replace
-
-    from harness.train import fresh_state
 
     model = replace(tiny.model, args={**tiny.model.args, **args})
     backbone = fresh_state(replace(tiny, model=model), 7, CPU).teacher.backbone
@@ -410,7 +472,8 @@ def test_the_exported_backbone_is_the_evaluated_network(make_job, pool, network)
         torch.equal(value, tensors[f"{network.value}.backbone.{name}"])
         for name, value in backbone.model.state_dict().items()
     )
-    assert backbone.extra == {"step": 6, "arm": "plain", "seed": 0, "identity": job.identity}
+    names = {"arm": "plain", "seed": 0, "identity": job.identity}
+    assert backbone.extra == {"step": 6, **names, "network": network.value}
 
 
 def test_the_curve_has_a_row_for_each_logged_step_with_every_term(anchored, pool):

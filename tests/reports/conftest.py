@@ -33,6 +33,14 @@ TASKS = {
     ("depth", "rmse"): 1.2,
     ("depth", "delta1"): 0.5,
 }
+TWO_SETS = {
+    ("knn", "top1"): ("photos",),
+    ("linear", "top1"): ("photos",),
+    ("segmentation", "miou"): ("streets", "rooms"),
+    ("segmentation", "pixel_accuracy"): ("streets", "rooms"),
+    ("depth", "rmse"): ("rooms",),
+    ("depth", "delta1"): ("rooms",),
+}
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +249,6 @@ def _curve(lane: Path, arm: str, seed: int, *, start: int, last: int, effect: fl
         schedules = {
             "lr": 2e-3 * min(1, step / 50),
             "temperature": 0.04 + 0.03 * min(1, step / 100),
-            "weight_decay": 0.04,
         }
         watch = {
             "student_entropy": 4.8 - 0.4 * fall,
@@ -277,6 +284,22 @@ def row(**changes: Any) -> Row:
 def make_row() -> Callable[..., Row]:
     """Makes a result row; see `row`."""
     return row
+
+
+@pytest.fixture
+def two_sets(make_row: Callable[..., Row]) -> Callable[[Sequence[str]], list[Row]]:
+    """Makes rows of eight columns: segmentation on two data sets, everything else on one, at two steps per lane."""
+
+    def rows(lanes: Sequence[str]) -> list[Row]:
+        return [
+            make_row(arm=arm, step=step, eval=name, metric=metric, dataset=dataset, protocol=f"{name}-quick-v1")
+            for arm in lanes
+            for step in ((0, 20) if arm == "trunk" else (30, 40))
+            for (name, metric), datasets in TWO_SETS.items()
+            for dataset in datasets
+        ]
+
+    return rows
 
 
 @pytest.fixture

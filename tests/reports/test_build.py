@@ -47,6 +47,50 @@ def test_page_one_tells_question_findings_and_cautions(ablation):
     assert "Incomplete" not in first
 
 
+def _assert_page_two_is_the_trade_off(pages):
+    assert "Dense against global" in pages[1]
+    titles = ["Each metric over", "Results, continued", "Losses and schedules", "Configuration and"]
+    firsts = [next(number for number, page in enumerate(pages) if title in page) for title in titles]
+    assert firsts == sorted(firsts)
+    return pages[firsts[1]]
+
+
+def test_eight_columns_leave_the_primary_ones_on_page_one(bare_run, two_sets):
+    arms = ["plain", *(f"arm{n}" for n in range(4))]
+    pages = _pages(build(bare_run(two_sets(["trunk", *arms]), steps=40, trunk_steps=20)))
+    further = _assert_page_two_is_the_trade_off(pages)
+    assert all(title in pages[0] for title in ("kNN top-1", "Linear top-1", "Depth RMSE"))
+    assert "streets, %" in pages[0]
+    assert "rooms, %" in pages[0]
+    assert "Pixel accuracy" not in pages[0]
+    assert further.count("Pixel accuracy") == 2
+    assert "Depth δ1" in further
+    assert all(arm in page for arm in arms for page in (pages[0], further))
+
+
+def test_eight_arms_stand_on_page_one(make_run):
+    arms = {f"renewed_every_{n}": {"gram.weight": float(n)} for n in range(8)}
+    pages = _pages(build(make_run(arms=arms, died=True, **SMALL)))
+    assert "Dense against global" in pages[1]
+    assert all(f"{arm} gram.weight" in pages[0] for arm in [*arms][1:])
+    assert not any("renewed_every_7 gram" in page for page in pages[1:3])
+    assert "± is half" in pages[0]
+
+
+def test_arms_without_a_place_on_page_one_follow_after_the_metrics(bare_run, two_sets):
+    arms = [f"arm{n:02d}" for n in range(30)]
+    pages = _pages(build(bare_run(two_sets(arms), baseline="arm00", steps=40)))
+    _assert_page_two_is_the_trade_off(pages)
+    tables = [page for page in pages if "kNN top-1 Linear top-1" in page or "Results, continued" in page]
+    assert all(any(arm in page for page in tables) for arm in arms)
+
+
+def test_page_one_shows_peak_memory(ablation):
+    first = _pages(ablation / "report.pdf")[0]
+    assert "peak memory" in first
+    assert first.count("1.4 GiB") == 7
+
+
 def test_several_seeds_speak_of_seeds(make_run):
     first = _pages(build(make_run(seeds=(0, 1, 2), arms=TWO, **SMALL)))[0]
     assert "intervals over 3 seeds" in first
@@ -72,7 +116,7 @@ def test_a_run_that_died_in_its_trunk_still_gives_a_report(bare_run, make_row):
     dense = {"eval": "segmentation", "metric": "miou"}
     rows = [make_row(arm="trunk", step=step, **kind) for step in (0, 10) for kind in ({}, dense)]
     pages = _pages(build(bare_run(rows, arms={"plain": {}, "anchored": {}}, steps=40, trunk_steps=20)))
-    assert "plain: not started" in pages[0]
+    assert "plain, anchored: not started" in pages[0]
     assert "anchored vs plain: no step was evaluated for both" in pages[0]
 
 

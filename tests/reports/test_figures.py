@@ -1,10 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports import provenance
+from reports.events import MOST_UPDATES
 from reports.figures import render
-from reports.losses import smooth
+from reports.losses import TITLES, loss_pages, smooth
 from reports.page import looks, style
 from reports.run_folder import read
 from reports.tradeoff import tradeoff_page
@@ -39,11 +42,37 @@ def test_names_at_the_ends_of_the_paths_do_not_overlap(ablation):
     with style():
         run = read(ablation)
         page = tradeoff_page(run, looks(run.arms, run.baseline))
-        main = page.figure.axes[1]
+        main = page.figure.axes[0]
         FigureCanvasAgg(page.figure).draw()
         boxes = [text.get_window_extent() for text in main.texts if text.get_text() in run.arms]
     assert len(boxes) == len(run.arms)
     assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+
+
+def test_many_renewals_of_the_teacher_are_thinned_and_the_key_says_so(make_run):
+    often = {"plain": {}, "renewed": {"gram.weight": 2.0, "gram.start_step": 200, "gram.update_every": 2}}
+    seldom = {"plain": {}, "renewed": {"gram.weight": 2.0, "gram.start_step": 200, "gram.update_every": 100}}
+    with style():
+        found = []
+        for name, arms in (("often", often), ("seldom", seldom)):
+            run = read(make_run(name=name, arms=arms))
+            found.append(tradeoff_page(run, looks(run.arms, run.baseline)))
+    marks = [sum(line.get_marker() == "d" for line in page.figure.axes[0].lines) for page in found]
+    said = [any("not every time" in text for text, _ in _texts(page)) for page in found]
+    assert 2 <= marks[0] <= MOST_UPDATES
+    assert marks[1] == 1
+    assert said == [True, False]
+
+
+def test_every_known_series_fits_one_page_of_losses(make_run):
+    folder = make_run(arms={"plain": {}}, steps=40, trunk_steps=20, every=10)
+    for path in folder.glob("*/metrics.jsonl"):
+        lines = [json.loads(line) | dict.fromkeys(TITLES, 0.5) for line in path.read_text().splitlines()]
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    with style():
+        run = read(folder)
+        (page,) = loss_pages(run, looks(run.arms, run.baseline))
+    assert set(TITLES.values()) <= {text for text, _ in _texts(page)}
 
 
 def test_a_long_configuration_goes_on_to_further_pages_and_loses_no_setting(make_run):

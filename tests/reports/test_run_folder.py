@@ -22,7 +22,12 @@ def test_what_failed_what_runs_and_what_never_started_is_named(make_run):
 def test_seeds_are_named_where_there_are_several(make_run):
     folder = make_run(seeds=(0, 1), steps=40, trunk_steps=20, every=10, arms={"plain": {}})
     (folder / "plain-s1" / "status.json").write_text('{"state": "interrupted", "step": 30, "steps": 40}')
-    assert gaps(read(folder)) == ["plain, seed 1: interrupted at step 30 of 40"]
+    assert gaps(read(folder)) == ["plain seed 1: interrupted at step 30 of 40"]
+
+
+def test_lanes_in_the_same_state_share_a_sentence(bare_run, make_row):
+    run = read(bare_run([make_row()], arms={"plain": {}, "anchored": {}, "renewed": {}}))
+    assert gaps(run) == ["plain: no record of its end", "anchored, renewed: not started"]
 
 
 def test_a_torn_last_line_loses_only_itself(make_run):

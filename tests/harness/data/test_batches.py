@@ -190,6 +190,21 @@ def test_a_resolution_whose_crops_the_patch_does_not_divide_is_refused_with_the_
         gram_size(dataclasses.replace(CROPS, global_size=32), Gram(resolution=1.2), 8)
 
 
+def test_an_odd_resolution_matters_only_where_the_gram_loss_is_on(root):
+    odd = Gram(resolution=1.2)
+    assert batches(root, gram=odd)[0].gram is None
+    with pytest.raises(BadInput, match=r"gram.resolution=1.2"):
+        batches(root, gram=dataclasses.replace(odd, weight=1.0))
+
+
+def test_homogeneous_batches_are_known_without_reading_an_image(root, monkeypatch):
+    source = batches(root, share=0.5)
+    said = [source.is_homogeneous(step) for step in range(12)]
+    assert not source.pool._kept
+    assert said == [source[step].component is not None for step in range(12)]
+    assert len(set(said)) == 2
+
+
 def test_draws_of_a_step_are_the_recorded_ones(root):
     """Indices, masks and the sizes of what is drawn do not depend on the machine; pixels may, in the last digit."""
     batch = batches(root)[11]

@@ -1,0 +1,165 @@
+"""A job's folder: where things lie in it, how far it is, and all that speaks against going on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.backbone import CARD
+from evals.errors import BadInput
+from harness import checkpoint
+from harness.config import flatten, identity
+from harness.graph import Job
+from harness.metrics import read_json
+from harness.settings import GramTeacher
+
+
+def state_path(job: Job, step: int) -> Path:
+    """Where the full training state after `step` steps lies."""
+    return job.folder / "states" / f"step_{step:06d}.safetensors"
+
+
+def step_folder(job: Job, step: int) -> Path:
+    """Where the exported backbone after `step` steps lies: of the network that is evaluated."""
+    return job.folder / f"step_{step:06d}"
+
+
+def snapshot_folder(job: Job, step: int) -> Path:
+    """Where the EMA backbone after `step` steps lies, when an arm anchors to it."""
+    return job.folder / f"ema_{step:06d}"
+
+
+def is_done(job: Job) -> bool:
+    """Whether the job reached its last step, or one beyond it, when it was asked for more."""
+    status = read_status(job)
+    return status.get("state") == "done" and status.get("steps", 0) >= job.stop
+
+
+def read_status(job: Job) -> dict[str, Any]:
+    """The job's `status.json`; empty where there is none or where it is damaged, since training writes it anew."""
+    path = job.folder / "status.json"
+    try:
+        return read_json(path, remedy="remove it") if path.exists() else {}
+    except BadInput:
+        return {}
+
+
+def saved_step(job: Job) -> int:
+    """The last step whose state is on disk; the job's first when there is none."""
+    steps = saved_steps(job)
+    return steps[0] if steps else job.start
+
+
+def saved_steps(job: Job) -> list[int]:
+    """The steps whose states are on disk, newest first."""
+    return [int(path.stem.removeprefix("step_")) for path in checkpoint.latest_states(job.folder / "states")]
+
+
+# --- refusals, all before anything is written and without building a model
+
+
+def check(job: Job) -> None:
+    """Raises `BadInput`, and touches nothing, when the job's folder, or its trunk's, cannot serve the job."""
+    refuse_other_settings(job)
+    refuse_other_network(job)
+    if is_done(job):
+        return
+    saved = checkpoint.latest_states(job.folder / "states")
+    if saved:
+        refuse_unusable_states(job, saved)
+    elif job.parent is not None and is_done(job.parent):
+        refuse_lost_fork(job, job.parent)
+    if job.parent is not None and is_done(job.parent):
+        gram_folder(job)
+
+
+def refuse_other_settings(job: Job) -> None:
+    """Raises `BadInput` when the job's folder holds a run of other settings."""
+    path = job.folder / "identity.json"
+    before = read_json(path, remedy="restore it or move the folder away") if path.exists() else job.science
+    if identity(before) != job.identity:
+        raise BadInput(
+            f"{job.folder} holds a run of other settings ({differences(before, job.science)}): "
+            "give this experiment another name=... or move the folder away"
+        )
+
+
+def differences(before: dict, now: dict) -> str:
+    """The first settings in which two runs differ, as `key was a, is b`."""
+    old, new = flatten(before), flatten(json.loads(json.dumps(now)))
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    listed = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:3])
+    return listed + (f"; {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def refuse_other_network(job: Job) -> None:
+    """Raises `BadInput` when the job's evaluated steps hold the other one of student and teacher."""
+    wanted = job.settings.evals.network.value
+    for path in sorted(job.folder.glob(f"step_*/{CARD}")):
+        card = read_json(path, remedy=f"move {path.parent} away")
+        found = card.get("extra", {}).get("network", wanted)
+        if found != wanted:
+            raise BadInput(
+                f"{path.parent} holds the {found}, but evals.network={wanted}: a run is evaluated on one network; "
+                f"set evals.network={found} or give this experiment another name=..."
+            )
+
+
+def refuse_unusable_states(job: Job, saved: list[Path]) -> None:
+    """Raises `BadInput` when no saved state can be read, or when the newest that can lies beyond the job's end."""
+    errors = []
+    for path in saved:
+        try:
+            step = checkpoint.read_header(path, identity=job.identity)
+        except BadInput as error:
+            errors.append(error)
+            continue
+        if step > job.stop:
+            raise BadInput(f"{job.folder} is at step {step}: want steps={step} or more; a run is not cut back")
+        return
+    raise none_readable(job, errors)
+
+
+def none_readable(job: Job, errors: Sequence[BadInput]) -> BadInput:
+    """The error for a folder whose states are all damaged; `errors` tell what is wrong with each, the newest first."""
+    return BadInput(
+        f"{job.folder}: none of its {len(errors)} saved states can be read; move it away to start again ({errors[0]})"
+    )
+
+
+def refuse_lost_fork(job: Job, parent: Job) -> None:
+    """Raises `BadInput` when a finished trunk no longer has the state that the job forks from."""
+    path = state_path(parent, job.start)
+    if path.exists():
+        checkpoint.read_header(path, identity=parent.identity)
+        return
+    kept = sorted(saved_steps(parent))
+    listed = f"the states of steps {', '.join(map(str, kept))}" if kept else "no state"
+    choice = f"set trunk.steps={kept[-1]}, or " if kept else ""
+    raise BadInput(
+        f"{job.name} forks at trunk.steps={job.start}, but {parent.folder} kept {listed}: {choice}"
+        "give this experiment another name=... to train such a trunk"
+    )
+
+
+def gram_folder(job: Job) -> Path | None:
+    """The backbone of a Gram teacher that exists before the job starts: given, or a snapshot of the trunk; else None.
+
+    Raises `BadInput` for a snapshot that the trunk did not keep.
+    """
+    gram = job.settings.gram
+    if gram.weight == 0 or gram.teacher is GramTeacher.ema:
+        return None
+    if gram.teacher is GramTeacher.checkpoint:
+        return Path(str(gram.checkpoint))
+    if job.parent is None or gram.snapshot_step >= job.start:
+        return None
+    folder = snapshot_folder(job.parent, gram.snapshot_step)
+    if not folder.exists():
+        raise BadInput(
+            f"{job.name}: gram.teacher_step={gram.snapshot_step}: {job.parent.folder} was trained before an arm "
+            "asked for that step and kept no EMA of it; move that folder away, or anchor to the fork"
+        )
+    return folder

@@ -1,0 +1,78 @@
+"""Evaluations while training: made once, made again when they change, and a sick network is its own arm's failure."""
+
+import json
+
+import pytest
+import torch
+
+from evals import results
+from evals.errors import BadInput
+from harness.evaluate import Evaluator
+from harness.job_folder import step_folder
+from harness.settings import Network, Set, Task
+from harness.step import NonFinite
+from harness.train import export_backbone, fresh_state
+
+CPU = torch.device("cpu")
+SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=6, split="test")}
+KNN = {"evals.sets": SETS, "evals.tasks": {"knn": Task("knn", "a", "b")}}
+
+
+@pytest.fixture
+def exported(make_job):
+    """A job with the backbone of step 0 in its place, and the state that it came from."""
+    job = make_job(KNN)
+    state = fresh_state(job.settings, 0, CPU)
+    export_backbone(job, state, step_folder(job, 0), which=Network.teacher)
+    return job, state
+
+
+def rows(job):
+    path = job.folder.parent / "results.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_a_step_is_evaluated_once(exported):
+    job, _ = exported
+    evaluate = Evaluator(job.settings, job.folder.parent)
+    assert evaluate(job, 0, step_folder(job, 0)).keys() == {"knn/b/top1"}
+    assert evaluate(job, 0, step_folder(job, 0)) == {}
+    assert rows(job) == 1
+
+
+def test_the_network_is_part_of_what_was_evaluated(exported, change):
+    job, _ = exported
+    other = change(job.settings, {"evals.network": Network.student})
+    again = change(job.settings, {"evals.every": 7})
+    own, theirs, same = (Evaluator(e, job.folder.parent).identity for e in (job.settings, other, again))
+    assert own == same
+    assert own != theirs
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
+def test_a_damaged_mark_is_made_anew(exported, damage):
+    job, _ = exported
+    evaluate = Evaluator(job.settings, job.folder.parent)
+    mark = step_folder(job, 0) / "evaluated.json"
+    mark.write_text(damage)
+    assert evaluate(job, 0, step_folder(job, 0)) != {}
+    assert json.loads(mark.read_text())["identity"] == evaluate.identity
+    assert len(results.load(job.folder.parent / "results.jsonl")) == 1
+
+
+def test_features_that_are_not_finite_are_the_networks_failure(exported):
+    job, state = exported
+    with torch.no_grad():
+        state.teacher.backbone.norm.weight.fill_(float("inf"))
+    export_backbone(job, state, step_folder(job, 0), which=Network.teacher)
+    with pytest.raises(NonFinite, match=r"step 0: evaluation knn: .*not finite"):
+        Evaluator(job.settings, job.folder.parent)(job, 0, step_folder(job, 0))
+    assert rows(job) == 0
+    assert not (step_folder(job, 0) / "evaluated.json").exists()
+
+
+def test_what_every_arm_would_meet_stays_bad_input(exported, change):
+    job, _ = exported
+    odd = change(job.settings, {"evals.size": 30})
+    with pytest.raises(BadInput, match="size 30"):
+        Evaluator(odd, job.folder.parent)(job, 0, step_folder(job, 0))

@@ -1,0 +1,151 @@
+"""What speaks against going on in a folder is said in one line, before anything is written."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from evals.errors import BadInput
+from harness.graph import jobs
+from harness.job_folder import check, is_done, read_status, saved_steps, state_path, step_folder
+from harness.settings import Network
+from harness.train import train
+
+CPU = torch.device("cpu")
+
+
+def nothing(job, step, folder):
+    return {}
+
+
+@pytest.fixture
+def finished(make_job, pool):
+    """A job that ran to its end, evaluated at steps 0, 2, 4 and 6."""
+    job = make_job({"evals.every": 2})
+    train(job, pool, nothing, device=CPU)
+    return job
+
+
+@pytest.fixture
+def refused(checksums):
+    """The line with which a job is refused; nothing in its experiment's folder may change."""
+
+    def of(job):
+        before = checksums(job.folder.parent)
+        with pytest.raises(BadInput) as error:
+            check(job)
+        assert checksums(job.folder.parent) == before
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    return of
+
+
+def unfinish(job):
+    """As if the job had been cut off after its last state."""
+    (job.folder / "status.json").unlink()
+
+
+def test_a_folder_that_can_go_on_is_accepted(make_job, finished):
+    check(finished)
+    check(make_job({"steps": 9}))
+    check(make_job({"steps": 4}))
+    unfinish(finished)
+    check(finished)
+
+
+def test_an_unfinished_run_beyond_the_asked_steps_is_refused(make_job, finished, refused):
+    unfinish(finished)
+    assert "is at step 6: want steps=6 or more" in refused(make_job({"steps": 4}))
+
+
+def test_states_of_which_none_can_be_read_are_refused_with_the_reason(make_job, finished, refused):
+    paths = [state_path(finished, step) for step in saved_steps(finished)]
+    assert len(paths) == 2
+    paths[0].write_bytes(paths[0].read_bytes()[:-1])
+    check(make_job({"steps": 9}))
+    paths[1].write_bytes(b"")
+    said = refused(make_job({"steps": 9}))
+    assert "none of its 2 saved states can be read" in said
+    assert "step_000006.safetensors" in said
+
+
+@pytest.mark.parametrize("damage", ["", '{"state": "do', '"done"', "[]"])
+def test_a_damaged_status_counts_as_unfinished(finished, pool, damage):
+    assert is_done(finished)
+    (finished.folder / "status.json").write_text(damage)
+    assert read_status(finished) == {}
+    assert not is_done(finished)
+    train(finished, pool, nothing, device=CPU)
+    assert is_done(finished)
+
+
+@pytest.mark.parametrize("damage", ["", '{"model": ', "[]"])
+def test_a_damaged_identity_is_named_with_what_to_do(finished, refused, damage):
+    path = finished.folder / "identity.json"
+    path.write_text(damage)
+    said = refused(finished)
+    assert said.startswith(str(path))
+    assert "restore it or move the folder away" in said
+
+
+def test_the_other_network_is_refused_in_a_run_that_was_evaluated_on_one(make_job, finished, pool, refused):
+    other = make_job({"evals.every": 2, "evals.network": Network.student, "steps": 8})
+    assert other.identity == finished.identity
+    assert "step_000000 holds the teacher, but evals.network=student" in refused(other)
+    card = step_folder(finished, 0) / "backbone.json"
+    for path in finished.folder.glob("step_*/backbone.json"):  # as written before the network was noted there
+        content = json.loads(path.read_text())
+        del content["extra"]["network"]
+        path.write_text(json.dumps(content))
+    check(other)
+    card.write_text("{")
+    assert str(card) in refused(other)
+
+
+FORK = {"trunk.steps": 3, "arms": {"plain": {}}}
+
+
+@pytest.fixture
+def forked(tiny, change, tmp_path):
+    """The trunk and the arm of the tiny experiment, changed."""
+
+    def of(values):
+        return jobs(change(tiny, {"runtime.folder": str(tmp_path), **values}), fingerprint=lambda data: "24 rooms")
+
+    return of
+
+
+def test_a_trunk_that_went_further_says_which_states_it_kept(forked, pool, refused):
+    (longer,) = forked({**FORK, "trunk.steps": 5, "arms": {}, "runtime.checkpoint_every": 4})
+    train(longer, pool, nothing, device=CPU)
+    trunk, arm = forked(FORK)
+    check(trunk)
+    said = refused(arm)
+    assert re.search(r"plain-s0 forks at trunk.steps=3, but \S+/trunk-s0 kept the states of steps 4, 5: ", said)
+    assert "set trunk.steps=5" in said
+    assert "name=" in said
+    state_path(trunk, 4).unlink()
+    state_path(trunk, 5).unlink()
+    assert "kept no state: give this experiment another name" in refused(arm)
+    check(forked({**FORK, "name": "other"})[1])
+
+
+def test_the_states_kept_by_a_longer_trunk_serve_as_the_message_says(forked, pool):
+    (longer,) = forked({**FORK, "trunk.steps": 5, "arms": {}, "runtime.checkpoint_every": 4})
+    train(longer, pool, nothing, device=CPU)
+    trunk, arm = forked({**FORK, "trunk.steps": 4})
+    check(trunk)
+    check(arm)
+    train(arm, pool, nothing, device=CPU)
+    assert is_done(arm)
+
+
+def test_a_damaged_fork_and_a_snapshot_that_was_not_kept_are_refused(forked, pool, refused):
+    trunk, _ = forked(FORK)
+    train(trunk, pool, nothing, device=CPU)
+    late = {"late": {"gram.weight": 2.0, "gram.start_step": 3, "gram.teacher_step": 1}}
+    assert "gram.teacher_step=1" in refused(forked({**FORK, "arms": late})[1])
+    state_path(trunk, 3).write_bytes(b"")
+    assert "step_000003.safetensors cannot be read" in refused(forked(FORK)[1])

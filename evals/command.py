@@ -26,7 +26,7 @@ def answer(act: Callable[[], int]) -> int:
         print(f"gramlab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("gramlab: interrupted; the same command goes on where its last whole result lies", file=sys.stderr)
+        print("gramlab: interrupted; the same command goes on from the last saved step", file=sys.stderr)
         return 130
 
 

@@ -160,16 +160,14 @@ def _compose(path: Path, groups: list[str]) -> DictConfig:
 def _apply(composed: DictConfig, override: Override) -> None:
     key, value = override.key_or_group, override.value()
     if key == "arms" and isinstance(value, list):
-        missing = [arm for arm in value if arm not in composed.get("arms", {})]
-        if missing:
-            raise BadInput(f"arms={value}: no arm {missing[0]!r}; known: {', '.join(composed.get('arms', {}))}")
+        for arm in value:
+            _refuse_unknown_arm(composed, arm, key)
         composed["arms"] = {arm: composed["arms"][arm] for arm in value}
         if composed.get("baseline") not in value:
             composed["baseline"] = None
     elif key.startswith("arms.") and key.count(".") > 1:
         _, arm, setting = key.split(".", 2)
-        if arm not in composed.get("arms", {}):
-            raise BadInput(f"{key}: no arm {arm!r}; known: {', '.join(composed.get('arms', {}))}")
+        _refuse_unknown_arm(composed, arm, key)
         composed["arms"][arm] = {**flatten(_plain(composed["arms"][arm], resolve=False)), setting: value}
     elif override.is_delete():
         parent, _, leaf = key.rpartition(".")
@@ -180,6 +178,12 @@ def _apply(composed: DictConfig, override: Override) -> None:
     else:
         _refuse_unknown([key], where="the command line")
         OmegaConf.update(composed, key, value, force_add=True)
+
+
+def _refuse_unknown_arm(composed: DictConfig, arm: Any, key: str) -> None:
+    arms = composed.get("arms") or {}
+    if arm not in arms:
+        raise BadInput(f"{key}: no arm {arm!r}; known: {', '.join(arms)}; a new one belongs in the YAML file")
 
 
 def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:

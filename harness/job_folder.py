@@ -90,7 +90,12 @@ def differences(before: dict, now: dict) -> str:
     """The first settings in which two runs differ, as `key was a, is b`."""
     old, new = flatten(before), flatten(json.loads(json.dumps(now)))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    listed = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:3])
+    listed = "; ".join(
+        "the files of data.sources have changed"
+        if key == "data.sources"
+        else f"{key} was {old.get(key)}, is {new.get(key)}"
+        for key in keys[:3]
+    )
     return listed + (f"; {len(keys) - 3} more" if len(keys) > 3 else "")
 
 

@@ -13,7 +13,7 @@ from harness.config import flatten
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
 from harness.graph import TRUNK, Job, events
 from harness.job_folder import is_done, saved_step
-from harness.settings import Experiment
+from harness.settings import Experiment, GramTeacher
 
 
 def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], device: torch.device) -> str:
@@ -45,7 +45,7 @@ def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec]
         f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision.value}, "
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
     ]
-    tail = f"left to do: about {duration(total)} (estimated from operations; good to a factor of two)"
+    tail = f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)"
     return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), tail])
 
 
@@ -67,14 +67,13 @@ def evaluated_steps(job: Job) -> list[int]:
 
 
 def gram_words(job: Job) -> str:
-    """When Gram anchoring is on, and when its teacher is renewed."""
-    found = events(job.settings.gram, job.start, job.stop)
+    """What the job anchors to, when that is renewed, how strongly and from which step."""
+    gram, found = job.settings.gram, events(job.settings.gram, job.start, job.stop)
     if not found:
         return "off"
-    gram = job.settings.gram
-    renewals = [event["step"] for event in found[1:]]
-    times = f", renewed at {', '.join(map(str, renewals[:3]))}{' …' if len(renewals) > 3 else ''}" if renewals else ""
-    return f"{gram.teacher.value} ×{gram.resolution:g}, weight {gram.weight:g} from {found[0]['step']}{times}"
+    source = f"EMA of step {gram.snapshot_step}" if gram.teacher is GramTeacher.snapshot else gram.teacher.value
+    renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
+    return f"{source} ×{gram.resolution:g}{renewed}, weight {gram.weight:g} from {found[0]['step']}"
 
 
 def arm_lines(experiment: Experiment) -> list[str]:

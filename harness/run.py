@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import torch
 
 from evals.command import Parser, answer
+from evals.errors import BadInput
 from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
@@ -48,6 +49,8 @@ def _run(argv: list[str] | None) -> int:
 
 def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     """Plan, train, evaluate and report one experiment."""
+    if not experiment.arms:
+        raise BadInput(f"{experiment.name} has no arms: want at least one, for example arms: {{plain: {{}}}}")
     device = pick_device(experiment.device)
     if experiment.runtime.threads:
         torch.set_num_threads(experiment.runtime.threads)

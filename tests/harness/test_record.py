@@ -48,7 +48,7 @@ def test_arms_have_their_dotted_overrides_and_a_phrase(recorded):
     arms = recorded({"arms": {**ARMS, "nested": {"gram": {"weight": 1.0, "start_step": 5}}}})["arms"]
     assert arms["nested"]["overrides"] == {"gram.weight": 1.0, "gram.start_step": 5}
     assert arms["plain"]["summary"] == "Gram off"
-    assert "renewed at 7" in arms["anchored"]["summary"]
+    assert "renewed every 3" in arms["anchored"]["summary"]
     assert "25% of batches from one component" in arms["mixed"]["summary"]
 
 
@@ -103,7 +103,7 @@ def test_events_reach_as_far_as_each_arm_was_ever_asked_to_go(recorded, tmp_path
     write_json(tmp_path / "tiny" / "anchored-s0" / "status.json", {"state": "done", "steps": 12})
     shorter = recorded()
     assert [event["step"] for event in shorter["events"]["anchored"]] == [4, 4, 7, 10]
-    assert "renewed at 7, 10" in shorter["arms"]["anchored"]["summary"]
+    assert "renewed every 3" in shorter["arms"]["anchored"]["summary"]
     longer = recorded({"steps": 15})
     assert [event["step"] for event in longer["events"]["anchored"]] == [4, 4, 7, 10, 13]
 

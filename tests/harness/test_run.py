@@ -119,7 +119,7 @@ def test_a_plan_trains_nothing_and_writes_nothing(write_tiny, capsys, tmp_path):
     path = write_tiny(**SECTIONS)
     assert main([str(path), "--plan"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"anchored +0 +2–4 .*snapshot ×1, weight 2 from 2 +new", out)
+    assert re.search(r"anchored +0 +2–4 .*EMA of step 2 ×1, weight 2 from 2 +new", out)
     assert "left to do: about" in out
     assert not (tmp_path / "runs").exists()
 
@@ -337,3 +337,11 @@ def test_the_whole_way_with_every_evaluation_ends_in_a_report(write_tiny, tmp_pa
     assert set(table["eval"]) == set(names)
     assert {"top1", "miou", "rmse", "delta1"} <= set(table["metric"])
     assert all(math.isfinite(value) for value in table["value"])
+
+
+def test_an_experiment_without_arms_is_refused(tmp_path, capsys):
+    path = tmp_path / "empty.yaml"
+    path.write_text("steps: 3\n")
+    assert main([str(path), f"runtime.folder={tmp_path / 'runs'}"]) == 2
+    assert capsys.readouterr().err == ("gramlab: empty has no arms: want at least one, for example arms: {plain: {}}\n")
+    assert not (tmp_path / "runs").exists()

@@ -65,6 +65,7 @@ def test_bad_input_is_one_line_and_exit_code_two(arguments: list[str], said: str
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_script_runs_from_anywhere(tmp_path: Path):
     script = Path(__file__).resolve().parents[2] / "evals" / "run.py"
     command = [sys.executable, str(script), "--list"]

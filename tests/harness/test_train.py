@@ -21,6 +21,8 @@ from harness.settings import Gram, GramTeacher, Network, Set, Task
 from harness.step import NonFinite
 from harness.train import fresh_state, resume, train
 
+pytestmark = pytest.mark.slow  # whole small runs, interrupted and resumed
+
 CPU = torch.device("cpu")
 GRAM = {"arms": {"anchored": {}}, "gram": Gram(weight=2.0, start_step=2, update_every=2)}
 SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=8, split="test")}

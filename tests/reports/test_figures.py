@@ -12,6 +12,8 @@ from reports.page import looks, style
 from reports.run_folder import read
 from reports.tradeoff import tradeoff_page
 
+pytestmark = pytest.mark.slow  # whole reports, drawn and measured
+
 
 def _texts(page):
     """Every written text of a page with its box in pixels."""

@@ -55,6 +55,7 @@ class Photographs:
     def open(self, index: int) -> Image.Image:
         return Image.open(io.BytesIO(self.files[index])).convert("RGB")
 
+    # a LabelledSet has these; making crops asks for none of them
     def label(self, index: int) -> int:
         raise NotImplementedError
 

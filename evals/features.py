@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from evals.backbone import Backbone
-from evals.errors import BadInput
+from evals.errors import BadInput, NonFiniteFeatures
 from evals.protocol import Layout
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _compute(
                 features = backbone(images.to(backbone.device).permute(0, 3, 1, 2).float() / 255)
             vectors, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
             if not (vectors.isfinite().all() and maps.isfinite().all()):
-                raise BadInput(
+                raise NonFiniteFeatures(
                     f"got features from {backbone.name} that are not finite: want sound weights; do check it"
                 )
             for row, index in enumerate(indices):

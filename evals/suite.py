@@ -97,7 +97,7 @@ def evaluate(
             train, test = features(spec.train_set, protocol.layout), features(spec.test_set, protocol.layout)
             outcomes = TASKS[protocol.family].evaluate(protocol, train, test, device=device)
         except BadInput as error:
-            raise BadInput(f"evaluation {name}: {error}") from error
+            raise type(error)(f"evaluation {name}: {error}") from error
         return [
             measure(protocol, metric, outcomes, size=size, dataset=spec.test_set.name)
             for metric in TASKS[protocol.family].metrics

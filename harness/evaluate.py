@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evals import results, suite
 from evals.backbone import load
-from evals.errors import BadInput
+from evals.errors import BadInput, NonFiniteFeatures
 from evals.results import Measurement
 from evals.suite import protocol_of
 from harness.config import identity
@@ -61,10 +61,8 @@ class Evaluator:
                 batch_size=evals.batch_size,
                 precision=self.experiment.precision.value,
             )
-        except BadInput as error:
-            if "not finite" in str(error):  # this network's fault, and no other's
-                raise NonFinite(f"step {step}: {error}") from error
-            raise
+        except NonFiniteFeatures as error:  # this network's fault, and no other's
+            raise NonFinite(f"step {step}: {error}") from error
 
 
 def was_evaluated(mark: Path, identity: str) -> bool:

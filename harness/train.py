@@ -182,7 +182,7 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
     settings, step, last = job.settings, state.step, state.step == job.stop
     evaluates = (step % settings.evals.every == 0 or last) and (step > job.start or job.parent is None)
     with watch.paused():
-        if step > job.start and (step % settings.runtime.checkpoint_every == 0 or evaluates or last):
+        if step > job.start and (step % settings.runtime.checkpoint_every == 0 or evaluates):
             checkpoint.save_state(state, state_path(job, step), identity=job.identity)
             checkpoint.prune_states(job.folder / "states", keep=2)
             write_status(job, state, curves, state_name="running")

@@ -1,4 +1,4 @@
-"""The one home of mmsegmentation, imported inside functions: areas, class lists, data-set definitions.
+"""The one home of mmsegmentation, imported inside functions: metrics, class lists, data-set definitions, transforms.
 
 mmsegmentation's data-set module imports `mmcv.ops`, which the pure-Python `mmcv-lite` lacks. Where no real one is
 installed, a stand-in with the names it asks for takes its place; each raises when it is called.
@@ -7,17 +7,19 @@ installed, a stand-in with the names it asks for takes its place; each raises wh
 from __future__ import annotations
 
 import importlib
+import random
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 _OPS = (
@@ -28,6 +30,7 @@ _OPS = (
     "point_sample",
     "sigmoid_focal_loss",
 )
+LONG = 1 << 24  # a long side that no image reaches: the short side alone decides
 
 
 def intersect_and_union(
@@ -35,7 +38,7 @@ def intersect_and_union(
 ) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"], Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
     """Areas in pixels by class: intersection, union, prediction, truth (`IoUMetric.intersect_and_union`)."""
     guess, truth = (torch.as_tensor(x).cpu().long() for x in (prediction, label))
-    areas = _metric_class().intersect_and_union(guess, truth, num_classes, ignore_index)
+    areas = _metric("IoUMetric").intersect_and_union(guess, truth, num_classes, ignore_index)
     intersect, union, guessed, labelled = (area.numpy().astype(np.int64) for area in areas)
     return intersect, union, guessed, labelled
 
@@ -59,10 +62,132 @@ def definition(name: str) -> dict[str, Any]:
     return dict(getattr(datasets, name).METAINFO)
 
 
+def depth_errors(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """mmsegmentation's own depth errors of valid pixels [n] in metres, under its names (`DepthMetric`)."""
+    guess, known = (torch.as_tensor(x, dtype=torch.float32) for x in (prediction, truth))
+    return dict(_metric("DepthMetric")._calc_all_metrics(known, guess))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationViews:
+    """How a training view for segmentation is drawn; lengths in pixels, intensities on a scale of 0 to 255."""
+
+    short_side: int
+    scale: tuple[float, float]  # range of the factor on the short side
+    crop: int  # side of the square
+    category_cap: float  # the largest share of labelled pixels that one class may have in a crop, in ten attempts
+    flip: float
+    brightness: int
+    contrast: tuple[float, float]
+    saturation: tuple[float, float]
+    hue: int  # in OpenCV's units of two degrees
+
+
+def segmentation_view(
+    image: UInt8[np.ndarray, "H W 3"],
+    mask: UInt8[np.ndarray, "H W"],
+    views: SegmentationViews,
+    *,
+    seed: tuple[int, ...],
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """One view of an RGB image and its mask, at most `crop` high and wide: resized, cut, flipped, colours changed.
+
+    By mmsegmentation's transforms, in the order of its ADE20K pipeline. The same seed gives the same view, and the
+    global random states stay as they were.
+    """
+    results = {"img": image[:, :, ::-1], "gt_seg_map": mask, "seg_fields": ["gt_seg_map"]}
+    found = _apply(_segmentation_transforms(views), results, seed)
+    return np.ascontiguousarray(found["img"][:, :, ::-1]), np.ascontiguousarray(found["gt_seg_map"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthViews:
+    """How a training view for depth is placed: rotation up to `degrees` either way, `crop` as (height, width)."""
+
+    degrees: float
+    rotate: float
+    flip: float
+    crop: tuple[int, int]
+
+
+def depth_view(
+    image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"], views: DepthViews, *, seed: tuple[int, ...]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    """One view of an RGB image and its depth, at most `crop` high and wide: rotated about the centre, flipped, cut.
+
+    By mmsegmentation's transforms. What a rotation brings in is black and of unknown depth (0). The same seed gives the
+    same view, and the global random states stay as they were.
+    """
+    results = {"img": image, "gt_depth_map": depth, "seg_fields": ["gt_depth_map"]}
+    found = _apply(_depth_transforms(views), results, seed)
+    return np.ascontiguousarray(found["img"]), np.ascontiguousarray(found["gt_depth_map"])
+
+
+def resize_short(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "h w 3"]:
+    """An image at this short side, aspect kept, as mmsegmentation resizes test images (bilinear)."""
+    return _transforms("Resize")(scale=(LONG, side), keep_ratio=True).transform({"img": image})["img"]
+
+
+def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: tuple[int, ...]) -> dict[str, Any]:
+    with _seeded(seed):
+        for transform in transforms:
+            results = transform.transform(results)
+    return results
+
+
+@contextmanager
+def _seeded(seed: tuple[int, ...]) -> Iterator[None]:
+    """mmsegmentation's transforms draw from the global states alone: these start from the seed and are put back."""
+    numbers, plain = np.random.get_state(), random.getstate()  # noqa: NPY002
+    key = np.random.SeedSequence((len(seed), *seed)).generate_state(4)
+    np.random.seed(key)  # noqa: NPY002
+    random.seed(int(key[0]))
+    try:
+        yield
+    finally:
+        np.random.set_state(numbers)  # noqa: NPY002
+        random.setstate(plain)
+
+
 @cache
-def _metric_class() -> Any:
+def _segmentation_transforms(views: SegmentationViews) -> tuple[Any, ...]:
+    return (
+        _transforms("RandomResize")(
+            scale=(LONG, views.short_side), ratio_range=views.scale, resize_type=_transforms("Resize"), keep_ratio=True
+        ),
+        _transforms("RandomCrop")(crop_size=(views.crop, views.crop), cat_max_ratio=views.category_cap),
+        _transforms("RandomFlip")(prob=views.flip),
+        _transforms("PhotoMetricDistortion")(
+            brightness_delta=views.brightness,
+            contrast_range=views.contrast,
+            saturation_range=views.saturation,
+            hue_delta=views.hue,
+        ),
+    )
+
+
+@cache
+def _depth_transforms(views: DepthViews) -> tuple[Any, ...]:
+    return (
+        _transforms("RandomRotate")(prob=views.rotate, degree=views.degrees, pad_val=0, seg_pad_val=0),
+        _transforms("RandomFlip")(prob=views.flip),
+        _transforms("RandomCrop")(crop_size=views.crop),
+    )
+
+
+@cache
+def _transforms(name: str) -> Any:
     with _quiet():
-        return importlib.import_module("mmseg.evaluation").IoUMetric
+        _ensure_ops()
+        module = importlib.import_module("mmseg.datasets.transforms")
+        plain = importlib.import_module("mmcv.transforms")
+    return getattr(module, name, None) or getattr(plain, name)
+
+
+@cache
+def _metric(name: str) -> Any:
+    with _quiet():
+        return getattr(importlib.import_module("mmseg.evaluation"), name)
 
 
 def _ensure_ops() -> None:

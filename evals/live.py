@@ -1,7 +1,7 @@
 """What protocols on live, augmented features share: frozen features of a batch, endless batches, the loop of a head.
 
-Everything random is a function of (seed, position), position = step · batch size + place in the batch: batches do not
-depend on the number of worker processes, and the global random states stay as they were.
+Everything random is a function of a seed, a purpose and a number, mostly the position = step · batch size + place in the
+batch: batches do not depend on the number of worker processes, and the global random states stay as they were.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,17 +44,23 @@ class Stream:
 
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return generator(seed, epoch, 0).permutation(count)
+    return generator(seed, "order", epoch).permutation(count)
 
 
-def generator(seed: int, *key: int) -> np.random.Generator:
-    """A generator of its own for these numbers (none negative)."""
-    return np.random.default_rng((len(key), seed, *key))  # numpy takes keys for equal that differ in zeros at the end
+def entropy(seed: int, purpose: str, number: int = 0) -> int:
+    """128 bits that are a function of these three alone: draws for unlike purposes do not meet."""
+    parts = repr((int(seed), purpose, int(number))).encode()
+    return int.from_bytes(blake2b(parts, digest_size=16).digest(), "little")
 
 
-def torch_generator(seed: int, *key: int) -> torch.Generator:
+def generator(seed: int, purpose: str, number: int = 0) -> np.random.Generator:
+    """A numpy generator of its own for these three."""
+    return np.random.default_rng(entropy(seed, purpose, number))
+
+
+def torch_generator(seed: int, purpose: str, number: int = 0) -> torch.Generator:
     """The same for torch, on the CPU."""
-    return torch.Generator().manual_seed(int(generator(seed, *key).integers(2**63)))
+    return torch.Generator().manual_seed(entropy(seed, purpose, number) % 2**63)
 
 
 def batches(make: Callable[[int], T], steps: int, *, workers: int = 0) -> Iterator[T]:

@@ -88,7 +88,7 @@ def segmentation_view(
     mask: UInt8[np.ndarray, "H W"],
     views: SegmentationViews,
     *,
-    seed: tuple[int, ...],
+    seed: int,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """One view of an RGB image and its mask, at most `crop` high and wide: resized, cut, flipped, colours changed.
 
@@ -111,7 +111,7 @@ class DepthViews:
 
 
 def depth_view(
-    image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"], views: DepthViews, *, seed: tuple[int, ...]
+    image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"], views: DepthViews, *, seed: int
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """One view of an RGB image and its depth, at most `crop` high and wide: rotated about the centre, flipped, cut.
 
@@ -128,7 +128,7 @@ def resize_short(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarr
     return _transforms("Resize")(scale=(LONG, side), keep_ratio=True).transform({"img": image})["img"]
 
 
-def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: tuple[int, ...]) -> dict[str, Any]:
+def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: int) -> dict[str, Any]:
     with _seeded(seed):
         for transform in transforms:
             results = transform.transform(results)
@@ -136,10 +136,10 @@ def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: tuple[int, 
 
 
 @contextmanager
-def _seeded(seed: tuple[int, ...]) -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """mmsegmentation's transforms draw from the global states alone: these start from the seed and are put back."""
     numbers, plain = np.random.get_state(), random.getstate()  # noqa: NPY002
-    key = np.random.SeedSequence((len(seed), *seed)).generate_state(4)
+    key = np.random.SeedSequence(seed).generate_state(4)
     np.random.seed(key)  # noqa: NPY002
     random.seed(int(key[0]))
     try:

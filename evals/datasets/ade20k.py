@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from evals.datasets.base import IGNORE
-from evals.datasets.files import (
-    digest,
-    images_in,
-    known_folder,
-    opened,
-    partners,
-    read_rgb,
-    same_size,
-    split_folder,
-    spread,
-)
+from evals.datasets.file_set import FileSet
+from evals.datasets.files import folders_in, images_in, known_folder, listing, partners, split_folder, strays
 from evals.errors import BadInput
 
+LAYOUT = "images/{training,validation}/*.jpg beside annotations/{training,validation}/*.png"
 # fmt: off
 NYU40 = (  # class 40, otherprop, is ignored
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture",
@@ -57,15 +47,20 @@ def segment_names(classes: Sequence[str] | None, default: str) -> tuple[str, ...
     return names
 
 
-def split_images(root: Path, split: str) -> list[Path]:
-    """The images of a split, from `root`/images/`split`."""
-    folder = known_folder(known_folder(root, what="root") / "images", what="image folder")
+def split_images(root: Path, split: str, *, layout: str = LAYOUT) -> list[Path]:
+    """The images of a split, from `root`/images/`split`; `layout` is what an error says should be there."""
+    folder = known_folder(root, what="root", layout=layout) / "images"
+    if not folder.is_dir():
+        below = next((part for part in folders_in(root) if (part / "images").is_dir()), None)
+        hint = f"did you mean root {below}?" if below else "correct root or finish the download"
+        raise BadInput(f"got image folder {folder} (missing): want {layout}; {hint}")
     part = split_folder(folder, split)
     if part is None:
-        part = known_folder(folder / split, what="image folder")
+        part = known_folder(folder / split, what="image folder", layout=layout)
     images = images_in(part)
     if not images:
-        raise BadInput(f"got no image in {part}: want files like .jpg or .png; correct root or split")
+        want = f"want files like .jpg or .png ({layout})"
+        raise BadInput(f"got no image in {part}: {want}; correct root or split, or finish the download")
     stems: dict[str, Path] = {}
     for path in images:
         if path.stem in stems:
@@ -74,26 +69,23 @@ def split_images(root: Path, split: str) -> list[Path]:
     return images
 
 
-def read_mask(path: Path, names: Sequence[str]) -> np.ndarray:
-    """uint8 [H, W] from an 8-bit annotation: 0 and 255 become `IGNORE`, v becomes class v - 1."""
-    with opened(path) as image:
-        if image.mode not in ("L", "P"):
-            raise BadInput(f"got {path} in mode {image.mode}: want an 8-bit mask of one channel; convert it")
-        values = np.array(image)
-    labelled = values[values != IGNORE]
-    top = int(labelled.max(initial=0))
-    if top > len(names):
-        raise BadInput(f"got value {top} in {path}: want 0 to {len(names)} (one per class) or 255; correct classes")
-    values[values == 0] = IGNORE
-    values[values != IGNORE] -= 1
-    return values
+def stray_notes(images: Path, *folders: Path) -> list[str]:
+    """A sentence for each folder beside `images` that holds files without an image."""
+    found = [(folder, strays(images, folder)) for folder in folders]
+    return [
+        f"{len(lone)} files in {folder} have no image in {images} ({listing([path.name for path in lone])})"
+        for folder, lone in found
+        if lone
+    ]
 
 
-class Ade20k:
-    """Images with pixel classes; `classes` are their names, a known list as ["nyu40"], or by default ADE20K's 150."""
+class Ade20k(FileSet):
+    """Images with pixel classes; `classes` are their names, a known list as ["nyu40"], or by default ADE20K's 150.
 
-    classes: tuple[str, ...] = ()
-    has_depth = False
+    As published (ADEChallengeData2016), 0 in a mask is "other objects" and ignored; see `read_mask`.
+    """
+
+    kind = "ade20k"
 
     def __init__(
         self,
@@ -105,30 +97,10 @@ class Ade20k:
         classes: Sequence[str] | None = None,
     ) -> None:
         images = split_images(root, split)
-        masks = partners(images, root / "annotations" / images[0].parent.name, what="annotation")
-        self.root, self.split, self.name = root, split, name or root.resolve().name
-        self.segments = segment_names(classes, "ade20k")
-        self._images, self._masks = spread(images, count), spread(masks, count)
+        self._beside = root / "annotations" / images[0].parent.name
+        masks = partners(images, self._beside, what="annotation", layout=LAYOUT)
+        segments = segment_names(classes, "ade20k")
+        super().__init__(root, split, name=name, count=count, images=images, masks=masks, segments=segments)
 
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def key(self, index: int) -> str:
-        return self._images[index].relative_to(self.root).as_posix()
-
-    def image(self, index: int) -> np.ndarray:
-        return read_rgb(self._images[index])
-
-    def label(self, index: int) -> int:
-        raise BadInput(f"got set '{self.name}' without image classes: want kind folder or scenes; correct kind")
-
-    def mask(self, index: int) -> np.ndarray:
-        mask = read_mask(self._masks[index], self.segments)
-        same_size(self._masks[index], (mask.shape[0], mask.shape[1]), self._images[index])
-        return mask
-
-    def depth(self, index: int) -> np.ndarray:
-        raise BadInput(f"got set '{self.name}' without depth: want kind nyu or scenes; correct kind")
-
-    def fingerprint(self) -> str:
-        return digest([*self._images, *self._masks], "ade20k", self.segments)
+    def notes(self) -> list[str]:
+        return stray_notes(self._images[0].parent, self._beside)

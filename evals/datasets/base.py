@@ -6,7 +6,17 @@ from typing import Protocol
 
 import numpy as np
 
+from evals.errors import BadInput
+
 IGNORE = 255
+
+
+class BeyondClasses(BadInput):
+    """A mask holds a value above the number of classes: the list of classes does not fit."""
+
+    def __init__(self, message: str, value: int = 0) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 class LabelledSet(Protocol):
@@ -50,4 +60,12 @@ class LabelledSet(Protocol):
 
     def fingerprint(self) -> str:
         """Hexadecimal digest that changes when the content does."""
+        ...
+
+    def stamp(self) -> str:
+        """Hexadecimal digest that changes whenever a file may have changed, so that what is cached by it is not stale.
+
+        It covers all of the fingerprint, and for each file also its times and its place on the disk: a copy of the
+        set has the same fingerprint and another stamp. Sets without files give their fingerprint.
+        """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -22,11 +22,11 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 _WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
-def known_folder(path: Path, *, what: str) -> Path:
-    """The path itself, or `BadInput` where it is no folder."""
+def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
+    """The path itself, or `BadInput` with the layout that is wanted where it is no folder."""
     if not path.is_dir():
         state = "a file" if path.exists() else "missing"
-        raise BadInput(f"got {what} {path} ({state}): want a folder; correct root")
+        raise BadInput(f"got {what} {path} ({state}): want {layout}; correct root")
     return path
 
 
@@ -133,15 +133,32 @@ def same_size(path: Path, shape: tuple[int, int], image: Path) -> None:
         raise BadInput(f"{got}: want {want[1]} x {want[0]} as {image}; replace one of them")
 
 
-def partners(images: Sequence[Path], folder: Path, *, what: str) -> list[Path]:
-    """For each image the .png of the same name in a folder that mirrors theirs."""
-    known_folder(folder, what=f"{what} folder")
+def partners(images: Sequence[Path], folder: Path, *, what: str, layout: str) -> list[Path]:
+    """For each image the .png of the same name in a folder that mirrors theirs; all missing ones are counted."""
+    known_folder(folder, what=f"{what} folder", layout=layout)
     present = set(images_in(folder))
     found = [folder / f"{image.stem}.png" for image in images]
-    for image, partner in zip(images, found, strict=True):
-        if partner not in present:
-            raise BadInput(f"got no {what} for {image}: want {partner}; add it or remove the image")
+    without = [(image, path) for image, path in zip(images, found, strict=True) if path not in present]
+    if without:
+        image, partner = without[0]
+        if len(without) == 1:
+            raise BadInput(f"got no {what} for {image}: want {partner} ({layout}); add it or remove the image")
+        some = listing([image.name for image, _ in without])
+        got = f"got no {what} for {len(without)} of the {len(images)} images in {image.parent} ({some})"
+        raise BadInput(f"{got}: want {partner} and so on ({layout}); finish the download")
     return found
+
+
+def strays(images: Path, folder: Path) -> list[Path]:
+    """The .png files of a folder that have no image of the same name: signs of images that are missing."""
+    stems = {path.stem for path in images_in(images)}
+    return [path for path in images_in(folder) if path.suffix == ".png" and path.stem not in stems]
+
+
+def listing(items: Sequence[str], most: int = 3) -> str:
+    """The first few of them, and how many more there are."""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
 
 
 def digest(paths: Sequence[Path], *settings: object) -> str:
@@ -149,8 +166,25 @@ def digest(paths: Sequence[Path], *settings: object) -> str:
 
     Names count from the folder that the files share, so that the same data elsewhere, or copied, is the same data.
     """
+    return _hashed(paths, settings, lambda state: (state.st_size,))
+
+
+def stamp(paths: Sequence[Path], *settings: object) -> str:
+    """Hash like `digest` that also covers each file's times and inode, and so changes when a file is replaced.
+
+    The time of the last change to the inode cannot be set by hand, so that neither a file of the same size nor one
+    that is given its old date goes unnoticed.
+    """
+    return _hashed(paths, settings, lambda state: (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
+
+
+def _hashed(
+    paths: Sequence[Path], settings: tuple[object, ...], facts: Callable[[os.stat_result], tuple[int, ...]]
+) -> str:
     total = hashlib.sha256(repr(settings).encode())
-    shared = Path(os.path.commonpath([path.resolve().parent for path in paths])) if paths else Path()
-    for path in paths:
-        total.update(f"{path.resolve().relative_to(shared)}\0{path.stat().st_size}\n".encode())
+    real = [path.resolve() for path in paths]
+    shared = Path(os.path.commonpath([path.parent for path in real])) if real else Path()
+    for path in real:
+        told = "\0".join(str(fact) for fact in facts(path.stat()))
+        total.update(f"{path.relative_to(shared)}\0{told}\n".encode())
     return total.hexdigest()

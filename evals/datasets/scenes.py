@@ -87,6 +87,9 @@ class Scenes:
         settings = {"version": VERSION, "seed": self.seed, "split": self.split, "size": self.size, "count": self.count}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
+    def stamp(self) -> str:
+        return self.fingerprint()
+
     def prepare(self) -> None:
         """Renders what the cache lacks now rather than at first use; does nothing without a cache."""
         if self._cache is not None:

@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from evals.datasets.ade20k import CAMVID, NYU40
+from evals.datasets.base import BeyondClasses
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
 
@@ -127,6 +129,33 @@ def test_two_images_of_one_name_are_refused(beach):
     put(beach / "images" / "training" / "a.png", np.zeros((2, 3, 3), dtype=np.uint8))
     with pytest.raises(BadInput, match=r"got .*a\.jpg and a\.png: want one image of a name"):
         opened(beach)
+
+
+def test_a_half_unpacked_set_is_told_with_counts_and_layout(beach):
+    put(beach / "images" / "training" / "c.jpg", np.zeros((2, 3, 3), dtype=np.uint8))
+    (beach / "annotations" / "training" / "b.png").unlink()
+    with pytest.raises(BadInput, match=r"got no annotation for 2 of the 3 images .*\(b\.jpg, c\.jpg\).*annotations/\{"):
+        opened(beach)
+
+
+def test_a_root_one_level_too_high_is_recognised(beach):
+    with pytest.raises(BadInput, match=r"got image folder .* \(missing\): want images/.*; did you mean root .*beach\?"):
+        opened(beach.parent)
+
+
+def test_annotations_without_an_image_are_told(beach):
+    assert opened(beach).notes() == []
+    (beach / "images" / "training" / "a.jpg").unlink()
+    assert len(opened(beach)) == 1
+    assert [note[:7] for note in opened(beach).notes()] == ["1 files"]
+    assert "a.png" in opened(beach).notes()[0]
+
+
+def test_the_complaint_about_classes_travels_between_processes(beach):
+    with pytest.raises(BeyondClasses) as caught:
+        opened(beach, classes=NAMES[:2]).mask(0)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.value, str(again)) == (3, str(caught.value))
 
 
 def test_labels_and_depth_are_refused(beach):

@@ -1,8 +1,22 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from evals.datasets.files import digest, images_below, read_rgb, split_folder, spread, upright_size
+from evals.datasets.files import (
+    digest,
+    images_below,
+    listing,
+    partners,
+    read_rgb,
+    split_folder,
+    spread,
+    stamp,
+    strays,
+    upright_size,
+)
 from evals.errors import BadInput
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
@@ -102,3 +116,49 @@ def test_the_digest_changes_with_files_and_settings(tmp_path):
     assert digest([path], "x") == first != digest([path], "y")
     path.write_text("22")
     assert digest([path], "x") != first
+
+
+def test_the_stamp_tells_a_file_replaced_by_one_of_its_size_and_date(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("1")
+    before, digested = stamp([path], "x"), digest([path], "x")
+    assert stamp([path], "x") == before != stamp([path], "y")
+    dates = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    (tmp_path / "b").write_text("2")
+    (tmp_path / "b").replace(path)
+    os.utime(path, ns=dates)
+    assert digest([path], "x") == digested
+    assert stamp([path], "x") != before
+
+
+def test_the_stamp_tells_a_copy_from_its_original(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a").write_text("1")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    places = [tmp_path / folder / "a" for folder in ("here", "there")]
+    assert len({digest([place]) for place in places}) == 1
+    assert len({stamp([place]) for place in places}) == 2
+
+
+def test_all_missing_partners_are_counted(tmp_path):
+    images = [tmp_path / "images" / f"{number}.jpg" for number in range(6)]
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "2.png").touch()
+    message = r"got no mask for 5 of the 6 images in .*images \(0\.jpg, 1\.jpg, 3\.jpg and 2 more\): "
+    with pytest.raises(BadInput, match=message + r"want .*masks.0\.png and so on \(a layout\); finish the download"):
+        partners(images, tmp_path / "masks", what="mask", layout="a layout")
+    with pytest.raises(BadInput, match=r"got no mask for .*images.0\.jpg: want .*masks.0\.png \(a layout\); add it or"):
+        partners(images[:1], tmp_path / "masks", what="mask", layout="a layout")
+    assert partners(images[2:3], tmp_path / "masks", what="mask", layout="x") == [tmp_path / "masks" / "2.png"]
+
+
+def test_files_without_an_image_are_strays(tmp_path):
+    for name in ("images/a.jpg", "masks/a.png", "masks/b.png", "masks/.hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert strays(tmp_path / "images", tmp_path / "masks") == [tmp_path / "masks" / "b.png"]
+
+
+def test_a_listing_is_cut_short():
+    assert listing(["a", "b", "c"]) == "a, b, c"
+    assert listing(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

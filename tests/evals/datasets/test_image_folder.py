@@ -82,6 +82,17 @@ def test_the_fingerprint_follows_the_files(pets):
     assert open_set("folder", root=pets).fingerprint() != before
 
 
+def test_the_stamp_follows_a_file_of_the_same_size(pets):
+    dataset = open_set("folder", root=pets)
+    before = dataset.stamp(), dataset.fingerprint()
+    path = pets / "train" / "cat" / "b.png"
+    path.with_name("new").write_bytes(path.read_bytes()[::-1])
+    path.with_name("new").replace(path)
+    assert dataset.fingerprint() == before[1]
+    assert dataset.stamp() != before[0]
+    assert open_set("folder", root=pets, count=3).stamp() != dataset.stamp()
+
+
 def test_an_empty_class_is_named(pets):
     (pets / "train" / "cow").mkdir()
     with pytest.raises(BadInput, match=r"got empty class 'cow' in .*: want at least one image"):

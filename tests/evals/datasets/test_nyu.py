@@ -105,6 +105,37 @@ def test_depth_that_is_no_number_is_unknown(mat):
     assert (depth > 0).sum() == HEIGHT * WIDTH - 1
 
 
+def test_measured_depth_is_preferred_to_the_filled_one(mat):
+    with h5py.File(mat, "a") as file:
+        measured = file["depths"][:]
+        measured[:, :3] = 0
+        file["rawDepths"] = measured
+    depth = open_set("nyu", root=mat, split="all").depth(3)
+    np.testing.assert_array_equal(depth[:, :3], 0)
+    np.testing.assert_allclose(depth[:, 3:], MILLIMETRES[:, 3:] / 1000 + 3, rtol=1e-6)
+
+
+def test_a_file_without_kinds_of_rooms_is_named(mat):
+    with pytest.raises(BadInput, match=r"without 'sceneTypes'"):
+        open_set("nyu", root=mat, split="all").room(0)
+
+
+def test_kinds_of_rooms_are_read_from_the_file(mat):
+    with h5py.File(mat, "a") as file:
+        file["words"] = np.array([[ord(letter)] for letter in "living_room"], dtype=np.uint16)
+        file["sceneTypes"] = np.array([[file["words"].ref] * 5], dtype=h5py.ref_dtype)
+    assert open_set("nyu", root=mat, split="all").room(4) == "living_room"
+
+
+def test_the_stamp_follows_the_files_beside_the_mat(mat):
+    dataset = open_set("nyu", root=mat, split="all")
+    before = dataset.stamp(), dataset.fingerprint()
+    assert dataset.stamp() == before[0]
+    savemat(mat.with_name("splits.mat"), {"trainNdxs": np.array([[1]])})
+    assert dataset.stamp() != before[0]
+    assert dataset.fingerprint() == before[1]
+
+
 def test_the_official_split_is_read_from_a_file_beside_the_mat(mat, pictures):
     splits = {"trainNdxs": np.array([[1], [4], [5]]), "testNdxs": np.array([[2], [3]])}
     savemat(mat.with_name("splits.mat"), splits)

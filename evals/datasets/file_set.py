@@ -1,0 +1,110 @@
+"""Images in files, with what is known about them in files beside them: what all layouts share once files are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from evals.datasets.base import IGNORE, BeyondClasses
+from evals.datasets.files import digest, opened, read_rgb, same_size, spread, stamp
+from evals.errors import BadInput
+
+
+class FileSet:
+    """A labelled set read from lists of files of equal length, or empty where a set has none of a kind.
+
+    `count` takes an evenly spread part of them. A kind of set is this with a way to find the files; it names its kind,
+    and says what a user should do who asks for what it has not.
+    """
+
+    kind: ClassVar[str]
+    without_label: str = "image classes: want kind folder or scenes; correct kind"
+    without_mask: str = "masks: want kind ade20k, nyu or scenes; correct kind"
+    without_depth: str = "depth: want kind nyu or scenes; correct kind"
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        name: str | None,
+        count: int | None,
+        images: Sequence[Path],
+        labels: Sequence[int] = (),
+        masks: Sequence[Path] = (),
+        depths: Sequence[Path] = (),
+        classes: tuple[str, ...] = (),
+        segments: tuple[str, ...] = (),
+    ) -> None:
+        self.root, self.split, self.name = root, split, name or root.resolve().name
+        self.classes, self.segments, self.has_depth = classes, segments, bool(depths)
+        self.whole = count is None or count >= len(images)
+        self._labels = spread(labels, count)
+        self._images, self._masks, self._depths = (spread(paths, count) for paths in (images, masks, depths))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def key(self, index: int) -> str:
+        return self._images[index].relative_to(self.root).as_posix()
+
+    def image(self, index: int) -> np.ndarray:
+        return read_rgb(self._images[index])
+
+    def label(self, index: int) -> int:
+        if not self.classes:
+            raise BadInput(f"got set '{self.name}' without {self.without_label}")
+        return self._labels[index]
+
+    def mask(self, index: int) -> np.ndarray:
+        if not self._masks:
+            raise BadInput(f"got set '{self.name}' without {self.without_mask}")
+        mask = read_mask(self._masks[index], self.segments)
+        same_size(self._masks[index], (mask.shape[0], mask.shape[1]), self._images[index])
+        return mask
+
+    def depth(self, index: int) -> np.ndarray:
+        if not self._depths:
+            raise BadInput(f"got set '{self.name}' without {self.without_depth}")
+        depth = read_depth(self._depths[index])
+        same_size(self._depths[index], (depth.shape[0], depth.shape[1]), self._images[index])
+        return depth
+
+    def fingerprint(self) -> str:
+        return digest(self._files(), self.kind, self.classes or self.segments)
+
+    def stamp(self) -> str:
+        return stamp(self._files(), self.kind, self.classes or self.segments)
+
+    def notes(self) -> list[str]:
+        """What the files tell beyond the images that were found, for those who check a set."""
+        return []
+
+    def _files(self) -> list[Path]:
+        return [*self._images, *self._depths, *self._masks]
+
+
+def read_mask(path: Path, names: Sequence[str]) -> np.ndarray:
+    """uint8 [H, W] from an 8-bit annotation: 0 and 255 become `IGNORE`, v becomes class v - 1."""
+    with opened(path) as image:
+        if image.mode not in ("L", "P"):
+            raise BadInput(f"got {path} in mode {image.mode}: want an 8-bit mask of one channel; convert it")
+        values = np.array(image)
+    top = int(values[values != IGNORE].max(initial=0))
+    if top > len(names):
+        want = f"want 0 to {len(names)} (one per class) or 255"
+        raise BeyondClasses(f"got value {top} in {path}: {want}; correct classes", top)
+    values[values == 0] = IGNORE
+    values[values != IGNORE] -= 1
+    return values
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """float32 [H, W] in metres, 0 where unknown, from 16 bits of millimetres."""
+    with opened(path) as image:
+        if not image.mode.startswith("I"):
+            raise BadInput(f"got {path} in mode {image.mode}: want 16 bits of millimetres; convert it")
+        return np.asarray(image).astype(np.float32) / np.float32(1000)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from evals.datasets.catalogue import open_set
+from evals.datasets.subset import Subset, spread_subset
+from evals.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    return open_set("scenes", split="val", size=16, count=7)
+
+
+def test_a_subset_reads_what_the_set_has_at_its_places(rooms):
+    part = Subset(rooms, [5, 2])
+    assert (len(part), part.name, part.split, part.has_depth) == (2, "scenes", "val", True)
+    assert (part.classes, part.segments) == (rooms.classes, rooms.segments)
+    for place, index in enumerate((5, 2)):
+        assert (part.key(place), part.label(place)) == (rooms.key(index), rooms.label(index))
+        np.testing.assert_array_equal(part.image(place), rooms.image(index))
+        np.testing.assert_array_equal(part.mask(place), rooms.mask(index))
+        np.testing.assert_array_equal(part.depth(place), rooms.depth(index))
+
+
+def test_a_spread_subset_is_even_and_of_all_images_the_set_itself(rooms):
+    part = spread_subset(rooms, 3)
+    assert [part.key(index) for index in range(3)] == [rooms.key(index) for index in (0, 2, 4)]
+    assert spread_subset(rooms, 7) is spread_subset(rooms, 100) is spread_subset(rooms, None) is rooms
+
+
+def test_identity_and_stamp_cover_the_selection(rooms):
+    one, other = Subset(rooms, [5, 2]), Subset(rooms, [2, 5])
+    assert len({one.fingerprint(), other.fingerprint(), rooms.fingerprint()}) == 3
+    assert len({one.stamp(), other.stamp(), rooms.stamp()}) == 3
+    assert Subset(rooms, np.array([5, 2])).fingerprint() == one.fingerprint()
+
+
+def test_places_outside_the_set_are_refused(rooms):
+    with pytest.raises(BadInput, match="got index 7 for a subset of 'scenes': want 0 to 6"):
+        Subset(rooms, [0, 7])
+    with pytest.raises(BadInput, match="got count 0 for a subset of 'scenes': want at least 1"):
+        spread_subset(rooms, 0)

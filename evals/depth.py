@@ -6,7 +6,9 @@ averaging as there; the head is solved in closed form in place of the 256-bin he
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,9 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from evals.depth_metrics import depth_errors
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
-from evals.protocol import Layout, Protocol
+from evals.protocol import Protocol
+from evals.rows import PickedRows, Rows, blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,63 +34,75 @@ class Depth(Protocol):
     clamped to the valid range; RMSE and δ1 per image, then averaged over images that have a valid pixel.
     """
 
-    family: str = "depth"
-    name: str = "depth-quick"
-    version: int = 1
-    layout: Layout = "whole"
-    l2: float = 1e-3
-    min_depth: float = 1e-3
-    max_depth: float = 10.0
+    method: ClassVar[str] = "depth"
+    task: ClassVar[str] = "depth"
+
+    l2: float
+    min_depth: float
+    max_depth: float
 
 
-METRICS = ("rmse", "delta1")
+def metrics(_: Depth) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return "rmse", "delta1"
 
 
 def evaluate(
     protocol: Depth, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Per test image with a valid pixel: `rmse` in metres and `delta1`, a fraction.
+    """Per test image with a valid pixel: the errors of `evals.depth_metrics`, one array [n] each.
 
     Raises:
         BadInput: a set without depth, or without one valid pixel.
     """
     _check(train, test)
-    tokens, grids = train.dense()
-    pairs = [_patch_targets(protocol, train.dataset.depth(i), grid) for i, grid in enumerate(grids)]
-    target, weight = (torch.from_numpy(np.concatenate(x)).to(device) for x in zip(*pairs, strict=True))
-    valid = weight > 0
-    if not valid.any():
-        raise BadInput(
-            f"got no valid depth in {train.dataset.name}: want metres below {protocol.max_depth}; do check it"
-        )
-    scale = fit_scale(tokens[valid.cpu()])
-    slope, bias = ridge(scale(tokens).to(device)[valid], target[valid], weight[valid], l2=protocol.l2)
-    found: dict[str, list] = {"keys": [], "rmse": [], "delta1": []}
-    test_tokens, test_grids = test.dense()
-    for i, span in enumerate(tqdm(test.spans(), desc="depth", unit="image", disable=None, leave=False)):
+    pairs = [_patch_targets(protocol, train.dataset.depth(i), train.grid(i)) for i in range(len(train))]
+    target, weight = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    valid = np.flatnonzero(weight)
+    if not len(valid):
+        raise _no_depth(train, protocol)
+    x = PickedRows(train.dense(), train.rows()[valid])
+    y, w = (torch.from_numpy(values[valid]).to(device) for values in (target, weight))
+    scale = fit_scale(x)
+    slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale)
+    found: dict[str, list] = {"keys": []}
+    for i in tqdm(range(len(test)), desc="depth", unit="image", disable=None, leave=False):
         truth = test.dataset.depth(i)
-        guess = predict(protocol, scale(test_tokens[span].to(device)) @ slope + bias, test_grids[i], truth.shape)
-        errors = compare(protocol, guess, truth)
-        if errors is not None:
-            for name, value in zip(found, (test.keys[i], *errors), strict=True):
-                found[name].append(value)
+        valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
+        if not valid.any():
+            continue
+        log_depth = scale(test.patches(i)).to(device) @ slope + bias
+        guess = predict(protocol, log_depth, test.grid(i), truth.shape)
+        found["keys"].append(test.keys[i])
+        for name, value in depth_errors(guess, truth, valid=valid).items():
+            found.setdefault(name, []).append(value)
     if not found["keys"]:
-        raise BadInput(
-            f"got no valid depth in {test.dataset.name}: want metres below {protocol.max_depth}; do check it"
-        )
+        raise _no_depth(test, protocol)
     return {name: np.array(values) for name, values in found.items()}
 
 
 def ridge(
-    x: Float[Tensor, "n D"], y: Float[Tensor, " n"], weight: Float[Tensor, " n"], *, l2: float
+    x: Rows,
+    y: Float[Tensor, " n"],
+    weight: Float[Tensor, " n"],
+    *,
+    l2: float,
+    scale: Callable[[Tensor], Tensor] = lambda part: part,
+    block: int = 16384,
 ) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
-    """Minimise Σ w (y − xβ − b)² + l2 · Σ w · |β|² in float64; returns β and b in x's dtype."""
-    share = (weight / weight.sum()).double()
-    middle, centre = share @ x.double(), share @ y.double()
-    gram = (x.double() * share[:, None]).T @ x.double() - middle.outer(middle)
-    moment = (x.double() * share[:, None]).T @ y.double() - middle * centre
-    slope = torch.linalg.solve(gram + l2 * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), moment)
-    return slope.to(x.dtype), (centre - middle @ slope).to(x.dtype)
+    """Minimise Σ w (y − xβ − b)² + l2 · Σ w · |β|² in float64, with x read in blocks and scaled; β and b in float32."""
+    share, y = (weight / weight.sum()).double(), y.double()
+    width = x.shape[1] + 1
+    moments = torch.zeros(width, width + 1, dtype=torch.float64, device=y.device)
+    for start, part in blocks(x, block):
+        part = torch.cat([scale(part), torch.ones(len(part), 1)], 1).to(y.device).double()
+        ours = slice(start, start + len(part))
+        moments += (part * share[ours, None]).T @ torch.cat([part, y[ours, None]], 1)
+    middle, centre = moments[-1, :-2], moments[-1, -1]
+    gram = moments[:-1, :-2] - middle.outer(middle)
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    slope = torch.linalg.solve(gram + l2 * eye, moments[:-1, -1] - middle * centre)
+    return slope.float(), (centre - middle @ slope).float()
 
 
 def predict(
@@ -98,17 +114,6 @@ def predict(
     return full.clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
 
 
-def compare(
-    protocol: Depth, guess: Float[np.ndarray, "H W"], truth: Float[np.ndarray, "H W"]
-) -> tuple[float, float] | None:
-    """RMSE in metres and δ1 (share of pixels with max(g/t, t/g) < 1.25); None without a valid pixel."""
-    valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
-    if not valid.any():
-        return None
-    g, t = guess[valid].astype(np.float64), truth[valid].astype(np.float64)
-    return float(np.sqrt(np.mean((g - t) ** 2))), float(np.mean(np.maximum(g / t, t / g) < 1.25))
-
-
 def _patch_targets(protocol: Depth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     cell, patches = cells((depth.shape[0], depth.shape[1]), grid), grid[0] * grid[1]
     valid = (depth > protocol.min_depth) & (depth < protocol.max_depth)
@@ -117,6 +122,11 @@ def _patch_targets(protocol: Depth, depth: np.ndarray, grid: tuple[int, int]) ->
     everything = np.bincount(cell.ravel(), minlength=patches)
     target, weight = logs / np.maximum(pixels, 1), pixels / np.maximum(everything, 1)
     return target.astype(np.float32), weight.astype(np.float32)
+
+
+def _no_depth(features: FeatureSet, protocol: Depth) -> BadInput:
+    want = f"want metres between {protocol.min_depth:g} and {protocol.max_depth:g}"
+    return BadInput(f"got no valid depth in {features.dataset.name}: {want}; do check its depth maps")
 
 
 def _check(train: FeatureSet, test: FeatureSet) -> None:

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from evals import store
 from evals.backbone import Backbone
 from evals.errors import BadInput, NonFiniteFeatures
-from evals.protocol import Layout
+from evals.live import batches
+from evals.protocol import Precision, View
+from evals.rows import PickedRows, Rows, blocks
 
 if TYPE_CHECKING:
     from evals.datasets.base import LabelledSet
 
-Precision = Literal["float32", "bfloat16"]
-CACHE_VERSION = 2
+WAITING = 8  # batches' worth of images of unlike shapes that may wait for company
 
 
 @dataclass(frozen=True)
 class FeatureSet:
     """Features of one set in its order; masks and depth stay in `dataset`, to be read one at a time.
 
-    `tokens` holds the patches of all images one after the other (row-major in each), `grids` their (h, w); both are
-    None where only pooled features were kept. Everything lies on the CPU in float32.
+    `tokens` holds the patches of the images one after the other, row-major in each; `starts` says where those of an
+    image begin and `grids` how many they are, (h, w). The three are None where patches were not kept. All rows are
+    float32 on the CPU.
     """
 
     dataset: LabelledSet
     keys: tuple[str, ...]
-    pooled: Float[Tensor, "n D"]
-    tokens: Float[Tensor, "T D"] | None
+    pooled: Rows  # [n D]
+    mean: Rows  # [n D], of the patches
+    tokens: Rows | None  # [T D]
     grids: Int[Tensor, "n 2"] | None
+    starts: Int[Tensor, " n"] | None
     square: bool = False  # every image was square, so that both layouts show the backbone the same pixels
+
+    @classmethod
+    def in_memory(
+        cls,
+        dataset: LabelledSet,
+        pooled: Float[Tensor, "n D"],
+        *,
+        mean: Float[Tensor, "n D"] | None = None,
+        tokens: Float[Tensor, "T D"] | None = None,
+        grids: Int[Tensor, "n 2"] | None = None,
+    ) -> FeatureSet:
+        """From tensors, patches in the order of the images; `mean` stands in for `pooled` where it is not given."""
+        keys = tuple(dataset.key(i) for i in range(len(dataset)))
+        return cls(dataset, keys, pooled, pooled if mean is None else mean, tokens, grids, _starts(grids))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -55,20 +69,54 @@ class FeatureSet:
         if not self.dataset.classes:
             raise BadInput(
                 f"got {self.dataset.name} ({self.dataset.split}) without image classes: want a set with them; "
-                "do take knn and linear off it or name another set"
+                "do take knn, linear and logreg off it or name another set"
             )
         return torch.tensor([self.dataset.label(i) for i in range(len(self))], dtype=torch.long)
 
-    def dense(self) -> tuple[Float[Tensor, "T D"], list[tuple[int, int]]]:
-        """All patches and the grid of each image. Raises BadInput where they were not kept."""
-        if self.tokens is None or self.grids is None:
-            raise BadInput("got features without patches: want dense features; do extract with layout 'whole'")
-        return self.tokens, [(int(h), int(w)) for h, w in self.grids]
+    def dense(self) -> Rows:
+        """All patches. Raises BadInput where they were not kept."""
+        if self.tokens is None:
+            raise BadInput("got features without patches: want dense features; do extract with dense=True")
+        return self.tokens
 
-    def spans(self) -> list[slice]:
-        """Where the patches of each image lie in `tokens`."""
-        ends = np.cumsum([h * w for h, w in self.dense()[1]])
-        return [slice(int(end - h * w), int(end)) for end, (h, w) in zip(ends, self.dense()[1], strict=True)]
+    def grid(self, index: int) -> tuple[int, int]:
+        """Rows and columns of the patches of an image."""
+        self.dense()
+        height, width = _known(self.grids)[index].tolist()
+        return height, width
+
+    def patches(self, index: int) -> Float[Tensor, "P D"]:
+        """The patches of an image, row-major."""
+        height, width = self.grid(index)
+        start = int(_known(self.starts)[index])
+        return self.dense()[start : start + height * width]
+
+    def rows(self) -> Int[np.ndarray, " T"]:
+        """Where the patches lie in `tokens`, image by image in the set's order and row-major in each."""
+        self.dense()
+        starts, sizes = _known(self.starts).numpy(), _known(self.grids).numpy().prod(1)
+        before = np.cumsum(sizes) - sizes
+        return np.repeat(starts - before, sizes) + np.arange(sizes.sum())
+
+    def order(self) -> list[int]:
+        """The images in the order in which their patches lie in `tokens`."""
+        self.dense()
+        return torch.argsort(_known(self.starts), stable=True).tolist()
+
+    def select(self, images: Sequence[int], dataset: LabelledSet) -> FeatureSet:
+        """Some of the images, which `dataset` holds in this order."""
+        index = np.asarray(images)
+        picked = replace(
+            self,
+            dataset=dataset,
+            keys=tuple(self.keys[i] for i in images),
+            pooled=PickedRows(self.pooled, index),
+            mean=PickedRows(self.mean, index),
+        )
+        if self.tokens is None:
+            return picked
+        some = replace(picked, tokens=self.tokens, grids=_known(self.grids)[index], starts=_known(self.starts)[index])
+        return replace(some, tokens=PickedRows(self.tokens, some.rows()), starts=_starts(some.grids))
 
 
 @dataclass(frozen=True)
@@ -82,74 +130,93 @@ class Scale:
         return (x - self.mean.to(x.device)) / self.deviation.to(x.device)
 
 
-def fit_scale(x: Float[Tensor, "n D"]) -> Scale:
-    """Mean and deviation of each feature, floored so that a constant feature does not become noise."""
-    deviation, mean = torch.std_mean(x, 0, correction=0)
-    return Scale(mean, deviation.clamp_min(1e-6 * float(deviation.max().clamp_min(1e-12))))
+def fit_scale(rows: Rows, *, block: int = 65536) -> Scale:
+    """Mean and deviation of each feature, in one pass over blocks and in float64; the deviation is floored so that a
+    constant feature does not become noise."""
+    count, mean, square = 0, torch.zeros(rows.shape[1]).double(), torch.zeros(rows.shape[1]).double()
+    for _, part in blocks(rows, block):
+        part = part.double()
+        ours, shift = len(part), part.mean(0) - mean
+        square += (part - part.mean(0)).square().sum(0) + shift.square() * (count * ours / (count + ours))
+        mean += shift * (ours / (count + ours))
+        count += ours
+    deviation = (square / max(count, 1)).sqrt().float()
+    return Scale(mean.float(), deviation.clamp_min(1e-6 * float(deviation.max().clamp_min(1e-12))))
 
 
 def extract(
     backbone: Backbone,
     dataset: LabelledSet,
+    view: View,
     *,
-    layout: Layout,
-    size: int,
+    dense: bool = False,
     batch_size: int = 64,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
     cache: Path | None = None,
+    workers: int = 0,
 ) -> FeatureSet:
-    """Pooled features of every image, and its patches with layout "whole" (`evals.protocol` describes both layouts).
+    """Pooled features and mean patches of every image and, if `dense`, all its patches.
 
     Args:
-        size: short side in pixels, a multiple of the backbone's stride.
+        view: what the backbone sees; its size must be a multiple of the backbone's stride.
         device: where to compute; None leaves the backbone where it is.
-        cache: folder of earlier extractions, keyed by weights, data and transform; a damaged file is made again.
+        cache: folder of earlier extractions, keyed by weights, data and transform; a damaged entry is made again.
+            With it features live on disk and are read in blocks, without it in memory.
+        workers: processes that read the images; 0 reads them here. Changes no feature.
 
     Raises:
-        BadInput: a size that does not fit, an empty set, features that are not finite.
+        BadInput: a size that does not fit, an empty set, an unreadable image, features that are not finite.
     """
-    if size < backbone.stride or size % backbone.stride:
+    size, stride = view.size, backbone.stride
+    if size < stride or size % stride:
         raise BadInput(
-            f"got size {size} for {backbone.name}: want a multiple of its stride {backbone.stride}; "
-            f"do use {max(round(size / backbone.stride), 1) * backbone.stride}"
+            f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; "
+            f"do use {max(round(size / stride), 1) * stride}"
         )
     keys = tuple(dataset.key(i) for i in range(len(dataset)))
     if not keys:
         raise BadInput(f"got no images in {dataset.name} ({dataset.split}): want at least one; do check its folder")
-    path = None
-    if cache is not None:
-        path = cache / f"{_address(backbone, dataset, keys, layout, size, precision)}.safetensors"
-    tensors = _read(path, len(keys)) if path else None
-    if tensors is None:
-        with _moved(backbone, backbone.device if device is None else torch.device(device)):
-            tensors = _compute(backbone, dataset, layout, size, batch_size, precision)
-        if path:
-            _write(path, tensors)
-    square = bool(tensors["square"])
-    return FeatureSet(dataset, keys, tensors["pooled"], tensors.get("tokens"), tensors.get("grids"), square)
+    entry = store.Entry.at(cache, backbone=backbone, dataset=dataset, keys=keys, view=view, precision=precision)
+    found = entry.read(dense=dense)
+    if found is None:
+        with _moved(backbone, backbone.device if device is None else torch.device(device)), entry.write(dense) as new:
+            images = _prepared(dataset, view, stride, workers=workers)
+            _compute(backbone, _batches(images, batch_size), new, precision, title=f"{dataset.name} at {size} px")
+        found = new.found
+    return FeatureSet(dataset, keys, found.pooled, found.mean, found.tokens, found.grids, found.starts, found.square)
 
 
-def prepare(image: np.ndarray, *, layout: Layout, size: int, stride: int) -> np.ndarray:
-    """Resize (bicubic, antialiased) and, with layout "crop", cut the centre square: uint8 [H W 3] to [h w 3]."""
+def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
+    """What the view shows of an image: uint8 [H W 3] to [h w 3]."""
     height, width = image.shape[:2]
-    scale = size / min(height, width)
-    if layout == "whole":
-        target = [max(round(side * scale / stride), 1) * stride for side in (height, width)]
+    short = min(height, width)
+    if view.layout == "whole":
+        target = [max(round(side * view.size / short / stride), 1) * stride for side in (height, width)]
     else:
-        target = [size if side == min(height, width) else round(side * scale) for side in (height, width)]
+        goal = round(view.size / view.crop_pct)
+        target = [goal if side == short else round(side * goal / short) for side in (height, width)]
     if target != [height, width]:
         image = np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling.BICUBIC))
-    if layout == "whole":
+    if view.layout == "whole":
         return image
-    top, left = ((side - size) // 2 for side in target)
-    return image[top : top + size, left : left + size]
+    top, left = ((side - view.size) // 2 for side in target)
+    return image[top : top + view.size, left : left + view.size]
 
 
 def cells(shape: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
     """For each pixel of an [H W] target the row-major index of the patch over its centre."""
     rows, columns = ((np.arange(side) * 2 + 1) * count // (2 * side) for side, count in zip(shape, grid, strict=True))
     return rows[:, None] * grid[1] + columns[None, :]
+
+
+def _known(x: Tensor | None) -> Tensor:
+    assert x is not None, "grids and starts come with the tokens"
+    return x
+
+
+def _starts(grids: Tensor | None) -> Tensor | None:
+    return None if grids is None else grids.prod(1).cumsum(0) - grids.prod(1)
 
 
 @contextmanager
@@ -164,72 +231,49 @@ def _moved(backbone: Backbone, device: torch.device) -> Iterator[None]:
 
 
 def _compute(
-    backbone: Backbone, dataset: LabelledSet, layout: Layout, size: int, batch_size: int, precision: Precision
-) -> dict[str, Tensor]:
-    pooled: list[Tensor] = [torch.empty(0)] * len(dataset)
-    tokens: list[Tensor] = [torch.empty(0)] * len(dataset)
-    grids = torch.zeros(len(dataset), 2, dtype=torch.long)
-    square = True
+    backbone: Backbone, batches: Iterator[list[Shown]], new: store.Writer, precision: Precision, *, title: str
+) -> None:
     autocast = torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-    with tqdm(total=len(dataset), desc=f"features of {dataset.name}", unit="image", disable=None, leave=False) as bar:
-        for indices, images, squares in _batches(dataset, layout, size, stride=backbone.stride, batch_size=batch_size):
-            square = square and squares
+    with tqdm(total=new.count, desc=f"features of {title}", unit="image", disable=None, leave=False) as bar:
+        for batch in batches:
+            images = torch.from_numpy(np.stack([shown.image for shown in batch]))
             with autocast:
                 features = backbone(images.to(backbone.device).permute(0, 3, 1, 2).float() / 255)
-            vectors, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
-            if not (vectors.isfinite().all() and maps.isfinite().all()):
+            pooled, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
+            if not (pooled.isfinite().all() and maps.isfinite().all()):
                 raise NonFiniteFeatures(
                     f"got features from {backbone.name} that are not finite: want sound weights; do check it"
                 )
-            for row, index in enumerate(indices):
-                pooled[index] = vectors[row]
-                if layout == "whole":
-                    tokens[index] = maps[row]
-                    grids[index] = torch.tensor(features.patches.shape[2:])
-            bar.update(len(indices))
-    found = {"pooled": torch.stack(pooled), "square": torch.tensor(square)}
-    return found if layout == "crop" else {**found, "tokens": torch.cat(tokens), "grids": grids}
+            grid = (features.patches.shape[2], features.patches.shape[3])
+            for row, shown in enumerate(batch):
+                new.put(shown.index, pooled[row], maps[row], grid=grid, square=shown.square)
+            bar.update(len(batch))
 
 
-def _batches(
-    dataset: LabelledSet, layout: Layout, size: int, *, stride: int, batch_size: int
-) -> Iterator[tuple[list[int], Tensor, bool]]:
-    """Images of one shape together, so that no padding enters the features; and whether all were square."""
-    waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, bool]]] = {}
-    for index in range(len(dataset)):
-        given = dataset.image(index)
-        image = prepare(given, layout=layout, size=size, stride=stride)
-        waiting.setdefault(image.shape, []).append((index, image, given.shape[0] == given.shape[1]))
-        if len(waiting[image.shape]) == batch_size:
-            yield _stack(waiting.pop(image.shape))
-    for group in waiting.values():
-        yield _stack(group)
+@dataclass(frozen=True)
+class Shown:
+    """One image as the backbone sees it, and whether it was square before."""
+
+    index: int
+    image: np.ndarray
+    square: bool
 
 
-def _stack(group: Sequence[tuple[int, np.ndarray, bool]]) -> tuple[list[int], Tensor, bool]:
-    indices, images, squares = zip(*group, strict=True)
-    return list(indices), torch.from_numpy(np.stack(images)), all(squares)
+def _prepared(dataset: LabelledSet, view: View, stride: int, *, workers: int) -> Iterator[Shown]:
+    def show(index: int) -> Shown:
+        image = dataset.image(index)
+        return Shown(index, prepare(image, view, stride=stride), square=image.shape[0] == image.shape[1])
+
+    return batches(show, len(dataset), workers=workers)
 
 
-def _address(
-    backbone: Backbone, dataset: LabelledSet, keys: Sequence[str], layout: Layout, size: int, precision: Precision
-) -> str:
-    content = [CACHE_VERSION, backbone.fingerprint, dataset.fingerprint(), keys, layout, size, precision]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def _read(path: Path, count: int) -> dict[str, Tensor] | None:
-    try:
-        tensors = load_file(path)
-    except (FileNotFoundError, SafetensorError):
-        return None
-    return tensors if "pooled" in tensors and len(tensors["pooled"]) == count else None
-
-
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _batches(images: Iterator[Shown], size: int) -> Iterator[list[Shown]]:
+    """Images of one shape together, so that no padding enters the features; few wait for company at a time."""
+    waiting: dict[tuple[int, ...], list[Shown]] = {}
+    for shown in images:
+        group = waiting.setdefault(shown.image.shape, [])
+        group.append(shown)
+        if len(group) < size and sum(map(len, waiting.values())) < WAITING * size:
+            continue
+        yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from waiting.values()

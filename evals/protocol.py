@@ -1,34 +1,152 @@
-"""What every evaluation's settings share: a name, a version and a hash that each result row carries."""
+"""What every evaluation's settings share, and how they are read from their files in `evals/protocols/`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union
 
+import yaml
+
+from evals.errors import BadInput
+
+FOLDER = Path(__file__).with_name("protocols")
 Layout = Literal["crop", "whole"]
+Precision = Literal["float32", "bfloat16"]  # in which a backbone computes: no part of a protocol
+
+
+@dataclass(frozen=True)
+class View:
+    """What the backbone sees of an image.
+
+    "crop": the short side becomes round(`size` / `crop_pct`) (bicubic, antialiased), then the centre square of
+    `size`. "whole": the short side becomes `size`, the aspect is kept and both sides are rounded to a multiple of the
+    backbone's stride, so that nothing is cut off.
+    """
+
+    layout: Layout
+    size: int
+    crop_pct: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """Settings of one evaluation; a changed setting changes the hash, a changed meaning must raise the version.
 
-    `layout` says what the backbone sees. "crop": the short side becomes `size` (bicubic, antialiased), then the
-    centre square. "whole": the short side becomes `size`, the aspect is kept and both sides are rounded to a
-    multiple of the backbone's stride, so that nothing is cut off.
+    Values live in the protocol's file, none is a default here. `size` is the short side of the input in pixels;
+    `train_images` and `test_images` cap the sets to evenly spread subsets, None takes all.
     """
 
-    family: str
+    method: ClassVar[str]  # which code carries it out: a key of `evals.suite.METHODS`
+    task: ClassVar[str]  # what it measures: the column `eval` of result rows
+
     name: str
     version: int
-    layout: Layout
+    size: int
+    train_images: int | None
+    test_images: int | None
 
     @property
     def id(self) -> str:
         return f"{self.name}-v{self.version}"
 
-    def hash(self, size: int) -> str:
-        """Eight hex digits over all settings and the input size: values compare only where this agrees."""
-        content = json.dumps({**asdict(self), "size": size}, sort_keys=True)
+    @property
+    def view(self) -> View:
+        """What is extracted for methods on cached features."""
+        return View("whole", self.size)
+
+    def hash(self) -> str:
+        """Eight hex digits over all settings, the input size among them: values compare only where this agrees."""
+        content = json.dumps({"method": self.method, **asdict(self)}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+P = TypeVar("P", bound=Protocol)
+
+
+def names() -> tuple[str, ...]:
+    """Every protocol that ships."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def load(name: str | Path, kind: type[P], **changes: Any) -> P:
+    """The settings of a protocol that ships, by name, or of a file, with some of them changed.
+
+    Raises:
+        BadInput: no such protocol, another method than `kind`'s, or keys and values that do not fit.
+    """
+    content, place = read(name), place_of(name)
+    if content.get("method") != kind.method:
+        raise BadInput(f"got method {content.get('method')!r} in {place}: want {kind.method}; do name another protocol")
+    given = {key: value for key, value in content.items() if key != "method"} | changes
+    hints = typing.get_type_hints(kind)
+    wanted = {field.name: hints[field.name] for field in fields(kind)}
+    for key in given.keys() - wanted.keys():
+        near = get_close_matches(str(key), wanted, n=1)
+        hint = f"did you mean '{near[0]}'" if near else "do take it out"
+        raise BadInput(f"got setting '{key}' in {place}: want {', '.join(wanted)}; {hint}")
+    if missing := [key for key in wanted if key not in given]:
+        raise BadInput(f"got {place} without {', '.join(missing)}: want every setting of {kind.method}; do add them")
+    return kind(**{key: _fit(given[key], hint, f"{key} in {place}") for key, hint in wanted.items()})
+
+
+def read(name: str | Path) -> Mapping[str, Any]:
+    """The content of a protocol's file, not yet checked against the settings of its method."""
+    path = place_of(name)
+    if not path.is_file():
+        near = get_close_matches(str(name), names(), n=3)
+        hint = f"did you mean {', '.join(near)}" if near else f"known: {', '.join(names())}"
+        raise BadInput(f"got protocol {name}: want a name or a .yaml file; {hint}")
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+def title(name: str) -> str:
+    """The first line of a protocol's header: what it is, in a phrase."""
+    first = place_of(name).read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ").rstrip(".")
+
+
+def place_of(name: str | Path) -> Path:
+    """Where a protocol's file lies: a path that ends in .yaml is taken as it is."""
+    return Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+
+
+@cache
+def _parsed(path: Path, _changed: int) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"got unreadable protocol {path} ({reason}): want YAML; do mend it") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"got protocol {path} without settings: want `key: value` lines; do start from one that ships")
+    return content
+
+
+def _fit(value: Any, hint: Any, what: str) -> Any:
+    """The value as the type that the setting has; YAML's lists become tuples and its 1 may stand for 1.0."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and type(None) in inside:
+            return None
+        return _fit(value, next(kind for kind in inside if kind is not type(None)), what)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_fit(item, inside[0], what) for item in value)
+    if origin is Literal and value in inside:
+        return value
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4, without a point, as text
+        except ValueError:
+            pass
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    wanted = ", ".join(map(str, inside)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise BadInput(f"got {value!r} for {what}: want {wanted}; do correct it")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,26 +23,71 @@ Outcomes = Mapping[str, np.ndarray]  # "keys" [n] names the images; every other 
 
 
 class Metric(NamedTuple):
-    """How a metric is written and read; `kind` says which side of the dense-vs-global trade-off it measures."""
+    """How a metric is written and read.
+
+    `kind` says which side of the dense-vs-global trade-off it measures, or that it is a label-free sign of health;
+    a `share` lies in 0..1 and is read as per cent.
+    """
 
     label: str
-    unit: str
     higher_is_better: bool
-    kind: Literal["global", "dense"]
+    kind: Literal["global", "dense", "health"]
+    unit: str = ""
+    share: bool = False
 
 
 METRICS: dict[str, Metric] = {
-    "top1": Metric("top-1 accuracy", "", True, "global"),
-    "miou": Metric("mIoU", "", True, "dense"),
-    "pixel_accuracy": Metric("pixel accuracy", "", True, "dense"),
-    "rmse": Metric("depth RMSE", "m", False, "dense"),
-    "delta1": Metric("depth δ1", "", True, "dense"),
+    "top1": Metric("top-1 accuracy", True, "global", share=True),
+    "top5": Metric("top-5 accuracy", True, "global", share=True),
+    "miou": Metric("mIoU", True, "dense", share=True),
+    "pixel_accuracy": Metric("pixel accuracy", True, "dense", share=True),
+    "mean_accuracy": Metric("mean class accuracy", True, "dense", share=True),
+    "fscore": Metric("F-score", True, "dense", share=True),
+    "precision": Metric("precision", True, "dense", share=True),
+    "recall": Metric("recall", True, "dense", share=True),
+    "dice": Metric("Dice", True, "dense", share=True),
+    "rmse": Metric("depth RMSE", False, "dense", unit="m"),
+    "delta1": Metric("depth δ1", True, "dense", share=True),
+    "delta2": Metric("depth δ2", True, "dense", share=True),
+    "delta3": Metric("depth δ3", True, "dense", share=True),
+    "abs_rel": Metric("depth AbsRel", False, "dense"),
+    "sq_rel": Metric("depth SqRel", False, "dense", unit="m"),
+    "mae": Metric("depth MAE", False, "dense", unit="m"),
+    "log10": Metric("depth log10", False, "dense"),
+    "rmse_log": Metric("depth RMSE of logs", False, "dense"),
+    "silog": Metric("depth SILog", False, "dense"),
+    "dse": Metric("DSE", True, "health"),
+    "dse_inter": Metric("DSE, between clusters", True, "health"),
+    "dse_intra": Metric("DSE, within clusters", False, "health"),
+    "dse_dim": Metric("DSE, dimensions", True, "health"),
+    "cls_patch_cosine": Metric("CLS-patch cosine", False, "health"),
+    "locality": Metric("locality", True, "health"),
+    "effective_rank": Metric("effective rank", True, "health"),
+    "rankme": Metric("RankMe", True, "health"),
+    "norm_outliers": Metric("patch-norm outliers", False, "health", share=True),
+    "gram_drift": Metric("Gram drift", False, "health"),
 }
+
+
+def metric_of(name: str) -> Metric:
+    """How a metric is written and read; one with a tag, `top1@10`, as the metric that it is a case of.
+
+    Raises:
+        BadInput: an unknown metric.
+    """
+    base, _, tag = name.partition("@")
+    if base not in METRICS:
+        raise BadInput(f"got metric {name!r}: want one of {', '.join(METRICS)}; do correct the name")
+    metric = METRICS[base]
+    return metric._replace(label=f"{metric.label} @{tag}") if tag else metric
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number: fractions for accuracies, mIoU and δ1, metres for RMSE; `low`, `high` bound it (95 %, images)."""
+    """One number in its metric's unit, shares as fractions; `low` and `high` bound it (95 %, over images).
+
+    `size` is the short side of the input in pixels.
+    """
 
     run: str
     arm: str
@@ -49,6 +96,7 @@ class Row:
     eval: str
     protocol: str
     protocol_hash: str
+    size: int
     dataset: str
     metric: str
     value: float
@@ -58,7 +106,8 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "dataset", "metric")
+ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size")
+IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "size", "dataset", "metric")
 
 
 @dataclass(frozen=True)
@@ -68,6 +117,7 @@ class Measurement:
     eval: str
     protocol: str
     protocol_hash: str
+    size: int
     dataset: str
     metric: str
     value: float
@@ -108,25 +158,45 @@ def load(path: Path) -> pd.DataFrame:
     return frame.drop_duplicates(list(IDENTITY), keep="last").reset_index(drop=True)
 
 
-def save_outcomes(folder: Path, measurement: Measurement) -> Path:
-    """Write the per-image outcomes of an evaluation to `<eval>-<dataset>-<protocol>.npz`, whole or not at all."""
-    name = f"{measurement.eval}-{measurement.dataset}-{measurement.protocol}.npz".replace(os.sep, "_")
+def outcomes_name(eval: str, dataset: str, protocol: str, size: int) -> str:
+    """The file of an evaluation's per-image outcomes."""
+    return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{protocol}-{size}px") + ".npz"
+
+
+def save_outcomes(folder: Path, measurements: Iterable[Measurement]) -> list[Path]:
+    """Write the per-image outcomes of each evaluation, whole or not at all, with what they are outcomes of."""
+    files: dict[str, list[Measurement]] = {}
+    for m in measurements:
+        files.setdefault(outcomes_name(m.eval, m.dataset, m.protocol, m.size), []).append(m)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.{os.getpid()}"
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file, allow_pickle=False, **measurement.outcomes, protocol_hash=np.array(measurement.protocol_hash)
-        )
-    partial.replace(folder / name)
-    return folder / name
+    for name, (first, *others) in files.items():
+        about = {key: np.array(getattr(first, key)) for key in ABOUT}
+        metrics = np.array([first.metric, *(m.metric for m in others)])
+        partial = folder / f".{name}.{os.getpid()}"
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **first.outcomes, **about, metrics=metrics)
+        partial.replace(folder / name)
+    return [folder / name for name in files]
 
 
 def load_outcomes(path: Path) -> dict[str, np.ndarray]:
-    """The arrays that `save_outcomes` wrote; nothing is unpickled."""
+    """The arrays that `save_outcomes` wrote, `ABOUT` and `metrics` among them; nothing is unpickled.
+
+    Raises:
+        BadInput: no such file, or a damaged one.
+    """
     if not path.is_file():
         raise BadInput(f"got no file at {path}: want saved outcomes (.npz); do evaluate with outcomes kept")
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files if name != "protocol_hash"}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"got unreadable outcomes {path} ({error}): want a whole .npz; do evaluate again") from error
+
+
+def default_folder(spec: str) -> Path:
+    """Where `evals/run.py` keeps what it found for a backbone, unless told otherwise."""
+    return Path("runs", "evals", re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "backbone")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

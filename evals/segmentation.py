@@ -6,8 +6,8 @@ scale, whole images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from evals import mmseg_bridge
 from evals.datasets.base import IGNORE
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
-from evals.protocol import Layout, Protocol
+from evals.protocol import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,44 +33,51 @@ class Segmentation(Protocol):
     size; areas by mmsegmentation's IoUMetric, mIoU over the data set.
     """
 
-    family: str = "segmentation"
-    name: str = "segmentation-quick"
-    version: int = 1
-    layout: Layout = "whole"
-    l2: float = 1e-4
-    iterations: int = 100
-    max_patches: int = 400_000
+    method: ClassVar[str] = "segmentation"
+    task: ClassVar[str] = "segmentation"
+
+    l2: float
+    iterations: int
+    max_patches: int
 
 
-METRICS = ("miou", "pixel_accuracy")
+def metrics(_: Segmentation) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return "miou", "pixel_accuracy"
 
 
 def evaluate(
     protocol: Segmentation, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Per test image: `intersect`, `union` [n C] in pixels by class, `hits` and labelled `pixels` [n].
+    """Per test image: right, predicted and true pixels by class, `intersect`, `predicted`, `truth` [n C].
 
     Raises:
         BadInput: sets without masks, or with unlike class lists, or without a labelled pixel.
     """
     _check(train, test)
     classes = len(train.dataset.segments)
-    tokens, _ = train.dense()
-    shares = np.concatenate(list(_shares(train, classes)))
+    x, y = training_patches(train, classes, most=protocol.max_patches)
+    scale = fit_scale(x)
+    weight, bias = solve(scale(x).to(device), y.to(device), l2=protocol.l2, iterations=protocol.iterations)
+    areas = []
+    for index in tqdm(range(len(test)), desc="segmentation", unit="image", disable=None, leave=False):
+        mask = test.dataset.mask(index)
+        logits = predict(scale(test.patches(index)).to(device) @ weight + bias, test.grid(index), mask.shape)
+        areas.append(mmseg_bridge.intersect_and_union(logits.argmax(0), mask, num_classes=classes, ignore_index=IGNORE))
+    intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
+    return {"keys": np.array(test.keys), "intersect": intersect, "predicted": predicted, "truth": truth}
+
+
+def training_patches(
+    train: FeatureSet, classes: int, *, most: int
+) -> tuple[Float[Tensor, "n D"], Float[Tensor, "n C"]]:
+    """At most `most` evenly spread patches with a labelled pixel, and the share of each class among their pixels."""
+    shares = np.concatenate([shares_of(train.dataset.mask(i), train.grid(i), classes) for i in range(len(train))])
     chosen = np.flatnonzero(shares.sum(1))
     if not len(chosen):
         raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
-    chosen = chosen[:: -(-len(chosen) // protocol.max_patches)]
-    scale = fit_scale(tokens[chosen])
-    x, y = scale(tokens[chosen]).to(device), torch.from_numpy(shares[chosen]).to(device)
-    weight, bias = solve(x, y, l2=protocol.l2, iterations=protocol.iterations)
-    areas = []
-    for index, mask, patches in _test_images(test, device):
-        logits = predict(scale(patches) @ weight + bias, test.dense()[1][index], mask.shape)
-        areas.append(mmseg_bridge.intersect_and_union(logits.argmax(0), mask, num_classes=classes, ignore_index=IGNORE))
-    intersect, union, _, truth = (np.stack(x) for x in zip(*areas, strict=True))
-    counts = {"intersect": intersect, "union": union, "hits": intersect.sum(1), "pixels": truth.sum(1)}
-    return {"keys": np.array(test.keys), **counts}
+    chosen = chosen[:: -(-len(chosen) // most)]
+    return train.dense()[train.rows()[chosen]], torch.from_numpy(shares[chosen])
 
 
 def shares_of(mask: np.ndarray, grid: tuple[int, int], classes: int) -> Float[np.ndarray, "P C"]:
@@ -123,14 +130,3 @@ def _check(train: FeatureSet, test: FeatureSet) -> None:
             f"got unlike pixel classes in {train.dataset.name} and {test.dataset.name}: want one list; do train and "
             "test on splits of one data set"
         )
-
-
-def _shares(train: FeatureSet, classes: int) -> Iterator[np.ndarray]:
-    for index, grid in enumerate(train.dense()[1]):
-        yield shares_of(train.dataset.mask(index), grid, classes)
-
-
-def _test_images(test: FeatureSet, device: str | torch.device) -> Iterator[tuple[int, np.ndarray, Tensor]]:
-    tokens, _ = test.dense()
-    for index, span in enumerate(tqdm(test.spans(), desc="segmentation", unit="image", disable=None, leave=False)):
-        yield index, test.dataset.mask(index), tokens[span].to(device)

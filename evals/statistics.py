@@ -6,14 +6,15 @@ point estimate, rows of multinomial counts give the resamples (percentile bootst
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evals.errors import BadInput
+from evals.results import METRICS, metric_of
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Mapping[str, np.ndarray], Floats], Floats]  # outcomes, counts [R, n] -> values [R]
@@ -33,47 +34,58 @@ def mean(outcomes: Mapping[str, np.ndarray], counts: Floats, *, of: str) -> Floa
     return counts @ outcomes[of].astype(np.float64) / counts.sum(1)
 
 
-def ratio(outcomes: Mapping[str, np.ndarray], counts: Floats, *, part: str, whole: str) -> Floats:
-    """Sum over images of `part` by the sum of `whole`: pixel accuracy weighs pixels, not images."""
-    top, bottom = (counts @ outcomes[name].astype(np.float64) for name in (part, whole))
-    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+def by_class(outcomes: Mapping[str, np.ndarray], counts: Floats, *, of: str) -> Floats:
+    """Mean over classes of an area ratio of the whole set, as mmsegmentation's nanmean: a class whose ratio has an
+    empty denominator is left out.
+
+    Args:
+        of: "iou" |I| / |P ∪ T|, "precision" |I| / |P|, "recall" |I| / |T|, "dice" 2 |I| / (|P| + |T|), or "fscore",
+            the harmonic mean of precision and recall where both are known; I, P, T: right, predicted, true pixels.
+    """
+    right, guess, truth = (counts @ outcomes[name].astype(np.float64) for name in ("intersect", "predicted", "truth"))
+    whole = {"iou": guess + truth - right, "precision": guess, "recall": truth, "dice": (guess + truth) / 2}
+    known = (guess > 0) & (truth > 0) if of == "fscore" else whole[of] > 0
+    share = np.divide(right, whole["dice" if of == "fscore" else of], out=np.zeros_like(right), where=known)
+    classes = known.sum(1)
+    return np.divide(share.sum(1), classes, out=np.full(len(counts), np.nan), where=classes > 0)
 
 
-def mean_iou(outcomes: Mapping[str, np.ndarray], counts: Floats) -> Floats:
-    """Data-set mIoU from per-image areas; a class with no union is left out, as mmsegmentation's nanmean does."""
-    intersect, union = (counts @ outcomes[name].astype(np.float64) for name in ("intersect", "union"))
-    present = union > 0
-    iou = np.divide(intersect, union, out=np.zeros_like(intersect), where=present)
-    classes = present.sum(1)
-    return np.divide(iou.sum(1), classes, out=np.full(len(counts), np.nan), where=classes > 0)
+def pixel_accuracy(outcomes: Mapping[str, np.ndarray], counts: Floats) -> Floats:
+    """Share of all labelled pixels that are right: it weighs pixels, not images or classes."""
+    right, truth = (counts @ outcomes[name].sum(1, dtype=np.float64) for name in ("intersect", "truth"))
+    return np.divide(right, truth, out=np.full_like(right, np.nan), where=truth > 0)
 
+
+_BY_CLASS = {"miou": "iou", "mean_accuracy": "recall"} | {x: x for x in ("fscore", "precision", "recall", "dice")}
+_OWN = {"top1": "correct", "top5": "in_top5"}  # every other metric is the mean of the outcome of its own name
 
 MEASURES: dict[str, Measure] = {
-    "top1": partial(mean, of="correct"),
-    "miou": mean_iou,
-    "pixel_accuracy": partial(ratio, part="hits", whole="pixels"),
-    "rmse": partial(mean, of="rmse"),
-    "delta1": partial(mean, of="delta1"),
+    **{name: partial(mean, of=_OWN.get(name, name)) for name in METRICS},
+    **{name: partial(by_class, of=of) for name, of in _BY_CLASS.items()},
+    "pixel_accuracy": pixel_accuracy,
 }
 
 
-def interval(
-    metric: str,
+def intervals(
+    metrics: Sequence[str],
     outcomes: Mapping[str, np.ndarray],
     *,
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
-) -> Interval:
-    """The metric on these images and its percentile interval over resampled images.
+) -> dict[str, Interval]:
+    """Each metric on these images with its percentile interval, all over the same resampled images.
 
     Raises:
         BadInput: an unknown metric, or no images.
     """
-    measure = _measure(metric)
-    images = _images(outcomes)
-    draws = np.concatenate([measure(outcomes, counts) for counts in resample(images, resamples, seed=seed)])
-    return _summarise(float(measure(outcomes, np.ones((1, images)))[0]), draws, level)
+    return _bootstrap({metric: partial(_measure(metric), outcomes) for metric in metrics}, _images(outcomes),
+                      resamples=resamples, level=level, seed=seed)  # fmt: skip
+
+
+def interval(metric: str, outcomes: Mapping[str, np.ndarray], **options: Any) -> Interval:
+    """`intervals` of one metric."""
+    return intervals([metric], outcomes, **options)[metric]
 
 
 def paired_difference(
@@ -92,12 +104,25 @@ def paired_difference(
     """
     measure = _measure(metric)
     one, other = _align(first, second)
-    images = _images(one)
-    draws = np.concatenate(
-        [measure(other, counts) - measure(one, counts) for counts in resample(images, resamples, seed=seed)]
-    )
+
+    def difference(counts: Floats) -> Floats:
+        return measure(other, counts) - measure(one, counts)
+
+    return _bootstrap({metric: difference}, _images(one), resamples=resamples, level=level, seed=seed)[metric]
+
+
+def _bootstrap(
+    functions: Mapping[str, Callable[[Floats], Floats]], images: int, *, resamples: int, level: float, seed: int
+) -> dict[str, Interval]:
+    draws: dict[str, list[Floats]] = {name: [] for name in functions}
+    for counts in resample(images, resamples, seed=seed):
+        for name, function in functions.items():
+            draws[name].append(function(counts))
     once = np.ones((1, images))
-    return _summarise(float((measure(other, once) - measure(one, once))[0]), draws, level)
+    return {
+        name: _summarise(float(function(once)[0]), np.concatenate(draws[name]), level)
+        for name, function in functions.items()
+    }
 
 
 def resample(images: int, resamples: int, *, seed: int) -> Iterator[Floats]:
@@ -111,9 +136,16 @@ def resample(images: int, resamples: int, *, seed: int) -> Iterator[Floats]:
 
 
 def _measure(metric: str) -> Measure:
-    if metric not in MEASURES:
-        raise BadInput(f"got metric {metric!r}: want one of {', '.join(MEASURES)}; do correct the name")
-    return MEASURES[metric]
+    """The measure by its metric's name; a tag, as in `top1@10`, chooses the outcomes that bear it."""
+    metric_of(metric)
+    base, _, tag = metric.partition("@")
+    measure = MEASURES[base]
+    return partial(_tagged, measure, tag=tag) if tag else measure
+
+
+def _tagged(measure: Measure, outcomes: Mapping[str, np.ndarray], counts: Floats, *, tag: str) -> Floats:
+    ending = f"@{tag}"
+    return measure({name.removesuffix(ending): x for name, x in outcomes.items() if name.endswith(ending)}, counts)
 
 
 def _images(outcomes: Mapping[str, np.ndarray]) -> int:
@@ -130,7 +162,12 @@ def _align(
         raise BadInput(
             "got two sets of outcomes with no image in common: want the same data set; do evaluate both on it"
         )
-    return {k: v[mine] for k, v in first.items()}, {k: v[theirs] for k, v in second.items()}
+    return _rows(first, mine), _rows(second, theirs)
+
+
+def _rows(outcomes: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
+    images = len(outcomes["keys"])
+    return {name: x[which] for name, x in outcomes.items() if x.ndim and len(x) == images and name != "metrics"}
 
 
 def _summarise(value: float, draws: Floats, level: float) -> Interval:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from evals.backbone import Backbone, wrap
 from evals.errors import BadInput
-from evals.features import cells, extract, fit_scale, prepare
+from evals.features import WAITING, Shown, _batches, cells, extract, fit_scale, prepare
+from evals.protocol import View
 
 
 class Pictures:
@@ -44,6 +45,9 @@ class Pictures:
     def fingerprint(self) -> str:
         return f"{self.content:02x}{self.count:02x}"
 
+    def stamp(self) -> str:
+        return self.fingerprint()
+
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
@@ -61,59 +65,67 @@ def alone(backbone: Backbone, image: np.ndarray) -> tuple[torch.Tensor, torch.Te
 
 def test_every_image_keeps_its_own_features_whatever_the_batches(backbone: Backbone):
     pictures = Pictures()
-    found = extract(backbone, pictures, layout="whole", size=32, batch_size=2)
-    tokens, grids = found.dense()
+    found = extract(backbone, pictures, View("whole", 32), dense=True, batch_size=2)
     assert found.keys[3] == "picture-3"
-    for i, span in enumerate(found.spans()):
-        pooled, patches = alone(backbone, prepare(pictures.image(i), layout="whole", size=32, stride=8))
-        assert grids[i] == ((4, 6) if i % 3 else (6, 4))  # 56 x 40 to 45 x 32 to 48 x 32
+    for i in range(7):
+        pooled, patches = alone(backbone, prepare(pictures.image(i), View("whole", 32), stride=8))
+        assert found.grid(i) == ((4, 6) if i % 3 else (6, 4))  # 56 x 40 to 45 x 32 to 48 x 32
         assert torch.allclose(found.pooled[i], pooled, atol=1e-4)
-        assert torch.allclose(tokens[span], patches, atol=1e-4)
+        assert torch.allclose(found.patches(i), patches, atol=1e-4)
+        assert torch.allclose(found.mean[i : i + 1][0], patches.mean(0), atol=1e-4)
+    assert torch.equal(found.dense()[found.rows()], torch.cat([found.patches(i) for i in range(7)]))
+    assert torch.equal(found.dense()[:], torch.cat([found.patches(i) for i in found.order()]))
     assert found.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
 
 
 def test_crops_are_the_centre_of_the_resized_image_and_keep_no_patches(backbone: Backbone):
     image = Pictures().image(1)
     wide = Image.fromarray(image).resize((24, 16), Image.Resampling.BICUBIC)
-    assert (prepare(image, layout="crop", size=16, stride=8) == np.asarray(wide)[:, 4:20]).all()
-    assert prepare(image, layout="crop", size=32, stride=8).base is image  # nothing to resize
-    found = extract(backbone, Pictures(), layout="crop", size=16)
+    assert (prepare(image, View("crop", 16), stride=8) == np.asarray(wide)[:, 4:20]).all()
+    wider = Image.fromarray(image).resize((30, 20), Image.Resampling.BICUBIC)
+    assert (prepare(image, View("crop", 16, 0.8), stride=8) == np.asarray(wider)[2:18, 7:23]).all()
+    assert prepare(image, View("crop", 32), stride=8).base is image  # nothing to resize
+    found = extract(backbone, Pictures(), View("crop", 16))
     with pytest.raises(BadInput, match="without patches"):
         found.dense()
 
 
 def test_sides_are_rounded_to_the_stride_and_never_to_nothing():
-    assert prepare(np.zeros((30, 100, 3), np.uint8), layout="whole", size=32, stride=16).shape == (32, 112, 3)
-    assert prepare(np.zeros((64, 3, 3), np.uint8), layout="whole", size=8, stride=8).shape == (168, 8, 3)
+    assert prepare(np.zeros((30, 100, 3), np.uint8), View("whole", 32), stride=16).shape == (32, 112, 3)
+    assert prepare(np.zeros((64, 3, 3), np.uint8), View("whole", 8), stride=8).shape == (168, 8, 3)
 
 
 def test_extraction_leaves_the_global_random_states_alone(backbone: Backbone):
     before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    extract(backbone, Pictures(), layout="whole", size=16)
+    extract(backbone, Pictures(), View("whole", 16))
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == legacy).all()  # noqa: NPY002
 
 
 def test_the_cache_returns_the_same_features_without_reading_images(backbone: Backbone, tmp_path: Path):
-    first = extract(backbone, Pictures(), layout="whole", size=16, cache=tmp_path)
+    first = extract(backbone, Pictures(), View("whole", 16), dense=True, cache=tmp_path)
     again = Pictures()
-    second = extract(backbone, again, layout="whole", size=16, cache=tmp_path)
+    second = extract(backbone, again, View("whole", 16), dense=True, cache=tmp_path)
     assert again.reads == 0
-    assert torch.equal(first.pooled, second.pooled)
-    assert torch.equal(first.dense()[0], second.dense()[0])
-    assert first.dense()[1] == second.dense()[1]
+    assert torch.equal(first.pooled[:], second.pooled[:])
+    assert torch.equal(first.dense()[:], second.dense()[:])
+    assert all(torch.equal(first.patches(i), second.patches(i)) for i in range(7))
+    memory = extract(backbone, Pictures(), View("whole", 16), dense=True)
+    assert torch.equal(memory.dense()[:], second.dense()[:])
+    assert torch.equal(memory.mean[:], second.mean[:])
 
 
 def test_the_cache_is_never_used_for_other_weights_data_or_transform(backbone: Backbone, tmp_path: Path):
     def reads(pictures: Pictures, **change: object) -> int:
-        settings = {"layout": "whole", "size": 16, "precision": "float32", **change}
+        settings = {"view": View("whole", 16), "precision": "float32", **change}
         extract(backbone, pictures, cache=tmp_path, **settings)  # pyright: ignore
         return pictures.reads
 
     assert reads(Pictures()) == 7
     assert reads(Pictures(content=1)) == 7
-    assert reads(Pictures(), size=24) == 7
-    assert reads(Pictures(), layout="crop") == 7
+    assert reads(Pictures(), view=View("whole", 24)) == 7
+    assert reads(Pictures(), view=View("crop", 16)) == 7
+    assert reads(Pictures(), view=View("crop", 16, 0.8)) == 7
     assert reads(Pictures(), precision="bfloat16") == 7
     weight = next(backbone.parameters())
     original = weight.detach().clone()
@@ -124,22 +136,81 @@ def test_the_cache_is_never_used_for_other_weights_data_or_transform(backbone: B
     assert reads(Pictures()) == 0
 
 
+def test_patches_serve_who_needs_none_and_are_added_for_who_does(backbone: Backbone, tmp_path: Path):
+    pooled = extract(backbone, Pictures(), View("whole", 16), cache=tmp_path)
+    assert pooled.tokens is None
+    dense, again = Pictures(), Pictures()
+    extract(backbone, dense, View("whole", 16), dense=True, cache=tmp_path)
+    extract(backbone, again, View("whole", 16), cache=tmp_path)
+    assert (dense.reads, again.reads) == (7, 0)
+
+
+@pytest.mark.parametrize("name", ["card.json", "pooled.f32", "mean.f32", "tokens.f32", "places.npy"])
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_half_written_cache_file_is_made_again(backbone: Backbone, tmp_path: Path, kept: float):
-    first = extract(backbone, Pictures(), layout="whole", size=16, cache=tmp_path)
-    (path,) = tmp_path.iterdir()
+def test_a_half_written_cache_entry_is_made_again(backbone: Backbone, tmp_path: Path, name: str, kept: float):
+    first = extract(backbone, Pictures(), View("whole", 16), dense=True, cache=tmp_path)
+    tokens = first.dense()[:]
+    (path,) = tmp_path.rglob(name)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
     again = Pictures()
-    second = extract(backbone, again, layout="whole", size=16, cache=tmp_path)
+    second = extract(backbone, again, View("whole", 16), dense=True, cache=tmp_path)
     assert again.reads == 7
-    assert torch.equal(first.dense()[0], second.dense()[0])
-    assert [p.read_bytes() == whole for p in tmp_path.iterdir()] == [True]
+    assert torch.equal(tokens, second.dense()[:])
+    assert [found.read_bytes() == whole for found in tmp_path.rglob(name)] == [True]
+
+
+def test_an_extraction_that_fails_leaves_no_entry(backbone: Backbone, tmp_path: Path):
+    class Torn(Pictures):
+        def image(self, index: int) -> np.ndarray:
+            if index == 5:
+                raise BadInput("got unreadable image picture-5")
+            return super().image(index)
+
+    with pytest.raises(BadInput, match="picture-5"):
+        extract(backbone, Torn(), View("whole", 16), batch_size=1, cache=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_selection_holds_the_features_of_its_images_in_their_order(backbone: Backbone, tmp_path: Path, stored: bool):
+    whole = extract(backbone, Pictures(), View("whole", 16), dense=True, cache=tmp_path if stored else None)
+    some = whole.select([5, 0, 3], Pictures(3))
+    assert some.keys == ("picture-5", "picture-0", "picture-3")
+    assert torch.equal(some.pooled[:], whole.pooled[[5, 0, 3]])  # pyright: ignore
+    assert [some.grid(i) for i in range(3)] == [whole.grid(i) for i in (5, 0, 3)]
+    assert all(torch.equal(some.patches(i), whole.patches(j)) for i, j in enumerate((5, 0, 3)))
+    assert torch.equal(some.dense()[some.rows()], torch.cat([some.patches(i) for i in range(3)]))
+
+
+def test_worker_processes_change_no_feature_and_pass_errors_on(backbone: Backbone):
+    here, there = (extract(backbone, Pictures(), View("whole", 16), dense=True, workers=n) for n in (0, 2))
+    assert torch.equal(here.dense()[:], there.dense()[:])
+    assert torch.equal(here.pooled[:], there.pooled[:])
+
+
+def test_many_shapes_wait_in_bounded_number():
+    shapes = [(8 * (1 + i % 50), 8, 3) for i in range(300)]
+    images = iter([Shown(i, np.zeros(shape, np.uint8), False) for i, shape in enumerate(shapes)])
+    taken = 0
+
+    def counted():
+        nonlocal taken
+        for shown in images:
+            taken += 1
+            yield shown
+
+    given = 0
+    for batch in _batches(counted(), 4):
+        assert taken - given <= WAITING * 4
+        assert len({shown.image.shape for shown in batch}) == 1
+        given += len(batch)
+    assert given == 300
 
 
 def test_bfloat16_gives_nearly_the_same_features(backbone: Backbone):
-    full = extract(backbone, Pictures(), layout="crop", size=16)
-    half = extract(backbone, Pictures(), layout="crop", size=16, precision="bfloat16")
+    full = extract(backbone, Pictures(), View("crop", 16))
+    half = extract(backbone, Pictures(), View("crop", 16), precision="bfloat16")
     assert half.pooled.dtype == torch.float32
     assert not torch.equal(full.pooled, half.pooled)
     assert torch.nn.functional.cosine_similarity(full.pooled, half.pooled).min() > 0.99
@@ -147,9 +218,9 @@ def test_bfloat16_gives_nearly_the_same_features(backbone: Backbone):
 
 def test_sizes_that_do_not_fit_name_one_that_does(backbone: Backbone):
     with pytest.raises(BadInput, match="multiple of its stride 8; do use 32"):
-        extract(backbone, Pictures(), layout="crop", size=30)
+        extract(backbone, Pictures(), View("crop", 30))
     with pytest.raises(BadInput, match="got no images"):
-        extract(backbone, Pictures(count=0), layout="crop", size=16)
+        extract(backbone, Pictures(count=0), View("crop", 16))
 
 
 def test_features_that_are_not_finite_are_refused():
@@ -157,7 +228,7 @@ def test_features_that_are_not_finite_are_refused():
     model = timm.create_model("vit_small_patch16_dinov3_qkvb", num_classes=0, **args)
     torch.nn.init.constant_(model.norm.weight, float("nan"))  # pyright: ignore
     with pytest.raises(BadInput, match="not finite"):
-        extract(wrap(model, name="broken"), Pictures(), layout="crop", size=32)
+        extract(wrap(model, name="broken"), Pictures(), View("crop", 32))
 
 
 def test_pixels_belong_to_the_patch_over_their_centre():
@@ -172,7 +243,7 @@ def test_pixels_belong_to_the_patch_over_their_centre():
 
 def test_standardised_features_have_no_mean_and_unit_deviation_and_dead_ones_stay_dead():
     x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-2, 1, 1e2, 0]) + 5
-    z = fit_scale(x)(x)
+    z = fit_scale(x, block=128)(x)
     assert torch.allclose(z.mean(0), torch.zeros(4), atol=1e-3)
     assert torch.allclose(z.std(0, correction=0)[:3], torch.ones(3), atol=1e-2)
     assert z[:, 3].abs().max() < 1e-3

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from evals.errors import BadInput
-from evals.results import METRICS, Measurement, Row, append, load, load_outcomes, save_outcomes
+from evals.results import (
+    ABOUT,
+    METRICS,
+    Measurement,
+    Row,
+    append,
+    default_folder,
+    load,
+    load_outcomes,
+    metric_of,
+    save_outcomes,
+)
 from evals.statistics import MEASURES
 
 ROW = Row(
@@ -20,6 +31,7 @@ ROW = Row(
     eval="knn",
     protocol="knn-quick-v1",
     protocol_hash="0a1b2c3d",
+    size=64,
     dataset="scenes",
     metric="top1",
     value=0.5,
@@ -85,14 +97,40 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path):
 
 def test_outcomes_read_back_by_image(tmp_path: Path):
     outcomes = {"keys": np.array(["a/1", "b/2"]), "correct": np.array([True, False])}
-    place = {name: getattr(ROW, name) for name in ("eval", "protocol", "protocol_hash", "dataset", "metric")}
+    place = {name: getattr(ROW, name) for name in (*ABOUT, "metric")}
     measured = Measurement(**place, value=0.5, low=0.0, high=1.0, images=2, outcomes=outcomes)
-    path = save_outcomes(tmp_path, measured)
+    (path,) = save_outcomes(tmp_path, [measured, replace(measured, metric="top5")])
     found = load_outcomes(path)
-    assert found.keys() == outcomes.keys()
+    assert found.keys() == {*outcomes, *ABOUT, "metrics"}
     assert all((found[name] == outcomes[name]).all() for name in outcomes)
-    assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-knn-quick-v1.npz"]
+    assert {name: found[name].item() for name in ABOUT} == {name: getattr(ROW, name) for name in ABOUT}
+    assert found["metrics"].tolist() == ["top1", "top5"]
+    assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-knn-quick-v1-64px.npz"]
     assert measured.row(run="trial", arm="plain", seed=0, step=1).value == 0.5
+
+
+def test_damaged_outcomes_are_named(tmp_path: Path):
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(BadInput, match=r"unreadable outcomes .*torn\.npz"):
+        load_outcomes(tmp_path / "torn.npz")
+
+
+def test_a_metric_with_a_tag_is_a_case_of_its_metric():
+    assert metric_of("top1@10") == METRICS["top1"]._replace(label="top-1 accuracy @10")
+    with pytest.raises(BadInput, match="got metric 'top2@10'"):
+        metric_of("top2@10")
+
+
+@pytest.mark.parametrize(
+    ("spec", "folder"),
+    [
+        ("random:vit_tiny_patch16_224", "random-vit_tiny_patch16_224"),
+        ("runs/mine/plain-s0/step_000200/", "runs-mine-plain-s0-step_000200"),
+        ("../", "backbone"),
+    ],
+)
+def test_results_of_a_backbone_lie_in_a_folder_of_its_name(spec: str, folder: str):
+    assert default_folder(spec) == Path("runs", "evals", folder)
 
 
 def test_every_metric_has_a_measure():

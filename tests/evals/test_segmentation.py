@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from evals.errors import BadInput
 from evals.features import FeatureSet
+from evals.protocol import load
 from evals.segmentation import IGNORE, Segmentation, evaluate, predict, shares_of, solve
 from evals.statistics import interval
 
@@ -17,6 +18,12 @@ class Masks:
     def __init__(self, masks: list[np.ndarray], segments: tuple[str, ...]) -> None:
         self.masks, self.segments = masks, segments
 
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def key(self, index: int) -> str:
+        return f"image-{index}"
+
     def mask(self, index: int) -> np.ndarray:
         return self.masks[index]
 
@@ -24,9 +31,8 @@ class Masks:
 def featured(tokens: np.ndarray, grids: list[tuple[int, int]], masks: list[np.ndarray], segments: str) -> FeatureSet:
     """`tokens` are the patches of all images, one after the other."""
     x = torch.from_numpy(tokens.astype(np.float32))
-    keys = tuple(f"image-{i}" for i in range(len(masks)))
     dataset = Masks(masks, tuple(segments))
-    return FeatureSet(dataset, keys, x[: len(masks)], x, torch.tensor(grids))  # pyright: ignore
+    return FeatureSet.in_memory(dataset, x[: len(masks)], tokens=x, grids=torch.tensor(grids))  # pyright: ignore
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:
@@ -42,8 +48,12 @@ def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffl
     return featured(tokens, [(5, 6)] * images, masks, "abcd")
 
 
+def settings_of(**changes: float) -> Segmentation:
+    return load("segmentation-quick", Segmentation, **changes)
+
+
 def score(train: FeatureSet, test: FeatureSet, **settings: float) -> float:
-    return interval("miou", evaluate(Segmentation(**settings), train, test), resamples=1000).value  # pyright: ignore
+    return interval("miou", evaluate(settings_of(**settings), train, test), resamples=1000).value  # pyright: ignore
 
 
 def test_an_oracle_scores_one_at_the_patches_own_resolution():
@@ -68,7 +78,7 @@ def test_areas_and_miou_equal_mmsegmentations_own_metric():
     masks = [draw.choice([0, 1, 2, 4, IGNORE], shape).astype(np.uint8) for shape in shapes]  # nobody has class 3
     tokens = np.concatenate([draw.standard_normal((h * w, 6)) for h, w in grids])
     features = featured(tokens, grids, masks, "abcde")
-    found = evaluate(Segmentation(iterations=5), features, features)
+    found = evaluate(settings_of(iterations=5), features, features)
 
     shares = np.concatenate([shares_of(m, g, 5) for m, g in zip(masks, grids, strict=True)])
     z = (tokens - tokens.mean(0)) / tokens.std(0)
@@ -87,7 +97,8 @@ def test_areas_and_miou_equal_mmsegmentations_own_metric():
     theirs = metric.compute_metrics(metric.results)
     assert round(100 * interval("miou", found).value, 2) == pytest.approx(theirs["mIoU"], abs=0.011)
     assert round(100 * interval("pixel_accuracy", found).value, 2) == pytest.approx(theirs["aAcc"], abs=0.011)
-    assert found["union"].sum(0).tolist().count(0) == 1  # so that a class was left out of the mean
+    unseen = (found["predicted"] + found["truth"]).sum(0)
+    assert unseen.tolist().count(0) == 1  # so that a class was left out of the mean
 
 
 def test_the_head_equals_scikit_learns_logistic_regression():
@@ -120,13 +131,13 @@ def test_patch_shares_count_pixels_and_leave_ignored_ones_out():
 def test_patches_beyond_the_limit_are_left_out_evenly():
     train, test = oracle(40, pixels=1, seed=0), oracle(10, pixels=1, seed=1)
     assert score(train, test, max_patches=100) == 1.0
-    assert (evaluate(Segmentation(max_patches=1200), train, test)["intersect"] > 0).any()
+    assert (evaluate(settings_of(max_patches=1200), train, test)["intersect"] > 0).any()
 
 
 def test_results_repeat_and_the_global_random_state_stays():
     train, test = oracle(20, pixels=2, seed=0), oracle(10, pixels=2, seed=1)
     before = torch.get_rng_state()
-    first, second = evaluate(Segmentation(), train, test), evaluate(Segmentation(), train, test)
+    first, second = evaluate(settings_of(), train, test), evaluate(settings_of(), train, test)
     assert all((first[name] == second[name]).all() for name in first)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -140,8 +151,8 @@ def test_sets_that_do_not_fit_are_refused():
     good = oracle(4, pixels=1, seed=0)
     blank = featured(np.eye(4)[:1], [(1, 1)], [np.full((2, 2), IGNORE, np.uint8)], "abcd")
     with pytest.raises(BadInput, match="no labelled pixel"):
-        evaluate(Segmentation(), blank, good)
+        evaluate(settings_of(), blank, good)
     with pytest.raises(BadInput, match="unlike pixel classes"):
-        evaluate(Segmentation(), good, featured(np.eye(4)[:1], [(1, 1)], [np.zeros((2, 2), np.uint8)], "ab"))
+        evaluate(settings_of(), good, featured(np.eye(4)[:1], [(1, 1)], [np.zeros((2, 2), np.uint8)], "ab"))
     with pytest.raises(BadInput, match="without pixel classes"):
-        evaluate(Segmentation(), good, featured(np.eye(4)[:1], [(1, 1)], [np.zeros((2, 2), np.uint8)], ""))
+        evaluate(settings_of(), good, featured(np.eye(4)[:1], [(1, 1)], [np.zeros((2, 2), np.uint8)], ""))

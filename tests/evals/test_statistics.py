@@ -5,40 +5,57 @@ import pytest
 
 from evals import statistics
 from evals.errors import BadInput
-from evals.statistics import interval, paired_difference, resample
+from evals.statistics import interval, intervals, paired_difference, resample
+
+SHARES = ("miou", "mean_accuracy", "fscore", "precision", "recall", "dice")
+METRICS = ("top1", "top1@10", "rmse", "pixel_accuracy", *SHARES)
 
 
 def outcomes(images: int = 12, classes: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(seed)
-    union = draw.integers(1, 50, (images, classes))
-    intersect = (union * draw.random((images, classes))).astype(int)
-    union[:, -1] = intersect[:, -1] = 0  # a class that nobody saw
+    truth, predicted = draw.integers(1, 50, (2, images, classes))
+    intersect = (np.minimum(truth, predicted) * draw.random((images, classes))).astype(int)
+    truth[:, -1] = predicted[:, -1] = intersect[:, -1] = 0  # a class that nobody saw
+    truth[:, -2] = intersect[:, -2] = 0  # and one that was only guessed
     return {
         "keys": np.array([f"image-{i}" for i in range(images)]),
         "correct": draw.random(images) < 0.6,
         "intersect": intersect,
-        "union": union,
-        "hits": intersect.sum(1),
-        "pixels": union.sum(1),
+        "predicted": predicted,
+        "truth": truth,
+        "correct@10": draw.random(images) < 0.3,
         "rmse": draw.random(images),
     }
 
 
+def by_class(metric: str, right: int, guess: int, truth: int) -> float | None:
+    """One class's ratio, None where mmsegmentation has NaN."""
+    if metric == "fscore":
+        if not guess or not truth:
+            return None
+        precision, recall = right / guess, right / truth
+        return 2 * precision * recall / (precision + recall)
+    bottom = {
+        "miou": guess + truth - right, "precision": guess, "recall": truth, "mean_accuracy": truth,
+        "dice": (guess + truth) / 2,
+    }[metric]  # fmt: skip
+    return right / bottom if bottom else None
+
+
 def slow(metric: str, data: dict[str, np.ndarray], drawn: np.ndarray) -> float:
     """The metric on a list of image indices, image by image."""
-    if metric == "miou":
-        ious = []
-        for c in range(data["union"].shape[1]):
-            union = sum(int(data["union"][i, c]) for i in drawn)
-            if union:
-                ious.append(sum(int(data["intersect"][i, c]) for i in drawn) / union)
-        return sum(ious) / len(ious)
+    sums = {name: sum(data[name][i] for i in drawn) for name in ("intersect", "predicted", "truth")}
     if metric == "pixel_accuracy":
-        return sum(int(data["hits"][i]) for i in drawn) / sum(int(data["pixels"][i]) for i in drawn)
-    return sum(float(data["correct" if metric == "top1" else metric][i]) for i in drawn) / len(drawn)
+        return sums["intersect"].sum() / sums["truth"].sum()
+    if metric in ("top1", "top1@10", "rmse"):
+        name = metric.replace("top1", "correct")
+        return sum(float(data[name][i]) for i in drawn) / len(drawn)
+    ratios = [by_class(metric, *map(int, areas)) for areas in zip(*sums.values(), strict=True)]
+    known = [ratio for ratio in ratios if ratio is not None]
+    return sum(known) / len(known)
 
 
-@pytest.mark.parametrize("metric", ["top1", "rmse", "miou", "pixel_accuracy"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_the_interval_equals_a_slow_loop_over_the_same_resamples(metric: str):
     data = outcomes()
     counts = np.concatenate(list(resample(12, 1000, seed=3)))
@@ -71,6 +88,25 @@ def test_the_interval_agrees_with_the_normal_one_for_many_images():
     _, low, high = interval("top1", {"keys": np.arange(1000), "correct": correct})
     half = 1.96 * np.sqrt(0.7 * 0.3 / 1000)
     np.testing.assert_allclose((low, high), (0.7 - half, 0.7 + half), atol=0.004)
+
+
+def test_intervals_of_many_metrics_are_those_of_each_alone():
+    assert intervals(METRICS, outcomes()) == {metric: interval(metric, outcomes()) for metric in METRICS}
+
+
+def test_class_means_equal_mmsegmentations_own():
+    import torch
+    from mmseg.evaluation import IoUMetric
+
+    data = outcomes()
+    areas = [torch.from_numpy(data[name].sum(0)).double() for name in ("intersect", "predicted", "truth")]
+    right, guess, truth = areas
+    theirs = IoUMetric.total_area_to_metrics(right, guess + truth - right, guess, truth, ["mIoU", "mDice", "mFscore"])
+    names = {"IoU": "miou", "Acc": "mean_accuracy", "Dice": "dice", "Fscore": "fscore", "Precision": "precision",
+             "Recall": "recall"}  # fmt: skip
+    for name, ours in names.items():
+        assert interval(ours, data).value == pytest.approx(np.nanmean(theirs[name]), rel=1e-9), name
+    assert interval("pixel_accuracy", data).value == pytest.approx(float(theirs["aAcc"]), rel=1e-9)
 
 
 def test_the_same_seed_gives_the_same_interval():

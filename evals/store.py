@@ -1,0 +1,159 @@
+"""Where extracted features lie: in memory, or as a folder of the cache that is written whole or not at all.
+
+An entry holds `pooled.f32` [n D], `mean.f32` [n D], `places.npy` [n 3] (grid height, grid width, first patch), for
+dense features `tokens.f32` [T D], and `card.json` with their shapes and what they are features of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import timm
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from evals.protocol import View
+from evals.rows import BYTES, DiskRows, Rows, Sink
+
+if TYPE_CHECKING:
+    from evals.backbone import Backbone
+    from evals.datasets.base import LabelledSet
+
+VERSION = 3
+CARD, PLACES = "card.json", "places.npy"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Features of n images; `evals.features.FeatureSet` says what each is."""
+
+    pooled: Rows
+    mean: Rows
+    tokens: Rows | None
+    grids: Int[Tensor, "n 2"] | None
+    starts: Int[Tensor, " n"] | None
+    square: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The place of one set's features from one backbone through one view; without a folder they stay in memory."""
+
+    folder: Path | None
+    count: int
+    about: dict[str, Any]
+
+    @classmethod
+    def at(
+        cls,
+        cache: Path | None,
+        *,
+        backbone: Backbone,
+        dataset: LabelledSet,
+        keys: Sequence[str],
+        view: View,
+        precision: str,
+    ) -> Entry:
+        """Addressed by weights, data (its `stamp`, which moves with every touched file), view and software."""
+        about = {
+            "version": VERSION, "torch": torch.__version__, "timm": timm.__version__, "precision": precision,
+            "view": asdict(view), "backbone": backbone.name, "dataset": dataset.name, "split": dataset.split,
+        }  # fmt: skip
+        if cache is None:
+            return cls(None, len(keys), about)
+        named = {key: value for key, value in about.items() if key not in ("backbone", "dataset", "split")}
+        content = [named, backbone.fingerprint, dataset.stamp(), list(keys)]
+        address = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        return cls(cache / "features" / address, len(keys), about)
+
+    def read(self, *, dense: bool) -> Found | None:
+        """What an earlier extraction left, with patches or, where none are asked for, without; None if damaged."""
+        for kind in ("dense",) if dense else ("dense", "pooled"):
+            found = _read(self.folder / kind, self.count) if self.folder else None
+            if found is not None:
+                return found
+        return None
+
+    @contextmanager
+    def write(self, dense: bool) -> Iterator[Writer]:
+        """A writer; the entry appears when the block ends without an error, and an earlier damaged one goes."""
+        if self.folder is None:
+            writer = Writer(None, self.count, dense)
+            yield writer
+            writer.close()
+            return
+        final = self.folder / ("dense" if dense else "pooled")
+        partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            writer = Writer(partial, self.count, dense)
+            yield writer
+            writer.close(self.about)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            writer.found = _read(final, self.count) or writer.found
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+class Writer:
+    """Takes the features of `count` images in any order."""
+
+    found: Found
+
+    def __init__(self, folder: Path | None, count: int, dense: bool) -> None:
+        self.count, self.dense, self._folder = count, dense, folder
+        names = ("pooled", "mean", *(("tokens",) if dense else ()))
+        self._sinks = {name: Sink(folder / f"{name}.f32" if folder else None) for name in names}
+        self._places = torch.zeros(count, 3, dtype=torch.long)
+        self._rows, self._square = 0, True
+
+    def put(self, index: int, pooled: Tensor, patches: Tensor, *, grid: tuple[int, int], square: bool) -> None:
+        """Image `index`: pooled [D], patches [h·w D], and whether the image was square."""
+        self._square = self._square and square
+        self._sinks["pooled"].put(index, pooled[None])
+        self._sinks["mean"].put(index, patches.mean(0, keepdim=True))
+        self._places[index] = torch.tensor([*grid, self._rows])
+        if self.dense:
+            self._sinks["tokens"].put(self._rows, patches)
+            self._rows += len(patches)
+
+    def close(self, about: dict[str, Any] | None = None) -> None:
+        """Finish the matrices; with `about`, describe them in the card."""
+        rows = {name: sink.close() for name, sink in self._sinks.items()}
+        grids, starts = (self._places[:, :2], self._places[:, 2]) if self.dense else (None, None)
+        self.found = Found(rows["pooled"], rows["mean"], rows.get("tokens"), grids, starts, self._square)
+        if self._folder is None or about is None:
+            return
+        np.save(self._folder / PLACES, self._places.numpy())
+        shapes = {name: list(matrix.shape) for name, matrix in rows.items()}
+        card = {**about, "square": self._square, "shapes": shapes}
+        for path in self._folder.iterdir():  # the card comes last: it vouches for the rest
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        (self._folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(folder: Path, count: int) -> Found | None:
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        places = torch.from_numpy(np.load(folder / PLACES, allow_pickle=False))
+        rows = {name: DiskRows(folder / f"{name}.f32", (shape[0], shape[1])) for name, shape in card["shapes"].items()}
+        whole = all(x.path.stat().st_size == x.shape[0] * x.shape[1] * BYTES for x in rows.values())
+        if not whole or len(rows["pooled"]) != count or places.shape != (count, 3):
+            return None
+        tokens = rows.get("tokens")
+        grids, starts = (None, None) if tokens is None else (places[:, :2], places[:, 2])
+        return Found(rows["pooled"], rows["mean"], tokens, grids, starts, bool(card["square"]))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError):
+        return None

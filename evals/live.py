@@ -1,30 +1,30 @@
-"""What protocols on live, augmented features share: frozen features of a batch, endless batches, the loop of a head.
+"""What protocols on live, augmented features share: keyed draws, batches made ahead, frozen features of any sides.
 
-Everything random is a function of a seed, a purpose and a number, mostly the position = step · batch size + place in the
-batch: batches do not depend on the number of worker processes, and the global random states stay as they were.
+Everything random is a function of a seed, a purpose and a number, mostly a position: step · batch size + place in the
+batch. So batches do not depend on the number of worker processes, and the global random states stay as they were.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from evals.backbone import Backbone, Features
 from evals.errors import BadInput, NonFiniteFeatures
-from evals.features import Precision
+from evals.protocol import Precision, Protocol
 
 T = TypeVar("T")
 
@@ -162,6 +162,43 @@ def upsample(
     return full[:, :, top : top + height, left : left + width]
 
 
+def encode(
+    backbone: Backbone, images: Float[Tensor, "B 3 H W"], *, precision: Precision = "float32"
+) -> tuple[Float[Tensor, "B D h w"], Callable[[Tensor], Tensor]]:
+    """Frozen patches of images in [0, 1] of any sides, and what brings patch maps [B C h w] to their pixels."""
+    padded, corner = pad_to_stride(images, backbone.stride, colour=backbone.mean)
+    patches = features(backbone, padded, precision=precision).patches
+    return patches, partial(upsample, padded=padded.shape[2:], corner=corner, shape=images.shape[2:])
+
+
+def stack(views: Sequence[np.ndarray], shape: tuple[int, int], *, fill: int) -> Tensor:
+    """Views [h w ...] of one shape after filling them up at the right and at the bottom: [B H W ...]."""
+    full = np.full((len(views), *shape, *views[0].shape[2:]), fill, dtype=views[0].dtype)
+    for whole, view in zip(full, views, strict=True):
+        whole[: view.shape[0], : view.shape[1]] = view
+    return torch.from_numpy(full)
+
+
+def pictures(
+    images: UInt8[Tensor, "B H W 3"],
+    sides: Int[Tensor, "B 2"],
+    backbone: Backbone,
+    *,
+    alter: Callable[[Tensor], Tensor] = lambda images: images,
+) -> Float[Tensor, "B 3 H W"]:
+    """Stacked views in [0, 1] on the backbone's device; beyond the (height, width) of each, zero when normalised.
+
+    Args:
+        alter: what else happens to the images [B 3 H W] in [0, 1], before that.
+    """
+    device, (height, width) = backbone.device, images.shape[1:3]
+    rows, columns = (torch.arange(side, device=device) for side in (height, width))
+    sides = sides.to(device)
+    inside = (rows < sides[:, :1])[:, :, None] & (columns < sides[:, 1:])[:, None, :]
+    found = alter(images.to(device).permute(0, 3, 1, 2).float() / 255)
+    return torch.where(inside[:, None], found, found.new_tensor(backbone.mean).view(1, 3, 1, 1))
+
+
 @contextmanager
 def progress(total: int, title: str) -> Iterator[Callable[..., None]]:
     """A bar with rate and time left; call what it gives once a step, with the numbers to show (`loss=0.7`)."""
@@ -174,46 +211,6 @@ def progress(total: int, title: str) -> Iterator[Callable[..., None]]:
         yield tick
 
 
-def fit(
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[T],
-    loss: Callable[[int, T], Tensor],
-    *,
-    steps: int,
-    options: Callable[[int], Mapping[str, Any]],
-    title: str,
-    clip: float | None = None,
-    after: Callable[[int], Mapping[str, float] | None] = lambda step: None,
-) -> None:
-    """One optimizer step per batch: options, loss, gradient, clipping, step, `after`.
-
-    Args:
-        options: from the step, counted from 0, to what it sets in the optimizer's groups ("lr", "betas").
-        clip: the largest norm of all gradients together.
-        after: called when a step is done, as with validation; the numbers that it gives are shown from there on.
-
-    Raises:
-        BadInput: a loss that is not finite, before it reaches the weights.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    shown: dict[str, float] = {}
-    with progress(steps, title) as tick:
-        for step, batch in zip(range(steps), batches, strict=True):
-            chosen = options(step)
-            for group in optimizer.param_groups:
-                group.update(chosen)
-            value = loss(step, batch)
-            number = float(value.detach())
-            refuse_non_finite(number, step, title)
-            optimizer.zero_grad()
-            value.backward()
-            if clip is not None:
-                torch.nn.utils.clip_grad_norm_(parameters, clip)
-            optimizer.step()
-            shown.update(after(step) or {})
-            tick(loss=number, lr=float(chosen["lr"]), **shown)
-
-
 def refuse_non_finite(loss: float, step: int, title: str) -> None:
     """Raises BadInput that names the iteration, counted from 0."""
     if not math.isfinite(loss):
@@ -223,3 +220,25 @@ def refuse_non_finite(loss: float, step: int, title: str) -> None:
 def due(step: int, every: int, steps: int) -> bool:
     """Whether the head is judged when this step, counted from 0, is done: each `every` steps, and once at the end."""
     return (step + 1) % every == 0 or step + 1 == steps
+
+
+def pair(values: Sequence[float]) -> tuple[float, float]:
+    first, second = values
+    return first, second
+
+
+def check(protocol: Protocol, *, lengths: Mapping[str, int], shares: Sequence[str], counts: Sequence[str]) -> None:
+    """Raises BadInput where a list has another length, a share leaves [0, 1] or a count is below 1."""
+
+    def refuse(name: str, want: str) -> NoReturn:
+        raise BadInput(f"got {name} {getattr(protocol, name)} in {protocol.name}: want {want}; do correct it")
+
+    for name, length in lengths.items():
+        if len(getattr(protocol, name)) != length:
+            refuse(name, f"{length} numbers")
+    for name in shares:
+        if not 0 <= getattr(protocol, name) <= 1:
+            refuse(name, "0 to 1")
+    for name in counts:
+        if getattr(protocol, name) < 1:
+            refuse(name, "at least 1")

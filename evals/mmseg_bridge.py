@@ -124,8 +124,18 @@ def depth_view(
 
 
 def resize_short(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "h w 3"]:
-    """An image at this short side, aspect kept, as mmsegmentation resizes test images (bilinear)."""
-    return _transforms("Resize")(scale=(LONG, side), keep_ratio=True).transform({"img": image})["img"]
+    """An image at this short side, aspect kept, as mmsegmentation resizes them (bilinear)."""
+    return _resize(side).transform({"img": image})["img"]
+
+
+def resize_depth(depth: Float[np.ndarray, "H W"], side: int) -> Float[np.ndarray, "h w"]:
+    """A depth map at this short side, as mmsegmentation resizes them (nearest, so that unknown stays 0)."""
+    results = {"gt_depth_map": depth, "seg_fields": ["gt_depth_map"], "img": np.zeros((*depth.shape, 1), np.uint8)}
+    return _resize(side).transform(results)["gt_depth_map"]
+
+
+def _resize(side: int) -> Any:
+    return _transforms("Resize")(scale=(LONG, side), keep_ratio=True)
 
 
 def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -24,6 +23,15 @@ class Reporter(nn.Module):
 
     def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
         return images, [images * self.scale]
+
+
+class Means(Reporter):
+    """The same with the means of patches of 3 × 3."""
+
+    feature_info = ({"reduction": 3},)
+
+    def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
+        return images, [torch.nn.functional.avg_pool2d(images, 3) * self.scale]
 
 
 @pytest.fixture
@@ -69,6 +77,28 @@ def test_the_global_random_state_is_untouched_by_batches_and_generators():
     assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
 
 
+def test_patch_maps_come_back_to_their_pixels_when_the_stride_does_not_divide_the_sides():
+    """A ramp, seen as the means of patches of 3 in the centre of 21 × 12, is the same ramp away from the border."""
+    coarse = wrap(Means(), name="means", mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+    ramp = torch.linspace(0, 1, 20 * 11).view(1, 1, 20, 11).expand(1, 3, -1, -1)
+    patches, to_pixels = live.encode(coarse, ramp)
+    assert patches.shape == (1, 3, 7, 4)
+    found = to_pixels(patches) + 0.5
+    assert found.shape == ramp.shape
+    torch.testing.assert_close(found[:, :, 5:15, 5:6], ramp[:, :, 5:15, 5:6])
+
+
+def test_views_are_filled_up_with_what_the_backbone_makes_zero(backbone: Backbone):
+    views = [np.full((2, 3, 3), 255, np.uint8), np.full((4, 2, 3), 255, np.uint8)]
+    stacked, sides = live.stack(views, (4, 5), fill=0), torch.tensor([[2, 3], [4, 2]])
+    assert stacked.shape == (2, 4, 5, 3)
+    found = live.pictures(stacked, sides, backbone, alter=lambda images: images / 2 + 0.125)
+    inside = torch.zeros(2, 4, 5, dtype=torch.bool)
+    inside[0, :2, :3], inside[1, :, :2] = True, True
+    assert (found.movedim(1, -1)[inside] == 0.625).all()
+    assert (live.features(backbone, found).patches.movedim(1, -1)[~inside] == 0).all()
+
+
 def test_generators_depend_on_seed_purpose_and_number():
     keys = [(0, "views", 0), (1, "views", 0), (0, "order", 0), (0, "views", 1)]
     drawn = [live.generator(*key).random() for key in keys]
@@ -103,27 +133,6 @@ def test_padding_is_centred_zero_inside_and_taken_off_again(backbone: Backbone):
     assert (seen[:, :, :, 11:] == 0).all()
     assert torch.equal(live.upsample(padded, (7, 14), corner, (5, 8)), images)
     assert live.pad_to_stride(images, 1, colour=backbone.mean) == (images, (0, 0))
-
-
-def fit(loss: Callable[[int, Tensor], Tensor], start: float = 1.0, **rest: object) -> float:
-    weight = nn.Parameter(torch.tensor(start))
-    optimizer = torch.optim.SGD([weight], lr=99.0)
-    settings = {"steps": 3, "options": lambda step: {"lr": 0.1 * (step + 1)}, "title": "toy"} | rest
-    data: Iterator[Tensor] = (torch.tensor(float(step)) for step in range(3))
-    live.fit(optimizer, data, lambda step, x: loss(step, x) * weight, **settings)  # pyright: ignore
-    return float(weight.detach())
-
-
-def test_the_loop_takes_each_rate_in_turn_and_clips_the_gradient():
-    assert fit(lambda step, x: x + 1) == pytest.approx(1 - (0.1 * 1 + 0.2 * 2 + 0.3 * 3))
-    assert fit(lambda step, x: x + 1, clip=0.5) == pytest.approx(1 - 0.5 * (0.1 + 0.2 + 0.3))
-
-
-def test_a_loss_that_is_not_finite_stops_and_names_the_iteration():
-    seen: list[int] = []
-    with pytest.raises(BadInput, match="got loss nan at iteration 1 of toy"):
-        fit(lambda step, x: x * (torch.nan if step == 1 else 1), after=seen.append)
-    assert seen == [0]
 
 
 @pytest.mark.parametrize(("every", "steps", "expected"), [(2, 6, [1, 3, 5]), (4, 6, [3, 5]), (9, 6, [5])])

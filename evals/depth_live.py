@@ -1,0 +1,316 @@
+"""Linear depth as DINOv3 publishes it: depth bins on augmented, live features, judged inside the Eigen crop.
+
+Source: arXiv 2508.10104 §6.1 and App. D. `protocols/depth-standard.yaml` tells it step by step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from evals import heads, live, mmseg_bridge
+from evals.backbone import Backbone
+from evals.datasets.base import LabelledSet
+from evals.depth_bins import BinsHead, sig_loss
+from evals.depth_metrics import NAMES, SUMS, depth_errors, within
+from evals.errors import BadInput
+from evals.protocol import Precision, Protocol, Watch
+
+Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> metres [B 1 h w]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthLive(Protocol):
+    """Settings as `protocols/depth-standard.yaml` explains them.
+
+    Images of exactly `frame` (height, width) still have the borders of the camera: training cuts `box` out of them and
+    errors count inside `eigen`. Images of any other size are taken to be without borders: they are used whole on both
+    sides. All are resized so that the short side of the whole image is `size`; `crop` is in pixels of the frame and
+    resized with it.
+    """
+
+    method: ClassVar[str] = "depth_live"
+    task: ClassVar[str] = "depth"
+
+    seed: int
+    frame: tuple[int, ...]
+    box: tuple[int, ...]
+    eigen: tuple[int, ...]
+    min_depth: float
+    max_depth: float
+    rotate: float
+    degrees: float
+    flip: float
+    crop: tuple[int, ...]
+    recolour: float
+    gamma: tuple[float, ...]
+    brightness: tuple[float, ...]
+    colour: tuple[float, ...]
+    bins: int
+    bin_floor: float
+    deviation: float
+    mean_weight: float
+    log_shift: float
+    plain_iterations: int
+    iterations: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    warmup: int
+    warmup_ratio: float
+    final_ratio: float
+    warmup_beta1: float
+    beta1: tuple[float, ...]
+    beta2: float
+    clip: float | None
+    validate_every: int
+    flip_average: bool
+
+    def __post_init__(self) -> None:
+        pairs = dict.fromkeys(("frame", "crop", "gamma", "brightness", "colour", "beta1"), 2)
+        live.check(
+            self,
+            lengths=pairs | {"box": 4, "eigen": 4},
+            shares=("rotate", "flip", "recolour"),
+            counts=("size", "bins", "iterations", "batch_size", "validate_every"),
+        )
+
+    @property
+    def views(self) -> mmseg_bridge.DepthViews:
+        height, width = (round(side * self.size / min(self.frame)) for side in self.crop)
+        return mmseg_bridge.DepthViews(rotate=self.rotate, degrees=self.degrees, flip=self.flip, crop=(height, width))
+
+
+class Batch(NamedTuple):
+    """Views as they come from the loader, filled up to one size with 0."""
+
+    images: UInt8[Tensor, "B H W 3"]
+    depths: Float[Tensor, "B H W"]
+    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
+
+
+def metrics(_: DepthLive) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return NAMES
+
+
+def evaluate(
+    protocol: DepthLive,
+    backbone: Backbone,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    workers: int = 0,
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """For each test image that has valid depth: its errors [n] by `evals.depth_metrics`, metres and shares.
+
+    Args:
+        workers: processes that read and augment images; the result does not depend on it.
+        watch: also told the metres [H W] that the head in the end predicts, image by image.
+
+    Raises:
+        BadInput: sets without depth or without a valid one; a loss that is not finite.
+    """
+    head = fit(protocol, backbone, train, test, device=device, precision=precision, workers=workers)
+    with live.lent(backbone, device) as place:
+        flip = protocol.flip_average
+        return judge(protocol, backbone, head.to(place), test, precision=precision, flip=flip, watch=watch)
+
+
+def fit(
+    protocol: DepthLive,
+    backbone: Backbone,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    workers: int = 0,
+) -> BinsHead:
+    """The head at its best validation; see `evaluate`."""
+    _check(protocol, train, test)
+    with live.lent(backbone, device) as place:
+        head = BinsHead(
+            heads.width(backbone, protocol.size),
+            protocol.bins,
+            low=protocol.min_depth,
+            high=protocol.max_depth,
+            floor=protocol.bin_floor,
+            deviation=protocol.deviation,
+            seed=protocol.seed,
+        ).to(place)
+        heads.train(
+            protocol,
+            head,
+            torch.optim.AdamW(head.parameters(), weight_decay=protocol.weight_decay),
+            batches=live.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
+            loss=partial(loss_of, protocol, backbone, head, precision),
+            options=partial(options_at, protocol),
+            judge=partial(judge, protocol, backbone, head, test, precision=precision),
+            score=lambda found: -float(found["rmse"].mean()),
+            title="depth",
+        )
+    return head
+
+
+def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
+    """Rate and betas of a step counted from 0.
+
+    Rate: the peak times a half cosine over the whole length, in the warm-up times a linear ramp from 0 and on top of
+    `warmup_ratio` of the peak, behind it down to `final_ratio` of the peak. β1: `warmup_beta1` in the warm-up, then a
+    half cosine from the first value of `beta1` to the second.
+    """
+    cosine = 0.5 * (1 + math.cos(math.pi * step / protocol.iterations))
+    if step < protocol.warmup:
+        share, beta1 = protocol.warmup_ratio + step / protocol.warmup * cosine, protocol.warmup_beta1
+    else:
+        share = protocol.final_ratio + (1 - protocol.final_ratio) * cosine
+        part = (step - protocol.warmup) / max(protocol.iterations - protocol.warmup, 1)
+        first, last = protocol.beta1
+        beta1 = last + (first - last) * 0.5 * (1 + math.cos(math.pi * part))
+    return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
+
+
+def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
+    """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
+    views, order = protocol.views, live.Stream(len(train), protocol.seed)
+    images, depths = [], []
+    for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
+        index, seed = order[position], live.entropy(protocol.seed, "views", position)
+        image, depth = cut(protocol, train.image(index), train.depth(index))
+        image, depth = mmseg_bridge.depth_view(image, depth, views, seed=seed)
+        images.append(image)
+        depths.append(depth)
+    sides = torch.tensor([depth.shape for depth in depths])
+    return Batch(live.stack(images, views.crop, fill=0), live.stack(depths, views.crop, fill=0), sides)
+
+
+def cut(
+    protocol: DepthLive, image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    """An image and its depth without the borders of the frame, at the protocol's size."""
+    factor = protocol.size / min(depth.shape)
+    if depth.shape == protocol.frame:
+        left, top, right, bottom = protocol.box
+        image, depth = image[top:bottom, left:right], depth[top:bottom, left:right]
+    side = round(factor * min(depth.shape))
+    return mmseg_bridge.resize_short(image, side), mmseg_bridge.resize_depth(depth, side)
+
+
+def loss_of(
+    protocol: DepthLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: Batch
+) -> Float[Tensor, ""]:
+    """The loss of the head on one batch; its colours are a function of the seed and the step."""
+    images = live.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
+    patches, to_pixels = live.encode(backbone, images, precision=precision)
+    prediction, truth = to_pixels(head(patches))[:, 0], batch.depths.to(images.device)
+    valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
+    return sig_loss(
+        prediction[valid],
+        truth[valid],
+        mean_weight=protocol.mean_weight,
+        shift=protocol.log_shift,
+        variance=step >= protocol.plain_iterations,
+    )
+
+
+def recolour(protocol: DepthLive, step: int, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Some images in [0, 1] raised to a power and with other brightness, of all channels and of each."""
+    found = images.clone()
+    for place in range(len(images)):
+        draw = live.generator(protocol.seed, "colours", step * protocol.batch_size + place)
+        if draw.random() < protocol.recolour:
+            gamma = draw.uniform(*live.pair(protocol.gamma))
+            factors = draw.uniform(*live.pair(protocol.brightness)) * draw.uniform(*live.pair(protocol.colour), size=3)
+            found[place] = (images[place] ** gamma * images.new_tensor(factors).view(3, 1, 1)).clamp(0, 1)
+    return found
+
+
+def judge(
+    protocol: DepthLive,
+    backbone: Backbone,
+    head: Head,
+    test: LabelledSet,
+    *,
+    precision: Precision = "float32",
+    flip: bool = False,
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """The outcomes of a head on every test image that has valid depth; see `evaluate`."""
+    keys, rows = [], []
+    for index in tqdm(range(len(test)), desc="validation", unit="image", disable=None, leave=False):
+        truth = test.depth(index)
+        valid = judged(protocol, truth)
+        if not valid.any():
+            continue
+        shape = (truth.shape[0], truth.shape[1])
+        guess = predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip, precision=precision)
+        keys.append(test.key(index))
+        rows.append(depth_errors(guess, truth, valid=valid))
+        if watch:
+            watch(index, guess)
+    if not rows:
+        raise BadInput(f"got no valid depth in {test.name} ({test.split}): want metres; do check its maps")
+    return {"keys": np.array(keys), **{name: np.array([row[name] for row in rows]) for name in (*NAMES, *SUMS)}}
+
+
+def judged(protocol: DepthLive, truth: Float[np.ndarray, "H W"]) -> np.ndarray:
+    """Which pixels count: those of valid depth, in a whole frame those inside the Eigen crop."""
+    valid = within(truth, protocol.min_depth, protocol.max_depth)
+    if truth.shape == protocol.frame:
+        top, bottom, left, right = protocol.eigen
+        inside = np.zeros_like(valid)
+        inside[top:bottom, left:right] = True
+        valid &= inside
+    return valid
+
+
+@torch.no_grad()
+def predict_depth(
+    backbone: Backbone,
+    head: Head,
+    image: UInt8[np.ndarray, "H W 3"],
+    protocol: DepthLive,
+    *,
+    shape: tuple[int, int],
+    flip: bool = False,
+    precision: Precision = "float32",
+) -> Float[np.ndarray, "h w"]:
+    """Metres at each pixel of a map of this shape, clamped to the valid range.
+
+    The whole image is seen at once, short side `size`, in the centre of multiples of the stride; with `flip`, the mean
+    with what is seen in its mirror image. The map goes bilinearly to the shape.
+    """
+    resized = mmseg_bridge.resize_short(image, protocol.size)
+    picture = torch.from_numpy(resized).to(backbone.device).permute(2, 0, 1)[None].float() / 255
+    with heads.judging(head):
+        found = _see(backbone, head, picture, precision)
+        if flip:
+            found = (found + _see(backbone, head, picture.flip(3), precision).flip(3)) / 2
+    full = nn.functional.interpolate(found, size=shape, mode="bilinear", align_corners=False)
+    return full[0, 0].clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
+
+
+def _see(backbone: Backbone, head: Head, picture: Tensor, precision: Precision) -> Float[Tensor, "1 1 H W"]:
+    patches, to_pixels = live.encode(backbone, picture, precision=precision)
+    return to_pixels(head(patches))
+
+
+def _check(protocol: DepthLive, train: LabelledSet, test: LabelledSet) -> None:
+    for dataset in (train, test):
+        if not dataset.has_depth:
+            raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
+        if not any(judged(protocol, dataset.depth(index)).any() for index in range(len(dataset))):
+            raise BadInput(f"got no valid depth in {dataset.name} ({dataset.split}): want metres; do check its maps")

@@ -1,0 +1,292 @@
+"""Linear segmentation as DINOv3 publishes it: a linear head on augmented, live features, judged by sliding windows.
+
+Source: arXiv 2508.10104 §6.1 and App. D. `protocols/segmentation-standard.yaml` tells it step by step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+
+from evals import heads, live, mmseg_bridge, statistics
+from evals.backbone import Backbone
+from evals.datasets.base import IGNORE, LabelledSet
+from evals.errors import BadInput
+from evals.protocol import Precision, Protocol, Watch
+from evals.windows import classes_at, slide
+
+Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> logits [B C h w]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationLive(Protocol):
+    """Settings as `protocols/segmentation-standard.yaml` explains them; lengths are shares of `size`.
+
+    Every random draw, of the head's start, the order, the views and the dropout, is a function of `seed`.
+    """
+
+    method: ClassVar[str] = "segmentation_live"
+    task: ClassVar[str] = "segmentation"
+
+    seed: int
+    scale: tuple[float, ...]
+    crop: float
+    category_cap: float
+    flip: float
+    brightness: int
+    contrast: tuple[float, ...]
+    saturation: tuple[float, ...]
+    hue: int
+    dropout: float
+    deviation: float
+    iterations: int
+    batch_size: int
+    rate: float
+    betas: tuple[float, ...]
+    weight_decay: float
+    clip: float | None
+    warmup: int
+    warmup_ratio: float
+    validate_every: int
+    window: float
+    window_stride: float
+
+    def __post_init__(self) -> None:
+        live.check(
+            self,
+            lengths={"scale": 2, "contrast": 2, "saturation": 2, "betas": 2},
+            shares=("category_cap", "flip", "dropout"),
+            counts=("size", "iterations", "batch_size", "validate_every"),
+        )
+
+    @property
+    def views(self) -> mmseg_bridge.SegmentationViews:
+        return mmseg_bridge.SegmentationViews(
+            short_side=self.size,
+            scale=live.pair(self.scale),
+            crop=round(self.crop * self.size),
+            category_cap=self.category_cap,
+            flip=self.flip,
+            brightness=self.brightness,
+            contrast=live.pair(self.contrast),
+            saturation=live.pair(self.saturation),
+            hue=self.hue,
+        )
+
+
+class Batch(NamedTuple):
+    """Views as they come from the loader, filled up to one size: images with 0, masks with `IGNORE`."""
+
+    images: UInt8[Tensor, "B S S 3"]
+    masks: UInt8[Tensor, "B S S"]
+    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
+
+
+def metrics(_: SegmentationLive) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return "miou", "pixel_accuracy", "mean_accuracy", "fscore", "precision", "recall", "dice"
+
+
+def evaluate(
+    protocol: SegmentationLive,
+    backbone: Backbone,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    workers: int = 0,
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """Per test image: right, predicted and true pixels by class, `intersect`, `predicted`, `truth` [n C].
+
+    Args:
+        workers: processes that read and augment images; the result does not depend on it.
+        watch: also told the pixel classes [H W] that the head in the end predicts, image by image.
+
+    Raises:
+        BadInput: sets without masks, with unlike class lists or without labelled pixels; a loss that is not finite.
+    """
+    head, outcomes = fit(protocol, backbone, train, test, device=device, precision=precision, workers=workers)
+    if watch is None:
+        return outcomes
+    with live.lent(backbone, device):
+        return judge(protocol, backbone, head, test, precision=precision, watch=watch)
+
+
+def fit(
+    protocol: SegmentationLive,
+    backbone: Backbone,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    workers: int = 0,
+) -> tuple[heads.LinearHead, dict[str, np.ndarray]]:
+    """The head at its best validation, and the outcomes there; see `evaluate`."""
+    _check(train, test)
+    with live.lent(backbone, device) as place:
+        width = heads.width(backbone, protocol.size)
+        head = heads.LinearHead(width, len(train.segments), deviation=protocol.deviation, seed=protocol.seed).to(place)
+        optimizer = torch.optim.AdamW(
+            head.parameters(), betas=live.pair(protocol.betas), weight_decay=protocol.weight_decay
+        )
+        outcomes = heads.train(
+            protocol,
+            head,
+            optimizer,
+            batches=live.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
+            loss=partial(loss_of, protocol, backbone, head, precision),
+            options=lambda step: {"lr": rate_at(protocol, step)},
+            judge=partial(judge, protocol, backbone, head, test, precision=precision),
+            score=lambda found: float(statistics.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
+            title="segmentation",
+        )
+    return head, outcomes
+
+
+def rate_at(protocol: SegmentationLive, step: int) -> float:
+    """The learning rate of a step counted from 0: over the warm-up a linear ramp times a linear decay over the whole
+    length, then a half cosine over the whole length, entered where the warm-up ends."""
+    part = step / protocol.iterations
+    if step >= protocol.warmup:
+        return protocol.rate * 0.5 * (1 + math.cos(math.pi * part))
+    ramp = 1 - (1 - step / protocol.warmup) * (1 - protocol.warmup_ratio)
+    return protocol.rate * ramp * (1 - part)
+
+
+def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> Batch:
+    """The augmented views of one iteration: a function of the seed and the step alone."""
+    views, order = protocol.views, live.Stream(len(train), protocol.seed)
+    images, masks = [], []
+    for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
+        index, seed = order[position], live.entropy(protocol.seed, "views", position)
+        image, mask = mmseg_bridge.segmentation_view(train.image(index), _mask(train, index), views, seed=seed)
+        images.append(image)
+        masks.append(mask)
+    square, sides = (views.crop, views.crop), torch.tensor([mask.shape for mask in masks])
+    return Batch(live.stack(images, square, fill=0), live.stack(masks, square, fill=IGNORE), sides)
+
+
+def loss_of(
+    protocol: SegmentationLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: Batch
+) -> Float[Tensor, ""]:
+    """The loss of the head on one batch; the dropout is a function of the seed and the step."""
+    images = live.pictures(batch.images, batch.sides, backbone)
+    patches, to_pixels = live.encode(backbone, images, precision=precision)
+    patches = drop_channels(patches, protocol.dropout, live.torch_generator(protocol.seed, "dropout", step))
+    return pixel_loss(head(patches), batch.masks.to(images.device), to_pixels)
+
+
+def drop_channels(
+    patches: Float[Tensor, "B D h w"], chance: float, generator: torch.Generator
+) -> Float[Tensor, "B D h w"]:
+    """Dropout2d with its own generator: whole features of an image are zero, the others larger by 1 / (1 − chance)."""
+    kept = torch.rand(*patches.shape[:2], 1, 1, generator=generator) >= chance
+    return patches * (kept.to(patches) / (1 - chance))
+
+
+def pixel_loss(
+    logits: Float[Tensor, "B C h w"], masks: UInt8[Tensor, "B H W"], to_pixels: Callable[[Tensor], Tensor]
+) -> Float[Tensor, ""]:
+    """Cross-entropy at the pixels, summed over the labelled ones and divided by the number of all.
+
+    Image by image and computed anew for the gradient: the logits of a whole batch at its pixels (16 × 150 × 512 × 512)
+    take gigabytes.
+    """
+
+    def of_one(one: Tensor, mask: Tensor) -> Tensor:
+        return F.cross_entropy(to_pixels(one), mask.long(), ignore_index=IGNORE, reduction="sum")
+
+    losses = [
+        checkpoint(of_one, logits[i : i + 1], masks[i : i + 1], use_reentrant=False, preserve_rng_state=False)
+        for i in range(len(logits))
+    ]
+    return torch.stack(losses).sum() / masks.numel()  # pyright: ignore[reportArgumentType]
+
+
+def judge(
+    protocol: SegmentationLive,
+    backbone: Backbone,
+    head: Head,
+    test: LabelledSet,
+    *,
+    precision: Precision = "float32",
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """The outcomes of a head on every test image, areas by mmsegmentation's IoUMetric; see `evaluate`."""
+    areas = []
+    for index in tqdm(range(len(test)), desc="validation", unit="image", disable=None, leave=False):
+        mask = _mask(test, index)
+        shape = (mask.shape[0], mask.shape[1])
+        guess = predict_segmentation(backbone, head, test.image(index), protocol, shape=shape, precision=precision)
+        classes = len(test.segments)
+        areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
+        if watch:
+            watch(index, guess)
+    intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
+    keys = np.array([test.key(index) for index in range(len(test))])
+    return {"keys": keys, "intersect": intersect, "predicted": predicted, "truth": truth}
+
+
+@torch.no_grad()
+def predict_segmentation(
+    backbone: Backbone,
+    head: Head,
+    image: UInt8[np.ndarray, "H W 3"],
+    protocol: SegmentationLive,
+    *,
+    shape: tuple[int, int],
+    precision: Precision = "float32",
+) -> Int[np.ndarray, "h w"]:
+    """The class of each pixel of an image's mask of this shape.
+
+    The short side becomes `size` (mmsegmentation's resize); windows are seen one by one, in the centre of a multiple of
+    the stride where they do not fit it; logits are averaged where windows overlap and go bilinearly to the shape.
+    """
+    resized = mmseg_bridge.resize_short(image, protocol.size)
+    picture = torch.from_numpy(resized).to(backbone.device).permute(2, 0, 1).float() / 255
+
+    def see(windows: Tensor) -> Tensor:
+        patches, to_pixels = live.encode(backbone, windows, precision=precision)
+        return to_pixels(head(patches))
+
+    window, stride = (round(share * protocol.size) for share in (protocol.window, protocol.window_stride))
+    with heads.judging(head):
+        logits = slide(see, picture, window=window, stride=stride)
+    return classes_at(logits, shape).cpu().numpy()
+
+
+def _mask(dataset: LabelledSet, index: int) -> UInt8[np.ndarray, "H W"]:
+    mask = dataset.mask(index)
+    known = mask[mask != IGNORE]
+    if len(known) and int(known.max()) >= len(dataset.segments):
+        want = f"want 0 to {len(dataset.segments) - 1} or {IGNORE}"
+        raise BadInput(f"got mask value {int(known.max())} in {dataset.key(index)}: {want}; do check the classes")
+    return mask
+
+
+def _check(train: LabelledSet, test: LabelledSet) -> None:
+    for dataset in (train, test):
+        if not dataset.segments:
+            raise BadInput(f"got {dataset.name} without pixel classes: want masks; do name another set")
+    if train.segments != test.segments:
+        raise BadInput(
+            f"got unlike pixel classes in {train.name} ({len(train.segments)}) and {test.name} ({len(test.segments)}): "
+            "want one list; do name the same classes for both"
+        )
+    for dataset in (train, test):
+        if not any((_mask(dataset, index) != IGNORE).any() for index in range(len(dataset))):
+            raise BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks; do check them")

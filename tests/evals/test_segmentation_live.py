@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evals import live, statistics
+from evals.backbone import Backbone, create, wrap
+from evals.datasets.base import LabelledSet
+from evals.datasets.catalogue import open_set
+from evals.errors import BadInput
+from evals.heads import LinearHead
+from evals.protocol import load
+from evals.segmentation_live import (
+    SegmentationLive,
+    batch_of,
+    drop_channels,
+    evaluate,
+    fit,
+    judge,
+    loss_of,
+    metrics,
+    pixel_loss,
+    rate_at,
+)
+
+PALETTE = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [20, 250, 250]], dtype=np.uint8)
+CLASSES = len(PALETTE)
+PLAIN = {"scale": (1.0, 1.0), "brightness": 0, "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": 1}
+TINY = {"size": 32, "iterations": 4, "batch_size": 3, "warmup": 1, "validate_every": 4, "rate": 0.05}
+
+
+class Painted:
+    """Images whose colours name the class of each pixel; `truth` [n H W] may say something else."""
+
+    name, split, classes, has_depth = "painted", "val", (), False
+    segments = tuple("abcde")
+
+    def __init__(self, painted: np.ndarray, truth: np.ndarray | None = None) -> None:
+        self.images, self.masks = PALETTE[painted], painted.astype(np.uint8) if truth is None else truth
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def key(self, index: int) -> str:
+        return f"image-{index}"
+
+    def image(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+    def mask(self, index: int) -> np.ndarray:
+        return self.masks[index]
+
+
+def painted(images: int = 6, shape: tuple[int, int] = (32, 45), seed: int = 0) -> np.ndarray:
+    """Class maps [n H W] in which every pixel is drawn on its own: nothing can be interpolated."""
+    return np.random.default_rng(seed).integers(0, CLASSES, (images, *shape))
+
+
+class Pixels(nn.Module):
+    """A model of stride 1 whose patches are the pixels; one parameter, so that it has a device."""
+
+    feature_info = ({"reduction": 1},)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
+        return images, [images * self.scale]
+
+
+def pixels() -> Backbone:
+    return wrap(Pixels(), name="pixels", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def tiny_vit() -> Backbone:
+    args = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_reg_tokens": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return wrap(create("vit_small_patch16_dinov3_qkvb", args), name="tiny")
+
+
+def reader(patches: Tensor) -> Tensor:
+    """The oracle: logits by the distance to the colour of each class."""
+    colours = torch.from_numpy(PALETTE).float() / 255
+    return -(patches[:, None] - colours[None, :, :, None, None]).square().sum(2)
+
+
+def settings(**changes: Any) -> SegmentationLive:
+    return load("segmentation-standard", SegmentationLive, **(TINY | changes))
+
+
+def miou(outcomes: dict[str, np.ndarray]) -> float:
+    return statistics.interval("miou", outcomes, resamples=2).value
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[LabelledSet, LabelledSet]:
+    train, test = (open_set("scenes", split=split, size=32, count=8) for split in ("train", "val"))
+    return train, test
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 1e-9), (750, 4.906e-4), (1499, 9.619e-4), (1500, 9.965e-4), (20_000, 5.0e-4), (39_999, 0.0)]
+)
+def test_the_rate_has_the_published_values(step: int, rate: float):
+    protocol = load("segmentation-standard", SegmentationLive)
+    assert rate_at(protocol, step) == pytest.approx(rate, rel=2e-4, abs=1e-11)
+
+
+def test_the_published_views_are_squares_of_512_and_the_windows_move_by_341():
+    protocol = load("segmentation-standard", SegmentationLive)
+    assert (protocol.views.short_side, protocol.views.crop) == (512, 512)
+    assert (round(protocol.window * 512), round(protocol.window_stride * 512)) == (512, 341)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 45), (70, 32)])
+def test_an_oracle_is_all_right_through_the_sliding_windows(shape: tuple[int, int]):
+    truth = painted(shape=shape)
+    masks = truth.astype(np.uint8)
+    masks[:, :5] = 255
+    found = judge(settings(window=0.5, window_stride=0.3), pixels(), reader, Painted(truth, masks))
+    assert {
+        metric: statistics.interval(metric, found, resamples=2).value for metric in metrics(settings())
+    } == dict.fromkeys(metrics(settings()), 1.0)
+    assert found["truth"].sum() == (masks != 255).sum()
+    assert found["keys"].tolist() == [f"image-{i}" for i in range(6)]
+
+
+def test_an_oracle_is_all_right_on_training_views_and_has_no_loss_but_where_something_is_unlabelled():
+    """Crops, flips and filling up move images and masks together."""
+    protocol = settings(dropout=0.0, crop=1.25, **PLAIN)
+    data = Painted(painted(shape=(32, 60)))
+    batch = batch_of(data, protocol, 0)
+    assert batch.images.shape == (3, 40, 40, 3)
+    assert batch.sides.tolist() == [[32, 40]] * 3
+    assert (batch.masks[:, 32:] == 255).all()
+    guess = reader(live.pictures(batch.images, batch.sides, pixels())).argmax(1)
+    assert torch.equal(guess[:, :32], batch.masks[:, :32].long())
+    sure = partial(loss_of, protocol, pixels(), lambda patches: 1000 * reader(patches), "float32")
+    assert sure(0, batch) == 0
+    shares = [
+        float((batch_of(data, protocol, step).images[:, :, 0, 0] != batch.images[:, :, 0, 0]).float().mean())
+        for step in (0, 1)
+    ]
+    assert shares[0] == 0 < shares[1]
+
+
+def test_an_oracle_that_reads_another_image_scores_chance():
+    """Of K equally frequent classes a blind guess hits 1/K of the pixels: IoU = (1/K²) / (2/K − 1/K²) = 1 / (2K − 1).
+
+    25,920 independent pixels: the mean over five classes has a standard error below 0.0015.
+    """
+    truth = painted(images=18, seed=1)
+    wrong = Painted(painted(images=18, seed=2), truth.astype(np.uint8))
+    assert miou(judge(settings(), pixels(), reader, wrong)) == pytest.approx(1 / (2 * CLASSES - 1), abs=0.006)
+
+
+def test_the_loss_is_cross_entropy_over_all_pixels_ignored_ones_in_the_denominator():
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, generator=draw).requires_grad_()
+    masks = torch.randint(0, 4, (3, 10, 12), generator=draw).to(torch.uint8)
+    masks[0, :5], masks[2] = 255, 255
+    to_pixels = partial(F.interpolate, size=(10, 12), mode="bilinear", align_corners=False)
+    ours = pixel_loss(logits, masks, to_pixels)
+    ours.backward()
+    gradient, logits.grad = logits.grad, None
+    plain = F.cross_entropy(to_pixels(logits), masks.long(), ignore_index=255, reduction="none").mean()
+    plain.backward()
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(gradient, logits.grad)
+    assert plain.item() < F.cross_entropy(to_pixels(logits), masks.long(), ignore_index=255).item()
+
+
+def test_dropout_takes_whole_features_and_keeps_the_mean():
+    patches = torch.ones(20, 500, 2, 3)
+    dropped = drop_channels(patches, 0.1, live.torch_generator(0, "dropout"))
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.9])
+    assert (dropped.amax((2, 3)) == dropped.amin((2, 3))).all()
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
+    assert torch.equal(dropped, drop_channels(patches, 0.1, live.torch_generator(0, "dropout")))
+    assert torch.equal(drop_channels(patches, 0.0, live.torch_generator(0, "dropout")), patches)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(workers: int, scenes: tuple[LabelledSet, LabelledSet]):
+    make = partial(batch_of, scenes[0], settings())
+    for alone, together in zip(live.batches(make, 3), live.batches(make, 3, workers=workers), strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_a_head_learns_and_leaves_everything_else_as_it_was(scenes: tuple[LabelledSet, LabelledSet]):
+    protocol = settings(iterations=60, batch_size=4, warmup=5, validate_every=25)
+    backbone = tiny_vit()
+    backbone.model.train()
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    head, outcomes = fit(protocol, backbone, *scenes)
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+    assert all(module.training for module in backbone.model.modules())
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+    start = LinearHead(32, len(scenes[0].segments), deviation=0.01, seed=protocol.seed)
+    assert miou(outcomes) > 1.4 * miou(judge(protocol, backbone, start, scenes[1]))
+    batch = batch_of(scenes[0], protocol, 1000)
+    losses = [float(loss_of(protocol, backbone, one, "float32", 0, batch)) for one in (head, start)]
+    assert losses[0] < 0.8 * losses[1]
+
+
+def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(scenes: tuple[LabelledSet, LabelledSet]):
+    """A rate that first learns and then ruins the head: what is kept beats what it ends with."""
+    protocol, backbone = settings(iterations=12, warmup=0, validate_every=1), tiny_vit()
+    seen: dict[int, np.ndarray] = {}
+    best = evaluate(protocol, backbone, *scenes, watch=seen.__setitem__)
+    ends = [miou(evaluate(dataclasses.replace(protocol, validate_every=every), backbone, *scenes)) for every in (12, 5)]
+    assert miou(best) >= max(ends)
+    assert miou(best) > min(ends)
+    assert sorted(seen) == list(range(8))
+    known = scenes[1].mask(3) != 255
+    assert (seen[3] == scenes[1].mask(3))[known].sum() == best["intersect"][3].sum()
+
+
+CHANGES: dict[str, Any] = {
+    "size": 40,
+    "seed": 1,
+    "scale": (0.5, 1.0),
+    "crop": 0.75,
+    "category_cap": 0.2,
+    "flip": 0.0,
+    "brightness": 5,
+    "contrast": (0.9, 1.1),
+    "saturation": (0.9, 1.1),
+    "hue": 60,
+    "dropout": 0.5,
+    "deviation": 0.1,
+    "iterations": 5,
+    "batch_size": 2,
+    "rate": 0.01,
+    "betas": (0.5, 0.999),
+    "weight_decay": 0.5,
+    "clip": 0.01,
+    "warmup": 3,
+    "warmup_ratio": 0.5,
+    "validate_every": 1,
+    "window": 0.5,
+    "window_stride": 0.2,
+}
+OUTSIDE = {"name", "version", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
+
+
+@pytest.fixture(scope="module")
+def trace(scenes: tuple[LabelledSet, LabelledSet]) -> Callable[..., bytes]:
+    """The bytes of the head and of the outcomes that a protocol leads to."""
+    backbone = tiny_vit()
+
+    def of(**changes: Any) -> bytes:
+        head, outcomes = fit(settings(**({"warmup": 2, "window": 0.75, "rate": 0.5} | changes)), backbone, *scenes)
+        arrays = [
+            *(tensor.numpy() for tensor in head.state_dict().values()),
+            *(outcomes[k] for k in ("predicted", "truth")),
+        ]
+        return b"".join(array.tobytes() for array in arrays)
+
+    return of
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_changes_the_result(name: str, trace: Callable[..., bytes]):
+    assert trace(**{name: CHANGES[name]}) != trace()
+
+
+def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes]):
+    assert CHANGES.keys() | OUTSIDE == {field.name for field in dataclasses.fields(SegmentationLive)}
+    assert trace() == trace()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scale": (1.0,)}, "scale"),
+        ({"betas": (0.9, 0.99, 0.999)}, "betas"),
+        ({"flip": 1.5}, "flip"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, Any], words: str):
+    with pytest.raises(BadInput, match=f"got {words} .* in segmentation-standard"):
+        settings(**change)
+
+
+def test_sets_that_do_not_fit_are_refused(scenes: tuple[LabelledSet, LabelledSet]):
+    bare, good = Painted(painted()), Painted(painted())
+    bare.segments = ()
+    blank = Painted(painted(), np.full((6, 32, 45), 255, dtype=np.uint8))
+    beyond = Painted(painted(), np.full((6, 32, 45), 7, dtype=np.uint8))
+    for train, test, words in (
+        (bare, good, "without pixel classes"),
+        (good, blank, "no labelled pixel in painted"),
+        (blank, good, "no labelled pixel in painted"),
+        (scenes[0], good, "unlike pixel classes in scenes"),
+        (good, beyond, "mask value 7 in image-0"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            evaluate(settings(), pixels(), train, test)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_iteration(scenes: tuple[LabelledSet, LabelledSet]):
+    with pytest.raises(BadInput, match=r"got loss (nan|inf) at iteration [123] of segmentation"):
+        evaluate(settings(rate=1e30, warmup=0), tiny_vit(), *scenes)
+    assert math.isfinite(miou(evaluate(settings(), tiny_vit(), *scenes)))

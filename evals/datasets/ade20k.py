@@ -73,7 +73,7 @@ def stray_notes(images: Path, *folders: Path) -> list[str]:
     """A sentence for each folder beside `images` that holds files without an image."""
     found = [(folder, strays(images, folder)) for folder in folders]
     return [
-        f"{len(lone)} files in {folder} have no image in {images} ({listing([path.name for path in lone])})"
+        f"files in {folder} without an image in {images}: {len(lone)} ({listing([path.name for path in lone])})"
         for folder, lone in found
         if lone
     ]

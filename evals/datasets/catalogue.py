@@ -1,8 +1,10 @@
-"""Opens a labelled set by the name of its kind."""
+"""Opens a labelled set by the name of its kind, or a well-known one by its own name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
@@ -82,6 +84,110 @@ def open_set(
     return KINDS[kind](
         root=root, split=split, name=name, size=size, count=count, seed=seed, classes=classes, cache=cache
     )
+
+
+@dataclass(frozen=True)
+class Known:
+    """A public set: how it is read, where it lies below the folder that GRAMLAB_DATA names, and how large it is.
+
+    `held_out` is the split that results are reported on. `published` gives the number of images of a split in each
+    form in which the set is in use, `stem` the names of its images where they are numbered from 1.
+    """
+
+    kind: str
+    folder: str
+    classes: tuple[str, ...] | None = None
+    held_out: str = "val"
+    published: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stem: str = ""
+
+
+KNOWN: dict[str, Known] = {
+    "ade20k": Known(
+        kind="ade20k",
+        folder="ADEChallengeData2016",
+        classes=("ade20k",),
+        published={"train": (20210,), "val": (2000,)},
+        stem="ADE_{split}_{number:08d}",
+    ),
+    # Train: BTS's list over the raw recordings, or the labelled part alone
+    "nyu": Known(kind="nyu", folder="nyu", published={"train": (24231, 795), "val": (654,)}),
+    "nyuv2": Known(kind="nyu", folder="nyuv2", published={"train": (795,), "val": (654,)}),
+    "camvid": Known(
+        kind="ade20k",
+        folder="camvid",
+        classes=("camvid",),
+        held_out="test",
+        published={"train": (367,), "val": (101,), "test": (233,)},
+    ),
+    "imagenette": Known(kind="folder", folder="imagenette128", published={"train": (9469,), "val": (3925,)}),
+}
+DATA = "GRAMLAB_DATA"
+BY_TASK = {"knn": "folder", "linear": "folder", "logreg": "folder", "depth": "nyu"}
+MASKED = ("segmentation", "retrieval", "clustering")
+
+
+def open_named(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    split: str = "train",
+    count: int | None = None,
+    classes: Sequence[str] | None = None,
+    task: str | None = None,
+) -> LabelledSet:
+    """The set of this name from `root`, or for a known set from its place below the folder that GRAMLAB_DATA names.
+
+    Split "val" is the one that the set's results are reported on (`Known.held_out`). The kind of a set that is not
+    known follows from `task` and from what lies in its folder. Raises `BadInput` also where the set has not what the
+    task needs.
+    """
+    known = KNOWN.get(name)
+    place = _place(name, known) if root is None else Path(root).expanduser()
+    kind = known.kind if known else kind_of(place, task)
+    if known:
+        split = known.held_out if split == "val" else split
+        classes = known.classes if classes is None else classes
+    dataset = open_set(kind, root=place, split=split, name=name, count=count, classes=classes)
+    if task is not None:
+        _refuse_unfit(dataset, task, place)
+    return dataset
+
+
+def kind_of(root: Path, task: str | None) -> str:
+    """The kind of a set that is not known: what its folder looks like, unless the task leaves no choice."""
+    from evals.datasets.nyu_list import has_lists
+    from evals.datasets.nyu_mat import MAT_NAME
+
+    if task in BY_TASK:
+        return BY_TASK[task]
+    has = {part for part in ("images", "annotations", "depth") if (root / part).is_dir()}
+    if "images" in has and len(has) > 1:
+        return "nyu" if "depth" in has else "ade20k"
+    if root.suffix == ".mat" or has_lists(root) or (root / MAT_NAME).is_file():
+        return "nyu"
+    return "ade20k" if task in MASKED else "folder"
+
+
+def _place(name: str, known: Known | None) -> Path:
+    """Where a set lies below the folder of GRAMLAB_DATA."""
+    inside = known.folder if known else name
+    data = os.environ.get(DATA, "")
+    if data and (Path(data) / inside).exists():
+        return Path(data) / inside
+    state = f"{Path(data) / inside} is missing" if data else f"{DATA} is not set"
+    hint = "" if known else f"; known are {', '.join(KNOWN)}"
+    want = f"want --data {name}=FOLDER, or {inside} below the folder that the environment variable {DATA} names"
+    raise BadInput(f"got no folder for data set '{name}' ({state}): {want}{hint}")
+
+
+def _refuse_unfit(dataset: LabelledSet, task: str, root: Path) -> None:
+    has = {"knn": dataset.classes, "linear": dataset.classes, "logreg": dataset.classes, "depth": dataset.has_depth}
+    has |= dict.fromkeys(MASKED, dataset.segments)
+    if not has.get(task, True):
+        lacks = "pixel classes" if task in MASKED else "depth" if task == "depth" else "image classes"
+        want = f"want a set with {lacks}; name another with {task}@NAME or --data"
+        raise BadInput(f"got data set '{dataset.name}' in {root} without {lacks} for {task}: {want}")
 
 
 def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:

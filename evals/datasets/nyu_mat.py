@@ -15,6 +15,7 @@ from evals.errors import BadInput
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"
+BYTES = 2_972_037_809
 SPLIT_FILES = ("splits.mat", "nyuDepthV2Splits.mat", "nyu_splits.mat")
 SPLIT_VARIABLES = {"train": "trainNdxs", "training": "trainNdxs"} | dict.fromkeys(
     ("val", "validation", "test"), "testNdxs"
@@ -141,7 +142,8 @@ def _open_hdf5(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise BadInput(f"got unreadable file {path}: want a .mat of version 7.3; fetch it again") from error
+        want = f"want a .mat of version 7.3, {BYTES:,} bytes as published (it has {path.stat().st_size:,})"
+        raise BadInput(f"got unreadable file {path}: {want}; fetch it again") from error
 
 
 def _rows(path: Path, split: str, total: int) -> list[int]:

@@ -3,9 +3,11 @@ import subprocess
 import sys
 from enum import Enum
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from evals.datasets.catalogue import KINDS, open_set
+from evals.datasets.catalogue import KINDS, KNOWN, kind_of, open_named, open_set
 from evals.errors import BadInput
 
 
@@ -53,3 +55,92 @@ def test_opening_a_set_imports_nothing_heavy():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
+
+
+def put(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def put_layout(root, *parts, split="training"):
+    pixels = {"images": np.zeros((2, 2, 3)), "annotations": np.ones((2, 2)), "depth": np.full((2, 2), 900)}
+    for part in parts:
+        dtype = np.uint16 if part == "depth" else np.uint8
+        put(root / part / split / "a.png", pixels[part].astype(dtype))
+
+
+def test_a_known_set_is_found_below_the_folder_of_gramlab_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAMLAB_DATA", str(tmp_path))
+    put_layout(tmp_path / "ADEChallengeData2016", "images", "annotations")
+    dataset = open_named("ade20k", task="segmentation")
+    assert (dataset.name, dataset.split, len(dataset), len(dataset.segments)) == ("ade20k", "train", 1, 150)
+
+
+def test_a_folder_that_is_given_goes_before_the_usual_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAMLAB_DATA", str(tmp_path / "nowhere"))
+    put_layout(tmp_path / "mine", "images", "annotations", split="test")
+    dataset = open_named("camvid", root=tmp_path / "mine", split="val", classes=["a", "b"])
+    assert (dataset.name, dataset.split, dataset.segments) == ("camvid", "test", ("a", "b"))
+    assert open_named("camvid", root=tmp_path / "mine", split="val").segments[0] == "sky"
+
+
+def test_a_set_without_a_folder_says_how_to_give_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRAMLAB_DATA", raising=False)
+    want = (
+        "want --data ade20k=FOLDER, or ADEChallengeData2016 below the folder that the environment variable GRAMLAB_DATA"
+    )
+    with pytest.raises(BadInput, match=rf"got no folder for data set 'ade20k' \(GRAMLAB_DATA is not set\): {want}"):
+        open_named("ade20k")
+    monkeypatch.setenv("GRAMLAB_DATA", str(tmp_path))
+    with pytest.raises(BadInput, match=r"\(.*ADEChallengeData2016 is missing\)"):
+        open_named("ade20k")
+    with pytest.raises(BadInput, match=r"got no folder for data set 'ade'.*known are ade20k, nyu, nyuv2, camvid, "):
+        open_named("ade")
+
+
+@pytest.mark.parametrize(
+    ("parts", "task", "kind"),
+    [
+        (["images", "annotations", "depth"], "segmentation", "nyu"),
+        (["images", "annotations"], "segmentation", "ade20k"),
+        (["images", "annotations"], "health", "ade20k"),
+        (["images", "depth"], "health", "nyu"),
+        (["images", "depth"], "clustering", "nyu"),
+        (["images", "depth"], "depth", "nyu"),
+        (["images", "annotations"], "knn", "folder"),
+        (["images"], "health", "folder"),
+        (["images"], "retrieval", "ade20k"),
+        ([], "linear", "folder"),
+        ([], None, "folder"),
+    ],
+)
+def test_the_kind_of_an_unknown_set_follows_task_and_folder(tmp_path, parts, task, kind):
+    put_layout(tmp_path, *parts)
+    assert kind_of(tmp_path, task) == kind
+
+
+def test_an_unknown_set_of_lists_is_read_as_nyu(tmp_path):
+    (tmp_path / "nyudepthv2_test_files_with_gt.txt").touch()
+    assert kind_of(tmp_path, "health") == kind_of(tmp_path / "some.mat", None) == "nyu"
+
+
+def test_segmentation_works_on_a_set_with_depth_where_it_has_masks(tmp_path):
+    put_layout(tmp_path / "both", "images", "annotations", "depth")
+    put_layout(tmp_path / "deep", "images", "depth")
+    assert len(open_named("nyu", root=tmp_path / "both", task="segmentation").segments) == 39
+    with pytest.raises(BadInput, match=r"got data set 'nyu' in .* without pixel classes for segmentation: want"):
+        open_named("nyu", root=tmp_path / "deep", task="segmentation")
+    with pytest.raises(BadInput, match=r"without image classes for knn"):
+        open_named("nyu", root=tmp_path / "both", task="knn")
+    put_layout(tmp_path / "flat", "images", "annotations")
+    with pytest.raises(BadInput, match=r"without depth for depth"):
+        open_named("ade20k", root=tmp_path / "flat", task="depth")
+
+
+def test_the_known_sets_of_gramlab_data_have_their_published_sizes():
+    if "GRAMLAB_DATA" not in os.environ:
+        pytest.skip("GRAMLAB_DATA is not set")
+    for name in ("nyuv2", "camvid", "imagenette"):
+        for split in ("train", "val"):
+            dataset = open_named(name, split=split)
+            assert len(dataset) in KNOWN[name].published[dataset.split]

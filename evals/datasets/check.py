@@ -1,0 +1,198 @@
+"""Reads every file of a set and says all that is wrong with it at once, before anything is computed on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from evals.datasets.ade20k import segment_names
+from evals.datasets.base import IGNORE, BeyondClasses, LabelledSet
+from evals.datasets.catalogue import KNOWN, Known
+from evals.datasets.file_set import FileSet
+from evals.datasets.files import SPLIT_NAMES, listing
+from evals.datasets.nyu_mat import NyuMat
+from evals.errors import BadInput
+
+SHOWN = 5
+NEAR, FAR = 0.1, 20.0  # metres between which the depth of most rooms lies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a set holds. `pixels` counts by pixel class; `unmasked` and `without_depth` count images without any valid
+    pixel; `depth` is the range in metres, (0, 0) where the set has none. `partial` says what of a published set is
+    missing, "" where nothing is; `warnings` are sentences for the user."""
+
+    name: str
+    split: str
+    images: int
+    segments: tuple[str, ...]
+    pixels: tuple[int, ...]
+    ignored: int
+    unmasked: int
+    depth: tuple[float, float]
+    without_depth: int
+    partial: str
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = [f"{self.name}/{self.split}: {self.images} images, all readable"]
+        if self.segments:
+            share = self.ignored / max(self.ignored + sum(self.pixels), 1)
+            told.append(f"{sum(map(bool, self.pixels))} of {len(self.segments)} pixel classes, {share:.1%} unlabelled")
+        if self.depth[1]:
+            told.append(f"depth {self.depth[0]:.2f} to {self.depth[1]:.2f} m")
+        if self.without_depth:
+            told.append(f"images without depth: {self.without_depth}")
+        notes = [self.partial] if self.partial else []
+        return "\n  note: ".join([", ".join(told), *notes, *self.warnings])
+
+
+def check(dataset: LabelledSet, *, known: str | None = None, progress: bool = True) -> Checked:
+    """Read every image, mask and depth map of a set once.
+
+    All problems together are one `BadInput`: unreadable files, masks and depth of another size or mode than wanted,
+    values that no class has, and a list of classes of which a whole training split lacks more than half. `known` is
+    the name of a public set whose size it should have; without it, sets with ADE20K's 150 classes are compared with
+    that one.
+    """
+    tally = _Tally()
+    for index in tqdm(
+        range(len(dataset)),
+        desc=f"checking {dataset.name}/{dataset.split}",
+        unit="image",
+        disable=None if progress else True,
+    ):
+        tally.see(dataset, index)
+    tally.refuse(dataset)
+    absent = [name for name, count in zip(dataset.segments, tally.pixels, strict=False) if not count]
+    _refuse_wrong_list(dataset, absent)
+    named = KNOWN[known] if known else _by_classes(dataset)
+    return Checked(
+        name=dataset.name,
+        split=dataset.split,
+        images=len(dataset),
+        segments=dataset.segments,
+        pixels=tuple(int(count) for count in tally.pixels[: len(dataset.segments)]),
+        ignored=int(tally.pixels[IGNORE]),
+        unmasked=tally.unmasked,
+        depth=(tally.near if dataset.has_depth else 0.0, tally.far),
+        without_depth=tally.without_depth,
+        partial=_partial(dataset, named) if named and _whole(dataset) else "",
+        warnings=tuple(_warnings(dataset, tally, absent)),
+    )
+
+
+class _Tally:
+    """Counts over the images seen so far, and what was wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: dict[str, None] = {}
+        self.beyond: list[BeyondClasses] = []
+        self.pixels = np.zeros(256, dtype=np.int64)
+        self.unmasked = self.without_depth = 0
+        self.near, self.far = np.inf, 0.0
+        self.measured = self.odd = 0
+
+    def see(self, dataset: LabelledSet, index: int) -> None:
+        """Count one image in."""
+        self._attempt(lambda: dataset.image(index))
+        if dataset.classes:
+            self._attempt(lambda: dataset.label(index))
+        if dataset.segments and (mask := self._attempt(lambda: dataset.mask(index))) is not None:
+            counts = np.bincount(mask.ravel(), minlength=256)
+            self.pixels += counts
+            self.unmasked += not counts[:IGNORE].any()
+        if dataset.has_depth and (depth := self._attempt(lambda: dataset.depth(index))) is not None:
+            self._measure(depth[depth > 0])
+
+    def _measure(self, known: np.ndarray) -> None:
+        self.without_depth += not known.size
+        if known.size:
+            self.near, self.far = min(self.near, float(known.min())), max(self.far, float(known.max()))
+            self.measured += known.size
+            self.odd += int(((known < NEAR) | (known > FAR)).sum())
+
+    def _attempt(self, read: Callable[[], Any]) -> Any:
+        """What `read` gives, or None where it fails; the reason is kept, without what to do about it."""
+        try:
+            return read()
+        except BeyondClasses as error:
+            self.beyond.append(error)
+        except BadInput as error:
+            self.problems[str(error).partition(": want")[0].removeprefix("got ")] = None
+        return None
+
+    def refuse(self, dataset: LabelledSet) -> None:
+        """Raise one `BadInput` over all problems, if there are any."""
+        found = list(self.problems)
+        if self.beyond:
+            top = max(error.value for error in self.beyond)
+            first = str(self.beyond[0]).partition(": want")[0].removeprefix("got ")
+            classes = f"more than the {len(dataset.segments)} classes of the list"
+            found.insert(0, f"values up to {top}, {classes}, in {len(self.beyond)} masks (first: {first})")
+        elif not found and dataset.segments and self.unmasked == len(dataset):
+            found.append("no labelled pixel in any mask")
+        if not found and dataset.has_depth and self.without_depth == len(dataset):
+            found.append("no known depth in any image")
+        if found:
+            got = f"got {len(found)} problem{'s' * (len(found) > 1)} in set '{dataset.name}', split '{dataset.split}'"
+            want = "want whole images, masks of their classes and size, depth of their size"
+            do = "correct classes" if self.beyond else "replace or remove the files"
+            raise BadInput(f"{got} ({'; '.join(_first(found))}): {want}; {do}")
+
+
+def _first(found: list[str]) -> list[str]:
+    rest = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return [*found[:SHOWN], *rest]
+
+
+def _refuse_wrong_list(dataset: LabelledSet, absent: list[str]) -> None:
+    """Fewer images than classes cannot show them all, nor can a held-out split or a part of a set."""
+    names = dataset.segments
+    training = dataset.split in SPLIT_NAMES[0] and _whole(dataset) and len(dataset) >= len(names)
+    if training and 2 * len(absent) > len(names):
+        got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in its masks"
+        want = f"want the list that the masks were made with; {len(names) - len(absent)} classes occur"
+        raise BadInput(f"{got} ({listing(absent)}): {want}; correct classes")
+
+
+def _whole(dataset: LabelledSet) -> bool:
+    return isinstance(dataset, FileSet | NyuMat) and dataset.whole
+
+
+def _by_classes(dataset: LabelledSet) -> Known | None:
+    if len(dataset.segments) != 150 or dataset.segments != segment_names(None, "ade20k"):
+        return None
+    return KNOWN["ade20k"]
+
+
+def _partial(dataset: LabelledSet, known: Known) -> str:
+    """What a published set has more than this one: the number of images and, where they are numbered, which."""
+    split = next((names[0] for names in SPLIT_NAMES if dataset.split in names), dataset.split)
+    sizes = known.published.get(split, ())
+    if not sizes or len(dataset) in sizes or len(dataset) > max(sizes):
+        return ""
+    told = f"{len(dataset)} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"
+    if known.stem:
+        here = {PurePosixPath(dataset.key(index)).stem for index in range(len(dataset))}
+        numbered = [known.stem.format(split=split, number=number + 1) for number in range(max(sizes))]
+        missing = [stem for stem in numbered if stem not in here]
+        told += f": {listing(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    return told
+
+
+def _warnings(dataset: LabelledSet, tally: _Tally, absent: list[str]) -> list[str]:
+    found = dataset.notes() if isinstance(dataset, FileSet) else []
+    if absent:
+        found.append(f"{len(absent)} of {len(dataset.segments)} classes never occur ({listing(absent)})")
+    if tally.unmasked:
+        found.append(f"images without a labelled pixel: {tally.unmasked}")
+    if 2 * tally.odd > tally.measured:
+        found.append(f"most depth is below {NEAR} m or beyond {FAR:g} m: are the files in millimetres?")
+    return found

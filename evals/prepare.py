@@ -1,0 +1,122 @@
+"""From the public downloads to the layouts that evaluations read:
+
+    python evals/prepare.py                                          what to download, and from where
+    python evals/prepare.py ade20k --from DOWNLOADS --to FOLDER
+    python evals/prepare.py --check ade20k FOLDER
+
+Nothing is fetched and nothing overwritten; the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from evals.command import Parser, answer
+from evals.datasets.catalogue import KNOWN, open_named
+from evals.datasets.check import Checked, check
+from evals.errors import BadInput
+from evals.preparing import ade20k, nyu
+from evals.preparing.downloads import LABELLED, MAPPING, SCENE_PARSING, SPLITS, SYNC, TRAIN_LIST, Download
+from evals.preparing.target import Target
+
+SPEC = "timm:vit_small_patch16_dinov3.lvd1689m"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to prepare: from which downloads, how, and the name and tasks under which it is evaluated."""
+
+    downloads: tuple[Download, ...]
+    prepare: Callable[[Path, Target], None]
+    known: str
+    evals: str
+
+
+TASKS = {
+    "ade20k": Task((SCENE_PARSING,), ade20k.prepare, "ade20k", "ade20k"),
+    "nyu": Task((LABELLED, SPLITS, SYNC, TRAIN_LIST), nyu.prepare, "nyu", "nyu"),
+    "nyu40": Task((LABELLED, SPLITS, MAPPING), nyu.prepare_40, "nyuv2", "segmentation@nyuv2 depth@nyuv2"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    words = ["check", *args.check] if args.check else args.words
+    if not words:
+        print("\n".join(describe(name) for name in TASKS))
+    elif words[0] == "check":
+        _check_command(words[1:])
+    else:
+        _prepare_command(words, args.source, args.to)
+    return 0
+
+
+def describe(name: str) -> str:
+    """The downloads of a task, one a line."""
+    return "\n".join([f"{name}:", *(f"  {download}" for download in TASKS[name].downloads)])
+
+
+def check_all(name: str, folder: Path) -> list[Checked]:
+    """The training split and the one that results are reported on; both are read before anything is refused."""
+    found, refused = [], []
+    for split in ("train", "val"):
+        try:
+            found.append(check(open_named(name, root=folder, split=split), known=name))
+        except BadInput as error:
+            refused.append(str(error))
+    if refused:
+        raise BadInput("; ".join(dict.fromkeys(refused)))
+    return found
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="evals/prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="TASK", help=f"{', '.join(TASKS)}, or check NAME FOLDER")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DOWNLOADS", help="folder of the downloads")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="folder of the set, made where it is missing")
+    parser.add_argument("--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join(KNOWN)}")
+    return parser
+
+
+def _check_command(words: list[str]) -> None:
+    if len(words) != 2:
+        raise BadInput(f"got check {' '.join(words)}: want check NAME FOLDER, NAME one of {', '.join(KNOWN)}; add them")
+    name, folder = words
+    if name not in KNOWN:
+        raise BadInput(f"got data set '{name}' to check: want one of {', '.join(KNOWN)}; correct the name")
+    found = check_all(name, Path(folder).expanduser())
+    print("\n".join(str(checked) for checked in found))
+    if partial := [f"{checked.split}: {checked.partial}" for checked in found if checked.partial]:
+        raise BadInput(f"got a part of '{name}' in {folder} ({'; '.join(partial)}): want all; finish the download")
+
+
+def _prepare_command(words: list[str], source: Path | None, to: Path | None) -> None:
+    if len(words) > 1 or words[0] not in TASKS:
+        raise BadInput(f"got task '{' '.join(words)}': want one of {', '.join(TASKS)}, check; correct the task")
+    name, task = words[0], TASKS[words[0]]
+    print(describe(name))
+    if source is None or to is None:
+        lacks = "--from" if source is None else "--to"
+        raise BadInput(f"got no {lacks}: want {name} --from DOWNLOADS --to FOLDER; the downloads are listed above")
+    folder = to.expanduser()
+    target = Target(folder)
+    task.prepare(source.expanduser(), target)
+    print(f"{folder}: {target.finish()}")
+    print("\n".join(str(checked) for checked in check_all(task.known, folder)))
+    print(f"evaluate on it: python evals/run.py {SPEC} {task.evals} --data {task.known}={folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evals.datasets.catalogue import KNOWN, open_named, open_set
+from evals.datasets.check import check
+from evals.datasets.subset import spread_subset
+from evals.errors import BadInput
+
+NAMES = ["sky", "sea", "sand"]
+VALUES = np.array([[0, 1, 2, 3], [3, 255, 1, 1]], dtype=np.uint8)
+DEPTH = np.array([[0, 900, 2000, 3000]] * 2, dtype=np.uint16)
+
+
+def put(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def beach(tmp_path):
+    root = tmp_path / "beach"
+    for number in range(8):
+        put(root / "images" / "training" / f"{number}.jpg", np.full((2, 4, 3), number, dtype=np.uint8))
+        put(root / "annotations" / "training" / f"{number}.png", VALUES)
+        put(root / "depth" / "training" / f"{number}.png", DEPTH)
+    return root
+
+
+def told(call):
+    with pytest.raises(BadInput) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_sound_set_is_counted(beach):
+    found = check(open_set("nyu", root=beach, classes=NAMES))
+    assert (found.images, found.pixels, found.ignored, found.unmasked) == (8, (24, 8, 16), 16, 0)
+    assert found.depth == (pytest.approx(0.9), pytest.approx(3.0))
+    assert (found.without_depth, found.partial, found.warnings) == (0, "", ())
+    assert str(found) == (
+        "beach/train: 8 images, all readable, 3 of 3 pixel classes, 25.0% unlabelled, depth 0.90 to 3.00 m"
+    )
+
+
+def test_all_broken_files_are_named_at_once(beach):
+    cut = beach / "images" / "training" / "1.jpg"
+    cut.write_bytes(cut.read_bytes()[:200])
+    (beach / "images" / "training" / "2.jpg").write_bytes(b"")
+    put(beach / "annotations" / "training" / "3.png", VALUES.T.copy())
+    put(beach / "annotations" / "training" / "4.png", np.zeros((2, 4, 3), dtype=np.uint8))
+    put(beach / "depth" / "training" / "5.png", DEPTH.astype(np.uint8))
+    message = told(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
+    assert message.startswith("got 5 problems in set 'beach', split 'train' (")
+    for part in (
+        r"unreadable image \S*1\.jpg \(.*?runcated.*?\)",
+        r"unreadable image \S*2\.jpg \(empty\)",
+        r"\S*3\.png of 2 x 4 pixels",
+        r"\S*4\.png in mode RGB",
+        r"\S*5\.png in mode L",
+    ):
+        assert re.search(part, message), (part, message)
+    assert ": want whole images" in message
+
+
+def test_many_problems_are_counted_and_few_are_shown(beach):
+    for number in range(8):
+        (beach / "images" / "training" / f"{number}.jpg").write_bytes(b"")
+    message = told(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
+    assert message.startswith("got 8 problems")
+    assert (message.count("unreadable image"), message.count("; and 3 more")) == (5, 1)
+
+
+def test_values_above_the_list_of_classes_are_refused_with_both_counts(beach):
+    message = told(lambda: check(open_set("ade20k", root=beach, classes=NAMES[:2])))
+    assert "values up to 3, more than the 2 classes of the list, in 8 masks (first: value 3 in " in message
+    assert message.endswith("; correct classes")
+
+
+def test_a_list_of_which_a_training_split_lacks_most_is_refused(beach):
+    message = told(lambda: check(open_set("ade20k", root=beach, classes=[*NAMES, "a", "b", "c", "d"])))
+    assert message.startswith(
+        "got 7 classes for set 'beach', of which 4 have no pixel in its masks (a, b, c and 1 more)"
+    )
+    assert "3 classes occur" in message
+
+
+def test_a_part_of_a_set_or_few_images_may_lack_classes(beach):
+    names = [*NAMES, "a", "b", "c", "d"]
+    assert check(open_set("ade20k", root=beach, classes=names, count=7)).warnings == (
+        "4 of 7 classes never occur (a, b, c and 1 more)",
+    )
+    assert check(spread_subset(open_set("ade20k", root=beach, classes=names), 7)).pixels[3:] == (0, 0, 0, 0)
+    assert len(check(open_set("ade20k", root=beach, classes=[*names, *"xyz"])).warnings) == 1
+    (beach / "images" / "training").rename(beach / "images" / "validation")
+    (beach / "annotations" / "training").rename(beach / "annotations" / "validation")
+    assert check(open_set("ade20k", root=beach, split="val", classes=names)).images == 8
+
+
+def test_masks_and_depth_without_any_content_are_refused(beach):
+    for number in range(8):
+        put(beach / "annotations" / "training" / f"{number}.png", np.zeros_like(VALUES))
+    assert "(no labelled pixel in any mask)" in told(lambda: check(open_set("ade20k", root=beach, classes=NAMES)))
+    for number in range(8):
+        put(beach / "annotations" / "training" / f"{number}.png", VALUES)
+        put(beach / "depth" / "training" / f"{number}.png", np.zeros_like(DEPTH))
+    assert "(no known depth in any image)" in told(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
+
+
+def test_images_without_truth_and_odd_depth_are_told(beach):
+    put(beach / "annotations" / "training" / "0.png", np.zeros_like(VALUES))
+    put(beach / "depth" / "training" / "1.png", np.zeros_like(DEPTH))
+    for number in range(2, 8):
+        put(beach / "depth" / "training" / f"{number}.png", np.full_like(DEPTH, 40000))
+    found = check(open_set("nyu", root=beach, classes=NAMES))
+    assert (found.unmasked, found.without_depth) == (1, 1)
+    assert found.warnings == (
+        "images without a labelled pixel: 1",
+        "most depth is below 0.1 m or beyond 20 m: are the files in millimetres?",
+    )
+
+
+def test_a_part_of_a_published_set_is_told_with_what_is_missing(beach):
+    for part in ("images", "annotations"):
+        for number in range(8):
+            old = next((beach / part / "training").glob(f"{number}.*"))
+            old.rename(old.with_name(f"ADE_train_{number + 1:08d}{old.suffix}"))
+    (beach / "images" / "training" / "ADE_train_00000003.jpg").unlink()
+    found = check(open_set("ade20k", root=beach))
+    assert found.partial == (
+        "7 of the 20,210 images that are published: "
+        "ADE_train_00000003, ADE_train_00000009, ADE_train_00000010 and 20200 more are missing"
+    )
+    assert "without an image" in found.warnings[0]
+    assert found.partial in str(found)
+    assert check(open_set("ade20k", root=beach, classes=NAMES)).partial == ""
+    assert check(open_set("ade20k", root=beach, count=3)).partial == ""
+    assert check(open_set("ade20k", root=beach, classes=NAMES), known="camvid").partial.startswith(
+        "7 of the 367 images"
+    )
+
+
+def test_rendered_scenes_pass():
+    found = check(open_set("scenes", split="val", size=16, count=6))
+    assert (found.images, found.without_depth, found.partial) == (6, 0, "")
+    assert sum(found.pixels) == 6 * 16 * 16
+
+
+@pytest.mark.parametrize("name", ["nyuv2", "camvid"])
+def test_the_sets_of_gramlab_data_are_whole(name):
+    if "GRAMLAB_DATA" not in os.environ:
+        pytest.skip("GRAMLAB_DATA is not set")
+    found = check(open_named(name, split="val"), known=name)
+    assert (found.partial, found.without_depth, found.unmasked) == ("", 0, 0)
+    assert all(found.pixels)
+    assert found.images in KNOWN[name].published[KNOWN[name].held_out]

@@ -24,8 +24,8 @@ def dse_over_training(
     terms = [np.asarray(values, np.float64) for values in (inter, intra, dim)]
     if len({values.shape for values in terms}) != 1 or terms[0].ndim != 1 or not np.isfinite(terms).all():
         raise BadInput(
-            f"got M_inter, M_intra, M_dim of shapes {', '.join(str(values.shape) for values in terms)}: want one finite "
-            "value of each per checkpoint; do leave out checkpoints that lack one"
+            f"got M_inter, M_intra, M_dim of shapes {', '.join(str(x.shape) for x in terms)}: want one finite value of "
+            "each per checkpoint; do leave out checkpoints that lack one"
         )
     apart = terms[0] - terms[1]
     if not terms[2].size or np.ptp(terms[2]) == 0:

@@ -1,0 +1,110 @@
+"""Unsupervised segmentation: clusters of patches, matched to the classes afterwards, nothing is trained with labels.
+
+k-means over the patches of the test set itself with as many clusters as classes, then the one-to-one matching that gets
+most pixels right, as for IIC (Ji et al., arXiv 1807.06653, §4) and STEGO (Hamilton et al., arXiv 2203.08414, §5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from tqdm import tqdm
+
+from evals import mmseg_bridge
+from evals.datasets.base import IGNORE
+from evals.errors import BadInput
+from evals.features import FeatureSet, cells
+from evals.kmeans import kmeans, nearest
+from evals.protocol import Protocol, Watch
+from evals.sampling import quotas, visits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustering(Protocol):
+    """Settings of k-means; the file of the protocol tells the steps."""
+
+    method: ClassVar[str] = "clustering"
+    task: ClassVar[str] = "clustering"
+
+    max_patches: int
+    rounds: int
+    restarts: int
+    seed: int
+
+
+def metrics(_: Clustering) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return "miou", "pixel_accuracy", "mean_accuracy"
+
+
+def evaluate(
+    protocol: Clustering, test: FeatureSet, *, device: str | torch.device = "cpu", watch: Watch | None = None
+) -> dict[str, np.ndarray]:
+    """Per image, after matching: right, predicted and true pixels by class, `intersect`, `predicted`, `truth` [n C].
+
+    Args:
+        watch: also told the predicted pixel classes [H W] of each image.
+
+    Raises:
+        BadInput: a set without masks, with values beyond its classes, or with fewer patches than classes.
+    """
+    classes = len(test.dataset.segments)
+    if not classes:
+        raise BadInput(f"got {test.dataset.name} without pixel classes: want masks; do name another set")
+    x = sample(test, most=protocol.max_patches).to(device)
+    rounds, restarts = protocol.rounds, protocol.restarts
+    centroids = kmeans(x[None], classes, rounds=rounds, restarts=restarts, seed=protocol.seed).centroids[0]
+    clusters = [_assign(test.patches(index).to(device), centroids) for index in range(len(test))]
+    class_of = match(confusion(test, clusters, classes))
+    areas = []
+    for index in tqdm(range(len(test)), desc="clustering", unit="image", disable=None, leave=False):
+        mask = test.dataset.mask(index)
+        guess = class_of[clusters[index]][cells((mask.shape[0], mask.shape[1]), test.grid(index))]
+        areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
+        if watch:
+            watch(index, guess)
+    intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
+    return {"keys": np.array(test.keys), "intersect": intersect, "predicted": predicted, "truth": truth}
+
+
+def sample(features: FeatureSet, *, most: int) -> Float[Tensor, "m D"]:
+    """Patches at unit length, at most `most`, evenly over images and their area (`evals.sampling`)."""
+    sizes = np.array([np.prod(features.grid(index)) for index in range(len(features))])
+    chosen = [
+        features.patches(index)[torch.from_numpy(visits(features.grid(index), index, quota)[:quota])]
+        for index, quota in enumerate(quotas(sizes, most).tolist())
+        if quota
+    ]
+    return F.normalize(torch.cat(chosen), dim=1)
+
+
+def confusion(features: FeatureSet, clusters: list[Int[np.ndarray, " P"]], classes: int) -> Int[np.ndarray, "K C"]:
+    """Labelled pixels of the whole set by cluster and true class; a pixel has the cluster of the patch over it."""
+    found = np.zeros((classes, classes), np.int64)
+    for index, cluster in enumerate(clusters):
+        mask = features.dataset.mask(index)
+        known = mask != IGNORE
+        if known.any() and int(mask[known].max()) >= classes:
+            raise BadInput(
+                f"got mask value {int(mask[known].max())} in {features.keys[index]}: want 0..{classes - 1} or "
+                f"{IGNORE}; do check the classes"
+            )
+        guess = cluster[cells((mask.shape[0], mask.shape[1]), features.grid(index))]
+        found += np.bincount(guess[known] * classes + mask[known], minlength=classes**2).reshape(classes, classes)
+    return found
+
+
+def match(pixels: Int[np.ndarray, "K C"]) -> Int[np.ndarray, " K"]:
+    """The class of each cluster, one to one, so that most pixels are right (Hungarian method)."""
+    return linear_sum_assignment(pixels, maximize=True)[1]
+
+
+def _assign(patches: Float[Tensor, "P D"], centroids: Float[Tensor, "k D"]) -> Int[np.ndarray, " P"]:
+    return nearest(F.normalize(patches, dim=1), centroids).cpu().numpy()

@@ -105,7 +105,7 @@ def miou(outcomes: dict[str, np.ndarray]) -> float:
 
 @pytest.fixture(scope="module")
 def scenes() -> tuple[LabelledSet, LabelledSet]:
-    train, test = (open_set("scenes", split=split, size=32, count=8) for split in ("train", "val"))
+    train, test = (open_set("scenes", split=split, size=32, count=5) for split in ("train", "val"))
     return train, test
 
 
@@ -214,7 +214,7 @@ def test_a_head_learns_and_leaves_everything_else_as_it_was(scenes: tuple[Labell
     start = LinearHead(32, len(scenes[0].segments), deviation=0.01, seed=protocol.seed)
     assert miou(outcomes) > 1.4 * miou(judge(protocol, backbone, start, scenes[1]))
     batch = batch_of(scenes[0], protocol, 1000)
-    losses = [float(loss_of(protocol, backbone, one, "float32", 0, batch)) for one in (head, start)]
+    losses = [loss_of(protocol, backbone, one, "float32", 0, batch).item() for one in (head, start)]
     assert losses[0] < 0.8 * losses[1]
 
 
@@ -226,7 +226,7 @@ def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(sce
     ends = [miou(evaluate(dataclasses.replace(protocol, validate_every=every), backbone, *scenes)) for every in (12, 5)]
     assert miou(best) >= max(ends)
     assert miou(best) > min(ends)
-    assert sorted(seen) == list(range(8))
+    assert sorted(seen) == list(range(5))
     known = scenes[1].mask(3) != 255
     assert (seen[3] == scenes[1].mask(3))[known].sum() == best["intersect"][3].sum()
 
@@ -275,14 +275,19 @@ def trace(scenes: tuple[LabelledSet, LabelledSet]) -> Callable[..., bytes]:
     return of
 
 
+@pytest.fixture(scope="module")
+def unchanged(trace: Callable[..., bytes]) -> bytes:
+    return trace()
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_setting_changes_the_result(name: str, trace: Callable[..., bytes]):
-    assert trace(**{name: CHANGES[name]}) != trace()
+def test_every_setting_changes_the_result(name: str, trace: Callable[..., bytes], unchanged: bytes):
+    assert trace(**{name: CHANGES[name]}) != unchanged
 
 
-def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes]):
+def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes], unchanged: bytes):
     assert CHANGES.keys() | OUTSIDE == {field.name for field in dataclasses.fields(SegmentationLive)}
-    assert trace() == trace()
+    assert trace() == unchanged
 
 
 @pytest.mark.parametrize(

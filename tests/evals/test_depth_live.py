@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from evals import live
+from evals.backbone import Backbone, create, wrap
+from evals.datasets.base import LabelledSet
+from evals.datasets.catalogue import open_set
+from evals.depth_bins import BinsHead
+from evals.depth_live import (
+    DepthLive,
+    batch_of,
+    cut,
+    evaluate,
+    fit,
+    judge,
+    judged,
+    loss_of,
+    metrics,
+    options_at,
+    predict_depth,
+    recolour,
+)
+from evals.errors import BadInput
+from evals.protocol import load
+
+FRAME = (480, 640)
+# The proportions of NYU's frame at 32 pixels: the crop is 28 × 36
+TINY = {"size": 32, "iterations": 4, "batch_size": 3, "warmup": 2, "plain_iterations": 1, "validate_every": 4}
+STILL = {"rotate": 0.0, "recolour": 0.0}
+
+
+class Written:
+    """Images whose red and green spell each pixel's depth in millimetres; `truth` may hold other maps."""
+
+    name, split, classes, segments, has_depth = "written", "val", (), (), True
+
+    def __init__(self, depths: list[np.ndarray], truth: list[np.ndarray] | None = None) -> None:
+        self.written, self.truth = depths, depths if truth is None else truth
+
+    def __len__(self) -> int:
+        return len(self.written)
+
+    def key(self, index: int) -> str:
+        return f"image-{index}"
+
+    def image(self, index: int) -> np.ndarray:
+        millimetres = np.round(self.written[index] * 1000).astype(np.int64)
+        return np.stack([millimetres // 256, millimetres % 256, 0 * millimetres], 2).astype(np.uint8)
+
+    def depth(self, index: int) -> np.ndarray:
+        return self.truth[index]
+
+
+def depths(images: int, shape: tuple[int, int], seed: int = 0) -> list[np.ndarray]:
+    """Maps in which every pixel is drawn on its own from 0.5 to 9.5 m: nothing can be interpolated."""
+    draw = np.random.default_rng(seed)
+    return [(draw.integers(500, 9500, shape) / 1000).astype(np.float32) for _ in range(images)]
+
+
+class Pixels(nn.Module):
+    """A model of stride 1 whose patches are the pixels; one parameter, so that it has a device."""
+
+    feature_info = ({"reduction": 1},)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
+        return images, [images * self.scale]
+
+
+def pixels() -> Backbone:
+    return wrap(Pixels(), name="pixels", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def tiny_vit() -> Backbone:
+    args = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_reg_tokens": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return wrap(create("vit_small_patch16_dinov3_qkvb", args), name="tiny")
+
+
+def reader(patches: Tensor) -> Tensor:
+    """The oracle: metres from the two colours."""
+    high, low = (patches[:, :2] * 255).round().unbind(1)
+    return ((high * 256 + low).double() / 1000).float()[:, None].clamp_min(1e-4)
+
+
+def settings(**changes: Any) -> DepthLive:
+    return load("depth-standard", DepthLive, **(TINY | changes))
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[LabelledSet, LabelledSet]:
+    train, test = (open_set("scenes", split=split, size=32, count=5) for split in ("train", "val"))
+    return train, test
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 3.0e-7), (6400, 1.403e-4), (12_799, 2.253e-4), (12_800, 2.250e-4), (25_600, 7.5e-5), (38_399, 1.2e-8)],
+)
+def test_the_rate_has_the_published_values(step: int, rate: float):
+    assert options_at(load("depth-standard", DepthLive), step)["lr"] == pytest.approx(rate, rel=4e-4)
+
+
+def test_the_first_beta_is_zero_in_the_warm_up_and_then_climbs():
+    protocol = load("depth-standard", DepthLive)
+    assert [options_at(protocol, step)["betas"] for step in (0, 12_799)] == [(0.0, 0.99)] * 2
+    after = [options_at(protocol, step)["betas"][0] for step in range(12_800, 38_400, 800)]
+    assert after[0] == pytest.approx(0.85)
+    assert after == sorted(after)
+    assert options_at(protocol, 38_399)["betas"][0] == pytest.approx(0.95, abs=1e-6)
+
+
+def test_the_published_crop_is_416_by_544_of_a_frame_and_shrinks_with_it():
+    protocol = load("depth-standard", DepthLive)
+    assert protocol.views.crop == (416, 544)
+    assert dataclasses.replace(protocol, size=240).views.crop == (208, 272)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 45), (45, 32)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_oracle_has_no_error(shape: tuple[int, int], flip: bool):
+    found = judge(settings(), pixels(), reader, Written(depths(3, shape)), flip=flip)
+    assert set(found) == {"keys", *metrics(settings()), "squared_error", "pixels"}
+    assert {name: found[name].max() for name in ("rmse", "abs_rel", "silog", "squared_error")} == dict.fromkeys(
+        ("rmse", "abs_rel", "silog", "squared_error"), 0
+    )
+    assert (found["delta1"] == 1).all()
+    assert (found["pixels"] == math.prod(shape)).all()
+
+
+def test_an_oracle_has_no_error_in_whole_frames_and_only_the_eigen_crop_counts():
+    """Outside rows 45 to 470 and columns 41 to 600 the truth is another one."""
+    written = depths(1, FRAME)
+    truth = depths(1, FRAME, seed=1)
+    truth[0][45:471, 41:601] = written[0][45:471, 41:601]
+    found = judge(load("depth-standard", DepthLive), pixels(), reader, Written(written, truth), flip=True)
+    assert found["rmse"].tolist() == [0]
+    assert found["pixels"].tolist() == [(471 - 45) * (601 - 41)]
+
+
+def test_an_oracle_that_reads_another_image_has_the_error_of_chance():
+    """Two independent draws from one distribution differ by sqrt(2) deviations in the root mean square.
+
+    7,200 independent pixels: the relative standard error of the mean is below 0.006.
+    """
+    wrong = Written(depths(5, (32, 45), seed=1), depths(5, (32, 45), seed=2))
+    deviation = np.concatenate([depth.ravel() for depth in wrong.truth]).std()
+    found = judge(settings(), pixels(), reader, wrong)["rmse"].mean()
+    assert found == pytest.approx(math.sqrt(2) * deviation, rel=0.02)
+
+
+def test_an_oracle_is_right_on_training_views_whatever_moves_them():
+    """Box, crop, mirror and filling up move images and depth together; what they bring in is unknown."""
+    protocol = settings(**STILL)
+    for shape in ((32, 60), (48, 32)):
+        data = Written(depths(4, shape))
+        data_batches = [batch_of(data, protocol, step) for step in range(3)]
+        for step, batch in enumerate(data_batches):
+            assert batch.images.shape == (3, 28, 36, 3)
+            assert loss_of(protocol, pixels(), reader, "float32", step, batch).item() == pytest.approx(0, abs=1e-15)
+        known = torch.stack([batch.depths for batch in data_batches]) > 0
+        assert known[..., : min(shape[1], 36)].all()
+        assert not known[..., min(shape[1], 36) :].any()
+
+
+def test_the_box_of_a_frame_is_cut_out_for_training_and_other_images_stay_whole():
+    protocol = load("depth-standard", DepthLive)
+    frame = Written(depths(1, FRAME))
+    image, depth = cut(protocol, frame.image(0), frame.depth(0))
+    assert np.array_equal(depth, frame.depth(0)[45:472, 43:608])
+    assert np.array_equal(image, frame.image(0)[45:472, 43:608])
+    half = dataclasses.replace(protocol, size=240)
+    assert cut(half, frame.image(0), frame.depth(0))[1].shape == (214, 283)
+    other = Written(depths(1, (240, 320)))
+    assert np.array_equal(cut(half, other.image(0), other.depth(0))[1], other.depth(0))
+    assert cut(protocol, other.image(0), other.depth(0))[0].shape == (480, 640, 3)
+
+
+def test_whole_frames_are_judged_inside_the_eigen_crop_and_within_the_valid_range():
+    protocol = load("depth-standard", DepthLive)
+    truth = np.full(FRAME, 2.0, dtype=np.float32)
+    truth[100, 100:103] = 0.0, 10.0, 0.001
+    found = judged(protocol, truth)
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (45, 470, 41, 600)
+    assert found.sum() == 426 * 560 - 3
+    assert judged(protocol, truth[:, :600]).sum() == 480 * 600 - 3
+
+
+def test_predictions_are_clamped_and_reach_any_shape():
+    image = Written([np.full((32, 40), 60.0, dtype=np.float32)]).image(0)
+    found = predict_depth(pixels(), reader, image, settings(), shape=(64, 80))
+    assert found.shape == (64, 80)
+    assert (found == 10).all()
+    nothing = predict_depth(pixels(), lambda patches: 0 * patches[:, :1], image, settings(), shape=(32, 40))
+    assert nothing.min() == np.float32(0.001)
+
+
+def test_the_mirror_image_is_averaged_in_its_own_place():
+    """A head that adds the column to the depth: with the mirror image every column has the mean column."""
+    image = Written([depths(1, (32, 41))[0] / 2]).image(0)
+    read = (image[:, :, 0].astype(np.float64) * 256 + image[:, :, 1]) / 1000
+
+    def slanted(patches: Tensor) -> Tensor:
+        return reader(patches) + 0.1 * torch.arange(patches.shape[3])
+
+    found = predict_depth(pixels(), slanted, image, settings(), shape=(32, 41), flip=True)
+    np.testing.assert_allclose(found, read + 2.0, rtol=1e-5)
+
+
+def test_colours_change_by_chance_within_their_ranges_and_stay_in_range():
+    images = torch.full((200, 3, 1, 1), 0.5)
+    protocol = settings(batch_size=200)
+    found = recolour(protocol, 3, images)
+    assert torch.equal(found, recolour(protocol, 3, images))
+    assert not torch.equal(found, recolour(protocol, 4, images))
+    changed = (found != images).flatten(1).any(1)
+    assert 70 < int(changed.sum()) < 130
+    assert 0.5**1.1 * 0.75 * 0.9 <= float(found.min()) < 0.36
+    assert 0.68 < float(found.max()) <= 0.5**0.9 * 1.25 * 1.1
+    assert (found[changed].amax(1) > found[changed].amin(1)).all()
+    assert float(recolour(protocol, 3, torch.ones(200, 3, 1, 1)).max()) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(workers: int, scenes: tuple[LabelledSet, LabelledSet]):
+    make = partial(batch_of, scenes[0], settings())
+    for alone, together in zip(live.batches(make, 3), live.batches(make, 3, workers=workers), strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_a_head_learns_and_leaves_everything_else_as_it_was(scenes: tuple[LabelledSet, LabelledSet]):
+    protocol = settings(iterations=60, batch_size=4, warmup=10, rate=0.02, validate_every=30)
+    backbone = tiny_vit()
+    backbone.model.train()
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    head = fit(protocol, backbone, *scenes)
+    outcomes = judge(protocol, backbone, head, scenes[1])
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+    assert all(module.training for module in backbone.model.modules())
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+    start = BinsHead(32, 256, low=0.001, high=10.0, floor=0.1, deviation=0.01, seed=protocol.seed)
+    assert outcomes["rmse"].mean() < 0.8 * judge(protocol, backbone, start, scenes[1])["rmse"].mean()
+    batch = batch_of(scenes[0], protocol, 1000)
+    losses = [loss_of(protocol, backbone, one, "float32", 9, batch).item() for one in (head, start)]
+    assert losses[0] < 0.8 * losses[1]
+
+
+def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(scenes: tuple[LabelledSet, LabelledSet]):
+    protocol, backbone = settings(iterations=8, warmup=0, rate=3.0, final_ratio=1.0, flip_average=False), tiny_vit()
+    seen: dict[int, np.ndarray] = {}
+    best = evaluate(dataclasses.replace(protocol, validate_every=1), backbone, *scenes, watch=seen.__setitem__)
+    last = evaluate(dataclasses.replace(protocol, validate_every=8), backbone, *scenes)
+    assert best["rmse"].mean() < last["rmse"].mean()
+    assert sorted(seen) == list(range(5))
+    truth = scenes[1].depth(3)
+    valid = (truth > 0.001) & (truth < 10)
+    assert ((seen[3] - truth)[valid] ** 2).mean() == pytest.approx(best["rmse"][3] ** 2, rel=1e-4)
+
+
+CHANGES: dict[str, Any] = {
+    "size": 40,
+    "seed": 1,
+    "frame": (16, 24),
+    "box": (5, 3, 30, 28),
+    "eigen": (4, 28, 4, 20),
+    "min_depth": 2.0,
+    "max_depth": 4.0,
+    "rotate": 0.0,
+    "degrees": 20.0,
+    "flip": 0.0,
+    "crop": (16, 24),
+    "recolour": 0.0,
+    "gamma": (0.5, 1.5),
+    "brightness": (0.5, 1.5),
+    "colour": (0.5, 1.5),
+    "bins": 64,
+    "bin_floor": 0.5,
+    "deviation": 0.1,
+    "mean_weight": 0.5,
+    "log_shift": 0.1,
+    "plain_iterations": 3,
+    "iterations": 5,
+    "batch_size": 2,
+    "rate": 0.01,
+    "weight_decay": 0.5,
+    "warmup": 1,
+    "warmup_ratio": 0.5,
+    "final_ratio": 0.1,
+    "warmup_beta1": 0.9,
+    "beta1": (0.5, 0.6),
+    "beta2": 0.9,
+    "clip": 0.001,
+    "validate_every": 1,
+    "flip_average": False,
+}
+OUTSIDE = {"name", "version", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
+# Scenes of 32 × 32 are taken for whole frames
+FRAMED = {
+    "frame": (32, 32), "box": (2, 3, 30, 28), "eigen": (2, 30, 3, 28), "crop": (24, 24), "rate": 0.3, "rotate": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trace(scenes: tuple[LabelledSet, LabelledSet]) -> Callable[..., bytes]:
+    """The bytes of the head and of the outcomes that a protocol leads to."""
+    backbone = tiny_vit()
+
+    def of(**changes: Any) -> bytes:
+        protocol = settings(**(FRAMED | changes))
+        outcomes = evaluate(protocol, backbone, *scenes)
+        return b"".join(outcomes[name].tobytes() for name in (*metrics(protocol), "pixels"))
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def unchanged(trace: Callable[..., bytes]) -> bytes:
+    return trace()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_changes_the_result(name: str, trace: Callable[..., bytes], unchanged: bytes):
+    assert trace(**{name: CHANGES[name]}) != unchanged
+
+
+def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes], unchanged: bytes):
+    assert CHANGES.keys() | OUTSIDE == {field.name for field in dataclasses.fields(DepthLive)}
+    assert trace() == unchanged
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"box": (1, 2, 3)}, "box"), ({"rotate": -0.5}, "rotate"), ({"bins": 0}, "bins")]
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, Any], words: str):
+    with pytest.raises(BadInput, match=f"got {words} .* in depth-standard"):
+        settings(**change)
+
+
+def test_images_without_valid_depth_are_left_out_and_sets_without_it_refused():
+    maps = depths(3, (32, 40))
+    maps[1][:] = 0
+    found = judge(settings(), pixels(), reader, Written(maps))
+    assert found["keys"].tolist() == ["image-0", "image-2"]
+    assert all(len(values) == 2 for values in found.values())
+    good, empty, bare = Written(maps), Written([np.zeros((32, 40), dtype=np.float32)]), Written(maps)
+    bare.has_depth = False
+    for train, test, words in (
+        (good, empty, "no valid depth in written"),
+        (empty, good, "no valid depth in written"),
+        (bare, good, "without depth"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            evaluate(settings(), pixels(), train, test)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_iteration(scenes: tuple[LabelledSet, LabelledSet]):
+    with pytest.raises(BadInput, match=r"got loss (nan|inf) at iteration [123] of depth"):
+        evaluate(settings(rate=1e30, warmup=0), tiny_vit(), *scenes)

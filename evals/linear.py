@@ -1,116 +1,203 @@
-"""Linear probe on frozen pooled features: every learning rate's head trained in the same pass.
+"""Linear probe on frozen image features, cached: a grid of heads, inputs × rates × decays, trained in the same pass.
 
-Follows the DINOv3 code's linear evaluation (arXiv 2508.10104, App. D.7 and its repository) on cached features: no
-augmentation, and the rate is chosen on held-out training images, never on the test set.
+No augmentation, and the head is chosen on held-out training images, never on the test set. The grid follows the DINOv3
+code's linear evaluation (arXiv 2508.10104, App. D.7 and its repository); `evals.linear_live` is the whole of it.
 """
 
 from __future__ import annotations
 
-import math
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
+from evals import live
 from evals.errors import BadInput
-from evals.features import FeatureSet, fit_scale
-from evals.protocol import Layout, Protocol
+from evals.features import FeatureSet, Scale, fit_scale
+from evals.linear_heads import Head, Heads, cosine, grid, judge
+from evals.protocol import Protocol, View
+from evals.rows import BYTES, Rows
+
+if TYPE_CHECKING:
+    from evals.datasets.base import LabelledSet
+
+WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
+
+PARTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}  # of `FeatureSet`, for each of INPUTS
+
+log = logging.getLogger("gramlab")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Protocol):
-    """Softmax regression by SGD with momentum 0.9, no weight decay, rate by a cosine to zero.
+    """Softmax regressions by SGD with momentum from zero, rate by a cosine to zero. See its file in `protocols/`."""
 
-    Input: short side to `size` (bicubic, antialiased), centre crop; features standardised on the training set.
-    A class-stratified tenth of the training set chooses the rate; the head is then trained on all of it.
-    """
+    method: ClassVar[str] = "linear"
+    task: ClassVar[str] = "linear"
 
-    family: str = "linear"
-    name: str = "linear-quick"
-    version: int = 1
-    layout: Layout = "crop"
-    rates: tuple[float, ...] = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0)
-    momentum: float = 0.9
-    steps: int = 500
-    batch_size: int = 256
-    held_out: float = 0.1
-    seed: int = 0
+    crop_pct: float
+    inputs: tuple[str, ...]
+    rates: tuple[float, ...]
+    decays: tuple[float, ...]
+    momentum: float
+    steps: int
+    batch_size: int
+    held_out: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        live.check(self, lengths={}, shares=("held_out",), counts=("size", "steps", "batch_size"))
+        grid(self.inputs, self.rates, self.decays)
+
+    @property
+    def view(self) -> View:
+        return View("crop", self.size, self.crop_pct)
 
 
-METRICS = ("top1",)
+def metrics(protocol: Protocol) -> tuple[str, ...]:
+    """What is read off the outcomes, the main one first."""
+    return ("top1", "top5")
 
 
 def evaluate(
     protocol: Linear, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Per test image: `correct`, whether the class is right.
+    """Per test image: `correct` and `in_top5`, whether its class is the first guess, and among the first five.
 
     Raises:
-        BadInput: a training set with fewer than two classes.
+        BadInput: sets of unlike classes, fewer than two classes, none with two training images.
     """
-    labels = train.labels
-    if len(labels.unique()) < 2:
-        raise BadInput(f"got one class in {train.dataset.name}: want at least two; do add classes or drop 'linear'")
-    scale = fit_scale(train.pooled)
-    x, unseen = (scale(features.pooled).to(device) for features in (train, test))
-    classes = max(int(labels.max()) + 1, len(train.dataset.classes))
-    rate = choose_rate(protocol, x, labels.to(device), classes=classes)
-    weight, bias = fit(protocol, x, labels.to(device), classes=classes, rates=(rate,))
-    guess = (unseen @ weight[0] + bias[0]).argmax(1).cpu()
-    return {"keys": np.array(test.keys), "correct": (guess == test.labels).numpy()}
+    labels, classes = train.labels, shared_classes(train.dataset, test.dataset)
+    two_classes(labels, train.dataset)
+    heads = grid(protocol.inputs, protocol.rates, protocol.decays)
+    held = hold_out(labels, share=protocol.held_out, seed=protocol.seed)
+    inputs, unseen = standardised(protocol.inputs, train, test, device=device)
+    head = choose(protocol, inputs, labels, classes=classes, heads=heads, held=held)
+    log.info("linear probe on %s: %s", train.dataset.name, head)
+    fitted = fit_grid(protocol, {head.input: inputs[head.input]}, labels, classes=classes, heads=[head])
+    found = judge(fitted, {head.input: unseen[head.input]}, test.labels)
+    correct, in_top5 = found.correct[:, 0].numpy(), found.in_top5[:, 0].numpy()
+    return {"keys": np.array(test.keys), "correct": correct, "in_top5": in_top5}
 
 
-def choose_rate(protocol: Linear, x: Float[Tensor, "n D"], labels: Int[Tensor, " n"], *, classes: int) -> float:
-    """The rate with the best held-out accuracy; the lower held-out loss breaks ties."""
-    held = hold_out(labels.cpu(), share=protocol.held_out, seed=protocol.seed).to(x.device)
-    if not held.any():
-        raise BadInput(f"got {len(x)} training images, one per class: want two of a class at least; do add images")
-    weight, bias = fit(protocol, x[~held], labels[~held], classes=classes, rates=protocol.rates)
-    logits = torch.einsum("nd,rdc->rnc", x[held], weight) + bias[:, None]
-    truth = labels[held].expand(len(protocol.rates), -1)
-    accuracy = (logits.argmax(2) == truth).double().mean(1).tolist()
-    loss = F.cross_entropy(logits.transpose(1, 2), truth, reduction="none").mean(1).tolist()
-    best = max(range(len(protocol.rates)), key=lambda r: (accuracy[r], -loss[r]))
-    return protocol.rates[best]
+def choose(
+    protocol: Linear,
+    inputs: Mapping[str, Rows],
+    labels: Int[Tensor, " n"],
+    *,
+    classes: int,
+    heads: Sequence[Head],
+    held: Bool[Tensor, " n"],
+) -> Head:
+    """The head that does best on the images held out, after all have been trained on the others."""
+    others, kept_back = (np.flatnonzero(which.numpy()) for which in (~held, held))
+    fitted = fit_grid(protocol, inputs, labels, classes=classes, heads=heads, among=others)
+    return heads[judge(fitted, inputs, labels, kept_back).best()]
 
 
-def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Tensor:
-    """Boolean [n]: a random `share` of each class, at least one image of a class that has two or more."""
+def fit_grid(
+    protocol: Linear,
+    inputs: Mapping[str, Rows],
+    labels: Int[Tensor, " n"],
+    *,
+    classes: int,
+    heads: Sequence[Head],
+    among: np.ndarray | None = None,
+) -> Heads:
+    """Heads trained in one pass over the same batches, at the protocol's steps, batch size, momentum and seed.
+
+    Args:
+        inputs: rows of the images, by the name of the input; only the rows of a batch are read at a time.
+        among: the images to train on; None takes all.
+    """
+    among = np.arange(len(labels)) if among is None else among
+    generator = np.random.default_rng(protocol.seed)
+    size = min(protocol.batch_size, len(among))
+    fitted = Heads(heads, {k: rows[:1] for k, rows in inputs.items()}, classes=classes, momentum=protocol.momentum)
+    queue = np.empty(0, dtype=np.int64)
+    for step in tqdm(range(protocol.steps), desc="linear heads", unit="step", disable=None, leave=False):
+        if len(queue) < size:
+            queue = np.concatenate([queue, generator.permutation(among)])
+        picked, queue = torch.from_numpy(queue[:size]), queue[size:]
+        x = {name: rows[picked] for name, rows in inputs.items()}
+        truth = labels[picked].to(next(iter(x.values())).device)
+        fitted.step(x, truth, cosine(step, protocol.steps))
+    return fitted
+
+
+def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tensor, " n"]:
+    """A random `share` of each class, at least one image of a class that has two or more.
+
+    Raises:
+        BadInput: every class has a single image.
+    """
     generator = np.random.default_rng(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = torch.nonzero(labels == label).flatten()
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         held[members[torch.from_numpy(generator.permutation(len(members))[:count])]] = True
+    if not held.any():
+        raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")
     return held
 
 
-def fit(
-    protocol: Linear,
-    x: Float[Tensor, "n D"],
-    labels: Int[Tensor, " n"],
-    *,
-    classes: int,
-    rates: tuple[float, ...],
-) -> tuple[Float[Tensor, "R D C"], Float[Tensor, "R C"]]:
-    """One head per rate on the same batches. All heads share one matrix product; the gradient is written out."""
-    generator = np.random.default_rng(protocol.seed)
-    heads, batch = len(rates), min(protocol.batch_size, len(x))
-    x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-    weight = x.new_zeros(x.shape[1], heads * classes)
-    velocity = torch.zeros_like(weight)
-    rate = x.new_tensor(rates).repeat_interleave(classes)
-    queue = np.empty(0, dtype=np.int64)
-    for step in range(protocol.steps):
-        if len(queue) < batch:
-            queue = np.concatenate([queue, generator.permutation(len(x))])
-        picked, queue = torch.from_numpy(queue[:batch]).to(x.device), queue[batch:]
-        error = (x[picked] @ weight).view(batch, heads, classes).softmax(2)
-        error.scatter_add_(2, labels[picked].view(-1, 1, 1).expand(-1, heads, 1), error.new_full((batch, heads, 1), -1))
-        velocity.mul_(protocol.momentum).addmm_(x[picked].T, error.view(batch, -1), alpha=1 / batch)
-        weight.sub_(velocity * rate * (0.5 * (1 + math.cos(math.pi * step / protocol.steps))))
-    solved = weight.view(-1, heads, classes).transpose(0, 1)
-    return solved[:, :-1], solved[:, -1]
+def shared_classes(train: LabelledSet, test: LabelledSet) -> int:
+    """How many classes the sets have. Raises BadInput where their lists differ: labels would mean different things."""
+    ours, theirs = train.classes, test.classes
+    if ours == theirs:
+        return len(ours)
+    odd = sorted(set(ours) ^ set(theirs))
+    what = f"{odd[0]!r} is in one alone" if odd else "in another order"
+    raise BadInput(
+        f"got {len(ours)} classes in {train.name} and {len(theirs)} in {test.name} ({what}): want one list for both; "
+        "do add the missing folders or give a list"
+    )
+
+
+def two_classes(labels: Int[Tensor, " n"], dataset: LabelledSet) -> None:
+    """Raises BadInput where there is nothing to tell apart."""
+    if len(labels.unique()) < 2:
+        raise BadInput(f"got one class in {dataset.name}: want at least two; do add classes or drop linear and logreg")
+
+
+def standardised(
+    inputs: Sequence[str], *sets: FeatureSet, device: str | torch.device = "cpu"
+) -> tuple[dict[str, Standardised], ...]:
+    """For each set the rows of these inputs, at zero mean and unit deviation on the first set."""
+    scales = {part: fit_scale(getattr(sets[0], part)) for part in sorted({p for name in inputs for p in PARTS[name]})}
+    made: list[dict[str, Standardised]] = []
+    for features in sets:
+        rows = {part: _at_hand(getattr(features, part)) for part in scales}
+        pairs = {name: [(rows[part], scales[part]) for part in PARTS[name]] for name in inputs}
+        made.append({name: Standardised(tuple(parts), device) for name, parts in pairs.items()})
+    return tuple(made)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Rows of one input on the device of the heads: its parts, each by its scale, next to each other."""
+
+    parts: tuple[tuple[Rows, Scale], ...]
+    device: str | torch.device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), sum(rows.shape[1] for rows, _ in self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts[0][0])
+
+    def __getitem__(self, which: slice | Tensor | np.ndarray) -> Float[Tensor, "r D"]:
+        return torch.cat([scale(rows[which].to(self.device)) for rows, scale in self.parts], 1)
+
+
+def _at_hand(rows: Rows) -> Rows:
+    size = rows.shape[0] * rows.shape[1] * BYTES
+    return rows[:] if not isinstance(rows, Tensor) and size < WHOLE else rows

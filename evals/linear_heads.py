@@ -1,0 +1,174 @@
+"""The heads of a linear probe: a grid of inputs × rates × decays, trained side by side and judged together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from evals.errors import BadInput
+from evals.rows import Rows
+
+INPUTS = ("cls", "mean", "cls_mean")  # class token, mean patch, both side by side
+ROWS, CELLS = 8192, 2**24  # images, and logits, that are held at a time when heads are judged
+
+
+class Head(NamedTuple):
+    """One softmax regression of a grid: what it reads, its peak learning rate, its weight decay."""
+
+    input: str
+    rate: float
+    decay: float
+
+    def __str__(self) -> str:
+        """Exact: with rounded rates two heads could bear one name."""
+        return f"{self.input}, rate {self.rate!r}, decay {self.decay!r}"
+
+
+def grid(inputs: Sequence[str], rates: Sequence[float], decays: Sequence[float]) -> tuple[Head, ...]:
+    """Every combination, inputs slowest, decays fastest. Raises BadInput for an unknown input or a head given twice."""
+    for name in inputs:
+        if name not in INPUTS:
+            raise BadInput(f"got input {name!r} for a linear probe: want one of {', '.join(INPUTS)}; do correct it")
+    heads = tuple(Head(*settings) for settings in itertools.product(inputs, rates, decays))
+    twice = [str(head) for head in heads if heads.count(head) > 1]
+    if twice or not heads:
+        found = f"the head ({twice[0]}) twice" if twice else "no head"
+        raise BadInput(f"got {found} in a grid of linear probes: want each once; do correct inputs, rates and decays")
+    return heads
+
+
+def cosine(step: int, steps: int) -> float:
+    """1 at the first step, falling to 0 at the end: what rates are multiplied by."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+class Heads:
+    """The heads of a grid, trained side by side: those of one input share each matrix product.
+
+    The update is that of `torch.optim.SGD` with momentum on the mean cross-entropy of each head by itself; weight decay
+    acts on weights and biases alike. A head that diverges leaves the others as they are.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[Head],
+        like: Mapping[str, Float[Tensor, "b D"]],
+        *,
+        classes: int,
+        momentum: float,
+        start: Mapping[str, Float[Tensor, "D C"]] | None = None,
+    ) -> None:
+        """
+        Args:
+            heads: those of one input stand next to each other, as `grid` gives them.
+            like: a batch, for the inputs' widths, their type and device.
+            start: first weights of the heads of each input, zero where not given; biases start at zero.
+        """
+        self.heads, self.classes = tuple(heads), classes
+        self._blocks = {
+            name: _Block(list(group), like[name], classes, momentum, None if start is None else start[name])
+            for name, group in itertools.groupby(heads, key=lambda head: head.input)
+        }
+
+    def step(self, x: Mapping[str, Float[Tensor, "B D"]], labels: Int[Tensor, " B"], factor: float) -> None:
+        """One step of every head on a batch, rates times `factor`."""
+        for name, block in self._blocks.items():
+            error = residuals(block.logits(x[name]), labels)
+            block.descend(x[name], error.flatten(1), factor)
+
+    def logits(self, x: Mapping[str, Float[Tensor, "B D"]]) -> Float[Tensor, "B R C"]:
+        """Scores of the classes by every head, in the order of `heads`."""
+        return torch.cat([block.logits(x[name]) for name, block in self._blocks.items()], 1)
+
+    def parameters(self, index: int) -> tuple[Float[Tensor, "D C"], Float[Tensor, " C"]]:
+        """Weight and bias of one head."""
+        name = self.heads[index].input
+        block, first = self._blocks[name], next(i for i, head in enumerate(self.heads) if head.input == name)
+        columns = slice((index - first) * self.classes, (index - first + 1) * self.classes)
+        return block.weight[:, columns], block.bias[columns]
+
+
+class _Block:
+    """Heads of one input as one wide matrix: the columns of a head follow those of the one before it."""
+
+    def __init__(
+        self, heads: Sequence[Head], like: Tensor, classes: int, momentum: float, start: Tensor | None
+    ) -> None:
+        self.weight = like.new_zeros(like.shape[1], len(heads) * classes)
+        if start is not None:
+            self.weight += start.to(like).repeat(1, len(heads))
+        self.bias = like.new_zeros(len(heads) * classes)
+        self.speeds = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        self.rate, self.decay = (
+            like.new_tensor([getattr(head, key) for head in heads]).repeat_interleave(classes)
+            for key in ("rate", "decay")
+        )
+        self.decays = any(head.decay for head in heads)
+        self.classes, self.momentum = classes, momentum
+
+    def logits(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B R C"]:
+        return torch.addmm(self.bias, x, self.weight).unflatten(1, (-1, self.classes))
+
+    def descend(self, x: Float[Tensor, "B D"], error: Float[Tensor, "B RC"], factor: float) -> None:
+        share = 1 / len(x)
+        self.speeds[0].addmm_(x.T, error, beta=self.momentum, alpha=share)
+        self.speeds[1].mul_(self.momentum).add_(error.sum(0), alpha=share)
+        for values, speed in zip((self.weight, self.bias), self.speeds, strict=True):
+            if self.decays:
+                speed.addcmul_(values, self.decay)
+            values.addcmul_(speed, self.rate, value=-factor)
+
+
+def residuals(logits: Float[Tensor, "B R C"], labels: Int[Tensor, " B"]) -> Float[Tensor, "B R C"]:
+    """Gradient of the cross-entropy by the logits, softmax − one-hot, written over the logits."""
+    # torch's own softmax is several times slower where there are few classes
+    logits.sub_(logits.amax(2, keepdim=True)).exp_()
+    logits.div_(logits.sum(2, keepdim=True))
+    truth = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
+    return logits.scatter_add_(2, truth, logits.new_full(truth.shape, -1))
+
+
+class Judged(NamedTuple):
+    """How the heads of a grid did: per image and head, and the mean cross-entropy of each head."""
+
+    correct: Bool[Tensor, "n R"]
+    in_top5: Bool[Tensor, "n R"]
+    loss: Float[Tensor, " R"]
+
+    def best(self) -> int:
+        """The head with the most right; among equals the lowest loss. Raises BadInput where all have diverged."""
+        share = self.correct.double().mean(0)
+        usable = [r for r in range(len(share)) if bool(self.loss[r].isfinite())]
+        if not usable:
+            raise BadInput("got linear heads whose losses are all infinite: want one that learns; do lower the rates")
+        return max(usable, key=lambda r: (float(share[r]), -float(self.loss[r])))
+
+
+def judge(
+    fitted: Heads, inputs: Mapping[str, Rows], labels: Int[Tensor, " n"], among: np.ndarray | None = None
+) -> Judged:
+    """All heads on these images, or on those of them at `among`, a bounded number of logits at a time."""
+    among = np.arange(len(labels)) if among is None else among
+    size = min(max(CELLS // (len(fitted.heads) * fitted.classes), 1), ROWS)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start in range(0, len(among), size):
+        picked = torch.from_numpy(among[start : start + size])
+        logits = fitted.logits({name: rows[picked] for name, rows in inputs.items()}).cpu()
+        truth = labels[picked].view(-1, 1).expand(-1, logits.shape[1])
+        parts.append((*hits(logits, truth), F.cross_entropy(logits.mT, truth, reduction="none")))
+    correct, in_top5, losses = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Judged(correct, in_top5, losses.double().mean(0))
+
+
+def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:
+    """Whether the class is the first, and one of the first five, of these scores."""
+    five = logits.topk(min(5, logits.shape[-1]), -1).indices
+    return logits.argmax(-1) == labels, (five == labels.unsqueeze(-1)).any(-1)

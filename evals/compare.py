@@ -1,0 +1,127 @@
+"""Compare two checkpoints on the same images: `python evals/compare.py A B`, for every evaluation that both have.
+
+A and B are each an output folder of evals/run.py, an evaluated step of a training run (a folder that holds
+`outcomes/`), or a backbone as it was given to evals/run.py, whose outcomes lie in the default folder. For each metric:
+both values, B − A, and its 95 % interval by the paired bootstrap, where every resample draws the same images for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from evals.command import Parser, answer, columns
+from evals.differences import Comparison, Difference, compare, find
+from evals.errors import BadInput
+
+FORMATS = (".png", ".pdf", ".svg")
+FEW_IMAGES = 20
+MANY_METRICS = 10
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    if args.plot is not None and args.plot.suffix.lower() not in FORMATS:
+        raise BadInput(f"got --plot {args.plot}: want a file ending in {', '.join(FORMATS)}; do rename it")
+    found = compare(find(args.a), find(args.b), metrics=args.metric, tasks=args.task)
+    print(report(found, args.a, args.b))
+    if args.out is not None:
+        write_rows(args.out, found.differences, args.a, args.b)
+        print(f"\n{len(found.differences)} rows written to {args.out}")
+    if args.plot is not None:
+        _draw(args.plot, found.differences, args.a, args.b)
+        print(f"\npicture written to {args.plot}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="evals/compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("a", metavar="A", help="the one to compare with, such as the earlier checkpoint")
+    parser.add_argument("b", metavar="B", help="the one in question; differences are B − A")
+    parser.add_argument("--metric", action="append", default=[], help="only this metric, such as miou (repeatable)")
+    parser.add_argument("--task", action="append", default=[], help="only this task, data set or TASK@DATASET (too)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the differences to this .jsonl, one a line")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw the differences ({', '.join(FORMATS)})")
+    return parser
+
+
+def report(found: Comparison, a: str, b: str) -> str:
+    """The comparison for reading: a table with a heading for each evaluation, then what to bear in mind."""
+    cells = [("metric", "A", "B", "B − A", "95 % interval", "verdict for B"), *map(_cells, found.differences)]
+    numbers = [[cell.rjust(max(map(len, column))) for cell in column] for column in list(zip(*cells, strict=True))[1:5]]
+    texts = [[row[0] for row in cells], *numbers, [row[5] for row in cells]]
+    title, *lines = columns(list(zip(*texts, strict=True))).split("\n")
+    body, last = [f"  {title}"], ""
+    for heading, line in zip(map(_heading, found.differences), lines, strict=True):
+        body += [f"  {line}"] if heading == last else ["", heading, f"  {line}"]
+        last = heading
+    return "\n".join([f"A  {a}", f"B  {b}", "", *body, "", *_notes(found)])
+
+
+def _heading(one: Difference) -> str:
+    count = f"{one.images} images"
+    if one.images < max(one.images_a, one.images_b):
+        count = f"only the {one.images} images that both have: A has {one.images_a}, B has {one.images_b}"
+    return f"{one.about} ({count})"
+
+
+def _cells(one: Difference) -> tuple[str, ...]:
+    label = one.named.label + (f" ({one.unit})" if one.unit else "")
+    span = f"{one.write(one.low)} to {one.write(one.high)}"
+    verdict = f"{one.verdict} ({one.judgement})" if one.judgement else one.verdict
+    return label, one.write(one.a), one.write(one.b), one.write(one.difference, "+"), span, verdict
+
+
+def _notes(found: Comparison) -> list[str]:
+    notes = [
+        "Intervals: 95 %, paired bootstrap over the test images; undecided: the interval holds zero.",
+        "They cover the choice of test images alone, not other training seeds.",
+    ]
+    fewest, metrics = min(one.images for one in found.differences), len(found.differences)
+    if fewest < FEW_IMAGES:
+        notes.append(f"A bootstrap over as few as {fewest} images gives intervals that are too narrow.")
+    if metrics > MANY_METRICS:
+        chance = f"{metrics / 20:.0f} of {metrics}"
+        notes.append(f"Each interval stands for its metric alone: between equals, about {chance} leave out zero.")
+    for title, lines in (("Not compared:", found.refused), ("On one side alone:", found.unpaired)):
+        notes += ["", title, *(f"  {line}" for line in lines)] if lines else []
+    return notes
+
+
+def write_rows(path: Path, differences: Sequence[Difference], a: str, b: str) -> None:
+    """One JSON line for each difference, numbers that are not finite as null; the file is replaced whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        for one in differences:
+            fields = {"from": a, "to": b, **one.about._asdict(), **asdict(one), "verdict": one.verdict}
+            del fields["about"]
+            safe = {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in fields.items()}
+            file.write(json.dumps(safe) + "\n")
+    partial.replace(path)
+
+
+def _draw(path: Path, differences: Sequence[Difference], a: str, b: str) -> None:
+    from evals.pictures.forest import forest_figure
+    from evals.pictures.sheet import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(forest_figure(differences, a=a, b=b), path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

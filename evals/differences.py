@@ -1,0 +1,242 @@
+"""Differences of two checkpoints on the same images, from the per-image outcomes that evaluations left behind.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evals.errors import BadInput
+from evals.results import ABOUT, METRICS, Metric, Outcomes, default_folder, load_outcomes, metric_of
+from evals.statistics import interval, paired_difference
+
+
+class About(NamedTuple):
+    """What an evaluation is: those of A and B with equal `About` are compared."""
+
+    eval: str
+    dataset: str
+    protocol: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.eval} on {self.dataset}, {self.protocol} at {self.size} px"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per-image outcomes from disk."""
+
+    path: Path
+    protocol_hash: str
+    metrics: tuple[str, ...]
+    outcomes: Outcomes
+
+    @property
+    def keys(self) -> np.ndarray:
+        return self.outcomes["keys"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of both in its own unit, shares as fractions; `difference` is B − A, `low` and `high` bound it (95 %).
+
+    All of these are of the `images` that both sides have, out of `images_a` and `images_b`.
+    """
+
+    about: About
+    protocol_hash: str
+    metric: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    images: int
+    images_a: int
+    images_b: int
+
+    @property
+    def verdict(self) -> str:
+        """B's value is "higher" or "lower", or it is "undecided": the interval holds zero, or rests on one image."""
+        if self.images < 2 or not (self.low > 0 or self.high < 0):
+            return "undecided"
+        return "higher" if self.low > 0 else "lower"
+
+    @property
+    def judgement(self) -> str:
+        """Whether the verdict is "better" or "worse"; "" where it is undecided."""
+        if self.verdict == "undecided":
+            return ""
+        return "better" if (self.verdict == "higher") == self.named.higher_is_better else "worse"
+
+    @property
+    def named(self) -> Metric:
+        return metric_of(self.metric)
+
+    @property
+    def factor(self) -> float:
+        """What turns a number into `unit`s for reading."""
+        return 100.0 if self.named.share else 1.0
+
+    @property
+    def unit(self) -> str:
+        return "%" if self.named.share else self.named.unit
+
+    def write(self, number: float, sign: str = "") -> str:
+        """A value, difference or bound of this row in `unit`s, all with as many decimal places as tell enough."""
+        if self.named.share:
+            return f"{100 * number:{sign}.2f}"
+        largest = max((abs(x) for x in (self.a, self.b) if math.isfinite(x)), default=0.0) or 1.0
+        if not 1e-3 <= largest < 1e6:
+            return f"{number:{sign}.2e}"
+        return f"{number:{sign}.{max(3 - math.floor(math.log10(largest)), 1)}f}"
+
+
+class Comparison(NamedTuple):
+    """Differences, and in words what could not be compared: `refused` pairs, and evaluations of one side alone."""
+
+    differences: list[Difference]
+    refused: list[str]
+    unpaired: list[str]
+
+
+def find(address: str) -> dict[About, Evaluation]:
+    """All evaluations of a checkpoint, by what they are.
+
+    Those in the folder that is named come first; the default folder of evals/run.py adds what is missing there.
+
+    Args:
+        address: a folder with outcomes, or with a folder `outcomes`; or a backbone as it was given to evals/run.py.
+
+    Raises:
+        BadInput: no outcomes there, or files that are damaged or do not say what they are.
+    """
+    own, default = Path(address), default_folder(address)
+    found: dict[About, Evaluation] = {}
+    for place in (own / "outcomes", own, default / "outcomes"):
+        for path in sorted(place.glob("[!.]*.npz")):
+            about, evaluation = read(path)
+            found.setdefault(about, evaluation)
+    if not found:
+        raise BadInput(
+            f"got no outcomes (.npz) of {address}, neither in {own / 'outcomes'} nor in {default / 'outcomes'}: "
+            f"want an evaluated checkpoint; do run: python evals/run.py {address}"
+        )
+    return found
+
+
+def read(path: Path) -> tuple[About, Evaluation]:
+    """What a file of outcomes is, and the evaluation in it.
+
+    Raises:
+        BadInput: a file that is damaged or does not say what its outcomes are.
+    """
+    outcomes = load_outcomes(path)
+    if missing := [name for name in (*ABOUT, "metrics", "keys") if name not in outcomes]:
+        raise BadInput(
+            f"got {path} without {', '.join(missing)}: want outcomes that say what they are; do evaluate again"
+        )
+    about = About(*(str(outcomes[name]) for name in ("eval", "dataset", "protocol")), size=int(outcomes["size"]))
+    metrics = tuple(str(name) for name in np.atleast_1d(outcomes["metrics"]))
+    images = {name: x for name, x in outcomes.items() if name not in (*ABOUT, "metrics")}
+    return about, Evaluation(path, str(outcomes["protocol_hash"]), metrics, images)
+
+
+def compare(
+    first: Mapping[About, Evaluation],
+    second: Mapping[About, Evaluation],
+    *,
+    metrics: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+) -> Comparison:
+    """Second minus first, B − A, for every metric of every evaluation that both have.
+
+    Args:
+        metrics: names of metrics, `top1` standing for `top1@10` too; () takes all.
+        tasks: names of tasks, of data sets, or of both as `segmentation@nyuv2`; () takes all.
+
+    Raises:
+        BadInput: nothing can be compared; the reasons are named.
+    """
+    _refuse_unknown({**first, **second}, metrics, tasks)
+    first, second = ({a: e for a, e in side.items() if _chosen(a, tasks)} for side in (first, second))
+    both = sorted((about for about in first if about in second), key=lambda about: _place(about, first[about]))
+    reasons = {about: _unlike(first[about], second[about]) for about in both}
+    differences = [
+        difference
+        for about in both
+        if not reasons[about]
+        for difference in _differences(about, first[about], second[about], metrics)
+    ]
+    refused = [f"{about}: {reason}" for about, reason in reasons.items() if reason]
+    unpaired = [f"{about}: A" for about in first if about not in second]
+    unpaired += [f"{about}: B" for about in second if about not in first]
+    if not differences:
+        why = (
+            "; ".join((*refused, *(f"{line} alone" for line in unpaired))) or "the chosen tasks and metrics are in none"
+        )
+        raise BadInput(f"got nothing to compare ({why}): want an evaluation that both have; do evaluate both alike")
+    return Comparison(differences, refused, unpaired)
+
+
+def _refuse_unknown(found: Mapping[About, Evaluation], metrics: Sequence[str], tasks: Sequence[str]) -> None:
+    names = {name for about in found for name in _names(about)}
+    measured = {name for one in found.values() for metric in one.metrics for name in (metric, metric.partition("@")[0])}
+    for kind, given, known in (("metric", metrics, measured), ("task", tasks, names)):
+        for word in given:
+            if word not in known:
+                near = get_close_matches(word, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else "do correct it"
+                plain = sorted(name for name in known if "@" not in name)
+                raise BadInput(f"got {kind} '{word}': want one of {', '.join(plain)}; {hint}")
+
+
+def _names(about: About) -> set[str]:
+    return {about.eval, about.dataset, f"{about.eval}@{about.dataset}"}
+
+
+def _chosen(about: About, tasks: Sequence[str]) -> bool:
+    return not tasks or bool(_names(about) & set(tasks))
+
+
+def _place(about: About, evaluation: Evaluation) -> tuple[int, About]:
+    """Evaluations come in the order of their first metric in METRICS: whole images before pixels before health."""
+    known = list(METRICS)
+    return min(known.index(metric.partition("@")[0]) for metric in evaluation.metrics), about
+
+
+def _unlike(first: Evaluation, second: Evaluation) -> str:
+    """Why the two must not be compared; "" where they may."""
+    if first.protocol_hash != second.protocol_hash:
+        return f"unlike settings (protocol hash {first.protocol_hash} in A, {second.protocol_hash} in B)"
+    if not np.intersect1d(first.keys, second.keys).size:
+        return f"no image in common ({len(first.keys)} in A, {len(second.keys)} in B)"
+    for name in sorted(first.outcomes.keys() & second.outcomes.keys()):
+        a, b = (side.outcomes[name].shape[1:] for side in (first, second))
+        if a != b:
+            return f"unlike classes ({name} has {a} in A, {b} in B)"
+    return ""
+
+
+def _differences(about: About, first: Evaluation, second: Evaluation, wanted: Sequence[str]) -> Iterator[Difference]:
+    _, mine, theirs = np.intersect1d(first.keys, second.keys, return_indices=True)
+    a = {name: x[mine] for name, x in first.outcomes.items()}
+    b = {name: x[theirs] for name, x in second.outcomes.items()}
+    for metric in first.metrics:
+        if metric not in second.metrics or (wanted and not {metric, metric.partition("@")[0]} & set(wanted)):
+            continue
+        value_a, value_b = (interval(metric, side, resamples=1).value for side in (a, b))
+        value, low, high = paired_difference(metric, a, b)
+        yield Difference(
+            about, first.protocol_hash, metric, value_a, value_b, value, low, high,
+            images=len(mine), images_a=len(first.keys), images_b=len(second.keys),
+        )  # fmt: skip

@@ -1,0 +1,202 @@
+"""Pictures of patch features: principal components as colours, and the similarity of all patches to a chosen one.
+
+Both as in DINOv3 (arXiv 2508.10104): the first three principal components of the patches as red, green and blue, and
+cosine similarity to a marked patch, which turns noisy when dense features degrade (§4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from evals.errors import BadInput
+from evals.features import FeatureSet
+from evals.pictures.sheet import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILION,
+    Column,
+    lay_out,
+    show,
+    show_photo,
+    style,
+)
+
+POINTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75))
+KEPT = (1.0, 99.0)  # percentiles of a component that the colours span
+WIDTH = 1.9
+SMALLEST = 0.07  # inches: a frame around a patch is drawn at least this large
+_COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY)
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """An image as the backbone saw it, uint8 [H W 3], and its patch features."""
+
+    key: str
+    image: np.ndarray
+    patches: Float[Tensor, "D h w"]
+
+
+def sample(features: FeatureSet, index: int) -> PatchSample:
+    """One image of a set whose patches were kept. The image is shown whole, so the view must have been whole too."""
+    height, width = features.grid(index)
+    patches = features.patches(index).T.reshape(-1, height, width)
+    return PatchSample(features.keys[index], features.dataset.image(index), patches)
+
+
+def pca_maps(patches: Sequence[Float[Tensor, "D h w"]]) -> list[Float[np.ndarray, "h w 3"]]:
+    """The first three principal components of all these patches together, as colours in 0..1.
+
+    Each component's 1st to 99th percentile fills 0..1, so that a few outliers do not make the rest grey. Its sign is
+    that which makes its largest loading positive. A component without variance is mid-grey.
+    """
+    grids = [tuple(map(int, x.shape[1:])) for x in patches]
+    rows = torch.cat([x.detach().cpu().double().flatten(1).T for x in patches])
+    colours = _unit_range(_components(rows, 3)).numpy().astype(np.float32)
+    ends = np.cumsum([height * width for height, width in grids])[:-1]
+    return [part.reshape(*grid, 3) for part, grid in zip(np.split(colours, ends), grids, strict=True)]
+
+
+def _components(rows: Float[Tensor, "n D"], count: int) -> Float[Tensor, "n count"]:
+    """Projections on the directions of largest variance; zeros where the features have fewer dimensions."""
+    centred = rows - rows.mean(0)
+    _, directions = torch.linalg.eigh(centred.T @ centred / len(rows))
+    directions = directions.flip(1)[:, :count]
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return F.pad(centred @ (directions * largest.sign()), (0, count - directions.shape[1]))
+
+
+def _unit_range(x: Float[Tensor, "n count"]) -> Float[Tensor, "n count"]:
+    low, high = torch.quantile(x, x.new_tensor(KEPT) / 100, dim=0)
+    spread = high - low
+    flat = spread <= 1e-6 * spread.max()  # what rounding leaves of a direction without variance is no structure
+    return ((x - low) / spread.masked_fill(flat, 1)).clamp(0, 1).masked_fill(flat, 0.5)
+
+
+def similarity_maps(
+    patches: Float[Tensor, "D h w"], points: Sequence[Point] = POINTS
+) -> list[Float[np.ndarray, "h w"]]:
+    """Cosine similarity, -1..1, of every patch with the one under each point (relative y, x)."""
+    rows = F.normalize(patches.detach().cpu().double(), dim=0)
+    chosen = [patch_at(point, (rows.shape[1], rows.shape[2])) for point in points]
+    return [torch.einsum("dhw,d->hw", rows, rows[:, y, x]).numpy() for y, x in chosen]
+
+
+def patch_at(point: Point, grid: tuple[int, int]) -> tuple[int, int]:
+    """Row and column of the patch that lies under a point, given as shares of height and width."""
+    row, column = (min(int(share * side), side - 1) for share, side in zip(point, grid, strict=True))
+    return row, column
+
+
+def read_points(texts: Sequence[str]) -> tuple[Point, ...]:
+    """Points written as `y,x`, shares of height and width from the top left corner.
+
+    Raises:
+        BadInput: something else than two numbers in 0..1.
+    """
+    points = []
+    for text in texts:
+        try:
+            y, x = (float(part) for part in text.split(","))
+        except ValueError:
+            y = x = -1.0
+        if not (0 <= y <= 1 and 0 <= x <= 1):
+            raise BadInput(f"got point {text!r}: want y,x as shares of height and width; do write 0.5,0.25")
+        points.append((y, x))
+    return tuple(points)
+
+
+def features_figure(
+    samples: Sequence[PatchSample],
+    *,
+    title: str,
+    points: Sequence[Point] = POINTS,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """A row for each image: the image, its patches' principal components as colours, once those of all images together
+    and once its own, and the similarity of all its patches to each chosen one.
+
+    Args:
+        limits: the cosines that the colours span; None takes the range of all maps shown.
+    """
+    maps = [similarity_maps(one.patches, points) for one in samples]
+    low, high = limits or _limits(maps)
+    columns = [
+        Column("Image", WIDTH),
+        Column("Components, all images", WIDTH),
+        Column("Components, this image", WIDTH),
+        *(Column(f"Similarity to {n}", WIDTH, colour=_colour(n)) for n in range(1, len(points) + 1)),
+        Column("Cosine", 0.12, gap=0.5, narrow=True),
+    ]
+    with style():
+        aspects = [one.image.shape[0] / one.image.shape[1] for one in samples]
+        sheet = lay_out(columns, [_caption(one) for one in samples], aspects=aspects, title=title, note=_NOTE)
+        scale = ScalarMappable(Normalize(low, high), cmap="magma")
+        rows = zip(sheet.panels, samples, pca_maps([one.patches for one in samples]), maps, strict=True)
+        for panels, one, components, similar in rows:
+            show_photo(panels[0], one.image)
+            show(panels[1], components, like=one.image)
+            show(panels[2], pca_maps([one.patches])[0], like=one.image)
+            for number, point in enumerate(points, 1):
+                show(panels[2 + number], similar[number - 1], like=one.image, cmap=scale.cmap, norm=scale.norm)
+                _frame(panels[2 + number], one, point, colour=_colour(number))
+                _frame(panels[0], one, point, colour=_colour(number), label=str(number))
+            sheet.figure.colorbar(scale, cax=panels[-1])
+    return sheet.figure
+
+
+_NOTE = (
+    "Components: the first three principal components of the patches as red, green and blue (1st to 99th percentile); "
+    "those of all images together share their colours, those of one image do not. Similarity: cosine between the "
+    "framed patch and every other, on one scale for the whole page. Each flat square is one patch."
+)
+
+
+def _caption(one: PatchSample) -> str:
+    return f"{one.key}  ({one.patches.shape[1]} × {one.patches.shape[2]} patches)"
+
+
+def _colour(number: int) -> str:
+    return _COLOURS[(number - 1) % len(_COLOURS)]
+
+
+def _limits(maps: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
+    low = min((float(one.min()) for row in maps for one in row), default=0.0)
+    return min(low, 1 - 1e-3), 1.0  # features that are all alike still span a scale
+
+
+def _frame(axes: Axes, one: PatchSample, point: Point, *, colour: str, label: str = "") -> None:
+    """Outline the chosen patch, larger than it is where it would be too small to see."""
+    grid = (one.patches.shape[1], one.patches.shape[2])
+    cells = [side / count for side, count in zip(one.image.shape[:2], grid, strict=True)]
+    middle = [(place + 0.5) * cell for place, cell in zip(patch_at(point, grid), cells, strict=True)]
+    least = SMALLEST / WIDTH * one.image.shape[1]
+    high, wide = (max(cell, least) for cell in cells)
+    corner = (middle[1] - wide / 2, middle[0] - high / 2)
+    edge = [withStroke(linewidth=3.0, foreground="white")]
+    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=colour, linewidth=1.4, path_effects=edge))
+    if label:
+        place = (corner[0] + wide, corner[1])
+        axes.annotate(
+            label, place, xytext=(2, 1), textcoords="offset points", size=SMALL + 1, weight="bold", color=colour,
+            path_effects=edge, ha="left", va="bottom",
+        )  # fmt: skip

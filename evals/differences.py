@@ -127,9 +127,11 @@ def find(address: str) -> dict[About, Evaluation]:
             about, evaluation = read(path)
             found.setdefault(about, evaluation)
     if not found:
+        steps = sorted(own.glob("step_*"))
         raise BadInput(
             f"got no outcomes (.npz) of {address}, neither in {own / 'outcomes'} nor in {default / 'outcomes'}: "
-            f"want an evaluated checkpoint; do run: python evals/run.py {address}"
+            "want an evaluated checkpoint; "
+            + (f"do name one of its steps, as {steps[-1]}" if steps else f"do run: python evals/run.py {address}")
         )
     return found
 

@@ -146,6 +146,9 @@ def test_missing_outcomes_say_what_to_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"do run: python evals/run.py random:test_vit$"):
         find("random:test_vit")
+    (tmp_path / "plain-s0" / "step_000500").mkdir(parents=True)
+    with pytest.raises(BadInput, match="do name one of its steps, as plain-s0/step_000500"):
+        find("plain-s0")
 
 
 def test_outcomes_that_do_not_say_what_they_are_and_damaged_ones_are_named(tmp_path: Path):

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+from typing import Protocol as TypingProtocol
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from evals import live
 from evals.errors import BadInput
 from evals.features import FeatureSet, Scale, fit_scale
-from evals.linear_heads import Head, Heads, cosine, grid, judge
+from evals.linear_heads import Head, Heads, cosine, grid, judge, portions
 from evals.protocol import Protocol, View
 from evals.rows import BYTES, Rows
 
@@ -53,6 +54,7 @@ class Linear(Protocol):
 
     def __post_init__(self) -> None:
         live.check(self, lengths={}, shares=("held_out",), counts=("size", "steps", "batch_size"))
+        check_crop(self)
         grid(self.inputs, self.rates, self.decays)
 
     @property
@@ -60,9 +62,24 @@ class Linear(Protocol):
         return View("crop", self.size, self.crop_pct)
 
 
-def metrics(protocol: Protocol) -> tuple[str, ...]:
+class Cropped(TypingProtocol):
+    """A protocol with a centre crop."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def crop_pct(self) -> float: ...
+
+
+def check_crop(protocol: Cropped) -> None:
+    """Raises BadInput where the centre crop does not lie in the image."""
+    if not 0 < protocol.crop_pct <= 1:
+        raise BadInput(f"got crop_pct {protocol.crop_pct} in {protocol.name}: want above 0, to 1; do correct it")
+
+
+def metrics(_: Protocol) -> tuple[str, ...]:
     """What is read off the outcomes, the main one first."""
-    return ("top1", "top5")
+    return "top1", "top5"
 
 
 def evaluate(
@@ -81,7 +98,7 @@ def evaluate(
     head = choose(protocol, inputs, labels, classes=classes, heads=heads, held=held)
     log.info("linear probe on %s: %s", train.dataset.name, head)
     fitted = fit_grid(protocol, {head.input: inputs[head.input]}, labels, classes=classes, heads=[head])
-    found = judge(fitted, {head.input: unseen[head.input]}, test.labels)
+    found = judge(fitted, portions(fitted, {head.input: unseen[head.input]}, test.labels))
     correct, in_top5 = found.correct[:, 0].numpy(), found.in_top5[:, 0].numpy()
     return {"keys": np.array(test.keys), "correct": correct, "in_top5": in_top5}
 
@@ -98,7 +115,7 @@ def choose(
     """The head that does best on the images held out, after all have been trained on the others."""
     others, kept_back = (np.flatnonzero(which.numpy()) for which in (~held, held))
     fitted = fit_grid(protocol, inputs, labels, classes=classes, heads=heads, among=others)
-    return heads[judge(fitted, inputs, labels, kept_back).best()]
+    return heads[judge(fitted, portions(fitted, inputs, labels, kept_back)).best()]
 
 
 def fit_grid(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -152,20 +152,26 @@ class Judged(NamedTuple):
         return max(usable, key=lambda r: (float(share[r]), -float(self.loss[r])))
 
 
-def judge(
-    fitted: Heads, inputs: Mapping[str, Rows], labels: Int[Tensor, " n"], among: np.ndarray | None = None
-) -> Judged:
-    """All heads on these images, or on those of them at `among`, a bounded number of logits at a time."""
-    among = np.arange(len(labels)) if among is None else among
-    size = min(max(CELLS // (len(fitted.heads) * fitted.classes), 1), ROWS)
+def judge(fitted: Heads, batches: Iterable[tuple[Mapping[str, Tensor], Int[Tensor, " b"]]]) -> Judged:
+    """All heads on these batches of inputs and labels, of which one at a time is held."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for start in range(0, len(among), size):
-        picked = torch.from_numpy(among[start : start + size])
-        logits = fitted.logits({name: rows[picked] for name, rows in inputs.items()}).cpu()
-        truth = labels[picked].view(-1, 1).expand(-1, logits.shape[1])
+    for x, labels in batches:
+        logits = fitted.logits(x).cpu()
+        truth = labels.cpu().view(-1, 1).expand(-1, logits.shape[1])
         parts.append((*hits(logits, truth), F.cross_entropy(logits.mT, truth, reduction="none")))
     correct, in_top5, losses = (torch.cat(part) for part in zip(*parts, strict=True))
     return Judged(correct, in_top5, losses.double().mean(0))
+
+
+def portions(
+    fitted: Heads, inputs: Mapping[str, Rows], labels: Int[Tensor, " n"], among: np.ndarray | None = None
+) -> Iterator[tuple[dict[str, Tensor], Int[Tensor, " b"]]]:
+    """Batches for `judge` of these images, or of those of them at `among`: a bounded number of rows and logits."""
+    among = np.arange(len(labels)) if among is None else among
+    size = min(max(CELLS // (len(fitted.heads) * fitted.classes), 1), ROWS)
+    for start in range(0, len(among), size):
+        picked = torch.from_numpy(among[start : start + size])
+        yield {name: rows[picked] for name, rows in inputs.items()}, labels[picked]
 
 
 def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evals import linear_heads
 from evals.errors import BadInput
-from evals.linear_heads import Head, Heads, Judged, cosine, grid, hits, judge, residuals
+from evals.linear_heads import Head, Heads, Judged, cosine, grid, hits, judge, portions, residuals
 
 STEPS, BATCH, CLASSES = 15, 20, 5
 
@@ -69,7 +69,7 @@ def test_a_head_that_diverges_leaves_the_others_as_they_are_and_is_never_the_bes
             fitted.step({"cls": x[step]}, labels[step], 1.0)
         found.append(fitted)
     assert torch.allclose(found[0].parameters(0)[0], found[1].parameters(0)[0], atol=1e-12)
-    judged = judge(found[1], {"cls": x[0]}, labels[0])
+    judged = judge(found[1], [({"cls": x[0]}, labels[0])])
     assert not judged.loss[1].isfinite()
     assert judged.best() == 0
     with pytest.raises(BadInput, match="lower the rates"):
@@ -107,9 +107,9 @@ def test_heads_are_judged_alike_in_one_block_and_in_many(monkeypatch: pytest.Mon
     fitted = Heads(grid(("cls",), (0.1, 1.0), (0.0,)), {"cls": x[0]}, classes=CLASSES, momentum=0.9)
     fitted.step({"cls": x[0]}, labels[0], 1.0)
     some = np.arange(0, len(flat), 3)
-    whole = judge(fitted, {"cls": flat}, truth, some)
+    whole = judge(fitted, portions(fitted, {"cls": flat}, truth, some))
     monkeypatch.setattr(linear_heads, "CELLS", 7 * 2 * CLASSES)
-    blocks = judge(fitted, {"cls": flat}, truth, some)
+    blocks = judge(fitted, portions(fitted, {"cls": flat}, truth, some))
     assert all(torch.allclose(a.double(), b.double()) for a, b in zip(whole, blocks, strict=True))
     guesses = fitted.logits({"cls": flat[some]}).argmax(2)
     assert torch.equal(whole.correct, guesses == truth[some, None])

@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,6 +22,7 @@ from evals.backbone import Backbone
 from evals.datasets.base import LabelledSet
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
+from evals.depth_views import Batch, batch_of, recolour
 from evals.errors import BadInput
 from evals.protocol import Precision, Protocol, Watch
 
@@ -88,14 +89,6 @@ class DepthLive(Protocol):
     def views(self) -> mmseg_bridge.DepthViews:
         height, width = (round(side * self.size / min(self.frame)) for side in self.crop)
         return mmseg_bridge.DepthViews(rotate=self.rotate, degrees=self.degrees, flip=self.flip, crop=(height, width))
-
-
-class Batch(NamedTuple):
-    """Views as they come from the loader, filled up to one size with 0."""
-
-    images: UInt8[Tensor, "B H W 3"]
-    depths: Float[Tensor, "B H W"]
-    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
 
 
 def metrics(_: DepthLive) -> tuple[str, ...]:
@@ -183,32 +176,6 @@ def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
     return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
 
 
-def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
-    """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
-    views, order = protocol.views, live.Stream(len(train), protocol.seed)
-    images, depths = [], []
-    for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
-        index, seed = order[position], live.entropy(protocol.seed, "views", position)
-        image, depth = cut(protocol, train.image(index), train.depth(index))
-        image, depth = mmseg_bridge.depth_view(image, depth, views, seed=seed)
-        images.append(image)
-        depths.append(depth)
-    sides = torch.tensor([depth.shape for depth in depths])
-    return Batch(live.stack(images, views.crop, fill=0), live.stack(depths, views.crop, fill=0), sides)
-
-
-def cut(
-    protocol: DepthLive, image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"]
-) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
-    """An image and its depth without the borders of the frame, at the protocol's size."""
-    factor = protocol.size / min(depth.shape)
-    if depth.shape == protocol.frame:
-        left, top, right, bottom = protocol.box
-        image, depth = image[top:bottom, left:right], depth[top:bottom, left:right]
-    side = round(factor * min(depth.shape))
-    return mmseg_bridge.resize_short(image, side), mmseg_bridge.resize_depth(depth, side)
-
-
 def loss_of(
     protocol: DepthLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: Batch
 ) -> Float[Tensor, ""]:
@@ -224,18 +191,6 @@ def loss_of(
         shift=protocol.log_shift,
         variance=step >= protocol.plain_iterations,
     )
-
-
-def recolour(protocol: DepthLive, step: int, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-    """Some images in [0, 1] raised to a power and with other brightness, of all channels and of each."""
-    found = images.clone()
-    for place in range(len(images)):
-        draw = live.generator(protocol.seed, "colours", step * protocol.batch_size + place)
-        if draw.random() < protocol.recolour:
-            gamma = draw.uniform(*live.pair(protocol.gamma))
-            factors = draw.uniform(*live.pair(protocol.brightness)) * draw.uniform(*live.pair(protocol.colour), size=3)
-            found[place] = (images[place] ** gamma * images.new_tensor(factors).view(3, 1, 1)).clamp(0, 1)
-    return found
 
 
 def judge(

@@ -139,6 +139,8 @@ def _resize(side: int) -> Any:
 
 
 def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: int) -> dict[str, Any]:
+    if torch.utils.data.get_worker_info() is not None:
+        importlib.import_module("cv2").setNumThreads(0)  # threads of the parent do not survive the fork
     with _seeded(seed):
         for transform in transforms:
             results = transform.transform(results)

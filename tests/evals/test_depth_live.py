@@ -18,8 +18,6 @@ from evals.datasets.catalogue import open_set
 from evals.depth_bins import BinsHead
 from evals.depth_live import (
     DepthLive,
-    batch_of,
-    cut,
     evaluate,
     fit,
     judge,
@@ -28,8 +26,8 @@ from evals.depth_live import (
     metrics,
     options_at,
     predict_depth,
-    recolour,
 )
+from evals.depth_views import batch_of, cut, recolour
 from evals.errors import BadInput
 from evals.protocol import load
 

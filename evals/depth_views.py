@@ -1,0 +1,62 @@
+"""Training views for depth: borders cut off, placed at random, colours changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from evals import live, mmseg_bridge
+from evals.datasets.base import LabelledSet
+
+if TYPE_CHECKING:
+    from evals.depth_live import DepthLive
+
+
+class Batch(NamedTuple):
+    """Views as they come from the loader, filled up to one size with 0."""
+
+    images: UInt8[Tensor, "B H W 3"]
+    depths: Float[Tensor, "B H W"]
+    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
+
+
+def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
+    """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
+    views, order = protocol.views, live.Stream(len(train), protocol.seed)
+    images, depths = [], []
+    for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
+        index, seed = order[position], live.entropy(protocol.seed, "views", position)
+        image, depth = cut(protocol, train.image(index), train.depth(index))
+        image, depth = mmseg_bridge.depth_view(image, depth, views, seed=seed)
+        images.append(image)
+        depths.append(depth)
+    sides = torch.tensor([depth.shape for depth in depths])
+    return Batch(live.stack(images, views.crop, fill=0), live.stack(depths, views.crop, fill=0), sides)
+
+
+def cut(
+    protocol: DepthLive, image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    """An image and its depth without the borders of the frame, at the protocol's size."""
+    factor = protocol.size / min(depth.shape)
+    if depth.shape == protocol.frame:
+        left, top, right, bottom = protocol.box
+        image, depth = image[top:bottom, left:right], depth[top:bottom, left:right]
+    side = round(factor * min(depth.shape))
+    return mmseg_bridge.resize_short(image, side), mmseg_bridge.resize_depth(depth, side)
+
+
+def recolour(protocol: DepthLive, step: int, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Some images in [0, 1] raised to a power and with other brightness, of all channels and of each."""
+    found = images.clone()
+    for place in range(len(images)):
+        draw = live.generator(protocol.seed, "colours", step * protocol.batch_size + place)
+        if draw.random() < protocol.recolour:
+            gamma = draw.uniform(*live.pair(protocol.gamma))
+            factors = draw.uniform(*live.pair(protocol.brightness)) * draw.uniform(*live.pair(protocol.colour), size=3)
+            found[place] = (images[place] ** gamma * images.new_tensor(factors).view(3, 1, 1)).clamp(0, 1)
+    return found

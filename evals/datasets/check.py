@@ -178,7 +178,7 @@ def _partial(dataset: LabelledSet, known: Known) -> str:
     sizes = known.published.get(split, ())
     if not sizes or len(dataset) in sizes or len(dataset) > max(sizes):
         return ""
-    told = f"{len(dataset)} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"
+    told = f"{len(dataset):,} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"
     if known.stem:
         here = {PurePosixPath(dataset.key(index)).stem for index in range(len(dataset))}
         numbered = [known.stem.format(split=split, number=number + 1) for number in range(max(sizes))]

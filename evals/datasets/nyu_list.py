@@ -84,7 +84,7 @@ def read_list(path: Path) -> tuple[list[tuple[str, str]], int]:
     """
     pairs: dict[str, str] = {}
     skipped = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue

@@ -15,7 +15,7 @@ from evals.datasets.nyu_list import TEST, TRAIN
 from evals.datasets.nyu_mat import NyuMat
 from evals.errors import BadInput
 from evals.preparing.archive import unpack
-from evals.preparing.downloads import LABELLED, MAPPING, SPLITS, SYNC, TRAIN_LIST, find, look_for
+from evals.preparing.downloads import LABELLED, MAPPING, SPLITS, SYNC, find, look_for
 from evals.preparing.target import Target
 
 FOCAL = 518.8579  # pixels, of the Kinect's colour camera; the third column of BTS's lists
@@ -37,9 +37,7 @@ def prepare(downloads: Path, target: Target) -> None:
         _write_list(target, TRAIN, pairs, downloads)
     elif labelled is not None:
         _write_list(target, TRAIN, _convert(labelled, "train", target), None)
-        print(
-            f"training images: the labelled part alone; for those of published numbers fetch {SYNC}, and {TRAIN_LIST}"
-        )
+        print(f"{TRAIN}: the labelled part alone; published numbers train on {SYNC.names[0]}, see above")
 
 
 def prepare_40(downloads: Path, target: Target) -> None:
@@ -134,4 +132,4 @@ def _write_list(target: Target, name: str, pairs: list[tuple[str, str]], downloa
     lines = [f"/{image} /{depth} {FOCAL}\n" for image, depth in sorted(pairs)]
     target.put_bytes(name, "".join(lines).encode())
     if downloads is not None and name == TRAIN:
-        print(f"{name}: all {len(pairs)} pairs; for those of published numbers put {TRAIN_LIST} beside the download")
+        print(f"{name}: all {len(pairs)} pairs; published numbers train on those of BTS's list of this name, see above")

@@ -307,7 +307,7 @@ def test_synchronised_frames_become_the_training_list(capsys, labelled, frames, 
     code, out, err = run(capsys, "nyu", "--from", labelled, "--to", tmp_path / "nyu")
     assert (code, err) == (0, "")
     assert "1 images without depth are left out: den_0001/rgb_00002.jpg" in out
-    assert "all 2 pairs; for those of published numbers put nyudepthv2_train_files_with_gt.txt" in out
+    assert "nyudepthv2_train_files_with_gt.txt: all 2 pairs; published numbers train on those of BTS" in out
     dataset = open_named("nyu", root=tmp_path / "nyu")
     assert [dataset.key(index) for index in range(2)] == [f"sync/den_0001/rgb_0000{n}.jpg" for n in (1, 3)]
     np.testing.assert_array_equal(dataset.depth(1), metres(3))

@@ -1,0 +1,119 @@
+"""Logistic regression on frozen image features by scikit-learn, as DINOv3's code does it (arXiv 2508.10104 §6.1)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from evals import live
+from evals.features import FeatureSet
+from evals.linear import check_crop, hold_out, shared_classes, two_classes
+from evals.linear import metrics as metrics
+from evals.linear_heads import hits
+from evals.protocol import Protocol, View
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+log = logging.getLogger("gramlab")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logreg(Protocol):
+    """Settings as `protocols/logreg-paper.yaml` explains them."""
+
+    method: ClassVar[str] = "logreg"
+    task: ClassVar[str] = "logreg"
+
+    crop_pct: float
+    exponents: tuple[float, ...]
+    strengths: int
+    max_iterations: int
+    tolerance: float
+    held_out: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        counts = ("size", "strengths", "max_iterations")
+        live.check(self, lengths={"exponents": 2}, shares=("held_out",), counts=counts)
+        check_crop(self)
+
+    @property
+    def view(self) -> View:
+        return View("crop", self.size, self.crop_pct)
+
+    @property
+    def grid(self) -> list[float]:
+        """Inverse penalties C, rising, evenly spaced in their logarithm."""
+        return (10 ** np.linspace(*live.pair(self.exponents), self.strengths)).tolist()
+
+
+def evaluate(
+    protocol: Logreg, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
+) -> dict[str, np.ndarray]:
+    """Per test image: `correct` and `in_top5`, whether its class is the first guess, and among the first five.
+
+    Args:
+        device: not used, scikit-learn computes on the CPU; all features are held there in float64.
+
+    Raises:
+        BadInput: sets of unlike classes, fewer than two classes, none with two training images.
+    """
+    labels, classes = train.labels, shared_classes(train.dataset, test.dataset)
+    two_classes(labels, train.dataset)
+    held = hold_out(labels, share=protocol.held_out, seed=protocol.seed).numpy()
+    x, y = train.pooled[:].double().numpy(), labels.numpy()
+    title = f"logistic regression on {train.dataset.name}"
+    unfinished = 0
+    with tqdm(total=protocol.strengths + 1, desc=title, unit="fit", disable=None, leave=False) as bar:
+        shares: list[float] = []
+        for strength in protocol.grid:
+            fitted, whole = fit(protocol, x[~held], y[~held], strength=strength)
+            shares.append(float(np.mean(fitted.predict(x[held]) == y[held])))
+            unfinished += not whole
+            bar.set_postfix({"C": f"{strength:.2g}", "held out": f"{shares[-1]:.3f}"}, refresh=False)
+            bar.update()
+        best = protocol.grid[int(np.argmax(shares))]  # the first of equals: the strongest penalty
+        fitted, whole = fit(protocol, x, y, strength=best)
+        unfinished += not whole
+        bar.update()
+    log.info("%s: C = %.3g", title, best)
+    if unfinished:
+        log.warning("%s: %d of %d fits did not converge", title, unfinished, protocol.strengths + 1)
+    scores = torch.from_numpy(class_scores(fitted, test.pooled[:].double().numpy(), classes))
+    correct, in_top5 = hits(scores, test.labels)
+    return {"keys": np.array(test.keys), "correct": correct.numpy(), "in_top5": in_top5.numpy()}
+
+
+def fit(
+    protocol: Logreg, x: Float[np.ndarray, "n D"], y: Int[np.ndarray, " n"], *, strength: float
+) -> tuple[LogisticRegression, bool]:
+    """scikit-learn's regression by L-BFGS from zero with an L2 penalty, and whether it says that it converged."""
+    from sklearn.exceptions import ConvergenceWarning  # here: importing it takes longer than most of what else runs
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, tol=protocol.tolerance, max_iter=protocol.max_iterations, solver="lbfgs")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(x, y)
+    for other in caught:
+        if not issubclass(other.category, ConvergenceWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+
+
+def class_scores(model: LogisticRegression, x: Float[np.ndarray, "n D"], classes: int) -> Float[np.ndarray, "n C"]:
+    """Log-odds of every class, minus infinity for one that the training set does not hold."""
+    found = model.decision_function(x)
+    if found.ndim == 1:  # of two classes scikit-learn scores the second alone
+        found = np.stack([-found, found], 1)
+    scores = np.full((len(x), classes), -np.inf)
+    scores[:, model.classes_] = found
+    return scores

@@ -1,84 +1,289 @@
-"""Weighted nearest neighbours on frozen pooled features (DINOv3 evaluation, arXiv 2508.10104 §6; Wu et al. 2018)."""
+"""Weighted nearest neighbours on frozen pooled features (DINOv3 evaluation, arXiv 2508.10104 §6; Wu et al. 2018).
+
+Queries and bank are read a block at a time. The search is exact and its answer does not depend on blocks, threads or
+device: unit rows are rounded to a grid on which a float64 sum of products loses nothing, whatever its order, so equal
+rows tie to the bit and the lower index wins. Since few rows of a bank can be among the nearest, a bfloat16 product
+whose error is bounded finds those that can, and only they are measured on the grid.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.linalg import vecdot, vector_norm
+from tqdm import tqdm
 
 from evals.errors import BadInput
 from evals.features import FeatureSet
-from evals.protocol import Layout, Protocol
+from evals.linear import check_crop, shared_classes
+from evals.protocol import Protocol, View
+from evals.rows import Rows, blocks
+
+BUDGET = 256 * 2**20  # bytes that the search may use beyond what it returns
+GRID = 2.0**24  # unit rows are multiples of 1/GRID: a product of two takes 48 of float64's 53 bits
+GROUP = 16  # bank rows whose largest similarity is looked at first
+LIMIT = 16  # measuring one pair takes as long as this many in a dense product
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knn(Protocol):
-    """Cosine similarity, weights softmax(similarity / temperature), top-1.
+    """Cosine similarity, weights softmax(similarity / temperature) over the max(k) nearest; the first k vote.
 
-    Input: short side to `size` (bicubic, antialiased), centre crop; the published protocol resizes to 256 first.
+    Input: short side to round(`size` / `crop_pct`) (bicubic, antialiased), centre square of `size`. One k gives top-1;
+    several give top-1 and top-5 for each, and the first named is the headline.
     """
 
-    family: str = "knn"
-    name: str = "knn-quick"
-    version: int = 1
-    layout: Layout = "crop"
-    k: int = 20
-    temperature: float = 0.07
+    method: ClassVar[str] = "knn"
+    task: ClassVar[str] = "knn"
+
+    crop_pct: float
+    k: tuple[int, ...]
+    temperature: float
+
+    def __post_init__(self) -> None:
+        check_crop(self)
+        if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
+            raise BadInput(f"got k {list(self.k)} in {self.name}: want different numbers from 1 on; do correct it")
+        if not self.temperature > 0:
+            raise BadInput(f"got temperature {self.temperature} in {self.name}: want above 0; do correct it")
+
+    @property
+    def view(self) -> View:
+        return View("crop", self.size, self.crop_pct)
 
 
-METRICS = ("top1",)
+def metrics(protocol: Knn) -> tuple[str, ...]:
+    """top1 for one k; else top1@k and top5@k, those of the first k leading."""
+    if len(protocol.k) == 1:
+        return ("top1",)
+    return tuple(f"{metric}@{k}" for metric in ("top1", "top5") for k in protocol.k)
 
 
 def evaluate(
     protocol: Knn, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Per test image: `correct`, whether the class is right.
+    """Per test image, whether its class is right: `correct`; with several k `correct@k` and `in_top5@k` for each.
 
     Raises:
-        BadInput: fewer training images than neighbours.
+        BadInput: fewer training images than neighbours, sets of unlike classes.
     """
-    if not 1 <= protocol.k <= len(train):
-        raise BadInput(f"got k={protocol.k} and {len(train)} training images: want 1 <= k <= images; do change one")
-    bank, queries = (x.pooled.to(device) for x in (train, test))
-    scores = vote(queries, bank, train.labels.to(device), k=protocol.k, temperature=protocol.temperature)
-    correct = (scores.argmax(1).cpu() == test.labels).numpy()
-    return {"keys": np.array(test.keys), "correct": correct}
+    labels, truth = train.labels, test.labels
+    classes = shared_classes(train.dataset, test.dataset)
+    chunk = max(BUDGET // (32 * classes * len(protocol.k)), 1)
+    tops = {"correct": 1} if len(protocol.k) == 1 else {"correct": 1, "in_top5": 5}
+    found = {name: torch.zeros(len(protocol.k), len(truth), dtype=torch.bool) for name in tops}
+    for start, similar, nearest in search(test.pooled, train.pooled, k=max(protocol.k), device=device):
+        for first in range(0, len(similar), chunk):
+            part = slice(first, first + chunk)
+            scores = vote(similar[part], labels[nearest[part]], protocol, classes=classes)
+            place = slice(start + first, start + first + scores.shape[1])
+            for name, top in tops.items():
+                found[name][:, place] = among(scores, truth[place], top=top)
+    tags = [""] if len(protocol.k) == 1 else [f"@{k}" for k in protocol.k]
+    arrays = {f"{name}{tag}": row.numpy() for name in tops for tag, row in zip(tags, found[name], strict=True)}
+    return {"keys": np.array(test.keys), **arrays}
 
 
 def vote(
-    queries: Float[Tensor, "q D"],
-    bank: Float[Tensor, "n D"],
-    labels: Int[Tensor, " n"],
-    *,
-    k: int,
-    temperature: float,
-    rows: int = 1024,
-    columns: int = 16384,
-) -> Float[Tensor, "q C"]:
-    """Class scores that sum to one: the weights of the k most similar rows of `bank`, added up by class.
+    similar: Float[Tensor, "q K"], labels: Int[Tensor, "q K"], protocol: Knn, *, classes: int
+) -> Float[Tensor, "k q C"]:
+    """Class scores for each of the protocol's k: the weights of the first k of K neighbours, added up by class.
 
-    Both sides are taken in blocks (`rows` × `columns`), so that memory does not grow with q · n.
+    The weights sum to one over all K. Over the first k alone they would be larger by a factor per query, so no order of
+    classes depends on it.
     """
-    classes = int(labels.max()) + 1
-    bank = F.normalize(bank, dim=1)
-    scores = queries.new_zeros(len(queries), classes)
-    for start in range(0, len(queries), rows):
-        similar, nearest = _nearest(F.normalize(queries[start : start + rows], dim=1), bank, k, columns)
-        scores[start : start + rows].scatter_add_(1, labels[nearest], (similar / temperature).softmax(1))
+    weights = (similar.double() / protocol.temperature).softmax(1)
+    scores = weights.new_zeros(len(protocol.k), len(weights), classes)
+    for row, k in zip(scores, protocol.k, strict=True):
+        row.scatter_add_(1, labels[:, :k], weights[:, :k])
     return scores
 
 
-def _nearest(queries: Tensor, bank: Tensor, k: int, columns: int) -> tuple[Tensor, Tensor]:
-    similar = queries.new_empty(len(queries), 0)
-    nearest = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
-    for start in range(0, len(bank), columns):
-        block = queries @ bank[start : start + columns].T
-        values, places = block.topk(min(k, block.shape[1]), dim=1)
-        similar, nearest = torch.cat([similar, values], 1), torch.cat([nearest, places + start], 1)
-        similar, order = similar.topk(min(k, similar.shape[1]), dim=1)
-        nearest = nearest.gather(1, order)
-    return similar, nearest
+def among(scores: Float[Tensor, "k q C"], truth: Int[Tensor, " q"], *, top: int) -> Bool[Tensor, "k q"]:
+    """Whether the true class is among the `top` best; the lower class wins a tie, one without a vote never counts."""
+    own = scores.gather(2, truth.expand(len(scores), -1)[:, :, None])
+    lower = torch.arange(scores.shape[2]) < truth[:, None]
+    ahead = (scores > own).sum(2) + ((scores == own) & lower).sum(2)
+    return (ahead < top) & (own[:, :, 0] > 0)
+
+
+class Found(NamedTuple):
+    """Rows of a bank for each query, the most similar first and the lower index first among equals; −∞ where none."""
+
+    similar: Float[Tensor, "q k"]  # float64
+    rows: Int[Tensor, "q k"]
+
+
+def search(
+    queries: Rows, bank: Rows, *, k: int, device: str | torch.device = "cpu", budget: int = BUDGET
+) -> Iterator[tuple[int, Float[Tensor, "q k"], Int[Tensor, "q k"]]]:
+    """The k nearest rows of `bank` by cosine, a block of queries at a time: (first query, cosines, indices) on the CPU.
+
+    The rounding to the grid moves a cosine by less than 2⁻²³ √D. The memory in use stays near `budget` bytes, however
+    many rows there are on either side; it decides how often the bank is read, never the answer.
+
+    Raises:
+        BadInput: k outside 1 … rows of the bank.
+    """
+    if not 1 <= k <= len(bank):
+        raise BadInput(f"got k={k} and {len(bank)} training images: want 1 <= k <= images; do change one")
+    sizes = _sizes(bank.shape[1], k, budget)
+    bar = tqdm(
+        total=len(queries) * len(bank),
+        desc="nearest neighbours",
+        unit="pair",
+        unit_scale=True,
+        disable=None,
+        leave=False,
+    )
+    with bar:
+        for start, part in blocks(queries, sizes.queries):
+            asked = unit_rows(part.to(device))
+            best = Found(asked.new_empty(len(asked), 0).double(), asked.new_empty(len(asked), 0).long())
+            for first, held in blocks(bank, sizes.bank):
+                new = _best_of(asked, unit_rows(held.to(device)), best, k=k, chunk=sizes.chunk)
+                best = _merged(best, Found(new.similar, new.rows + first), k)
+                bar.update(len(asked) * len(held))
+            yield start, best.similar.cpu(), best.rows.cpu()
+
+
+class Sizes(NamedTuple):
+    """Rows that are in memory at once: of the queries, of the bank, and of the queries in a dense float64 product."""
+
+    queries: int
+    bank: int
+    chunk: int
+
+
+def _sizes(width: int, k: int, budget: int) -> Sizes:
+    # half of the budget for a block of similarities (4 bytes each), a quarter for each side and its copies
+    bank = min(max(budget // (4 * 24 * width) // GROUP, 1) * GROUP, 8192)
+    queries = max(min(budget // (2 * 4 * bank), budget // (4 * (24 * width + 64 * k))), 1)
+    return Sizes(queries, bank, max(budget // (4 * 32 * bank), 1))
+
+
+def unit_rows(x: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+    """Rows of length one, rounded to multiples of 1/GRID; a row of zeros stays."""
+    norm = vector_norm(x, dim=1, keepdim=True, dtype=torch.float64).clamp_min(1e-30)
+    return (x / norm.float()).mul_(GRID).round_().div_(GRID)
+
+
+def _merged(best: Found, new: Found, k: int) -> Found:
+    """`new` comes from later rows, so a stable sort leaves the lower index first among equals."""
+    similar, order = torch.cat([best.similar, new.similar], 1).sort(dim=1, descending=True, stable=True)
+    return Found(similar[:, :k], torch.cat([best.rows, new.rows], 1).gather(1, order[:, :k]))
+
+
+def _best_of(queries: Tensor, bank: Tensor, best: Found, *, k: int, chunk: int) -> Found:
+    """At least those of the k nearest of a block of the bank that can still be among the k nearest of all."""
+    floor = best.similar[:, k - 1] if best.similar.shape[1] == k else None
+    pairs = _candidates(queries, bank, floor, k=k)
+    if pairs is None:
+        parts = [_nearest_of_all(part, bank, min(k, len(bank))) for part in queries.split(chunk)]
+        return Found(torch.cat([part.similar for part in parts]), torch.cat([part.rows for part in parts]))
+    query, row = pairs
+    return _ranked(query, row, _cosines(queries, bank, query, row), k=k, count=len(queries))
+
+
+def _nearest_of_all(queries: Tensor, bank: Tensor, k: int) -> Found:
+    """By the whole product in float64; exactly k for each query, in the order of their index."""
+    similar = queries.double() @ bank.double().T
+    least = similar.topk(k, dim=1).values[:, -1:]
+    above, level = similar > least, similar == least
+    chosen = above | (level & (level.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    index = chosen.nonzero()[:, 1].view(-1, k)
+    return _merged(Found(similar[:, :0], index[:, :0]), Found(similar.gather(1, index), index), k)
+
+
+def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tensor:
+    """Float64 products of chosen pairs, a few at a time so that they stay in the processor's cache."""
+    size = 512 if queries.device.type == "cpu" else 65536
+    parts = [
+        vecdot(queries.index_select(0, q).double(), bank.index_select(0, r).double())
+        for q, r in zip(query.split(size), row.split(size), strict=True)
+    ]
+    return torch.cat(parts) if parts else queries.new_empty(0).double()
+
+
+def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) -> Found:
+    """Pairs as a table of the best k of each query; the pairs of a query come in the order of the rows."""
+    order = similar.argsort(descending=True, stable=True)
+    order = order[query[order].argsort(stable=True)]
+    query, row, similar = query[order], row[order], similar[order]
+    pairs = query.bincount(minlength=count)
+    place = torch.arange(len(query), device=query.device) - (pairs.cumsum(0) - pairs)[query]
+    kept = place < k
+    found = Found(
+        similar.new_full((count, k), -torch.inf), torch.zeros(count, k, dtype=torch.long, device=query.device)
+    )
+    found.similar[query[kept], place[kept]] = similar[kept]
+    found.rows[query[kept], place[kept]] = row[kept]
+    return found
+
+
+def _candidates(queries: Tensor, bank: Tensor, floor: Tensor | None, *, k: int) -> tuple[Tensor, Tensor] | None:
+    """Pairs (query, row of the bank), all that can matter among them; None where they are too many to pay.
+
+    `floor` holds the k-th best cosine of each query so far. Before there is one, the k-th largest of the groups'
+    maxima stands for it: k rows at least come as near.
+    """
+    if floor is None and len(bank) < k * GROUP:
+        return None
+    tile, offset, slack = _rough(queries, bank)
+    groups = tile.view(-1, GROUP, len(queries))
+    highest = groups.amax(1)
+    if floor is None:
+        seen = highest.T.float().contiguous().topk(k, dim=1).values[:, -1]
+        floor = offset + (seen - seen.abs() * 2**-8 - slack)  # bfloat16 rounds by up to 2⁻⁸ of the value
+    # rounding keeps the order, so a similarity that reached the floor before it was rounded still does
+    need = (floor - offset - slack).float().to(tile.dtype)
+    most = tile.numel() // LIMIT
+    group, query = (highest >= need).nonzero(as_tuple=True)
+    if len(group) > most:
+        return None
+    hit, member = (groups[group, :, query] >= need[query, None]).nonzero(as_tuple=True)
+    return (query[hit], group[hit] * GROUP + member) if len(hit) <= most else None
+
+
+def _rough(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Similarities up to an error: |tile[b, q] + offset[q] − cosine| ≤ slack[q] before the tile's own rounding.
+
+    With m the bank's mean, q·b = (q − m)·(b − m) + m·(b − m) + q·m. The first term is taken between rows rounded to
+    bfloat16: centred rows are short where features crowd in one direction, and so are their errors. The second rides
+    along as three columns of bfloat16, which hold a float32 to the bit; the third is the offset. By Cauchy–Schwarz,
+    rounding x to x' and y to y' moves x·y by at most |x − x'| |y| + |x'| |y − y'|; a sum of n products in float32 by
+    at most n 2⁻²⁴ of the sum of their sizes, which is doubled here.
+    """
+    mean = bank.mean(0).mul(GRID).round().div(GRID)
+    b, q = bank - mean, queries - mean
+    low_b, low_q = b.bfloat16(), q.bfloat16()
+    bias, offset = (x.double() @ mean.double() for x in (b, queries))
+    left, right = vector_norm(q, dim=1), vector_norm(b, dim=1).max()
+    lost_left, lost_right = vector_norm(q - low_q, dim=1), vector_norm(b - low_b, dim=1).max()
+    terms = (left + lost_left) * (right + lost_right) + 3 * bias.abs().max()
+    slack = lost_left * right + (left + lost_left) * lost_right + (q.shape[1] + GROUP) * 2.0**-23 * terms
+    thirds = [bias.bfloat16()]
+    thirds.append((bias - thirds[0]).bfloat16())
+    thirds.append((bias - thirds[0] - thirds[1]).bfloat16())
+    spare = -len(bank) % GROUP  # a last group is filled up with rows that are nobody's neighbour
+    kind = _product_type(bank.device)
+    rows = torch.cat([low_b, torch.stack(thirds, 1), low_b.new_zeros(len(b), 5)], 1)
+    rows = torch.nn.functional.pad(rows, (0, 0, 0, spare)).to(kind)
+    columns = torch.cat([low_q, low_q.new_ones(len(q), 3), low_q.new_zeros(len(q), 5)], 1).to(kind)
+    tile = rows @ columns.T
+    if spare:
+        tile[-spare:] = -torch.inf
+    return tile, offset, slack.double()
+
+
+def _product_type(device: torch.device) -> torch.dtype:
+    """bfloat16 on CPUs that multiply it natively, with sums in float32; elsewhere its values as float32."""
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    native = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    return torch.bfloat16 if device.type == "cpu" and native else torch.float32

@@ -68,6 +68,9 @@ class Photographs:
     def fingerprint(self) -> str:
         return "photographs"
 
+    def stamp(self) -> str:
+        return self.fingerprint()
+
 
 def _photograph(seed: int, height: int, width: int) -> bytes:
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from evals.depth_metrics import depth_errors
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
-from evals.protocol import Protocol
+from evals.protocol import Protocol, Watch
 from evals.rows import PickedRows, Rows, blocks
 
 
@@ -48,9 +48,17 @@ def metrics(_: Depth) -> tuple[str, ...]:
 
 
 def evaluate(
-    protocol: Depth, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
+    protocol: Depth,
+    train: FeatureSet,
+    test: FeatureSet,
+    *,
+    device: str | torch.device = "cpu",
+    watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """Per test image with a valid pixel: the errors of `evals.depth_metrics`, one array [n] each.
+
+    Args:
+        watch: also told the predicted metres [H W] of each of these images.
 
     Raises:
         BadInput: a set without depth, or without one valid pixel.
@@ -73,6 +81,8 @@ def evaluate(
             continue
         log_depth = scale(test.patches(i)).to(device) @ slope + bias
         guess = predict(protocol, log_depth, test.grid(i), truth.shape)
+        if watch:
+            watch(i, guess)
         found["keys"].append(test.keys[i])
         for name, value in depth_errors(guess, truth, valid=valid).items():
             found.setdefault(name, []).append(value)

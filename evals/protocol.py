@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import cache
@@ -13,12 +13,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union
 
+import numpy as np
 import yaml
 
 from evals.errors import BadInput
 
 FOLDER = Path(__file__).with_name("protocols")
 Layout = Literal["crop", "whole"]
+Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
 Precision = Literal["float32", "bfloat16"]  # in which a backbone computes: no part of a protocol
 
 

@@ -1,6 +1,10 @@
-"""Evaluate any backbone: `python evals/run.py SPEC [task ...]`, on embedded data unless folders are named.
+"""Evaluate any backbone: `python evals/run.py SPEC [TASK[@DATASET] ...]`, on embedded rooms unless data is named.
 
-SPEC is `timm:NAME` (published weights), `random:NAME` (a fixed random start) or an exported backbone folder.
+SPEC is timm:NAME (published weights), random:NAME (a fixed random start), an exported folder, a training state of
+ours, dinov2:FILE or dinov3:FILE (official checkpoints), or hf:NAME (Hugging Face). docs/backbones.md tells of them.
+
+TASK is one of those that --list shows; ade20k stands for segmentation@ade20k and nyu for depth@nyu. DATASET is a
+name that --data gives a folder, or one that GRAMLAB_DATA holds: imagenette, nyuv2, camvid.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -15,17 +20,17 @@ if __name__ == "__main__":
 
 import torch
 
-from evals import results
+from evals import request, results
 from evals.backbone import Backbone, load
 from evals.command import Parser, answer, columns
-from evals.datasets.base import LabelledSet
-from evals.datasets.catalogue import open_set
+from evals.datasets.catalogue import KNOWN
+from evals.datasets.check import check
 from evals.errors import BadInput
-from evals.results import METRICS, Measurement
-from evals.suite import TASKS, TaskSpec, evaluate, protocol_of
-
-USUAL_SIZE = 64
-SCENES = {"train": 512, "val": 256}
+from evals.gallery import Gallery, draw_sizes
+from evals.pictures.patches import POINTS, read_points
+from evals.request import Wanted
+from evals.results import Measurement, metric_of
+from evals.suite import TASKS, Subject, TaskSpec, evaluate, protocol_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,94 +41,90 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     args = _parser().parse_intermixed_args(argv)
     if args.list:
-        print(catalogue())
-    else:
-        _evaluate(args)
+        print(request.listing())
+        return 0
+    if args.spec is None:
+        raise BadInput("got no backbone: want timm:NAME, random:NAME or an exported folder; --list shows the tasks")
+    for name in ("batch_size", "workers", "train_count", "test_count"):
+        least, value = int(name != "workers"), getattr(args, name)
+        if value is not None and value < least:
+            raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
+    tasks = _tasks(args)
+    backbone = load(args.spec, device=_device(args.device))
+    sizes = _sizes(args.sizes, tasks, backbone)
+    if args.validate:
+        print(validate(tasks))
+        return 0
+    _evaluate(backbone, tasks, sizes, args)
     return 0
-
-
-def catalogue() -> str:
-    """Every task with its protocol and metrics, one a line."""
-    rows = [("task", "protocol", "input", "metrics")]
-    for name, task in TASKS.items():
-        protocol = protocol_of(name)
-        rows.append((name, protocol.id, protocol.layout, ", ".join(METRICS[metric].label for metric in task.metrics)))
-    return columns(rows)
-
-
-def table(found: Sequence[Measurement]) -> str:
-    """Measurements for reading: value, 95 % interval over images, how many images, protocol with its hash."""
-    rows = [("eval", "dataset", "metric", "value", "95 % interval", "images", "protocol")]
-    for m in found:
-        label = METRICS[m.metric].label + (f" ({METRICS[m.metric].unit})" if METRICS[m.metric].unit else "")
-        span = f"{m.low:.4f} to {m.high:.4f}"
-        protocol = f"{m.protocol} {m.protocol_hash}"
-        rows.append((m.eval, m.dataset, label, f"{m.value:.4f}", span, str(m.images), protocol))
-    return columns(rows)
 
 
 def _parser() -> Parser:
     parser = Parser(prog="evals/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("spec", nargs="?", metavar="SPEC", help="timm:NAME, random:NAME or an exported folder")
-    parser.add_argument("tasks", nargs="*", metavar="task", help=f"of {', '.join(TASKS)} (default: all)")
-    parser.add_argument("--list", action="store_true", help="show the tasks and their protocols, and stop")
-    parser.add_argument("--size", type=int, help=f"short side of the input in pixels (about {USUAL_SIZE})")
-    parser.add_argument("--data-root", action="append", default=[], metavar="TASK=FOLDER", help="own data for a task")
-    parser.add_argument("--classes", action="append", default=[], metavar="TASK=LIST", help="ade20k, nyu40, a,b,c")
-    parser.add_argument("--train-count", type=int, help="at most this many training images of each set")
-    parser.add_argument("--test-count", type=int, help="at most this many test images of each set")
-    parser.add_argument("--out", type=Path, help="append result rows to this .jsonl")
-    parser.add_argument("--outcomes", type=Path, metavar="FOLDER", help="keep the per-image outcomes (.npz) there")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep features and rendered scenes there")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    add = parser.add_argument
+    add("spec", nargs="?", metavar="SPEC", help="the backbone")
+    add(
+        "tasks",
+        nargs="*",
+        metavar="TASK",
+        help=f"of {', '.join((*TASKS, *request.ALIASES))} (default: the first eight)",
+    )
+    add("--list", action="store_true", help="show tasks, protocols and metrics, and stop")
+    add("--validate", action="store_true", help="check backbone, protocols and every file of the data, and stop")
+    add(
+        "--data", action="append", default=[], metavar="NAME=PATH", help="where a data set, or the data of a task, lies"
+    )
+    add(
+        "--classes",
+        action="append",
+        default=[],
+        metavar="NAME=LIST",
+        help="its classes: ade20k, nyu40, camvid or a,b,c",
+    )
+    add(
+        "--protocol", action="append", default=[], metavar="WHICH",
+        help="VARIANT (quick, standard, paper, code) or FILE.yaml, for one task as TASK=WHICH (default: quick)",
+    )  # fmt: skip
+    add("--sizes", metavar="224,448", help="short sides of the input in pixels (default: each protocol's own)")
+    add("--train-count", type=int, help="at most this many training images of each set")
+    add("--test-count", type=int, help="at most this many test images of each set")
+    add("--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it")
+    add("--out", type=Path, metavar="FOLDER", help="for rows, outcomes and plots (default: below runs/evals)")
+    add("--plot", action="store_true", help="also draw PCA and similarity maps, predictions beside the truth")
+    add("--points", metavar="Y,X", action="append", default=[], help="similarity maps of the patch there, in 0..1")
+    add("--cache", type=Path, default=Path(".cache/gramlab"), metavar="FOLDER", help="keeps features and rooms")
+    add("--no-cache", action="store_true", help="keep features in memory alone")
+    add("--batch-size", type=int, default=64)
+    add("--workers", type=int, default=0, help="processes that read images")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--precision", choices=("float32", "bfloat16"), default="float32")
     return parser
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    if args.spec is None:
-        raise BadInput("got no backbone: want timm:NAME, random:NAME or an exported folder; --list shows the tasks")
-    names = args.tasks or list(TASKS)
-    roots, classes = _pairs(args.data_root, "--data-root"), _pairs(args.classes, "--classes")
-    for name in (*names, *roots, *classes):
-        protocol_of(name)
-    if args.batch_size < 1:
-        raise BadInput(f"got --batch-size {args.batch_size}: want at least 1; do leave it out for 64")
-    backbone = load(args.spec, device=_device(args.device))
-    size = args.size if args.size is not None else max(round(USUAL_SIZE / backbone.stride), 1) * backbone.stride
-    sets = {name: _sets(name, args, size=size, root=roots.get(name), classes=classes.get(name)) for name in names}
-    specs = {name: TaskSpec(name, *pair) for name, pair in sets.items()}
-    found = evaluate(backbone, specs, size=size, batch_size=args.batch_size, precision=args.precision, cache=args.cache)
-    print(f"{backbone.name} at {size} px\n{table(found)}")
-    _keep(found, backbone, args)
+def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
+    roots = request.pairs(args.data, "--data", "ade20k=/data/ADEChallengeData2016")
+    classes = request.pairs(args.classes, "--classes", "camvid=camvid")
+    wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
+    _refuse_unused({"--data": roots, "--classes": classes}, wanted)
+    request.check_choices(args.protocol, wanted)
+    counts = {"train": args.train_count, "val": args.test_count}
+    settings = {w.word: request.choose_protocol(w, args.protocol) for w in wanted}
+    return {
+        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, counts=counts, cache=_cache(args))
+        for w in wanted
+    }
 
 
-def _sets(
-    task: str, args: argparse.Namespace, *, size: int, root: str | None, classes: str | None
-) -> tuple[LabelledSet, LabelledSet]:
-    train, test = (
-        _open(task, split, args.cache, size=size, root=root, classes=classes, count=count)
-        for split, count in (("train", args.train_count), ("val", args.test_count))
-    )
-    return train, test
+def _refuse_unused(options: dict[str, dict[str, str]], wanted: Sequence[Wanted]) -> None:
+    known = {name for w in wanted for name in (w.data, w.word) if name}
+    for option, given in options.items():
+        for name in given.keys() - known:
+            raise BadInput(f"got {option} {name}=…, which no task uses: want {', '.join(sorted(known)) or 'none'}; "
+                           f"do name a task with it, as in knn@{name}")  # fmt: skip
 
 
-def _open(
-    task: str, split: str, cache: Path | None, *, size: int, root: str | None, classes: str | None, count: int | None
-) -> LabelledSet:
-    if root is None:
-        return open_set("scenes", split=split, size=size, count=SCENES[split] if count is None else count, cache=cache)
-    kind = {"segmentation": "ade20k", "depth": "nyu"}.get(task, "folder")
-    return open_set(kind, root=root, split=split, count=count, classes=classes.split(",") if classes else None)
-
-
-def _pairs(entries: Sequence[str], option: str) -> dict[str, str]:
-    pairs = [entry.partition("=") for entry in entries]
-    for name, sign, value in pairs:
-        if not (name and sign and value):
-            raise BadInput(f"got {option} {name}{sign}{value}: want TASK=VALUE; do write knn=/data/imagenette")
-    return {name: value for name, _, value in pairs}
+def _cache(args: argparse.Namespace) -> Path | None:
+    return None if args.no_cache else args.cache
 
 
 def _device(choice: str) -> str:
@@ -132,15 +133,71 @@ def _device(choice: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
 
 
-def _keep(found: Sequence[Measurement], backbone: Backbone, args: argparse.Namespace) -> None:
-    if args.outcomes is not None:
-        for measurement in found:
-            results.save_outcomes(args.outcomes, measurement)
-    if args.out is not None:
-        seed, step = (int(backbone.extra.get(key) or 0) for key in ("seed", "step"))
-        arm = str(backbone.extra.get("arm") or "")
-        results.append(args.out, [m.row(run=backbone.name, arm=arm, seed=seed, step=step) for m in found])
-        print(f"{len(found)} rows added to {args.out}")
+def _sizes(text: str | None, tasks: dict[str, TaskSpec], backbone: Backbone) -> list[int | None]:
+    """The input sizes asked for, None for the protocols' own; those that extraction would refuse are refused here."""
+    if text is None:
+        return [None]
+    try:
+        sizes = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
+    for size in sizes:
+        if size < backbone.stride or size % backbone.stride:
+            near = max(round(size / backbone.stride), 1) * backbone.stride
+            raise BadInput(f"got size {size} for {backbone.name}: want a multiple of {backbone.stride}; do use {near}")
+    return list(dict.fromkeys(sizes))
+
+
+def validate(tasks: dict[str, TaskSpec]) -> str:
+    """Every file of every set read once; a line for each. Raises BadInput with all that is wrong in the first such."""
+    sets = {(s.name, s.split, s.fingerprint()): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}
+    found = [check(dataset, known=dataset.name if dataset.name in KNOWN else None) for dataset in sets.values()]
+    protocols = [protocol_of(spec.protocol) for spec in tasks.values()]
+    used = [f"ready: {name} by {p.id} #{p.hash()}" for name, p in zip(tasks, protocols, strict=True)]
+    return "\n".join([*map(str, found), *used])
+
+
+def _evaluate(
+    backbone: Backbone, tasks: dict[str, TaskSpec], sizes: list[int | None], args: argparse.Namespace
+) -> None:
+    subject = Subject(
+        backbone, batch_size=args.batch_size, precision=args.precision, cache=_cache(args), workers=args.workers
+    )
+    reference = load(args.reference, device=backbone.device) if args.reference else None
+    out = args.out or results.default_folder(args.spec)
+    found: list[Measurement] = []
+    for size in sizes:
+        gallery = Gallery(read_points(args.points) or POINTS) if args.plot else None
+        keep = partial(_keep, out, backbone)
+        found += evaluate(
+            subject, tasks, size=size, reference=reference, done=keep, watch=gallery.watch if gallery else None
+        )
+        if gallery:
+            gallery.write(out / "plots", subject, tasks, size)
+    print(f"{backbone.name}\n{table(found)}")
+    if args.plot:
+        draw_sizes(out / "plots", backbone.name, found)
+    print(f"{len(found)} rows in {out / 'results.jsonl'}" + (f", pictures in {out / 'plots'}" if args.plot else ""))
+
+
+def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:
+    """Rows and outcomes of one task, so that a run which is cut off has lost no more than the task it was at."""
+    results.save_outcomes(out / "outcomes", found)
+    seed, step = (int(backbone.extra.get(key) or 0) for key in ("seed", "step"))
+    arm = str(backbone.extra.get("arm") or "")
+    results.append(out / "results.jsonl", [m.row(run=backbone.name, arm=arm, seed=seed, step=step) for m in found])
+
+
+def table(found: Sequence[Measurement]) -> str:
+    """Measurements for reading, a column of values for each protocol's name: unlike protocols never share one."""
+    rows = [("eval", "dataset", "input", "metric", "value", "95 % interval", "images", "protocol")]
+    for m in found:
+        metric = metric_of(m.metric)
+        label = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+        span = f"{m.low:.4f} to {m.high:.4f}"
+        protocol = f"{m.protocol} #{m.protocol_hash}"
+        rows.append((m.eval, m.dataset, f"{m.size} px", label, f"{m.value:.4f}", span, str(m.images), protocol))
+    return columns(rows)
 
 
 if __name__ == "__main__":

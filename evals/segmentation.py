@@ -20,7 +20,7 @@ from evals import mmseg_bridge
 from evals.datasets.base import IGNORE
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
-from evals.protocol import Protocol
+from evals.protocol import Protocol, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,17 @@ def metrics(_: Segmentation) -> tuple[str, ...]:
 
 
 def evaluate(
-    protocol: Segmentation, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
+    protocol: Segmentation,
+    train: FeatureSet,
+    test: FeatureSet,
+    *,
+    device: str | torch.device = "cpu",
+    watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """Per test image: right, predicted and true pixels by class, `intersect`, `predicted`, `truth` [n C].
+
+    Args:
+        watch: also told the predicted pixel classes [H W] of each test image.
 
     Raises:
         BadInput: sets without masks, or with unlike class lists, or without a labelled pixel.
@@ -63,7 +71,10 @@ def evaluate(
     for index in tqdm(range(len(test)), desc="segmentation", unit="image", disable=None, leave=False):
         mask = test.dataset.mask(index)
         logits = predict(scale(test.patches(index)).to(device) @ weight + bias, test.grid(index), mask.shape)
-        areas.append(mmseg_bridge.intersect_and_union(logits.argmax(0), mask, num_classes=classes, ignore_index=IGNORE))
+        guess = logits.argmax(0).cpu().numpy()
+        areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
+        if watch:
+            watch(index, guess)
     intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
     return {"keys": np.array(test.keys), "intersect": intersect, "predicted": predicted, "truth": truth}
 

@@ -1,132 +1,261 @@
-"""All evaluations of one backbone: features once per set and layout, every task on them, every metric with interval."""
+"""All evaluations of one backbone: features once per set and view, every task on them, every metric with interval."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from evals import depth, knn, linear, segmentation, statistics
+from evals import (
+    clustering,
+    depth,
+    depth_live,
+    health,
+    knn,
+    linear,
+    linear_live,
+    logreg,
+    protocol,
+    retrieval,
+    segmentation,
+    segmentation_live,
+    statistics,
+)
 from evals.backbone import Backbone
+from evals.datasets.files import spread
+from evals.datasets.subset import spread_subset
 from evals.errors import BadInput
 from evals.features import FeatureSet, Precision, extract
-from evals.protocol import Layout, Protocol
-from evals.results import Measurement
+from evals.protocol import Protocol, View
+from evals.results import Measurement, Outcomes
 
 if TYPE_CHECKING:
     from evals.datasets.base import LabelledSet
 
 
-class Task(NamedTuple):
-    """An evaluation: its settings, its function from features to per-image outcomes, the metrics read off them."""
+Watch = Callable[[str, "LabelledSet", int, np.ndarray], None]  # as a protocol's, with the task and its test set
 
-    protocol: Callable[[], Protocol]
+
+class Method(NamedTuple):
+    """How protocols of one kind are carried out.
+
+    `food` is what `evaluate` takes after the protocol: "features", those of the training and of the test set; "test",
+    those of the test set alone; "live", the backbone and both sets, for methods that augment. `dense` ones need the
+    patches; those that `compare` also take the same features of a reference backbone; those that predict `pixels`
+    show their predictions to whoever watches.
+    """
+
+    settings: type[Protocol]
     evaluate: Callable[..., dict[str, np.ndarray]]
-    metrics: tuple[str, ...]
+    metrics: Callable[[Any], tuple[str, ...]]
+    food: Literal["features", "test", "live"] = "features"
+    dense: bool = False
+    compares: bool = False
+    pixels: bool = False
 
 
-TASKS: dict[str, Task] = {
-    "knn": Task(knn.Knn, knn.evaluate, knn.METRICS),
-    "linear": Task(linear.Linear, linear.evaluate, linear.METRICS),
-    "segmentation": Task(segmentation.Segmentation, segmentation.evaluate, segmentation.METRICS),
-    "depth": Task(depth.Depth, depth.evaluate, depth.METRICS),
+METHODS: dict[str, Method] = {
+    "knn": Method(knn.Knn, knn.evaluate, knn.metrics),
+    "linear": Method(linear.Linear, linear.evaluate, linear.metrics),
+    "linear_live": Method(linear_live.LinearLive, linear_live.evaluate, linear_live.metrics, "live"),
+    "logreg": Method(logreg.Logreg, logreg.evaluate, logreg.metrics),
+    "segmentation": Method(
+        segmentation.Segmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True
+    ),
+    "segmentation_live": Method(
+        segmentation_live.SegmentationLive, segmentation_live.evaluate, segmentation_live.metrics, "live", pixels=True
+    ),
+    "depth": Method(depth.Depth, depth.evaluate, depth.metrics, dense=True, pixels=True),
+    "depth_live": Method(depth_live.DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
+    "retrieval": Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
+    "clustering": Method(
+        clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True
+    ),
+    "health": Method(health.Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
 }
+TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values()))
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What to evaluate: a protocol, or the name of a task for its default protocol, and the two sets."""
+    """What to evaluate: a protocol, or the name of one, and the two sets; tasks of the test set alone take no other."""
 
     protocol: Protocol | str
-    train_set: LabelledSet
+    train_set: LabelledSet | None
     test_set: LabelledSet
 
+    def checked(self, name: str) -> TaskSpec:
+        """Itself. Raises BadInput, with the task's name in front, where a head has nothing to be fitted on."""
+        if self.train_set is None and method_of(protocol_of(self.protocol)).food != "test":
+            raise BadInput(f"evaluation {name}: got no training set: want one to fit the head on; do name it")
+        return self
 
-def protocol_of(choice: Protocol | str) -> Protocol:
-    """The settings that a name stands for. Raises BadInput for an unknown name."""
+
+def protocol_of(choice: Protocol | str | Path, size: int | None = None) -> Protocol:
+    """The settings that a name stands for: a protocol's, a .yaml file's, or a task's for its quickest protocol.
+
+    Args:
+        size: takes the place of the protocol's own input size.
+
+    Raises:
+        BadInput: an unknown name, or a file that does not fit.
+    """
     if isinstance(choice, Protocol):
-        return choice
-    if choice not in TASKS:
-        raise BadInput(f"got evaluation {choice!r}: want one of {', '.join(TASKS)}; do correct the name")
-    return TASKS[choice].protocol()
+        return choice if size is None else replace(choice, size=size)
+    name = variants(str(choice))[0] if choice in TASKS else choice
+    method = protocol.read(name).get("method")
+    if method not in METHODS:
+        place = protocol.place_of(name)
+        raise BadInput(f"got method {method!r} in {place}: want one of {', '.join(METHODS)}; do correct it")
+    return protocol_of(protocol.load(name, METHODS[method].settings), size)
+
+
+def variants(task: str) -> tuple[str, ...]:
+    """The protocols that ship for a task, the quickest first; they are named `<task>-<variant>`."""
+    speeds = ("quick", "standard", "paper", "code")
+    ours = [name for name in protocol.names() if name.rpartition("-")[0] == task]
+    return tuple(sorted(ours, key=lambda name: speeds.index(name.rpartition("-")[2])))
+
+
+def method_of(protocol: Protocol) -> Method:
+    return METHODS[protocol.method]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A backbone under evaluation, and the machinery of its extractions, none of which changes a result."""
+
+    backbone: Backbone
+    batch_size: int = 64
+    device: torch.device | None = None
+    precision: Precision = "float32"
+    cache: Path | None = None
+    workers: int = 0
+
+
+class Shelf:
+    """The features of one backbone: each set once per view, capped sets out of whole ones where these are there."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._seen: dict[tuple[tuple[str, ...], View], FeatureSet] = {}
+
+    def features(self, dataset: LabelledSet, view: View, *, dense: bool, cap: int | None = None) -> FeatureSet:
+        """Features of a set, or of an evenly spread part of it."""
+        content = (dataset.name, dataset.split, dataset.fingerprint())
+        whole = self._find(content, view, dense)
+        if cap is not None and cap < len(dataset):
+            part = spread_subset(dataset, cap)
+            if whole is None:
+                return self.features(part, view, dense=dense)
+            return whole.select(spread(range(len(dataset)), cap), part)
+        if whole is None:
+            given = {key: value for key, value in vars(self._subject).items() if key != "backbone"}
+            whole = self._seen[content, view] = extract(self._subject.backbone, dataset, view, dense=dense, **given)
+        return whole
+
+    def _find(self, content: tuple[str, ...], view: View, dense: bool) -> FeatureSet | None:
+        found = self._seen.get((content, view))
+        if (found is None or dense > (found.tokens is not None)) and view == View("crop", view.size):
+            uncut = self._seen.get((content, View("whole", view.size)))
+            found = uncut if uncut is not None and uncut.square else found
+        return found if found is not None and dense <= (found.tokens is not None) else None
 
 
 def evaluate(
-    backbone: Backbone,
+    subject: Subject,
     tasks: Mapping[str, TaskSpec],
     *,
-    size: int,
-    batch_size: int = 64,
-    device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    cache: Path | None = None,
+    size: int | None = None,
+    reference: Backbone | None = None,
+    done: Callable[[list[Measurement]], None] = lambda found: None,
+    watch: Watch | None = None,
 ) -> list[Measurement]:
     """One measurement per metric of each task; the model and the global random state stay as they were.
 
     Args:
-        size: short side of the input in pixels.
-        device: where features are computed and heads are fitted; None stays with the backbone.
-        cache: folder for features on disk, see `evals.features.extract`.
+        size: short side of the input in pixels; None leaves each protocol its own.
+        reference: a second backbone, for the measures that compare two (Gram drift).
+        done: called with the measurements of each task as soon as it ends.
+        watch: called with the predicted pixels of each test image, from the tasks that predict them.
 
     Raises:
         BadInput: from any task, with the task's name in front.
     """
-    device = backbone.device if device is None else torch.device(device)
-    seen: dict[tuple[str, ...], FeatureSet] = {}
-
-    def features(dataset: LabelledSet, layout: Layout) -> FeatureSet:
-        content = (dataset.name, dataset.split, dataset.fingerprint())
-        whole = seen.get((*content, "whole"))
-        if whole is not None and whole.square:
-            return whole
-        if (*content, layout) not in seen:
-            seen[*content, layout] = extract(
-                backbone, dataset, layout=layout, size=size, batch_size=batch_size, device=device,
-                precision=precision, cache=cache,
-            )  # fmt: skip
-        return seen[*content, layout]
-
-    def run(name: str) -> list[Measurement]:
-        spec = tasks[name]
-        try:
-            protocol = protocol_of(spec.protocol)
-            train, test = features(spec.train_set, protocol.layout), features(spec.test_set, protocol.layout)
-            outcomes = TASKS[protocol.family].evaluate(protocol, train, test, device=device)
-        except BadInput as error:
-            raise type(error)(f"evaluation {name}: {error}") from error
-        return [
-            measure(protocol, metric, outcomes, size=size, dataset=spec.test_set.name)
-            for metric in TASKS[protocol.family].metrics
-        ]
-
-    # dense tasks first: what they extract from square images serves the other tasks too
-    found = {name: run(name) for name in sorted(tasks, key=lambda name: not _is_dense(tasks[name].protocol))}
+    shelves = [Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
+    chosen = {name: protocol_of(spec.checked(name).protocol, size) for name, spec in tasks.items()}
+    found: dict[str, list[Measurement]] = {}
+    order = sorted(tasks, key=lambda name: _urgency(chosen[name]))
+    with tqdm(order, desc="evaluations", unit="task", disable=None, leave=False) as bar:
+        for name in bar:
+            bar.set_postfix_str(name)
+            try:
+                seen = partial(watch, name) if watch else None
+                outcomes = outcomes_of(chosen[name], tasks[name], subject, shelves, watch=seen)
+            except BadInput as error:
+                raise type(error)(f"evaluation {name}: {error}") from error
+            found[name] = measure(chosen[name], outcomes, dataset=tasks[name].test_set.name)
+            done(found[name])
     return [measurement for name in tasks for measurement in found[name]]
 
 
-def _is_dense(choice: Protocol | str) -> bool:
-    family = choice.family if isinstance(choice, Protocol) else choice
-    return family in TASKS and TASKS[family].protocol().layout == "whole"
+def _urgency(protocol: Protocol) -> tuple[bool, bool]:
+    """What is extracted with patches and in full comes first: it serves the others."""
+    return not method_of(protocol).dense, protocol.train_images is not None or protocol.test_images is not None
 
 
-def measure(
-    protocol: Protocol, metric: str, outcomes: dict[str, np.ndarray], *, size: int, dataset: str
-) -> Measurement:
-    """A metric of these outcomes with its bootstrap interval over images."""
-    value, low, high = statistics.interval(metric, outcomes)
-    return Measurement(
-        eval=protocol.family,
-        protocol=protocol.id,
-        protocol_hash=protocol.hash(size),
-        dataset=dataset,
-        metric=metric,
-        value=value,
-        low=low,
-        high=high,
-        images=len(outcomes["keys"]),
-        outcomes=outcomes,
-    )
+def outcomes_of(
+    protocol: Protocol,
+    spec: TaskSpec,
+    subject: Subject,
+    shelves: Sequence[Shelf],
+    *,
+    watch: Callable[[LabelledSet, int, np.ndarray], None] | None = None,
+) -> Outcomes:
+    """The per-image outcomes of one task; a second shelf holds the features of the reference backbone."""
+    method = method_of(protocol)
+    options: dict[str, Any] = {"device": subject.device or subject.backbone.device}
+    test_set = spread_subset(spec.test_set, protocol.test_images)
+    if watch and method.pixels:
+        options["watch"] = partial(watch, test_set)
+    if method.food == "live" and spec.train_set:
+        train_set = spread_subset(spec.train_set, protocol.train_images)
+        options |= {"precision": subject.precision, "workers": subject.workers}
+        return method.evaluate(protocol, subject.backbone, train_set, test_set, **options)
+    wanted = [] if method.food == "test" else [(spec.train_set, protocol.train_images)]
+    wanted.append((spec.test_set, protocol.test_images))
+    mine, *others = [
+        [shelf.features(s, protocol.view, dense=method.dense, cap=n) for s, n in wanted if s is not None]
+        for shelf in (shelves if method.compares else shelves[:1])
+    ]
+    if others:
+        options["reference"] = others[0][-1]
+    return method.evaluate(protocol, *mine, **options)
+
+
+def measure(protocol: Protocol, outcomes: Outcomes, *, dataset: str) -> list[Measurement]:
+    """Every metric of these outcomes with its bootstrap interval over images."""
+    method = method_of(protocol)
+    metrics = method.metrics(protocol) + (("gram_drift",) if method.compares and "gram_drift" in outcomes else ())
+    return [
+        Measurement(
+            eval=protocol.task,
+            protocol=protocol.id,
+            protocol_hash=protocol.hash(),
+            size=protocol.size,
+            dataset=dataset,
+            metric=metric,
+            value=value,
+            low=low,
+            high=high,
+            images=len(outcomes["keys"]),
+            outcomes=outcomes,
+        )
+        for metric, (value, low, high) in statistics.intervals(metrics, outcomes).items()
+    ]

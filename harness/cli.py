@@ -8,6 +8,8 @@ from importlib import import_module
 COMMANDS = {
     "run": ("harness.run", "train, evaluate and report an experiment file"),
     "eval": ("evals.run", "evaluate any backbone on frozen features"),
+    "compare": ("evals.compare", "the paired difference of two evaluated checkpoints"),
+    "prepare": ("evals.prepare", "bring public downloads into the layouts of data sets, and check them"),
     "report": ("reports.build", "render the report of a run's folder again"),
     "look": ("evals.datasets.contact_sheet", "draw images, masks and depth of a data set"),
 }

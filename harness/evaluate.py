@@ -9,7 +9,7 @@ from evals import results, suite
 from evals.backbone import load
 from evals.errors import BadInput, NonFiniteFeatures
 from evals.results import Measurement
-from evals.suite import protocol_of
+from evals.suite import Subject, protocol_of
 from harness.config import identity
 from harness.data.pool import open_one
 from harness.graph import Job
@@ -33,7 +33,7 @@ class Evaluator:
         self.table = folder / "results.jsonl"
         self.tasks = open_tasks(experiment)
         evals = experiment.evals
-        tasks = [[name, protocol_of(t.protocol).hash(evals.size), _content(t)] for name, t in self.tasks.items()]
+        tasks = [[name, protocol_of(t.protocol, evals.size).hash(), _content(t)] for name, t in self.tasks.items()]
         self.identity = identity(evals.network.value, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
@@ -41,8 +41,7 @@ class Evaluator:
         if was_evaluated(mark, self.identity):
             return {}
         found = self.measure(step, folder)
-        for measurement in found:
-            results.save_outcomes(folder / "outcomes", measurement)
+        results.save_outcomes(folder / "outcomes", found)
         run = self.experiment.name
         results.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found])
         write_json(mark, {"identity": self.identity})
@@ -54,13 +53,9 @@ class Evaluator:
         """All tasks on an exported backbone. Raises `NonFinite` when its features are not finite."""
         evals = self.experiment.evals
         try:
-            return suite.evaluate(
-                load(str(folder), device=pick_device(self.experiment.device)),
-                self.tasks,
-                size=evals.size,
-                batch_size=evals.batch_size,
-                precision=self.experiment.precision.value,
-            )
+            backbone = load(str(folder), device=pick_device(self.experiment.device))
+            subject = Subject(backbone, batch_size=evals.batch_size, precision=self.experiment.precision.value)
+            return suite.evaluate(subject, self.tasks, size=evals.size)
         except NonFiniteFeatures as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error
 
@@ -75,15 +70,14 @@ def was_evaluated(mark: Path, identity: str) -> bool:
 
 
 def _content(task: suite.TaskSpec) -> list[str]:
-    return [task.train_set.fingerprint(), task.test_set.fingerprint()]
+    return [dataset.fingerprint() for dataset in (task.train_set, task.test_set) if dataset is not None]
 
 
 def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     """The evaluations of an experiment, their sets opened. Raises `BadInput` for a missing set or protocol."""
     cache = Path(experiment.runtime.cache)
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
-    tasks = experiment.evals.tasks
     return {
-        name: suite.TaskSpec(protocol_of(task.protocol), sets[task.train], sets[task.test])
-        for name, task in tasks.items()
+        name: suite.TaskSpec(protocol_of(task.protocol), sets.get(task.train), sets[task.test]).checked(name)
+        for name, task in experiment.evals.tasks.items()
     }

@@ -19,7 +19,7 @@ from harness.settings import Experiment, GramTeacher
 def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], device: torch.device) -> str:
     """The plan as text, a line per job, with totals."""
     rate = EFFICIENCY * machine_rate(experiment, device)
-    images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set)}.values())
+    images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
     rows = [("arm", "seed", "steps", "evaluations", "time", "memory", "Gram", "state")]
     total = 0.0

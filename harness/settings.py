@@ -340,7 +340,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Task:
-    """An evaluation: which protocol, on which two sets of `evals.sets`."""
+    """An evaluation: a task or protocol, and two of `evals.sets`; what looks at test images alone needs one."""
 
     protocol: str = "knn"
     train: str = ""
@@ -370,7 +370,7 @@ class Evals:
             for role in ("train", "test"):
                 wanted = getattr(task, role)
                 _require(
-                    wanted in self.sets,
+                    wanted in self.sets or (role == "train" and not wanted),
                     f"evals.tasks.{name}.{role}={wanted!r}: want one of evals.sets: "
                     f"{', '.join(self.sets) or 'none yet'}",
                 )

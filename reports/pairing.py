@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from evals.errors import BadInput
-from evals.results import load_outcomes
+from evals.results import load_outcomes, outcomes_name
 from evals.statistics import paired_difference
 
 
@@ -24,6 +23,8 @@ class Measured(Protocol):
     def metric(self) -> str: ...
     @property
     def protocol(self) -> str: ...
+    @property
+    def size(self) -> int: ...
 
 
 def paired_images(
@@ -43,5 +44,5 @@ def paired_images(
 
 def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
     """Where `evals.results.save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
-    name = f"{column.eval}-{column.dataset}-{column.protocol}.npz".replace(os.sep, "_")
+    name = outcomes_name(column.eval, column.dataset, column.protocol, column.size)
     return next(iter(sorted((lane / f"step_{step:06d}").rglob(name))), None)

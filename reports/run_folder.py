@@ -20,7 +20,7 @@ from evals.errors import BadInput
 from evals.results import Row, load
 
 TRUNK = "trunk"
-COLUMN_KEYS = ("eval", "dataset", "metric", "protocol", "protocol_hash")
+COLUMN_KEYS = ("eval", "dataset", "metric", "protocol", "protocol_hash", "size")
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ class Run:
         return self.trunk_steps > 0 or any(row.arm == TRUNK for row in self.rows)
 
     @cached_property
-    def by_column(self) -> dict[tuple[str, ...], list[Row]]:
+    def by_column(self) -> dict[tuple[Any, ...], list[Row]]:
         """The rows apart by what they measure: the values of `COLUMN_KEYS`."""
-        groups: dict[tuple[str, ...], list[Row]] = {}
+        groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             groups.setdefault(tuple(getattr(row, key) for key in COLUMN_KEYS), []).append(row)
         return groups
@@ -209,6 +209,7 @@ def _row(record: dict[str, Any]) -> Row:
     counts: dict[str, Any] = {
         "seed": int(record["seed"]),
         "step": int(record["step"]),
+        "size": int(record["size"]),
         "images": int(np.nan_to_num(_finite(record["images"]))),
     }
     texts = ("run", "arm", "eval", "protocol", "protocol_hash", "dataset", "metric")

@@ -16,12 +16,23 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from evals.results import METRICS, Metric, Row
+from evals.errors import BadInput
+from evals.results import METRICS, Metric, Row, metric_of
 from reports.pairing import paired_images
 from reports.run_folder import COLUMN_KEYS, TRUNK, Run
 
-EVAL_ORDER = ("knn", "linear", "segmentation", "depth")
-EVAL_LABELS = {"knn": "kNN", "linear": "Linear", "segmentation": "Segmentation", "depth": "Depth"}
+EVAL_LABELS = {
+    "knn": "kNN",
+    "linear": "Linear",
+    "logreg": "Logistic",
+    "segmentation": "Segmentation",
+    "retrieval": "Retrieval",
+    "clustering": "Clustering",
+    "depth": "Depth",
+    "health": "Health",
+}
+EVAL_ORDER = tuple(EVAL_LABELS)
+SELF_EXPLAINING = ("segmentation", "depth", "health")  # their metrics need no evaluation's name in front
 CONFIDENCE = 0.95
 
 
@@ -29,9 +40,10 @@ class Unknown(NamedTuple):
     """A metric that `evals.results.METRICS` does not describe: shown as it is, part of no trade-off."""
 
     label: str
-    unit: str = ""
     higher_is_better: bool = True
     kind: str = ""
+    unit: str = ""
+    share: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,15 +55,19 @@ class Column:
     metric: str
     protocol: str
     protocol_hash: str
+    size: int
 
     @property
     def kind(self) -> Metric | Unknown:
-        return METRICS.get(self.metric, Unknown(self.metric))
+        try:
+            return metric_of(self.metric)
+        except BadInput:
+            return Unknown(self.metric)
 
     @property
     def is_share(self) -> bool:
         """Whether values are shares in 0..1, which are shown as per cent and compared in points."""
-        return self.metric in METRICS and not self.kind.unit
+        return self.kind.share
 
     @property
     def version(self) -> str:
@@ -62,7 +78,7 @@ class Column:
     def title(self) -> str:
         """As a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
         label = self.kind.label.removesuffix(" accuracy") if self.kind.kind == "global" else self.kind.label
-        if self.kind.kind == "dense" and self.eval in EVAL_LABELS:
+        if self.eval in SELF_EXPLAINING:
             return label[0].upper() + label[1:] if label.islower() or label.startswith("depth") else label
         return f"{EVAL_LABELS.get(self.eval, self.eval)} {label}"
 
@@ -102,13 +118,14 @@ def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def columns(run: Run) -> list[Column]:
     """Every column of the run, evaluations and metrics in reading order."""
-    found = [Column(*key) for key in run.by_column]
+    found = [Column(**dict(zip(COLUMN_KEYS, key, strict=True))) for key in run.by_column]
     metrics = list(METRICS)
 
     def order(column: Column) -> tuple:
         known = EVAL_ORDER.index(column.eval) if column.eval in EVAL_ORDER else len(EVAL_ORDER)
-        metric = metrics.index(column.metric) if column.metric in metrics else len(metrics)
-        return (known, column.eval, column.dataset, metric, column.metric, column.protocol, column.protocol_hash)
+        base = column.metric.partition("@")[0]
+        metric = metrics.index(base) if base in metrics else len(metrics)
+        return (known, column.eval, column.dataset, metric, column.metric, column.protocol, column.size)
 
     return sorted(found, key=order)
 

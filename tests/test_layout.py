@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("evals", "reports", "harness")
 HEAVY = {"mmseg", "mmcv", "mmengine"}
 LIGHT = ("evals.results", "evals.statistics", "evals.errors", "evals.command")
+TORCHLESS = (*LIGHT, "evals.compare", "evals.differences", "evals.selection", "evals.pictures.forest")
 # reports may be called by these two alone
 CALLERS = {"harness.run", "harness.cli"}
 
@@ -116,7 +117,7 @@ def test_experiments_holds_settings_alone():
 
 
 def test_reports_and_tables_load_without_torch():
-    modules = [*LIGHT, *(module_name(path) for path in sources() if module_name(path).startswith("reports"))]
+    modules = [*TORCHLESS, *(module_name(path) for path in sources() if module_name(path).startswith("reports"))]
     loaded = "print([name for name in ('torch', 'timm', 'harness') if name in sys.modules])"
     program = "\n".join(["import sys", *(f"import {module}" for module in modules), loaded])
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,26 +1,123 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import re
+import typing
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 
-from evals.protocol import Protocol
-from evals.suite import TASKS
+from evals import protocol as protocols
+from evals.errors import BadInput
+from evals.knn import Knn
+from evals.protocol import Protocol, load, names
+from evals.suite import METHODS, TASKS, protocol_of, variants
 
-PROTOCOLS = [task.protocol() for task in TASKS.values()]
+SHIPPED = [protocol_of(name) for name in names()]
+CHANGED = {"str": lambda x: f"{x}x", "int": lambda x: x + 1, "float": lambda x: x + 1.0, "bool": lambda x: not x}
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.id)
+def test_every_task_has_protocols_and_every_protocol_a_task():
+    assert sorted(name for task in TASKS for name in variants(task)) == sorted(names())
+    assert {p.method for p in SHIPPED} == set(METHODS)
+
+
+@pytest.mark.parametrize("protocol", SHIPPED, ids=lambda p: p.id)
+def test_a_protocols_file_is_named_after_it_and_explains_itself(protocol: Protocol):
+    text = (protocols.FOLDER / f"{protocol.name}.yaml").read_text()
+    header = text.split("\nmethod:")[0].splitlines()
+    assert len(header) >= 8
+    assert all(line.startswith("#") for line in header)
+    assert re.search(r"arXiv|DINO", text)
+    assert protocol.name.startswith(f"{protocol.task}-")
+    assert METHODS[protocol.method].settings is type(protocol)
+    assert protocols.title(protocol.name)
+
+
+@pytest.mark.parametrize("protocol", SHIPPED, ids=lambda p: p.id)
 def test_every_setting_changes_the_hash(protocol: Protocol):
-    original = protocol.hash(64)
+    hints = typing.get_type_hints(type(protocol))
     for field in fields(protocol):
         value = getattr(protocol, field.name)
-        other = f"{value}x" if isinstance(value, str) else value * 2 or 7
-        assert replace(protocol, **{field.name: other}).hash(64) != original, field.name
-    assert protocol.hash(128) != original
+        if value is None:
+            other: object = 7
+        elif isinstance(value, tuple):
+            other = (*value, value[-1])
+        else:
+            other = CHANGED[type(value).__name__](value)
+        changed = object.__new__(type(protocol))  # without the checks of values: hashes know nothing of them
+        vars(changed).update({**vars(protocol), field.name: other})
+        assert changed.hash() != protocol.hash(), (field.name, hints[field.name])
 
 
-def test_hashes_are_stable_and_distinct():
-    assert len({p.hash(64) for p in PROTOCOLS}) == len(PROTOCOLS)
-    assert [task.protocol().hash(64) for task in TASKS.values()] == [p.hash(64) for p in PROTOCOLS]
-    assert [p.id for p in PROTOCOLS] == ["knn-quick-v1", "linear-quick-v1", "segmentation-quick-v1", "depth-quick-v1"]
+def test_hashes_are_those_that_were_published():
+    """A protocol whose meaning changes must raise its version; then its line here changes with it."""
+    recorded = dict(line.split() for line in (Path(__file__).parent / "protocol_hashes.txt").read_text().splitlines())
+    assert {p.id: p.hash() for p in SHIPPED} == recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Protocol):
+    method: ClassVar[str] = "sample"
+    task: ClassVar[str] = "sample"
+
+    rates: tuple[float, ...]
+    pooling: Literal["cls", "mean"]
+    flip: bool
+
+
+GOOD = """method: sample
+name: sample-quick
+version: 1
+size: 64
+train_images: null
+test_images: 100
+rates: [1, 2e-4]
+pooling: cls
+flip: true
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_becomes_settings_of_the_right_types(tmp_path: Path):
+    found = load(written(tmp_path, GOOD), Sample)
+    assert found == Sample(
+        name="sample-quick", version=1, size=64, train_images=None, test_images=100, rates=(1.0, 2e-4), pooling="cls",
+        flip=True,
+    )  # fmt: skip
+    assert load(written(tmp_path, GOOD), Sample, size=128).hash() == replace(found, size=128).hash() != found.hash()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("pooling: cls", "pooling: max", "got 'max' for pooling in .*: want cls, mean; do correct it"),
+        ("flip: true", "flip: 1", "got 1 for flip in .*: want bool"),
+        ("size: 64", "size: 64.5", "got 64.5 for size"),
+        ("size: 64", "size: true", "got True for size"),
+        ("rates: [1, 2e-4]", "rates: fast", "got 'fast' for rates"),
+        ("rates: [1, 2e-4]", "rates: [fast]", "got 'fast' for rates in .*: want float"),
+        ("flip: true", "flipp: true", "got setting 'flipp' in .*did you mean 'flip'"),
+        ("flip: true", "", "without flip: want every setting of sample"),
+        ("method: sample", "method: knn", "got method 'knn'"),
+        ("method: sample", "method: [", "unreadable protocol"),
+        (GOOD, "- a list", "without settings"),
+    ],
+)
+def test_a_file_that_does_not_fit_says_what_is_wrong(tmp_path: Path, old: str, new: str, said: str):
+    assert old in GOOD
+    with pytest.raises(BadInput, match=said):
+        load(written(tmp_path, GOOD.replace(old, new)), Sample)
+
+
+def test_an_unknown_protocol_names_the_nearest():
+    with pytest.raises(BadInput, match=r"got protocol knn-quik: .*did you mean knn-quick"):
+        load("knn-quik", Knn)
+    with pytest.raises(BadInput, match=r"got protocol /nowhere/mine\.yaml"):
+        protocol_of("/nowhere/mine.yaml")

@@ -1,45 +1,121 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from evals import results
 from evals.backbone import create, export
 from evals.run import main
 
-FEW = ["--train-count", "40", "--test-count", "20"]
+FEW = ["--train-count", "40", "--test-count", "20", "--sizes", "64", "--no-cache"]
+QUICK = ["knn", "linear", "segmentation", "depth", "retrieval", "clustering", "health"]
 
 
-def test_all_tasks_run_on_embedded_data_and_rows_are_appended(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    out = tmp_path / "rows.jsonl"
-    assert main(["random:test_vit", *FEW, "--out", str(out), "--outcomes", str(tmp_path / "outcomes")]) == 0
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results and caches of these tests stay in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRAMLAB_DATA", raising=False)
+
+
+def labelled(root: Path, *, count: int = 12, top: int = 3) -> Path:
+    """A segmentation set of 48 x 40 pixels in ADE20K's layout, mask values 0 to `top`."""
+    draw = np.random.default_rng(0)
+    for split in ("training", "validation"):
+        for folder in ("images", "annotations"):
+            (root / folder / split).mkdir(parents=True)
+        for i in range(count):
+            mask = np.kron(draw.integers(0, top + 1, (5, 6)), np.ones((8, 8))).astype(np.uint8)
+            image = (mask[..., None] * 60 + draw.integers(0, 20, (40, 48, 3))).astype(np.uint8)
+            Image.fromarray(mask).save(root / "annotations" / split / f"{i:03d}.png")
+            Image.fromarray(image).save(root / "images" / split / f"{i:03d}.jpg")
+    return root
+
+
+def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest.CaptureFixture[str]):
+    assert main(["random:test_vit", *QUICK, *FEW, "--plot"]) == 0
     printed = capsys.readouterr().out
     assert "95 % interval" in printed
-    assert "segmentation-quick-v1" in printed
-    frame = results.load(out)
-    assert list(frame.metric) == ["top1", "top1", "miou", "pixel_accuracy", "rmse", "delta1"]
+    assert all(f"{name}-quick-v1 #" in printed for name in QUICK)
+    out = results.default_folder("random:test_vit")
+    frame = results.load(out / "results.jsonl")
+    assert set(frame["eval"]) == set(QUICK)
     assert set(frame.run) == {"random:test_vit"}
+    assert set(frame["size"]) == {64}
     assert (frame.low <= frame.value).all()
-    found = results.load_outcomes(tmp_path / "outcomes" / "knn-scenes-knn-quick-v1.npz")
-    assert found["correct"].mean() == frame.value[0]
+    found = results.load_outcomes(out / "outcomes" / "knn-scenes-knn-quick-v1-64px.npz")
+    assert found["correct"].mean() == frame[frame["eval"] == "knn"].value.item()
+    pictures = {path.name for path in (out / "plots").iterdir()}
+    dense = [f"{name}-scenes-{name}-quick-v1-64px.png" for name in ("segmentation", "depth", "retrieval", "clustering")]
+    assert pictures == {"features-scenes-64px.png", *dense}
+    for name in pictures:
+        with Image.open(out / "plots" / name) as picture:
+            assert picture.size[0] > 500
+
+
+def test_several_sizes_give_rows_of_each_and_a_picture_over_them(tmp_path: Path):
+    arguments = ["random:test_vit", "knn", "health", "--train-count", "24", "--test-count", "12", "--no-cache"]
+    assert main([*arguments, "--sizes", "48,64", "--plot", "--out", str(tmp_path / "kept")]) == 0
+    frame = results.load(tmp_path / "kept" / "results.jsonl")
+    assert sorted(set(frame["size"])) == [48, 64]
+    assert frame.groupby("metric").protocol_hash.nunique().min() == 2
+    assert (tmp_path / "kept" / "plots" / "resolution.png").is_file()
 
 
 def test_an_exported_backbone_carries_its_place_in_the_run_into_the_rows(tmp_path: Path):
-    folder, out = tmp_path / "step_000300", tmp_path / "rows.jsonl"
+    folder = tmp_path / "step_000300"
     extra = {"arm": "anchored", "seed": 2, "step": 300}
     export(create("test_vit", {}), folder, timm_name="test_vit", timm_args={}, extra=extra)
-    assert main([str(folder), "knn", *FEW, "--size", "32", "--out", str(out)]) == 0
-    row = results.load(out).iloc[0]
+    assert main([str(folder), "knn", *FEW, "--out", str(tmp_path / "kept")]) == 0
+    row = results.load(tmp_path / "kept" / "results.jsonl").iloc[0]
     assert (row.arm, row.seed, row.step) == ("anchored", 2, 300)
+
+
+def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
+    root = labelled(tmp_path / "shapes")
+    words = ["segmentation@shapes", "retrieval@shapes", "--data", f"shapes={root}", "--classes", "shapes=a,b,c"]
+    assert main(["random:test_vit", *words, "--sizes", "64", "--cache", str(tmp_path / "cache")]) == 0
+    frame = results.load(results.default_folder("random:test_vit") / "results.jsonl")
+    assert set(frame.dataset) == {"shapes"}
+    assert set(frame["eval"]) == {"segmentation", "retrieval"}
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+
+
+def test_a_reference_gives_the_gram_drift(capsys: pytest.CaptureFixture[str]):
+    assert main(["random:test_vit", "health", *FEW, "--reference", "random:test_vit"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "Gram drift" in line]
+    assert "0.0000" in line
 
 
 def test_the_list_names_every_task_and_protocol(capsys: pytest.CaptureFixture[str]):
     assert main(["--list"]) == 0
     printed = capsys.readouterr().out
-    assert all(f"{name}-quick-v1" in printed for name in ("knn", "linear", "segmentation", "depth"))
+    assert all(f"{name}-quick-v1" in printed for name in QUICK)
+    assert all(name in printed for name in ("linear-paper-v1", "linear-code-v1", "segmentation-standard-v1"))
+
+
+def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = labelled(tmp_path / "shapes")
+    words = ["random:test_vit", "segmentation@shapes", "--data", f"shapes={root}", "--validate", "--sizes", "64"]
+    assert main([*words, "--classes", "shapes=a,b,c"]) == 0
+    printed = capsys.readouterr().out
+    assert "12 images" in printed
+    assert "segmentation-quick-v1 #" in printed
+    assert not (tmp_path / "runs").exists()
+    assert main([*words, "--classes", "shapes=a,b"]) == 2
+    assert "classes" in capsys.readouterr().err
+    torn = root / "images" / "validation" / "003.jpg"
+    torn.write_bytes(torn.read_bytes()[:300])
+    assert main([*words, "--classes", "shapes=a,b,c"]) == 2
+    said = capsys.readouterr().err
+    assert "003.jpg" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -47,28 +123,38 @@ def test_the_list_names_every_task_and_protocol(capsys: pytest.CaptureFixture[st
     [
         ([], "got no backbone"),
         (["random:test_vti"], "test_vit"),
-        (["random:test_vit", "kn"], "want one of knn, linear, segmentation, depth"),
-        (["random:test_vit", "knn", "--size", "70"], "do use 64"),
+        (["random:test_vit", "kn"], "did you mean 'knn'"),
+        (["random:test_vit", "knn", "--sizes", "70"], "do use 64"),
+        (["random:test_vit", "knn", "--sizes", "big"], "want pixels, as in --sizes 224,448"),
         (["random:test_vit", "--sise", "64"], "unrecognized arguments: --sise"),
-        (["random:test_vit", "knn", "--data-root", "/nowhere"], "want TASK=VALUE"),
-        (["random:test_vit", "knn", "--data-root", "knn=/nowhere/at/all"], "/nowhere/at/all"),
+        (["random:test_vit", "knn", "--data", "/nowhere"], "want NAME=VALUE"),
+        (["random:test_vit", "knn", "--data", "knn=/nowhere/at/all"], "/nowhere/at/all"),
+        (["random:test_vit", "knn", "--data", "photos=/nowhere"], "got --data photos=…, which no task uses"),
+        (["random:test_vit", "ade20k"], "--data ade20k="),
+        (["random:test_vit", "knn@nothing"], "--data nothing="),
+        (["random:test_vit", "knn", "--protocol", "fast"], "want quick, paper or a .yaml file"),
+        (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
-        (["/nowhere/at/all", "knn"], "want an exported backbone folder"),
+        (["random:test_vit", "knn", "--points", "2,2", "--plot"], "got point '2,2'"),
+        (["/nowhere/at/all", "knn"], "/nowhere/at/all"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_two(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+def test_bad_input_is_one_line_and_exit_code_two(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert said in captured.err
     assert captured.err.startswith("gramlab: ")
     assert captured.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
 def test_the_script_runs_from_anywhere(tmp_path: Path):
     script = Path(__file__).resolve().parents[2] / "evals" / "run.py"
     command = [sys.executable, str(script), "--list"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert "knn-quick-v1" in done.stdout

@@ -191,10 +191,10 @@ def _lane(
             kept = _outcomes(metric, value, seed=seed) if keep else {}
             digest = f"{len(name):02d}ab54c0ffee"
             ends = (value - half, value + half, IMAGES)
-            measured = Measurement(name, "quick-v1", digest, "scenes", metric, value, *ends, kept)
+            measured = Measurement(name, "quick-v1", digest, 64, "scenes", metric, value, *ends, kept)
             found.append(measured.row(run=folder.name, arm=arm, seed=seed, step=step))
             if keep and metric not in ("delta1", "pixel_accuracy"):
-                save_outcomes(lane / f"step_{step:06d}" / "outcomes", measured)
+                save_outcomes(lane / f"step_{step:06d}" / "outcomes", [measured])
     append(folder / "results.jsonl", found)
 
 
@@ -216,15 +216,9 @@ def _outcomes(metric: str, value: float, *, seed: int) -> dict[str, np.ndarray]:
         return {"keys": keys, "correct": (rng.random(IMAGES) + own.normal(0, 0.1, IMAGES) < value).astype(float)}
     if metric == "miou":
         union = rng.integers(20, 200, (IMAGES, 5)).astype(float)
-        hits = np.clip(0.6 + own.normal(0, 0.1, IMAGES), 0, 1) * 900
-        return {
-            "keys": keys,
-            "hits": hits,
-            "pixels": np.full(IMAGES, 900.0),
-            "union": union,
-            "intersect": union
-            * np.clip(value + rng.normal(0, 0.1, union.shape) + own.normal(0, 0.1, union.shape), 0, 1),
-        }
+        share = np.clip(value + rng.normal(0, 0.1, union.shape) + own.normal(0, 0.1, union.shape), 0, 1)
+        areas = union * (1 + share) / 2  # of prediction and truth alike
+        return {"keys": keys, "intersect": union * share, "predicted": areas, "truth": areas}
     return {
         "keys": keys,
         "rmse": value + rng.normal(0, 0.3, IMAGES) + own.normal(0, 0.1, IMAGES),
@@ -270,6 +264,7 @@ def row(**changes: Any) -> Row:
         "eval": "knn",
         "protocol": "quick-v1",
         "protocol_hash": "aa",
+        "size": 64,
         "dataset": "scenes",
         "metric": "top1",
         "value": 0.5,

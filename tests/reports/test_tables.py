@@ -78,8 +78,8 @@ def test_one_seed_is_paired_by_image(bare_run, make_row):
         rows.append(make_row(arm=arm, value=float(kept[arm]["correct"].mean())))
     folder = bare_run(rows)
     for arm in kept:
-        measured = Measurement("knn", "quick-v1", "aa", "scenes", "top1", 0.0, 0.0, 0.0, 60, kept[arm])
-        save_outcomes(folder / f"{arm}-s0" / "step_000100" / "outcomes", measured)
+        measured = Measurement("knn", "quick-v1", "aa", 64, "scenes", "top1", 0.0, 0.0, 0.0, 60, kept[arm])
+        save_outcomes(folder / f"{arm}-s0" / "step_000100" / "outcomes", [measured])
     run = read(folder)
     found, oracle = (
         difference(run, columns(run)[0], "anchored"),

@@ -1,0 +1,71 @@
+"""What `--plot` draws: features of a few test images, predictions beside the truth, metrics over the input size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from evals.datasets.base import LabelledSet
+from evals.datasets.files import spread
+from evals.datasets.subset import spread_subset
+from evals.pictures.patches import POINTS, Point, features_figure, sample
+from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
+from evals.pictures.resolution import resolution_figure, series
+from evals.pictures.sheet import write
+from evals.protocol import View
+from evals.results import Measurement, outcomes_name
+from evals.suite import Shelf, Subject, TaskSpec, protocol_of
+
+IMAGES = 5
+
+
+class Gallery:
+    """Remembers what heads predict for a few evenly spread test images, and draws it."""
+
+    def __init__(self, points: Sequence[Point] = POINTS) -> None:
+        self._points = points
+        self._seen: dict[str, list[tuple[LabelledSet, int, np.ndarray]]] = {}
+
+    def watch(self, task: str, dataset: LabelledSet, index: int, guess: np.ndarray) -> None:
+        """A head's prediction for one test image: pixel classes (integers) or metres (floats)."""
+        if index in spread(range(len(dataset)), IMAGES):
+            self._seen.setdefault(task, []).append((dataset, index, guess))
+
+    def write(self, folder: Path, subject: Subject, tasks: Mapping[str, TaskSpec], size: int | None) -> list[Path]:
+        """One picture per test set and one per task that predicts pixels; returns their paths."""
+        drawn: dict[str, list[Path]] = {}
+        shelf = Shelf(subject)
+        for name, spec in tasks.items():
+            settings = protocol_of(spec.protocol, size)
+            title = f"{subject.backbone.name}: {name} at {settings.size} px ({settings.id})"
+            if name in self._seen:
+                stem = outcomes_name(settings.task, spec.test_set.name, settings.id, settings.size)
+                figure = _predictions(self._seen.pop(name), title)
+                drawn[stem] = write(folder, Path(stem).stem, figure)
+            few = spread_subset(spec.test_set, IMAGES)
+            stem = f"features-{few.name}-{settings.size}px"
+            if stem not in drawn:
+                found = shelf.features(few, View("whole", settings.size), dense=True)
+                samples = [sample(found, index) for index in range(len(found))]
+                heading = f"{subject.backbone.name}: patches of {few.name} at {settings.size} px"
+                drawn[stem] = write(folder, stem, features_figure(samples, title=heading, points=self._points))
+        return [path for paths in drawn.values() for path in paths]
+
+
+def draw_sizes(folder: Path, name: str, found: Sequence[Measurement]) -> list[Path]:
+    """Every metric over the input size, where there is more than one size to show."""
+    if not series(found):
+        return []
+    return write(folder, "resolution", resolution_figure(found, title=f"{name}: metrics over the input size"))
+
+
+def _predictions(seen: Sequence[tuple[LabelledSet, int, np.ndarray]], title: str) -> Figure:
+    dataset = seen[0][0]
+    if np.issubdtype(seen[0][2].dtype, np.floating):
+        depths = [DepthSample(s.key(i), s.image(i), s.depth(i), guess) for s, i, guess in seen]
+        return depth_figure(depths, title=title)
+    masks = [SegmentationSample(s.key(i), s.image(i), s.mask(i), guess) for s, i, guess in seen]
+    return segmentation_figure(masks, dataset.segments, title=title)

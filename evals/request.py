@@ -1,0 +1,150 @@
+"""What a command line asks for: tasks, each with its protocols and its two sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from evals import protocol
+from evals.command import columns
+from evals.datasets.base import LabelledSet
+from evals.datasets.catalogue import open_named, open_set
+from evals.errors import BadInput
+from evals.protocol import Protocol
+from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
+
+ALIASES = {"ade20k": ("segmentation", "ade20k"), "nyu": ("depth", "nyu")}
+PUBLISHED = {"paper": "standard", "standard": "paper"}  # two words for the published protocol, whichever a task has
+SCENES = {"train": 512, "val": 256}
+SCENES_SIZE = 128  # pixels of the embedded rooms, whatever the size at which a backbone sees them
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One task of the command line: `word` as written, what it measures, and on which data (None: embedded rooms)."""
+
+    word: str
+    task: str
+    data: str | None
+
+
+def parse(word: str, given: Mapping[str, str]) -> Wanted:
+    """`TASK`, `TASK@DATASET`, or one of `ALIASES`; `given` names the data sets of the command line.
+
+    Raises:
+        BadInput: an unknown task.
+    """
+    if word in ALIASES:
+        return Wanted(word, *ALIASES[word])
+    task, _, data = word.partition("@")
+    if task not in TASKS:
+        known = (*TASKS, *ALIASES)
+        near = get_close_matches(task, known, n=1)
+        hint = f"did you mean '{near[0]}'" if near else "--list describes them"
+        raise BadInput(f"got evaluation {task!r}: want one of {', '.join(known)}; {hint}")
+    return Wanted(word, task, data or (task if task in given else None))
+
+
+def pairs(entries: Sequence[str], option: str, example: str) -> dict[str, str]:
+    """NAME=VALUE words as a mapping. Raises BadInput for any other form, or a name given twice."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, sign, value = entry.partition("=")
+        if not (name and sign and value):
+            raise BadInput(f"got {option} {entry}: want NAME=VALUE; do write {option} {example}")
+        if name in found:
+            raise BadInput(f"got {option} {name} twice: want one value; do leave one out")
+        found[name] = value
+    return found
+
+
+def choose_protocol(wanted: Wanted, choices: Sequence[str]) -> Protocol:
+    """The protocol of a task: its quickest, unless the choices say otherwise.
+
+    Args:
+        choices: each VARIANT or FILE.yaml for all tasks that have it, or TASK=VARIANT, TASK=FILE.yaml for one; what
+            names the task wins.
+
+    Raises:
+        BadInput: a variant that the task does not have.
+    """
+    own = [
+        value
+        for name, sign, value in (c.partition("=") for c in choices)
+        if sign and name in (wanted.word, wanted.task)
+    ]
+    for choice in [*own[::-1], *(c for c in reversed(choices) if "=" not in c)]:
+        if choice.endswith((".yaml", ".yml")):
+            found = protocol_of(choice)
+            if found.task == wanted.task:
+                return found
+            if choice in own:
+                raise BadInput(f"got {choice}, a protocol of {found.task}, for {wanted.word}: do name one of its own")
+            continue
+        return protocol_of(_variant(wanted, choice))
+    return protocol_of(wanted.task)
+
+
+def _variant(wanted: Wanted, choice: str) -> str:
+    known = variants(wanted.task)
+    for word in (choice, PUBLISHED.get(choice)):
+        name = f"{wanted.task}-{word}"
+        if name in known:
+            return name
+    if len(known) == 1 and choice in (*PUBLISHED, "quick", "code"):  # there is nothing to choose
+        return known[0]
+    words = [name.removeprefix(f"{wanted.task}-") for name in known]
+    raise BadInput(
+        f"got protocol {choice!r} for {wanted.word}: want {', '.join(words)} or a .yaml file; do write "
+        f"--protocol {wanted.task}={words[0]}"
+    )
+
+
+def check_choices(choices: Sequence[str], wanted: Sequence[Wanted]) -> None:
+    """Refuse a protocol for a task that was not asked for."""
+    known = {name for w in wanted for name in (w.word, w.task)}
+    for choice in choices:
+        name, sign, _ = choice.partition("=")
+        if sign and name not in known:
+            raise BadInput(f"got --protocol {choice}: want one of the tasks asked for; do add {name} or leave it out")
+
+
+def open_task(
+    wanted: Wanted,
+    settings: Protocol,
+    *,
+    roots: Mapping[str, str],
+    classes: Mapping[str, str],
+    counts: Mapping[str, int | None],
+    cache: Path | None,
+) -> TaskSpec:
+    """The task with its sets opened; `counts` by split caps how many images of each are taken."""
+
+    def opened(split: str) -> LabelledSet:
+        count = counts[split]
+        if wanted.data is None:
+            return open_set("scenes", split=split, size=SCENES_SIZE, count=count or SCENES[split], cache=cache)
+        names = classes.get(wanted.data, classes.get(wanted.word))
+        root = roots.get(wanted.data)
+        name = wanted.data
+        if root is not None and name == wanted.task:  # data of one task bears the folder's name
+            name = Path(root).resolve().name
+        listed = names.split(",") if names else None
+        return open_named(name, root=root, split=split, count=count, classes=listed, task=wanted.task)
+
+    train = None if method_of(settings).food == "test" else opened("train")
+    return TaskSpec(settings, train, opened("val"))
+
+
+def listing() -> str:
+    """Every protocol that ships, a line each: task, protocol, hash, input size, metrics, what it is."""
+    rows = [("task", "protocol", "hash", "input", "metrics", "what it is")]
+    for task in TASKS:
+        for name in variants(task):
+            settings = protocol_of(name)
+            metrics = method_of(settings).metrics(settings)
+            shown = ", ".join(metrics[:3]) + (f" and {len(metrics) - 3} more" if len(metrics) > 3 else "")
+            rows.append((task, settings.id, settings.hash(), f"{settings.size} px", shown, protocol.title(name)))
+    return columns(rows)

@@ -18,6 +18,8 @@ from evals.errors import BadInput
 from evals.results import ABOUT, METRICS, Metric, Outcomes, default_folder, load_outcomes, metric_of
 from evals.statistics import interval, paired_difference
 
+RELATIVE = {"gram_drift"}  # metrics that a reference backbone enters, beside others that it leaves as they are
+
 
 class About(NamedTuple):
     """What an evaluation is: those of A and B with equal `About` are compared."""
@@ -37,6 +39,7 @@ class Evaluation:
 
     path: Path
     protocol_hash: str
+    against: str
     metrics: tuple[str, ...]
     outcomes: Outcomes
 
@@ -150,7 +153,7 @@ def read(path: Path) -> tuple[About, Evaluation]:
     about = About(*(str(outcomes[name]) for name in ("eval", "dataset", "protocol")), size=int(outcomes["size"]))
     metrics = tuple(str(name) for name in np.atleast_1d(outcomes["metrics"]))
     images = {name: x for name, x in outcomes.items() if name not in (*ABOUT, "metrics")}
-    return about, Evaluation(path, str(outcomes["protocol_hash"]), metrics, images)
+    return about, Evaluation(path, str(outcomes["protocol_hash"]), str(outcomes["against"]), metrics, images)
 
 
 def compare(
@@ -220,6 +223,8 @@ def _unlike(first: Evaluation, second: Evaluation) -> str:
     """Why the two must not be compared; "" where they may."""
     if first.protocol_hash != second.protocol_hash:
         return f"unlike settings (protocol hash {first.protocol_hash} in A, {second.protocol_hash} in B)"
+    if first.against != second.against and not {*first.metrics, *second.metrics} & RELATIVE:
+        return "heads that were fitted on unlike training sets"
     if not np.intersect1d(first.keys, second.keys).size:
         return f"no image in common ({len(first.keys)} in A, {len(second.keys)} in B)"
     for name in sorted(first.outcomes.keys() & second.outcomes.keys()):
@@ -235,6 +240,8 @@ def _differences(about: About, first: Evaluation, second: Evaluation, wanted: Se
     b = {name: x[theirs] for name, x in second.outcomes.items()}
     for metric in first.metrics:
         if metric not in second.metrics or (wanted and not {metric, metric.partition("@")[0]} & set(wanted)):
+            continue
+        if metric in RELATIVE and first.against != second.against:
             continue
         value_a, value_b = (interval(metric, side, resamples=1).value for side in (a, b))
         value, low, high = paired_difference(metric, a, b)

@@ -117,22 +117,20 @@ def open_task(
     *,
     roots: Mapping[str, str],
     classes: Mapping[str, str],
-    counts: Mapping[str, int | None],
     cache: Path | None,
 ) -> TaskSpec:
-    """The task with its sets opened; `counts` by split caps how many images of each are taken."""
+    """The task with its sets opened."""
 
     def opened(split: str) -> LabelledSet:
-        count = counts[split]
         if wanted.data is None:
-            return open_set("scenes", split=split, size=SCENES_SIZE, count=count or SCENES[split], cache=cache)
+            return open_set("scenes", split=split, size=SCENES_SIZE, count=SCENES[split], cache=cache)
         names = classes.get(wanted.data, classes.get(wanted.word))
         root = roots.get(wanted.data)
         name = wanted.data
         if root is not None and name == wanted.task:  # data of one task bears the folder's name
             name = Path(root).resolve().name
         listed = names.split(",") if names else None
-        return open_named(name, root=root, split=split, count=count, classes=listed, task=wanted.task)
+        return open_named(name, root=root, split=split, classes=listed, task=wanted.task)
 
     train = None if method_of(settings).food == "test" else opened("train")
     return TaskSpec(settings, train, opened("val"))

@@ -106,13 +106,16 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size")
+ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "against")
 IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "size", "dataset", "metric")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A metric with its interval and the outcomes it came from; `row` places it in a run."""
+    """A metric with its interval and the outcomes it came from; `row` places it in a run.
+
+    `against` is a hash of what else the value depends on: the training set of the head, the reference backbone.
+    """
 
     eval: str
     protocol: str
@@ -125,9 +128,10 @@ class Measurement:
     high: float
     images: int
     outcomes: Outcomes
+    against: str = ""
 
     def row(self, *, run: str, arm: str, seed: int, step: int) -> Row:
-        mine = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "outcomes"}
+        mine = {field.name: getattr(self, field.name) for field in fields(self) if field.name in COLUMNS}
         return Row(run=run, arm=arm, seed=seed, step=step, **mine)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _run(argv: list[str] | None) -> int:
         return 0
     if args.spec is None:
         raise BadInput("got no backbone: want timm:NAME, random:NAME or an exported folder; --list shows the tasks")
-    for name in ("batch_size", "workers", "train_count", "test_count"):
+    for name in ("batch_size", "workers", "train_images", "test_images"):
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
@@ -86,8 +87,8 @@ def _parser() -> Parser:
         help="VARIANT (quick, standard, paper, code) or FILE.yaml, for one task as TASK=WHICH (default: quick)",
     )  # fmt: skip
     add("--sizes", metavar="224,448", help="short sides of the input in pixels (default: each protocol's own)")
-    add("--train-count", type=int, help="at most this many training images of each set")
-    add("--test-count", type=int, help="at most this many test images of each set")
+    add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
+    add("--test-images", type=int, help="the same for the images that are judged")
     add("--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it")
     add("--out", type=Path, metavar="FOLDER", help="for rows, outcomes and plots (default: below runs/evals)")
     add("--plot", action="store_true", help="also draw PCA and similarity maps, predictions beside the truth")
@@ -107,11 +108,11 @@ def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
     _refuse_unused({"--data": roots, "--classes": classes}, wanted)
     request.check_choices(args.protocol, wanted)
-    counts = {"train": args.train_count, "val": args.test_count}
-    settings = {w.word: request.choose_protocol(w, args.protocol) for w in wanted}
+    caps = {"train_images": args.train_images, "test_images": args.test_images}
+    given = {key: value for key, value in caps.items() if value is not None}
+    settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
     return {
-        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, counts=counts, cache=_cache(args))
-        for w in wanted
+        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, cache=_cache(args)) for w in wanted
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -200,7 +202,8 @@ def evaluate(
                 outcomes = outcomes_of(chosen[name], tasks[name], subject, shelves, watch=seen)
             except BadInput as error:
                 raise type(error)(f"evaluation {name}: {error}") from error
-            found[name] = measure(chosen[name], outcomes, dataset=tasks[name].test_set.name)
+            against = _against(tasks[name], reference if method_of(chosen[name]).compares else None)
+            found[name] = measure(chosen[name], outcomes, dataset=tasks[name].test_set.name, against=against)
             done(found[name])
     return [measurement for name in tasks for measurement in found[name]]
 
@@ -239,7 +242,12 @@ def outcomes_of(
     return method.evaluate(protocol, *mine, **options)
 
 
-def measure(protocol: Protocol, outcomes: Outcomes, *, dataset: str) -> list[Measurement]:
+def _against(spec: TaskSpec, reference: Backbone | None) -> str:
+    parts = [spec.train_set.fingerprint() if spec.train_set else "", reference.fingerprint if reference else ""]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
+
+
+def measure(protocol: Protocol, outcomes: Outcomes, *, dataset: str, against: str = "") -> list[Measurement]:
     """Every metric of these outcomes with its bootstrap interval over images."""
     method = method_of(protocol)
     metrics = method.metrics(protocol) + (("gram_drift",) if method.compares and "gram_drift" in outcomes else ())
@@ -256,6 +264,7 @@ def measure(protocol: Protocol, outcomes: Outcomes, *, dataset: str) -> list[Mea
             high=high,
             images=len(outcomes["keys"]),
             outcomes=outcomes,
+            against=against,
         )
         for metric, (value, low, high) in statistics.intervals(metrics, outcomes).items()
     ]

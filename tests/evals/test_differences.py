@@ -13,7 +13,13 @@ KEYS = np.array([f"image-{number}" for number in range(60)])
 
 
 def save(
-    folder: Path, eval: str, *metrics: str, size: int = 64, digest: str = "0a1b2c3d", **arrays: np.ndarray
+    folder: Path,
+    eval: str,
+    *metrics: str,
+    size: int = 64,
+    digest: str = "0a1b2c3d",
+    against: str = "",
+    **arrays: np.ndarray,
 ) -> Path:
     """Outcomes as evals/run.py leaves them; every array has a row for each of `KEYS`, or brings its own keys."""
     outcomes = {"keys": KEYS, **arrays}
@@ -21,6 +27,7 @@ def save(
         Measurement(
             eval=eval, protocol=f"{eval}-quick-v1", protocol_hash=digest, size=size, dataset="scenes", metric=metric,
             value=0.0, low=0.0, high=0.0, images=len(outcomes["keys"]), outcomes=outcomes,
+            against=against,
         )
         for metric in metrics
     ]  # fmt: skip
@@ -101,6 +108,22 @@ def test_other_classes_or_other_images_are_refused(tmp_path: Path):
         between(a, c)
 
 
+def test_heads_of_unlike_training_sets_are_refused(tmp_path: Path):
+    sides = [save(tmp_path / name, "knn", "top1", against=name, correct=draws() < 0.5) for name in "ab"]
+    with pytest.raises(BadInput, match="fitted on unlike training sets"):
+        between(*sides)
+
+
+def test_drift_from_unlike_references_is_left_out_and_the_rest_is_compared(tmp_path: Path):
+    metrics = ("dse", "gram_drift")
+    arrays = {name: draws() for name in metrics}
+    a, b, c = (
+        save(tmp_path / n, "health", *metrics, against=ref, **arrays) for n, ref in zip("abc", "xyx", strict=True)
+    )
+    assert [one.metric for one in between(a, b).differences] == ["dse"]
+    assert [one.metric for one in between(a, c).differences] == ["dse", "gram_drift"]
+
+
 def test_evaluations_of_one_side_alone_are_listed(tmp_path: Path):
     a = save(tmp_path / "a", "knn", "top1", correct=draws() < 0.5)
     save(a, "depth", "rmse", rmse=draws())
@@ -155,7 +178,9 @@ def test_outcomes_that_do_not_say_what_they_are_and_damaged_ones_are_named(tmp_p
     folder = tmp_path / "outcomes"
     folder.mkdir()
     np.savez(folder / "old.npz", keys=KEYS)
-    with pytest.raises(BadInput, match=r"old\.npz without eval, dataset, protocol, protocol_hash, size, metrics"):
+    with pytest.raises(
+        BadInput, match=r"old\.npz without eval, dataset, protocol, protocol_hash, size, against, metrics"
+    ):
         find(str(tmp_path))
     (folder / "old.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(BadInput, match=r"unreadable outcomes .*old\.npz"):

@@ -97,13 +97,13 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path):
 
 def test_outcomes_read_back_by_image(tmp_path: Path):
     outcomes = {"keys": np.array(["a/1", "b/2"]), "correct": np.array([True, False])}
-    place = {name: getattr(ROW, name) for name in (*ABOUT, "metric")}
+    place = {name: getattr(ROW, name, "aa") for name in (*ABOUT, "metric")}
     measured = Measurement(**place, value=0.5, low=0.0, high=1.0, images=2, outcomes=outcomes)
     (path,) = save_outcomes(tmp_path, [measured, replace(measured, metric="top5")])
     found = load_outcomes(path)
     assert found.keys() == {*outcomes, *ABOUT, "metrics"}
     assert all((found[name] == outcomes[name]).all() for name in outcomes)
-    assert {name: found[name].item() for name in ABOUT} == {name: getattr(ROW, name) for name in ABOUT}
+    assert {name: found[name].item() for name in ABOUT} == {name: place[name] for name in ABOUT}
     assert found["metrics"].tolist() == ["top1", "top5"]
     assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-knn-quick-v1-64px.npz"]
     assert measured.row(run="trial", arm="plain", seed=0, step=1).value == 0.5

@@ -13,7 +13,7 @@ from evals import results
 from evals.backbone import create, export
 from evals.run import main
 
-FEW = ["--train-count", "40", "--test-count", "20", "--sizes", "64", "--no-cache"]
+FEW = ["--train-images", "40", "--test-images", "20", "--sizes", "64", "--no-cache"]
 QUICK = ["knn", "linear", "segmentation", "depth", "retrieval", "clustering", "health"]
 
 
@@ -60,7 +60,7 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
 
 
 def test_several_sizes_give_rows_of_each_and_a_picture_over_them(tmp_path: Path):
-    arguments = ["random:test_vit", "knn", "health", "--train-count", "24", "--test-count", "12", "--no-cache"]
+    arguments = ["random:test_vit", "knn", "health", "--train-images", "24", "--test-images", "12", "--no-cache"]
     assert main([*arguments, "--sizes", "48,64", "--plot", "--out", str(tmp_path / "kept")]) == 0
     frame = results.load(tmp_path / "kept" / "results.jsonl")
     assert sorted(set(frame["size"])) == [48, 64]

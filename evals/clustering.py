@@ -38,6 +38,13 @@ class Clustering(Protocol):
     restarts: int
     seed: int
 
+    def __post_init__(self) -> None:
+        if min(self.max_patches, self.rounds, self.restarts) < 1:
+            raise BadInput(
+                f"got max_patches={self.max_patches}, rounds={self.rounds}, restarts={self.restarts}: want at least 1; "
+                "do correct it"
+            )
+
 
 def metrics(_: Clustering) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""

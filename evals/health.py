@@ -44,6 +44,14 @@ class Health(Protocol):
     outlier_factor: float
     seed: int
 
+    def __post_init__(self) -> None:
+        counts = (self.group_size, self.image_clusters, self.group_clusters, self.rounds)
+        if min(*counts, 1 if self.positions is None else self.positions) < 1 or self.outlier_factor <= 0:
+            raise BadInput(
+                f"got group_size, image_clusters, group_clusters, rounds={counts}, positions={self.positions}, "
+                f"outlier_factor={self.outlier_factor}: want all of them positive; do correct it"
+            )
+
     @property
     def view(self) -> View:
         """The centre square, so that all images have one grid of patches."""
@@ -105,6 +113,7 @@ def measure(
     grid: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     reference: Float[Tensor, "B P E"] | None = None,
+    unnormed: Float[Tensor, "B P E"] | None = None,
 ) -> dict[str, np.ndarray]:
     """The same measures of features that are at hand, e.g. of a network in training on a fixed set of images.
 
@@ -112,19 +121,20 @@ def measure(
         tokens: row-major patches after the final norm, on `grid`, square where that is not given.
         pooled: class tokens after the final norm.
         reference: patches of another network on the same images; adds `gram_drift`.
+        unnormed: patches before the final norm; `norm_outliers` then reads these, since a LayerNorm hides most of them.
 
     Raises:
         BadInput: as `evaluate`, and for shapes that do not fit.
     """
-    if tokens.ndim != 3 or pooled.shape != (tokens.shape[0], tokens.shape[2]):
-        raise BadInput(
-            f"got patches {list(tokens.shape)} and class tokens {list(pooled.shape)}: want [B, P, D] and [B, D]; "
-            "do pass both of the same images"
-        )
+    _check_shapes(tokens, pooled, unnormed)
     side = round(tokens.shape[1] ** 0.5)
     patches = Patches.in_memory(tokens, grid or (side, side))
     other = None if reference is None else Patches.in_memory(reference, grid or (side, side))
-    return _measure(protocol, patches, pooled.detach().float().cpu(), device=device, reference=other)
+    found = _measure(protocol, patches, pooled.detach().float().cpu(), device=device, reference=other)
+    if unnormed is None:
+        return found
+    norms = Patches.in_memory(unnormed, patches.grid).images(range(len(unnormed))).norm(dim=2).double().numpy()
+    return found | {"norm_outliers": norm_outliers(norms, protocol.outlier_factor)}
 
 
 def _measure(
@@ -132,7 +142,7 @@ def _measure(
 ) -> dict[str, np.ndarray]:
     _check(patches, reference)
     found = _cosines(patches, pooled, device=device, reference=reference)
-    found["norm_outliers"] = _outliers(found.pop("norms"), protocol.outlier_factor)
+    found["norm_outliers"] = norm_outliers(found.pop("norms"), protocol.outlier_factor)
     found["effective_rank"] = patch_ranks(patches).numpy()
     found["rankme"] = row_ranks(pooled[:]).numpy()
     terms = dse.measure(patches.as_units() if protocol.unit_length else patches, protocol.dse, device=device)
@@ -152,6 +162,19 @@ def _check(patches: Patches, reference: Patches | None) -> None:
         raise BadInput(
             f"got a reference with {len(reference)} x {reference.grid} patches for {len(patches)} x {patches.grid}: "
             "want the same images and grid; do use networks of one patch size"
+        )
+
+
+def _check_shapes(tokens: Tensor, pooled: Tensor, unnormed: Tensor | None) -> None:
+    if tokens.ndim != 3 or pooled.shape != (tokens.shape[0], tokens.shape[2]):
+        raise BadInput(
+            f"got patches {list(tokens.shape)} and class tokens {list(pooled.shape)}: want [B, P, D] and [B, D]; "
+            "do pass both of the same images"
+        )
+    if unnormed is not None and unnormed.shape[:2] != tokens.shape[:2]:
+        raise BadInput(
+            f"got {len(unnormed)} images before the final norm and {len(tokens)} after it, or other patches: want the "
+            "same; do pass both of one network"
         )
 
 
@@ -210,11 +233,11 @@ def gram_drift(one: Float[Tensor, "B P D"], other: Float[Tensor, "B P E"]) -> Fl
     return ((d.mT @ d * (s.mT @ s)).sum((1, 2)) + (cross * cross.mT).sum((1, 2))) / (2 * patches**2)
 
 
+def norm_outliers(norms: Float[np.ndarray, "n P"], factor: float) -> Float[np.ndarray, " n"]:
+    """Share of each image's patches whose norm exceeds `factor` times the median over all patches of the set."""
+    return (norms > factor * np.median(norms)).mean(1)
+
+
 def _window(maps: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:
     """Sum over the 3 × 3 window around each place."""
     return F.avg_pool2d(maps, 3, stride=1, padding=1, divisor_override=1)
-
-
-def _outliers(norms: Float[np.ndarray, "n P"], factor: float) -> Float[np.ndarray, " n"]:
-    """Share of each image's patches whose norm exceeds `factor` times the median over all patches of the set."""
-    return (norms > factor * np.median(norms)).mean(1)

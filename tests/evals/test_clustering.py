@@ -116,15 +116,19 @@ def test_the_sample_has_unit_length_and_takes_as_many_of_each_image():
     assert len(sample(test, most=10**6)) == 300
 
 
-def test_results_repeat_the_seed_counts_and_the_global_random_state_stays():
+def test_results_repeat_and_the_global_random_state_stays():
     test = oracle(9, pixels=2, shuffle=True)
     before = torch.get_rng_state()
     first, second = (evaluate(protocol(), test) for _ in range(2))
     assert all((first[name] == second[name]).all() for name in first)
-    noise = featured(np.random.default_rng(0).standard_normal((270, 4)), [(5, 6)] * 9, [np.eye(8, dtype=np.uint8)] * 9)
-    one, other = (evaluate(protocol(seed=seed, restarts=1), noise)["predicted"] for seed in (0, 1))
-    assert (one != other).any()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"restarts": 9}, {"rounds": 2}, {"max_patches": 40}])
+def test_every_setting_counts(change: dict[str, int]):
+    noise = featured(np.random.default_rng(0).standard_normal((270, 4)), [(5, 6)] * 9, [np.eye(8, dtype=np.uint8)] * 9)
+    one, other = (evaluate(protocol(**{"restarts": 1, **more}), noise)["predicted"] for more in ({}, change))
+    assert (one != other).any()
 
 
 def test_the_protocol_that_ships_beats_a_constant_guess_on_rendered_rooms():
@@ -141,6 +145,8 @@ def test_the_protocol_that_ships_beats_a_constant_guess_on_rendered_rooms():
 
 
 def test_input_that_does_not_fit_is_refused():
+    with pytest.raises(BadInput, match="got max_patches=0"):
+        protocol(max_patches=0)
     mask = np.zeros((2, 2), np.uint8)
     with pytest.raises(BadInput, match="without pixel classes"):
         evaluate(protocol(), featured(np.eye(4)[:1], [(1, 1)], [mask], ""))

@@ -121,6 +121,18 @@ def test_high_norm_patches_raise_the_outliers_by_their_share():
     assert values(tokens, pooled, outlier_factor=15.0)["norm_outliers"] == 0
 
 
+def test_outliers_that_the_final_norm_hides_are_found_before_it():
+    tokens, pooled = made()
+    before = 2 * torch.nn.functional.normalize(tokens, dim=2)
+    before[:, 7] *= 10
+    after = torch.nn.functional.layer_norm(before, (7,))
+    found = measure(after, pooled, protocol=protocol(), grid=GRID, unnormed=before)
+    hidden = measure(after, pooled, protocol=protocol(), grid=GRID)
+    assert hidden["norm_outliers"].mean() == 0
+    assert found.pop("norm_outliers").mean() == pytest.approx(10 / 200)
+    assert all((found[name] == hidden[name]).all() for name in found)
+
+
 def test_turning_the_feature_space_changes_no_measure():
     tokens, pooled = made()
     turn = torch.linalg.qr(torch.randn(7, 7, generator=torch.Generator().manual_seed(1)))[0]
@@ -211,6 +223,26 @@ def test_half_precision_in_training_is_measured_in_float32():
         np.testing.assert_array_equal(found[name], x)
 
 
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        ({"group_size": 5}, {"dse", "dse_inter", "dse_intra"}),
+        ({"group_clusters": 5}, {"dse", "dse_inter", "dse_intra"}),
+        ({"image_clusters": 2}, {"dse", "dse_intra"}),
+        ({"rounds": 1}, {"dse", "dse_inter", "dse_intra"}),
+        ({"positions": 3}, {"dse", "dse_dim"}),
+        ({"dim_weight": 2.0}, {"dse"}),
+        ({"unit_length": False}, {"dse", "dse_inter", "dse_intra", "dse_dim"}),
+        ({"outlier_factor": 1.2}, {"norm_outliers"}),
+        ({"seed": 1}, {"dse", "dse_inter", "dse_intra", "dse_dim"}),
+    ],
+)
+def test_every_setting_moves_what_it_belongs_to_and_nothing_else(change: dict[str, Any], moved: set[str]):
+    tokens, pooled = made()
+    one, other = (values(tokens, pooled, **{"positions": 19, **more}) for more in ({}, change))
+    assert {name for name in one if one[name] != other[name]} == moved
+
+
 def test_measuring_leaves_its_input_and_the_global_random_state_alone():
     tokens, pooled = made()
     copies, before = (tokens.clone(), pooled.clone()), torch.get_rng_state()
@@ -235,12 +267,16 @@ def test_input_that_does_not_fit_is_refused():
     tokens, pooled = made()
     with pytest.raises(BadInput, match="got 7 images: want at least 8"):
         values(tokens[:7], pooled[:7])
+    with pytest.raises(BadInput, match="want all of them positive"):
+        protocol(positions=0)
     with pytest.raises(BadInput, match="got 2 x 2 patches an image"):
         measure(tokens[:, :4], pooled, protocol=protocol())
     with pytest.raises(BadInput, match="got 20 patches an image: want 4 x 4"):
         measure(tokens, pooled, protocol=protocol())
     with pytest.raises(BadInput, match=r"want \[B, P, D\] and \[B, D\]"):
         measure(tokens, pooled[:9], protocol=protocol(), grid=GRID)
+    with pytest.raises(BadInput, match="got 9 images before the final norm"):
+        measure(tokens, pooled, protocol=protocol(), grid=GRID, unnormed=tokens[:9])
     with pytest.raises(BadInput, match="without patches"):
         evaluate(protocol(), FeatureSet.in_memory(Images(10), pooled))  # pyright: ignore[reportArgumentType]
     unlike = featured(tokens, pooled)

@@ -170,6 +170,13 @@ def test_who_watches_is_shown_what_was_judged():
         assert found["intersect"][index].tolist() == right
 
 
+@pytest.mark.parametrize("change", [{"k": 2}, {"memory": 30}, {"temperature": 0.5}])
+def test_every_setting_counts(change: dict[str, float]):
+    train, test = noisy(5, seed=0), noisy(6, seed=1)
+    one, other = (evaluate(protocol(**more), train, test)["predicted"] for more in ({}, change))
+    assert (one != other).any()
+
+
 def test_results_repeat_and_the_global_random_state_stays():
     train, test = noisy(5, seed=0), noisy(6, seed=1)
     before = torch.get_rng_state()

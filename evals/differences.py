@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evals.errors import BadInput
-from evals.results import ABOUT, METRICS, Metric, Outcomes, default_folder, load_outcomes, metric_of
+from evals.results import ABOUT, METRICS, Metric, Outcomes, default_folder, load_outcomes, metric_of, write_number
 from evals.statistics import interval, paired_difference
 
 RELATIVE = {"gram_drift"}  # metrics that a reference backbone enters, beside others that it leaves as they are
@@ -96,12 +96,8 @@ class Difference:
 
     def write(self, number: float, sign: str = "") -> str:
         """A value, difference or bound of this row in `unit`s, all with as many decimal places as tell enough."""
-        if self.named.share:
-            return f"{100 * number:{sign}.2f}"
-        largest = max((abs(x) for x in (self.a, self.b) if math.isfinite(x)), default=0.0) or 1.0
-        if not 1e-3 <= largest < 1e6:
-            return f"{number:{sign}.2e}"
-        return f"{number:{sign}.{max(3 - math.floor(math.log10(largest)), 1)}f}"
+        largest = max((abs(x) for x in (self.a, self.b) if math.isfinite(x)), default=0.0)
+        return write_number(self.named, number, like=largest, sign=sign)
 
 
 class Comparison(NamedTuple):

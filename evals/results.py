@@ -69,6 +69,16 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def write_number(metric: Metric, number: float, *, like: float, sign: str = "") -> str:
+    """A number for reading, shares as per cent, with the decimal places that a value of the size of `like` needs."""
+    if metric.share:
+        return f"{100 * number:{sign}.2f}"
+    size = abs(like) if math.isfinite(like) and like else 1.0
+    if not 1e-3 <= size < 1e6:
+        return f"{number:{sign}.2e}"
+    return f"{number:{sign}.{max(3 - math.floor(math.log10(size)), 1)}f}"
+
+
 def metric_of(name: str) -> Metric:
     """How a metric is written and read; one with a tag, `top1@10`, as the metric that it is a case of.
 

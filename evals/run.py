@@ -30,7 +30,7 @@ from evals.errors import BadInput
 from evals.gallery import Gallery, draw_sizes
 from evals.pictures.patches import POINTS, read_points
 from evals.request import Wanted
-from evals.results import Measurement, metric_of
+from evals.results import Measurement, metric_of, write_number
 from evals.suite import TASKS, Subject, TaskSpec, evaluate, protocol_of
 
 
@@ -175,7 +175,7 @@ def _evaluate(
         )
         if gallery:
             gallery.write(out / "plots", subject, tasks, size)
-    print(f"{backbone.name}\n{table(found)}")
+    print(f"{backbone.name}\n\n{table(found)}\n")
     if args.plot:
         draw_sizes(out / "plots", backbone.name, found)
     print(f"{len(found)} rows in {out / 'results.jsonl'}" + (f", pictures in {out / 'plots'}" if args.plot else ""))
@@ -190,15 +190,20 @@ def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:
 
 
 def table(found: Sequence[Measurement]) -> str:
-    """Measurements for reading, a column of values for each protocol's name: unlike protocols never share one."""
-    rows = [("eval", "dataset", "input", "metric", "value", "95 % interval", "images", "protocol")]
+    """Measurements for reading, a table for each evaluation: unlike protocols and sizes never share a column."""
+    cells = [("metric", "value", "95 % interval")]
     for m in found:
         metric = metric_of(m.metric)
-        label = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
-        span = f"{m.low:.4f} to {m.high:.4f}"
-        protocol = f"{m.protocol} #{m.protocol_hash}"
-        rows.append((m.eval, m.dataset, f"{m.size} px", label, f"{m.value:.4f}", span, str(m.images), protocol))
-    return columns(rows)
+        unit = "%" if metric.share else metric.unit
+        value, low, high = (write_number(metric, x, like=m.value) for x in (m.value, m.low, m.high))
+        cells.append((f"{metric.label} ({unit})" if unit else metric.label, value, f"{low} to {high}"))
+    titles, *lines = columns(cells).split("\n")
+    text, last = [f"  {titles}"], ""
+    for m, line in zip(found, lines, strict=True):
+        heading = f"{m.eval} on {m.dataset} at {m.size} px, {m.images} images, {m.protocol} #{m.protocol_hash}"
+        text += [f"  {line}"] if heading == last else ["", heading, f"  {line}"]
+        last = heading
+    return "\n".join(text)
 
 
 if __name__ == "__main__":

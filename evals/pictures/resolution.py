@@ -70,7 +70,8 @@ def _name(figure: Figure, m: Measurement, left: float, top: float) -> None:
     metric = metric_of(m.metric)
     unit = "%" if metric.share else metric.unit
     direction = "higher is better" if metric.higher_is_better else "lower is better"
-    heading = f"{m.eval}: {metric.label}" + (f" ({unit})" if unit else "")
+    label = metric.label if metric.label.startswith(m.eval) else f"{m.eval}: {metric.label}"
+    heading = f"{label} ({unit})" if unit else label
     room = _LEFT + WIDTH - 0.2
     write_line(figure, left, top - 0.42, shorten(heading, room, BODY, weight="bold"), size=BODY, weight="bold")
     write_line(figure, left, top - 0.22, shorten(f"{m.dataset}, {direction}", room, SMALL), size=SMALL, colour=SOFT)

@@ -33,11 +33,14 @@ class Wanted:
 def parse(word: str, given: Mapping[str, str]) -> Wanted:
     """`TASK`, `TASK@DATASET`, or one of `ALIASES`; `given` names the data sets of the command line.
 
+    A task that is given no data gets the embedded rooms, an alias too; `TASK@DATASET` insists on its set.
+
     Raises:
         BadInput: an unknown task.
     """
     if word in ALIASES:
-        return Wanted(word, *ALIASES[word])
+        task, data = ALIASES[word]
+        return Wanted(word, task, data if data in given else None)
     task, _, data = word.partition("@")
     if task not in TASKS:
         known = (*TASKS, *ALIASES)

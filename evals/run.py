@@ -106,6 +106,9 @@ def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     roots = request.pairs(args.data, "--data", "ade20k=/data/ADEChallengeData2016")
     classes = request.pairs(args.classes, "--classes", "camvid=camvid")
     wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
+    for w in wanted:
+        if w.word in request.ALIASES and w.data is None:
+            print(f"{w.word}: no data given, rendered rooms stand in; --data {w.word}=FOLDER names it", file=sys.stderr)
     _refuse_unused({"--data": roots, "--classes": classes}, wanted)
     request.check_choices(args.protocol, wanted)
     caps = {"train_images": args.train_images, "test_images": args.test_images}

@@ -16,8 +16,9 @@ from evals.suite import TASKS, protocol_of, variants
         ("knn", {}, ("knn", None)),
         ("knn", {"knn": "/photos"}, ("knn", "knn")),
         ("knn@photos", {}, ("knn", "photos")),
-        ("ade20k", {}, ("segmentation", "ade20k")),
-        ("nyu", {}, ("depth", "nyu")),
+        ("ade20k", {"ade20k": "/x"}, ("segmentation", "ade20k")),
+        ("ade20k", {}, ("segmentation", None)),
+        ("nyu", {"ade20k": "/x"}, ("depth", None)),
         ("segmentation@camvid", {"segmentation": "/x"}, ("segmentation", "camvid")),
     ],
 )

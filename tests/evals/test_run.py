@@ -130,7 +130,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--data", "/nowhere"], "want NAME=VALUE"),
         (["random:test_vit", "knn", "--data", "knn=/nowhere/at/all"], "/nowhere/at/all"),
         (["random:test_vit", "knn", "--data", "photos=/nowhere"], "got --data photos=…, which no task uses"),
-        (["random:test_vit", "ade20k"], "--data ade20k="),
+        (["random:test_vit", "segmentation@ade20k"], "--data ade20k="),
         (["random:test_vit", "knn@nothing"], "--data nothing="),
         (["random:test_vit", "knn", "--protocol", "fast"], "want quick, paper or a .yaml file"),
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),

@@ -1,4 +1,4 @@
-"""Any timm model as one contract, `images -> Features`; exported backbones are written and read here.
+"""Any vision backbone as one contract, `images -> Features`; exported backbones are written and read here.
 
 An exported folder holds `weights.safetensors` and `backbone.json`. It loads into plain timm:
 
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,37 +22,51 @@ from typing import Any, NamedTuple, cast
 import timm
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from evals import hub
+from evals.checkpoints import official, training
+from evals.checkpoints.timm_models import TimmReader, create
+from evals.checkpoints.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Loaded,
+    Triple,
+    fill,
+    first_line,
+    read_tensors,
+    triple,
+)
 from evals.errors import BadInput
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
-
-Triple = tuple[float, float, float]
 
 
 class Features(NamedTuple):
-    """`pooled`: CLS after the final norm where there is one, else the mean patch. `patches`: after the final norm."""
+    """`patches`: after the final norm. `pooled`: the class token after that norm; where there is none, the mean patch.
+
+    Where a network's final norm follows its pooling (ConvNeXt), `pooled` is the norm of the mean.
+    """
 
     pooled: Float[Tensor, "B D"]
     patches: Float[Tensor, "B D h w"]
 
 
 class Backbone(nn.Module):
-    """A frozen view of a timm model: its weights, flags and gradients stay as they are."""
+    """A frozen view of a model: its weights, flags and gradients stay as they are."""
 
-    def __init__(self, model: nn.Module, *, name: str, mean: Triple, std: Triple, extra: Mapping[str, Any]) -> None:
+    def __init__(self, found: Loaded, *, name: str) -> None:
         super().__init__()
-        self.model = model
+        self.model = found.model
         self.name = name
-        self.mean = mean
-        self.std = std
-        self.extra = dict(extra)
-        self.stride = _stride(model)
+        self.mean, self.std, self.extra = found.mean, found.std, dict(found.extra)
+        self.reader = found.reader or TimmReader(found.model)
+
+    @property
+    def stride(self) -> int:
+        """Side of a patch in pixels."""
+        return self.reader.stride
 
     @property
     def device(self) -> torch.device:
@@ -60,10 +74,10 @@ class Backbone(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Hex over weights, buffers and every plain attribute of the modules, read anew: weights may train on."""
-        digest = hashlib.sha256(repr((self.mean, self.std)).encode())
+        """Hex over weights, buffers, kinds of modules and their settings, read anew: weights may train on."""
+        digest = hashlib.sha256(repr((self.mean, self.std, self.reader.settings)).encode())
         for path, module in self.model.named_modules():
-            digest.update(f"{path}:{type(module).__name__}:{_plain_attributes(module)}".encode())
+            digest.update(f"{path}:{type(module).__name__}".encode())
         for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -71,26 +85,31 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
-        """Images in [0, 1], not normalised, sides multiples of `stride`; float32 features on the model's device."""
+        """Images in [0, 1], not normalised, sides multiples of `stride`; float32 features on the model's device.
+
+        Raises:
+            BadInput: a size that the model does not take.
+        """
         images = images.to(self.device)
         mean, std = (images.new_tensor(x).view(1, 3, 1, 1) for x in (self.mean, self.std))
+        height, width = images.shape[2:]
         with _eval_mode(self.model):
-            last, (patches,) = self._intermediates((images - mean) / std)
-            patches = _token_norm(self.model, patches.movedim(1, -1)).movedim(-1, 1)
-            if getattr(self.model, "cls_token", None) is None:
-                pooled = patches.mean((2, 3))
-            else:
-                pooled = _token_norm(self.model, last[:, 0])
+            try:
+                pooled, patches = self.reader((images - mean) / std)
+            except (AssertionError, ValueError, RuntimeError, IndexError) as error:
+                if not _about_size(error):
+                    raise
+                raise self._refusal(height, width, first_line(error)) from error
+        if tuple(patches.shape[2:]) != (height // self.stride, width // self.stride):
+            reason = f"its map is {patches.shape[2]} x {patches.shape[3]} at a stride of {self.stride}"
+            raise self._refusal(height, width, reason)
         return Features(pooled.float(), patches.float())
 
-    def _intermediates(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        try:
-            return cast(Any, self.model).forward_intermediates(images, indices=1, norm=True, output_fmt="NCHW")
-        except AssertionError as error:  # how timm says that a model takes no such input
-            raise BadInput(
-                f"got {images.shape[2]} x {images.shape[3]} images for {self.name}, which refuses them ({error}): "
-                "want a size that its patches and windows fit, or its native one; do change the size or the model"
-            ) from error
+    def _refusal(self, height: int, width: int, reason: str) -> BadInput:
+        return BadInput(
+            f"got {height} x {width} images for {self.name}, which refuses them ({reason}): want a size that its "
+            "patches and windows fit, or its native one; do change the size or the model"
+        )
 
 
 def wrap(
@@ -106,31 +125,71 @@ def wrap(
     Raises:
         BadInput: the model has no `forward_intermediates`, timm's door to its feature map.
     """
-    if not hasattr(model, "forward_intermediates"):
-        raise BadInput(
-            f"got {name}, which gives no feature map: want a timm model with forward_intermediates; do pick a ViT, "
-            "ConvNeXt or ResNet"
-        )
-    return Backbone(model, name=name, mean=mean, std=std, extra=extra or {})
+    return _backbone(Loaded(model, mean, std, extra or {}), name)
 
 
 def load(spec: str, *, device: str | torch.device = "cpu") -> Backbone:
     """A backbone by its address; the global random state stays as it was.
 
     Args:
-        spec: `timm:NAME` for published weights, `random:NAME` for a fixed random start, else an exported folder.
+        spec: `KIND:REST` with a kind of `ADDRESSES`, a training state of ours (`….safetensors`, which may end in
+            `:student`) or an exported folder.
 
     Raises:
-        BadInput: unknown name, weights that cannot be had, or a folder whose weights do not fit to the last key.
+        BadInput: an unknown address, weights that cannot be had, or weights that do not fit to the last key.
     """
-    kind, _, name = spec.partition(":")
+    kind, _, rest = spec.partition(":")
     with torch.random.fork_rng(devices=[]):  # models are made on the CPU
         torch.default_generator.manual_seed(0)
-        if kind in ("timm", "random"):
-            backbone = _load_timm(name, spec=spec, pretrained=kind == "timm")
+        if kind in ADDRESSES:
+            found = ADDRESSES[kind](rest)
+        elif training.is_state(spec):
+            found = training.load(spec)
         else:
-            backbone = _load_folder(Path(spec))
-    return backbone.to(device)
+            found = _folder(Path(spec))
+        return _backbone(found, spec).to(device)
+
+
+def _backbone(found: Loaded, name: str) -> Backbone:
+    if found.reader is None and not hasattr(found.model, "forward_intermediates"):
+        raise BadInput(
+            f"got {name}, which gives no feature map: want a timm model with forward_intermediates; do pick a ViT, "
+            "ConvNeXt or ResNet"
+        )
+    return Backbone(found, name=name)
+
+
+# --- timm by name
+
+
+def _timm(name: str, *, pretrained: bool) -> Loaded:
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}" if close else "timm.list_models() names them all"
+        raise BadInput(f"got the model {name}: want one that timm knows; do correct the name ({hint})")
+    try:
+        model = create(name, {}, pretrained=pretrained)
+    except Exception as error:  # whatever the download layer raises: its classes change with every release
+        if not pretrained:
+            raise
+        raise BadInput(
+            f"got no published weights for {name} ({first_line(error)}): want them on the Hugging Face hub or in its "
+            f"cache; do check the network and the tag, or take random:{name}"
+        ) from error
+    published = cast(dict[str, Any], cast(Any, model).pretrained_cfg)
+    return Loaded(model, triple(published.get("mean"), IMAGENET_MEAN), triple(published.get("std"), IMAGENET_STD))
+
+
+ADDRESSES: dict[str, Callable[[str], Loaded]] = {
+    "timm": lambda name: _timm(name, pretrained=True),
+    "random": lambda name: _timm(name, pretrained=False),
+    "dinov2": lambda path: official.load(Path(path), "dinov2"),
+    "dinov3": lambda path: official.load(Path(path), "dinov3"),
+    "hf": hub.load,
+}
+
+
+# --- exported folders
 
 
 def export(
@@ -169,37 +228,18 @@ def export(
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def _load_timm(name: str, *, spec: str, pretrained: bool) -> Backbone:
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}" if close else "timm.list_models() names them all"
-        raise BadInput(f"got {spec}: want a model that timm knows; do correct the name ({hint})")
-    try:
-        model = create(name, {}, pretrained=pretrained)
-    except Exception as error:  # whatever the download layer raises: its classes change with every release
-        if not pretrained:
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"got no published weights for {name} ({reason[:200]}): want them on the Hugging Face hub or in its cache; "
-            f"do check the network and the tag, or take random:{name}"
-        ) from error
-    published = cast(dict[str, Any], cast(Any, model).pretrained_cfg)
-    mean, std = (_triple(published.get(key), default) for key, default in _STATISTICS.items())
-    return wrap(model, name=spec, mean=mean, std=std)
-
-
-def _load_folder(folder: Path) -> Backbone:
+def _folder(folder: Path) -> Loaded:
     missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
     if missing:
+        kinds = ", ".join(f"{kind}:…" for kind in ADDRESSES)
         raise BadInput(
-            f"got {folder} without {' and '.join(missing)}: want an exported backbone folder, timm:NAME or "
-            "random:NAME; do check the path"
+            f"got {folder} without {' and '.join(missing)}: want an exported backbone folder, a training state or "
+            f"{kinds}; do check the path"
         )
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         name, args = str(card["timm_name"]), dict(card["timm_args"])
-        mean, std = (_triple(card[key], default) for key, default in _STATISTICS.items())
+        mean, std = triple(card["mean"], IMAGENET_MEAN), triple(card["std"], IMAGENET_STD)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"got an unreadable {folder / CARD} ({error}): want what export wrote; do export again"
@@ -210,71 +250,20 @@ def _load_folder(folder: Path) -> Backbone:
             "timm knows; do export again with this version"
         )
     model = create(name, args)
-    _fill(model, folder / WEIGHTS)
-    return wrap(model, name=str(folder), mean=mean, std=std, extra=card.get("extra"))
+    wanted = f"the model of its {CARD}; do export it from that very model"
+    fill(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS), wanted=wanted)
+    return Loaded(model, mean, std, card.get("extra") or {})
 
 
-def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
-    """A timm model without classifier that takes other input sizes than its own, where timm offers that."""
-    for freedom in ({"dynamic_img_size": True}, {"strict_img_size": False}):
-        try:
-            return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **freedom, **args})
-        except TypeError as error:
-            if next(iter(freedom)) not in str(error):
-                raise
-    return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **args})
+# --- what a backbone does
 
 
-def _fill(model: nn.Module, path: Path) -> None:
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise BadInput(
-            f"got an unreadable {path} ({error}): want whole safetensors; do export or copy it again"
-        ) from error
-    wanted = model.state_dict()
-    faults = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unknown": sorted(found.keys() - wanted.keys()),
-        "of another shape": sorted(k for k in wanted.keys() & found.keys() if wanted[k].shape != found[k].shape),
-    }
-    if any(faults.values()):
-        named = "; ".join(f"{len(keys)} {fault}: {_some(keys)}" for fault, keys in faults.items() if keys)
-        raise BadInput(f"got {path} with {named}: want the model of its {CARD}; do export it from that very model")
-    model.load_state_dict(found, strict=True)
-
-
-def _some(keys: list[str], most: int = 4) -> str:
-    return ", ".join(keys[:most]) + (" …" if len(keys) > most else "")
-
-
-_STATISTICS: dict[str, Triple] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-
-
-def _triple(values: Any, default: Triple) -> Triple:
-    if values is None:
-        return default
-    red, green, blue = (float(x) for x in values)
-    return red, green, blue
-
-
-def _stride(model: nn.Module) -> int:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if patch is not None and hasattr(model, "blocks"):
-        return int(patch[0]) if isinstance(patch, tuple | list) else int(patch)
-    return int(cast(Any, model).feature_info[-1]["reduction"])
-
-
-def _token_norm(model: nn.Module, tokens: Tensor) -> Tensor:
-    # Mean-pooled ViTs keep their final norm behind the pooling, under another name
-    final, behind = getattr(model, "norm", None), getattr(model, "fc_norm", None)
-    return behind(tokens) if isinstance(final, nn.Identity) and isinstance(behind, nn.Module) else tokens
-
-
-def _plain_attributes(module: nn.Module) -> list[tuple[str, Any]]:
-    plain = (bool, int, float, str, tuple, type(None))
-    hidden = {"training"}
-    return sorted((k, repr(v)) for k, v in vars(module).items() if k not in hidden and isinstance(v, plain))
+def _about_size(error: Exception) -> bool:
+    """Whether a model complains of the input's size; timm asserts, others let a tensor operation fail."""
+    if isinstance(error, BadInput | torch.OutOfMemoryError):
+        return False
+    words = str(error).lower()
+    return isinstance(error, AssertionError) or (("size" in words or "shape" in words) and "allocat" not in words)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from evals.backbone import Backbone, export, load, wrap
+from evals.backbone import Backbone, create, export, load, wrap
 from evals.errors import BadInput
+from harness.train import train
 
 DINO = "vit_small_patch16_dinov3_qkvb"
 TINY = {"embed_dim": 48, "depth": 2, "num_heads": 2, "img_size": 64, "patch_size": 8}
@@ -43,26 +45,83 @@ def test_pooled_is_the_cls_token_after_the_final_norm_as_timm_gives_it():
     assert backbone.stride == 8
 
 
-def test_a_mean_pooled_vit_gets_the_norm_that_timm_keeps_behind_its_pooling():
-    backbone = load("random:vit_tiny_patch16_224")
-    args = {"class_token": False, "global_pool": "avg", "fc_norm": True, "dynamic_img_size": True}
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=1, **args)
-    features = wrap(model, name="pooled")(images(1, 3, 32, 48))
-    assert torch.allclose(features.patches.mean(1), torch.zeros(1, 2, 3), atol=1e-5)
-    assert torch.allclose(features.pooled, features.patches.mean((2, 3)))
-    assert backbone(images(1, 3, 32, 48)).pooled.shape == (1, 192)
+# A tiny model of each family: its arguments, its stride, where its global feature comes from, whether its size is free
+SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 2}
+STAGES = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)}
+FAMILIES = {
+    "vit_tiny_patch16_224": ({"depth": 1}, 16, "class", True),
+    "deit_tiny_distilled_patch16_224": ({"depth": 1}, 16, "class", True),
+    "deit3_small_patch16_224": (SMALL, 16, "class", True),
+    "vit_base_patch16_clip_224": (SMALL, 16, "class", True),
+    "vit_base_patch16_siglip_224": (SMALL, 16, "patches", True),
+    "vit_small_patch14_reg4_dinov2": ({**SMALL, "img_size": 56}, 14, "class", True),
+    "vit_tiny_patch16_dinov3_qkvb": (SMALL, 16, "class", True),
+    "eva02_tiny_patch14_224": (SMALL, 14, "class", True),
+    "beit_base_patch16_224": (SMALL, 16, "class", False),
+    "vit_small_r26_s32_224": ({**SMALL, "depth": 1}, 32, "class", True),
+    "naflexvit_base_patch16_gap": (SMALL, 16, "head", True),
+    "swin_tiny_patch4_window7_224": (STAGES, 32, "head", True),
+    "hiera_tiny_224": ({"embed_dim": 24, "stages": (1, 1, 1, 1)}, 32, "head", False),
+    "test_convnext": ({}, 32, "head", True),
+    "test_mambaout": ({}, 32, "norm", True),
+    "test_resnet": ({}, 32, "head", True),
+    "test_byobnet": ({}, 32, "head", True),
+    "test_efficientnet": ({}, 32, "patches", True),
+    "test_coatnet": ({}, 32, "head", False),
+}
 
 
-@pytest.mark.parametrize(("name", "stride"), [("test_resnet", 32), ("test_convnext", 32), ("test_vit", 16)])
-def test_convolutional_networks_and_vits_fill_the_same_contract(name: str, stride: int):
-    backbone = load(f"random:{name}")
-    features = backbone(images(2, 3, 2 * stride, 3 * stride))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_of_timm_fills_the_contract(name: str):
+    args, stride, source, free = FAMILIES[name]
+    model = create(name, args).eval()
+    backbone = wrap(model, name=name)
+    fingerprint = backbone.fingerprint
+    side = args.get("img_size", model.pretrained_cfg["input_size"][1])  # pyright: ignore
+    for shape in ((side, side), *([(4 * stride, 6 * stride)] if free else [])):
+        x = images(2, 3, *shape)
+        features = backbone(x)
+        with torch.no_grad():
+            tokens, whole = model.forward_features(normalised(x, backbone)), model(normalised(x, backbone))  # pyright: ignore
+        assert features.patches.shape == (2, features.pooled.shape[1], shape[0] // stride, shape[1] // stride)
+        if source == "class":
+            behind = getattr(model, "fc_norm", None)
+            tokens = (
+                behind(tokens) if isinstance(getattr(model, "norm", None), torch.nn.Identity) and behind else tokens
+            )
+            assert torch.equal(features.pooled, tokens[:, 0])
+            assert torch.equal(features.patches.flatten(2).mT, tokens[:, -features.patches[0, 0].numel() :])
+        elif source == "head":
+            assert torch.allclose(features.pooled, whole, atol=1e-6)
+        elif source == "patches":
+            assert torch.allclose(features.pooled, features.patches.mean((2, 3)), atol=1e-6)
     assert backbone.stride == stride
-    assert features.patches.shape[2:] == (2, 3)
-    assert features.pooled.shape == features.patches.shape[:2]
-    assert features.pooled.isfinite().all()
-    if name != "test_vit":
-        assert torch.allclose(features.pooled, features.patches.mean((2, 3)))
+    assert backbone.fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_mambaout", "hiera_tiny_224"])
+def test_a_norm_that_follows_the_pooling_goes_over_every_patch_too(name: str):
+    args, stride, *_ = FAMILIES[name]
+    features = wrap(create(name, args), name=name)(images(2, 3, 7 * stride, 7 * stride))
+    assert features.patches.mean(1).abs().max() < 1e-5  # norms start without a shift
+    assert features.pooled.mean(1).abs().max() < 1e-5
+
+
+def test_a_mean_pooled_vit_gets_the_norm_that_timm_keeps_behind_its_pooling():
+    args = {"class_token": False, "global_pool": "avg", "fc_norm": True, "depth": 1}
+    model = create("vit_tiny_patch16_224", args).eval()
+    backbone = wrap(model, name="pooled")
+    features = backbone(images(1, 3, 32, 48))
+    assert features.patches.mean(1).abs().max() < 1e-5
+    with torch.no_grad():
+        assert torch.allclose(features.pooled, model(normalised(images(1, 3, 32, 48), backbone)))
+
+
+def test_models_without_a_map_or_with_one_of_another_grid_are_refused():
+    with pytest.raises(BadInput, match="gives no feature map"):
+        wrap(torch.nn.Linear(3, 3), name="linear")
+    with pytest.raises(BadInput, match=r"got 96 x 100 images for random:test_resnet.*its map is 3 x 4"):
+        load("random:test_resnet")(images(1, 3, 96, 100))
 
 
 def test_a_random_start_is_fixed_and_leaves_the_global_random_state_alone():
@@ -180,3 +239,77 @@ def test_a_size_that_the_model_refuses_is_a_clear_error():
         wrap(
             timm.create_model("beit_base_patch16_224", num_classes=0, depth=1, embed_dim=48, num_heads=2), name="beit"
         )(images(1, 3, 64, 64))
+
+
+@pytest.fixture
+def trained(make_job: Any, pool: Any) -> Path:
+    """The folder of a job after two real steps, with its training state and its exported backbone."""
+    job = make_job({"steps": 2})
+    train(job, pool, lambda *_: {}, device=torch.device("cpu"))
+    return job.folder
+
+
+def test_a_training_state_is_the_backbone_that_training_exported(trained: Path):
+    state, exported = load(str(trained / "states" / "step_000002.safetensors")), load(str(trained / "step_000002"))
+    assert state.fingerprint == exported.fingerprint
+    assert state.extra == exported.extra
+    assert state.extra["network"] == "teacher"
+    assert state.extra["arm"] == "plain"
+    x = images(2, 3, 32, 48)
+    assert all(torch.equal(a, b) for a, b in zip(state(x), exported(x), strict=True))
+
+
+def test_the_student_of_a_training_state_is_had_by_name(trained: Path):
+    path = trained / "states" / "step_000002.safetensors"
+    student, teacher = load(f"{path}:student"), load(f"{path}:teacher")
+    held = load_file(path)
+    for backbone, name in ((student, "student"), (teacher, "teacher")):
+        assert backbone.extra["network"] == name
+        assert all(
+            torch.equal(tensor, held[f"{name}.backbone.{key}"]) for key, tensor in backbone.model.state_dict().items()
+        )
+    assert student.fingerprint != teacher.fingerprint
+    with pytest.raises(BadInput, match="want teacher or student after the last colon"):
+        load(f"{path}:ema")
+
+
+def test_a_training_state_that_cannot_serve_says_what_is_missing(trained: Path):
+    path, card = trained / "states" / "step_000002.safetensors", trained / "identity.json"
+    settings = json.loads(card.read_text())
+    with pytest.raises(BadInput, match="where no file lies"):
+        load(str(trained / "states" / "step_000003.safetensors"))
+    card.write_text(json.dumps({**settings, "model": {**settings["model"], "args": {"embed_dim": 64, "num_heads": 2}}}))
+    with pytest.raises(BadInput, match=r"missing: blocks\.10\.attn.*of another shape: .*proj\.bias 32 for 64"):
+        load(str(path))
+    card.write_text(json.dumps({**settings, "model": {"name": "vit_of_tomorrow", "args": {}}}))
+    with pytest.raises(BadInput, match="want a model that timm knows"):
+        load(str(path))
+    card.write_text("{}")
+    with pytest.raises(BadInput, match=r"unreadable .*identity\.json"):
+        load(str(path))
+    card.unlink()
+    with pytest.raises(BadInput, match=r"without .*identity\.json"):
+        load(str(path))
+    card.write_text(json.dumps(settings))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="no whole training state"):
+        load(str(path))
+
+
+def test_an_address_of_no_kind_lists_the_kinds():
+    with pytest.raises(BadInput, match=r"a training state or timm:…, random:…, dinov2:…, dinov3:…, hf:…"):
+        load("dinov4:vits.pth")
+
+
+def test_three_lines_of_the_page_load_an_export_into_plain_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = Path(__file__).parents[2] / "docs" / "backbones.md"
+    program = next(b for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "load_state_dict" in b)
+    monkeypatch.chdir(tmp_path)
+    model = tiny()
+    export(model, Path("runs/mine/plain-s0/step_004000"), timm_name=DINO, timm_args=TINY)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert all(torch.equal(a, b) for a, b in zip(names["model"].parameters(), model.parameters(), strict=True))
+    assert (
+        len([line for line in program.splitlines() if line and not line.startswith(("import", "from", "folder"))]) == 3
+    )

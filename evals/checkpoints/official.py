@@ -1,0 +1,210 @@
+"""Official DINOv2 and DINOv3 checkpoint files as timm models.
+
+Nothing is guessed: a size or a key that `evals.checkpoints.tables` does not hold, and a weight that no key fills, are
+errors that name it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from evals.checkpoints import tables
+from evals.checkpoints.tables import Rule, Size
+from evals.checkpoints.timm_models import create_empty
+from evals.checkpoints.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Loaded,
+    Tensors,
+    fill,
+    read_tensors,
+    some,
+)
+from evals.errors import BadInput
+
+
+class Converted(NamedTuple):
+    """A file as timm would have written it; `unknown` are keys that no rule matches."""
+
+    timm_name: str
+    timm_args: dict[str, Any]
+    tensors: Tensors
+    unknown: list[str]
+
+
+def load(path: Path, family: str) -> Loaded:
+    """An official file as a timm model in float32.
+
+    Args:
+        family: "dinov2" or "dinov3".
+
+    Raises:
+        BadInput: an unreadable file, an unknown size, keys that differ, or weights that are no trained ones.
+    """
+    official = unwrapped(read_tensors(path), source=str(path))
+    if family == "dinov3":
+        _refuse_key_bias(official, path)
+    found = converted(official, family, source=str(path))
+    unsound = [key for key, tensor in found.tensors.items() if not tensor.isfinite().all()]
+    if unsound:
+        raise BadInput(
+            f"got {path} with {some(unsound)} not finite: want trained weights; do download or save it again"
+        )
+    model = create_empty(found.timm_name, found.timm_args)
+    wanted = f"the keys of an official {family} file, here for {found.timm_name}; do check the file and the address"
+    fill(model, found.tensors, source=str(path), wanted=wanted, unknown=found.unknown)
+    statistics = (pair for word, pair in tables.STATISTICS.items() if word in path.name)
+    return Loaded(model, *next(statistics, (IMAGENET_MEAN, IMAGENET_STD)))
+
+
+def unwrapped(tensors: Tensors, *, source: str) -> Tensors:
+    """The same tensors by the names that published files have. Raises `BadInput` where two get one name."""
+    out: Tensors = {}
+    for key, tensor in tensors.items():
+        plain = key
+        for pattern, replacement in tables.WRAPPING:
+            plain = re.sub(pattern, replacement, plain)
+        if plain in out:
+            raise BadInput(f"got {source} with {plain} twice, once as {key}: want one backbone; do save it alone")
+        out[plain] = tensor
+    return out
+
+
+def converted(official: Tensors, family: str, *, source: str) -> Converted:
+    """A published state dict in timm's terms, by its names and shapes alone (so also on the meta device).
+
+    Raises:
+        BadInput: no architecture that is known.
+    """
+    if family == "dinov2":
+        name, args = _dinov2(official, source)
+        return Converted(name, args, *_renamed(_fold_class_position(official), tables.DINOV2_RULES))
+    if "downsample_layers.0.0.weight" in official:
+        return Converted(_convnext(official, source), {}, *_renamed(official, tables.CONVNEXT_RULES))
+    name, args = _dinov3(official, source)
+    return Converted(name, args, *_renamed(_split_bias(official), tables.DINOV3_RULES))
+
+
+# --- architecture from shapes
+
+
+def _dinov2(official: Tensors, source: str) -> tuple[str, dict[str, Any]]:
+    name, patch = _transformer(official, tables.DINOV2_SIZES, "DINOv2", source)
+    positions = _shape(official, "pos_embed", "DINOv2", source)[1] - 1
+    side = round(positions**0.5)
+    if side * side != positions:
+        raise BadInput(f"got {source} with {positions} positions: want a square grid of patches; do check the file")
+    args: dict[str, Any] = {"patch_size": patch, "img_size": side * patch}
+    if "register_tokens" in official:
+        args |= {"reg_tokens": official["register_tokens"].shape[1], "no_embed_class": True}
+    return name, args
+
+
+def _dinov3(official: Tensors, source: str) -> tuple[str, dict[str, Any]]:
+    name, patch = _transformer(official, tables.DINOV3_SIZES, "DINOv3", source)
+    registers = official["storage_tokens"].shape[1] if "storage_tokens" in official else 0
+    bias = "blocks.0.attn.qkv.bias" in official
+    return name, {"patch_size": patch, "num_reg_tokens": registers, "qkv_bias": bias, "global_pool": "token"}
+
+
+def _transformer(official: Tensors, sizes: Mapping[Size, str], family: str, source: str) -> tuple[str, int]:
+    """timm's name for the size, and the side of a patch in pixels."""
+    width, _, patch, _ = _shape(official, "patch_embed.proj.weight", family, source)
+    blocks = 1 + max((int(m[1]) for key in official if (m := re.match(r"blocks\.(\d+)\.", key))), default=-1)
+    swiglu = {"blocks.0.mlp.w1.weight": 1, "blocks.0.mlp.w12.weight": 2}
+    gate = next((key for key in swiglu if key in official), None)
+    if gate:
+        size = Size(width, blocks, "swiglu", official[gate].shape[0] // swiglu[gate])
+    else:
+        size = Size(width, blocks, "mlp", _shape(official, "blocks.0.mlp.fc1.weight", family, source)[0])
+    if size not in sizes:
+        raise _unknown_size(size.words, [known.words for known in sizes], family, source)
+    return sizes[size], patch
+
+
+def _convnext(official: Tensors, source: str) -> str:
+    width = official["downsample_layers.0.0.weight"].shape[0]
+    blocks = len({m[1] for key in official if (m := re.match(r"stages\.2\.(\d+)\.", key))})
+    if (width, blocks) not in tables.CONVNEXT_SIZES:
+        known = [f"{w} wide, {b} blocks" for w, b in tables.CONVNEXT_SIZES]
+        raise _unknown_size(f"{width} wide, {blocks} blocks", known, "DINOv3 ConvNeXt", source)
+    return tables.CONVNEXT_SIZES[width, blocks]
+
+
+def _unknown_size(size: str, known: Sequence[str], family: str, source: str) -> BadInput:
+    return BadInput(
+        f"got {source}, a network {size}: want a published {family} ({' / '.join(known)}); "
+        "do build another size in timm and export it"
+    )
+
+
+def _shape(official: Tensors, key: str, family: str, source: str) -> tuple[int, ...]:
+    if key not in official:
+        raise BadInput(
+            f"got {source} without {key}, with {some(sorted(official), 3)}: want an official {family} file; do check "
+            "the address (hf: reads Hugging Face's format)"
+        )
+    return tuple(official[key].shape)
+
+
+# --- what renaming alone does not do
+
+
+def _fold_class_position(official: Tensors) -> Tensors:
+    """With registers, timm's models have no position for the class token: it is added into the token."""
+    if "register_tokens" not in official or "cls_token" not in official:
+        return official
+    token, position = official["cls_token"].float(), official["pos_embed"].float()
+    return {**official, "cls_token": token + position[:, :1], "pos_embed": position[:, 1:]}
+
+
+def _split_bias(official: Tensors) -> Tensors:
+    """DINOv3's masked bias of queries, keys and values as the biases of queries and values that timm has."""
+    out: Tensors = {}
+    for key, tensor in official.items():
+        if key.endswith(".attn.qkv.bias"):
+            queries, _, values = _masked(tensor, official.get(f"{key}_mask")).chunk(3)
+            stem = key.removesuffix("qkv.bias")
+            out |= {f"{stem}q_bias": queries, f"{stem}v_bias": values}
+        else:
+            out[key] = tensor
+    return out
+
+
+def _masked(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """What DINOv3's attention adds to queries, keys and values [3D].
+
+    The mask is 1, 0, 1 for them. Released distilled models hold zeros in its place, and zero biases, so that nothing is
+    lost; where it was never set (NaN), its meaning is taken.
+    """
+    if mask is None:
+        return bias
+    meant = torch.ones_like(mask)
+    meant[len(mask) // 3 : 2 * len(mask) // 3] = 0
+    return bias * torch.where(mask.isnan(), meant, mask)
+
+
+def _refuse_key_bias(official: Tensors, path: Path) -> None:
+    for key, bias in official.items():
+        if key.endswith(".attn.qkv.bias") and _masked(bias, official.get(f"{key}_mask")).chunk(3)[1].any():
+            raise BadInput(
+                f"got {path} with a bias of keys in {key}: want it masked, as timm has no place for one; do name a "
+                "published model"
+            )
+
+
+def _renamed(official: Tensors, rules: tuple[Rule, ...]) -> tuple[Tensors, list[str]]:
+    out, unknown = {}, []
+    for key, tensor in official.items():
+        match, rule = next(((m, rule) for rule in rules if (m := re.fullmatch(rule.source, key))), (None, None))
+        if match is None or rule is None:
+            unknown.append(key)
+        elif rule.target is not None:
+            out[match.expand(rule.target)] = tensor
+    return out, unknown

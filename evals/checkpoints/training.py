@@ -1,0 +1,88 @@
+"""Training states of ours as backbones, by the contract of their files alone.
+
+`RUN/<arm>-s<seed>/states/step_NNNNNN.safetensors` holds student and EMA teacher; `identity.json` beside `states/` holds
+the settings that say which timm model they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError, safe_open
+
+from evals.checkpoints.timm_models import create
+from evals.checkpoints.weights import Loaded, Tensors, fill, first_line
+from evals.errors import BadInput
+
+NETWORKS = ("teacher", "student")
+_ADDRESS = re.compile(r"(?P<path>.+\.safetensors)(?::(?P<network>\w+))?")
+
+
+def is_state(spec: str) -> bool:
+    """Whether an address names a training state: a .safetensors file, with `:teacher` or `:student` if wished."""
+    return _ADDRESS.fullmatch(spec) is not None
+
+
+def load(spec: str) -> Loaded:
+    """The backbone of a training state: of the EMA teacher, unless the address ends in `:student`.
+
+    It equals what training exports after the same step, with the same entries in `extra`.
+
+    Raises:
+        BadInput: no such file or network, no settings beside it, or weights that do not fit them.
+    """
+    match = _ADDRESS.fullmatch(spec)
+    assert match is not None, spec
+    path, network = Path(match["path"]), match["network"] or NETWORKS[0]
+    if network not in NETWORKS:
+        raise BadInput(f"got {spec}: want {' or '.join(NETWORKS)} after the last colon; do correct it")
+    if not path.is_file():
+        raise BadInput(f"got {path}, where no file lies: want a training state; do check the path")
+    settings = _settings(path)
+    header, tensors = _read(path, f"{network}.backbone.")
+    model = create(str(settings["model"]["name"]), {"global_pool": "token", **settings["model"]["args"]})
+    fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")
+    folder, seed = path.parent.parent.name, settings.get("seed")
+    arm = folder.removesuffix(f"-s{seed}")
+    step = int(header["step"])
+    extra = {"step": step, "arm": arm, "seed": seed, "identity": header.get("identity"), "network": network}
+    return Loaded(model, extra=extra)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    card = path.parent.parent / "identity.json"
+    if not card.is_file():
+        raise BadInput(
+            f"got {path} without {card}: want a state where training left it, in RUN/<arm>-s<seed>/states/; do name it "
+            "there, or an exported folder"
+        )
+    try:
+        settings = json.loads(card.read_text(encoding="utf-8"))
+        name, _ = str(settings["model"]["name"]), dict(settings["model"]["args"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"got an unreadable {card} ({error}): want the settings of a run; do restore it") from error
+    if not timm.is_model(name):
+        raise BadInput(
+            f"got model {name} in {card}: want a model that timm knows; do install the version it was made with"
+        )
+    return settings
+
+
+def _read(path: Path, prefix: str) -> tuple[dict[str, str], Tensors]:
+    """The file's header and the tensors below `prefix`, which is taken off; the others are not read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118, a file is no dict
+            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+            int(header["step"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise BadInput(
+            f"got {path}, which is no whole training state ({first_line(error)}): want what training saved; do name "
+            "another step"
+        ) from error
+    return header, tensors

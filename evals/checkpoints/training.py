@@ -41,7 +41,9 @@ def load(spec: str) -> Loaded:
     if network not in NETWORKS:
         raise BadInput(f"got {spec}: want {' or '.join(NETWORKS)} after the last colon; do correct it")
     if not path.is_file():
-        raise BadInput(f"got {path}, where no file lies: want a training state; do check the path")
+        kept = sorted(other.name for other in path.parent.glob("step_*.safetensors"))  # training keeps the newest two
+        near = f"do take one of {', '.join(kept)}" if kept else "do check the path"
+        raise BadInput(f"got {path}, where no file lies: want a training state; {near}")
     settings = _settings(path)
     header, tensors = _read(path, f"{network}.backbone.")
     model = create(str(settings["model"]["name"]), {"global_pool": "token", **settings["model"]["args"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -68,7 +69,7 @@ def read_tensors(path: Path) -> Tensors:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise BadInput(
                 f"got an unreadable {path} ({error}): want whole safetensors; do export or copy it again"
             ) from error
@@ -136,14 +137,25 @@ def _unpickled(path: Path) -> Any:
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
+            raise BadInput(
+                f"got {path}, which cannot be read without running code from it ({code[1]}): want a plain state dict; "
+                "do save one, or safetensors, where you trust the file"
+            ) from error
         raise BadInput(
-            f"got {path}, which cannot be read without running code from it ({first_line(error)}): want a plain state "
-            "dict; do save one, or safetensors, where you trust the file"
+            f"got {path}, which is no checkpoint (it begins with {_beginning(path)!r}): want a PyTorch or safetensors "
+            "file; do download it again"
         ) from error
     except (RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
         raise BadInput(
             f"got an unreadable {path} ({first_line(error)}): want a whole checkpoint file; do download it again"
         ) from error
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 def _state_dict(content: Any, path: Path) -> Tensors:

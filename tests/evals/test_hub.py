@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,21 @@ def test_models_without_a_map_of_patches_are_refused(config: Any, said: str, tmp
     saved(config, tmp_path)
     with pytest.raises(BadInput, match=said):
         load(f"hf:{tmp_path}")
+
+
+def test_models_of_timm_are_sent_to_their_own_address(tmp_path: Path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "timm_wrapper", "architecture": "vit_tiny_patch16_224", "num_classes": 0})
+    )
+    with pytest.raises(BadInput, match="do take timm:vit_tiny_patch16_224"):
+        load(f"hf:{tmp_path}")
+
+
+def test_only_the_hub_imports_transformers():
+    """It takes seconds to import and is an extra."""
+    imports = re.compile(r"""import transformers|from transformers|import_module\("transformers""")
+    homes = {p.name for p in (Path(__file__).parents[2] / "evals").rglob("*.py") if imports.search(p.read_text())}
+    assert homes == {"hub.py"}
 
 
 def test_names_that_lead_nowhere_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

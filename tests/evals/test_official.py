@@ -323,7 +323,7 @@ class Trap:
 
 def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path: Path):
     said = refusal({"teacher": Trap(tmp_path / "ran")}, tmp_path / "trap.pth")
-    assert "cannot be read without running code" in said
+    assert "cannot be read without running code from it (posix.mkdir)" in said
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Trap(tmp_path / "ran"), protocol=2))
     assert "cannot be read without running code" in refusal(None, tmp_path / "bare.pth")
     assert not (tmp_path / "ran").exists()
@@ -334,8 +334,10 @@ def test_files_that_hold_no_state_dict_are_one_line(tmp_path: Path):
     whole = saved(state, tmp_path / "whole.pth").read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "page.pth").write_text("<html>Please log in to download</html>")
     assert "got an unreadable" in refusal(None, tmp_path / "half.pth")
-    assert "empty.pth" in refusal(None, tmp_path / "empty.pth")
+    assert "got an unreadable" in refusal(None, tmp_path / "empty.pth")
+    assert "is no checkpoint (it begins with b'<html>" in refusal(None, tmp_path / "page.pth")
     assert "holds no state dict" in refusal([1, 2], tmp_path / "list.pth")
     assert "epoch, no tensors" in refusal({**state, "epoch": 3}, tmp_path / "mixed.pth")
     assert "with embeddings.cls_token: want" in refusal({"embeddings.cls_token": torch.ones(1)}, tmp_path / "hf.pth")

@@ -93,10 +93,15 @@ class Sink:
         else:
             self._parts[place] = rows
 
-    def close(self) -> Rows:
-        """All that was put; every row must have been."""
-        if self._file and self._path:
+    def close(self) -> None:
+        """Let go of the file; nothing can be put any more."""
+        if self._file:
             self._file.close()
+
+    def rows(self) -> Rows:
+        """All that was put; every row must have been. Closes the sink."""
+        self.close()
+        if self._path:
             return DiskRows(self._path, self._shape)
         return torch.cat([self._parts[place] for place in sorted(self._parts)])
 

@@ -45,7 +45,9 @@ def _run(argv: list[str] | None) -> int:
         print(request.listing())
         return 0
     if args.spec is None:
-        raise BadInput("got no backbone: want timm:NAME, random:NAME or an exported folder; --list shows the tasks")
+        raise BadInput(
+            "got no backbone: want timm:NAME, random:NAME or another of docs/backbones.md; --help tells more"
+        )
     for name in ("batch_size", "workers", "train_images", "test_images"):
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:

@@ -90,19 +90,20 @@ class Entry:
         if self.folder is None:
             writer = Writer(None, self.count, dense)
             yield writer
-            writer.close()
+            writer.finish()
             return
         final = self.folder / ("dense" if dense else "pooled")
         partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
         partial.mkdir(parents=True, exist_ok=True)
+        writer = Writer(partial, self.count, dense)
         try:
-            writer = Writer(partial, self.count, dense)
             yield writer
-            writer.close(self.about)
+            writer.finish(self.about)
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
             writer.found = _read(final, self.count) or writer.found
         finally:
+            writer.close()
             shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -128,9 +129,14 @@ class Writer:
             self._sinks["tokens"].put(self._rows, patches)
             self._rows += len(patches)
 
-    def close(self, about: dict[str, Any] | None = None) -> None:
-        """Finish the matrices; with `about`, describe them in the card."""
-        rows = {name: sink.close() for name, sink in self._sinks.items()}
+    def close(self) -> None:
+        """Let go of the files."""
+        for sink in self._sinks.values():
+            sink.close()
+
+    def finish(self, about: dict[str, Any] | None = None) -> None:
+        """Complete the matrices; with `about`, describe them in the card."""
+        rows = {name: sink.rows() for name, sink in self._sinks.items()}
         grids, starts = (self._places[:, :2], self._places[:, 2]) if self.dense else (None, None)
         self.found = Found(rows["pooled"], rows["mean"], rows.get("tokens"), grids, starts, self._square)
         if self._folder is None or about is None:

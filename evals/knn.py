@@ -8,15 +8,17 @@ whose error is bounded finds those that can, and only they are measured on the g
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.linalg import vecdot, vector_norm
+from torch.linalg import vector_norm
 from tqdm import tqdm
 
 from evals.errors import BadInput
@@ -133,45 +135,59 @@ def search(
     """
     if not 1 <= k <= len(bank):
         raise BadInput(f"got k={k} and {len(bank)} training images: want 1 <= k <= images; do change one")
-    sizes = _sizes(bank.shape[1], k, budget)
-    bar = tqdm(
-        total=len(queries) * len(bank),
-        desc="nearest neighbours",
-        unit="pair",
-        unit_scale=True,
-        disable=None,
-        leave=False,
-    )
-    with bar:
-        for start, part in blocks(queries, sizes.queries):
-            asked = unit_rows(part.to(device))
-            best = Found(asked.new_empty(len(asked), 0).double(), asked.new_empty(len(asked), 0).long())
-            for first, held in blocks(bank, sizes.bank):
-                new = _best_of(asked, unit_rows(held.to(device)), best, k=k, chunk=sizes.chunk)
+    few, many, chunk = _block_sizes(bank.shape[1], k, budget)
+    spread = bank[np.linspace(0, len(bank) - 1, min(len(bank), many, 1024)).astype(np.int64)]
+    centre = _on_grid(unit_rows(spread.to(device)).mean(0))
+    with tqdm(
+        total=len(queries) * len(bank), desc="kNN", unit="pair", unit_scale=True, disable=None, leave=False
+    ) as bar:
+        for start, part in blocks(queries, few):
+            asked = _side(part.to(device), centre)
+            best = Found(centre.new_empty(len(part), 0).double(), centre.new_empty(len(part), 0).long())
+            for first, held in blocks(bank, many):
+                new = _best_of(asked, _side(held.to(device), centre), best, k=k, chunk=chunk)
                 best = _merged(best, Found(new.similar, new.rows + first), k)
-                bar.update(len(asked) * len(held))
+                bar.update(len(part) * len(held))
             yield start, best.similar.cpu(), best.rows.cpu()
 
 
-class Sizes(NamedTuple):
-    """Rows that are in memory at once: of the queries, of the bank, and of the queries in a dense float64 product."""
+def _block_sizes(width: int, k: int, budget: int) -> tuple[int, int, int]:
+    """How many queries, rows of the bank, and queries in a whole float64 product to hold at once.
 
-    queries: int
-    bank: int
-    chunk: int
-
-
-def _sizes(width: int, k: int, budget: int) -> Sizes:
-    # half of the budget for a block of similarities (4 bytes each), a quarter for each side and its copies
+    Half of the budget is for a block of similarities (4 bytes each), a quarter for each side and its copies.
+    """
     bank = min(max(budget // (4 * 24 * width) // GROUP, 1) * GROUP, 8192)
     queries = max(min(budget // (2 * 4 * bank), budget // (4 * (24 * width + 64 * k))), 1)
-    return Sizes(queries, bank, max(budget // (4 * 32 * bank), 1))
+    return queries, bank, max(budget // (4 * 32 * bank), 1)
 
 
 def unit_rows(x: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     """Rows of length one, rounded to multiples of 1/GRID; a row of zeros stays."""
     norm = vector_norm(x, dim=1, keepdim=True, dtype=torch.float64).clamp_min(1e-30)
-    return (x / norm.float()).mul_(GRID).round_().div_(GRID)
+    return _on_grid(x / norm.float())
+
+
+def _on_grid(x: Tensor) -> Tensor:
+    return x.mul(GRID).round_().div_(GRID)
+
+
+class Side(NamedTuple):
+    """Unit rows of the queries or the bank, and the same less a centre c in bfloat16."""
+
+    rows: Float[Tensor, "n D"]
+    short: Float[Tensor, "n D"]  # bfloat16
+    length: Float[Tensor, " n"]  # of row − c
+    lost: Float[Tensor, " n"]  # length of what the rounding to bfloat16 took
+    along: Float[Tensor, " n"]  # (row − c) · c, float64
+    centre: Float[Tensor, " D"]
+
+
+def _side(x: Tensor, centre: Tensor) -> Side:
+    rows = unit_rows(x)
+    apart = rows - centre
+    short = apart.bfloat16()
+    along = apart.double() @ centre.double()
+    return Side(rows, short, vector_norm(apart, dim=1), vector_norm(apart - short, dim=1), along, centre)
 
 
 def _merged(best: Found, new: Found, k: int) -> Found:
@@ -180,63 +196,59 @@ def _merged(best: Found, new: Found, k: int) -> Found:
     return Found(similar[:, :k], torch.cat([best.rows, new.rows], 1).gather(1, order[:, :k]))
 
 
-def _best_of(queries: Tensor, bank: Tensor, best: Found, *, k: int, chunk: int) -> Found:
+def _best_of(queries: Side, bank: Side, best: Found, *, k: int, chunk: int) -> Found:
     """At least those of the k nearest of a block of the bank that can still be among the k nearest of all."""
     floor = best.similar[:, k - 1] if best.similar.shape[1] == k else None
     pairs = _candidates(queries, bank, floor, k=k)
     if pairs is None:
-        parts = [_nearest_of_all(part, bank, min(k, len(bank))) for part in queries.split(chunk)]
+        parts = [_nearest_of_all(part, bank.rows, min(k, len(bank.rows))) for part in queries.rows.split(chunk)]
         return Found(torch.cat([part.similar for part in parts]), torch.cat([part.rows for part in parts]))
     query, row = pairs
-    return _ranked(query, row, _cosines(queries, bank, query, row), k=k, count=len(queries))
+    return _ranked(query, row, _cosines(queries.rows, bank.rows, query, row), k=k, count=len(queries.rows))
 
 
 def _nearest_of_all(queries: Tensor, bank: Tensor, k: int) -> Found:
-    """By the whole product in float64; exactly k for each query, in the order of their index."""
+    """By the whole product in float64; exactly k for each query."""
     similar = queries.double() @ bank.double().T
     least = similar.topk(k, dim=1).values[:, -1:]
     above, level = similar > least, similar == least
     chosen = above | (level & (level.cumsum(1) <= k - above.sum(1, keepdim=True)))
-    index = chosen.nonzero()[:, 1].view(-1, k)
-    return _merged(Found(similar[:, :0], index[:, :0]), Found(similar.gather(1, index), index), k)
+    rows = chosen.nonzero()[:, 1].view(-1, k)
+    return _merged(Found(similar[:, :0], rows[:, :0]), Found(similar.gather(1, rows), rows), k)
 
 
 def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tensor:
-    """Float64 products of chosen pairs, a few at a time so that they stay in the processor's cache."""
-    size = 512 if queries.device.type == "cpu" else 65536
-    parts = [
-        vecdot(queries.index_select(0, q).double(), bank.index_select(0, r).double())
-        for q, r in zip(query.split(size), row.split(size), strict=True)
-    ]
-    return torch.cat(parts) if parts else queries.new_empty(0).double()
+    """Float64 products of chosen pairs, queries in ascending order; nothing is gathered."""
+    ends = F.pad(query.bincount(minlength=len(queries)).cumsum(0), (1, 0))
+    shape, zeros = (len(queries), len(bank)), queries.new_zeros(len(row), dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        chosen = torch.sparse_csr_tensor(ends, row, zeros, shape, check_invariants=False)
+    return torch.sparse.sampled_addmm(chosen, queries.double(), bank.double().T, beta=0.0).values()
 
 
 def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) -> Found:
-    """Pairs as a table of the best k of each query; the pairs of a query come in the order of the rows."""
-    order = similar.argsort(descending=True, stable=True)
-    order = order[query[order].argsort(stable=True)]
-    query, row, similar = query[order], row[order], similar[order]
+    """Pairs, in the order of queries and then of rows, as a table of the best k of each query."""
+    order = torch.from_numpy(np.lexsort((-similar.cpu().numpy(), query.cpu().numpy()))).to(query.device)
     pairs = query.bincount(minlength=count)
     place = torch.arange(len(query), device=query.device) - (pairs.cumsum(0) - pairs)[query]
     kept = place < k
-    found = Found(
-        similar.new_full((count, k), -torch.inf), torch.zeros(count, k, dtype=torch.long, device=query.device)
-    )
-    found.similar[query[kept], place[kept]] = similar[kept]
-    found.rows[query[kept], place[kept]] = row[kept]
+    found = Found(similar.new_full((count, k), -torch.inf), query.new_zeros(count, k))
+    found.similar[query[kept], place[kept]] = similar[order[kept]]
+    found.rows[query[kept], place[kept]] = row[order[kept]]
     return found
 
 
-def _candidates(queries: Tensor, bank: Tensor, floor: Tensor | None, *, k: int) -> tuple[Tensor, Tensor] | None:
-    """Pairs (query, row of the bank), all that can matter among them; None where they are too many to pay.
+def _candidates(queries: Side, bank: Side, floor: Tensor | None, *, k: int) -> tuple[Tensor, Tensor] | None:
+    """Pairs (query, row of the bank), in this order, that can matter; None where they are too many to pay.
 
     `floor` holds the k-th best cosine of each query so far. Before there is one, the k-th largest of the groups'
     maxima stands for it: k rows at least come as near.
     """
-    if floor is None and len(bank) < k * GROUP:
+    if floor is None and len(bank.rows) < k * GROUP:
         return None
     tile, offset, slack = _rough(queries, bank)
-    groups = tile.view(-1, GROUP, len(queries))
+    groups = tile.unflatten(0, (-1, GROUP))
     highest = groups.amax(1)
     if floor is None:
         seen = highest.T.float().contiguous().topk(k, dim=1).values[:, -1]
@@ -248,37 +260,36 @@ def _candidates(queries: Tensor, bank: Tensor, floor: Tensor | None, *, k: int) 
     if len(group) > most:
         return None
     hit, member = (groups[group, :, query] >= need[query, None]).nonzero(as_tuple=True)
-    return (query[hit], group[hit] * GROUP + member) if len(hit) <= most else None
+    if len(hit) > most:
+        return None
+    order = query[hit].argsort(stable=True)
+    return query[hit][order], (group[hit] * GROUP + member)[order]
 
 
-def _rough(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _rough(queries: Side, bank: Side) -> tuple[Tensor, Tensor, Tensor]:
     """Similarities up to an error: |tile[b, q] + offset[q] − cosine| ≤ slack[q] before the tile's own rounding.
 
-    With m the bank's mean, q·b = (q − m)·(b − m) + m·(b − m) + q·m. The first term is taken between rows rounded to
-    bfloat16: centred rows are short where features crowd in one direction, and so are their errors. The second rides
-    along as three columns of bfloat16, which hold a float32 to the bit; the third is the offset. By Cauchy–Schwarz,
-    rounding x to x' and y to y' moves x·y by at most |x − x'| |y| + |x'| |y − y'|; a sum of n products in float32 by
-    at most n 2⁻²⁴ of the sum of their sizes, which is doubled here.
+    With a centre c, q·b = (q − c)·(b − c) + (b − c)·c + q·c. The first term is taken between rows rounded to bfloat16:
+    centred rows are short where features crowd in one direction, and so are their errors. The second rides along as
+    three columns of bfloat16, which hold a float32 to the bit; the third is the offset. By Cauchy–Schwarz, rounding x
+    to x' and y to y' moves x·y by at most |x − x'| |y| + |x'| |y − y'|; a sum of n products in float32 by at most
+    n 2⁻²⁴ of the sum of their sizes, which is doubled here.
     """
-    mean = bank.mean(0).mul(GRID).round().div(GRID)
-    b, q = bank - mean, queries - mean
-    low_b, low_q = b.bfloat16(), q.bfloat16()
-    bias, offset = (x.double() @ mean.double() for x in (b, queries))
-    left, right = vector_norm(q, dim=1), vector_norm(b, dim=1).max()
-    lost_left, lost_right = vector_norm(q - low_q, dim=1), vector_norm(b - low_b, dim=1).max()
-    terms = (left + lost_left) * (right + lost_right) + 3 * bias.abs().max()
-    slack = lost_left * right + (left + lost_left) * lost_right + (q.shape[1] + GROUP) * 2.0**-23 * terms
-    thirds = [bias.bfloat16()]
-    thirds.append((bias - thirds[0]).bfloat16())
-    thirds.append((bias - thirds[0] - thirds[1]).bfloat16())
-    spare = -len(bank) % GROUP  # a last group is filled up with rows that are nobody's neighbour
-    kind = _product_type(bank.device)
-    rows = torch.cat([low_b, torch.stack(thirds, 1), low_b.new_zeros(len(b), 5)], 1)
-    rows = torch.nn.functional.pad(rows, (0, 0, 0, spare)).to(kind)
-    columns = torch.cat([low_q, low_q.new_ones(len(q), 3), low_q.new_zeros(len(q), 5)], 1).to(kind)
+    right, lost = bank.length.max(), bank.lost.max()
+    left = queries.length + queries.lost
+    terms = left * (right + lost) + 3 * bank.along.abs().max()
+    slack = queries.lost * right + left * lost + (bank.rows.shape[1] + GROUP) * 2.0**-23 * terms
+    thirds = [bank.along.bfloat16()]
+    thirds.append((bank.along - thirds[0]).bfloat16())
+    thirds.append((bank.along - thirds[0] - thirds[1]).bfloat16())
+    spare = -len(bank.rows) % GROUP  # a last group is filled up with rows that are nobody's neighbour
+    kind = _product_type(bank.rows.device)
+    rows = F.pad(torch.cat([bank.short, torch.stack(thirds, 1)], 1), (0, 5, 0, spare)).to(kind)
+    columns = F.pad(F.pad(queries.short, (0, 3), value=1), (0, 5)).to(kind)
     tile = rows @ columns.T
     if spare:
         tile[-spare:] = -torch.inf
+    offset = queries.along + bank.centre.double().square().sum()
     return tile, offset, slack.double()
 
 

@@ -136,8 +136,8 @@ def search(
     if not 1 <= k <= len(bank):
         raise BadInput(f"got k={k} and {len(bank)} training images: want 1 <= k <= images; do change one")
     few, many, chunk = _block_sizes(bank.shape[1], k, budget)
-    spread = bank[np.linspace(0, len(bank) - 1, min(len(bank), many, 1024)).astype(np.int64)]
-    centre = _on_grid(unit_rows(spread.to(device)).mean(0))
+    some = torch.cat([bank[start : start + GROUP] for start in range(0, len(bank), max(len(bank) // 64, GROUP))])
+    centre = _on_grid(unit_rows(some.to(device)).mean(0))
     with tqdm(
         total=len(queries) * len(bank), desc="kNN", unit="pair", unit_scale=True, disable=None, leave=False
     ) as bar:

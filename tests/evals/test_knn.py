@@ -11,6 +11,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from benchmarks.evals import main
 from evals import knn
 from evals.errors import BadInput
 from evals.features import FeatureSet
@@ -260,3 +261,13 @@ def test_what_cannot_be_is_refused():
     for change in ({"k": ()}, {"k": (0, 5)}, {"k": (5, 5)}, {"temperature": 0.0}, {"crop_pct": 1.5}):
         with pytest.raises(BadInput, match=f"got {next(iter(change))}"):
             load("knn-quick", Knn, **change)
+
+
+def test_the_benchmark_compares_like_with_like(capsys: pytest.CaptureFixture[str]):
+    sizes = "--bank 300 --queries 20 --width 8 --classes 3 --k 2 7 --linear-classes 3 --steps 4"
+    assert main(["--only", "knn", "linear", *sizes.split()]) == 0
+    table = capsys.readouterr().out
+    assert table.count("20 of 20\n") == 4
+    gaps = [float(line.split()[-1]) for line in table.splitlines() if "one by one" in line or "SGD" in line]
+    assert len(gaps) == 2
+    assert max(gaps) < 1e-5

@@ -1,0 +1,283 @@
+"""Speed and memory of the evaluations on cached features: kNN, the linear grid, banks that outgrow memory.
+
+    python benchmarks/evals.py [--only knn linear memory] [--threads 1] [--bank 50000] [--queries 10000]
+
+Features are made up: Gaussian clusters around the centres of classes. What is compared sees the same ones, in one
+process, in turns, the fastest of --repeat; all are held to --threads. Seconds are of the wall clock; the second ratio
+is of CPU time, which other processes on the machine disturb less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import sklearn
+import torch
+import torch.nn.functional as F
+from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from evals import knn
+from evals.features import FeatureSet
+from evals.linear import Linear, fit_grid
+from evals.linear_heads import Head, grid
+from evals.protocol import load
+from evals.rows import DiskRows
+
+RATES = (*(m * 10**-n for n in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)  # the 13 of the DINOv3 code
+PARTS = ("knn", "linear", "memory")
+
+
+class Spent(NamedTuple):
+    """Seconds of the wall clock and of all threads together."""
+
+    wall: float
+    cpu: float
+
+    def over(self, other: Spent) -> str:
+        return f"{self.wall / other.wall:10.1f}{self.cpu / other.cpu:10.1f}"
+
+
+def clusters(n: int, width: int, classes: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Features [n D] and their classes; the centres are the same for every seed."""
+    draw = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(classes))
+    labels = torch.randint(classes, (n,), generator=draw)
+    return 0.35 * centres[labels] + torch.randn(n, width, generator=draw), labels
+
+
+def timed(paths: Sequence[Callable[[Any], Any]], task: Any, warm: Any, repeat: int) -> list[tuple[Spent, Any]]:
+    """The fastest of `repeat` turns of each path, and what it gave; all do a small task, `warm`, first."""
+    found: list[list[tuple[Spent, Any]]] = [[] for _ in paths]
+    for path in paths:
+        path(warm)
+    for _ in range(repeat):
+        for turns, path in zip(found, paths, strict=True):
+            wall, cpu = time.perf_counter(), time.process_time()
+            answer = path(task)
+            turns.append((Spent(time.perf_counter() - wall, time.process_time() - cpu), answer))
+    return [min(turns, key=lambda turn: turn[0].wall) for turns in found]
+
+
+class Vote(NamedTuple):
+    """A bank with its classes, and queries."""
+
+    protocol: knn.Knn
+    bank: Tensor  # [n D]
+    labels: Tensor
+    queries: Tensor  # [q D]
+    classes: int
+
+
+def ours(vote: Vote) -> Tensor:
+    """Class scores [q C]."""
+    parts = [
+        knn.vote(similar, vote.labels[rows], vote.protocol, classes=vote.classes)[0]
+        for _, similar, rows in knn.search(vote.queries, vote.bank, k=max(vote.protocol.k))
+    ]
+    return torch.cat(parts)
+
+
+def theirs(vote: Vote, metric: str) -> Tensor:
+    """Classes [q] by scikit-learn's weighted classifier. Its Euclidean path is the faster one, on unit rows."""
+    bank, queries = (F.normalize(x) if metric == "euclidean" else x for x in (vote.bank, vote.queries))
+
+    def weigh(distance: np.ndarray) -> np.ndarray:
+        cosine = 1 - (distance if metric == "cosine" else distance**2 / 2)
+        return np.exp(cosine / vote.protocol.temperature)
+
+    options: dict[str, Any] = {"weights": weigh, "metric": metric, "algorithm": "brute"}
+    classifier = KNeighborsClassifier(max(vote.protocol.k), **options)
+    return torch.from_numpy(np.asarray(classifier.fit(bank.numpy(), vote.labels.numpy()).predict(queries.numpy())))
+
+
+def compare_knn(given: argparse.Namespace) -> None:
+    """Times and answers of the nearest-neighbour vote."""
+    print(f"kNN, bank {given.bank} x queries {given.queries} x width {given.width}, {given.classes} classes")
+    print(f"{'':26}{'seconds':>10}{'ratio':>10}{'CPU ratio':>10}   same class as ours")
+    bank, labels = clusters(given.bank, given.width, given.classes, seed=0)
+    queries, _ = clusters(given.queries, given.width, given.classes, seed=1)
+    for k in given.k:
+        vote = Vote(load("knn-quick", knn.Knn, k=(k,)), bank, labels, queries, given.classes)
+        paths = [ours, partial(theirs, metric="cosine"), partial(theirs, metric="euclidean")]
+        (mine, scores), *others = timed(paths, vote, vote._replace(queries=queries[:64]), given.repeat)
+        print(f"{f'k {k}: ours':26}{mine.wall:10.2f}")
+        for metric, (spent, classes) in zip(("cosine", "euclidean"), others, strict=True):
+            title = f"k {k}: scikit-learn, {metric}"
+            print(f"{title:28}{spent.wall:8.2f}{spent.over(mine)}   {agreement(scores, classes)}")
+
+
+def agreement(scores: Tensor, classes: Tensor) -> str:
+    """How many classes are the same, and by how much of the vote those that are not lie apart."""
+    other = scores.argmax(1) != classes
+    text = f"{len(classes) - int(other.sum())} of {len(classes)}"
+    if other.any():
+        gap = scores[other].max(1).values - scores[other].gather(1, classes[other, None])[:, 0]
+        text += f"; the others by at most {float(gap.max()):.1e} of the vote"
+    return text
+
+
+class Probe(NamedTuple):
+    """Features and classes that linear heads are fitted on."""
+
+    protocol: Linear
+    x: Tensor  # [n D]
+    labels: Tensor
+    classes: int
+
+
+def fit_together(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
+    """Weights and biases of heads trained in one pass."""
+    fitted = fit_grid(probe.protocol, {"cls": probe.x}, probe.labels, classes=probe.classes, heads=heads)
+    return [values for index in range(len(heads)) for values in fitted.parameters(index)]
+
+
+def fit_apart(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
+    """The same by a pass for each head."""
+    return [values for head in heads for values in fit_together(probe, [head])]
+
+
+def fit_plainly(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
+    """The same by torch's own modules, on the batches that the grid sees."""
+    return [values for head in heads for values in plain_fit(probe, head.rate)]
+
+
+def plain_fit(probe: Probe, rate: float) -> tuple[Tensor, Tensor]:
+    protocol, x, labels, classes = probe
+    head = torch.nn.Linear(x.shape[1], classes)
+    for values in head.parameters():
+        torch.nn.init.zeros_(values)
+    optimizer = torch.optim.SGD(head.parameters(), lr=rate, momentum=protocol.momentum)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, protocol.steps)
+    generator, queue = np.random.default_rng(protocol.seed), np.empty(0, dtype=np.int64)
+    for _ in range(protocol.steps):
+        if len(queue) < protocol.batch_size:
+            queue = np.concatenate([queue, generator.permutation(len(x))])
+        picked, queue = torch.from_numpy(queue[: protocol.batch_size]), queue[protocol.batch_size :]
+        optimizer.zero_grad()
+        F.cross_entropy(head(x[picked]), labels[picked]).backward()
+        optimizer.step()
+        schedule.step()
+    return head.weight.detach().T, head.bias.detach()
+
+
+def compare_linear(given: argparse.Namespace) -> None:
+    """Times and heads of the grid of rates against one fit after the other."""
+    print(f"linear, {len(RATES)} rates, {given.bank} images x width {given.width}, {given.steps} steps of 256")
+    print(f"{'':26}{'seconds':>10}{'ratio':>10}{'CPU ratio':>10}   largest difference of a weight")
+    heads = grid(("cls",), RATES, (0.0,))
+    for classes in given.linear_classes:
+        protocol = load("linear-quick", Linear, rates=RATES, steps=given.steps, batch_size=min(256, given.bank))
+        probe = Probe(protocol, *clusters(given.bank, given.width, classes, seed=0), classes)
+        warm = probe._replace(protocol=replace(protocol, steps=5))
+        paths = [partial(path, heads=heads) for path in (fit_together, fit_apart, fit_plainly)]
+        (ours, mine), *others = timed(paths, probe, warm, given.repeat)
+        print(f"{f'{classes} classes: one pass':26}{ours.wall:10.2f}")
+        for title, (spent, parts) in zip(("one by one", "torch.optim.SGD"), others, strict=True):
+            gap = max(float((a - b).abs().max()) for a, b in zip(mine, parts, strict=True))
+            print(f"{f'{classes} classes: {title}':26}{spent.wall:10.2f}{spent.over(ours)}   {gap:.1e}")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A labelled set without images: as much of one as kNN on cached features asks for."""
+
+    count: int
+    classes: tuple[str, ...]
+    name: str = "made up"
+    split: str = "train"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+    def label(self, index: int) -> int:
+        return index % len(self.classes)
+
+
+def on_disk(path: Path, n: int, width: int) -> DiskRows:
+    """A file of random features, written a block at a time."""
+    draw = np.random.default_rng(n)
+    with path.open("wb") as file:
+        for start in range(0, n, 4096):
+            file.write(draw.standard_normal((min(4096, n - start), width), dtype=np.float32).tobytes())
+    return DiskRows(path, (n, width))
+
+
+def peak_of(bank: DiskRows, queries: DiskRows, classes: int, k: int) -> tuple[float, float]:
+    """MiB resident before kNN, and at most, in this process since it began."""
+    names = tuple(map(str, range(classes)))
+    train, test = (
+        FeatureSet.in_memory(Classes(len(rows), names), rows)  # pyright: ignore[reportArgumentType]
+        for rows in (bank, queries)
+    )
+    before = resident("VmRSS")
+    knn.evaluate(load("knn-quick", knn.Knn, k=(k,)), train, test)
+    return before, resident("VmHWM")
+
+
+def resident(key: str) -> float:
+    """MiB by the kernel's account of this process: getrusage would also count the process that started it."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(rf"{key}:\s*(\d+) kB", text)[0]) / 1024
+
+
+def compare_memory(given: argparse.Namespace) -> None:
+    """Peak memory of kNN, bank and queries on disk, each size in a fresh process."""
+    print(f"memory of kNN, k {given.k[0]}, width {given.width}, bank and queries on disk; MiB")
+    print(f"{'bank':>10}{'queries':>10}{'on disk':>10}{'before':>10}{'peak':>10}{'kNN':>10}")
+    small, few = given.bank // 2, given.queries // 2
+    spawn = multiprocessing.get_context("spawn")  # a forked process would begin with our memory
+    options: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (given.threads,)}
+    for bank, queries in ((small, few), (2 * small, few), (4 * small, few), (small, 4 * few)):
+        with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, spawn, **options) as pool:
+            files = on_disk(Path(folder, "bank"), bank, given.width), on_disk(Path(folder, "q"), queries, given.width)
+            before, peak = pool.submit(peak_of, *files, given.classes, given.k[0]).result()
+        size = (bank + queries) * given.width * 4 / 2**20
+        print(f"{bank:10}{queries:10}{size:10.0f}{before:10.0f}{peak:10.0f}{peak - before:10.0f}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add: Callable[..., Any] = parser.add_argument
+    add("--only", nargs="+", choices=PARTS, default=PARTS, help="which comparisons (default: all)")
+    add("--bank", type=int, default=50_000, help="training images (default: %(default)s)")
+    add("--queries", type=int, default=10_000, help="test images (default: %(default)s)")
+    add("--width", type=int, default=384, help="of the features (default: %(default)s)")
+    add("--classes", type=int, default=100, help="of kNN (default: %(default)s)")
+    add("--k", type=int, nargs="+", default=[20], help="neighbours (default: 20)")
+    add("--linear-classes", type=int, nargs="+", default=[10, 100], help="of the linear heads (default: 10 100)")
+    add("--steps", type=int, default=200, help="of each linear fit (default: %(default)s)")
+    add("--threads", type=int, default=1, help="of torch, BLAS and scikit-learn (default: %(default)s)")
+    add("--repeat", type=int, default=1, help="turns of each, the fastest counts (default: %(default)s)")
+    given = parser.parse_args(argv)
+    print(f"threads {given.threads}, torch {torch.__version__}, scikit-learn {sklearn.__version__}")
+    compare = {"knn": compare_knn, "linear": compare_linear, "memory": compare_memory}
+    torch.set_num_threads(given.threads)
+    with threadpool_limits(given.threads):
+        for part in PARTS:
+            if part in given.only:
+                print()
+                compare[part](given)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

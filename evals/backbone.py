@@ -39,6 +39,7 @@ from evals.checkpoints.weights import (
     triple,
 )
 from evals.errors import BadInput
+from evals.final_norm import inputs_of, lengths
 
 CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
 
@@ -46,11 +47,13 @@ CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
 class Features(NamedTuple):
     """`patches`: after the final norm. `pooled`: the class token after that norm; where there is none, the mean patch.
 
-    Where a network's final norm follows its pooling (ConvNeXt), `pooled` is the norm of the mean.
+    Where a network's final norm follows its pooling (ConvNeXt), `pooled` is the norm of the mean. `lengths`: the norm
+    of each patch before the final norm, which hides differences; of the patch itself where no such norm can be seen.
     """
 
     pooled: Float[Tensor, "B D"]
     patches: Float[Tensor, "B D h w"]
+    lengths: Float[Tensor, "B h w"]
 
 
 class Backbone(nn.Module):
@@ -93,7 +96,7 @@ class Backbone(nn.Module):
         images = images.to(self.device)
         mean, std = (images.new_tensor(x).view(1, 3, 1, 1) for x in (self.mean, self.std))
         height, width = images.shape[2:]
-        with _eval_mode(self.model):
+        with _eval_mode(self.model), inputs_of(self.reader.final) as before:
             try:
                 pooled, patches = self.reader((images - mean) / std)
             except (AssertionError, ValueError, RuntimeError, IndexError) as error:
@@ -103,7 +106,7 @@ class Backbone(nn.Module):
         if tuple(patches.shape[2:]) != (height // self.stride, width // self.stride):
             reason = f"its map is {patches.shape[2]} x {patches.shape[3]} at a stride of {self.stride}"
             raise self._refusal(height, width, reason)
-        return Features(pooled.float(), patches.float())
+        return Features(pooled.float(), patches.float(), lengths(before, patches))
 
     def _refusal(self, height: int, width: int, reason: str) -> BadInput:
         return BadInput(

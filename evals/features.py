@@ -33,7 +33,7 @@ class FeatureSet:
     """Features of one set in its order; masks and depth stay in `dataset`, to be read one at a time.
 
     `tokens` holds the patches of the images one after the other, row-major in each; `starts` says where those of an
-    image begin and `grids` how many they are, (h, w). The three are None where patches were not kept. All rows are
+    image begin and `grids` how many they are, (h, w). These are None where patches were not kept. All rows are
     float32 on the CPU.
     """
 
@@ -42,6 +42,7 @@ class FeatureSet:
     pooled: Rows  # [n D]
     mean: Rows  # [n D], of the patches
     tokens: Rows | None  # [T D]
+    lengths: Rows | None  # [T 1], of the patches before the final norm
     grids: Int[Tensor, "n 2"] | None
     starts: Int[Tensor, " n"] | None
     square: bool = False  # every image was square, so that both layouts show the backbone the same pixels
@@ -58,7 +59,8 @@ class FeatureSet:
     ) -> FeatureSet:
         """From tensors, patches in the order of the images; `mean` stands in for `pooled` where it is not given."""
         keys = tuple(dataset.key(i) for i in range(len(dataset)))
-        return cls(dataset, keys, pooled, pooled if mean is None else mean, tokens, grids, _starts(grids))
+        lengths = None if tokens is None else torch.linalg.vector_norm(tokens, dim=1, keepdim=True)
+        return cls(dataset, keys, pooled, pooled if mean is None else mean, tokens, lengths, grids, _starts(grids))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -113,10 +115,16 @@ class FeatureSet:
             pooled=PickedRows(self.pooled, index),
             mean=PickedRows(self.mean, index),
         )
-        if self.tokens is None:
+        if self.tokens is None or self.lengths is None:
             return picked
-        some = replace(picked, tokens=self.tokens, grids=_known(self.grids)[index], starts=_known(self.starts)[index])
-        return replace(some, tokens=PickedRows(self.tokens, some.rows()), starts=_starts(some.grids))
+        some = replace(picked, grids=_known(self.grids)[index], starts=_known(self.starts)[index])
+        rows = some.rows()
+        return replace(
+            some,
+            tokens=PickedRows(self.tokens, rows),
+            lengths=PickedRows(self.lengths, rows),
+            starts=_starts(some.grids),
+        )
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,7 @@ def extract(
             images = _prepared(dataset, view, stride, workers=workers)
             _compute(backbone, _batches(images, batch_size), new, precision, title=f"{dataset.name} at {size} px")
         found = new.found
-    return FeatureSet(dataset, keys, found.pooled, found.mean, found.tokens, found.grids, found.starts, found.square)
+    return FeatureSet(dataset, keys, **vars(found))
 
 
 def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
@@ -240,13 +248,14 @@ def _compute(
             with autocast:
                 features = backbone(images.to(backbone.device).permute(0, 3, 1, 2).float() / 255)
             pooled, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
+            lengths = features.lengths.flatten(1).cpu()
             if not (pooled.isfinite().all() and maps.isfinite().all()):
                 raise NonFiniteFeatures(
                     f"got features from {backbone.name} that are not finite: want sound weights; do check it"
                 )
             grid = (features.patches.shape[2], features.patches.shape[3])
             for row, shown in enumerate(batch):
-                new.put(shown.index, pooled[row], maps[row], grid=grid, square=shown.square)
+                new.put(shown.index, pooled[row], maps[row], lengths[row], grid=grid, square=shown.square)
             bar.update(len(batch))
 
 

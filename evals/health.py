@@ -7,7 +7,7 @@ Patches and class tokens are those after the final norm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -129,12 +129,10 @@ def measure(
     _check_shapes(tokens, pooled, unnormed)
     side = round(tokens.shape[1] ** 0.5)
     patches = Patches.in_memory(tokens, grid or (side, side))
+    if unnormed is not None:
+        patches = replace(patches, lengths=unnormed.detach().float().cpu().flatten(0, 1).norm(dim=1, keepdim=True))
     other = None if reference is None else Patches.in_memory(reference, grid or (side, side))
-    found = _measure(protocol, patches, pooled.detach().float().cpu(), device=device, reference=other)
-    if unnormed is None:
-        return found
-    norms = Patches.in_memory(unnormed, patches.grid).images(range(len(unnormed))).norm(dim=2).double().numpy()
-    return found | {"norm_outliers": norm_outliers(norms, protocol.outlier_factor)}
+    return _measure(protocol, patches, pooled.detach().float().cpu(), device=device, reference=other)
 
 
 def _measure(
@@ -142,7 +140,7 @@ def _measure(
 ) -> dict[str, np.ndarray]:
     _check(patches, reference)
     found = _cosines(patches, pooled, device=device, reference=reference)
-    found["norm_outliers"] = norm_outliers(found.pop("norms"), protocol.outlier_factor)
+    found["norm_outliers"] = norm_outliers(patches.norms().double().numpy(), protocol.outlier_factor)
     found["effective_rank"] = patch_ranks(patches).numpy()
     found["rankme"] = row_ranks(pooled[:]).numpy()
     terms = dse.measure(patches.as_units() if protocol.unit_length else patches, protocol.dse, device=device)
@@ -181,11 +179,10 @@ def _check_shapes(tokens: Tensor, pooled: Tensor, unnormed: Tensor | None) -> No
 def _cosines(
     patches: Patches, pooled: Rows, *, device: str | torch.device, reference: Patches | None
 ) -> dict[str, np.ndarray]:
-    """What one walk over the images gives: per-image means, and the norms of all patches."""
-    found: dict[str, list[Tensor]] = {"norms": [], "cls_patch_cosine": [], "locality": [], "gram_drift": []}
+    """What one walk over the images gives: per-image means."""
+    found: dict[str, list[Tensor]] = {"cls_patch_cosine": [], "locality": [], "gram_drift": []}
     for which, block in patches.blocks():
         x = block.to(device)
-        found["norms"].append(x.norm(dim=2))
         found["cls_patch_cosine"].append(cls_patch_cosine(x, pooled[which].to(device)))
         found["locality"].append(locality(x, patches.grid))
         if reference is not None:

@@ -67,6 +67,8 @@ class HubReader:
             {k: v for k, v in config.to_dict().items() if k not in _PROSE}, sort_keys=True, default=str
         )
         self.norm = _final_norm(model, config.model_type)
+        inside = (getattr(model, name, None) for name in ("norm", "layernorm", "post_layernorm"))
+        self.final = next((x for x in inside if isinstance(x, nn.Module)), self.norm)
         self.freedom = {"interpolate_pos_encoding": True} if _takes(model, "interpolate_pos_encoding") else {}
         self.stride, self.prefix = self._layout(config, name)
 

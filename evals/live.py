@@ -122,7 +122,7 @@ def features(
         raise NonFiniteFeatures(
             f"got features from {backbone.name} that are not finite: want sound weights; do check it"
         )
-    return Features(found.pooled.float(), found.patches.float())
+    return Features(*(x.float() for x in found))
 
 
 @contextmanager

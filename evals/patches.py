@@ -27,6 +27,7 @@ class Patches:
     rows: Rows
     starts: Int[Tensor, " n"]
     grid: tuple[int, int]
+    lengths: Rows | None = None  # [T 1], before the final norm
     unit: bool = False
 
     @classmethod
@@ -38,7 +39,7 @@ class Patches:
                 f"got images of {features.dataset.name} with unlike grids of patches: want one; "
                 "do extract with layout 'crop'"
             )
-        return cls(rows, features.starts, grids.pop())
+        return cls(rows, features.starts, grids.pop(), features.lengths)
 
     @classmethod
     def in_memory(cls, tokens: Float[Tensor, "n P D"], grid: tuple[int, int]) -> Patches:
@@ -70,6 +71,12 @@ class Patches:
         """All patches of some images."""
         starts = [int(self.starts[i]) for i in which]
         return self._read(torch.stack([self.rows[start : start + self.count] for start in starts]))
+
+    def norms(self) -> Float[Tensor, "n P"]:
+        """Norms of the patches before the final norm where they are known, else of the patches as they are."""
+        if self.lengths is None:
+            return torch.cat([x.norm(dim=2) for _, x in self.blocks()])
+        return torch.stack([self.lengths[start : start + self.count][:, 0] for start in self.starts.tolist()])
 
     def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "b P D"]]]:
         """All images, some at a time."""

@@ -1,7 +1,7 @@
 """Where extracted features lie: in memory, or as a folder of the cache that is written whole or not at all.
 
 An entry holds `pooled.f32` [n D], `mean.f32` [n D], `places.npy` [n 3] (grid height, grid width, first patch), for
-dense features `tokens.f32` [T D], and `card.json` with their shapes and what they are features of.
+dense features `tokens.f32` [T D] and `lengths.f32` [T 1], and `card.json` with their shapes and what they are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from evals.backbone import Backbone
     from evals.datasets.base import LabelledSet
 
-VERSION = 3
+VERSION = 4
 CARD, PLACES = "card.json", "places.npy"
 
 
@@ -40,6 +40,7 @@ class Found:
     pooled: Rows
     mean: Rows
     tokens: Rows | None
+    lengths: Rows | None
     grids: Int[Tensor, "n 2"] | None
     starts: Int[Tensor, " n"] | None
     square: bool
@@ -114,19 +115,22 @@ class Writer:
 
     def __init__(self, folder: Path | None, count: int, dense: bool) -> None:
         self.count, self.dense, self._folder = count, dense, folder
-        names = ("pooled", "mean", *(("tokens",) if dense else ()))
+        names = ("pooled", "mean", *(("tokens", "lengths") if dense else ()))
         self._sinks = {name: Sink(folder / f"{name}.f32" if folder else None) for name in names}
         self._places = torch.zeros(count, 3, dtype=torch.long)
         self._rows, self._square = 0, True
 
-    def put(self, index: int, pooled: Tensor, patches: Tensor, *, grid: tuple[int, int], square: bool) -> None:
-        """Image `index`: pooled [D], patches [h·w D], and whether the image was square."""
+    def put(
+        self, index: int, pooled: Tensor, patches: Tensor, lengths: Tensor, *, grid: tuple[int, int], square: bool
+    ) -> None:
+        """Image `index`: pooled [D], patches [h·w D], their lengths [h·w], and whether the image was square."""
         self._square = self._square and square
         self._sinks["pooled"].put(index, pooled[None])
         self._sinks["mean"].put(index, patches.mean(0, keepdim=True))
         self._places[index] = torch.tensor([*grid, self._rows])
         if self.dense:
             self._sinks["tokens"].put(self._rows, patches)
+            self._sinks["lengths"].put(self._rows, lengths[:, None])
             self._rows += len(patches)
 
     def close(self) -> None:
@@ -138,7 +142,8 @@ class Writer:
         """Complete the matrices; with `about`, describe them in the card."""
         rows = {name: sink.rows() for name, sink in self._sinks.items()}
         grids, starts = (self._places[:, :2], self._places[:, 2]) if self.dense else (None, None)
-        self.found = Found(rows["pooled"], rows["mean"], rows.get("tokens"), grids, starts, self._square)
+        patches = (rows.get("tokens"), rows.get("lengths"), grids, starts)
+        self.found = Found(rows["pooled"], rows["mean"], *patches, self._square)
         if self._folder is None or about is None:
             return
         np.save(self._folder / PLACES, self._places.numpy())
@@ -158,8 +163,8 @@ def _read(folder: Path, count: int) -> Found | None:
         whole = all(x.path.stat().st_size == x.shape[0] * x.shape[1] * BYTES for x in rows.values())
         if not whole or len(rows["pooled"]) != count or places.shape != (count, 3):
             return None
-        tokens = rows.get("tokens")
-        grids, starts = (None, None) if tokens is None else (places[:, :2], places[:, 2])
-        return Found(rows["pooled"], rows["mean"], tokens, grids, starts, bool(card["square"]))
+        grids, starts = (places[:, :2], places[:, 2]) if "tokens" in rows else (None, None)
+        patches = (rows.get("tokens"), rows.get("lengths"), grids, starts)
+        return Found(rows["pooled"], rows["mean"], *patches, bool(card["square"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError):
         return None

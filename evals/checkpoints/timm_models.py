@@ -42,6 +42,9 @@ class TimmReader:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.stride = _stride(model)
+        head = getattr(model, "head", None)
+        norms = (getattr(model, "norm", None), getattr(model, "fc_norm", None), getattr(head, "norm", None))
+        self.final = next((x for x in norms if isinstance(x, nn.Module) and not isinstance(x, nn.Identity)), None)
 
     @property
     def settings(self) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,8 @@ def test_where_patches_are_stored_changes_nothing():
     kept = featured(tokens, pooled)
     order = [7, 2, 9, 0, 1, 3, 8, 4, 6, 5]
     starts = torch.tensor([order.index(i) * 20 for i in range(10)])
-    moved = FeatureSet(kept.dataset, kept.keys, pooled, pooled, tokens[order].flatten(0, 1), kept.grids, starts)
+    rows = tokens[order].flatten(0, 1)
+    moved = replace(kept, tokens=rows, lengths=rows.norm(dim=1, keepdim=True), starts=starts)
     for name, x in evaluate(protocol(), kept).items():
         np.testing.assert_array_equal(x, evaluate(protocol(), moved)[name])
 

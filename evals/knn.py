@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from evals.errors import BadInput
 from evals.features import FeatureSet
-from evals.linear import check_crop, shared_classes
-from evals.protocol import Protocol, View
+from evals.linear import shared_classes
+from evals.protocol import Cropped
 from evals.rows import Rows, blocks
 
 BUDGET = 256 * 2**20  # bytes that the search may use beyond what it returns
@@ -35,7 +35,7 @@ Pairs = tuple[Tensor, Tensor]  # [m] queries, ascending, and [m] rows of the ban
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knn(Protocol):
+class Knn(Cropped):
     """Cosine similarity, weights softmax(similarity / temperature) over the max(k) nearest; the first k vote.
 
     Input: short side to round(`size` / `crop_pct`) (bicubic, antialiased), centre square of `size`. One k gives top-1;
@@ -45,20 +45,15 @@ class Knn(Protocol):
     method: ClassVar[str] = "knn"
     task: ClassVar[str] = "knn"
 
-    crop_pct: float
     k: tuple[int, ...]
     temperature: float
 
     def __post_init__(self) -> None:
-        check_crop(self)
+        super().__post_init__()
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
             raise BadInput(f"got k {list(self.k)} in {self.name}: want different numbers from 1 on; do correct it")
         if not self.temperature > 0:
             raise BadInput(f"got temperature {self.temperature} in {self.name}: want above 0; do correct it")
-
-    @property
-    def view(self) -> View:
-        return View("crop", self.size, self.crop_pct)
 
 
 def metrics(protocol: Knn) -> tuple[str, ...]:
@@ -164,7 +159,7 @@ def _plan(queries: Rows, bank: Rows, *, k: int, budget: int, bytes_each: int) ->
     """A quarter of the budget for the bank's side; the rest for queries, their similarities and about 2k pairs each."""
     row = 32 * bank.shape[1]  # bytes
     many = min(budget // (4 * row), len(bank) + GROUP - 1, 8192) // GROUP * GROUP or GROUP
-    few = min(3 * budget // (4 * (row + 320 * k + bytes_each * many)), len(queries))
+    few = min(3 * budget // (4 * (row + 320 * k + bytes_each * many)), len(queries), 8192)
     return Plan(max(few, 1), many, max(budget // (4 * 32 * many), 1), budget // 256)
 
 
@@ -230,7 +225,8 @@ def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tenso
 
 def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) -> Found:
     """Pairs, in the order of queries and then of rows, as a table of the best k of each query."""
-    order = torch.from_numpy(np.lexsort((-similar.cpu().numpy(), query.cpu().numpy()))).to(query.device)
+    # one whole number for both: a cosine is a multiple of 2⁻⁴⁸ and little above 1, a query is below 2¹³
+    order = ((query << 50) - (similar * GRID**2).long()).argsort(stable=True)
     place = torch.arange(len(query), device=query.device) - torch.searchsorted(query, query)
     kept = place < k
     found = Found(similar.new_full((count, k), -torch.inf), query.new_zeros(count, k))

@@ -17,14 +17,30 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from evals import heads, live, mmseg_bridge
+from evals import heads, limits, live, loader, mmseg_bridge
 from evals.backbone import Backbone
 from evals.datasets.base import LabelledSet
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import Batch, batch_of, recolour
 from evals.errors import BadInput
+from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.protocol import Precision, Protocol, Watch
+
+_BETA = Limit(low=0, high=1, below=True)
+_LIMITS = {
+    **dict.fromkeys(("frame", "crop"), COUNT.list_of(2)),
+    **dict.fromkeys(("box", "eigen"), NATURAL.list_of(4)),
+    "gamma": POSITIVE.list_of(2, rising=True),
+    **dict.fromkeys(("brightness", "colour"), NATURAL.list_of(2, rising=True)),
+    "beta1": _BETA.list_of(2),
+    **dict.fromkeys(("beta2", "warmup_beta1"), _BETA),
+    "degrees": Limit(low=0, high=180),
+    **dict.fromkeys(("rotate", "flip", "recolour", "warmup_ratio", "final_ratio"), SHARE),
+    **dict.fromkeys(("min_depth", "max_depth", "bin_floor", "rate", "clip"), POSITIVE),
+    **dict.fromkeys(("bins", "iterations", "batch_size", "validate_every"), COUNT),
+    **dict.fromkeys(("deviation", "mean_weight", "log_shift", "plain_iterations", "weight_decay", "warmup"), NATURAL),
+}
 
 Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> metres [B 1 h w]
 
@@ -77,13 +93,18 @@ class DepthLive(Protocol):
     flip_average: bool
 
     def __post_init__(self) -> None:
-        pairs = dict.fromkeys(("frame", "crop", "gamma", "brightness", "colour", "beta1"), 2)
-        live.check(
-            self,
-            lengths=pairs | {"box": 4, "eigen": 4},
-            shares=("rotate", "flip", "recolour"),
-            counts=("size", "bins", "iterations", "batch_size", "validate_every"),
-        )
+        super().__post_init__()
+        limits.check(self, _LIMITS)
+        if self.min_depth >= self.max_depth:
+            limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
+        (height, width), (left, top, right, bottom) = self.frame, self.box
+        if not (left < right <= width and top < bottom <= height):
+            limits.refuse(self, "box", f"left, top, right, bottom in that order inside the frame {list(self.frame)}")
+        top, bottom, left, right = self.eigen
+        if not (left < right <= width and top < bottom <= height):
+            limits.refuse(self, "eigen", f"top, bottom, left, right in that order inside the frame {list(self.frame)}")
+        if not min(self.views.crop):
+            limits.refuse(self, "crop", f"a pixel at least at size {self.size}")
 
     @property
     def views(self) -> mmseg_bridge.DepthViews:
@@ -148,7 +169,7 @@ def fit(
             protocol,
             head,
             torch.optim.AdamW(head.parameters(), weight_decay=protocol.weight_decay),
-            batches=live.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
+            batches=loader.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
             loss=partial(loss_of, protocol, backbone, head, precision),
             options=partial(options_at, protocol),
             judge=partial(judge, protocol, backbone, head, test, precision=precision),

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from evals import live, mmseg_bridge
+from evals import draws, live, mmseg_bridge
 from evals.datasets.base import LabelledSet
+from evals.limits import pair
 
 if TYPE_CHECKING:
     from evals.depth_live import DepthLive
@@ -26,10 +27,10 @@ class Batch(NamedTuple):
 
 def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
     """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
-    views, order = protocol.views, live.Stream(len(train), protocol.seed)
+    views, order = protocol.views, draws.Stream(len(train), protocol.seed)
     images, depths = [], []
     for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
-        index, seed = order[position], live.entropy(protocol.seed, "views", position)
+        index, seed = order[position], draws.entropy(protocol.seed, "views", position)
         image, depth = cut(protocol, train.image(index), train.depth(index))
         image, depth = mmseg_bridge.depth_view(image, depth, views, seed=seed)
         images.append(image)
@@ -54,9 +55,9 @@ def recolour(protocol: DepthLive, step: int, images: Float[Tensor, "B 3 H W"]) -
     """Some images in [0, 1] raised to a power and with other brightness, of all channels and of each."""
     found = images.clone()
     for place in range(len(images)):
-        draw = live.generator(protocol.seed, "colours", step * protocol.batch_size + place)
+        draw = draws.generator(protocol.seed, "colours", step * protocol.batch_size + place)
         if draw.random() < protocol.recolour:
-            gamma = draw.uniform(*live.pair(protocol.gamma))
-            factors = draw.uniform(*live.pair(protocol.brightness)) * draw.uniform(*live.pair(protocol.colour), size=3)
+            gamma = draw.uniform(*pair(protocol.gamma))
+            factors = draw.uniform(*pair(protocol.brightness)) * draw.uniform(*pair(protocol.colour), size=3)
             found[place] = (images[place] ** gamma * images.new_tensor(factors).view(3, 1, 1)).clamp(0, 1)
     return found

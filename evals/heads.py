@@ -13,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from evals.backbone import Backbone
-from evals.live import due, encode, progress, refuse_non_finite, torch_generator
+from evals.draws import torch_generator
+from evals.errors import BadInput
+from evals.live import encode
 
 T = TypeVar("T")
 
@@ -145,3 +148,26 @@ def judging(head: object) -> Iterator[None]:
         yield
     finally:
         head.train(training)
+
+
+@contextmanager
+def progress(total: int, title: str) -> Iterator[Callable[..., None]]:
+    """A bar with rate and time left; call what it gives once a step, with the numbers to show (`loss=0.7`)."""
+    with tqdm(total=total, desc=title, unit="it", disable=None, leave=False) as bar:
+
+        def tick(**shown: float) -> None:
+            bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
+            bar.update()
+
+        yield tick
+
+
+def refuse_non_finite(loss: float, step: int, title: str) -> None:
+    """Raises BadInput that names the iteration, counted from 0."""
+    if not math.isfinite(loss):
+        raise BadInput(f"got loss {loss} at iteration {step} of {title}: want a finite one; do lower the learning rate")
+
+
+def due(step: int, every: int, steps: int) -> bool:
+    """Whether the head is judged when this step, counted from 0, is done: each `every` steps, and once at the end."""
+    return (step + 1) % every == 0 or step + 1 == steps

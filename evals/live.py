@@ -1,103 +1,20 @@
-"""What protocols on live, augmented features share: keyed draws, batches made ahead, frozen features of any sides.
-
-Everything random is a function of a seed, a purpose and a number, mostly a position: step · batch size + place in the
-batch. So batches do not depend on the number of worker processes, and the global random states stay as they were.
-"""
+"""Frozen features of live images: views stacked, sides filled up to the stride, maps brought back to their pixels."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from hashlib import blake2b
-from typing import Any, NoReturn, TypeVar
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from evals.backbone import Backbone, Features
-from evals.errors import BadInput, NonFiniteFeatures
-from evals.protocol import Precision, Protocol
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """An endless stream over `count` images: every epoch has an order of its own, keyed by (seed, epoch)."""
-
-    count: int
-    seed: int
-
-    def __getitem__(self, position: int) -> int:
-        """The index of the image at this position, counted from 0 over all epochs."""
-        epoch, place = divmod(position, self.count)
-        return int(_order(self.count, self.seed, epoch)[place])
-
-
-@lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return generator(seed, "order", epoch).permutation(count)
-
-
-def entropy(seed: int, purpose: str, number: int = 0) -> int:
-    """128 bits that are a function of these three alone: draws for unlike purposes do not meet."""
-    parts = repr((int(seed), purpose, int(number))).encode()
-    return int.from_bytes(blake2b(parts, digest_size=16).digest(), "little")
-
-
-def generator(seed: int, purpose: str, number: int = 0) -> np.random.Generator:
-    """A numpy generator of its own for these three."""
-    return np.random.default_rng(entropy(seed, purpose, number))
-
-
-def torch_generator(seed: int, purpose: str, number: int = 0) -> torch.Generator:
-    """The same for torch, on the CPU."""
-    return torch.Generator().manual_seed(entropy(seed, purpose, number) % 2**63)
-
-
-def batches(make: Callable[[int], T], steps: int, *, workers: int = 0) -> Iterator[T]:
-    """make(0) … make(steps − 1), in order; with `workers`, made ahead in that many processes.
-
-    Raises:
-        BadInput: as `make` does, from a worker too.
-    """
-    loader = DataLoader(
-        _Made(make),
-        batch_size=None,
-        sampler=range(steps),
-        num_workers=workers,
-        collate_fn=_as_is,
-        generator=torch.Generator(),  # the loader draws a seed at its start: not from the global state
-    )
-    for made in loader:
-        if isinstance(made, BadInput):
-            raise made
-        yield made
-
-
-class _Made(Dataset[Any]):
-    """Hands BadInput over as a value: the loader would wrap what a worker raises in a traceback of many lines."""
-
-    def __init__(self, make: Callable[[int], Any]) -> None:
-        self.make = make
-
-    def __getitem__(self, step: int) -> Any:
-        try:
-            return self.make(step)
-        except BadInput as error:
-            return error
-
-
-def _as_is(item: Any) -> Any:
-    return item
+from evals.errors import NonFiniteFeatures
+from evals.protocol import Precision
 
 
 def features(
@@ -197,48 +114,3 @@ def pictures(
     inside = (rows < sides[:, :1])[:, :, None] & (columns < sides[:, 1:])[:, None, :]
     found = alter(images.to(device).permute(0, 3, 1, 2).float() / 255)
     return torch.where(inside[:, None], found, found.new_tensor(backbone.mean).view(1, 3, 1, 1))
-
-
-@contextmanager
-def progress(total: int, title: str) -> Iterator[Callable[..., None]]:
-    """A bar with rate and time left; call what it gives once a step, with the numbers to show (`loss=0.7`)."""
-    with tqdm(total=total, desc=title, unit="it", disable=None, leave=False) as bar:
-
-        def tick(**shown: float) -> None:
-            bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
-            bar.update()
-
-        yield tick
-
-
-def refuse_non_finite(loss: float, step: int, title: str) -> None:
-    """Raises BadInput that names the iteration, counted from 0."""
-    if not math.isfinite(loss):
-        raise BadInput(f"got loss {loss} at iteration {step} of {title}: want a finite one; do lower the learning rate")
-
-
-def due(step: int, every: int, steps: int) -> bool:
-    """Whether the head is judged when this step, counted from 0, is done: each `every` steps, and once at the end."""
-    return (step + 1) % every == 0 or step + 1 == steps
-
-
-def pair(values: Sequence[float]) -> tuple[float, float]:
-    first, second = values
-    return first, second
-
-
-def check(protocol: Protocol, *, lengths: Mapping[str, int], shares: Sequence[str], counts: Sequence[str]) -> None:
-    """Raises BadInput where a list has another length, a share leaves [0, 1] or a count is below 1."""
-
-    def refuse(name: str, want: str) -> NoReturn:
-        raise BadInput(f"got {name} {getattr(protocol, name)} in {protocol.name}: want {want}; do correct it")
-
-    for name, length in lengths.items():
-        if len(getattr(protocol, name)) != length:
-            refuse(name, f"{length} numbers")
-    for name in shares:
-        if not 0 <= getattr(protocol, name) <= 1:
-            refuse(name, "0 to 1")
-    for name in counts:
-        if getattr(protocol, name) < 1:
-            refuse(name, "at least 1")

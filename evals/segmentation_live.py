@@ -19,12 +19,25 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
-from evals import heads, live, mmseg_bridge, statistics
+from evals import draws, heads, limits, live, loader, mmseg_bridge, statistics
 from evals.backbone import Backbone
 from evals.datasets.base import IGNORE, LabelledSet
 from evals.errors import BadInput
+from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.protocol import Precision, Protocol, Watch
 from evals.windows import classes_at, slide
+
+_LIMITS = {
+    "scale": POSITIVE.list_of(2, rising=True),
+    **dict.fromkeys(("contrast", "saturation"), NATURAL.list_of(2, rising=True)),
+    "betas": Limit(low=0, high=1, below=True).list_of(2),
+    "dropout": Limit(low=0, high=1, below=True),
+    "hue": Limit(low=1, high=180),
+    **dict.fromkeys(("category_cap", "flip", "warmup_ratio"), SHARE),
+    **dict.fromkeys(("crop", "window", "window_stride", "rate", "clip"), POSITIVE),
+    **dict.fromkeys(("iterations", "batch_size", "validate_every"), COUNT),
+    **dict.fromkeys(("brightness", "deviation", "weight_decay", "warmup"), NATURAL),
+}
 
 Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> logits [B C h w]
 
@@ -63,24 +76,25 @@ class SegmentationLive(Protocol):
     window_stride: float
 
     def __post_init__(self) -> None:
-        live.check(
-            self,
-            lengths={"scale": 2, "contrast": 2, "saturation": 2, "betas": 2},
-            shares=("category_cap", "flip", "dropout"),
-            counts=("size", "iterations", "batch_size", "validate_every"),
-        )
+        super().__post_init__()
+        limits.check(self, _LIMITS)
+        for name in ("crop", "window", "window_stride"):
+            if not round(getattr(self, name) * self.size):
+                limits.refuse(self, name, f"a pixel of {self.size} at least")
+        if self.window_stride > self.window:
+            limits.refuse(self, "window_stride", f"at most window ({self.window}), so that every pixel is seen")
 
     @property
     def views(self) -> mmseg_bridge.SegmentationViews:
         return mmseg_bridge.SegmentationViews(
             short_side=self.size,
-            scale=live.pair(self.scale),
+            scale=limits.pair(self.scale),
             crop=round(self.crop * self.size),
             category_cap=self.category_cap,
             flip=self.flip,
             brightness=self.brightness,
-            contrast=live.pair(self.contrast),
-            saturation=live.pair(self.saturation),
+            contrast=limits.pair(self.contrast),
+            saturation=limits.pair(self.saturation),
             hue=self.hue,
         )
 
@@ -141,13 +155,13 @@ def fit(
         width = heads.width(backbone, protocol.size)
         head = heads.LinearHead(width, len(train.segments), deviation=protocol.deviation, seed=protocol.seed).to(place)
         optimizer = torch.optim.AdamW(
-            head.parameters(), betas=live.pair(protocol.betas), weight_decay=protocol.weight_decay
+            head.parameters(), betas=limits.pair(protocol.betas), weight_decay=protocol.weight_decay
         )
         outcomes = heads.train(
             protocol,
             head,
             optimizer,
-            batches=live.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
+            batches=loader.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
             loss=partial(loss_of, protocol, backbone, head, precision),
             options=lambda step: {"lr": rate_at(protocol, step)},
             judge=partial(judge, protocol, backbone, head, test, precision=precision),
@@ -169,10 +183,10 @@ def rate_at(protocol: SegmentationLive, step: int) -> float:
 
 def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> Batch:
     """The augmented views of one iteration: a function of the seed and the step alone."""
-    views, order = protocol.views, live.Stream(len(train), protocol.seed)
+    views, order = protocol.views, draws.Stream(len(train), protocol.seed)
     images, masks = [], []
     for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
-        index, seed = order[position], live.entropy(protocol.seed, "views", position)
+        index, seed = order[position], draws.entropy(protocol.seed, "views", position)
         image, mask = mmseg_bridge.segmentation_view(train.image(index), _mask(train, index), views, seed=seed)
         images.append(image)
         masks.append(mask)
@@ -186,7 +200,7 @@ def loss_of(
     """The loss of the head on one batch; the dropout is a function of the seed and the step."""
     images = live.pictures(batch.images, batch.sides, backbone)
     patches, to_pixels = live.encode(backbone, images, precision=precision)
-    patches = drop_channels(patches, protocol.dropout, live.torch_generator(protocol.seed, "dropout", step))
+    patches = drop_channels(patches, protocol.dropout, draws.torch_generator(protocol.seed, "dropout", step))
     return pixel_loss(head(patches), batch.masks.to(images.device), to_pixels)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evals import live
+from evals import loader
 from evals.backbone import Backbone, create, wrap
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
@@ -237,7 +237,7 @@ def test_colours_change_by_chance_within_their_ranges_and_stay_in_range():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int, scenes: tuple[LabelledSet, LabelledSet]):
     make = partial(batch_of, scenes[0], settings())
-    for alone, together in zip(live.batches(make, 3), live.batches(make, 3, workers=workers), strict=True):
+    for alone, together in zip(loader.batches(make, 3), loader.batches(make, 3, workers=workers), strict=True):
         assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
@@ -277,7 +277,7 @@ def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(sce
 CHANGES: dict[str, Any] = {
     "size": 40,
     "seed": 1,
-    "frame": (16, 24),
+    "frame": (30, 32),
     "box": (5, 3, 30, 28),
     "eigen": (4, 28, 4, 20),
     "min_depth": 2.0,
@@ -310,7 +310,7 @@ CHANGES: dict[str, Any] = {
     "validate_every": 1,
     "flip_average": False,
 }
-OUTSIDE = {"name", "version", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
+OUTSIDE = {"name", "version", "precision", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
 # Scenes of 32 × 32 are taken for whole frames
 FRAMED = {
     "frame": (32, 32), "box": (2, 3, 30, 28), "eigen": (2, 30, 3, 28), "crop": (24, 24), "rate": 0.3, "rotate": 1.0,

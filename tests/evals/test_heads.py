@@ -85,3 +85,9 @@ def test_a_head_is_judged_in_evaluation_mode_and_left_as_it_was(training: bool):
     assert head.norm.training == training
     with heads.judging(lambda patches: patches):
         pass
+
+
+@pytest.mark.parametrize(("every", "steps", "expected"), [(2, 6, [1, 3, 5]), (4, 6, [3, 5]), (9, 6, [5])])
+def test_heads_are_judged_at_each_interval_and_once_at_the_end(every: int, steps: int, expected: list[int]):
+    """The published code judged after every iteration where the interval does not divide the length."""
+    assert [step for step in range(steps) if heads.due(step, every, steps)] == expected

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from evals import draws, loader
+from evals.errors import BadInput
+
+
+def a_batch(step: int, *, fails_at: int | None = None) -> Tensor:
+    if step == fails_at:
+        raise BadInput("got a broken image: want a sound one; do mend it")
+    return torch.from_numpy(draws.generator(3, "toy", step).random(4))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order_whatever_the_number_of_workers(workers: int):
+    found = list(loader.batches(a_batch, 5, workers=workers))
+    assert all(torch.equal(one, a_batch(step)) for step, one in enumerate(found))
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_input_reaches_the_caller_in_one_line_from_a_worker_too(workers: int):
+    made = loader.batches(functools.partial(a_batch, fails_at=1), 3, workers=workers)
+    next(made)
+    with pytest.raises(BadInput, match=r"^got a broken image: want a sound one; do mend it$"):
+        next(made)
+
+
+def test_the_global_random_state_is_untouched_by_batches_and_generators():
+    before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    list(loader.batches(a_batch, 2))
+    torch.rand(3, generator=draws.torch_generator(0, "toy"))
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002

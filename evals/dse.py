@@ -12,17 +12,21 @@ as resampling groups does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evals.draws import generator
 from evals.kmeans import Clusters, kmeans
 from evals.patches import Patches
 from evals.ranks import row_ranks
+
+if TYPE_CHECKING:
+    from evals.health import Health
 
 CELLS_PER_BLOCK = 1 << 24  # numbers of the matrices whose rank is taken at once
 COLLAPSED = 1e-6  # of the root mean squared norm: patches nearer to their mean than this are all alike
@@ -37,23 +41,7 @@ class Terms(NamedTuple):
     dse: Float[np.ndarray, " n"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """As in the paper: groups of 8 images, 3 clusters an image, 24 a group, 20 rounds, weight 1.
-
-    `positions`: most random positions whose rank is averaged for M_dim, None for one per patch of an image.
-    """
-
-    group_size: int
-    image_clusters: int
-    group_clusters: int
-    rounds: int
-    positions: int | None
-    dim_weight: float
-    seed: int
-
-
-def measure(patches: Patches, settings: Settings, *, device: str | torch.device = "cpu") -> Terms:
+def measure(patches: Patches, protocol: Health, *, device: str | torch.device = "cpu") -> Terms:
     """The three terms and their sum.
 
     Where all patches are alike there is nothing to tell apart: M_inter and M_intra are 0.
@@ -61,11 +49,11 @@ def measure(patches: Patches, settings: Settings, *, device: str | torch.device 
     Raises:
         BadInput: more clusters than patches.
     """
-    groups = group_images(len(patches), settings.group_size, seed=settings.seed)
-    inter, intra = structure(patches, groups, settings, device=device)
+    groups = group_images(len(patches), protocol.group_size, seed=protocol.seed)
+    inter, intra = structure(patches, groups, protocol, device=device)
     scale = mean_distance(patches)
-    inter, intra, dim = (x.numpy() for x in (ratio(inter, scale), ratio(intra, scale), dimension(patches, settings)))
-    sum_ = inter - intra + settings.dim_weight * dim
+    inter, intra, dim = (x.numpy() for x in (ratio(inter, scale), ratio(intra, scale), dimension(patches, protocol)))
+    sum_ = inter - intra + protocol.dim_weight * dim
     return Terms(stretched(inter, groups), stretched(intra, groups), dim, stretched(sum_, groups))
 
 
@@ -81,7 +69,7 @@ def group_images(count: int, size: int, *, seed: int) -> list[Group]:
 
     The last group is filled up with images of the first one. Fewer images than `size` make one group.
     """
-    order = np.random.default_rng(seed).permutation(count)
+    order = generator(seed, "groups").permutation(count)
     chunks = [order[start : start + size] for start in range(0, count, size)]
     short = size - len(chunks[-1]) if len(chunks) > 1 else 0
     return [
@@ -91,24 +79,23 @@ def group_images(count: int, size: int, *, seed: int) -> list[Group]:
 
 
 def structure(
-    patches: Patches, groups: list[Group], settings: Settings, *, device: str | torch.device = "cpu"
+    patches: Patches, groups: list[Group], protocol: Health, *, device: str | torch.device = "cpu"
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """M_inter and M_intra of each image before both are divided by the scale; an image has its group's part of
-    M_intra."""
-    inter, intra = torch.zeros(2, len(patches), dtype=torch.float64)
+    """Pseudo-values of M_inter and M_intra before both are divided by the scale; an image stands for its group too."""
+    inter, own_sum, own_count, group_sum, group_count = torch.zeros(5, len(patches), dtype=torch.float64)
     first = 0
     for number, group in enumerate(groups):
         x, own = patches.images(group.images.tolist()).to(device), torch.from_numpy(group.images[: group.own])
-        rounds, seed = settings.rounds, settings.seed
-        together = kmeans(x.flatten(0, 1)[None], settings.group_clusters, rounds=rounds, seed=seed, first=number)
-        each = kmeans(x[: group.own], settings.image_clusters, rounds=rounds, seed=seed, first=first)
+        cluster = partial(kmeans, rounds=protocol.rounds, seed=protocol.seed)
+        together = cluster(x.flatten(0, 1)[None], protocol.group_clusters, purpose="k-means of groups", first=number)
+        each = cluster(x[: group.own], protocol.image_clusters, purpose="k-means of images", first=first)
         first += group.own
         apart = other_distance(x.flatten(0, 1), together).reshape(len(x), -1)
         inter[own] = apart[: group.own].double().mean(1).cpu()
-        spread = cluster_spread(x.flatten(0, 1), together.members[0])
-        intra[own] = torch.tensor([cluster_spread(a, m) for a, m in zip(x, each.members, strict=False)]).double()
-        intra[own] = (intra[own] + spread) / 2
-    return inter, intra
+        group_sum[own], group_count[own] = cluster_spreads(x.flatten(0, 1), together.members[0])
+        of_images = [cluster_spreads(image, members) for image, members in zip(x, each.members, strict=False)]
+        own_sum[own], own_count[own] = torch.tensor(of_images).double().T
+    return inter, (ratio(own_sum, own_count) + ratio(group_sum, group_count)) / 2
 
 
 def other_distance(x: Float[Tensor, "n d"], clusters: Clusters) -> Float[Tensor, " n"]:
@@ -120,10 +107,10 @@ def other_distance(x: Float[Tensor, "n d"], clusters: Clusters) -> Float[Tensor,
     return torch.where(found.isfinite(), found, 0)
 
 
-def cluster_spread(x: Float[Tensor, "n d"], members: Int[Tensor, " n"]) -> float:
-    """Mean over clusters of more than one point of the nuclear norm of the centred cluster / sqrt(max(n − 1, d));
-    0 where no cluster has two points."""
-    found = []
+def cluster_spreads(x: Float[Tensor, "n d"], members: Int[Tensor, " n"]) -> tuple[float, float]:
+    """Sum over clusters of more than one point of the nuclear norm of the centred cluster / sqrt(max(n − 1, d)), and
+    the number of such clusters."""
+    found: list[float] = []
     for cluster in members.unique().tolist():
         part = x[members == cluster].double().cpu()
         if len(part) < 2:
@@ -131,7 +118,7 @@ def cluster_spread(x: Float[Tensor, "n d"], members: Int[Tensor, " n"]) -> float
         part = part - part.mean(0)
         energy = torch.linalg.eigvalsh(part @ part.T if len(part) <= part.shape[1] else part.T @ part)
         found.append(float(energy.clamp_min(0).sqrt().sum()) / math.sqrt(max(len(part) - 1, part.shape[1])))
-    return sum(found) / max(len(found), 1)
+    return sum(found), float(len(found))
 
 
 def mean_distance(patches: Patches) -> Float[Tensor, " n"]:
@@ -152,15 +139,13 @@ def mean_distance(patches: Patches) -> Float[Tensor, " n"]:
     return own + (means - centre) @ pull
 
 
-def dimension(patches: Patches, settings: Settings) -> Float[Tensor, " n"]:
+def dimension(patches: Patches, protocol: Health) -> Float[Tensor, " n"]:
     """Pseudo-values of M_dim: effective rank of the matrix of one patch per image, by min(n, d), over random positions.
 
     The patches of each image are permuted at random, so that a position is a random patch of every image.
     """
-    images, count = len(patches), min(settings.positions or patches.count, patches.count)
-    draws = [
-        np.random.default_rng([settings.seed, image]).permutation(patches.count)[:count] for image in range(images)
-    ]
+    images, count = len(patches), min(protocol.positions or patches.count, patches.count)
+    draws = [generator(protocol.seed, "positions", image).permutation(patches.count)[:count] for image in range(images)]
     places = torch.from_numpy(np.stack(draws))
     found = torch.zeros(images).double()
     size = max(CELLS_PER_BLOCK // (images * patches.width), 1)

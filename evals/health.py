@@ -16,15 +16,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from evals import dse
+from evals import dse, limits
 from evals.errors import BadInput
 from evals.features import FeatureSet
+from evals.limits import COUNT, FINITE, NATURAL, POSITIVE
 from evals.patches import Patches
 from evals.protocol import Protocol, View
 from evals.ranks import patch_ranks, row_ranks
 from evals.rows import Rows
 
 FEWEST_IMAGES = 8
+_LIMITS = {
+    **dict.fromkeys(("group_size", "image_clusters", "group_clusters", "rounds", "positions"), COUNT),
+    "dim_weight": FINITE,
+    "outlier_factor": POSITIVE,
+    "seed": NATURAL,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,30 +52,13 @@ class Health(Protocol):
     seed: int
 
     def __post_init__(self) -> None:
-        counts = (self.group_size, self.image_clusters, self.group_clusters, self.rounds)
-        if min(*counts, 1 if self.positions is None else self.positions) < 1 or self.outlier_factor <= 0:
-            raise BadInput(
-                f"got group_size, image_clusters, group_clusters, rounds={counts}, positions={self.positions}, "
-                f"outlier_factor={self.outlier_factor}: want all of them positive; do correct it"
-            )
+        super().__post_init__()
+        limits.check(self, _LIMITS)
 
     @property
     def view(self) -> View:
         """The centre square, so that all images have one grid of patches."""
         return View("crop", self.size)
-
-    @property
-    def dse(self) -> dse.Settings:
-        """The part that DSE reads."""
-        return dse.Settings(
-            group_size=self.group_size,
-            image_clusters=self.image_clusters,
-            group_clusters=self.group_clusters,
-            rounds=self.rounds,
-            positions=self.positions,
-            dim_weight=self.dim_weight,
-            seed=self.seed,
-        )
 
 
 def metrics(protocol: Health, *, reference: bool = False) -> tuple[str, ...]:
@@ -113,7 +103,7 @@ def measure(
     grid: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     reference: Float[Tensor, "B P E"] | None = None,
-    unnormed: Float[Tensor, "B P E"] | None = None,
+    lengths: Float[Tensor, "B P"] | None = None,
 ) -> dict[str, np.ndarray]:
     """The same measures of features that are at hand, e.g. of a network in training on a fixed set of images.
 
@@ -121,16 +111,17 @@ def measure(
         tokens: row-major patches after the final norm, on `grid`, square where that is not given.
         pooled: class tokens after the final norm.
         reference: patches of another network on the same images; adds `gram_drift`.
-        unnormed: patches before the final norm; `norm_outliers` then reads these, since a LayerNorm hides most of them.
+        lengths: norms of the patches before the final norm; `norm_outliers` then reads these, since a LayerNorm hides
+            most of them.
 
     Raises:
         BadInput: as `evaluate`, and for shapes that do not fit.
     """
-    _check_shapes(tokens, pooled, unnormed)
+    _check_shapes(tokens, pooled, lengths)
     side = round(tokens.shape[1] ** 0.5)
     patches = Patches.in_memory(tokens, grid or (side, side))
-    if unnormed is not None:
-        patches = replace(patches, lengths=unnormed.detach().float().cpu().flatten(0, 1).norm(dim=1, keepdim=True))
+    if lengths is not None:
+        patches = replace(patches, lengths=lengths.detach().float().cpu().reshape(-1, 1))
     other = None if reference is None else Patches.in_memory(reference, grid or (side, side))
     return _measure(protocol, patches, pooled.detach().float().cpu(), device=device, reference=other)
 
@@ -143,7 +134,7 @@ def _measure(
     found["norm_outliers"] = norm_outliers(patches.norms().double().numpy(), protocol.outlier_factor)
     found["effective_rank"] = patch_ranks(patches).numpy()
     found["rankme"] = row_ranks(pooled[:]).numpy()
-    terms = dse.measure(patches.as_units() if protocol.unit_length else patches, protocol.dse, device=device)
+    terms = dse.measure(patches.as_units() if protocol.unit_length else patches, protocol, device=device)
     found |= {"dse": terms.dse, "dse_inter": terms.inter, "dse_intra": terms.intra, "dse_dim": terms.dim}
     return {name: found[name] for name in metrics(protocol, reference=reference is not None)}
 
@@ -163,16 +154,16 @@ def _check(patches: Patches, reference: Patches | None) -> None:
         )
 
 
-def _check_shapes(tokens: Tensor, pooled: Tensor, unnormed: Tensor | None) -> None:
+def _check_shapes(tokens: Tensor, pooled: Tensor, lengths: Tensor | None) -> None:
     if tokens.ndim != 3 or pooled.shape != (tokens.shape[0], tokens.shape[2]):
         raise BadInput(
             f"got patches {list(tokens.shape)} and class tokens {list(pooled.shape)}: want [B, P, D] and [B, D]; "
             "do pass both of the same images"
         )
-    if unnormed is not None and unnormed.shape[:2] != tokens.shape[:2]:
+    if lengths is not None and lengths.shape != tokens.shape[:2]:
         raise BadInput(
-            f"got {len(unnormed)} images before the final norm and {len(tokens)} after it, or other patches: want the "
-            "same; do pass both of one network"
+            f"got lengths {list(lengths.shape)} for patches {list(tokens.shape)}: want one a patch, [B, P]; do pass "
+            "both of one network"
         )
 
 

@@ -1,7 +1,7 @@
 """k-means on several small groups of points at once or on one large group: seeded, deterministic, in blocks of points.
 
 Lloyd's rounds from k-means++ starts (Arthur & Vassilvitskii, SODA 2007). Each group draws from a generator of its own,
-keyed by the seed and its number, so that its result does not depend on which groups are clustered beside it.
+keyed by the seed, a purpose and its number, so that its result does not depend on which groups are clustered beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evals.draws import generator
 from evals.errors import BadInput
 
 CELLS_PER_BLOCK = 1 << 24  # point-centroid distances held at once
@@ -29,13 +30,20 @@ class Clusters(NamedTuple):
 
 
 def kmeans(
-    x: Float[Tensor, "G n d"], clusters: int, *, rounds: int, seed: int, restarts: int = 1, first: int = 0
+    x: Float[Tensor, "G n d"],
+    clusters: int,
+    *,
+    rounds: int,
+    seed: int,
+    restarts: int = 1,
+    purpose: str = "k-means",
+    first: int = 0,
 ) -> Clusters:
     """For each group the best of `restarts` runs, by inertia.
 
     Args:
         rounds: most updates of the centroids; a run ends earlier once no point changes its cluster.
-        first: number of the first group, which keys its draws.
+        purpose, first: key the draws of a group, by its number counted from `first`; unlike purposes share none.
 
     Raises:
         BadInput: more clusters than points, or a count below one.
@@ -49,7 +57,8 @@ def kmeans(
     x = x - centre
     best: Clusters | None = None
     for restart in range(restarts):
-        draws = [np.random.default_rng([seed, restart, first + group]).random(clusters) for group in range(len(x))]
+        key = f"{purpose}, run {restart}"
+        draws = [generator(seed, key, first + group).random(clusters) for group in range(len(x))]
         found = lloyd(x, plus_plus(x, torch.from_numpy(np.stack(draws)).to(x.device)), rounds=rounds)
         best = found if best is None else _better(best, found)
     assert best is not None, "there is at least one restart"

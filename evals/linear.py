@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
-from typing import Protocol as TypingProtocol
 
 import numpy as np
 import torch
@@ -18,11 +17,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from evals import live
+from evals import limits
+from evals.draws import generator
 from evals.errors import BadInput
 from evals.features import FeatureSet, Scale, fit_scale
-from evals.linear_heads import Head, Heads, cosine, grid, judge, portions
-from evals.protocol import Protocol, View
+from evals.limits import COUNT, SHARE, Limit
+from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions
+from evals.protocol import Cropped
 from evals.rows import BYTES, Rows
 
 if TYPE_CHECKING:
@@ -30,19 +31,22 @@ if TYPE_CHECKING:
 
 WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
 
-PARTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}  # of `FeatureSet`, for each of INPUTS
+_LIMITS = {
+    "held_out": SHARE,
+    "momentum": Limit(low=0, high=1, below=True),
+    **dict.fromkeys(("steps", "batch_size"), COUNT),
+}
 
 log = logging.getLogger("gramlab")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(Protocol):
+class Linear(Cropped):
     """Softmax regressions by SGD with momentum from zero, rate by a cosine to zero. See its file in `protocols/`."""
 
     method: ClassVar[str] = "linear"
     task: ClassVar[str] = "linear"
 
-    crop_pct: float
     inputs: tuple[str, ...]
     rates: tuple[float, ...]
     decays: tuple[float, ...]
@@ -53,28 +57,9 @@ class Linear(Protocol):
     seed: int
 
     def __post_init__(self) -> None:
-        live.check(self, lengths={}, shares=("held_out",), counts=("size", "steps", "batch_size"))
-        check_crop(self)
+        super().__post_init__()
+        limits.check(self, _LIMITS)
         grid(self.inputs, self.rates, self.decays)
-
-    @property
-    def view(self) -> View:
-        return View("crop", self.size, self.crop_pct)
-
-
-class Cropped(TypingProtocol):
-    """A protocol with a centre crop."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def crop_pct(self) -> float: ...
-
-
-def check_crop(protocol: Cropped) -> None:
-    """Raises BadInput where the centre crop does not lie in the image."""
-    if not 0 < protocol.crop_pct <= 1:
-        raise BadInput(f"got crop_pct {protocol.crop_pct} in {protocol.name}: want above 0, to 1; do correct it")
 
 
 def metrics(_: Linear) -> tuple[str, ...]:
@@ -134,13 +119,13 @@ def fit_grid(
         among: the images to train on; None takes all.
     """
     among = np.arange(len(labels)) if among is None else among
-    generator = np.random.default_rng(protocol.seed)
+    draws = generator(protocol.seed, "batches")
     size = min(protocol.batch_size, len(among))
     fitted = Heads(heads, {k: rows[:1] for k, rows in inputs.items()}, classes=classes, momentum=protocol.momentum)
     queue = np.empty(0, dtype=np.int64)
     for step in tqdm(range(protocol.steps), desc="linear heads", unit="step", disable=None, leave=False):
         if len(queue) < size:
-            queue = np.concatenate([queue, generator.permutation(among)])
+            queue = np.concatenate([queue, draws.permutation(among)])
         picked, queue = torch.from_numpy(queue[:size]), queue[size:]
         x = {name: rows[picked] for name, rows in inputs.items()}
         truth = labels[picked].to(next(iter(x.values())).device)
@@ -154,12 +139,12 @@ def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tens
     Raises:
         BadInput: every class has a single image.
     """
-    generator = np.random.default_rng(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = torch.nonzero(labels == label).flatten()
         count = min(max(round(share * len(members)), 1), len(members) - 1)
-        held[members[torch.from_numpy(generator.permutation(len(members))[:count])]] = True
+        order = generator(seed, "held out", int(label)).permutation(len(members))
+        held[members[torch.from_numpy(order[:count])]] = True
     if not held.any():
         raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")
     return held
@@ -188,11 +173,11 @@ def standardised(
     inputs: Sequence[str], *sets: FeatureSet, device: str | torch.device = "cpu"
 ) -> tuple[dict[str, Standardised], ...]:
     """For each set the rows of these inputs, at zero mean and unit deviation on the first set."""
-    scales = {part: fit_scale(getattr(sets[0], part)) for part in sorted({p for name in inputs for p in PARTS[name]})}
+    scales = {part: fit_scale(getattr(sets[0], part)) for part in sorted({p for name in inputs for p in INPUTS[name]})}
     made: list[dict[str, Standardised]] = []
     for features in sets:
         rows = {part: _at_hand(getattr(features, part)) for part in scales}
-        pairs = {name: [(rows[part], scales[part]) for part in PARTS[name]] for name in inputs}
+        pairs = {name: [(rows[part], scales[part]) for part in INPUTS[name]] for name in inputs}
         made.append({name: Standardised(tuple(parts), device) for name, parts in pairs.items()})
     return tuple(made)
 

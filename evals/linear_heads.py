@@ -16,7 +16,8 @@ from torch import Tensor
 from evals.errors import BadInput
 from evals.rows import Rows
 
-INPUTS = ("cls", "mean", "cls_mean")  # class token, mean patch, both side by side
+# What a head may read: these parts of `FeatureSet`, side by side
+INPUTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}
 ROWS, CELLS = 8192, 2**24  # images, and logits, that are held at a time when heads are judged
 
 
@@ -175,6 +176,7 @@ def portions(
 
 
 def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:
-    """Whether the class is the first, and one of the first five, of these scores."""
-    five = logits.topk(min(5, logits.shape[-1]), -1).indices
-    return logits.argmax(-1) == labels, (five == labels.unsqueeze(-1)).any(-1)
+    """Whether the class is the first, and one of the first five, of these scores; one of −∞ was never learnt."""
+    own, five = labels.unsqueeze(-1), logits.topk(min(5, logits.shape[-1]), -1).indices
+    known = logits.gather(-1, own)[..., 0].isfinite()
+    return logits.argmax(-1) == labels, (five == own).any(-1) & known

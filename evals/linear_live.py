@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,23 +20,34 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from evals import live
+from evals import limits, live
 from evals.backbone import Backbone, Features
 from evals.datasets.base import LabelledSet
+from evals.draws import Stream, generator, torch_generator
 from evals.errors import BadInput
 from evals.features import prepare
-from evals.linear import check_crop, shared_classes, two_classes
+from evals.heads import progress
+from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from evals.linear import shared_classes, two_classes
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge
-from evals.protocol import Precision, Protocol, View
+from evals.loader import batches
+from evals.protocol import Cropped, Precision
 
-_COUNTS = ("size", "epochs", "epoch_steps", "batch_size", "rate_batch")
+_LIMITS = {
+    "crop_area": Limit(low=0, high=1, above=True).list_of(2, rising=True),
+    "crop_aspect": POSITIVE.list_of(2, rising=True),
+    "flip": SHARE,
+    "momentum": Limit(low=0, high=1, below=True),
+    "init_std": NATURAL,
+    **dict.fromkeys(("epochs", "epoch_steps", "batch_size", "rate_batch"), COUNT),
+}
 PORTION = 64  # images that the backbone sees at a time: a batch of 1024 at 512 px takes gigabytes
 
 log = logging.getLogger("gramlab")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearLive(Protocol):
+class LinearLive(Cropped):
     """Settings as `protocols/linear-paper.yaml` and `protocols/linear-code.yaml` explain them.
 
     Every random draw, of the heads' start, the order and the views, is a function of `seed`.
@@ -49,30 +60,19 @@ class LinearLive(Protocol):
     crop_area: tuple[float, ...]
     crop_aspect: tuple[float, ...]
     flip: float
-    crop_pct: float
     inputs: tuple[str, ...]
     rates: tuple[float, ...]
     rate_batch: int | None
     decays: tuple[float, ...]
     momentum: float
-    deviation: float
+    init_std: float
     epochs: int
     epoch_steps: int | None
     batch_size: int
 
     def __post_init__(self) -> None:
-        live.check(
-            self,
-            lengths={"crop_area": 2, "crop_aspect": 2},
-            shares=("flip",),
-            counts=[name for name in _COUNTS if getattr(self, name) is not None],
-        )
-        check_crop(self)
-        if not (0 < self.crop_area[0] <= self.crop_area[1] <= 1 and 0 < self.crop_aspect[0] <= self.crop_aspect[1]):
-            raise BadInput(
-                f"got crop_area {self.crop_area} and crop_aspect {self.crop_aspect} in {self.name}: want rising "
-                "numbers above 0, areas to 1; do correct them"
-            )
+        super().__post_init__()
+        limits.check(self, _LIMITS)
         assert self.heads
 
     @property
@@ -80,10 +80,6 @@ class LinearLive(Protocol):
         """The grid, with the rates that are used: `rates` times batch_size / rate_batch."""
         scale = 1 if not self.rate_batch else self.batch_size / self.rate_batch
         return grid(self.inputs, [rate * scale for rate in self.rates], self.decays)
-
-    @property
-    def view(self) -> View:
-        return View("crop", self.size, self.crop_pct)
 
     def steps(self, images: int) -> int:
         """Iterations in all; without `epoch_steps` an epoch has as many as it takes to see every image."""
@@ -118,9 +114,9 @@ def evaluate(
         workers: processes that read and augment images; the result does not depend on it.
 
     Raises:
-        BadInput: a size that does not fit, sets without or of unlike classes, a grid that diverges.
+        BadInput: a size that the backbone refuses, sets without or of unlike classes, a grid that diverges.
     """
-    _check(protocol, backbone, train, test)
+    _check(train, test)
     with live.lent(backbone, device):
         fitted = fit(protocol, backbone, train, precision=precision, workers=workers)
         judged = judge_on(test, fitted, protocol, backbone, precision=precision, workers=workers)
@@ -140,10 +136,10 @@ def fit(
 ) -> Heads:
     """Every head of the grid, trained on the same augmented batches where the backbone is."""
     steps, portions = protocol.steps(len(train)), math.ceil(protocol.batch_size / PORTION)
-    made = live.batches(partial(portion_of, protocol, train), steps * portions, workers=workers)
+    made = batches(partial(portion_of, protocol, train), steps * portions, workers=workers)
     seen = _seen(made, protocol, backbone, precision)
     fitted: Heads | None = None
-    with live.progress(steps, "linear heads") as tick:
+    with progress(steps, "linear heads") as tick:
         for step in range(steps):
             parts, labels = zip(*islice(seen, portions), strict=True)
             x = {name: torch.cat([part[name] for part in parts]) for name in protocol.inputs}
@@ -165,8 +161,8 @@ def judge_on(
 ) -> Judged:
     """All heads on the centre views of a set."""
     count = math.ceil(len(test) / PORTION)
-    made = live.batches(partial(centre_portion, protocol, test), count, workers=workers)
-    with live.progress(count, "linear heads, test") as tick:
+    made = batches(partial(centre_portion, protocol, test), count, workers=workers)
+    with progress(count, "linear heads, test") as tick:
 
         def ticking() -> Iterator[tuple[dict[str, Tensor], Tensor]]:
             for item in _seen(made, protocol, backbone, precision):
@@ -181,9 +177,9 @@ def portion_of(protocol: LinearLive, train: LabelledSet, number: int) -> Portion
     step, place = divmod(number, math.ceil(protocol.batch_size / PORTION))
     places = range(protocol.batch_size)[place * PORTION : (place + 1) * PORTION]
     positions = [step * protocol.batch_size + place for place in places]
-    order = live.Stream(len(train), protocol.seed)
+    order = Stream(len(train), protocol.seed)
     views = [
-        augmented(train.image(order[position]), protocol, live.generator(protocol.seed, "views", position))
+        augmented(train.image(order[position]), protocol, generator(protocol.seed, "views", position))
         for position in positions
     ]
     labels = [train.label(order[position]) for position in positions]
@@ -202,7 +198,7 @@ def augmented(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """A random crop at the protocol's size (bicubic, antialiased), by chance mirrored."""
     mirrored = draws.random() < protocol.flip
-    area, aspect = live.pair(protocol.crop_area), live.pair(protocol.crop_aspect)
+    area, aspect = limits.pair(protocol.crop_area), limits.pair(protocol.crop_aspect)
     top, left, height, width = crop_box(image.shape[0], image.shape[1], draws, area=area, aspect=aspect)
     piece = Image.fromarray(image[top : top + height, left : left + width])
     view = np.asarray(piece.resize((protocol.size, protocol.size), Image.Resampling.BICUBIC))
@@ -236,33 +232,29 @@ def _seen(
     made: Iterator[Portion], protocol: LinearLive, backbone: Backbone, precision: Precision
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for images, labels in made:
-        found = read(live.features(backbone, images, precision=precision))
-        yield {name: found[name] for name in protocol.inputs}, labels.to(backbone.device)
+        pixels = images.to(backbone.device).permute(0, 3, 1, 2).float() / 255
+        padded, _ = live.pad_to_stride(pixels, backbone.stride, colour=backbone.mean)
+        found = live.features(backbone, padded, precision=precision)
+        yield read(found, protocol.inputs), labels.to(backbone.device)
 
 
-def read(features: Features) -> dict[str, Float[Tensor, "B D"]]:
-    """What heads of each kind read."""
-    cls, mean = features.pooled, features.patches.mean((2, 3))
-    return dict(zip(INPUTS, (cls, mean, torch.cat([cls, mean], 1)), strict=True))
+def read(features: Features, inputs: Sequence[str]) -> dict[str, Float[Tensor, "B D"]]:
+    """What heads of these inputs read. Padding is less than a patch, so every patch holds a part of the image."""
+    parts = {"pooled": features.pooled, "mean": features.patches.mean((2, 3))}
+    return {name: torch.cat([parts[part] for part in INPUTS[name]], 1) for name in inputs}
 
 
 def _fresh(protocol: LinearLive, like: dict[str, Tensor], *, classes: int) -> Heads:
     """All heads of one input start alike: only rate and decay tell them apart."""
     start = {
-        name: protocol.deviation
-        * torch.randn(x.shape[1], classes, generator=live.torch_generator(protocol.seed, f"start/{name}"))
+        name: protocol.init_std
+        * torch.randn(x.shape[1], classes, generator=torch_generator(protocol.seed, f"start/{name}"))
         for name, x in like.items()
     }
     return Heads(protocol.heads, like, classes=classes, momentum=protocol.momentum, start=start)
 
 
-def _check(protocol: LinearLive, backbone: Backbone, train: LabelledSet, test: LabelledSet) -> None:
-    size, stride = protocol.size, backbone.stride
-    if size % stride:
-        raise BadInput(
-            f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; "
-            f"do use {max(round(size / stride), 1) * stride}"
-        )
+def _check(train: LabelledSet, test: LabelledSet) -> None:
     for dataset in (train, test):
         if not dataset.classes or not len(dataset):
             what = "images" if dataset.classes else "image classes"

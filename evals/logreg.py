@@ -12,46 +12,48 @@ import torch
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from evals import live
+from evals import limits
 from evals.features import FeatureSet
-from evals.linear import check_crop, hold_out, shared_classes, two_classes
+from evals.limits import COUNT, FINITE, POSITIVE, SHARE
+from evals.linear import hold_out, shared_classes, two_classes
 from evals.linear_heads import hits
-from evals.protocol import Protocol, View
+from evals.protocol import Cropped
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
+
+_LIMITS = {
+    "exponents": FINITE.list_of(2),
+    "held_out": SHARE,
+    "tolerance": POSITIVE,
+    **dict.fromkeys(("c_count", "max_iterations"), COUNT),
+}
 
 log = logging.getLogger("gramlab")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Logreg(Protocol):
+class Logreg(Cropped):
     """Settings as `protocols/logreg-paper.yaml` explains them."""
 
     method: ClassVar[str] = "logreg"
     task: ClassVar[str] = "logreg"
 
-    crop_pct: float
     exponents: tuple[float, ...]
-    strengths: int
+    c_count: int
     max_iterations: int
     tolerance: float
     held_out: float
     seed: int
 
     def __post_init__(self) -> None:
-        counts = ("size", "strengths", "max_iterations")
-        live.check(self, lengths={"exponents": 2}, shares=("held_out",), counts=counts)
-        check_crop(self)
-
-    @property
-    def view(self) -> View:
-        return View("crop", self.size, self.crop_pct)
+        super().__post_init__()
+        limits.check(self, _LIMITS)
 
     @property
     def grid(self) -> list[float]:
         """Inverse penalties C, rising, evenly spaced in their logarithm."""
-        return (10 ** np.linspace(*live.pair(self.exponents), self.strengths)).tolist()
+        return (10 ** np.linspace(*limits.pair(self.exponents), self.c_count)).tolist()
 
 
 def metrics(_: Logreg) -> tuple[str, ...]:
@@ -76,34 +78,34 @@ def evaluate(
     x, y = train.pooled[:].double().numpy(), labels.numpy()
     title = f"logistic regression on {train.dataset.name}"
     unfinished = 0
-    with tqdm(total=protocol.strengths + 1, desc=title, unit="fit", disable=None, leave=False) as bar:
+    with tqdm(total=protocol.c_count + 1, desc=title, unit="fit", disable=None, leave=False) as bar:
         shares: list[float] = []
-        for strength in protocol.grid:
-            fitted, whole = fit(protocol, x[~held], y[~held], strength=strength)
+        for c in protocol.grid:
+            fitted, whole = fit(protocol, x[~held], y[~held], c=c)
             shares.append(float(np.mean(fitted.predict(x[held]) == y[held])))
             unfinished += not whole
-            bar.set_postfix({"C": f"{strength:.2g}", "held out": f"{shares[-1]:.3f}"}, refresh=False)
+            bar.set_postfix({"C": f"{c:.2g}", "held out": f"{shares[-1]:.3f}"}, refresh=False)
             bar.update()
         best = protocol.grid[int(np.argmax(shares))]  # the first of equals: the strongest penalty
-        fitted, whole = fit(protocol, x, y, strength=best)
+        fitted, whole = fit(protocol, x, y, c=best)
         unfinished += not whole
         bar.update()
     log.info("%s: C = %.3g", title, best)
     if unfinished:
-        log.warning("%s: %d of %d fits did not converge", title, unfinished, protocol.strengths + 1)
+        log.warning("%s: %d of %d fits did not converge", title, unfinished, protocol.c_count + 1)
     scores = torch.from_numpy(class_scores(fitted, test.pooled[:].double().numpy(), classes))
     correct, in_top5 = hits(scores, test.labels)
     return {"keys": np.array(test.keys), "correct": correct.numpy(), "in_top5": in_top5.numpy()}
 
 
 def fit(
-    protocol: Logreg, x: Float[np.ndarray, "n D"], y: Int[np.ndarray, " n"], *, strength: float
+    protocol: Logreg, x: Float[np.ndarray, "n D"], y: Int[np.ndarray, " n"], *, c: float
 ) -> tuple[LogisticRegression, bool]:
     """scikit-learn's regression by L-BFGS from zero with an L2 penalty, and whether it says that it converged."""
     from sklearn.exceptions import ConvergenceWarning  # here: importing it takes longer than most of what else runs
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=strength, tol=protocol.tolerance, max_iter=protocol.max_iterations, solver="lbfgs")
+    model = LogisticRegression(C=c, tol=protocol.tolerance, max_iter=protocol.max_iterations, solver="lbfgs")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(x, y)

@@ -127,7 +127,7 @@ def test_outliers_that_the_final_norm_hides_are_found_before_it():
     before = 2 * torch.nn.functional.normalize(tokens, dim=2)
     before[:, 7] *= 10
     after = torch.nn.functional.layer_norm(before, (7,))
-    found = measure(after, pooled, protocol=protocol(), grid=GRID, unnormed=before)
+    found = measure(after, pooled, protocol=protocol(), grid=GRID, lengths=before.norm(dim=2))
     hidden = measure(after, pooled, protocol=protocol(), grid=GRID)
     assert hidden["norm_outliers"].mean() == 0
     assert found.pop("norm_outliers").mean() == pytest.approx(10 / 200)
@@ -269,16 +269,17 @@ def test_input_that_does_not_fit_is_refused():
     tokens, pooled = made()
     with pytest.raises(BadInput, match="got 7 images: want at least 8"):
         values(tokens[:7], pooled[:7])
-    with pytest.raises(BadInput, match="want all of them positive"):
-        protocol(positions=0)
+    for changes in ({"positions": 0}, {"rounds": 0}, {"outlier_factor": 0.0}):
+        with pytest.raises(BadInput, match=f"got {next(iter(changes))} 0.* in health-quick: want"):
+            protocol(**changes)
     with pytest.raises(BadInput, match="got 2 x 2 patches an image"):
         measure(tokens[:, :4], pooled, protocol=protocol())
     with pytest.raises(BadInput, match="got 20 patches an image: want 4 x 4"):
         measure(tokens, pooled, protocol=protocol())
     with pytest.raises(BadInput, match=r"want \[B, P, D\] and \[B, D\]"):
         measure(tokens, pooled[:9], protocol=protocol(), grid=GRID)
-    with pytest.raises(BadInput, match="got 9 images before the final norm"):
-        measure(tokens, pooled, protocol=protocol(), grid=GRID, unnormed=tokens[:9])
+    with pytest.raises(BadInput, match=r"got lengths \[9, 20\] for patches \[10, 20, 7\]"):
+        measure(tokens, pooled, protocol=protocol(), grid=GRID, lengths=tokens[:9].norm(dim=2))
     with pytest.raises(BadInput, match="without patches"):
         evaluate(protocol(), FeatureSet.in_memory(Images(10), pooled))  # pyright: ignore[reportArgumentType]
     unlike = featured(tokens, pooled)

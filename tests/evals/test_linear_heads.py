@@ -123,5 +123,12 @@ def test_five_guesses_are_enough_for_five_classes_but_not_for_seven():
     assert hits(scores[:, :5], labels.clamp_max(4))[1].all()
 
 
+def test_a_class_that_was_never_learnt_is_no_guess_even_where_there_are_fewer_than_five():
+    scores = torch.tensor([[2.0, -torch.inf, 1.0]]).repeat(3, 1)
+    first, five = hits(scores, torch.arange(3))
+    assert first.tolist() == [True, False, False]
+    assert five.tolist() == [True, False, True]
+
+
 def test_rates_fall_by_a_cosine_from_the_first_step_to_zero():
     assert [cosine(step, 4) for step in range(5)] == pytest.approx([1, 0.853553, 0.5, 0.146447, 0], abs=1e-6)

@@ -17,7 +17,7 @@ from evals.logreg import Logreg, class_scores, evaluate, fit, metrics
 from evals.protocol import load
 
 PAPER = load("logreg-paper", Logreg)
-SHORT = replace(PAPER, exponents=(-4.0, 2.0), strengths=5)
+SHORT = replace(PAPER, exponents=(-4.0, 2.0), c_count=5)
 
 
 class Labels:
@@ -48,7 +48,7 @@ def matrix(features: FeatureSet) -> np.ndarray:
     return features.pooled[:].double().numpy()
 
 
-def test_the_published_strengths_of_the_penalty():
+def test_the_published_values_of_c():
     assert len(PAPER.grid) == 45
     assert PAPER.grid[::44] == pytest.approx([1e-6, 1e5])
     assert PAPER.grid[1] / PAPER.grid[0] == pytest.approx(10**0.25)
@@ -90,7 +90,7 @@ def test_a_class_without_training_images_is_never_guessed():
 
 def test_both_of_two_classes_have_scores():
     features = clusters(60, seed=0, classes=2)
-    model, _ = fit(SHORT, matrix(features), features.labels.numpy(), strength=1.0)
+    model, _ = fit(SHORT, matrix(features), features.labels.numpy(), c=1.0)
     scores = class_scores(model, matrix(features), 2)
     assert scores.shape == (60, 2)
     assert (scores.argmax(1) == model.predict(matrix(features))).all()
@@ -111,7 +111,7 @@ def test_other_warnings_of_scikit_learn_are_passed_on(monkeypatch: pytest.Monkey
     train = clusters(40, seed=0)
     monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Noisy)
     with pytest.warns(FutureWarning, match="something will change"):
-        fit(SHORT, matrix(train), train.labels.numpy(), strength=1.0)
+        fit(SHORT, matrix(train), train.labels.numpy(), c=1.0)
 
 
 class Noisy(LogisticRegression):
@@ -127,12 +127,13 @@ def test_every_setting_changes_what_is_fitted_or_chosen(caplog: pytest.LogCaptur
     usual = answers(SHORT, train, test, caplog)
     for changes in (
         {"exponents": (-5.0, -4.0)},
-        {"strengths": 4},
+        {"c_count": 4},
         {"max_iterations": 2},
         {"tolerance": 1.0},
-        {"held_out": 0.4},
     ):
         assert answers(replace(SHORT, **changes), train, test, caplog) != usual, changes
+    shares = (0.2, 0.4, 0.6, 0.8)
+    assert any(answers(replace(SHORT, held_out=share), train, test, caplog) != usual for share in shares)
     assert any(answers(replace(SHORT, seed=seed), train, test, caplog) != usual for seed in range(1, 6))
     assert replace(SHORT, crop_pct=0.875).view != SHORT.view
 
@@ -154,7 +155,7 @@ def test_sets_and_settings_that_cannot_be_are_refused():
     with pytest.raises(BadInput, match="'g' is in one alone"):
         evaluate(SHORT, train, other)
     for changes, reason in (
-        ({"strengths": 0}, "strengths 0"),
+        ({"c_count": 0}, "c_count 0"),
         ({"exponents": (1.0,)}, "exponents"),
         ({"crop_pct": 2.0}, "crop_pct"),
     ):

@@ -18,15 +18,19 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}; --help shows the usage")
 
 
-def answer(act: Callable[[], int]) -> int:
-    """The exit code of a command: what `act` returns, 2 for bad input, 130 when interrupted."""
+def answer(act: Callable[[], int], *, interrupted: str = "what was finished is kept") -> int:
+    """The exit code of a command: what `act` returns, 2 for bad input, 130 when interrupted.
+
+    Args:
+        interrupted: what to tell a user who stopped the command.
+    """
     try:
         return act()
     except (BadInput, OSError) as error:
         print(f"gramlab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("gramlab: interrupted; the same command goes on from the last saved step", file=sys.stderr)
+        print(f"gramlab: interrupted; {interrupted}", file=sys.stderr)
         return 130
 
 

@@ -28,6 +28,7 @@ class About(NamedTuple):
     dataset: str
     protocol: str
     size: int
+    protocol_hash: str
 
     def __str__(self) -> str:
         return f"{self.eval} on {self.dataset}, {self.protocol} at {self.size} px"
@@ -38,7 +39,7 @@ class Evaluation:
     """Per-image outcomes from disk."""
 
     path: Path
-    protocol_hash: str
+    backbone: str
     against: str
     metrics: tuple[str, ...]
     outcomes: Outcomes
@@ -56,7 +57,6 @@ class Difference:
     """
 
     about: About
-    protocol_hash: str
     metric: str
     a: float
     b: float
@@ -111,7 +111,8 @@ class Comparison(NamedTuple):
 def find(address: str) -> dict[About, Evaluation]:
     """All evaluations of a checkpoint, by what they are.
 
-    Those in the folder that is named come first; the default folder of evals/run.py adds what is missing there.
+    Those in the folder that is named come first; the default folder of evals/run.py adds what is missing there. Files
+    of other weights than those of the newest file in the first place that has any are left out.
 
     Args:
         address: a folder with outcomes, or with a folder `outcomes`; or a backbone as it was given to evals/run.py.
@@ -121,10 +122,13 @@ def find(address: str) -> dict[About, Evaluation]:
     """
     own, default = Path(address), default_folder(address)
     found: dict[About, Evaluation] = {}
+    weights = ""
     for place in (own / "outcomes", own, default / "outcomes"):
-        for path in sorted(place.glob("[!.]*.npz")):
-            about, evaluation = read(path)
-            found.setdefault(about, evaluation)
+        paths = sorted(place.glob("[!.]*.npz"), key=lambda path: (-path.stat().st_mtime_ns, path.name))
+        for about, evaluation in map(read, paths):
+            weights = weights or evaluation.backbone
+            if evaluation.backbone == weights:
+                found.setdefault(about, evaluation)
     if not found:
         steps = sorted(own.glob("step_*"))
         raise BadInput(
@@ -146,10 +150,11 @@ def read(path: Path) -> tuple[About, Evaluation]:
         raise BadInput(
             f"got {path} without {', '.join(missing)}: want outcomes that say what they are; do evaluate again"
         )
-    about = About(*(str(outcomes[name]) for name in ("eval", "dataset", "protocol")), size=int(outcomes["size"]))
+    texts = {name: str(outcomes[name]) for name in ("eval", "dataset", "protocol", "protocol_hash")}
+    about = About(**texts, size=int(outcomes["size"]))
     metrics = tuple(str(name) for name in np.atleast_1d(outcomes["metrics"]))
     images = {name: x for name, x in outcomes.items() if name not in (*ABOUT, "metrics")}
-    return about, Evaluation(path, str(outcomes["protocol_hash"]), str(outcomes["against"]), metrics, images)
+    return about, Evaluation(path, str(outcomes["backbone"]), str(outcomes["against"]), metrics, images)
 
 
 def compare(
@@ -179,8 +184,13 @@ def compare(
         for difference in _differences(about, first[about], second[about], metrics)
     ]
     refused = [f"{about}: {reason}" for about, reason in reasons.items() if reason]
-    unpaired = [f"{about}: A" for about in first if about not in second]
-    unpaired += [f"{about}: B" for about in second if about not in first]
+    alone = {"A": [about for about in first if about not in second], "B": [x for x in second if x not in first]}
+    twins = [(a, b) for a in alone["A"] for b in alone["B"] if a[:-1] == b[:-1]]
+    refused += [
+        f"{a}: unlike settings (protocol hash {a.protocol_hash} in A, {b.protocol_hash} in B)" for a, b in twins
+    ]
+    paired = {about for twin in twins for about in twin}
+    unpaired = [f"{about}: {side}" for side, own in alone.items() for about in own if about not in paired]
     if not differences:
         why = (
             "; ".join((*refused, *(f"{line} alone" for line in unpaired))) or "the chosen tasks and metrics are in none"
@@ -217,8 +227,6 @@ def _place(about: About, evaluation: Evaluation) -> tuple[int, About]:
 
 def _unlike(first: Evaluation, second: Evaluation) -> str:
     """Why the two must not be compared; "" where they may."""
-    if first.protocol_hash != second.protocol_hash:
-        return f"unlike settings (protocol hash {first.protocol_hash} in A, {second.protocol_hash} in B)"
     if first.against != second.against and not {*first.metrics, *second.metrics} & RELATIVE:
         return "heads that were fitted on unlike training sets"
     if not np.intersect1d(first.keys, second.keys).size:
@@ -242,6 +250,6 @@ def _differences(about: About, first: Evaluation, second: Evaluation, wanted: Se
         value_a, value_b = (interval(metric, side, resamples=1).value for side in (a, b))
         value, low, high = paired_difference(metric, a, b)
         yield Difference(
-            about, first.protocol_hash, metric, value_a, value_b, value, low, high,
+            about, metric, value_a, value_b, value, low, high,
             images=len(mine), images_a=len(first.keys), images_b=len(second.keys),
         )  # fmt: skip

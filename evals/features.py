@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from evals import store
+from evals import live, store
 from evals.backbone import Backbone
-from evals.errors import BadInput, NonFiniteFeatures
-from evals.live import batches
+from evals.errors import BadInput
+from evals.loader import batches
 from evals.protocol import Precision, View
 from evals.rows import PickedRows, Rows, blocks
 
@@ -159,7 +159,6 @@ def extract(
     *,
     dense: bool = False,
     batch_size: int = 64,
-    device: str | torch.device | None = None,
     precision: Precision = "float32",
     cache: Path | None = None,
     workers: int = 0,
@@ -168,7 +167,6 @@ def extract(
 
     Args:
         view: what the backbone sees; its size must be a multiple of the backbone's stride.
-        device: where to compute; None leaves the backbone where it is.
         cache: folder of earlier extractions, keyed by weights, data and transform; a damaged entry is made again.
             With it features live on disk and are read in blocks, without it in memory.
         workers: processes that read the images; 0 reads them here. Changes no feature.
@@ -176,23 +174,28 @@ def extract(
     Raises:
         BadInput: a size that does not fit, an empty set, an unreadable image, features that are not finite.
     """
-    size, stride = view.size, backbone.stride
-    if size < stride or size % stride:
-        raise BadInput(
-            f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; "
-            f"do use {max(round(size / stride), 1) * stride}"
-        )
+    refuse_uneven(view.size, backbone)
     keys = tuple(dataset.key(i) for i in range(len(dataset)))
     if not keys:
         raise BadInput(f"got no images in {dataset.name} ({dataset.split}): want at least one; do check its folder")
     entry = store.Entry.at(cache, backbone=backbone, dataset=dataset, keys=keys, view=view, precision=precision)
     found = entry.read(dense=dense)
     if found is None:
-        with _moved(backbone, backbone.device if device is None else torch.device(device)), entry.write(dense) as new:
-            images = _prepared(dataset, view, stride, workers=workers)
-            _compute(backbone, _batches(images, batch_size), new, precision, title=f"{dataset.name} at {size} px")
+        with entry.write(dense) as new:
+            show = partial(_show, dataset, view, backbone.stride)
+            images = batches(show, len(dataset), workers=workers)
+            title = f"{dataset.name} at {view.size} px"
+            _compute(backbone, _batches(images, batch_size), new, precision, title=title)
         found = new.found
     return FeatureSet(dataset, keys, **vars(found))
+
+
+def refuse_uneven(size: int, backbone: Backbone) -> None:
+    """Raises BadInput for a size that the backbone's stride does not divide, naming the nearest that it does."""
+    stride = backbone.stride
+    if size < stride or size % stride:
+        near = max(round(size / stride), 1) * stride
+        raise BadInput(f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; do use {near}")
 
 
 def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
@@ -227,32 +230,15 @@ def _starts(grids: Tensor | None) -> Tensor | None:
     return None if grids is None else grids.prod(1).cumsum(0) - grids.prod(1)
 
 
-@contextmanager
-def _moved(backbone: Backbone, device: torch.device) -> Iterator[None]:
-    home = backbone.device
-    if home.type != device.type:
-        backbone.to(device)
-    try:
-        yield
-    finally:
-        backbone.to(home)
-
-
 def _compute(
     backbone: Backbone, batches: Iterator[list[Shown]], new: store.Writer, precision: Precision, *, title: str
 ) -> None:
-    autocast = torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     with tqdm(total=new.count, desc=f"features of {title}", unit="image", disable=None, leave=False) as bar:
         for batch in batches:
             images = torch.from_numpy(np.stack([shown.image for shown in batch]))
-            with autocast:
-                features = backbone(images.to(backbone.device).permute(0, 3, 1, 2).float() / 255)
+            features = live.features(backbone, images, precision=precision)
             pooled, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
             lengths = features.lengths.flatten(1).cpu()
-            if not (pooled.isfinite().all() and maps.isfinite().all()):
-                raise NonFiniteFeatures(
-                    f"got features from {backbone.name} that are not finite: want sound weights; do check it"
-                )
             grid = (features.patches.shape[2], features.patches.shape[3])
             for row, shown in enumerate(batch):
                 new.put(shown.index, pooled[row], maps[row], lengths[row], grid=grid, square=shown.square)
@@ -268,12 +254,9 @@ class Shown:
     square: bool
 
 
-def _prepared(dataset: LabelledSet, view: View, stride: int, *, workers: int) -> Iterator[Shown]:
-    def show(index: int) -> Shown:
-        image = dataset.image(index)
-        return Shown(index, prepare(image, view, stride=stride), square=image.shape[0] == image.shape[1])
-
-    return batches(show, len(dataset), workers=workers)
+def _show(dataset: LabelledSet, view: View, stride: int, index: int) -> Shown:
+    image = dataset.image(index)
+    return Shown(index, prepare(image, view, stride=stride), square=image.shape[0] == image.shape[1])
 
 
 def _batches(images: Iterator[Shown], size: int) -> Iterator[list[Shown]]:

@@ -42,13 +42,13 @@ class Gallery:
             settings = protocol_of(spec.protocol, size)
             title = f"{subject.backbone.name}: {name} at {settings.size} px ({settings.id})"
             if name in self._seen:
-                stem = outcomes_name(settings.task, spec.test_set.name, settings.id, settings.size)
+                stem = outcomes_name(settings.task, spec.test_set.name, settings.id, settings.hash(), settings.size)
                 figure = _predictions(self._seen.pop(name), title)
                 drawn[stem] = write(folder, Path(stem).stem, figure)
             few = spread_subset(spec.test_set, IMAGES)
             stem = f"features-{few.name}-{settings.size}px"
             if stem not in drawn:
-                found = shelf.features(few, View("whole", settings.size), dense=True)
+                found = shelf.features(few, View("whole", settings.size), dense=True, precision=settings.precision)
                 samples = [sample(found, index) for index in range(len(found))]
                 heading = f"{subject.backbone.name}: patches of {few.name} at {settings.size} px"
                 drawn[stem] = write(folder, stem, features_figure(samples, title=heading, points=self._points))
@@ -65,7 +65,10 @@ def draw_sizes(folder: Path, name: str, found: Sequence[Measurement]) -> list[Pa
 def _predictions(seen: Sequence[tuple[LabelledSet, int, np.ndarray]], title: str) -> Figure:
     dataset = seen[0][0]
     if np.issubdtype(seen[0][2].dtype, np.floating):
-        depths = [DepthSample(s.key(i), s.image(i), s.depth(i), guess) for s, i, guess in seen]
+        truths = [np.where(np.isfinite(guess), s.depth(i), 0) for s, i, guess in seen]  # NaN where nothing is judged
+        depths = [
+            DepthSample(s.key(i), s.image(i), truth, guess) for (s, i, guess), truth in zip(seen, truths, strict=True)
+        ]
         return depth_figure(depths, title=title)
     masks = [SegmentationSample(s.key(i), s.image(i), s.mask(i), guess) for s, i, guess in seen]
     return segmentation_figure(masks, dataset.segments, title=title)

@@ -21,7 +21,7 @@ from evals.errors import BadInput
 FOLDER = Path(__file__).with_name("protocols")
 Layout = Literal["crop", "whole"]
 Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
-Precision = Literal["float32", "bfloat16"]  # in which a backbone computes: no part of a protocol
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class View:
 class Protocol:
     """Settings of one evaluation; a changed setting changes the hash, a changed meaning must raise the version.
 
-    Values live in the protocol's file, none is a default here. `size` is the short side of the input in pixels;
-    `train_images` and `test_images` cap the sets to evenly spread subsets, None takes all.
+    Values live in the protocol's file, none is a default here. `size` is the short side of the input in pixels, and
+    `precision` that in which the backbone computes (features are float32 either way); `train_images` and `test_images`
+    cap the sets to evenly spread subsets, None takes all.
     """
 
     method: ClassVar[str]  # which code carries it out: a key of `evals.suite.METHODS`
@@ -52,8 +53,14 @@ class Protocol:
     name: str
     version: int
     size: int
+    precision: Precision
     train_images: int | None
     test_images: int | None
+
+    def __post_init__(self) -> None:
+        for key in ("size", "train_images", "test_images"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise BadInput(f"got {key} {value} in {self.name}: want at least 1; do correct it")
 
     @property
     def id(self) -> str:
@@ -68,6 +75,22 @@ class Protocol:
         """Eight hex digits over all settings, the input size among them: values compare only where this agrees."""
         content = json.dumps({"method": self.method, **asdict(self)}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cropped(Protocol):
+    """A protocol that sees centre crops: short side to round(`size` / `crop_pct`), then the centre square of `size`."""
+
+    crop_pct: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.crop_pct <= 1:
+            raise BadInput(f"got crop_pct {self.crop_pct} in {self.name}: want above 0 and up to 1; do correct it")
+
+    @property
+    def view(self) -> View:
+        return View("crop", self.size, self.crop_pct)
 
 
 P = TypeVar("P", bound=Protocol)

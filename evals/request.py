@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from pathlib import Path
 from evals import protocol
 from evals.command import columns
 from evals.datasets.base import LabelledSet
-from evals.datasets.catalogue import open_named, open_set
+from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
 from evals.errors import BadInput
 from evals.protocol import Protocol
 from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
@@ -33,14 +34,16 @@ class Wanted:
 def parse(word: str, given: Mapping[str, str]) -> Wanted:
     """`TASK`, `TASK@DATASET`, or one of `ALIASES`; `given` names the data sets of the command line.
 
-    A task that is given no data gets the embedded rooms, an alias too; `TASK@DATASET` insists on its set.
+    A task that is given no data gets the embedded rooms, and an alias too unless GRAMLAB_DATA holds its set;
+    `TASK@DATASET` insists on its set.
 
     Raises:
         BadInput: an unknown task.
     """
     if word in ALIASES:
         task, data = ALIASES[word]
-        return Wanted(word, task, data if data in given else None)
+        held = os.environ.get(DATA) and Path(os.environ[DATA], KNOWN[data].folder).exists()
+        return Wanted(word, task, data if data in given or held else None)
     task, _, data = word.partition("@")
     if task not in TASKS:
         known = (*TASKS, *ALIASES)

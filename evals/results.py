@@ -116,15 +116,16 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "against")
-IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "size", "dataset", "metric")
+ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "against", "backbone")
+IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "protocol_hash", "size", "dataset", "metric")
 
 
 @dataclass(frozen=True)
 class Measurement:
     """A metric with its interval and the outcomes it came from; `row` places it in a run.
 
-    `against` is a hash of what else the value depends on: the training set of the head, the reference backbone.
+    `against` is a hash of what else the value depends on, the training set of the head or the reference backbone;
+    `backbone` the fingerprint of the weights.
     """
 
     eval: str
@@ -139,6 +140,7 @@ class Measurement:
     images: int
     outcomes: Outcomes
     against: str = ""
+    backbone: str = ""
 
     def row(self, *, run: str, arm: str, seed: int, step: int) -> Row:
         mine = {field.name: getattr(self, field.name) for field in fields(self) if field.name in COLUMNS}
@@ -172,16 +174,16 @@ def load(path: Path) -> pd.DataFrame:
     return frame.drop_duplicates(list(IDENTITY), keep="last").reset_index(drop=True)
 
 
-def outcomes_name(eval: str, dataset: str, protocol: str, size: int) -> str:
+def outcomes_name(eval: str, dataset: str, protocol: str, protocol_hash: str, size: int) -> str:
     """The file of an evaluation's per-image outcomes."""
-    return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{protocol}-{size}px") + ".npz"
+    return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{protocol}-{size}px-{protocol_hash}") + ".npz"
 
 
 def save_outcomes(folder: Path, measurements: Iterable[Measurement]) -> list[Path]:
     """Write the per-image outcomes of each evaluation, whole or not at all, with what they are outcomes of."""
     files: dict[str, list[Measurement]] = {}
     for m in measurements:
-        files.setdefault(outcomes_name(m.eval, m.dataset, m.protocol, m.size), []).append(m)
+        files.setdefault(outcomes_name(m.eval, m.dataset, m.protocol, m.protocol_hash, m.size), []).append(m)
     folder.mkdir(parents=True, exist_ok=True)
     for name, (first, *others) in files.items():
         about = {key: np.array(getattr(first, key)) for key in ABOUT}

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -27,16 +28,17 @@ from evals.command import Parser, answer, columns
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check
 from evals.errors import BadInput
+from evals.features import refuse_uneven
 from evals.gallery import Gallery, draw_sizes
 from evals.pictures.patches import POINTS, read_points
 from evals.request import Wanted
 from evals.results import Measurement, metric_of, write_number
-from evals.suite import TASKS, Subject, TaskSpec, evaluate, protocol_of
+from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, protocol_of
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
-    return answer(lambda: _run(argv))
+    return answer(lambda: _run(argv), interrupted="rows of finished tasks are kept, features too where they are cached")
 
 
 def _run(argv: list[str] | None) -> int:
@@ -52,13 +54,19 @@ def _run(argv: list[str] | None) -> int:
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
-    tasks = _tasks(args)
+    tasks, sizes, points = _tasks(args), _sizes(args.sizes), read_points(args.points) or POINTS
+    _refuse_idle(args, tasks)
     backbone = load(args.spec, device=_device(args.device))
-    sizes = _sizes(args.sizes, tasks, backbone)
+    reference = load(args.reference, device=backbone.device) if args.reference else None
+    for name, size in product(tasks, sizes):
+        settings = protocol_of(tasks[name].protocol, size)
+        if method_of(settings).food != "live":  # those pad
+            refuse_uneven(settings.size, backbone)
     if args.validate:
         print(validate(tasks))
         return 0
-    _evaluate(backbone, tasks, sizes, args)
+    gallery = Gallery(points) if args.plot else None
+    _evaluate(backbone, tasks, sizes, args, reference=reference, gallery=gallery)
     return 0
 
 
@@ -100,7 +108,7 @@ def _parser() -> Parser:
     add("--batch-size", type=int, default=64)
     add("--workers", type=int, default=0, help="processes that read images")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--precision", choices=("float32", "bfloat16"), default="float32")
+    add("--precision", choices=("float32", "bfloat16"), help="of the backbone; a setting of the protocol too")
     return parser
 
 
@@ -114,6 +122,7 @@ def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     _refuse_unused({"--data": roots, "--classes": classes}, wanted)
     request.check_choices(args.protocol, wanted)
     caps = {"train_images": args.train_images, "test_images": args.test_images}
+    caps |= {"precision": args.precision}
     given = {key: value for key, value in caps.items() if value is not None}
     settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
     return {
@@ -122,7 +131,7 @@ def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
 
 
 def _refuse_unused(options: dict[str, dict[str, str]], wanted: Sequence[Wanted]) -> None:
-    known = {name for w in wanted for name in (w.data, w.word) if name}
+    known = {name for w in wanted if w.data for name in (w.data, w.word)}
     for option, given in options.items():
         for name in given.keys() - known:
             raise BadInput(f"got {option} {name}=…, which no task uses: want {', '.join(sorted(known)) or 'none'}; "
@@ -139,19 +148,22 @@ def _device(choice: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
 
 
-def _sizes(text: str | None, tasks: dict[str, TaskSpec], backbone: Backbone) -> list[int | None]:
-    """The input sizes asked for, None for the protocols' own; those that extraction would refuse are refused here."""
+def _sizes(text: str | None) -> list[int | None]:
+    """The input sizes asked for, None for the protocols' own."""
     if text is None:
         return [None]
     try:
-        sizes = [int(word) for word in text.split(",")]
+        return list(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
         raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
-    for size in sizes:
-        if size < backbone.stride or size % backbone.stride:
-            near = max(round(size / backbone.stride), 1) * backbone.stride
-            raise BadInput(f"got size {size} for {backbone.name}: want a multiple of {backbone.stride}; do use {near}")
-    return list(dict.fromkeys(sizes))
+
+
+def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
+    """Refuse options that would change nothing."""
+    if args.reference and not any(method_of(protocol_of(spec.protocol)).compares for spec in tasks.values()):
+        raise BadInput(f"got --reference {args.reference}, which no task uses: want health; do add it or leave it out")
+    if args.points and not args.plot:
+        raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
 
 
 def validate(tasks: dict[str, TaskSpec]) -> str:
@@ -164,16 +176,18 @@ def validate(tasks: dict[str, TaskSpec]) -> str:
 
 
 def _evaluate(
-    backbone: Backbone, tasks: dict[str, TaskSpec], sizes: list[int | None], args: argparse.Namespace
+    backbone: Backbone,
+    tasks: dict[str, TaskSpec],
+    sizes: list[int | None],
+    args: argparse.Namespace,
+    *,
+    reference: Backbone | None,
+    gallery: Gallery | None,
 ) -> None:
-    subject = Subject(
-        backbone, batch_size=args.batch_size, precision=args.precision, cache=_cache(args), workers=args.workers
-    )
-    reference = load(args.reference, device=backbone.device) if args.reference else None
+    subject = Subject(backbone, batch_size=args.batch_size, cache=_cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
     found: list[Measurement] = []
     for size in sizes:
-        gallery = Gallery(read_points(args.points) or POINTS) if args.plot else None
         keep = partial(_keep, out, backbone)
         found += evaluate(
             subject, tasks, size=size, reference=reference, done=keep, watch=gallery.watch if gallery else None

@@ -14,14 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import PIL
 import timm
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from evals.errors import BadInput
 from evals.protocol import View
 from evals.rows import BYTES, DiskRows, Rows, Sink
 
@@ -67,7 +69,8 @@ class Entry:
     ) -> Entry:
         """Addressed by weights, data (its `stamp`, which moves with every touched file), view and software."""
         about = {
-            "version": VERSION, "torch": torch.__version__, "timm": timm.__version__, "precision": precision,
+            "version": VERSION, "torch": torch.__version__, "timm": timm.__version__, "pillow": PIL.__version__,
+            "precision": precision,
             "view": asdict(view), "backbone": backbone.name, "dataset": dataset.name, "split": dataset.split,
         }  # fmt: skip
         if cache is None:
@@ -100,9 +103,10 @@ class Entry:
         try:
             yield writer
             writer.finish(self.about)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            writer.found = _read(final, self.count) or writer.found
+            if _read(final, self.count) is None:  # else another process was faster, and may be reading
+                shutil.rmtree(final, ignore_errors=True)
+                partial.rename(final)
+            writer.found = _read(final, self.count) or _vanished(final)
         finally:
             writer.close()
             shutil.rmtree(partial, ignore_errors=True)
@@ -153,6 +157,10 @@ class Writer:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         (self._folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def _vanished(folder: Path) -> NoReturn:
+    raise BadInput(f"got features that vanished from {folder}: want a cache that nobody clears; do run again")
 
 
 def _read(folder: Path, count: int) -> Found | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from evals import (
@@ -31,7 +30,7 @@ from evals import (
 )
 from evals.backbone import Backbone
 from evals.datasets.files import spread
-from evals.datasets.subset import spread_subset
+from evals.datasets.subset import Subset, spread_subset
 from evals.errors import BadInput
 from evals.features import FeatureSet, Precision, extract
 from evals.protocol import Protocol, View
@@ -121,8 +120,8 @@ def protocol_of(choice: Protocol | str | Path, size: int | None = None) -> Proto
 def variants(task: str) -> tuple[str, ...]:
     """The protocols that ship for a task, the quickest first; they are named `<task>-<variant>`."""
     speeds = ("quick", "standard", "paper", "code")
-    ours = [name for name in protocol.names() if name.rpartition("-")[0] == task]
-    return tuple(sorted(ours, key=lambda name: speeds.index(name.rpartition("-")[2])))
+    ours = {name.rpartition("-")[2]: name for name in protocol.names() if name.rpartition("-")[0] == task}
+    return tuple(ours[speed] for speed in (*(s for s in speeds if s in ours), *sorted(ours.keys() - set(speeds))))
 
 
 def method_of(protocol: Protocol) -> Method:
@@ -135,8 +134,6 @@ class Subject:
 
     backbone: Backbone
     batch_size: int = 64
-    device: torch.device | None = None
-    precision: Precision = "float32"
     cache: Path | None = None
     workers: int = 0
 
@@ -148,18 +145,25 @@ class Shelf:
         self._subject = subject
         self._seen: dict[tuple[tuple[str, ...], View], FeatureSet] = {}
 
-    def features(self, dataset: LabelledSet, view: View, *, dense: bool, cap: int | None = None) -> FeatureSet:
+    def features(
+        self,
+        dataset: LabelledSet,
+        view: View,
+        *,
+        dense: bool,
+        cap: int | None = None,
+        precision: Precision = "float32",
+    ) -> FeatureSet:
         """Features of a set, or of an evenly spread part of it."""
-        content = (dataset.name, dataset.split, dataset.fingerprint())
+        content = (dataset.name, dataset.split, dataset.fingerprint(), precision)
         whole = self._find(content, view, dense)
         if cap is not None and cap < len(dataset):
-            part = spread_subset(dataset, cap)
-            if whole is None:
-                return self.features(part, view, dense=dense)
-            return whole.select(spread(range(len(dataset)), cap), part)
+            images = spread(range(len(dataset)), cap)
+            part = Subset(dataset, images)
+            return whole.select(images, part) if whole else self.features(part, view, dense=dense, precision=precision)
         if whole is None:
-            given = {key: value for key, value in vars(self._subject).items() if key != "backbone"}
-            whole = self._seen[content, view] = extract(self._subject.backbone, dataset, view, dense=dense, **given)
+            whole = extract(**vars(self._subject), dataset=dataset, view=view, dense=dense, precision=precision)
+            self._seen[content, view] = whole
         return whole
 
     def _find(self, content: tuple[str, ...], view: View, dense: bool) -> FeatureSet | None:
@@ -193,6 +197,7 @@ def evaluate(
     shelves = [Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
     chosen = {name: protocol_of(spec.checked(name).protocol, size) for name, spec in tasks.items()}
     found: dict[str, list[Measurement]] = {}
+    fingerprint = subject.backbone.fingerprint[:16]
     order = sorted(tasks, key=lambda name: _urgency(chosen[name]))
     with tqdm(order, desc="evaluations", unit="task", disable=None, leave=False) as bar:
         for name in bar:
@@ -202,8 +207,8 @@ def evaluate(
                 outcomes = outcomes_of(chosen[name], tasks[name], subject, shelves, watch=seen)
             except BadInput as error:
                 raise type(error)(f"evaluation {name}: {error}") from error
-            against = _against(tasks[name], reference if method_of(chosen[name]).compares else None)
-            found[name] = measure(chosen[name], outcomes, dataset=tasks[name].test_set.name, against=against)
+            about = {"against": _against(chosen[name], tasks[name], reference), "backbone": fingerprint}
+            found[name] = measure(chosen[name], outcomes, dataset=tasks[name].test_set.name, **about)
             done(found[name])
     return [measurement for name in tasks for measurement in found[name]]
 
@@ -223,18 +228,22 @@ def outcomes_of(
 ) -> Outcomes:
     """The per-image outcomes of one task; a second shelf holds the features of the reference backbone."""
     method = method_of(protocol)
-    options: dict[str, Any] = {"device": subject.device or subject.backbone.device}
+    options: dict[str, Any] = {"device": subject.backbone.device}
     test_set = spread_subset(spec.test_set, protocol.test_images)
     if watch and method.pixels:
         options["watch"] = partial(watch, test_set)
     if method.food == "live" and spec.train_set:
         train_set = spread_subset(spec.train_set, protocol.train_images)
-        options |= {"precision": subject.precision, "workers": subject.workers}
+        options |= {"precision": protocol.precision, "workers": subject.workers}
         return method.evaluate(protocol, subject.backbone, train_set, test_set, **options)
     wanted = [] if method.food == "test" else [(spec.train_set, protocol.train_images)]
     wanted.append((spec.test_set, protocol.test_images))
     mine, *others = [
-        [shelf.features(s, protocol.view, dense=method.dense, cap=n) for s, n in wanted if s is not None]
+        [
+            shelf.features(s, protocol.view, dense=method.dense, cap=n, precision=protocol.precision)
+            for s, n in wanted
+            if s is not None
+        ]
         for shelf in (shelves if method.compares else shelves[:1])
     ]
     if others:
@@ -242,12 +251,17 @@ def outcomes_of(
     return method.evaluate(protocol, *mine, **options)
 
 
-def _against(spec: TaskSpec, reference: Backbone | None) -> str:
-    parts = [spec.train_set.fingerprint() if spec.train_set else "", reference.fingerprint if reference else ""]
+def _against(protocol: Protocol, spec: TaskSpec, reference: Backbone | None) -> str:
+    """What a value depends on beside backbone, protocol and test set."""
+    method = method_of(protocol)
+    fitted = spec.train_set.fingerprint() if spec.train_set and method.food != "test" else ""
+    parts = [fitted, reference.fingerprint if reference and method.compares else ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
 
 
-def measure(protocol: Protocol, outcomes: Outcomes, *, dataset: str, against: str = "") -> list[Measurement]:
+def measure(
+    protocol: Protocol, outcomes: Outcomes, *, dataset: str, against: str = "", backbone: str = ""
+) -> list[Measurement]:
     """Every metric of these outcomes with its bootstrap interval over images."""
     method = method_of(protocol)
     metrics = method.metrics(protocol) + (("gram_drift",) if method.compares and "gram_drift" in outcomes else ())
@@ -265,6 +279,7 @@ def measure(protocol: Protocol, outcomes: Outcomes, *, dataset: str, against: st
             images=len(outcomes["keys"]),
             outcomes=outcomes,
             against=against,
+            backbone=backbone,
         )
         for metric, (value, low, high) in statistics.intervals(metrics, outcomes).items()
     ]

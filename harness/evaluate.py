@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from evals import results, suite
@@ -33,7 +34,7 @@ class Evaluator:
         self.table = folder / "results.jsonl"
         self.tasks = open_tasks(experiment)
         evals = experiment.evals
-        tasks = [[name, protocol_of(t.protocol, evals.size).hash(), _content(t)] for name, t in self.tasks.items()]
+        tasks = [[name, protocol_of(t.protocol).hash(), _content(t)] for name, t in self.tasks.items()]
         self.identity = identity(evals.network.value, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
@@ -54,8 +55,7 @@ class Evaluator:
         evals = self.experiment.evals
         try:
             backbone = load(str(folder), device=pick_device(self.experiment.device))
-            subject = Subject(backbone, batch_size=evals.batch_size, precision=self.experiment.precision.value)
-            return suite.evaluate(subject, self.tasks, size=evals.size)
+            return suite.evaluate(Subject(backbone, batch_size=evals.batch_size), self.tasks)
         except NonFiniteFeatures as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error
 
@@ -77,7 +77,10 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     """The evaluations of an experiment, their sets opened. Raises `BadInput` for a missing set or protocol."""
     cache = Path(experiment.runtime.cache)
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
+    own = {"size": experiment.evals.size, "precision": experiment.precision.value}
     return {
-        name: suite.TaskSpec(protocol_of(task.protocol), sets.get(task.train), sets[task.test]).checked(name)
+        name: suite.TaskSpec(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test]).checked(
+            name
+        )
         for name, task in experiment.evals.tasks.items()
     }

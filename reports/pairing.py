@@ -24,6 +24,8 @@ class Measured(Protocol):
     @property
     def protocol(self) -> str: ...
     @property
+    def protocol_hash(self) -> str: ...
+    @property
     def size(self) -> int: ...
 
 
@@ -44,5 +46,5 @@ def paired_images(
 
 def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
     """Where `evals.results.save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
-    name = outcomes_name(column.eval, column.dataset, column.protocol, column.size)
+    name = outcomes_name(column.eval, column.dataset, column.protocol, column.protocol_hash, column.size)
     return next(iter(sorted((lane / f"step_{step:06d}").rglob(name))), None)

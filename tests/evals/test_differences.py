@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ def save(
     size: int = 64,
     digest: str = "0a1b2c3d",
     against: str = "",
+    backbone: str = "",
     **arrays: np.ndarray,
 ) -> Path:
     """Outcomes as evals/run.py leaves them; every array has a row for each of `KEYS`, or brings its own keys."""
@@ -27,7 +29,7 @@ def save(
         Measurement(
             eval=eval, protocol=f"{eval}-quick-v1", protocol_hash=digest, size=size, dataset="scenes", metric=metric,
             value=0.0, low=0.0, high=0.0, images=len(outcomes["keys"]), outcomes=outcomes,
-            against=against,
+            against=against, backbone=backbone,
         )
         for metric in metrics
     ]  # fmt: skip
@@ -124,6 +126,14 @@ def test_drift_from_unlike_references_is_left_out_and_the_rest_is_compared(tmp_p
     assert [one.metric for one in between(a, c).differences] == ["dse", "gram_drift"]
 
 
+def test_outcomes_of_earlier_weights_are_left_out(tmp_path: Path):
+    folder = save(tmp_path / "a", "depth", "rmse", backbone="old", rmse=draws())
+    save(folder, "knn", "top1", backbone="new", correct=draws() < 0.5)
+    (old,) = (folder / "outcomes").glob("depth*")
+    os.utime(old, ns=(1, 1))
+    assert [about.eval for about in find(str(folder))] == ["knn"]
+
+
 def test_evaluations_of_one_side_alone_are_listed(tmp_path: Path):
     a = save(tmp_path / "a", "knn", "top1", correct=draws() < 0.5)
     save(a, "depth", "rmse", rmse=draws())
@@ -153,7 +163,7 @@ def test_tags_tasks_and_metrics_choose_what_is_compared(tmp_path: Path):
 def test_a_backbone_is_found_by_its_name_in_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     save(default_folder("random:test_vit"), "knn", "top1", correct=draws() < 0.5)
-    assert list(find("random:test_vit")) == [About("knn", "scenes", "knn-quick-v1", 64)]
+    assert list(find("random:test_vit")) == [About("knn", "scenes", "knn-quick-v1", 64, "0a1b2c3d")]
 
 
 def test_what_a_step_folder_lacks_comes_from_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -179,7 +189,7 @@ def test_outcomes_that_do_not_say_what_they_are_and_damaged_ones_are_named(tmp_p
     folder.mkdir()
     np.savez(folder / "old.npz", keys=KEYS)
     with pytest.raises(
-        BadInput, match=r"old\.npz without eval, dataset, protocol, protocol_hash, size, against, metrics"
+        BadInput, match=r"old\.npz without eval, dataset, protocol, protocol_hash, size, against, backbone, metrics"
     ):
         find(str(tmp_path))
     (folder / "old.npz").write_bytes(b"PK\x03\x04 torn")

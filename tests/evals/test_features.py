@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from evals.backbone import Backbone, wrap
 from evals.errors import BadInput
-from evals.features import WAITING, Shown, _batches, cells, extract, fit_scale, prepare
+from evals.features import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
 from evals.protocol import View
 
 
@@ -185,6 +187,7 @@ def test_a_selection_holds_the_features_of_its_images_in_their_order(backbone: B
 
 def test_worker_processes_change_no_feature_and_pass_errors_on(backbone: Backbone):
     here, there = (extract(backbone, Pictures(), View("whole", 16), dense=True, workers=n) for n in (0, 2))
+    pickle.dumps(partial(_show, Pictures(), View("whole", 16), 8))  # what other start methods than fork send over
     assert torch.equal(here.dense()[:], there.dense()[:])
     assert torch.equal(here.pooled[:], there.pooled[:])
 

@@ -10,6 +10,11 @@ from evals.request import Wanted, check_choices, choose_protocol, listing, pairs
 from evals.suite import TASKS, protocol_of, variants
 
 
+@pytest.fixture(autouse=True)
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRAMLAB_DATA", raising=False)
+
+
 @pytest.mark.parametrize(
     ("word", "given", "wanted"),
     [
@@ -24,6 +29,14 @@ from evals.suite import TASKS, protocol_of, variants
 )
 def test_words_name_a_task_and_its_data(word: str, given: dict[str, str], wanted: tuple[str, str | None]):
     assert parse(word, given) == Wanted(word, *wanted)
+
+
+def test_an_alias_finds_its_set_below_the_folder_of_gramlab_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAMLAB_DATA", str(tmp_path))
+    assert parse("ade20k", {}).data is None
+    (tmp_path / "ADEChallengeData2016").mkdir()
+    assert parse("ade20k", {}).data == "ade20k"
+    assert parse("nyu", {}).data is None
 
 
 def test_an_unknown_task_names_the_nearest():

@@ -49,10 +49,13 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
     assert set(frame.run) == {"random:test_vit"}
     assert set(frame["size"]) == {64}
     assert (frame.low <= frame.value).all()
-    found = results.load_outcomes(out / "outcomes" / "knn-scenes-knn-quick-v1-64px.npz")
+    marks = {row.protocol: f"{row.protocol}-64px-{row.protocol_hash}" for row in frame.itertuples()}
+    name = marks["knn-quick-v1"]
+    found = results.load_outcomes(out / "outcomes" / f"knn-scenes-{name}.npz")
     assert found["correct"].mean() == frame[frame["eval"] == "knn"].value.item()
     pictures = {path.name for path in (out / "plots").iterdir()}
-    dense = [f"{name}-scenes-{name}-quick-v1-64px.png" for name in ("segmentation", "depth", "retrieval", "clustering")]
+    tasks = ("segmentation", "depth", "retrieval", "clustering")
+    dense = [f"{task}-scenes-{marks[f'{task}-quick-v1']}.png" for task in tasks]
     assert pictures == {"features-scenes-64px.png", *dense}
     for name in pictures:
         with Image.open(out / "plots" / name) as picture:
@@ -136,6 +139,10 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
         (["random:test_vit", "knn", "--points", "2,2", "--plot"], "got point '2,2'"),
+        (["random:test_vit", "knn", "--points", "0.5,0.5"], "got --points without --plot"),
+        (["random:test_vit", "knn", "--reference", "random:test_vit"], "which no task uses: want health"),
+        (["random:test_vit", "knn", "--classes", "knn=a,b"], "got --classes knn=…, which no task uses"),
+        (["random:vit_tiny_patch16_224", "knn", "--validate", "--sizes", "100"], "do use 96"),
         (["/nowhere/at/all", "knn"], "/nowhere/at/all"),
     ],
 )

@@ -102,6 +102,28 @@ def test_caps_take_evenly_spread_images_with_and_without_the_whole_set(backbone:
     assert alone.images == 10
 
 
+def test_precision_is_a_setting_that_features_and_hash_follow(backbone: Backbone, specs: dict[str, TaskSpec]):
+    (full,), (half,) = (
+        run(backbone, {"knn": replace(specs["knn"], protocol=replace(protocol_of("knn"), precision=precision))})
+        for precision in ("float32", "bfloat16")
+    )
+    assert full.protocol_hash != half.protocol_hash
+    shelf = Shelf(Subject(backbone))
+    test = specs["knn"].test_set
+    a, b = (shelf.features(test, View("crop", 32), dense=False, precision=p) for p in ("float32", "bfloat16"))  # pyright: ignore
+    assert not torch.equal(a.pooled[:], b.pooled[:])
+
+
+def test_measurements_tell_weights_training_set_and_reference_apart(backbone: Backbone, specs: dict[str, TaskSpec]):
+    health, knn = specs["health"], specs["knn"]
+    (plain, *_), (named, *_) = (run(backbone, {"h": replace(health, train_set=s)}) for s in (None, health.train_set))
+    assert plain.against == named.against == ""  # health looks at no training set
+    (drifted, *_) = run(backbone, {"h": health}, reference=tiny(1))
+    (near,), (far,) = (run(backbone, {"k": replace(knn, train_set=s)}) for s in (knn.train_set, knn.test_set))
+    assert len({plain.against, drifted.against, near.against, far.against}) == 4
+    assert near.backbone == plain.backbone != run(tiny(1), {"k": knn})[0].backbone
+
+
 def test_a_shelf_extracts_a_capped_set_alone_unless_the_whole_one_is_there(
     backbone: Backbone, specs: dict[str, TaskSpec]
 ):

@@ -9,9 +9,9 @@ from evals.differences import About, Difference
 from evals.pictures.forest import forest_figure
 from evals.pictures.sheet import BLUE, SOFT, VERMILION
 
-KNN = About("knn", "scenes", "knn-quick-v1", 64)
-DEPTH = About("depth", "scenes", "depth-quick-v1", 64)
-TOP1 = Difference(KNN, "0a1b2c3d", "top1@10", 0.30, 0.35, 0.05, 0.01, 0.09, images=90, images_a=90, images_b=90)
+KNN = About("knn", "scenes", "knn-quick-v1", 64, "0a1b2c3d")
+DEPTH = About("depth", "scenes", "depth-quick-v1", 64, "0a1b2c3d")
+TOP1 = Difference(KNN, "top1@10", 0.30, 0.35, 0.05, 0.01, 0.09, images=90, images_a=90, images_b=90)
 RMSE = replace(TOP1, about=DEPTH, metric="rmse", a=0.5, b=0.6, difference=0.1, low=0.05, high=0.15)
 
 

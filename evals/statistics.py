@@ -40,11 +40,12 @@ def by_class(outcomes: Mapping[str, np.ndarray], counts: Floats, *, of: str) -> 
 
     Args:
         of: "iou" |I| / |P ∪ T|, "precision" |I| / |P|, "recall" |I| / |T|, "dice" 2 |I| / (|P| + |T|), or "fscore",
-            the harmonic mean of precision and recall where both are known; I, P, T: right, predicted, true pixels.
+            the harmonic mean of precision and recall, of classes that were hit (0/0 otherwise); I, P, T: right,
+            predicted, true pixels.
     """
     right, guess, truth = (counts @ outcomes[name].astype(np.float64) for name in ("intersect", "predicted", "truth"))
     whole = {"iou": guess + truth - right, "precision": guess, "recall": truth, "dice": (guess + truth) / 2}
-    known = (guess > 0) & (truth > 0) if of == "fscore" else whole[of] > 0
+    known = right > 0 if of == "fscore" else whole[of] > 0
     share = np.divide(right, whole["dice" if of == "fscore" else of], out=np.zeros_like(right), where=known)
     classes = known.sum(1)
     return np.divide(share.sum(1), classes, out=np.full(len(counts), np.nan), where=classes > 0)

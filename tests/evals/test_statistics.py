@@ -11,12 +11,13 @@ SHARES = ("miou", "mean_accuracy", "fscore", "precision", "recall", "dice")
 METRICS = ("top1", "top1@10", "rmse", "pixel_accuracy", *SHARES)
 
 
-def outcomes(images: int = 12, classes: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
+def outcomes(images: int = 12, classes: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(seed)
     truth, predicted = draw.integers(1, 50, (2, images, classes))
     intersect = (np.minimum(truth, predicted) * draw.random((images, classes))).astype(int)
     truth[:, -1] = predicted[:, -1] = intersect[:, -1] = 0  # a class that nobody saw
-    truth[:, -2] = intersect[:, -2] = 0  # and one that was only guessed
+    truth[:, -2] = intersect[:, -2] = 0  # one that was only guessed
+    intersect[:, -3] = 0  # and one that was never hit
     return {
         "keys": np.array([f"image-{i}" for i in range(images)]),
         "correct": draw.random(images) < 0.6,
@@ -31,7 +32,7 @@ def outcomes(images: int = 12, classes: int = 4, seed: int = 0) -> dict[str, np.
 def by_class(metric: str, right: int, guess: int, truth: int) -> float | None:
     """One class's ratio, None where mmsegmentation has NaN."""
     if metric == "fscore":
-        if not guess or not truth:
+        if not right:
             return None
         precision, recall = right / guess, right / truth
         return 2 * precision * recall / (precision + recall)

@@ -7,6 +7,7 @@ most pixels right, as for IIC (Ji et al., arXiv 1807.06653, §4) and STEGO (Hami
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -15,13 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from tqdm import tqdm
 
-from evals import mmseg_bridge
+from evals import limits
+from evals.areas import areas
 from evals.datasets.base import IGNORE
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells
 from evals.kmeans import kmeans, nearest
+from evals.limits import COUNT
 from evals.protocol import Protocol, Watch
 from evals.sampling import quotas, visits
 
@@ -39,11 +41,8 @@ class Clustering(Protocol):
     seed: int
 
     def __post_init__(self) -> None:
-        if min(self.max_patches, self.rounds, self.restarts) < 1:
-            raise BadInput(
-                f"got max_patches={self.max_patches}, rounds={self.rounds}, restarts={self.restarts}: want at least 1; "
-                "do correct it"
-            )
+        super().__post_init__()
+        limits.check(self, dict.fromkeys(("max_patches", "rounds", "restarts"), COUNT))
 
 
 def metrics(_: Clustering) -> tuple[str, ...]:
@@ -60,7 +59,7 @@ def evaluate(
         watch: also told the predicted pixel classes [H W] of each image.
 
     Raises:
-        BadInput: a set without masks, with values beyond its classes, or with fewer patches than classes.
+        BadInput: a set without masks or with fewer patches than classes.
     """
     classes = len(test.dataset.segments)
     if not classes:
@@ -70,15 +69,12 @@ def evaluate(
     centroids = kmeans(x[None], classes, rounds=rounds, restarts=restarts, seed=protocol.seed).centroids[0]
     clusters = [_assign(test.patches(index).to(device), centroids) for index in range(len(test))]
     class_of = match(confusion(test, clusters, classes))
-    areas = []
-    for index in tqdm(range(len(test)), desc="clustering", unit="image", disable=None, leave=False):
-        mask = test.dataset.mask(index)
-        guess = class_of[clusters[index]][cells((mask.shape[0], mask.shape[1]), test.grid(index))]
-        areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
-        if watch:
-            watch(index, guess)
-    intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
-    return {"keys": np.array(test.keys), "intersect": intersect, "predicted": predicted, "truth": truth}
+
+    def guess(index: int, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
+        return class_of[clusters[index]][cells(shape, test.grid(index))]
+
+    guesses = ((index, partial(guess, index)) for index in range(len(test)))
+    return areas(test.dataset, guesses, title="clustering", watch=watch)
 
 
 def sample(features: FeatureSet, *, most: int) -> Float[Tensor, "m D"]:
@@ -98,11 +94,6 @@ def confusion(features: FeatureSet, clusters: list[Int[np.ndarray, " P"]], class
     for index, cluster in enumerate(clusters):
         mask = features.dataset.mask(index)
         known = mask != IGNORE
-        if known.any() and int(mask[known].max()) >= classes:
-            raise BadInput(
-                f"got mask value {int(mask[known].max())} in {features.keys[index]}: want 0..{classes - 1} or "
-                f"{IGNORE}; do check the classes"
-            )
         guess = cluster[cells((mask.shape[0], mask.shape[1]), features.grid(index))]
         found += np.bincount(guess[known] * classes + mask[known], minlength=classes**2).reshape(classes, classes)
     return found

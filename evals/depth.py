@@ -6,6 +6,7 @@ averaging as there; the head is solved in closed form in place of the 256-bin he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,11 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from evals.depth_metrics import depth_errors
+from evals import limits
+from evals.depth_metrics import depth_errors, within
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
+from evals.limits import POSITIVE
 from evals.protocol import Protocol, Watch
 from evals.rows import PickedRows, Rows, blocks
+
+HEADROOM = 16.0  # of log-depth above the valid range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,12 @@ class Depth(Protocol):
     min_depth: float
     max_depth: float
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.check(self, dict.fromkeys(("l2", "min_depth", "max_depth"), POSITIVE))
+        if self.min_depth >= self.max_depth:
+            limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
+
 
 def metrics(_: Depth) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
@@ -58,7 +69,8 @@ def evaluate(
     """Per test image with a valid pixel: the errors of `evals.depth_metrics`, one array [n] each.
 
     Args:
-        watch: also told the predicted metres [H W] of each of these images.
+        watch: also told the predicted metres [H W] of each of these images, NaN where they are not judged: where the
+            truth is outside the valid range.
 
     Raises:
         BadInput: a set without depth, or without one valid pixel.
@@ -76,13 +88,13 @@ def evaluate(
     found: dict[str, list] = {"keys": []}
     for i in tqdm(range(len(test)), desc="depth", unit="image", disable=None, leave=False):
         truth = test.dataset.depth(i)
-        valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
+        valid = within(truth, protocol.min_depth, protocol.max_depth)
         if not valid.any():
             continue
         log_depth = scale(test.patches(i)).to(device) @ slope + bias
         guess = predict(protocol, log_depth, test.grid(i), truth.shape)
         if watch:
-            watch(i, guess)
+            watch(i, np.where(valid, guess, np.float32(np.nan)))
         found["keys"].append(test.keys[i])
         for name, value in depth_errors(guess, truth, valid=valid).items():
             found.setdefault(name, []).append(value)
@@ -118,15 +130,19 @@ def ridge(
 def predict(
     protocol: Depth, log_depth: Float[Tensor, " P"], grid: tuple[int, int], shape: tuple[int, ...]
 ) -> Float[np.ndarray, "H W"]:
-    """Metres at the truth's size, clamped to the protocol's range."""
-    maps = log_depth.exp().view(1, 1, *grid)
+    """Metres at the truth's size, clamped to the protocol's range.
+
+    Interpolated as metres before that, and a patch may say far more than the range holds; but not infinity, which its
+    neighbours would turn into NaN: what exceeds the range by e^`HEADROOM` says no more than that.
+    """
+    maps = log_depth.clamp(max=math.log(protocol.max_depth) + HEADROOM).exp().view(1, 1, *grid)
     full = F.interpolate(maps, size=tuple(shape), mode="bilinear", align_corners=False)[0, 0]
     return full.clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
 
 
 def _patch_targets(protocol: Depth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     cell, patches = cells((depth.shape[0], depth.shape[1]), grid), grid[0] * grid[1]
-    valid = (depth > protocol.min_depth) & (depth < protocol.max_depth)
+    valid = within(depth, protocol.min_depth, protocol.max_depth)
     pixels = np.bincount(cell[valid], minlength=patches)
     logs = np.bincount(cell[valid], weights=np.log(depth[valid].astype(np.float64)), minlength=patches)
     everything = np.bincount(cell.ravel(), minlength=patches)

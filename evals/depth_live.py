@@ -132,7 +132,8 @@ def evaluate(
 
     Args:
         workers: processes that read and augment images; the result does not depend on it.
-        watch: also told the metres [H W] that the head in the end predicts, image by image.
+        watch: also told the metres [H W] that the head in the end predicts for each of these images, NaN where it is
+            not judged: outside the valid range of the truth and, in whole frames, outside the Eigen crop.
 
     Raises:
         BadInput: sets without depth or without a valid one; a loss that is not finite.
@@ -236,7 +237,7 @@ def judge(
         keys.append(test.key(index))
         rows.append(depth_errors(guess, truth, valid=valid))
         if watch:
-            watch(index, guess)
+            watch(index, np.where(valid, guess, np.float32(np.nan)))
     if not rows:
         raise BadInput(f"got no valid depth in {test.name} ({test.split}): want metres; do check its maps")
     return {"keys": np.array(keys), **{name: np.array([row[name] for row in rows]) for name in (*NAMES, *SUMS)}}

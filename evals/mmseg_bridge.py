@@ -35,12 +35,12 @@ LONG = 1 << 24  # a long side that no image reaches: the short side alone decide
 
 def intersect_and_union(
     prediction: Tensor | np.ndarray, label: Tensor | np.ndarray, *, num_classes: int, ignore_index: int = 255
-) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"], Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
-    """Areas in pixels by class: intersection, union, prediction, truth (`IoUMetric.intersect_and_union`)."""
+) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
+    """Areas in pixels by class: intersection, prediction, truth (`IoUMetric.intersect_and_union`)."""
     guess, truth = (torch.as_tensor(x).cpu().long() for x in (prediction, label))
     areas = _metric("IoUMetric").intersect_and_union(guess, truth, num_classes, ignore_index)
-    intersect, union, guessed, labelled = (area.numpy().astype(np.int64) for area in areas)
-    return intersect, union, guessed, labelled
+    intersect, _, guessed, labelled = (area.numpy().astype(np.int64) for area in areas)
+    return intersect, guessed, labelled
 
 
 def ade20k_classes() -> tuple[str, ...]:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from evals import mmseg_bridge
-from evals.datasets.base import IGNORE
+from evals import limits
+from evals.areas import areas, same_segments
 from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.knn import search
+from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
 from evals.sampling import quotas, visits
 from evals.segmentation import predict, shares_of
@@ -38,11 +40,8 @@ class Retrieval(Protocol):
     temperature: float
 
     def __post_init__(self) -> None:
-        if min(self.memory, self.k) < 1 or self.temperature <= 0:
-            raise BadInput(
-                f"got memory={self.memory}, k={self.k}, temperature={self.temperature}: want all of them positive; "
-                "do correct it"
-            )
+        super().__post_init__()
+        limits.check(self, {"memory": COUNT, "k": COUNT, "temperature": POSITIVE})
 
 
 def metrics(_: Retrieval) -> tuple[str, ...]:
@@ -66,23 +65,20 @@ def evaluate(
     Raises:
         BadInput: sets without masks, with unlike class lists, or with fewer labelled patches than neighbours.
     """
-    _check(train, test)
+    same_segments(train.dataset, test.dataset)
     bank, labels = memory_bank(train, most=protocol.memory)
     if protocol.k > len(bank):
         raise BadInput(
             f"got k={protocol.k} and {len(bank)} labelled patches in memory: want no more neighbours than patches; "
             "do lower k, raise memory or add training images"
         )
-    classes = labels.shape[1]
-    intersect, predicted, truth = np.zeros((3, len(test), classes), np.int64)
-    for index, votes in _votes(protocol, test, bank, labels, device=device):
-        mask = test.dataset.mask(index)
-        guess = predict(votes, test.grid(index), mask.shape).argmax(0).numpy()
-        areas = mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE)
-        intersect[index], _, predicted[index], truth[index] = areas
-        if watch:
-            watch(index, guess)
-    return {"keys": np.array(test.keys), "intersect": intersect, "predicted": predicted, "truth": truth}
+
+    def guess(index: int, votes: Tensor, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
+        return predict(votes, test.grid(index), shape).argmax(0).cpu().numpy()
+
+    found = _votes(protocol, test, bank, labels, device=device)
+    guesses = ((index, partial(guess, index, votes)) for index, votes in found)
+    return areas(test.dataset, guesses, title="retrieval", watch=watch)
 
 
 def memory_bank(train: FeatureSet, *, most: int) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m C"]]:
@@ -135,14 +131,3 @@ def _votes(
         while index is not None and len(waiting) >= (size := int(np.prod(test.grid(index)))):
             yield index, waiting[:size]
             waiting, index = waiting[size:], next(images, None)
-
-
-def _check(train: FeatureSet, test: FeatureSet) -> None:
-    for features in (train, test):
-        if not features.dataset.segments:
-            raise BadInput(f"got {features.dataset.name} without pixel classes: want masks; do name another set")
-    if train.dataset.segments != test.dataset.segments:
-        raise BadInput(
-            f"got unlike pixel classes in {train.dataset.name} and {test.dataset.name}: want one list; do take memory "
-            "and queries from splits of one data set"
-        )

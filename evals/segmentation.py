@@ -7,19 +7,22 @@ scale, whole images.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
-from evals import mmseg_bridge
+from evals import limits
+from evals.areas import areas, same_segments
 from evals.datasets.base import IGNORE
+from evals.datasets.files import spread
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
+from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
 
 
@@ -39,6 +42,10 @@ class Segmentation(Protocol):
     l2: float
     iterations: int
     max_patches: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.check(self, {"l2": POSITIVE, "iterations": COUNT, "max_patches": COUNT})
 
 
 def metrics(_: Segmentation) -> tuple[str, ...]:
@@ -62,21 +69,19 @@ def evaluate(
     Raises:
         BadInput: sets without masks, or with unlike class lists, or without a labelled pixel.
     """
-    _check(train, test)
-    classes = len(train.dataset.segments)
+    classes = same_segments(train.dataset, test.dataset)
     x, y = training_patches(train, classes, most=protocol.max_patches)
     scale = fit_scale(x)
-    weight, bias = solve(scale(x).to(device), y.to(device), l2=protocol.l2, iterations=protocol.iterations)
-    areas = []
-    for index in tqdm(range(len(test)), desc="segmentation", unit="image", disable=None, leave=False):
-        mask = test.dataset.mask(index)
-        logits = predict(scale(test.patches(index)).to(device) @ weight + bias, test.grid(index), mask.shape)
-        guess = logits.argmax(0).cpu().numpy()
-        areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
-        if watch:
-            watch(index, guess)
-    intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
-    return {"keys": np.array(test.keys), "intersect": intersect, "predicted": predicted, "truth": truth}
+    x = x.sub_(scale.mean).div_(scale.deviation).to(device)  # in place: the matrix is gigabytes
+    weight, bias = solve(x, y.to(device), l2=protocol.l2, iterations=protocol.iterations)
+    del x
+
+    def guess(index: int, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
+        logits = scale(test.patches(index)).to(device) @ weight + bias
+        return predict(logits, test.grid(index), shape).argmax(0).cpu().numpy()
+
+    guesses = ((index, partial(guess, index)) for index in range(len(test)))
+    return areas(test.dataset, guesses, title="segmentation", watch=watch)
 
 
 def training_patches(
@@ -87,7 +92,7 @@ def training_patches(
     chosen = np.flatnonzero(shares.sum(1))
     if not len(chosen):
         raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
-    chosen = chosen[:: -(-len(chosen) // most)]
+    chosen = chosen[spread(range(len(chosen)), most)]
     return train.dense()[train.rows()[chosen]], torch.from_numpy(shares[chosen])
 
 
@@ -95,10 +100,6 @@ def shares_of(mask: np.ndarray, grid: tuple[int, int], classes: int) -> Float[np
     """For each patch the share of its pixels that each class has; rows sum to the labelled part of the patch."""
     cell, patches = cells((mask.shape[0], mask.shape[1]), grid), grid[0] * grid[1]
     known = mask != IGNORE
-    if known.any() and int(mask[known].max()) >= classes:
-        raise BadInput(
-            f"got mask value {int(mask[known].max())}: want 0..{classes - 1} or {IGNORE}; do check the classes"
-        )
     hits = np.bincount(cell[known] * classes + mask[known], minlength=patches * classes).reshape(patches, classes)
     return (hits / np.maximum(np.bincount(cell.ravel(), minlength=patches), 1)[:, None]).astype(np.float32)
 
@@ -107,37 +108,25 @@ def solve(
     x: Float[Tensor, "n D"], shares: Float[Tensor, "n C"], *, l2: float, iterations: int
 ) -> tuple[Float[Tensor, "D C"], Float[Tensor, " C"]]:
     """Minimise weighted soft cross-entropy + l2/2 · |W|² (bias free) by L-BFGS from zero; gradient written out."""
-    x = torch.cat([x, x.new_ones(len(x), 1)], 1)
     weight = x.new_zeros(x.shape[1], shares.shape[1]).requires_grad_()
+    bias = x.new_zeros(shares.shape[1]).requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+        [weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
     )
     mass, total = shares.sum(1, keepdim=True), shares.sum()
 
     @torch.no_grad()
     def closure() -> Tensor:
-        log_p = F.log_softmax(x @ weight, dim=1)
-        decayed = torch.cat([weight[:-1], torch.zeros_like(weight[-1:])])
-        weight.grad = x.T @ (log_p.exp() * mass - shares) / total + l2 * decayed
-        return -(shares * log_p).sum() / total + l2 / 2 * decayed.square().sum()
+        log_p = F.log_softmax(torch.addmm(bias, x, weight), dim=1)
+        slope = (log_p.exp() * mass - shares) / total
+        weight.grad, bias.grad = x.T @ slope + l2 * weight, slope.sum(0)
+        return -(shares * log_p).sum() / total + l2 / 2 * weight.square().sum()
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType]
-    solved = weight.detach()
-    return solved[:-1], solved[-1]
+    return weight.detach(), bias.detach()
 
 
 def predict(logits: Float[Tensor, "P C"], grid: tuple[int, int], shape: tuple[int, ...]) -> Float[Tensor, "C H W"]:
     """Patch logits brought to the mask's size."""
     maps = logits.T.reshape(1, -1, *grid)
     return F.interpolate(maps, size=tuple(shape), mode="bilinear", align_corners=False)[0]
-
-
-def _check(train: FeatureSet, test: FeatureSet) -> None:
-    for features in (train, test):
-        if not features.dataset.segments:
-            raise BadInput(f"got {features.dataset.name} without pixel classes: want masks; do name another set")
-    if train.dataset.segments != test.dataset.segments:
-        raise BadInput(
-            f"got unlike pixel classes in {train.dataset.name} and {test.dataset.name}: want one list; do train and "
-            "test on splits of one data set"
-        )

@@ -250,7 +250,7 @@ def judge(
         areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
         if watch:
             watch(index, guess)
-    intersect, _, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
+    intersect, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
     keys = np.array([test.key(index) for index in range(len(test))])
     return {"keys": keys, "intersect": intersect, "predicted": predicted, "truth": truth}
 

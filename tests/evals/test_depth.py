@@ -86,6 +86,41 @@ def test_predictions_are_interpolated_in_metres_and_clamped():
     assert predict(settings_of(max_depth=80.0), logs, (2, 2), (4, 4))[3, 3] == pytest.approx(50.0)
 
 
+def test_a_patch_that_overflows_is_the_farthest_and_spoils_no_neighbour():
+    logs = torch.tensor([0.0, 1e6, 0.0, 0.0])
+    found = predict(settings_of(), logs, (2, 2), (8, 8))
+    assert np.isfinite(found).all()
+    assert found[0, 7] == 10.0
+    assert found[0, 0] == found[7, 0] == 1.0
+
+
+def test_who_watches_is_shown_what_is_judged_and_nan_elsewhere():
+    train, test = oracle(20, pixels=1, seed=0), oracle(6, pixels=1, seed=1)
+    test.dataset.depth(2)[0, :3] = 0.0, 10.0, 0.001
+    shown: dict[int, np.ndarray] = {}
+    found = evaluate(settings_of(), train, test, watch=shown.__setitem__)
+    for index, rmse in enumerate(found["rmse"]):
+        gap = shown[index] - test.dataset.depth(index)
+        assert np.sqrt(np.nanmean(gap**2)) == pytest.approx(rmse, rel=1e-5)
+    assert np.argwhere(np.isnan(shown[2])).tolist() == [[0, 0], [0, 1], [0, 2]]
+    assert not np.isnan(shown[3]).any()
+
+
+@pytest.mark.parametrize("change", [{"l2": 1.0}, {"min_depth": 2.0}, {"max_depth": 4.0}])
+def test_every_setting_counts(change: dict[str, float]):
+    train, test = oracle(20, pixels=1, seed=0), oracle(6, pixels=1, seed=1)
+    one, other = (evaluate(settings_of(**more), train, test)["squared_error"] for more in ({}, change))
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "change", [{"l2": 0.0}, {"l2": -1.0}, {"min_depth": 0.0}, {"min_depth": 10.0}, {"max_depth": math.inf}, {"size": 0}]
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, float]):
+    with pytest.raises(BadInput, match=f"^got {next(iter(change))} .* in depth-quick: want .*; do correct it$"):
+        settings_of(**change)
+
+
 def test_invalid_pixels_teach_nothing_and_images_without_depth_are_left_out():
     train, test = oracle(50, pixels=1, seed=0), oracle(20, pixels=1, seed=1)
     spoilt = oracle(50, pixels=1, seed=0)

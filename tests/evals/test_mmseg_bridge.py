@@ -20,7 +20,7 @@ def test_areas_equal_a_plain_count():
     known = truth != 255
     for c in range(5):
         g, t = (guess == c) & known, (truth == c) & known
-        assert [int(area[c]) for area in found] == [(g & t).sum(), (g | t).sum(), g.sum(), t.sum()]
+        assert [int(area[c]) for area in found] == [(g & t).sum(), g.sum(), t.sum()]
 
 
 def test_tensors_and_arrays_give_the_same_areas():
@@ -28,7 +28,7 @@ def test_tensors_and_arrays_give_the_same_areas():
     tensors = mmseg_bridge.intersect_and_union(guess, truth, num_classes=2, ignore_index=7)
     arrays = mmseg_bridge.intersect_and_union(guess.numpy(), truth.numpy(), num_classes=2, ignore_index=7)
     np.testing.assert_array_equal(tensors, arrays)
-    np.testing.assert_array_equal(tensors, [[1, 1], [2, 2], [1, 2], [2, 1]])
+    np.testing.assert_array_equal(tensors, [[1, 1], [1, 2], [2, 1]])
 
 
 def test_ade20k_has_its_150_classes_and_colours():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_areas_equal_a_plain_search_through_scikit_learn():
         mask = test.dataset.mask(image)
         guess = predict(torch.from_numpy(votes).float(), test.grid(image), mask.shape).argmax(0)
         theirs = mmseg_bridge.intersect_and_union(guess, mask, num_classes=4)
-        for name, areas in zip(("intersect", "predicted", "truth"), np.array(theirs)[[0, 2, 3]], strict=True):
+        for name, areas in zip(("intersect", "predicted", "truth"), theirs, strict=True):
             np.testing.assert_array_equal(found[name][image], areas)
 
 
@@ -155,7 +156,7 @@ def test_where_patches_are_stored_changes_nothing():
     starts = dict(zip(order, np.cumsum(sizes) - sizes, strict=True))
     tokens = torch.cat([test.patches(i) for i in order])
     places = torch.tensor([int(starts[i]) for i in range(6)])
-    moved = FeatureSet(test.dataset, test.keys, test.pooled, test.mean, tokens, test.grids, places)
+    moved = replace(test, tokens=tokens, starts=places)
     first, second = evaluate(protocol(), train, test), evaluate(protocol(), train, moved)
     assert all((first[name] == second[name]).all() for name in first)
 
@@ -212,5 +213,9 @@ def test_input_that_does_not_fit_is_refused():
         evaluate(protocol(), good, featured(np.eye(4)[:1], [(1, 1)], [np.zeros((2, 2), np.uint8)], ""))
     with pytest.raises(BadInput, match="got k=5 and 4 labelled patches"):
         evaluate(protocol(memory=4), good, good)
-    with pytest.raises(BadInput, match="got memory=0"):
-        protocol(memory=0)
+
+
+@pytest.mark.parametrize("change", [{"memory": 0}, {"k": 0}, {"temperature": 0.0}, {"temperature": -1.0}, {"size": 0}])
+def test_settings_that_cannot_be_are_refused(change: dict[str, float]):
+    with pytest.raises(BadInput, match=f"^got {next(iter(change))} .* in retrieval-quick: want .*; do correct it$"):
+        protocol(**change)

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.protocol import load
-from evals.segmentation import IGNORE, Segmentation, evaluate, predict, shares_of, solve
+from evals.segmentation import IGNORE, Segmentation, evaluate, predict, shares_of, solve, training_patches
 from evals.statistics import interval
 
 
@@ -124,14 +124,44 @@ def test_soft_shares_and_partly_ignored_patches_weigh_what_they_should():
 def test_patch_shares_count_pixels_and_leave_ignored_ones_out():
     mask = np.array([[0, 0, 1, 1], [0, 1, 1, IGNORE]], np.uint8)
     np.testing.assert_allclose(shares_of(mask, (1, 2), 3), [[0.75, 0.25, 0], [0, 0.75, 0]])
-    with pytest.raises(BadInput, match="got mask value 1"):
-        shares_of(mask, (1, 2), 1)
 
 
 def test_patches_beyond_the_limit_are_left_out_evenly():
-    train, test = oracle(40, pixels=1, seed=0), oracle(10, pixels=1, seed=1)
-    assert score(train, test, max_patches=100) == 1.0
-    assert (evaluate(settings_of(max_patches=1200), train, test)["intersect"] > 0).any()
+    train = oracle(41, pixels=1, seed=0)
+    train.dataset.mask(7)[:] = IGNORE
+    known = np.delete(np.arange(41 * 30), np.s_[210:240])
+    for most in (1, 100, 1199, 1200, 5000):
+        x, shares = training_patches(train, 4, most=most)
+        places = np.arange(min(most, 1200)) * 1200 // min(most, 1200)
+        assert torch.equal(x, train.dense()[torch.from_numpy(known[places])])
+        assert torch.equal(x, shares)  # of an oracle
+
+
+def test_learning_leaves_the_features_as_they_were():
+    train, test = oracle(20, pixels=1, seed=0), oracle(5, pixels=1, seed=1)
+    before = train.dense()[:].clone()
+    evaluate(settings_of(), train, test)
+    assert torch.equal(train.dense()[:], before)
+
+
+def noise(images: int, *, seed: int) -> FeatureSet:
+    draw = np.random.default_rng(seed)
+    masks = [draw.integers(0, 4, (5, 6)).astype(np.uint8) for _ in range(images)]
+    return featured(draw.standard_normal((images * 30, 8)), [(5, 6)] * images, masks, "abcd")
+
+
+@pytest.mark.parametrize("change", [{"l2": 0.1}, {"iterations": 1}, {"max_patches": 200}])
+def test_every_setting_counts(change: dict[str, float]):
+    one, other = (evaluate(settings_of(**more), noise(9, seed=0), noise(5, seed=1)) for more in ({}, change))
+    assert not np.array_equal(one["predicted"], other["predicted"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"l2": -1e-4}, {"l2": 0.0}, {"iterations": 0}, {"max_patches": 0}, {"size": 0}, {"test_images": 0}]
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, float]):
+    with pytest.raises(BadInput, match=f"^got {next(iter(change))} .* in segmentation-quick: want .*; do correct it$"):
+        settings_of(**change)
 
 
 def test_results_repeat_and_the_global_random_state_stays():

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evals.areas import areas, same_segments
+from evals.datasets.base import IGNORE
+from evals.errors import BadInput
+
+
+class Masks:
+    name, split = "masks", "val"
+
+    def __init__(self, masks: list[np.ndarray], segments: str = "abc") -> None:
+        self.masks, self.segments = masks, tuple(segments)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def key(self, index: int) -> str:
+        return f"image-{index}"
+
+    def mask(self, index: int) -> np.ndarray:
+        return self.masks[index]
+
+
+def test_areas_count_labelled_pixels_by_class_whatever_the_order_of_the_images():
+    draw = np.random.default_rng(0)
+    masks = [draw.choice([0, 1, 2, IGNORE], (4, 5 + i)).astype(np.uint8) for i in range(4)]
+    said = [draw.integers(0, 3, mask.shape) for mask in masks]
+    shown: dict[int, np.ndarray] = {}
+
+    def guess(index: int, shape: tuple[int, int]) -> np.ndarray:
+        assert shape == masks[index].shape
+        return said[index]
+
+    dataset: Any = Masks(masks)
+    found = areas(dataset, ((i, partial(guess, i)) for i in (2, 0, 3, 1)), title="toy", watch=shown.__setitem__)
+    assert found["keys"].tolist() == [f"image-{i}" for i in range(4)]
+    assert list(shown) == [2, 0, 3, 1]
+    for i, (mask, says) in enumerate(zip(masks, said, strict=True)):
+        assert shown[i] is says
+        known = mask != IGNORE
+        for c in range(3):
+            assert found["intersect"][i, c] == ((says == c) & (mask == c)).sum()
+            assert found["predicted"][i, c] == ((says == c) & known).sum()
+            assert found["truth"][i, c] == (mask == c).sum()
+
+
+def test_sets_without_classes_or_with_unlike_ones_are_refused():
+    one, other, bare = (Masks([], segments) for segments in ("abc", "ab", ""))
+    assert same_segments(one, one) == 3  # pyright: ignore[reportArgumentType]
+    for train, test, words in (
+        (one, other, r"unlike pixel classes in masks \(3\) and masks \(2\)"),
+        (one, bare, "masks without pixel classes"),
+        (bare, one, "masks without pixel classes"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            same_segments(train, test)  # pyright: ignore[reportArgumentType]

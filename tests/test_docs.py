@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import shlex
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evals import compare, prepare, request
+from evals.backbone import ADDRESSES
+from evals.run import _parser
 from harness.cli import COMMANDS
 from harness.config import as_dict, load
 from harness.settings import Experiment
@@ -109,6 +113,30 @@ def test_every_command_that_is_shown_exists():
     shown = {name for page in PAGES for name in re.findall(r"gramlab (\w+)", page.read_text(encoding="utf-8"))}
     assert shown <= set(COMMANDS)
     assert shown
+
+
+def commands(name: str) -> list[str]:
+    """Every `gramlab NAME …` line of the pages, its continuations joined and its comment taken off."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES).replace("\\\n", " ")
+    return re.findall(rf"^    gramlab {name} (.*?)\s*(?:#.*)?$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", commands("eval"))
+def test_every_evaluation_that_is_shown_is_understood(line):
+    args = _parser().parse_intermixed_args(shlex.split(line))
+    given = request.pairs(args.data, "--data", "")
+    wanted = [request.parse(word, given) for word in args.tasks]
+    assert args.list or args.spec.partition(":")[0] in ADDRESSES or args.spec.startswith("runs/")
+    assert all(request.choose_protocol(w, args.protocol) for w in wanted)
+    assert given.keys() <= {w.data for w in wanted}
+
+
+def test_comparisons_and_preparations_that_are_shown_are_understood():
+    for parser, lines in ((compare._parser(), commands("compare")), (prepare._parser(), commands("prepare"))):
+        assert lines
+        for line in lines:
+            if "--help" not in line and line != "A B":
+                parser.parse_args(shlex.split(line))
 
 
 @pytest.mark.parametrize("block", examples("yaml"))

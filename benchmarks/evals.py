@@ -40,7 +40,6 @@ from evals.protocol import load
 from evals.rows import DiskRows
 
 RATES = (*(m * 10**-n for n in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)  # the 13 of the DINOv3 code
-PARTS = ("knn", "linear", "memory")
 
 
 class Spent(NamedTuple):
@@ -133,12 +132,35 @@ def agreement(scores: Tensor, classes: Tensor) -> str:
 
 
 class Probe(NamedTuple):
-    """Features and classes that linear heads are fitted on."""
+    """Features and classes that linear heads are fitted on, and the images of each batch."""
 
     protocol: Linear
     x: Tensor  # [n D]
     labels: Tensor
     classes: int
+    batches: list[Tensor]
+
+
+class Overheard:
+    """Features that take down which rows were asked for."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self.shape, self.asked = rows, rows.shape, []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | Tensor | np.ndarray) -> Tensor:
+        if not isinstance(which, slice):
+            self.asked.append(torch.as_tensor(which))
+        return self.rows[which]
+
+
+def batches_of(protocol: Linear, x: Tensor, labels: Tensor, classes: int) -> list[Tensor]:
+    """The images of each batch that `fit_grid` takes."""
+    rows = Overheard(x)
+    fit_grid(protocol, {"cls": rows}, labels, classes=classes, heads=grid(("cls",), RATES[:1], (0.0,)))
+    return rows.asked
 
 
 def fit_together(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
@@ -158,19 +180,14 @@ def fit_plainly(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
 
 
 def plain_fit(probe: Probe, rate: float) -> tuple[Tensor, Tensor]:
-    protocol, x, labels, classes = probe
-    head = torch.nn.Linear(x.shape[1], classes)
+    head = torch.nn.Linear(probe.x.shape[1], probe.classes)
     for values in head.parameters():
         torch.nn.init.zeros_(values)
-    optimizer = torch.optim.SGD(head.parameters(), lr=rate, momentum=protocol.momentum)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, protocol.steps)
-    generator, queue = np.random.default_rng(protocol.seed), np.empty(0, dtype=np.int64)
-    for _ in range(protocol.steps):
-        if len(queue) < protocol.batch_size:
-            queue = np.concatenate([queue, generator.permutation(len(x))])
-        picked, queue = torch.from_numpy(queue[: protocol.batch_size]), queue[protocol.batch_size :]
+    optimizer = torch.optim.SGD(head.parameters(), lr=rate, momentum=probe.protocol.momentum)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, probe.protocol.steps)
+    for picked in probe.batches[: probe.protocol.steps]:
         optimizer.zero_grad()
-        F.cross_entropy(head(x[picked]), labels[picked]).backward()
+        F.cross_entropy(head(probe.x[picked]), probe.labels[picked]).backward()
         optimizer.step()
         schedule.step()
     return head.weight.detach().T, head.bias.detach()
@@ -183,7 +200,8 @@ def compare_linear(given: argparse.Namespace) -> None:
     heads = grid(("cls",), RATES, (0.0,))
     for classes in given.linear_classes:
         protocol = load("linear-quick", Linear, rates=RATES, steps=given.steps, batch_size=min(256, given.bank))
-        probe = Probe(protocol, *clusters(given.bank, given.width, classes, seed=0), classes)
+        x, labels = clusters(given.bank, given.width, classes, seed=0)
+        probe = Probe(protocol, x, labels, classes, batches_of(protocol, x, labels, classes))
         warm = probe._replace(protocol=replace(protocol, steps=5))
         paths = [partial(path, heads=heads) for path in (fit_together, fit_apart, fit_plainly)]
         (ours, mine), *others = timed(paths, probe, warm, given.repeat)
@@ -257,7 +275,8 @@ def compare_memory(given: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add: Callable[..., Any] = parser.add_argument
-    add("--only", nargs="+", choices=PARTS, default=PARTS, help="which comparisons (default: all)")
+    compare = {"knn": compare_knn, "linear": compare_linear, "memory": compare_memory}
+    add("--only", nargs="+", choices=compare, default=list(compare), help="which comparisons (default: all)")
     add("--bank", type=int, default=50_000, help="training images (default: %(default)s)")
     add("--queries", type=int, default=10_000, help="test images (default: %(default)s)")
     add("--width", type=int, default=384, help="of the features (default: %(default)s)")
@@ -269,13 +288,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--repeat", type=int, default=1, help="turns of each, the fastest counts (default: %(default)s)")
     given = parser.parse_args(argv)
     print(f"threads {given.threads}, torch {torch.__version__}, scikit-learn {sklearn.__version__}")
-    compare = {"knn": compare_knn, "linear": compare_linear, "memory": compare_memory}
     torch.set_num_threads(given.threads)
     with threadpool_limits(given.threads):
-        for part in PARTS:
-            if part in given.only:
-                print()
-                compare[part](given)
+        for part in given.only:
+            print()
+            compare[part](given)
     return 0
 
 

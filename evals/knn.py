@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from tqdm import tqdm
 
+from evals import limits
 from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.linear import shared_classes
@@ -50,10 +51,9 @@ class Knn(Cropped):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        limits.check(self, {"temperature": limits.POSITIVE})
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
-            raise BadInput(f"got k {list(self.k)} in {self.name}: want different numbers from 1 on; do correct it")
-        if not self.temperature > 0:
-            raise BadInput(f"got temperature {self.temperature} in {self.name}: want above 0; do correct it")
+            limits.refuse(self, "k", "different numbers, each at least 1")
 
 
 def metrics(protocol: Knn) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Source: arXiv 2508.10104 §6.1 and App. D. `protocols/depth-standard.yaml` tells
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -17,13 +16,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from evals import heads, limits, live, loader, mmseg_bridge
+from evals import heads, limits, live, mmseg_bridge
 from evals.backbone import Backbone
 from evals.datasets.base import LabelledSet
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
-from evals.depth_views import Batch, batch_of, recolour
+from evals.depth_views import batch_of, recolour
 from evals.errors import BadInput
+from evals.heads import Head
 from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.protocol import Precision, Protocol, Watch
 
@@ -41,8 +41,6 @@ _LIMITS = {
     **dict.fromkeys(("bins", "iterations", "batch_size", "validate_every"), COUNT),
     **dict.fromkeys(("deviation", "mean_weight", "log_shift", "plain_iterations", "weight_decay", "warmup"), NATURAL),
 }
-
-Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> metres [B 1 h w]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,46 +136,55 @@ def evaluate(
     Raises:
         BadInput: sets without depth or without a valid one; a loss that is not finite.
     """
-    head = fit(protocol, backbone, train, test, device=device, precision=precision, workers=workers)
+    for dataset in (train, test):
+        if not dataset.has_depth:
+            raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
+        if not any(judged(protocol, dataset.depth(index)).any() for index in range(len(dataset))):
+            raise _no_depth(dataset)
     with live.lent(backbone, device) as place:
+        head = fresh_head(protocol, backbone).to(place)
+        outcomes = fit(protocol, backbone, head, train, test, precision=precision, workers=workers)
         flip = protocol.flip_average
-        return judge(protocol, backbone, head.to(place), test, precision=precision, flip=flip, watch=watch)
+        if not (flip or watch):
+            return outcomes
+        return judge(protocol, backbone, head, test, precision=precision, flip=flip, watch=watch)
+
+
+def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
+    """The head as it starts: a function of the seed alone."""
+    return BinsHead(
+        heads.width(backbone, protocol.size),
+        protocol.bins,
+        low=protocol.min_depth,
+        high=protocol.max_depth,
+        floor=protocol.bin_floor,
+        deviation=protocol.deviation,
+        seed=protocol.seed,
+    )
 
 
 def fit(
     protocol: DepthLive,
     backbone: Backbone,
+    head: BinsHead,
     train: LabelledSet,
     test: LabelledSet,
     *,
-    device: str | torch.device = "cpu",
     precision: Precision = "float32",
     workers: int = 0,
-) -> BinsHead:
-    """The head at its best validation; see `evaluate`."""
-    _check(protocol, train, test)
-    with live.lent(backbone, device) as place:
-        head = BinsHead(
-            heads.width(backbone, protocol.size),
-            protocol.bins,
-            low=protocol.min_depth,
-            high=protocol.max_depth,
-            floor=protocol.bin_floor,
-            deviation=protocol.deviation,
-            seed=protocol.seed,
-        ).to(place)
-        heads.train(
-            protocol,
-            head,
-            torch.optim.AdamW(head.parameters(), weight_decay=protocol.weight_decay),
-            batches=loader.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
-            loss=partial(loss_of, protocol, backbone, head, precision),
-            options=partial(options_at, protocol),
-            judge=partial(judge, protocol, backbone, head, test, precision=precision),
-            score=lambda found: -float(found["rmse"].mean()),
-            title="depth",
-        )
-    return head
+) -> dict[str, np.ndarray]:
+    """Trains the head where it is, on to its best validation, and returns the outcomes there, without mirror images."""
+    return heads.probe(
+        protocol,
+        head,
+        make=partial(batch_of, train, protocol),
+        loss=partial(loss_of, protocol, backbone, head, precision),
+        options=partial(options_at, protocol),
+        judge=partial(judge, protocol, backbone, head, test, precision=precision),
+        score=lambda found: -float(found["rmse"].mean()),
+        title="depth",
+        workers=workers,
+    )
 
 
 def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
@@ -199,12 +206,11 @@ def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
 
 
 def loss_of(
-    protocol: DepthLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: Batch
+    protocol: DepthLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: live.Batch
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; its colours are a function of the seed and the step."""
     images = live.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
-    patches, to_pixels = live.encode(backbone, images, precision=precision)
-    prediction, truth = to_pixels(head(patches))[:, 0], batch.depths.to(images.device)
+    prediction, truth = heads.see(backbone, head, images, precision=precision)[:, 0], batch.targets.to(images.device)
     valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
     return sig_loss(
         prediction[valid],
@@ -239,7 +245,7 @@ def judge(
         if watch:
             watch(index, np.where(valid, guess, np.float32(np.nan)))
     if not rows:
-        raise BadInput(f"got no valid depth in {test.name} ({test.split}): want metres; do check its maps")
+        raise _no_depth(test)
     return {"keys": np.array(keys), **{name: np.array([row[name] for row in rows]) for name in (*NAMES, *SUMS)}}
 
 
@@ -270,24 +276,15 @@ def predict_depth(
     The whole image is seen at once, short side `size`, in the centre of multiples of the stride; with `flip`, the mean
     with what is seen in its mirror image. The map goes bilinearly to the shape.
     """
-    resized = mmseg_bridge.resize_short(image, protocol.size)
-    picture = torch.from_numpy(resized).to(backbone.device).permute(2, 0, 1)[None].float() / 255
+    picture = live.picture(backbone, image, protocol.size)[None]
+    see = partial(heads.see, backbone, head, precision=precision)
     with heads.judging(head):
-        found = _see(backbone, head, picture, precision)
+        found = see(picture)
         if flip:
-            found = (found + _see(backbone, head, picture.flip(3), precision).flip(3)) / 2
+            found = (found + see(picture.flip(3)).flip(3)) / 2
     full = nn.functional.interpolate(found, size=shape, mode="bilinear", align_corners=False)
     return full[0, 0].clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
 
 
-def _see(backbone: Backbone, head: Head, picture: Tensor, precision: Precision) -> Float[Tensor, "1 1 H W"]:
-    patches, to_pixels = live.encode(backbone, picture, precision=precision)
-    return to_pixels(head(patches))
-
-
-def _check(protocol: DepthLive, train: LabelledSet, test: LabelledSet) -> None:
-    for dataset in (train, test):
-        if not dataset.has_depth:
-            raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
-        if not any(judged(protocol, dataset.depth(index)).any() for index in range(len(dataset))):
-            raise BadInput(f"got no valid depth in {dataset.name} ({dataset.split}): want metres; do check its maps")
+def _no_depth(dataset: LabelledSet) -> BadInput:
+    return BadInput(f"got no valid depth in {dataset.name} ({dataset.split}): want metres; do check its maps")

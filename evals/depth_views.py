@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from evals import draws, live, mmseg_bridge
@@ -17,26 +16,14 @@ if TYPE_CHECKING:
     from evals.depth_live import DepthLive
 
 
-class Batch(NamedTuple):
-    """Views as they come from the loader, filled up to one size with 0."""
-
-    images: UInt8[Tensor, "B H W 3"]
-    depths: Float[Tensor, "B H W"]
-    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
-
-
-def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
+def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> live.Batch:
     """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
-    views, order = protocol.views, draws.Stream(len(train), protocol.seed)
-    images, depths = [], []
-    for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
-        index, seed = order[position], draws.entropy(protocol.seed, "views", position)
-        image, depth = cut(protocol, train.image(index), train.depth(index))
-        image, depth = mmseg_bridge.depth_view(image, depth, views, seed=seed)
-        images.append(image)
-        depths.append(depth)
-    sides = torch.tensor([depth.shape for depth in depths])
-    return Batch(live.stack(images, views.crop, fill=0), live.stack(depths, views.crop, fill=0), sides)
+    views = protocol.views
+
+    def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+        return mmseg_bridge.depth_view(*cut(protocol, train.image(index), train.depth(index)), views, seed=seed)
+
+    return live.batch(protocol, step, view, images=len(train), shape=views.crop, fill=0)
 
 
 def cut(

@@ -19,8 +19,11 @@ from evals.backbone import Backbone
 from evals.draws import torch_generator
 from evals.errors import BadInput
 from evals.live import encode
+from evals.loader import batches
+from evals.protocol import Precision
 
 T = TypeVar("T")
+Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> maps [B C h w]
 
 
 class LinearHead(nn.Module):
@@ -44,39 +47,51 @@ def width(backbone: Backbone, size: int) -> int:
     return encode(backbone, torch.full((1, 3, size, size), 0.5, device=backbone.device))[0].shape[1]
 
 
+def see(
+    backbone: Backbone, head: Head, images: Float[Tensor, "B 3 H W"], *, precision: Precision = "float32"
+) -> Float[Tensor, "B C H W"]:
+    """What a head says at the pixels of images in [0, 1] of any sides."""
+    patches, to_pixels = encode(backbone, images, precision=precision)
+    return to_pixels(head(patches))
+
+
 class Schedule(typing.Protocol):
-    """What `train` asks of a protocol."""
+    """What `probe` asks of a protocol."""
 
     @property
     def iterations(self) -> int: ...
     @property
     def validate_every(self) -> int: ...
     @property
+    def weight_decay(self) -> float: ...
+    @property
     def clip(self) -> float | None: ...
 
 
-def train(
+def probe(
     protocol: Schedule,
     head: nn.Module,
-    optimizer: torch.optim.Optimizer,
     *,
-    batches: Iterable[T],
+    make: Callable[[int], T],
     loss: Callable[[int, T], Tensor],
     options: Callable[[int], Mapping[str, Any]],
     judge: Callable[[], dict[str, np.ndarray]],
     score: Callable[[dict[str, np.ndarray]], float],
     title: str,
+    workers: int = 0,
 ) -> dict[str, np.ndarray]:
-    """`fit` with a validation each `validate_every` iterations and once at the end; the head ends, in evaluation mode,
-    where its score was highest.
+    """`fit` by AdamW with a validation each `validate_every` iterations and once at the end; the head ends, in
+    evaluation mode, where its score was highest.
 
     Args:
+        make: the batch of a step, made ahead in `workers` processes.
         judge: the outcomes of the head as it is.
         score: one number of these, the higher the better.
 
     Returns: the outcomes where the score was highest.
     """
     best_score, outcomes, state = -math.inf, {}, {}
+    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=protocol.weight_decay)
 
     def validate(step: int) -> dict[str, float] | None:
         nonlocal best_score, outcomes, state
@@ -89,7 +104,8 @@ def train(
             state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
         return {"best": best_score}
 
-    fit(optimizer, batches, loss, steps=protocol.iterations, options=options, clip=protocol.clip, title=title,
+    made = batches(make, protocol.iterations, workers=workers)
+    fit(optimizer, made, loss, steps=protocol.iterations, options=options, clip=protocol.clip, title=title,
         after=validate)  # fmt: skip
     head.load_state_dict(state)
     head.eval()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from evals import mmseg_bridge
 from evals.backbone import Backbone, Features
+from evals.draws import Stream, entropy
 from evals.errors import NonFiniteFeatures
 from evals.protocol import Precision
 
@@ -86,6 +90,53 @@ def encode(
     padded, corner = pad_to_stride(images, backbone.stride, colour=backbone.mean)
     patches = features(backbone, padded, precision=precision).patches
     return patches, partial(upsample, padded=padded.shape[2:], corner=corner, shape=images.shape[2:])
+
+
+class Batch(NamedTuple):
+    """Augmented views as they come from the loader, filled up to one size."""
+
+    images: UInt8[Tensor, "B H W 3"]
+    targets: Tensor  # [B H W], of each pixel: its class, or its metres
+    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
+
+
+class Drawn(typing.Protocol):
+    """What `batch` asks of a protocol."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+
+
+def batch(
+    protocol: Drawn,
+    step: int,
+    view: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
+    *,
+    images: int,
+    shape: tuple[int, int],
+    fill: int,
+) -> Batch:
+    """The views of one iteration, a function of the seed and the step alone.
+
+    Args:
+        view: from the number of an image and a seed to a view [h w 3] and its target [h w], at most `shape`.
+        images: how many images there are.
+        fill: what targets are filled up with; images are with 0.
+    """
+    order = Stream(images, protocol.seed)
+    positions = range(step * protocol.batch_size, (step + 1) * protocol.batch_size)
+    views = [view(order[position], entropy(protocol.seed, "views", position)) for position in positions]
+    seen, targets = zip(*views, strict=True)
+    sides = torch.tensor([target.shape for target in targets])
+    return Batch(stack(seen, shape, fill=0), stack(targets, shape, fill=fill), sides)
+
+
+def picture(backbone: Backbone, image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[Tensor, "3 h w"]:
+    """An image with this short side (mmsegmentation's resize), in [0, 1] on the backbone's device."""
+    resized = torch.from_numpy(mmseg_bridge.resize_short(image, side))
+    return resized.to(backbone.device).permute(2, 0, 1).float() / 255
 
 
 def stack(views: Sequence[np.ndarray], shape: tuple[int, int], *, fill: int) -> Tensor:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
 
-from evals import draws, heads, limits, live, loader, mmseg_bridge, statistics
+from evals import draws, heads, limits, live, mmseg_bridge, statistics
+from evals.areas import areas, same_segments
 from evals.backbone import Backbone
 from evals.datasets.base import IGNORE, LabelledSet
 from evals.errors import BadInput
+from evals.heads import Head
 from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.protocol import Precision, Protocol, Watch
 from evals.windows import classes_at, slide
@@ -38,8 +39,6 @@ _LIMITS = {
     **dict.fromkeys(("iterations", "batch_size", "validate_every"), COUNT),
     **dict.fromkeys(("brightness", "deviation", "weight_decay", "warmup"), NATURAL),
 }
-
-Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> logits [B C h w]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +98,6 @@ class SegmentationLive(Protocol):
         )
 
 
-class Batch(NamedTuple):
-    """Views as they come from the loader, filled up to one size: images with 0, masks with `IGNORE`."""
-
-    images: UInt8[Tensor, "B S S 3"]
-    masks: UInt8[Tensor, "B S S"]
-    sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
-
-
 def metrics(_: SegmentationLive) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return "miou", "pixel_accuracy", "mean_accuracy", "fscore", "precision", "recall", "dice"
@@ -127,48 +118,55 @@ def evaluate(
 
     Args:
         workers: processes that read and augment images; the result does not depend on it.
-        watch: also told the pixel classes [H W] that the head in the end predicts, image by image.
+        watch: also told the pixel classes [H W] that the head in the end predicts, image by image: this takes one more
+            validation, since those of all validations do not fit in memory.
 
     Raises:
         BadInput: sets without masks, with unlike class lists or without labelled pixels; a loss that is not finite.
     """
-    head, outcomes = fit(protocol, backbone, train, test, device=device, precision=precision, workers=workers)
-    if watch is None:
-        return outcomes
-    with live.lent(backbone, device):
-        return judge(protocol, backbone, head, test, precision=precision, watch=watch)
+    same_segments(train, test)
+    for dataset in (train, test):
+        if not any((dataset.mask(index) != IGNORE).any() for index in range(len(dataset))):
+            raise BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks; do check them")
+    with live.lent(backbone, device) as place:
+        head = fresh_head(protocol, backbone, len(train.segments)).to(place)
+        outcomes = fit(protocol, backbone, head, train, test, precision=precision, workers=workers)
+        return judge(protocol, backbone, head, test, precision=precision, watch=watch) if watch else outcomes
+
+
+def fresh_head(protocol: SegmentationLive, backbone: Backbone, classes: int) -> heads.LinearHead:
+    """The head as it starts: a function of the seed alone."""
+    width = heads.width(backbone, protocol.size)
+    return heads.LinearHead(width, classes, deviation=protocol.deviation, seed=protocol.seed)
 
 
 def fit(
     protocol: SegmentationLive,
     backbone: Backbone,
+    head: heads.LinearHead,
     train: LabelledSet,
     test: LabelledSet,
     *,
-    device: str | torch.device = "cpu",
     precision: Precision = "float32",
     workers: int = 0,
-) -> tuple[heads.LinearHead, dict[str, np.ndarray]]:
-    """The head at its best validation, and the outcomes there; see `evaluate`."""
-    _check(train, test)
-    with live.lent(backbone, device) as place:
-        width = heads.width(backbone, protocol.size)
-        head = heads.LinearHead(width, len(train.segments), deviation=protocol.deviation, seed=protocol.seed).to(place)
-        optimizer = torch.optim.AdamW(
-            head.parameters(), betas=limits.pair(protocol.betas), weight_decay=protocol.weight_decay
-        )
-        outcomes = heads.train(
-            protocol,
-            head,
-            optimizer,
-            batches=loader.batches(partial(batch_of, train, protocol), protocol.iterations, workers=workers),
-            loss=partial(loss_of, protocol, backbone, head, precision),
-            options=lambda step: {"lr": rate_at(protocol, step)},
-            judge=partial(judge, protocol, backbone, head, test, precision=precision),
-            score=lambda found: float(statistics.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
-            title="segmentation",
-        )
-    return head, outcomes
+) -> dict[str, np.ndarray]:
+    """Trains the head where it is, on to its best validation, and returns the outcomes there; see `evaluate`."""
+    return heads.probe(
+        protocol,
+        head,
+        make=partial(batch_of, train, protocol),
+        loss=partial(loss_of, protocol, backbone, head, precision),
+        options=partial(options_at, protocol),
+        judge=partial(judge, protocol, backbone, head, test, precision=precision),
+        score=lambda found: float(statistics.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
+        title="segmentation",
+        workers=workers,
+    )
+
+
+def options_at(protocol: SegmentationLive, step: int) -> dict[str, Any]:
+    """Rate and betas of a step counted from 0."""
+    return {"lr": rate_at(protocol, step), "betas": limits.pair(protocol.betas)}
 
 
 def rate_at(protocol: SegmentationLive, step: int) -> float:
@@ -181,27 +179,24 @@ def rate_at(protocol: SegmentationLive, step: int) -> float:
     return protocol.rate * ramp * (1 - part)
 
 
-def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> Batch:
+def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> live.Batch:
     """The augmented views of one iteration: a function of the seed and the step alone."""
-    views, order = protocol.views, draws.Stream(len(train), protocol.seed)
-    images, masks = [], []
-    for position in range(step * protocol.batch_size, (step + 1) * protocol.batch_size):
-        index, seed = order[position], draws.entropy(protocol.seed, "views", position)
-        image, mask = mmseg_bridge.segmentation_view(train.image(index), _mask(train, index), views, seed=seed)
-        images.append(image)
-        masks.append(mask)
-    square, sides = (views.crop, views.crop), torch.tensor([mask.shape for mask in masks])
-    return Batch(live.stack(images, square, fill=0), live.stack(masks, square, fill=IGNORE), sides)
+    views = protocol.views
+
+    def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+        return mmseg_bridge.segmentation_view(train.image(index), train.mask(index), views, seed=seed)
+
+    return live.batch(protocol, step, view, images=len(train), shape=(views.crop, views.crop), fill=IGNORE)
 
 
 def loss_of(
-    protocol: SegmentationLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: Batch
+    protocol: SegmentationLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: live.Batch
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; the dropout is a function of the seed and the step."""
     images = live.pictures(batch.images, batch.sides, backbone)
     patches, to_pixels = live.encode(backbone, images, precision=precision)
     patches = drop_channels(patches, protocol.dropout, draws.torch_generator(protocol.seed, "dropout", step))
-    return pixel_loss(head(patches), batch.masks.to(images.device), to_pixels)
+    return pixel_loss(head(patches), batch.targets.to(images.device), to_pixels)
 
 
 def drop_channels(
@@ -241,18 +236,12 @@ def judge(
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """The outcomes of a head on every test image, areas by mmsegmentation's IoUMetric; see `evaluate`."""
-    areas = []
-    for index in tqdm(range(len(test)), desc="validation", unit="image", disable=None, leave=False):
-        mask = _mask(test, index)
-        shape = (mask.shape[0], mask.shape[1])
-        guess = predict_segmentation(backbone, head, test.image(index), protocol, shape=shape, precision=precision)
-        classes = len(test.segments)
-        areas.append(mmseg_bridge.intersect_and_union(guess, mask, num_classes=classes, ignore_index=IGNORE))
-        if watch:
-            watch(index, guess)
-    intersect, predicted, truth = (np.stack(x) for x in zip(*areas, strict=True))
-    keys = np.array([test.key(index) for index in range(len(test))])
-    return {"keys": keys, "intersect": intersect, "predicted": predicted, "truth": truth}
+
+    def guess(index: int, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
+        return predict_segmentation(backbone, head, test.image(index), protocol, shape=shape, precision=precision)
+
+    guesses = ((index, partial(guess, index)) for index in range(len(test)))
+    return areas(test, guesses, title="validation", watch=watch)
 
 
 @torch.no_grad()
@@ -270,37 +259,8 @@ def predict_segmentation(
     The short side becomes `size` (mmsegmentation's resize); windows are seen one by one, in the centre of a multiple of
     the stride where they do not fit it; logits are averaged where windows overlap and go bilinearly to the shape.
     """
-    resized = mmseg_bridge.resize_short(image, protocol.size)
-    picture = torch.from_numpy(resized).to(backbone.device).permute(2, 0, 1).float() / 255
-
-    def see(windows: Tensor) -> Tensor:
-        patches, to_pixels = live.encode(backbone, windows, precision=precision)
-        return to_pixels(head(patches))
-
+    picture = live.picture(backbone, image, protocol.size)
     window, stride = (round(share * protocol.size) for share in (protocol.window, protocol.window_stride))
     with heads.judging(head):
-        logits = slide(see, picture, window=window, stride=stride)
+        logits = slide(partial(heads.see, backbone, head, precision=precision), picture, window=window, stride=stride)
     return classes_at(logits, shape).cpu().numpy()
-
-
-def _mask(dataset: LabelledSet, index: int) -> UInt8[np.ndarray, "H W"]:
-    mask = dataset.mask(index)
-    known = mask[mask != IGNORE]
-    if len(known) and int(known.max()) >= len(dataset.segments):
-        want = f"want 0 to {len(dataset.segments) - 1} or {IGNORE}"
-        raise BadInput(f"got mask value {int(known.max())} in {dataset.key(index)}: {want}; do check the classes")
-    return mask
-
-
-def _check(train: LabelledSet, test: LabelledSet) -> None:
-    for dataset in (train, test):
-        if not dataset.segments:
-            raise BadInput(f"got {dataset.name} without pixel classes: want masks; do name another set")
-    if train.segments != test.segments:
-        raise BadInput(
-            f"got unlike pixel classes in {train.name} ({len(train.segments)}) and {test.name} ({len(test.segments)}): "
-            "want one list; do name the same classes for both"
-        )
-    for dataset in (train, test):
-        if not any((_mask(dataset, index) != IGNORE).any() for index in range(len(dataset))):
-            raise BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks; do check them")

@@ -15,11 +15,11 @@ from evals import loader
 from evals.backbone import Backbone, create, wrap
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
-from evals.depth_bins import BinsHead
 from evals.depth_live import (
     DepthLive,
     evaluate,
     fit,
+    fresh_head,
     judge,
     judged,
     loss_of,
@@ -170,7 +170,7 @@ def test_an_oracle_is_right_on_training_views_whatever_moves_them():
         for step, batch in enumerate(data_batches):
             assert batch.images.shape == (3, 28, 36, 3)
             assert loss_of(protocol, pixels(), reader, "float32", step, batch).item() == pytest.approx(0, abs=1e-15)
-        known = torch.stack([batch.depths for batch in data_batches]) > 0
+        known = torch.stack([batch.targets for batch in data_batches]) > 0
         assert known[..., : min(shape[1], 36)].all()
         assert not known[..., min(shape[1], 36) :].any()
 
@@ -247,15 +247,15 @@ def test_a_head_learns_and_leaves_everything_else_as_it_was(scenes: tuple[Labell
     backbone.model.train()
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    head = fit(protocol, backbone, *scenes)
-    outcomes = judge(protocol, backbone, head, scenes[1])
+    head = fresh_head(protocol, backbone)
+    outcomes = fit(protocol, backbone, head, *scenes)
     assert torch.equal(state, torch.get_rng_state())
     assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
     assert all(module.training for module in backbone.model.modules())
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
-    start = BinsHead(32, 256, low=0.001, high=10.0, floor=0.1, deviation=0.01, seed=protocol.seed)
+    start = fresh_head(protocol, backbone)
     assert outcomes["rmse"].mean() < 0.8 * judge(protocol, backbone, start, scenes[1])["rmse"].mean()
     batch = batch_of(scenes[0], protocol, 1000)
     losses = [loss_of(protocol, backbone, one, "float32", 9, batch).item() for one in (head, start)]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from evals import hub
 from evals.checkpoints import official, training
-from evals.checkpoints.timm_models import TimmReader, create
+from evals.checkpoints.timm_models import TimmReader, create, create_told
 from evals.checkpoints.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -223,12 +223,22 @@ def export(
         tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
         (partial / CARD).write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(retired)
-        partial.rename(folder)
+        _put_in_place(partial, folder, retired)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _put_in_place(new: Path, folder: Path, retired: Path) -> None:
+    """`new` becomes `folder`; what lay there is removed only then, and comes back where that fails."""
+    if folder.exists():
+        folder.rename(retired)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if retired.exists():
+            retired.rename(folder)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _folder(folder: Path) -> Loaded:
@@ -252,7 +262,7 @@ def _folder(folder: Path) -> Loaded:
             f"got format {card.get('format')} of model {name} in {folder / CARD}: want format {FORMAT} of a model that "
             "timm knows; do export again with this version"
         )
-    model = create(name, args)
+    model = create_told(name, args, card=folder / CARD)
     wanted = f"the model of its {CARD}; do export it from that very model"
     fill(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS), wanted=wanted)
     return Loaded(model, mean, std, card.get("extra") or {})

@@ -63,9 +63,9 @@ class HubReader:
 
     def __init__(self, model: nn.Module, config: Any, name: str) -> None:
         self.model = model
-        self.settings = json.dumps(
-            {k: v for k, v in config.to_dict().items() if k not in _PROSE}, sort_keys=True, default=str
-        )
+        settings = {k: v for k, v in config.to_dict().items() if k not in _PROSE}
+        settings["transformers"] = _transformers().__version__  # its code computes, and changes with its releases
+        self.settings = json.dumps(settings, sort_keys=True, default=str)
         self.norm = _final_norm(model, config.model_type)
         inside = (getattr(model, name, None) for name in ("norm", "layernorm", "post_layernorm"))
         self.final = next((x for x in inside if isinstance(x, nn.Module)), self.norm)
@@ -175,26 +175,35 @@ def _model(kind: Any, config: Any, name: str) -> nn.Module:
 
 def _statistics(name: str) -> tuple[Triple, Triple]:
     """Mean and deviation that inputs in [0, 1] are normalised with: the model's own where its card tells them."""
-    card = _image_card(name)
-    if not card.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return triple(card.get("image_mean"), IMAGENET_MEAN), triple(card.get("image_std"), IMAGENET_STD)
+    path = _image_card(name)
+    if path is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    try:
+        card: Mapping[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        if not card.get("do_normalize", True):
+            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        return triple(card.get("image_mean"), IMAGENET_MEAN), triple(card.get("image_std"), IMAGENET_STD)
+    except (ValueError, TypeError) as error:
+        raise BadInput(
+            f"got an unreadable {path} ({first_line(error)}): want JSON with three numbers each for image_mean and "
+            "image_std, or none; do download or save it again"
+        ) from error
 
 
-def _image_card(name: str) -> Mapping[str, Any]:
+def _image_card(name: str) -> Path | None:
     if Path(name).is_dir():
         path = Path(name, _CARD)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return path if path.is_file() else None
     client = importlib.import_module("huggingface_hub")
     try:
-        return json.loads(Path(client.hf_hub_download(name, _CARD)).read_text(encoding="utf-8"))
+        return Path(client.hf_hub_download(name, _CARD))
     except client.errors.LocalEntryNotFoundError as error:  # a subclass of the next
         raise BadInput(
             f"got hf:{name} without its {_CARD} in the cache: want it, for the mean and deviation of inputs; do go "
             "online once"
         ) from error
     except client.errors.EntryNotFoundError:
-        return {}
+        return None
 
 
 def _final_norm(model: nn.Module, model_type: str) -> nn.Module:

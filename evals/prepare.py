@@ -53,13 +53,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
-    words = ["check", *args.check] if args.check else args.words
-    if not words:
-        print("\n".join(describe(name) for name in TASKS))
-    elif words[0] == "check":
-        _check_command(words[1:])
+    if args.check:
+        _check_command(*args.check)
+    elif args.task:
+        _prepare_command(args.task, args.source, args.to)
     else:
-        _prepare_command(words, args.source, args.to)
+        print("\n".join(describe(name) for name in TASKS))
     return 0
 
 
@@ -73,7 +72,7 @@ def check_all(name: str, folder: Path) -> list[Checked]:
     found, refused = [], []
     for split in ("train", "val"):
         try:
-            found.append(check(open_named(name, root=folder, split=split), known=name))
+            found.append(check(open_named(name, root=folder, split=split, quiet=True), known=name))
         except BadInput as error:
             refused.append(str(error))
     if refused:
@@ -83,17 +82,14 @@ def check_all(name: str, folder: Path) -> list[Checked]:
 
 def _parser() -> Parser:
     parser = Parser(prog="evals/prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="TASK", help=f"{', '.join(TASKS)}, or check NAME FOLDER")
+    parser.add_argument("task", nargs="?", metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--from", dest="source", type=Path, metavar="DOWNLOADS", help="folder of the downloads")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="folder of the set, made where it is missing")
     parser.add_argument("--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join(KNOWN)}")
     return parser
 
 
-def _check_command(words: list[str]) -> None:
-    if len(words) != 2:
-        raise BadInput(f"got check {' '.join(words)}: want check NAME FOLDER, NAME one of {', '.join(KNOWN)}; add them")
-    name, folder = words
+def _check_command(name: str, folder: str) -> None:
     if name not in KNOWN:
         raise BadInput(f"got data set '{name}' to check: want one of {', '.join(KNOWN)}; correct the name")
     found = check_all(name, Path(folder).expanduser())
@@ -102,10 +98,10 @@ def _check_command(words: list[str]) -> None:
         raise BadInput(f"got a part of '{name}' in {folder} ({'; '.join(partial)}): want all; finish the download")
 
 
-def _prepare_command(words: list[str], source: Path | None, to: Path | None) -> None:
-    if len(words) > 1 or words[0] not in TASKS:
-        raise BadInput(f"got task '{' '.join(words)}': want one of {', '.join(TASKS)}, check; correct the task")
-    name, task = words[0], TASKS[words[0]]
+def _prepare_command(name: str, source: Path | None, to: Path | None) -> None:
+    if name not in TASKS:
+        raise BadInput(f"got task '{name}': want one of {', '.join(TASKS)}; correct the task")
+    task = TASKS[name]
     print(describe(name))
     if source is None or to is None:
         lacks = "--from" if source is None else "--to"

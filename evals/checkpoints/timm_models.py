@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import timm
@@ -12,6 +13,9 @@ from timm.models.hiera import Hiera
 from timm.models.hieradet_sam2 import HieraDet
 from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
+
+from evals.checkpoints.weights import first_line
+from evals.errors import BadInput
 
 
 def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
@@ -23,6 +27,17 @@ def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> n
             if next(iter(freedom)) not in str(error):
                 raise
     return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **args})
+
+
+def create_told(name: str, args: Mapping[str, Any], *, card: Path) -> nn.Module:
+    """As `create`, from what a file says. Raises BadInput that names it where timm does not take the arguments."""
+    try:
+        return create(name, args)
+    except Exception as error:  # whatever a model's code makes of values that it was not written for
+        raise BadInput(
+            f"got arguments of {name} in {card} that timm does not take ({first_line(error)}): want those that it was "
+            "made with; do correct them or install the timm of that time"
+        ) from error
 
 
 def create_empty(name: str, args: Mapping[str, Any]) -> nn.Module:

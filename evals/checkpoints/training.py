@@ -14,7 +14,7 @@ from typing import Any
 import timm
 from safetensors import SafetensorError, safe_open
 
-from evals.checkpoints.timm_models import create
+from evals.checkpoints.timm_models import create_told
 from evals.checkpoints.weights import Loaded, Tensors, fill, first_line
 from evals.errors import BadInput
 
@@ -46,7 +46,8 @@ def load(spec: str) -> Loaded:
         raise BadInput(f"got {path}, where no file lies: want a training state; {near}")
     settings = _settings(path)
     header, tensors = _read(path, f"{network}.backbone.")
-    model = create(str(settings["model"]["name"]), {"global_pool": "token", **settings["model"]["args"]})
+    args, card = {"global_pool": "token", **settings["model"]["args"]}, _card(path)
+    model = create_told(str(settings["model"]["name"]), args, card=card)
     fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")
     folder, seed = path.parent.parent.name, settings.get("seed")
     arm = folder.removesuffix(f"-s{seed}")
@@ -55,8 +56,12 @@ def load(spec: str) -> Loaded:
     return Loaded(model, extra=extra)
 
 
+def _card(path: Path) -> Path:
+    return path.parent.parent / "identity.json"
+
+
 def _settings(path: Path) -> dict[str, Any]:
-    card = path.parent.parent / "identity.json"
+    card = _card(path)
     if not card.is_file():
         raise BadInput(
             f"got {path} without {card}: want a state where training left it, in RUN/<arm>-s<seed>/states/; do name it "

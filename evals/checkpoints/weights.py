@@ -31,6 +31,11 @@ class Reader(Protocol):
     stride: int  # side of a patch in pixels
 
     @property
+    def final(self) -> nn.Module | None:
+        """The final norm, before which patches are measured; None where it cannot be seen."""
+        ...
+
+    @property
     def settings(self) -> str:
         """What shapes features beside weights and kinds of modules, for the fingerprint."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Any
 
 from evals.datasets.base import LabelledSet
 from evals.errors import BadInput
+
+log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
 
 
 def _scenes(*, root: Path | None, count: int | None, classes: Sequence[str] | None, **rest: Any) -> LabelledSet:
@@ -135,12 +138,13 @@ def open_named(
     count: int | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
+    quiet: bool = False,
 ) -> LabelledSet:
     """The set of this name from `root`, or for a known set from its place below the folder that GRAMLAB_DATA names.
 
     Split "val" is the one that the set's results are reported on (`Known.held_out`). The kind of a set that is not
-    known follows from `task` and from what lies in its folder. Raises `BadInput` also where the set has not what the
-    task needs.
+    known follows from `task` and from what lies in its folder. Unless `quiet`, a part of a published set is told by a
+    warning. Raises `BadInput` also where the set has not what the task needs.
     """
     known = KNOWN.get(name)
     place = _place(name, known) if root is None else Path(root).expanduser()
@@ -151,7 +155,21 @@ def open_named(
     dataset = open_set(kind, root=place, split=split, name=name, count=count, classes=classes)
     if task is not None:
         _refuse_unfit(dataset, task, place)
+    if known and count is None and not quiet and (part := part_of(dataset, known)):
+        hint = f"python evals/prepare.py --check {name} {place} tells more"
+        log.warning("%s/%s in %s: %s; %s", name, dataset.split, place, part, hint)
     return dataset
+
+
+def part_of(dataset: LabelledSet, known: Known) -> str:
+    """How many of the published images a set has, in words; "" where it has them all or nothing is known."""
+    from evals.datasets.files import SPLIT_NAMES
+
+    split = next((names[0] for names in SPLIT_NAMES if dataset.split in names), dataset.split)
+    sizes = known.published.get(split, ())
+    if not sizes or len(dataset) in sizes or len(dataset) > max(sizes):
+        return ""
+    return f"{len(dataset):,} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"
 
 
 def kind_of(root: Path, task: str | None) -> str:

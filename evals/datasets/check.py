@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from evals.datasets.ade20k import segment_names
 from evals.datasets.base import IGNORE, BeyondClasses, LabelledSet
-from evals.datasets.catalogue import KNOWN, Known
+from evals.datasets.catalogue import KNOWN, Known, part_of
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing
 from evals.datasets.nyu_mat import NyuMat
@@ -174,14 +174,11 @@ def _by_classes(dataset: LabelledSet) -> Known | None:
 
 def _partial(dataset: LabelledSet, known: Known) -> str:
     """What a published set has more than this one: the number of images and, where they are numbered, which."""
-    split = next((names[0] for names in SPLIT_NAMES if dataset.split in names), dataset.split)
-    sizes = known.published.get(split, ())
-    if not sizes or len(dataset) in sizes or len(dataset) > max(sizes):
-        return ""
-    told = f"{len(dataset):,} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"
-    if known.stem:
+    told = part_of(dataset, known)
+    if told and known.stem:
+        split = next(names[0] for names in SPLIT_NAMES if dataset.split in names)
         here = {PurePosixPath(dataset.key(index)).stem for index in range(len(dataset))}
-        numbered = [known.stem.format(split=split, number=number + 1) for number in range(max(sizes))]
+        numbered = [known.stem.format(split=split, number=number + 1) for number in range(max(known.published[split]))]
         missing = [stem for stem in numbered if stem not in here]
         told += f": {listing(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     return told

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evals.datasets.base import LabelledSet
+from evals.datasets.files import spread
 from evals.errors import BadInput
 
 
@@ -19,7 +20,7 @@ class Subset:
         if outside:
             want = f"want 0 to {len(dataset) - 1}"
             raise BadInput(f"got index {outside[0]} for a subset of '{dataset.name}': {want}; correct the indices")
-        self._dataset, self._indices = dataset, tuple(int(index) for index in indices)
+        self._dataset, self.indices = dataset, tuple(int(index) for index in indices)
 
     @property
     def name(self) -> str:
@@ -42,22 +43,22 @@ class Subset:
         return self._dataset.has_depth
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def key(self, index: int) -> str:
-        return self._dataset.key(self._indices[index])
+        return self._dataset.key(self.indices[index])
 
     def image(self, index: int) -> np.ndarray:
-        return self._dataset.image(self._indices[index])
+        return self._dataset.image(self.indices[index])
 
     def label(self, index: int) -> int:
-        return self._dataset.label(self._indices[index])
+        return self._dataset.label(self.indices[index])
 
     def mask(self, index: int) -> np.ndarray:
-        return self._dataset.mask(self._indices[index])
+        return self._dataset.mask(self.indices[index])
 
     def depth(self, index: int) -> np.ndarray:
-        return self._dataset.depth(self._indices[index])
+        return self._dataset.depth(self.indices[index])
 
     def fingerprint(self) -> str:
         return self._of(self._dataset.fingerprint())
@@ -66,7 +67,7 @@ class Subset:
         return self._of(self._dataset.stamp())
 
     def _of(self, whole: str) -> str:
-        return hashlib.sha256(f"{whole} {self._indices}".encode()).hexdigest()
+        return hashlib.sha256(f"{whole} {self.indices}".encode()).hexdigest()
 
 
 def spread_subset(dataset: LabelledSet, count: int | None) -> LabelledSet:
@@ -75,4 +76,4 @@ def spread_subset(dataset: LabelledSet, count: int | None) -> LabelledSet:
         return dataset
     if count < 1:
         raise BadInput(f"got count {count} for a subset of '{dataset.name}': want at least 1; leave it out for all")
-    return Subset(dataset, [place * len(dataset) // count for place in range(count)])
+    return Subset(dataset, spread(range(len(dataset)), count))

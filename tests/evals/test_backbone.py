@@ -196,6 +196,27 @@ def test_exporting_again_replaces_and_exporting_elsewhere_destroys_nothing(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "thesis"]
 
 
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_replacement_that_fails_leaves_the_earlier_export(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": 1})
+    renames: list[str] = []
+    rename = Path.rename
+
+    def failing_once(self: Path, target: Path) -> Path:
+        renames.append(self.name)
+        if len(renames) == failing:
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing_once)
+    with pytest.raises(OSError, match="no space"):
+        export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": 2})
+    assert load(str(tmp_path / "out")).extra == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_renamed_missing_and_misshapen_keys_are_refused_by_name(tmp_path: Path):
     export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY)
     weights = tmp_path / "out" / "weights.safetensors"
@@ -216,6 +237,10 @@ def test_a_damaged_folder_is_a_clear_error(tmp_path: Path):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadInput, match=r"unreadable .*weights"):
+        load(str(tmp_path / "out"))
+    told = json.loads(card.read_text())
+    card.write_text(json.dumps({**told, "timm_args": {"embed_dimension": 32}}))
+    with pytest.raises(BadInput, match=r"in .*backbone\.json that timm does not take \(.*embed_dimension"):
         load(str(tmp_path / "out"))
     card.write_text("{")
     with pytest.raises(BadInput, match=r"unreadable .*backbone\.json"):
@@ -280,6 +305,9 @@ def test_a_training_state_that_cannot_serve_says_what_is_missing(trained: Path):
         load(str(trained / "states" / "step_000003.safetensors"))
     card.write_text(json.dumps({**settings, "model": {**settings["model"], "args": {"embed_dim": 64, "num_heads": 2}}}))
     with pytest.raises(BadInput, match=r"missing: blocks\.10\.attn.*of another shape: .*proj\.bias 32 for 64"):
+        load(str(path))
+    card.write_text(json.dumps({**settings, "model": {**settings["model"], "args": {"embed_dimension": 32}}}))
+    with pytest.raises(BadInput, match=r"in .*identity\.json that timm does not take \(.*embed_dimension"):
         load(str(path))
     card.write_text(json.dumps({**settings, "model": {"name": "vit_of_tomorrow", "args": {}}}))
     with pytest.raises(BadInput, match="want a model that timm knows"):

@@ -176,6 +176,25 @@ def test_inputs_are_normalised_as_the_models_card_says(tmp_path: Path):
     assert load(f"hf:{tmp_path}").std == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"image_mean": [0.5]}', '{"image_std": ["a", "b", "c"]}', '{"image_mean": 0.5}']
+)
+def test_a_card_of_inputs_that_cannot_be_read_is_named(text: str, tmp_path: Path):
+    saved(FAMILIES["vit"][0], tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(BadInput, match=r"got an unreadable .*preprocessor_config\.json \(") as caught:
+        load(f"hf:{tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_transformers_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Its code computes the features, so those of an earlier release must not be found in the cache."""
+    saved(FAMILIES["vit"][0], tmp_path)
+    before = load(f"hf:{tmp_path}").fingerprint
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", "99.0")  # the package replaces itself there
+    assert load(f"hf:{tmp_path}").fingerprint != before
+
+
 def test_a_model_in_the_hubs_cache_needs_its_card_there_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Without it, the model would be judged on inputs of ImageNet's statistics, whatever its own are."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,31 @@ def test_a_known_set_is_found_below_the_folder_of_gramlab_data(tmp_path, monkeyp
     put_layout(tmp_path / "ADEChallengeData2016", "images", "annotations")
     dataset = open_named("ade20k", task="segmentation")
     assert (dataset.name, dataset.split, len(dataset), len(dataset.segments)) == ("ade20k", "train", 1, 150)
+
+
+def test_a_part_of_a_published_set_is_told_once_for_each_split(tmp_path, caplog):
+    put_layout(tmp_path, "images", "annotations")
+    put_layout(tmp_path, "images", "annotations", split="validation")
+    for split, size in (("train", "20,210"), ("val", "2,000")):
+        open_named("ade20k", root=tmp_path, split=split)
+        (line,) = caplog.messages
+        assert line.startswith(f"ade20k/{split} in {tmp_path}: 1 of the {size} images that are published; ")
+        assert line.endswith(f"prepare.py --check ade20k {tmp_path} tells more")
+        caplog.clear()
+    open_named("ade20k", root=tmp_path, quiet=True)
+    open_named("ade20k", root=tmp_path, count=1)  # a part was asked for
+    open_named("mine", root=tmp_path, classes=["a", "b"])
+    assert caplog.messages == []
+
+
+def test_the_warning_is_a_line_on_stderr_where_nobody_set_up_logging(tmp_path):
+    put_layout(tmp_path, "images", "annotations")
+    code = "from evals.datasets.catalogue import open_named; "
+    code += f"open_named('ade20k', root={str(tmp_path)!r}, classes=['a', 'b'])"  # ADE20K's names take seconds to import
+    place = Path(__file__).parents[3]
+    told = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
+    assert told.stderr.startswith("ade20k/train")
+    assert told.stderr.count("\n") == 1
 
 
 def test_a_folder_that_is_given_goes_before_the_usual_one(tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ def rooms():
 
 
 def test_a_subset_reads_what_the_set_has_at_its_places(rooms):
-    part = Subset(rooms, [5, 2])
+    part = Subset(rooms, np.array([5, 2]))
+    assert part.indices == (5, 2)
     assert (len(part), part.name, part.split, part.has_depth) == (2, "scenes", "val", True)
     assert (part.classes, part.segments) == (rooms.classes, rooms.segments)
     for place, index in enumerate((5, 2)):

@@ -28,6 +28,7 @@ from evals.segmentation_live import (
     judge,
     loss_of,
     metrics,
+    options_at,
     pixel_loss,
     rate_at,
 )
@@ -247,16 +248,13 @@ CHANGES: dict[str, Any] = {
     "deviation": 0.1,
     "iterations": 5,
     "batch_size": 2,
-    "rate": 0.01,
-    "betas": (0.5, 0.999),
     "weight_decay": 0.5,
     "clip": 0.01,
-    "warmup": 3,
-    "warmup_ratio": 0.5,
     "validate_every": 1,
     "window": 0.7,
     "window_stride": 0.2,
 }
+SCHEDULE: dict[str, Any] = {"rate": 0.01, "betas": (0.5, 0.999), "warmup": 3, "warmup_ratio": 0.5}
 OUTSIDE = {"name", "version", "precision", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
 
 
@@ -288,23 +286,59 @@ def test_every_setting_changes_the_result(name: str, trace: Callable[..., bytes]
     assert trace(**{name: CHANGES[name]}) != unchanged
 
 
+@pytest.mark.parametrize("name", SCHEDULE)
+def test_every_setting_of_the_schedule_changes_what_the_optimizer_is_told(name: str):
+    told = [[options_at(settings(**more), step) for step in range(4)] for more in ({}, {name: SCHEDULE[name]})]
+    assert told[0] != told[1]
+
+
 def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes], unchanged: bytes):
-    assert CHANGES.keys() | OUTSIDE == {field.name for field in dataclasses.fields(SegmentationLive)}
+    assert CHANGES.keys() | SCHEDULE.keys() | OUTSIDE == {field.name for field in dataclasses.fields(SegmentationLive)}
     assert trace() == unchanged
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"scale": (1.0,)}, "scale"),
-        ({"betas": (0.9, 0.99, 0.999)}, "betas"),
-        ({"flip": 1.5}, "flip"),
-        ({"batch_size": 0}, "batch_size"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(change: dict[str, Any], words: str):
-    with pytest.raises(BadInput, match=f"got {words} .* in segmentation-standard"):
+BAD: list[dict[str, Any]] = [
+    {"size": 0},
+    {"scale": (1.0,)},
+    {"scale": (2.0, 0.5)},
+    {"scale": (0.0, 1.0)},
+    {"crop": 0.0},
+    {"crop": 0.01},
+    {"category_cap": 1.5},
+    {"flip": -0.1},
+    {"brightness": -1},
+    {"contrast": (1.5, 0.5)},
+    {"saturation": (-1.0, 1.0)},
+    {"hue": 0},
+    {"dropout": 1.0},
+    {"deviation": -0.01},
+    {"iterations": 0},
+    {"batch_size": 0},
+    {"rate": 0.0},
+    {"rate": math.nan},
+    {"betas": (0.9, 1.0)},
+    {"betas": (0.9, 0.99, 0.999)},
+    {"weight_decay": -1e-3},
+    {"clip": 0.0},
+    {"warmup": -5},
+    {"warmup_ratio": 2.0},
+    {"validate_every": 0},
+    {"window": 0.0},
+    {"window_stride": 0.0},
+    {"window_stride": 1.5},
+]
+
+
+@pytest.mark.parametrize("change", BAD, ids=str)
+def test_settings_that_cannot_be_are_refused(change: dict[str, Any]):
+    with pytest.raises(
+        BadInput, match=f"^got {next(iter(change))} .* in segmentation-standard: want .*; do correct it$"
+    ):
         settings(**change)
+
+
+def test_every_setting_with_a_limit_is_tried():
+    assert {name for change in BAD for name in change} | {"seed"} == CHANGES.keys() | SCHEDULE.keys()
 
 
 def test_sets_that_do_not_fit_are_refused(scenes: tuple[LabelledSet, LabelledSet]):

@@ -9,22 +9,7 @@ import pytest
 from evals.areas import areas, same_segments
 from evals.datasets.base import IGNORE
 from evals.errors import BadInput
-
-
-class Masks:
-    name, split = "masks", "val"
-
-    def __init__(self, masks: list[np.ndarray], segments: str = "abc") -> None:
-        self.masks, self.segments = masks, tuple(segments)
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def key(self, index: int) -> str:
-        return f"image-{index}"
-
-    def mask(self, index: int) -> np.ndarray:
-        return self.masks[index]
+from tests.evals.toys import Masks
 
 
 def test_areas_count_labelled_pixels_by_class_whatever_the_order_of_the_images():
@@ -37,7 +22,7 @@ def test_areas_count_labelled_pixels_by_class_whatever_the_order_of_the_images()
         assert shape == masks[index].shape
         return said[index]
 
-    dataset: Any = Masks(masks)
+    dataset: Any = Masks(masks, "abc")
     found = areas(dataset, ((i, partial(guess, i)) for i in (2, 0, 3, 1)), title="toy", watch=shown.__setitem__)
     assert found["keys"].tolist() == [f"image-{i}" for i in range(4)]
     assert list(shown) == [2, 0, 3, 1]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evals import loader
-from evals.backbone import Backbone, create, wrap
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.depth_live import (
@@ -30,6 +29,7 @@ from evals.depth_live import (
 from evals.depth_views import batch_of, cut, recolour
 from evals.errors import BadInput
 from evals.protocol import load
+from tests.evals.toys import pixels, tiny_vit
 
 FRAME = (480, 640)
 # The proportions of NYU's frame at 32 pixels: the crop is 28 × 36
@@ -63,30 +63,6 @@ def depths(images: int, shape: tuple[int, int], seed: int = 0) -> list[np.ndarra
     """Maps in which every pixel is drawn on its own from 0.5 to 9.5 m: nothing can be interpolated."""
     draw = np.random.default_rng(seed)
     return [(draw.integers(500, 9500, shape) / 1000).astype(np.float32) for _ in range(images)]
-
-
-class Pixels(nn.Module):
-    """A model of stride 1 whose patches are the pixels; one parameter, so that it has a device."""
-
-    feature_info = ({"reduction": 1},)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
-        return images, [images * self.scale]
-
-
-def pixels() -> Backbone:
-    return wrap(Pixels(), name="pixels", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def tiny_vit() -> Backbone:
-    args = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_reg_tokens": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return wrap(create("vit_small_patch16_dinov3_qkvb", args), name="tiny")
 
 
 def reader(patches: Tensor) -> Tensor:

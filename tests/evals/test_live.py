@@ -3,28 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evals import live
 from evals.backbone import Backbone, wrap
 from evals.errors import NonFiniteFeatures
+from tests.evals.toys import Pixels
 
 
-class Reporter(nn.Module):
-    """A model that gives the normalised image itself as its feature map; one parameter, so that it has a device."""
-
-    feature_info = ({"reduction": 1},)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
-        return images, [images * self.scale]
-
-
-class Means(Reporter):
-    """The same with the means of patches of 3 × 3."""
+class Means(Pixels):
+    """`Pixels` with the means of patches of 3 × 3."""
 
     feature_info = ({"reduction": 3},)
 
@@ -34,7 +22,7 @@ class Means(Reporter):
 
 @pytest.fixture
 def backbone() -> Backbone:
-    return wrap(Reporter(), name="pixels", mean=(0.5, 0.25, 0.75), std=(0.5, 0.5, 0.5))
+    return wrap(Pixels(), name="pixels", mean=(0.5, 0.25, 0.75), std=(0.5, 0.5, 0.5))
 
 
 def test_patch_maps_come_back_to_their_pixels_when_the_stride_does_not_divide_the_sides():

@@ -17,30 +17,7 @@ from evals.protocol import load
 from evals.retrieval import Retrieval, evaluate, memory_bank, metrics
 from evals.segmentation import predict, shares_of
 from evals.statistics import interval
-
-
-class Masks:
-    name, split, classes, has_depth = "masks", "train", (), False
-
-    def __init__(self, masks: list[np.ndarray], segments: str) -> None:
-        self.masks, self.segments = masks, tuple(segments)
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def key(self, index: int) -> str:
-        return f"image-{index}"
-
-    def mask(self, index: int) -> np.ndarray:
-        return self.masks[index]
-
-
-def featured(
-    tokens: np.ndarray, grids: list[tuple[int, int]], masks: list[np.ndarray], segments: str = "abcd"
-) -> FeatureSet:
-    x = torch.from_numpy(tokens.astype(np.float32))
-    dataset: Any = Masks(masks, segments)
-    return FeatureSet.in_memory(dataset, x[: len(masks)], tokens=x, grids=torch.tensor(grids))
+from tests.evals.toys import featured
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:

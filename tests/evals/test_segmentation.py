@@ -10,29 +10,7 @@ from evals.features import FeatureSet
 from evals.protocol import load
 from evals.segmentation import IGNORE, Segmentation, evaluate, predict, shares_of, solve, training_patches
 from evals.statistics import interval
-
-
-class Masks:
-    name, split, classes, has_depth = "masks", "train", (), False
-
-    def __init__(self, masks: list[np.ndarray], segments: tuple[str, ...]) -> None:
-        self.masks, self.segments = masks, segments
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def key(self, index: int) -> str:
-        return f"image-{index}"
-
-    def mask(self, index: int) -> np.ndarray:
-        return self.masks[index]
-
-
-def featured(tokens: np.ndarray, grids: list[tuple[int, int]], masks: list[np.ndarray], segments: str) -> FeatureSet:
-    """`tokens` are the patches of all images, one after the other."""
-    x = torch.from_numpy(tokens.astype(np.float32))
-    dataset = Masks(masks, tuple(segments))
-    return FeatureSet.in_memory(dataset, x[: len(masks)], tokens=x, grids=torch.tensor(grids))  # pyright: ignore
+from tests.evals.toys import featured
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:

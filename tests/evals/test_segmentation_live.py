@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from evals import draws, live, loader, statistics
-from evals.backbone import Backbone, create, wrap
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
@@ -32,6 +31,7 @@ from evals.segmentation_live import (
     pixel_loss,
     rate_at,
 )
+from tests.evals.toys import pixels, tiny_vit
 
 PALETTE = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [20, 250, 250]], dtype=np.uint8)
 CLASSES = len(PALETTE)
@@ -64,30 +64,6 @@ class Painted:
 def painted(images: int = 6, shape: tuple[int, int] = (32, 45), seed: int = 0) -> np.ndarray:
     """Class maps [n H W] in which every pixel is drawn on its own: nothing can be interpolated."""
     return np.random.default_rng(seed).integers(0, CLASSES, (images, *shape))
-
-
-class Pixels(nn.Module):
-    """A model of stride 1 whose patches are the pixels; one parameter, so that it has a device."""
-
-    feature_info = ({"reduction": 1},)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward_intermediates(self, images: Tensor, **_: object) -> tuple[Tensor, list[Tensor]]:
-        return images, [images * self.scale]
-
-
-def pixels() -> Backbone:
-    return wrap(Pixels(), name="pixels", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def tiny_vit() -> Backbone:
-    args = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_reg_tokens": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return wrap(create("vit_small_patch16_dinov3_qkvb", args), name="tiny")
 
 
 def reader(patches: Tensor) -> Tensor:

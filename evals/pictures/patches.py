@@ -130,16 +130,12 @@ def features_figure(
     *,
     title: str,
     points: Sequence[Point] = POINTS,
-    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """A row for each image: the image, its patches' principal components as colours, once those of all images together
-    and once its own, and the similarity of all its patches to each chosen one.
-
-    Args:
-        limits: the cosines that the colours span; None takes the range of all maps shown.
+    and once its own, and the similarity of all its patches to each chosen one, in colours over the range of all maps.
     """
     maps = [similarity_maps(one.patches, points) for one in samples]
-    low, high = limits or _limits(maps)
+    low, high = _limits(maps)
     columns = [
         Column("Image", WIDTH),
         Column("Components, all images", WIDTH),

@@ -45,6 +45,7 @@ _STYLE = {
     "ytick.labelsize": SMALL,
     "image.interpolation": "nearest",
     "pdf.fonttype": 42,
+    "svg.hashsalt": "gramlab",  # else its names of parts are drawn at random
 }
 
 
@@ -175,13 +176,12 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def write(folder: Path, name: str, figure: Figure, *, pdf: bool = False) -> list[Path]:
-    """Save `<name>.png` (150 dpi) and, if asked, `<name>.pdf`; each file is written whole or not at all."""
+def write(folder: Path, name: str, figure: Figure) -> list[Path]:
+    """Save `<name>.png` (150 dpi), whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name.replace(os.sep, '_')}{suffix}" for suffix in (".png", *([".pdf"] if pdf else []))]
-    for path in paths:
-        save(figure, path)
-    return paths
+    path = folder / f"{name.replace(os.sep, '_')}.png"
+    save(figure, path)
+    return [path]
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
 import math
 import os
 import pickle
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models import convnext, eva, vision_transformer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from evals.backbone import load, wrap
 from evals.checkpoints import official
@@ -41,25 +44,41 @@ def family_of(name: str) -> str:
     return "dinov2" if "dinov2" in name else "dinov3"
 
 
-def native(name: str) -> nn.Module:
-    """The model as timm names it; official DINOv3 pools its class token."""
-    return create(name, {} if family_of(name) == "dinov2" or "convnext" in name else {"global_pool": "token"})
+def arguments(name: str) -> dict[str, str]:
+    """What official models have beyond timm's name: DINOv3 pools its class token."""
+    return {} if family_of(name) == "dinov2" or "convnext" in name else {"global_pool": "token"}
+
+
+class Undrawn(TorchFunctionMode):
+    """Models are made without drawing first weights, which takes most of the time and is overwritten here."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.clamp_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @cache
 def on_meta(name: str) -> nn.Module:
-    with torch.device("meta"):
-        return native(name)
+    with torch.device("meta"), Undrawn():
+        return create(name, arguments(name))
 
 
-def randomised(name: str) -> nn.Module:
-    """No weight is left at a value that another one could have too."""
-    model = native(name).eval()
+@cache
+def drawn(name: str) -> nn.Module:
+    """The model of the family's size S, to be read alone: no weight is at a value that another one could have too."""
+    with Undrawn():
+        model = create(name, arguments(name)).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-0.1, 0.1, generator=generator)
     return model
+
+
+def randomised(name: str) -> nn.Module:
+    """A copy of `drawn`, to be altered."""
+    return copy.deepcopy(drawn(name))
 
 
 # --- the inverse: weights of a timm model under the names, and in the shapes, of the published files
@@ -165,7 +184,7 @@ def test_every_published_size_is_recognised_and_none_of_its_keys_is_left_over(na
     state = published(name, model.state_dict())
     found = official.converted(state, family_of(name), source="file")
     assert found.unknown == []
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         made = create(found.timm_name, found.timm_args)
     fill(made, found.tensors, source="file", wanted="all")
     assert TimmReader(made).settings == TimmReader(model).settings
@@ -173,7 +192,7 @@ def test_every_published_size_is_recognised_and_none_of_its_keys_is_left_over(na
 
 @pytest.mark.parametrize("name", SMALL)
 def test_timms_own_conversion_agrees(name: str):
-    model = randomised(name)
+    model = drawn(name)
     state = published(name, model.state_dict())
     if "register_tokens" in state:
         state["pos_embed"][:, 0] = 0.3
@@ -235,7 +254,7 @@ def test_the_periods_of_the_file_are_used_as_they_are(tmp_path: Path):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_model_that_a_file_fills_needs_no_weights_before_but_all_that_no_file_holds(name: str):
-    made, plain = create_empty(name, {}), create(name, {})
+    made, plain = create_empty(name, arguments(name)), drawn(name)
     held = plain.state_dict().keys()
     assert made.state_dict().keys() == held
     for key, buffer in plain.named_buffers():

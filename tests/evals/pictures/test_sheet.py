@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evals.pictures.sheet import DPI, Column, lay_out, shorten, style, text_width, wrap, write
+from evals.pictures.sheet import DPI, Column, lay_out, save, shorten, style, text_width, wrap, write
 
 
 def test_no_two_texts_of_a_page_overlap_and_none_leaves_it():
@@ -48,7 +48,10 @@ def test_files_do_not_depend_on_the_users_settings_or_the_time(tmp_path: Path):
         with style():
             figure = Figure(figsize=(1, 1))
             figure.add_subplot().set_title("t")
-        return [path.read_bytes() for path in write(folder, "a", figure, pdf=True)]
+        paths = [*write(folder, "a", figure), folder / "a.pdf", folder / "a.svg"]
+        for path in paths[1:]:
+            save(figure, path)
+        return [path.read_bytes() for path in paths]
 
     first = drawn(tmp_path / "one")
     with matplotlib.rc_context({"font.size": 20, "savefig.dpi": 40, "axes.facecolor": "red"}):

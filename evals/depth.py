@@ -26,6 +26,7 @@ from evals.limits import POSITIVE
 from evals.protocol import Protocol, Watch
 from evals.rows import PickedRows, Rows, blocks
 
+BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 HEADROOM = 16.0  # of log-depth above the valid range
 
 
@@ -83,7 +84,7 @@ def evaluate(
         raise _no_depth(train, protocol)
     x = PickedRows(train.dense(), train.rows()[valid])
     y, w = (torch.from_numpy(values[valid]).to(device) for values in (target, weight))
-    scale = fit_scale(x)
+    scale = fit_scale(x, block=BLOCK)
     slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale)
     found: dict[str, list] = {"keys": []}
     for i in tqdm(range(len(test)), desc="depth", unit="image", disable=None, leave=False):
@@ -110,7 +111,7 @@ def ridge(
     *,
     l2: float,
     scale: Callable[[Tensor], Tensor] = lambda part: part,
-    block: int = 16384,
+    block: int = BLOCK,
 ) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
     """Minimise Σ w (y − xβ − b)² + l2 · Σ w · |β|² in float64, with x read in blocks and scaled; β and b in float32."""
     share, y = (weight / weight.sum()).double(), y.double()

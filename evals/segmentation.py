@@ -25,6 +25,8 @@ from evals.features import FeatureSet, cells, fit_scale
 from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
 
+BLOCK = 16384  # patches whose moments are taken at a time, in float64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation(Protocol):
@@ -71,7 +73,7 @@ def evaluate(
     """
     classes = same_segments(train.dataset, test.dataset)
     x, y = training_patches(train, classes, most=protocol.max_patches)
-    scale = fit_scale(x)
+    scale = fit_scale(x, block=BLOCK)
     x = x.sub_(scale.mean).div_(scale.deviation).to(device)  # in place: the matrix is gigabytes
     weight, bias = solve(x, y.to(device), l2=protocol.l2, iterations=protocol.iterations)
     del x

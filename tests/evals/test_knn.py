@@ -141,6 +141,19 @@ def test_the_search_is_exact_and_blocks_do_not_change_a_bit(
             assert torch.equal(found[1], rows)
 
 
+@pytest.mark.parametrize("product", [torch.bfloat16, torch.float32])
+def test_rows_whose_rounding_errors_add_up_are_not_lost(product: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(knn, "_product_type", lambda device: product)
+    queries = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 4)  # bfloat16 holds them, so they lose nothing
+    around = queries.repeat(60, 1) + 0.01 * torch.randn(960, 4, generator=torch.Generator().manual_seed(0))
+    bank = torch.cat([around, -around])  # centred already
+    for k in range(1, 40, 4):
+        similar, rows = sorted_out(queries, bank, k)
+        found = neighbours(queries, bank, k=k)
+        assert torch.equal(found[0], similar)
+        assert torch.equal(found[1], rows)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [3, 24, 768])
 def test_the_rough_cosines_are_wrong_by_no_more_than_they_say(kind: str, width: int):

@@ -138,7 +138,7 @@ class Scale:
         return (x - self.mean.to(x.device)) / self.deviation.to(x.device)
 
 
-def fit_scale(rows: Rows, *, block: int = 65536) -> Scale:
+def fit_scale(rows: Rows, *, block: int = 16384) -> Scale:
     """Mean and deviation of each feature, in one pass over blocks and in float64; the deviation is floored so that a
     constant feature does not become noise."""
     count, mean, square = 0, torch.zeros(rows.shape[1]).double(), torch.zeros(rows.shape[1]).double()

@@ -17,10 +17,10 @@ class BinsHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, bins: int, *, low: float, high: float, floor: float, deviation: float, seed: int
+        self, width: int, bins: int, *, low: float, high: float, floor: float, init_std: float, seed: int
     ) -> None:
         super().__init__()
-        self.logits = LinearHead(width, bins, deviation=deviation, seed=seed)
+        self.logits = LinearHead(width, bins, init_std=init_std, seed=seed)
         self.floor = floor
         self.centres = nn.Buffer(torch.linspace(low, high, bins))
 

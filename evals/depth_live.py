@@ -39,7 +39,7 @@ _LIMITS = {
     **dict.fromkeys(("rotate", "flip", "recolour", "warmup_ratio", "final_ratio"), SHARE),
     **dict.fromkeys(("min_depth", "max_depth", "bin_floor", "rate", "clip"), POSITIVE),
     **dict.fromkeys(("bins", "iterations", "batch_size", "validate_every"), COUNT),
-    **dict.fromkeys(("deviation", "mean_weight", "log_shift", "plain_iterations", "weight_decay", "warmup"), NATURAL),
+    **dict.fromkeys(("init_std", "mean_weight", "log_shift", "plain_iterations", "weight_decay", "warmup"), NATURAL),
 }
 
 
@@ -72,7 +72,7 @@ class DepthLive(Protocol):
     colour: tuple[float, ...]
     bins: int
     bin_floor: float
-    deviation: float
+    init_std: float
     mean_weight: float
     log_shift: float
     plain_iterations: int
@@ -158,7 +158,7 @@ def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
         low=protocol.min_depth,
         high=protocol.max_depth,
         floor=protocol.bin_floor,
-        deviation=protocol.deviation,
+        init_std=protocol.init_std,
         seed=protocol.seed,
     )
 

@@ -36,7 +36,7 @@ class Gallery:
 
     def write(self, folder: Path, subject: Subject, tasks: Mapping[str, TaskSpec], size: int | None) -> list[Path]:
         """One picture per test set and one per task that predicts pixels; returns their paths."""
-        drawn: dict[str, list[Path]] = {}
+        drawn: dict[str, Path] = {}
         shelf = Shelf(subject)
         for name, spec in tasks.items():
             settings = protocol_of(spec.protocol, size)
@@ -52,14 +52,14 @@ class Gallery:
                 samples = [sample(found, index) for index in range(len(found))]
                 heading = f"{subject.backbone.name}: patches of {few.name} at {settings.size} px"
                 drawn[stem] = write(folder, stem, features_figure(samples, title=heading, points=self._points))
-        return [path for paths in drawn.values() for path in paths]
+        return list(drawn.values())
 
 
 def draw_sizes(folder: Path, name: str, found: Sequence[Measurement]) -> list[Path]:
     """Every metric over the input size, where there is more than one size to show."""
     if not series(found):
         return []
-    return write(folder, "resolution", resolution_figure(found, title=f"{name}: metrics over the input size"))
+    return [write(folder, "resolution", resolution_figure(found, title=f"{name}: metrics over the input size"))]
 
 
 def _predictions(seen: Sequence[tuple[LabelledSet, int, np.ndarray]], title: str) -> Figure:

@@ -27,16 +27,16 @@ Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> maps [B C h w]
 
 
 class LinearHead(nn.Module):
-    """Batch norm and a 1 × 1 convolution, weights from N(0, `deviation`²) by the seed, bias 0.
+    """Batch norm and a 1 × 1 convolution, weights from N(0, `init_std`²) by the seed, bias 0.
 
     One process trains it, so that batch norm over the batch is what synchronised batch norm is over all processes.
     """
 
-    def __init__(self, width: int, outputs: int, *, deviation: float, seed: int) -> None:
+    def __init__(self, width: int, outputs: int, *, init_std: float, seed: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width)
         drawn = torch.randn(outputs, width, 1, 1, generator=torch_generator(seed, "head"))
-        self.weight, self.bias = nn.Parameter(deviation * drawn), nn.Parameter(torch.zeros(outputs))
+        self.weight, self.bias = nn.Parameter(init_std * drawn), nn.Parameter(torch.zeros(outputs))
 
     def forward(self, patches: Float[Tensor, "B D h w"]) -> Float[Tensor, "B C h w"]:
         return F.conv2d(self.norm(patches), self.weight, self.bias)

@@ -37,7 +37,7 @@ _LIMITS = {
     **dict.fromkeys(("category_cap", "flip", "warmup_ratio"), SHARE),
     **dict.fromkeys(("crop", "window", "window_stride", "rate", "clip"), POSITIVE),
     **dict.fromkeys(("iterations", "batch_size", "validate_every"), COUNT),
-    **dict.fromkeys(("brightness", "deviation", "weight_decay", "warmup"), NATURAL),
+    **dict.fromkeys(("brightness", "init_std", "weight_decay", "warmup"), NATURAL),
 }
 
 
@@ -61,7 +61,7 @@ class SegmentationLive(Protocol):
     saturation: tuple[float, ...]
     hue: int
     dropout: float
-    deviation: float
+    init_std: float
     iterations: int
     batch_size: int
     rate: float
@@ -137,7 +137,7 @@ def evaluate(
 def fresh_head(protocol: SegmentationLive, backbone: Backbone, classes: int) -> heads.LinearHead:
     """The head as it starts: a function of the seed alone."""
     width = heads.width(backbone, protocol.size)
-    return heads.LinearHead(width, classes, deviation=protocol.deviation, seed=protocol.seed)
+    return heads.LinearHead(width, classes, init_std=protocol.init_std, seed=protocol.seed)
 
 
 def fit(

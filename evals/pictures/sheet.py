@@ -176,12 +176,12 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def write(folder: Path, name: str, figure: Figure) -> list[Path]:
+def write(folder: Path, name: str, figure: Figure) -> Path:
     """Save `<name>.png` (150 dpi), whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace(os.sep, '_')}.png"
     save(figure, path)
-    return [path]
+    return path
 
 
 def save(figure: Figure, path: Path) -> None:

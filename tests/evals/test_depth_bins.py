@@ -35,7 +35,7 @@ def test_perfect_predictions_and_batches_without_valid_pixels_have_no_loss_and_n
 
 
 def head(floor: float = 0.1) -> BinsHead:
-    return BinsHead(4, 256, low=0.001, high=10.0, floor=floor, deviation=0.01, seed=0).eval()
+    return BinsHead(4, 256, low=0.001, high=10.0, floor=floor, init_std=0.01, seed=0).eval()
 
 
 def test_without_a_preference_the_depth_is_the_middle_of_the_range():

@@ -14,15 +14,15 @@ from evals.heads import LinearHead
 
 
 def test_the_head_starts_small_and_without_a_bias_and_its_start_follows_the_seed():
-    head = LinearHead(384, 150, deviation=0.01, seed=3)
+    head = LinearHead(384, 150, init_std=0.01, seed=3)
     assert head.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert not head.bias.any()
-    assert torch.equal(head.weight, LinearHead(384, 150, deviation=0.01, seed=3).weight)
-    assert not torch.equal(head.weight, LinearHead(384, 150, deviation=0.01, seed=4).weight)
+    assert torch.equal(head.weight, LinearHead(384, 150, init_std=0.01, seed=3).weight)
+    assert not torch.equal(head.weight, LinearHead(384, 150, init_std=0.01, seed=4).weight)
 
 
 def test_the_head_is_batch_norm_and_a_convolution():
-    head = LinearHead(6, 3, deviation=0.5, seed=0)
+    head = LinearHead(6, 3, init_std=0.5, seed=0)
     patches = torch.randn(4, 6, 5, 2, generator=torch.Generator().manual_seed(0)) * 3 + 1
     theirs = nn.Sequential(nn.BatchNorm2d(6), nn.Conv2d(6, 3, 1))
     theirs[1].load_state_dict({"weight": head.weight, "bias": head.bias})
@@ -78,7 +78,7 @@ def test_training_ends_with_the_head_that_was_judged_best():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_head_is_judged_in_evaluation_mode_and_left_as_it_was(training: bool):
-    head = LinearHead(2, 2, deviation=1, seed=0).train(training)
+    head = LinearHead(2, 2, init_std=1, seed=0).train(training)
     with heads.judging(head):
         assert not head.norm.training
     assert head.norm.training == training

@@ -89,8 +89,8 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_a_file_becomes_settings_of_the_right_types(tmp_path: Path):
     found = load(written(tmp_path, GOOD), Sample)
     assert found == Sample(
-        name="sample-quick", version=1, size=64, precision="float32", train_images=None, test_images=100, rates=(1.0, 2e-4), pooling="cls",
-        flip=True,
+        name="sample-quick", version=1, size=64, precision="float32", train_images=None, test_images=100,
+        rates=(1.0, 2e-4), pooling="cls", flip=True,
     )  # fmt: skip
     assert load(written(tmp_path, GOOD), Sample, size=128).hash() == replace(found, size=128).hash() != found.hash()
 

@@ -48,7 +48,7 @@ def test_files_do_not_depend_on_the_users_settings_or_the_time(tmp_path: Path):
         with style():
             figure = Figure(figsize=(1, 1))
             figure.add_subplot().set_title("t")
-        paths = [*write(folder, "a", figure), folder / "a.pdf", folder / "a.svg"]
+        paths = [write(folder, "a", figure), folder / "a.pdf", folder / "a.svg"]
         for path in paths[1:]:
             save(figure, path)
         return [path.read_bytes() for path in paths]

@@ -121,13 +121,13 @@ def test_the_page_has_a_row_for_each_image_and_a_column_for_each_point(tmp_path:
     assert pictures[3].get_interpolation() == "nearest"
     assert pictures[3].get_clim() == pictures[8].get_clim()
     np.testing.assert_array_equal(pictures[1].get_extent(), [0, 64, 48, 0])
-    (path,) = write(tmp_path, "features", figure)
+    path = write(tmp_path, "features", figure)
     assert np.asarray(Image.open(path).convert("RGB")).std() > 20
 
 
 def test_features_that_are_all_alike_are_drawn_too(tmp_path: Path):
     one = PatchSample("a", np.zeros((8, 8, 3), np.uint8), torch.ones(5, 4, 4))
-    assert write(tmp_path, "alike", features_figure([one], title="alike"))[0].is_file()
+    assert write(tmp_path, "alike", features_figure([one], title="alike")).is_file()
 
 
 def test_a_sample_has_its_images_patches_in_place():

@@ -115,7 +115,7 @@ def test_unknown_depth_is_masked_in_the_truth_and_in_the_error_but_not_in_the_pr
 
 def test_a_set_without_any_known_depth_is_drawn(tmp_path: Path):
     one = DepthSample("a", IMAGE, np.zeros((4, 6)), np.ones((4, 6)))
-    assert write(tmp_path, "empty", depth_figure([one], title="t"))[0].is_file()
+    assert write(tmp_path, "empty", depth_figure([one], title="t")).is_file()
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "depth"])
@@ -128,7 +128,7 @@ def test_pages_say_what_they_show_and_files_are_written_whole(kind: str, tmp_pat
         headings = {"Rooms", "Image", "Truth", "Prediction", "Wrong pixels"}
         headings.add("val/room.jpg  (mIoU 0.33, pixel accuracy 0.50)")
     assert headings <= {text.get_text() for text in figure.texts}
-    (path,) = write(tmp_path / "plots", f"{kind}-scenes", figure)
+    path = write(tmp_path / "plots", f"{kind}-scenes", figure)
     assert path.name == f"{kind}-scenes.png"
     assert list((tmp_path / "plots").iterdir()) == [path]
     assert np.asarray(Image.open(path).convert("RGB")).std() > 20

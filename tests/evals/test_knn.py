@@ -147,7 +147,7 @@ def test_rows_whose_rounding_errors_add_up_are_not_lost(product: torch.dtype, mo
     queries = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 4)  # bfloat16 holds them, so they lose nothing
     around = queries.repeat(60, 1) + 0.01 * torch.randn(960, 4, generator=torch.Generator().manual_seed(0))
     bank = torch.cat([around, -around])  # centred already
-    for k in range(1, 40, 4):
+    for k in range(1, 40):
         similar, rows = sorted_out(queries, bank, k)
         found = neighbours(queries, bank, k=k)
         assert torch.equal(found[0], similar)

@@ -77,7 +77,7 @@ class Difference:
     @property
     def judgement(self) -> str:
         """Whether the verdict is "better" or "worse"; "" where it is undecided."""
-        if self.verdict == "undecided":
+        if self.verdict == "undecided" or self.metric in RELATIVE:  # drift is neither good nor bad
             return ""
         return "better" if (self.verdict == "higher") == self.named.higher_is_better else "worse"
 
@@ -184,6 +184,12 @@ def compare(
         for difference in _differences(about, first[about], second[about], metrics)
     ]
     refused = [f"{about}: {reason}" for about, reason in reasons.items() if reason]
+    refused += [
+        f"{about}: {metric_of(name).label} from unlike reference backbones"
+        for about in both
+        for name in sorted(RELATIVE & {*first[about].metrics} & {*second[about].metrics})
+        if first[about].against != second[about].against
+    ]
     alone = {"A": [about for about in first if about not in second], "B": [x for x in second if x not in first]}
     twins = [(a, b) for a in alone["A"] for b in alone["B"] if a[:-1] == b[:-1]]
     refused += [

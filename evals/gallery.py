@@ -38,28 +38,34 @@ class Gallery:
         """One picture per test set and one per task that predicts pixels; returns their paths."""
         drawn: dict[str, Path] = {}
         shelf = Shelf(subject)
+        who = _short(subject.backbone.name)
         for name, spec in tasks.items():
             settings = protocol_of(spec.protocol, size)
-            title = f"{subject.backbone.name}: {name} at {settings.size} px ({settings.id})"
+            title = f"{who}: {name} at {settings.size} px ({settings.id})"
             if name in self._seen:
                 stem = outcomes_name(settings.task, spec.test_set.name, settings.id, settings.hash(), settings.size)
                 figure = _predictions(self._seen.pop(name), title)
                 drawn[stem] = write(folder, Path(stem).stem, figure)
-            few = spread_subset(spec.test_set, IMAGES)
+            few = spread_subset(spread_subset(spec.test_set, settings.test_images), IMAGES)
             stem = f"features-{few.name}-{settings.size}px"
             if stem not in drawn:
                 found = shelf.features(few, View("whole", settings.size), dense=True, precision=settings.precision)
                 samples = [sample(found, index) for index in range(len(found))]
-                heading = f"{subject.backbone.name}: patches of {few.name} at {settings.size} px"
+                heading = f"{who}: patches of {few.name} at {settings.size} px"
                 drawn[stem] = write(folder, stem, features_figure(samples, title=heading, points=self._points))
         return list(drawn.values())
+
+
+def _short(name: str) -> str:
+    """The end of a path, which tells arm and step; other addresses as they are."""
+    return "/".join(Path(name).parts[-2:]) if "/" in name and ":" not in name else name
 
 
 def draw_sizes(folder: Path, name: str, found: Sequence[Measurement]) -> list[Path]:
     """Every metric over the input size, where there is more than one size to show."""
     if not series(found):
         return []
-    return [write(folder, "resolution", resolution_figure(found, title=f"{name}: metrics over the input size"))]
+    return [write(folder, "resolution", resolution_figure(found, title=f"{_short(name)}: metrics over the input size"))]
 
 
 def _predictions(seen: Sequence[tuple[LabelledSet, int, np.ndarray]], title: str) -> Figure:

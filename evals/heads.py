@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +26,9 @@ from evals.protocol import Precision
 
 T = TypeVar("T")
 Head = Callable[[Tensor], Tensor]  # patches [B D h w] -> maps [B C h w]
+
+log = logging.getLogger("gramlab")
+SILENCE = 30.0  # seconds
 
 
 class LinearHead(nn.Module):
@@ -168,12 +173,24 @@ def judging(head: object) -> Iterator[None]:
 
 @contextmanager
 def progress(total: int, title: str) -> Iterator[Callable[..., None]]:
-    """A bar with rate and time left; call what it gives once a step, with the numbers to show (`loss=0.7`)."""
+    """A bar with rate and time left; call what it gives once a step, with the numbers to show (`loss=0.7`).
+
+    Where no terminal shows the bar, a line of the log every half minute stands in.
+    """
+    begun = told = time.monotonic()
+    done = 0
     with tqdm(total=total, desc=title, unit="it", disable=None, leave=False) as bar:
 
         def tick(**shown: float) -> None:
-            bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
+            nonlocal told, done
+            numbers = {name: f"{value:.3g}" for name, value in shown.items()}
+            bar.set_postfix(numbers, refresh=False)
             bar.update()
+            done, now = done + 1, time.monotonic()
+            if bar.disable and now - told >= SILENCE:
+                told = now
+                left = tqdm.format_interval((total - done) * (now - begun) / done)
+                log.info("%s: %d of %d, %s left, %s", title, done, total, left, numbers)
 
         yield tick
 

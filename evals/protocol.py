@@ -119,7 +119,11 @@ def load(name: str | Path, kind: type[P], **changes: Any) -> P:
         raise BadInput(f"got setting '{key}' in {place}: want {', '.join(wanted)}; {hint}")
     if missing := [key for key in wanted if key not in given]:
         raise BadInput(f"got {place} without {', '.join(missing)}: want every setting of {kind.method}; do add them")
-    return kind(**{key: _fit(given[key], hint, f"{key} in {place}") for key, hint in wanted.items()})
+    found = kind(**{key: _fit(given[key], hint, f"{key} in {place}") for key, hint in wanted.items()})
+    if place.parent != FOLDER and found.name in names() and found.hash() != load(found.name, kind, **changes).hash():
+        raise BadInput(f"got {place} with the name {found.name} of a protocol that ships, but other settings: want a "
+                       "name of its own; do change `name`")  # fmt: skip
+    return found
 
 
 def read(name: str | Path) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from evals.command import columns
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
 from evals.errors import BadInput
+from evals.mmseg_bridge import ade20k_classes
 from evals.protocol import Protocol
 from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
 
@@ -115,6 +117,8 @@ def check_choices(choices: Sequence[str], wanted: Sequence[Wanted]) -> None:
         name, sign, _ = choice.partition("=")
         if sign and name not in known:
             raise BadInput(f"got --protocol {choice}: want one of the tasks asked for; do add {name} or leave it out")
+        if not sign and choice.endswith((".yaml", ".yml")) and (task := protocol_of(choice).task) not in known:
+            raise BadInput(f"got --protocol {choice}, a protocol of {task}, which was not asked for: do add {task}")
 
 
 def open_task(
@@ -136,7 +140,11 @@ def open_task(
         if root is not None and name == wanted.task:  # data of one task bears the folder's name
             name = Path(root).resolve().name
         listed = names.split(",") if names else None
-        return open_named(name, root=root, split=split, classes=listed, task=wanted.task)
+        found = open_named(name, root=root, split=split, classes=listed, task=wanted.task)
+        if listed is None and name not in KNOWN and len(found.segments) == len(ade20k_classes()):
+            print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {name}=LIST names another",
+                  file=sys.stderr)  # fmt: skip
+        return found
 
     train = None if method_of(settings).food == "test" else opened("train")
     return TaskSpec(settings, train, opened("val"))

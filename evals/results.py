@@ -96,7 +96,8 @@ def metric_of(name: str) -> Metric:
 class Row:
     """One number in its metric's unit, shares as fractions; `low` and `high` bound it (95 %, over images).
 
-    `size` is the short side of the input in pixels.
+    `size` is the short side of the input in pixels, `split` the part of the data set that was judged, and `data` eight
+    hex digits of its files and class list.
     """
 
     run: str
@@ -113,10 +114,12 @@ class Row:
     low: float
     high: float
     images: int
+    split: str = ""
+    data: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "against", "backbone")
+ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "split", "data", "against", "backbone")
 IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "protocol_hash", "size", "dataset", "metric")
 
 
@@ -139,6 +142,8 @@ class Measurement:
     high: float
     images: int
     outcomes: Outcomes
+    split: str = ""
+    data: str = ""
     against: str = ""
     backbone: str = ""
 

@@ -10,8 +10,11 @@ name that --data gives a folder, or one that GRAMLAB_DATA holds: imagenette, nyu
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -21,6 +24,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evals import request, results
 from evals.backbone import Backbone, load
@@ -34,6 +38,8 @@ from evals.pictures.patches import POINTS, read_points
 from evals.request import Wanted
 from evals.results import Measurement, metric_of, write_number
 from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, protocol_of
+
+log = logging.getLogger("gramlab")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +60,7 @@ def _run(argv: list[str] | None) -> int:
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
+    _refuse_unwritable(args.out or results.default_folder(args.spec))
     tasks, sizes, points = _tasks(args), _sizes(args.sizes), read_points(args.points) or POINTS
     _refuse_idle(args, tasks)
     backbone = load(args.spec, device=_device(args.device))
@@ -66,8 +73,23 @@ def _run(argv: list[str] | None) -> int:
         print(validate(tasks))
         return 0
     gallery = Gallery(points) if args.plot else None
-    _evaluate(backbone, tasks, sizes, args, reference=reference, gallery=gallery)
+    with telling():
+        _evaluate(backbone, tasks, sizes, args, reference=reference, gallery=gallery)
     return 0
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """What the project logs goes to stderr, above the progress bars: a line as each task ends, also into a file."""
+    handler, level = logging.StreamHandler(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with logging_redirect_tqdm([log]):
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _parser() -> Parser:
@@ -158,6 +180,12 @@ def _sizes(text: str | None) -> list[int | None]:
         raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
 
 
+def _refuse_unwritable(folder: Path) -> None:
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise BadInput(f"got the folder {folder} for results, where nothing can be written: do name another by --out")
+
+
 def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
     """Refuse options that would change nothing."""
     if args.reference and not any(method_of(protocol_of(spec.protocol)).compares for spec in tasks.values()):
@@ -197,11 +225,16 @@ def _evaluate(
     print(f"{backbone.name}\n\n{table(found)}\n")
     if args.plot:
         draw_sizes(out / "plots", backbone.name, found)
-    print(f"{len(found)} rows in {out / 'results.jsonl'}" + (f", pictures in {out / 'plots'}" if args.plot else ""))
+    print(
+        f"{len(found)} rows added to {out / 'results.jsonl'}" + (f", pictures in {out / 'plots'}" if args.plot else "")
+    )
 
 
 def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:
     """Rows and outcomes of one task, so that a run which is cut off has lost no more than the task it was at."""
+    first = found[0]
+    value = write_number(metric_of(first.metric), first.value, like=first.value)
+    log.info("%s on %s at %s px: %s %s", first.eval, first.dataset, first.size, metric_of(first.metric).label, value)
     results.save_outcomes(out / "outcomes", found)
     seed, step = (int(backbone.extra.get(key) or 0) for key in ("seed", "step"))
     arm = str(backbone.extra.get("arm") or "")
@@ -219,7 +252,8 @@ def table(found: Sequence[Measurement]) -> str:
     titles, *lines = columns(cells).split("\n")
     text, last = [f"  {titles}"], ""
     for m, line in zip(found, lines, strict=True):
-        heading = f"{m.eval} on {m.dataset} at {m.size} px, {m.images} images, {m.protocol} #{m.protocol_hash}"
+        place = f"{m.dataset}/{m.split}" if m.split else m.dataset
+        heading = f"{m.eval} on {place} at {m.size} px, {m.images} images, {m.protocol} #{m.protocol_hash}"
         text += [f"  {line}"] if heading == last else ["", heading, f"  {line}"]
         last = heading
     return "\n".join(text)

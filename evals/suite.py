@@ -208,7 +208,7 @@ def evaluate(
             except BadInput as error:
                 raise type(error)(f"evaluation {name}: {error}") from error
             about = {"against": _against(chosen[name], tasks[name], reference), "backbone": fingerprint}
-            found[name] = measure(chosen[name], outcomes, dataset=tasks[name].test_set.name, **about)
+            found[name] = measure(chosen[name], outcomes, tasks[name].test_set, **about)
             done(found[name])
     return [measurement for name in tasks for measurement in found[name]]
 
@@ -260,7 +260,7 @@ def _against(protocol: Protocol, spec: TaskSpec, reference: Backbone | None) -> 
 
 
 def measure(
-    protocol: Protocol, outcomes: Outcomes, *, dataset: str, against: str = "", backbone: str = ""
+    protocol: Protocol, outcomes: Outcomes, judged: LabelledSet, *, against: str = "", backbone: str = ""
 ) -> list[Measurement]:
     """Every metric of these outcomes with its bootstrap interval over images."""
     method = method_of(protocol)
@@ -271,7 +271,9 @@ def measure(
             protocol=protocol.id,
             protocol_hash=protocol.hash(),
             size=protocol.size,
-            dataset=dataset,
+            dataset=judged.name,
+            split=judged.split,
+            data=judged.fingerprint()[:8],
             metric=metric,
             value=value,
             low=low,

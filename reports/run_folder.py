@@ -212,7 +212,7 @@ def _row(record: dict[str, Any]) -> Row:
         "size": int(record["size"]),
         "images": int(np.nan_to_num(_finite(record["images"]))),
     }
-    texts = ("run", "arm", "eval", "protocol", "protocol_hash", "dataset", "metric")
+    texts = ("run", "arm", "eval", "protocol", "protocol_hash", "dataset", "metric", "split", "data")
     fields: dict[str, Any] = {key: _text(record[key]) for key in texts}
     return Row(**fields, **counts, **numbers)
 

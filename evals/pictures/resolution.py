@@ -70,6 +70,8 @@ def _name(figure: Figure, m: Measurement, left: float, top: float) -> None:
     metric = metric_of(m.metric)
     unit = "%" if metric.share else metric.unit
     direction = "higher is better" if metric.higher_is_better else "lower is better"
+    if metric.kind == "health":  # input size moves these by itself
+        direction = "no verdict between sizes"
     label = metric.label if metric.label.startswith(m.eval) else f"{m.eval}: {metric.label}"
     heading = f"{label} ({unit})" if unit else label
     room = _LEFT + WIDTH - 0.2

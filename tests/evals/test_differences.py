@@ -123,6 +123,8 @@ def test_drift_from_unlike_references_is_left_out_and_the_rest_is_compared(tmp_p
         save(tmp_path / n, "health", *metrics, against=ref, **arrays) for n, ref in zip("abc", "xyx", strict=True)
     )
     assert [one.metric for one in between(a, b).differences] == ["dse"]
+    assert [line for line in between(a, b).refused if "Gram drift from unlike reference" in line]
+    assert between(a, c).refused == []
     assert [one.metric for one in between(a, c).differences] == ["dse", "gram_drift"]
 
 
@@ -189,7 +191,8 @@ def test_outcomes_that_do_not_say_what_they_are_and_damaged_ones_are_named(tmp_p
     folder.mkdir()
     np.savez(folder / "old.npz", keys=KEYS)
     with pytest.raises(
-        BadInput, match=r"old\.npz without eval, dataset, protocol, protocol_hash, size, against, backbone, metrics"
+        BadInput,
+        match=r"old\.npz without eval, dataset, protocol, protocol_hash, size, split, data, against, backbone, metrics",
     ):
         find(str(tmp_path))
     (folder / "old.npz").write_bytes(b"PK\x03\x04 torn")

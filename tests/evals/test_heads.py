@@ -13,6 +13,17 @@ from evals.errors import BadInput
 from evals.heads import LinearHead
 
 
+def test_without_a_terminal_lines_of_the_log_tell_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(heads, "SILENCE", 0.0)
+    with caplog.at_level("INFO", logger="gramlab"), heads.progress(4, "training") as tick:
+        for _ in range(4):
+            tick(loss=0.5)
+    assert "training: 2 of 4" in caplog.text
+    assert "loss" in caplog.text
+
+
 def test_the_head_starts_small_and_without_a_bias_and_its_start_follows_the_seed():
     head = LinearHead(384, 150, init_std=0.01, seed=3)
     assert head.weight.std().item() == pytest.approx(0.01, rel=0.02)

@@ -117,6 +117,16 @@ def test_a_file_that_does_not_fit_says_what_is_wrong(tmp_path: Path, old: str, n
         load(written(tmp_path, GOOD.replace(old, new)), Sample)
 
 
+def test_a_changed_copy_may_not_bear_the_name_of_a_protocol_that_ships(tmp_path: Path):
+    text = (protocols.FOLDER / "knn-quick.yaml").read_text()
+    assert protocol_of(str(written(tmp_path, text))) == protocol_of("knn-quick")
+    changed = text.replace("temperature: 0.07", "temperature: 0.1")
+    assert changed != text
+    with pytest.raises(BadInput, match="with the name knn-quick of a protocol that ships, but other settings"):
+        protocol_of(str(written(tmp_path, changed)))
+    assert protocol_of(str(written(tmp_path, changed.replace("name: knn-quick", "name: knn-warm")))).name == "knn-warm"
+
+
 def test_an_unknown_protocol_names_the_nearest():
     with pytest.raises(BadInput, match=r"got protocol knn-quik: .*did you mean knn-quick"):
         load("knn-quik", Knn)

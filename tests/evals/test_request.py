@@ -102,6 +102,13 @@ def test_a_choice_for_a_task_that_nobody_asked_for_is_refused():
         check_choices(["linear=code"], wanted)
 
 
+def test_a_file_for_a_task_that_nobody_asked_for_is_refused():
+    path = str(FOLDER / "segmentation-quick.yaml")
+    check_choices([path], [parse("knn", {}), parse("segmentation", {})])
+    with pytest.raises(BadInput, match="a protocol of segmentation, which was not asked for: do add segmentation"):
+        check_choices([path], [parse("knn", {})])
+
+
 def test_the_listing_has_a_line_for_every_protocol():
     lines = listing().splitlines()[1:]
     assert len(lines) == sum(len(variants(task)) for task in TASKS)

@@ -90,6 +90,17 @@ def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
 
 
+def test_a_class_list_that_is_assumed_is_said_and_lines_tell_when_tasks_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = labelled(tmp_path / "shapes")
+    assert main(["random:test_vit", "segmentation@shapes", "--data", f"shapes={root}", "--sizes", "64"]) == 0
+    said = capsys.readouterr()
+    assert "shapes: no class list given, ADE20K's 150 assumed; --classes shapes=LIST names another" in said.err
+    assert "segmentation on shapes at 64 px: mIoU" in said.err
+    assert "segmentation on shapes/val at 64 px, 12 images" in said.out
+
+
 def test_a_reference_gives_the_gram_drift(capsys: pytest.CaptureFixture[str]):
     assert main(["random:test_vit", "health", *FEW, "--reference", "random:test_vit"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "Gram drift" in line]
@@ -138,6 +149,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--protocol", "fast"], "want quick, paper or a .yaml file"),
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
+        (["random:test_vit", "knn", "--out", "/dev/null/x"], "got the folder /dev/null/x for results"),
         (["random:test_vit", "knn", "--points", "2,2", "--plot"], "got point '2,2'"),
         (["random:test_vit", "knn", "--points", "0.5,0.5"], "got --points without --plot"),
         (["random:test_vit", "knn", "--reference", "random:test_vit"], "which no task uses: want health"),

@@ -16,7 +16,7 @@ import numpy as np
 
 from evals.errors import BadInput
 from evals.results import ABOUT, METRICS, Metric, Outcomes, default_folder, load_outcomes, metric_of, write_number
-from evals.statistics import interval, paired_difference
+from evals.statistics import paired_difference, value
 
 RELATIVE = {"gram_drift"}  # metrics that a reference backbone enters, beside others that it leaves as they are
 
@@ -253,9 +253,8 @@ def _differences(about: About, first: Evaluation, second: Evaluation, wanted: Se
             continue
         if metric in RELATIVE and first.against != second.against:
             continue
-        value_a, value_b = (interval(metric, side, resamples=1).value for side in (a, b))
-        value, low, high = paired_difference(metric, a, b)
+        gap, low, high = paired_difference(metric, a, b)
         yield Difference(
-            about, metric, value_a, value_b, value, low, high,
+            about, metric, value(metric, a), value(metric, b), gap, low, high,
             images=len(mine), images_a=len(first.keys), images_b=len(second.keys),
         )  # fmt: skip

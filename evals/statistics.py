@@ -84,6 +84,15 @@ def intervals(
                       resamples=resamples, level=level, seed=seed)  # fmt: skip
 
 
+def value(metric: str, outcomes: Mapping[str, np.ndarray]) -> float:
+    """The metric on these images alone, without an interval.
+
+    Raises:
+        BadInput: an unknown metric, or no images.
+    """
+    return float(_measure(metric)(outcomes, np.ones((1, _images(outcomes))))[0])
+
+
 def interval(metric: str, outcomes: Mapping[str, np.ndarray], **options: Any) -> Interval:
     """`intervals` of one metric."""
     return intervals([metric], outcomes, **options)[metric]

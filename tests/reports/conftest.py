@@ -191,7 +191,8 @@ def _lane(
             kept = _outcomes(metric, value, seed=seed) if keep else {}
             digest = f"{len(name):02d}ab54c0ffee"
             ends = (value - half, value + half, IMAGES)
-            measured = Measurement(name, "quick-v1", digest, 64, "scenes", metric, value, *ends, kept)
+            judged = {"split": "val", "data": "5cab1e00"}
+            measured = Measurement(name, "quick-v1", digest, 64, "scenes", metric, value, *ends, kept, **judged)
             found.append(measured.row(run=folder.name, arm=arm, seed=seed, step=step))
             if keep and metric not in ("delta1", "pixel_accuracy"):
                 save_outcomes(lane / f"step_{step:06d}" / "outcomes", [measured])
@@ -271,6 +272,8 @@ def row(**changes: Any) -> Row:
         "low": 0.4,
         "high": 0.6,
         "images": 100,
+        "split": "val",
+        "data": "5cab1e00",
     }
     return Row(**(base | changes))
 

@@ -15,10 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from evals.errors import BadInput
-from evals.results import ABOUT, METRICS, Metric, Outcomes, default_folder, load_outcomes, metric_of, write_number
+from evals.results import (
+    ABOUT,
+    METRICS,
+    RELATIVE,
+    Metric,
+    Outcomes,
+    default_folder,
+    load_outcomes,
+    metric_of,
+    write_number,
+)
 from evals.statistics import paired_difference, value
-
-RELATIVE = {"gram_drift"}  # metrics that a reference backbone enters, beside others that it leaves as they are
 
 
 class About(NamedTuple):

@@ -17,7 +17,7 @@ from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write
 from evals.protocol import View
 from evals.results import Measurement, outcomes_name
-from evals.suite import Shelf, Subject, TaskSpec, protocol_of
+from evals.suite import Shelf, Subject, TaskSpec
 
 IMAGES = 5
 
@@ -34,13 +34,13 @@ class Gallery:
         if index in spread(range(len(dataset)), IMAGES):
             self._seen.setdefault(task, []).append((dataset, index, guess))
 
-    def write(self, folder: Path, subject: Subject, tasks: Mapping[str, TaskSpec], size: int | None) -> list[Path]:
+    def write(self, folder: Path, subject: Subject, tasks: Mapping[str, TaskSpec]) -> list[Path]:
         """One picture per test set and one per task that predicts pixels; returns their paths."""
         drawn: dict[str, Path] = {}
         shelf = Shelf(subject)
         who = _short(subject.backbone.name)
         for name, spec in tasks.items():
-            settings = protocol_of(spec.protocol, size)
+            settings = spec.protocol
             title = f"{who}: {name} at {settings.size} px ({settings.id})"
             if name in self._seen:
                 stem = outcomes_name(settings.task, spec.test_set.name, settings.id, settings.hash(), settings.size)

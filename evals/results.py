@@ -67,6 +67,7 @@ METRICS: dict[str, Metric] = {
     "norm_outliers": Metric("patch-norm outliers", False, "health", share=True),
     "gram_drift": Metric("Gram drift", False, "health"),
 }
+RELATIVE = frozenset({"gram_drift"})  # what a reference backbone enters, beside others that it leaves as they are
 
 
 def write_number(metric: Metric, number: float, *, like: float, sign: str = "") -> str:

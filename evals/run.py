@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import chain
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -37,7 +37,7 @@ from evals.gallery import Gallery, draw_sizes
 from evals.pictures.patches import POINTS, read_points
 from evals.request import Wanted
 from evals.results import Measurement, metric_of, write_number
-from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, protocol_of
+from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of
 
 log = logging.getLogger("gramlab")
 
@@ -65,16 +65,16 @@ def _run(argv: list[str] | None) -> int:
     _refuse_idle(args, tasks)
     backbone = load(args.spec, device=_device(args.device))
     reference = load(args.reference, device=backbone.device) if args.reference else None
-    for name, size in product(tasks, sizes):
-        settings = protocol_of(tasks[name].protocol, size)
-        if method_of(settings).food != "live":  # those pad
-            refuse_uneven(settings.size, backbone)
+    sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
+    for spec in chain.from_iterable(group.values() for group in sized):
+        if method_of(spec.protocol).food != "live":  # those pad
+            refuse_uneven(spec.protocol.size, backbone)
     if args.validate:
         print(validate(tasks))
         return 0
     gallery = Gallery(points) if args.plot else None
     with telling():
-        _evaluate(backbone, tasks, sizes, args, reference=reference, gallery=gallery)
+        _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
     return 0
 
 
@@ -170,12 +170,10 @@ def _device(choice: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
 
 
-def _sizes(text: str | None) -> list[int | None]:
-    """The input sizes asked for, None for the protocols' own."""
-    if text is None:
-        return [None]
+def _sizes(text: str | None) -> list[int]:
+    """The input sizes asked for; none leaves the protocols their own."""
     try:
-        return list(dict.fromkeys(int(word) for word in text.split(",")))
+        return list(dict.fromkeys(int(word) for word in text.split(","))) if text is not None else []
     except ValueError:
         raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
 
@@ -188,7 +186,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
 def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
     """Refuse options that would change nothing."""
-    if args.reference and not any(method_of(protocol_of(spec.protocol)).compares for spec in tasks.values()):
+    if args.reference and not any(method_of(spec.protocol).compares for spec in tasks.values()):
         raise BadInput(f"got --reference {args.reference}, which no task uses: want health; do add it or leave it out")
     if args.points and not args.plot:
         raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
@@ -198,15 +196,13 @@ def validate(tasks: dict[str, TaskSpec]) -> str:
     """Every file of every set read once; a line for each. Raises BadInput with all that is wrong in the first such."""
     sets = {(s.name, s.split, s.fingerprint()): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}
     found = [check(dataset, known=dataset.name if dataset.name in KNOWN else None) for dataset in sets.values()]
-    protocols = [protocol_of(spec.protocol) for spec in tasks.values()]
-    used = [f"ready: {name} by {p.id} #{p.hash()}" for name, p in zip(tasks, protocols, strict=True)]
+    used = [f"ready: {name} by {spec.protocol.id} #{spec.protocol.hash()}" for name, spec in tasks.items()]
     return "\n".join([*map(str, found), *used])
 
 
 def _evaluate(
     backbone: Backbone,
-    tasks: dict[str, TaskSpec],
-    sizes: list[int | None],
+    sized: list[dict[str, TaskSpec]],
     args: argparse.Namespace,
     *,
     reference: Backbone | None,
@@ -215,13 +211,11 @@ def _evaluate(
     subject = Subject(backbone, batch_size=args.batch_size, cache=_cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
     found: list[Measurement] = []
-    for size in sizes:
+    for tasks in sized:
         keep = partial(_keep, out, backbone)
-        found += evaluate(
-            subject, tasks, size=size, reference=reference, done=keep, watch=gallery.watch if gallery else None
-        )
+        found += evaluate(subject, tasks, reference=reference, done=keep, watch=gallery.watch if gallery else None)
         if gallery:
-            gallery.write(out / "plots", subject, tasks, size)
+            gallery.write(out / "plots", subject, tasks)
     print(f"{backbone.name}\n\n{table(found)}\n")
     if args.plot:
         draw_sizes(out / "plots", backbone.name, found)

@@ -34,7 +34,7 @@ from evals.datasets.subset import Subset, spread_subset
 from evals.errors import BadInput
 from evals.features import FeatureSet, Precision, extract
 from evals.protocol import Protocol, View
-from evals.results import Measurement, Outcomes
+from evals.results import RELATIVE, Measurement, Outcomes
 
 if TYPE_CHECKING:
     from evals.datasets.base import LabelledSet
@@ -85,36 +85,35 @@ TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values())
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What to evaluate: a protocol, or the name of one, and the two sets; tasks of the test set alone take no other."""
+    """What to evaluate: a protocol and the two sets; protocols of the test set alone take no other."""
 
-    protocol: Protocol | str
+    protocol: Protocol
     train_set: LabelledSet | None
     test_set: LabelledSet
 
     def checked(self, name: str) -> TaskSpec:
         """Itself. Raises BadInput, with the task's name in front, where a head has nothing to be fitted on."""
-        if self.train_set is None and method_of(protocol_of(self.protocol)).food != "test":
+        if self.train_set is None and method_of(self.protocol).food != "test":
             raise BadInput(f"evaluation {name}: got no training set: want one to fit the head on; do name it")
         return self
 
+    def at(self, size: int) -> TaskSpec:
+        """The same with another short side of the input, in pixels."""
+        return replace(self, protocol=replace(self.protocol, size=size))
 
-def protocol_of(choice: Protocol | str | Path, size: int | None = None) -> Protocol:
+
+def protocol_of(choice: str) -> Protocol:
     """The settings that a name stands for: a protocol's, a .yaml file's, or a task's for its quickest protocol.
-
-    Args:
-        size: takes the place of the protocol's own input size.
 
     Raises:
         BadInput: an unknown name, or a file that does not fit.
     """
-    if isinstance(choice, Protocol):
-        return choice if size is None else replace(choice, size=size)
-    name = variants(str(choice))[0] if choice in TASKS else choice
+    name = variants(choice)[0] if choice in TASKS else choice
     method = protocol.read(name).get("method")
     if method not in METHODS:
         place = protocol.place_of(name)
         raise BadInput(f"got method {method!r} in {place}: want one of {', '.join(METHODS)}; do correct it")
-    return protocol_of(protocol.load(name, METHODS[method].settings), size)
+    return protocol.load(name, METHODS[method].settings)
 
 
 def variants(task: str) -> tuple[str, ...]:
@@ -178,7 +177,6 @@ def evaluate(
     subject: Subject,
     tasks: Mapping[str, TaskSpec],
     *,
-    size: int | None = None,
     reference: Backbone | None = None,
     done: Callable[[list[Measurement]], None] = lambda found: None,
     watch: Watch | None = None,
@@ -186,7 +184,6 @@ def evaluate(
     """One measurement per metric of each task; the model and the global random state stay as they were.
 
     Args:
-        size: short side of the input in pixels; None leaves each protocol its own.
         reference: a second backbone, for the measures that compare two (Gram drift).
         done: called with the measurements of each task as soon as it ends.
         watch: called with the predicted pixels of each test image, from the tasks that predict them.
@@ -195,7 +192,7 @@ def evaluate(
         BadInput: from any task, with the task's name in front.
     """
     shelves = [Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
-    chosen = {name: protocol_of(spec.checked(name).protocol, size) for name, spec in tasks.items()}
+    chosen = {name: spec.checked(name).protocol for name, spec in tasks.items()}
     found: dict[str, list[Measurement]] = {}
     fingerprint = subject.backbone.fingerprint[:16]
     order = sorted(tasks, key=lambda name: _urgency(chosen[name]))
@@ -264,7 +261,7 @@ def measure(
 ) -> list[Measurement]:
     """Every metric of these outcomes with its bootstrap interval over images."""
     method = method_of(protocol)
-    metrics = method.metrics(protocol) + (("gram_drift",) if method.compares and "gram_drift" in outcomes else ())
+    metrics = method.metrics(protocol) + tuple(RELATIVE & outcomes.keys())
     return [
         Measurement(
             eval=protocol.task,

@@ -34,7 +34,7 @@ class Evaluator:
         self.table = folder / "results.jsonl"
         self.tasks = open_tasks(experiment)
         evals = experiment.evals
-        tasks = [[name, protocol_of(t.protocol).hash(), _content(t)] for name, t in self.tasks.items()]
+        tasks = [[name, t.protocol.hash(), _content(t)] for name, t in self.tasks.items()]
         self.identity = identity(evals.network.value, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:

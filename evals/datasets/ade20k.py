@@ -52,7 +52,7 @@ def split_images(root: Path, split: str, *, layout: str = LAYOUT) -> list[Path]:
     folder = known_folder(root, what="root", layout=layout) / "images"
     if not folder.is_dir():
         below = next((part for part in folders_in(root) if (part / "images").is_dir()), None)
-        hint = f"did you mean root {below}?" if below else "correct root or finish the download"
+        hint = f"did you mean {below}?" if below else "correct the path or finish the download"
         raise BadInput(f"got image folder {folder} (missing): want {layout}; {hint}")
     part = split_folder(folder, split)
     if part is None:
@@ -60,7 +60,7 @@ def split_images(root: Path, split: str, *, layout: str = LAYOUT) -> list[Path]:
     images = images_in(part)
     if not images:
         want = f"want files like .jpg or .png ({layout})"
-        raise BadInput(f"got no image in {part}: {want}; correct root or split, or finish the download")
+        raise BadInput(f"got no image in {part}: {want}; correct the path or split, or finish the download")
     stems: dict[str, Path] = {}
     for path in images:
         if path.stem in stems:

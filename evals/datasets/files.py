@@ -26,7 +26,7 @@ def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
     """The path itself, or `BadInput` with the layout that is wanted where it is no folder."""
     if not path.is_dir():
         state = "a file" if path.exists() else "missing"
-        raise BadInput(f"got {what} {path} ({state}): want {layout}; correct root")
+        raise BadInput(f"got {what} {path} ({state}): want {layout}; correct the path")
     return path
 
 

@@ -35,7 +35,7 @@ class ImageFolder(FileSet):
         names = _class_names(folder, classes)
         members = _by_class(folder, names) if names else [(path, -1) for path in images_below(folder)]
         if not members:
-            raise BadInput(f"got no image in {folder}: want files like .jpg or .png; correct root or split")
+            raise BadInput(f"got no image in {folder}: want files like .jpg or .png; correct the path or split")
         images, labels = zip(*members, strict=True)
         super().__init__(root, split, name=name, count=count, images=images, labels=labels, classes=names)
 

@@ -53,7 +53,7 @@ class NyuMat:
         self._depth = "rawDepths" if "rawDepths" in arrays else "depths"
         for key in ("images", self._depth):
             if key not in arrays:
-                raise BadInput(f"got {path} without '{key}': want NYU Depth v2's labelled file; correct root")
+                raise BadInput(f"got {path} without '{key}': want NYU Depth v2's labelled file; correct the path")
         rows = _rows(path, split, len(arrays["images"]))
         self.whole = count is None or count >= len(rows)
         self._rows = spread(rows, count)
@@ -138,7 +138,7 @@ def _open_hdf5(path: Path) -> Any:
     import h5py
 
     if not path.is_file():
-        raise BadInput(f"got no file {path}: want NYU Depth v2's labelled .mat; correct root")
+        raise BadInput(f"got no file {path}: want NYU Depth v2's labelled .mat; correct the path")
     try:
         return h5py.File(path, "r")
     except OSError as error:

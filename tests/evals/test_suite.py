@@ -36,12 +36,12 @@ def backbone() -> Backbone:
 def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TaskSpec]:
     cache = tmp_path_factory.mktemp("scenes")
     train, test = (open_set("scenes", split=s, size=32, count=n, cache=cache) for s, n in (("train", 60), ("val", 30)))
-    return {name: TaskSpec(name, train, test) for name in QUICK}
+    return {name: TaskSpec(protocol_of(name), train, test).at(32) for name in QUICK}
 
 
 def run(backbone: Backbone, specs: dict[str, TaskSpec], **options: object) -> list[Measurement]:
     machinery = {key: options.pop(key) for key in list(options) if key in Subject.__dataclass_fields__}
-    return evaluate(Subject(backbone, **machinery), specs, size=32, **options)  # pyright: ignore
+    return evaluate(Subject(backbone, **machinery), specs, **options)  # pyright: ignore
 
 
 def test_every_task_measures_within_its_interval(backbone: Backbone, specs: dict[str, TaskSpec]):
@@ -54,7 +54,7 @@ def test_every_task_measures_within_its_interval(backbone: Backbone, specs: dict
         assert m.images == len(m.outcomes["keys"]) == 30
         assert m.metric in METRICS
         assert m.protocol == f"{m.eval}-quick-v1"
-        assert (m.protocol_hash, m.size) == (protocol_of(m.eval, 32).hash(), 32)
+        assert (m.protocol_hash, m.size) == (specs[m.eval].protocol.hash(), 32)
         assert all(len(values) == 30 for values in m.outcomes.values())
 
 
@@ -86,8 +86,8 @@ def test_the_cache_changes_no_number(backbone: Backbone, specs: dict[str, TaskSp
 
 def test_a_protocols_settings_reach_the_task(backbone: Backbone, specs: dict[str, TaskSpec]):
     train, test = specs["knn"].train_set, specs["knn"].test_set
-    near = load("knn-quick", Knn, k=(1,))
-    one = run(backbone, {"near": TaskSpec(near, train, test), "knn": TaskSpec("knn", train, test)})
+    near = load("knn-quick", Knn, k=(1,), size=32)
+    one = run(backbone, {"near": TaskSpec(near, train, test), "knn": specs["knn"]})
     assert one[0].eval == one[1].eval == "knn"
     assert one[0].protocol_hash != one[1].protocol_hash
     assert (one[0].outcomes["correct"] != one[1].outcomes["correct"]).any()
@@ -95,7 +95,7 @@ def test_a_protocols_settings_reach_the_task(backbone: Backbone, specs: dict[str
 
 def test_caps_take_evenly_spread_images_with_and_without_the_whole_set(backbone: Backbone, specs: dict[str, TaskSpec]):
     test = specs["health"].test_set
-    capped = TaskSpec(replace(protocol_of("health"), test_images=10), None, test)
+    capped = TaskSpec(replace(protocol_of("health"), test_images=10, size=32), None, test)
     (alone, *_), (beside, *_) = run(backbone, {"h": capped}), run(backbone, {"h": capped, "d": specs["segmentation"]})
     assert alone.outcomes["keys"].tolist() == [test.key(i) for i in range(0, 30, 3)]
     assert alone.value == beside.value
@@ -104,7 +104,7 @@ def test_caps_take_evenly_spread_images_with_and_without_the_whole_set(backbone:
 
 def test_precision_is_a_setting_that_features_and_hash_follow(backbone: Backbone, specs: dict[str, TaskSpec]):
     (full,), (half,) = (
-        run(backbone, {"knn": replace(specs["knn"], protocol=replace(protocol_of("knn"), precision=precision))})
+        run(backbone, {"knn": replace(specs["knn"], protocol=replace(specs["knn"].protocol, precision=precision))})
         for precision in ("float32", "bfloat16")
     )
     assert full.protocol_hash != half.protocol_hash
@@ -176,9 +176,7 @@ def test_measurements_are_handed_over_as_each_task_ends(backbone: Backbone, spec
 
 def test_errors_name_the_task(backbone: Backbone, specs: dict[str, TaskSpec]):
     train, test = specs["knn"].train_set, specs["knn"].test_set
-    with pytest.raises(BadInput, match="got protocol kn: want a name"):
-        run(backbone, {"probe": TaskSpec("kn", train, test)})
     with pytest.raises(BadInput, match="evaluation probe: got k=100"):
-        run(backbone, {"probe": TaskSpec(load("knn-quick", Knn, k=(100,)), train, test)})
+        run(backbone, {"probe": TaskSpec(load("knn-quick", Knn, k=(100,), size=32), train, test)})
     with pytest.raises(BadInput, match="evaluation probe: got no training set"):
-        run(backbone, {"probe": TaskSpec("knn", None, test)})
+        run(backbone, {"probe": TaskSpec(protocol_of("knn"), None, test)})

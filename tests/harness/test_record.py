@@ -6,7 +6,7 @@ import pytest
 
 from evals.datasets.scenes import Scenes
 from evals.errors import BadInput
-from evals.suite import TaskSpec
+from evals.suite import TaskSpec, protocol_of
 from harness.graph import jobs
 from harness.metrics import write_json
 from harness.record import notes, write_record
@@ -67,7 +67,7 @@ def test_arms_seeds_and_length_that_the_folder_knew_stay(recorded):
 
 def test_chance_is_one_in_as_many_classes_as_the_set_has(recorded):
     rooms = Scenes("test", size=8, count=2)
-    found = recorded(tasks={"knn": TaskSpec("knn", rooms, rooms)})["chance"]
+    found = recorded(tasks={"knn": TaskSpec(protocol_of("knn"), rooms, rooms)})["chance"]
     assert found == {"top1": pytest.approx(1 / len(rooms.classes))}
 
 

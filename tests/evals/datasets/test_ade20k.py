@@ -139,7 +139,7 @@ def test_a_half_unpacked_set_is_told_with_counts_and_layout(beach):
 
 
 def test_a_root_one_level_too_high_is_recognised(beach):
-    with pytest.raises(BadInput, match=r"got image folder .* \(missing\): want images/.*; did you mean root .*beach\?"):
+    with pytest.raises(BadInput, match=r"got image folder .* \(missing\): want images/.*; did you mean .*beach\?"):
         opened(beach.parent)
 
 

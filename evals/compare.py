@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ if __name__ == "__main__":
 from evals.command import Parser, answer, columns
 from evals.differences import Comparison, Difference, compare, find
 from evals.errors import BadInput
+from evals.whole import whole
 
 FORMATS = (".png", ".pdf", ".svg")
 FEW_IMAGES = 20
@@ -104,15 +104,12 @@ def _notes(found: Comparison) -> list[str]:
 
 def write_rows(path: Path, differences: Sequence[Difference], a: str, b: str) -> None:
     """One JSON line for each difference, numbers that are not finite as null; the file is replaced whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(path) as fragment, fragment.open("w", encoding="utf-8") as file:
         for one in differences:
             fields = {"from": a, "to": b, **one.about._asdict(), **asdict(one), "verdict": one.verdict}
             del fields["about"]
             safe = {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in fields.items()}
             file.write(json.dumps(safe) + "\n")
-    partial.replace(path)
 
 
 def _draw(path: Path, differences: Sequence[Difference], a: str, b: str) -> None:

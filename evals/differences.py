@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from evals.errors import BadInput
+from evals.errors import BadInput, nearest
 from evals.results import (
     ABOUT,
     METRICS,
@@ -34,12 +33,13 @@ class About(NamedTuple):
 
     eval: str
     dataset: str
+    split: str
     protocol: str
     size: int
     protocol_hash: str
 
     def __str__(self) -> str:
-        return f"{self.eval} on {self.dataset}, {self.protocol} at {self.size} px"
+        return f"{self.eval} on {self.dataset}/{self.split}, {self.protocol} at {self.size} px"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Evaluation:
 
     path: Path
     backbone: str
+    data: str
     against: str
     metrics: tuple[str, ...]
     outcomes: Outcomes
@@ -151,18 +152,24 @@ def read(path: Path) -> tuple[About, Evaluation]:
     """What a file of outcomes is, and the evaluation in it.
 
     Raises:
-        BadInput: a file that is damaged or does not say what its outcomes are.
+        BadInput: a file that is damaged or does not say what its outcomes are, or of a metric that is unknown.
     """
     outcomes = load_outcomes(path)
     if missing := [name for name in (*ABOUT, "metrics", "keys") if name not in outcomes]:
         raise BadInput(
             f"got {path} without {', '.join(missing)}: want outcomes that say what they are; do evaluate again"
         )
-    texts = {name: str(outcomes[name]) for name in ("eval", "dataset", "protocol", "protocol_hash")}
+    texts = {name: str(outcomes[name]) for name in ("eval", "dataset", "split", "protocol", "protocol_hash")}
     about = About(**texts, size=int(outcomes["size"]))
     metrics = tuple(str(name) for name in np.atleast_1d(outcomes["metrics"]))
+    try:
+        for name in metrics:
+            metric_of(name)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
     images = {name: x for name, x in outcomes.items() if name not in (*ABOUT, "metrics")}
-    return about, Evaluation(path, str(outcomes["backbone"]), str(outcomes["against"]), metrics, images)
+    backbone, data, against = (str(outcomes[name]) for name in ("backbone", "data", "against"))
+    return about, Evaluation(path, backbone, data, against, metrics, images)
 
 
 def compare(
@@ -219,10 +226,9 @@ def _refuse_unknown(found: Mapping[About, Evaluation], metrics: Sequence[str], t
     for kind, given, known in (("metric", metrics, measured), ("task", tasks, names)):
         for word in given:
             if word not in known:
-                near = get_close_matches(word, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else "do correct it"
-                plain = sorted(name for name in known if "@" not in name)
-                raise BadInput(f"got {kind} '{word}': want one of {', '.join(plain)}; {hint}")
+                plain = ", ".join(sorted(name for name in known if "@" not in name))
+                hint = nearest(word, sorted(known), otherwise="do correct it")
+                raise BadInput(f"got {kind} '{word}': want one of {plain}; {hint}")
 
 
 def _names(about: About) -> set[str]:
@@ -245,6 +251,8 @@ def _unlike(first: Evaluation, second: Evaluation) -> str:
         return "heads that were fitted on unlike training sets"
     if not np.intersect1d(first.keys, second.keys).size:
         return f"no image in common ({len(first.keys)} in A, {len(second.keys)} in B)"
+    if first.data != second.data and np.array_equal(np.sort(first.keys), np.sort(second.keys)):
+        return f"unlike files or class lists behind the same images (data {first.data} in A, {second.data} in B)"
     for name in sorted(first.outcomes.keys() & second.outcomes.keys()):
         a, b = (side.outcomes[name].shape[1:] for side in (first, second))
         if a != b:

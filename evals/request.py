@@ -6,14 +6,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from evals import protocol
 from evals.command import columns
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
-from evals.errors import BadInput
+from evals.errors import BadInput, nearest
 from evals.mmseg_bridge import ade20k_classes
 from evals.protocol import Protocol
 from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
@@ -49,8 +48,7 @@ def parse(word: str, given: Mapping[str, str]) -> Wanted:
     task, _, data = word.partition("@")
     if task not in TASKS:
         known = (*TASKS, *ALIASES)
-        near = get_close_matches(task, known, n=1)
-        hint = f"did you mean '{near[0]}'" if near else "--list describes them"
+        hint = nearest(task, known, otherwise="--list describes them")
         raise BadInput(f"got evaluation {task!r}: want one of {', '.join(known)}; {hint}")
     return Wanted(word, task, data or (task if task in given else None))
 
@@ -89,7 +87,8 @@ def choose_protocol(wanted: Wanted, choices: Sequence[str]) -> Protocol:
             if found.task == wanted.task:
                 return found
             if choice in own:
-                raise BadInput(f"got {choice}, a protocol of {found.task}, for {wanted.word}: do name one of its own")
+                raise BadInput(f"got {choice}, a protocol of {found.task}, for {wanted.word}: want one of "
+                               f"{wanted.task}; do name another file")  # fmt: skip
             continue
         return protocol_of(_variant(wanted, choice))
     return protocol_of(wanted.task)
@@ -118,7 +117,7 @@ def check_choices(choices: Sequence[str], wanted: Sequence[Wanted]) -> None:
         if sign and name not in known:
             raise BadInput(f"got --protocol {choice}: want one of the tasks asked for; do add {name} or leave it out")
         if not sign and choice.endswith((".yaml", ".yml")) and (task := protocol_of(choice).task) not in known:
-            raise BadInput(f"got --protocol {choice}, a protocol of {task}, which was not asked for: do add {task}")
+            raise BadInput(f"got --protocol {choice}, a protocol of {task}: want the tasks asked for; do add {task}")
 
 
 def open_task(

@@ -8,13 +8,14 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from evals.errors import BadInput
+from evals.whole import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,69 +94,64 @@ def metric_of(name: str) -> Metric:
     return metric._replace(label=f"{metric.label} @{tag}") if tag else metric
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class Value:
     """One number in its metric's unit, shares as fractions; `low` and `high` bound it (95 %, over images).
 
     `size` is the short side of the input in pixels, `split` the part of the data set that was judged, and `data` eight
     hex digits of its files and class list.
     """
 
-    run: str
-    arm: str
-    seed: int
-    step: int
     eval: str
     protocol: str
     protocol_hash: str
     size: int
     dataset: str
+    split: str
+    data: str
     metric: str
     value: float
     low: float
     high: float
     images: int
-    split: str = ""
-    data: str = ""
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+@dataclass(frozen=True, kw_only=True)
+class Row(Value):
+    """A value and its place in a run."""
+
+    run: str
+    arm: str
+    seed: int
+    step: int
+
+
+_PLACE = ("run", "arm", "seed", "step")
+COLUMNS = (*_PLACE, *(field.name for field in fields(Value)))
+IDENTITY = (*_PLACE, "eval", "protocol", "protocol_hash", "size", "dataset", "split", "metric")
 ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "split", "data", "against", "backbone")
-IDENTITY = ("run", "arm", "seed", "step", "eval", "protocol", "protocol_hash", "size", "dataset", "metric")
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A metric with its interval and the outcomes it came from; `row` places it in a run.
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Value):
+    """A value with the outcomes it came from.
 
     `against` is a hash of what else the value depends on, the training set of the head or the reference backbone;
     `backbone` the fingerprint of the weights.
     """
 
-    eval: str
-    protocol: str
-    protocol_hash: str
-    size: int
-    dataset: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    images: int
     outcomes: Outcomes
-    split: str = ""
-    data: str = ""
     against: str = ""
     backbone: str = ""
 
     def row(self, *, run: str, arm: str, seed: int, step: int) -> Row:
-        mine = {field.name: getattr(self, field.name) for field in fields(self) if field.name in COLUMNS}
-        return Row(run=run, arm=arm, seed=seed, step=step, **mine)
+        value = {field.name: getattr(self, field.name) for field in fields(Value)}
+        return Row(run=run, arm=arm, seed=seed, step=step, **value)
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Add rows to a JSONL file in one write; a fragment that a killed writer left at its end is cut off first."""
-    text = "".join(json.dumps(_plain(asdict(row))) + "\n" for row in rows)
+    text = "".join(json.dumps(_plain(row)) + "\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     _mend(path)
     with path.open("a", encoding="utf-8") as file:
@@ -180,24 +176,22 @@ def load(path: Path) -> pd.DataFrame:
     return frame.drop_duplicates(list(IDENTITY), keep="last").reset_index(drop=True)
 
 
-def outcomes_name(eval: str, dataset: str, protocol: str, protocol_hash: str, size: int) -> str:
+def outcomes_name(eval: str, dataset: str, split: str, protocol: str, protocol_hash: str, size: int) -> str:
     """The file of an evaluation's per-image outcomes."""
-    return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{protocol}-{size}px-{protocol_hash}") + ".npz"
+    return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{split}-{protocol}-{size}px-{protocol_hash}") + ".npz"
 
 
 def save_outcomes(folder: Path, measurements: Iterable[Measurement]) -> list[Path]:
     """Write the per-image outcomes of each evaluation, whole or not at all, with what they are outcomes of."""
     files: dict[str, list[Measurement]] = {}
     for m in measurements:
-        files.setdefault(outcomes_name(m.eval, m.dataset, m.protocol, m.protocol_hash, m.size), []).append(m)
-    folder.mkdir(parents=True, exist_ok=True)
+        name = outcomes_name(m.eval, m.dataset, m.split, m.protocol, m.protocol_hash, m.size)
+        files.setdefault(name, []).append(m)
     for name, (first, *others) in files.items():
         about = {key: np.array(getattr(first, key)) for key in ABOUT}
         metrics = np.array([first.metric, *(m.metric for m in others)])
-        partial = folder / f".{name}.{os.getpid()}"
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **first.outcomes, **about, metrics=metrics)
-        partial.replace(folder / name)
+        with whole(folder / name) as fragment:
+            np.savez_compressed(fragment, allow_pickle=False, **first.outcomes, **about, metrics=metrics)
     return [folder / name for name in files]
 
 
@@ -221,9 +215,10 @@ def default_folder(spec: str) -> Path:
     return Path("runs", "evals", re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "backbone")
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _plain(row: Row) -> dict[str, Any]:
     # NaN is not JSON: a strict reader would lose the whole file to it
-    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()}
+    given = {name: getattr(row, name) for name in COLUMNS}
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in given.items()}
 
 
 def _is_row(line: str) -> bool:
@@ -236,7 +231,10 @@ def _is_row(line: str) -> bool:
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
     if not _is_row(line):
-        raise BadInput(f"got a line that is no result row at {path}:{number}: want {', '.join(COLUMNS)}; do remove it")
+        raise BadInput(
+            f"got a line that is no result row at {path}:{number}: want {', '.join(COLUMNS)}; do move the file away, "
+            "where an older version wrote it, or the line"
+        )
     return json.loads(line)
 
 

@@ -66,9 +66,7 @@ def _run(argv: list[str] | None) -> int:
     backbone = load(args.spec, device=_device(args.device))
     reference = load(args.reference, device=backbone.device) if args.reference else None
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
-    for spec in chain.from_iterable(group.values() for group in sized):
-        if method_of(spec.protocol).food != "live":  # those pad
-            refuse_uneven(spec.protocol.size, backbone)
+    _refuse_uneven(sized, backbone, reference)
     if args.validate:
         print(validate(tasks))
         return 0
@@ -181,7 +179,9 @@ def _sizes(text: str | None) -> list[int]:
 def _refuse_unwritable(folder: Path) -> None:
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise BadInput(f"got the folder {folder} for results, where nothing can be written: do name another by --out")
+        raise BadInput(
+            f"got {folder} for results, where nothing can be written: want another folder; do name it by --out"
+        )
 
 
 def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
@@ -190,6 +190,18 @@ def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
         raise BadInput(f"got --reference {args.reference}, which no task uses: want health; do add it or leave it out")
     if args.points and not args.plot:
         raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
+
+
+def _refuse_uneven(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone, reference: Backbone | None) -> None:
+    """Refuse sizes that the patches do not divide, and a reference whose patches lie elsewhere, before a long run."""
+    if reference and reference.stride != backbone.stride:
+        raise BadInput(
+            f"got --reference {reference.name} of stride {reference.stride} beside stride {backbone.stride}: want "
+            "patches at the same places; do name another reference"
+        )
+    for spec in chain.from_iterable(tasks.values() for tasks in sized):
+        if method_of(spec.protocol).food != "live":  # those pad
+            refuse_uneven(spec.protocol.size, backbone)
 
 
 def validate(tasks: dict[str, TaskSpec]) -> str:
@@ -211,12 +223,14 @@ def _evaluate(
     subject = Subject(backbone, batch_size=args.batch_size, cache=_cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
     found: list[Measurement] = []
+    print(backbone.name)
     for tasks in sized:
-        keep = partial(_keep, out, backbone)
-        found += evaluate(subject, tasks, reference=reference, done=keep, watch=gallery.watch if gallery else None)
+        keep, watch = partial(_keep, out, backbone), gallery.watch if gallery else None
+        measured = evaluate(subject, tasks, reference=reference, done=keep, watch=watch)
+        print(f"{table(measured)}\n")
         if gallery:
             gallery.write(out / "plots", subject, tasks)
-    print(f"{backbone.name}\n\n{table(found)}\n")
+        found += measured
     if args.plot:
         draw_sizes(out / "plots", backbone.name, found)
     print(
@@ -246,8 +260,8 @@ def table(found: Sequence[Measurement]) -> str:
     titles, *lines = columns(cells).split("\n")
     text, last = [f"  {titles}"], ""
     for m, line in zip(found, lines, strict=True):
-        place = f"{m.dataset}/{m.split}" if m.split else m.dataset
-        heading = f"{m.eval} on {place} at {m.size} px, {m.images} images, {m.protocol} #{m.protocol_hash}"
+        judged = f"{m.dataset}/{m.split} at {m.size} px, {m.images} images"
+        heading = f"{m.eval} on {judged}, {m.protocol} #{m.protocol_hash}"
         text += [f"  {line}"] if heading == last else ["", heading, f"  {line}"]
         last = heading
     return "\n".join(text)

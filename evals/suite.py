@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -61,26 +62,23 @@ class Method(NamedTuple):
     pixels: bool = False
 
 
-METHODS: dict[str, Method] = {
-    "knn": Method(knn.Knn, knn.evaluate, knn.metrics),
-    "linear": Method(linear.Linear, linear.evaluate, linear.metrics),
-    "linear_live": Method(linear_live.LinearLive, linear_live.evaluate, linear_live.metrics, "live"),
-    "logreg": Method(logreg.Logreg, logreg.evaluate, logreg.metrics),
-    "segmentation": Method(
-        segmentation.Segmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True
-    ),
-    "segmentation_live": Method(
+_METHODS = (
+    Method(knn.Knn, knn.evaluate, knn.metrics),
+    Method(linear.Linear, linear.evaluate, linear.metrics),
+    Method(linear_live.LinearLive, linear_live.evaluate, linear_live.metrics, "live"),
+    Method(logreg.Logreg, logreg.evaluate, logreg.metrics),
+    Method(segmentation.Segmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True),
+    Method(
         segmentation_live.SegmentationLive, segmentation_live.evaluate, segmentation_live.metrics, "live", pixels=True
     ),
-    "depth": Method(depth.Depth, depth.evaluate, depth.metrics, dense=True, pixels=True),
-    "depth_live": Method(depth_live.DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
-    "retrieval": Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
-    "clustering": Method(
-        clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True
-    ),
-    "health": Method(health.Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
-}
-TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values()))
+    Method(depth.Depth, depth.evaluate, depth.metrics, dense=True, pixels=True),
+    Method(depth_live.DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
+    Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
+    Method(clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True),
+    Method(health.Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
+)
+METHODS = {method.settings.method: method for method in _METHODS}
+TASKS = tuple(dict.fromkeys(method.settings.task for method in _METHODS))
 
 
 @dataclass(frozen=True)
@@ -91,15 +89,16 @@ class TaskSpec:
     train_set: LabelledSet | None
     test_set: LabelledSet
 
-    def checked(self, name: str) -> TaskSpec:
-        """Itself. Raises BadInput, with the task's name in front, where a head has nothing to be fitted on."""
-        if self.train_set is None and method_of(self.protocol).food != "test":
-            raise BadInput(f"evaluation {name}: got no training set: want one to fit the head on; do name it")
-        return self
-
     def at(self, size: int) -> TaskSpec:
         """The same with another short side of the input, in pixels."""
         return replace(self, protocol=replace(self.protocol, size=size))
+
+
+def refuse_headless(tasks: Mapping[str, TaskSpec]) -> None:
+    """Raises BadInput that names a task whose head has no set to be fitted on."""
+    for name, spec in tasks.items():
+        if spec.train_set is None and method_of(spec.protocol).food != "test":
+            raise BadInput(f"evaluation {name}: got no training set: want one to fit the head on; do name it")
 
 
 def protocol_of(choice: str) -> Protocol:
@@ -110,7 +109,7 @@ def protocol_of(choice: str) -> Protocol:
     """
     name = variants(choice)[0] if choice in TASKS else choice
     method = protocol.read(name).get("method")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         place = protocol.place_of(name)
         raise BadInput(f"got method {method!r} in {place}: want one of {', '.join(METHODS)}; do correct it")
     return protocol.load(name, METHODS[method].settings)
@@ -137,11 +136,14 @@ class Subject:
     workers: int = 0
 
 
+_FINGERPRINT = methodcaller("fingerprint")
+
+
 class Shelf:
     """The features of one backbone: each set once per view, capped sets out of whole ones where these are there."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, subject: Subject, fingerprint: Callable[[LabelledSet], str] = _FINGERPRINT) -> None:
+        self._subject, self._fingerprint = subject, fingerprint
         self._seen: dict[tuple[tuple[str, ...], View], FeatureSet] = {}
 
     def features(
@@ -154,7 +156,7 @@ class Shelf:
         precision: Precision = "float32",
     ) -> FeatureSet:
         """Features of a set, or of an evenly spread part of it."""
-        content = (dataset.name, dataset.split, dataset.fingerprint(), precision)
+        content = (dataset.name, dataset.split, self._fingerprint(dataset), precision)
         whole = self._find(content, view, dense)
         if cap is not None and cap < len(dataset):
             images = spread(range(len(dataset)), cap)
@@ -191,21 +193,27 @@ def evaluate(
     Raises:
         BadInput: from any task, with the task's name in front.
     """
-    shelves = [Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
-    chosen = {name: spec.checked(name).protocol for name, spec in tasks.items()}
+    refuse_headless(tasks)
+    fingerprint = cache(_FINGERPRINT)  # it asks the system for every file
+    networks = [subject.backbone, *([reference] if reference else [])]
+    shelves = [Shelf(replace(subject, backbone=network), fingerprint) for network in networks]
     found: dict[str, list[Measurement]] = {}
-    fingerprint = subject.backbone.fingerprint[:16]
-    order = sorted(tasks, key=lambda name: _urgency(chosen[name]))
+    order = sorted(tasks, key=lambda name: _urgency(tasks[name].protocol))
     with tqdm(order, desc="evaluations", unit="task", disable=None, leave=False) as bar:
         for name in bar:
             bar.set_postfix_str(name)
+            spec = tasks[name]
             try:
-                seen = partial(watch, name) if watch else None
-                outcomes = outcomes_of(chosen[name], tasks[name], subject, shelves, watch=seen)
+                outcomes = outcomes_of(spec, subject, shelves, watch=partial(watch, name) if watch else None)
             except BadInput as error:
                 raise type(error)(f"evaluation {name}: {error}") from error
-            about = {"against": _against(chosen[name], tasks[name], reference), "backbone": fingerprint}
-            found[name] = measure(chosen[name], outcomes, tasks[name].test_set, **about)
+            found[name] = measure(
+                spec,
+                outcomes,
+                data=fingerprint(spec.test_set)[:8],
+                against=_against(spec, fingerprint, reference),
+                backbone=subject.backbone.fingerprint[:16],
+            )
             done(found[name])
     return [measurement for name in tasks for measurement in found[name]]
 
@@ -216,7 +224,6 @@ def _urgency(protocol: Protocol) -> tuple[bool, bool]:
 
 
 def outcomes_of(
-    protocol: Protocol,
     spec: TaskSpec,
     subject: Subject,
     shelves: Sequence[Shelf],
@@ -224,12 +231,14 @@ def outcomes_of(
     watch: Callable[[LabelledSet, int, np.ndarray], None] | None = None,
 ) -> Outcomes:
     """The per-image outcomes of one task; a second shelf holds the features of the reference backbone."""
+    protocol = spec.protocol
     method = method_of(protocol)
     options: dict[str, Any] = {"device": subject.backbone.device}
     test_set = spread_subset(spec.test_set, protocol.test_images)
     if watch and method.pixels:
         options["watch"] = partial(watch, test_set)
-    if method.food == "live" and spec.train_set:
+    if method.food == "live":
+        assert spec.train_set is not None, "refuse_headless has seen to that"
         train_set = spread_subset(spec.train_set, protocol.train_images)
         options |= {"precision": protocol.precision, "workers": subject.workers}
         return method.evaluate(protocol, subject.backbone, train_set, test_set, **options)
@@ -248,29 +257,27 @@ def outcomes_of(
     return method.evaluate(protocol, *mine, **options)
 
 
-def _against(protocol: Protocol, spec: TaskSpec, reference: Backbone | None) -> str:
+def _against(spec: TaskSpec, fingerprint: Callable[[LabelledSet], str], reference: Backbone | None) -> str:
     """What a value depends on beside backbone, protocol and test set."""
-    method = method_of(protocol)
-    fitted = spec.train_set.fingerprint() if spec.train_set and method.food != "test" else ""
+    method = method_of(spec.protocol)
+    fitted = fingerprint(spec.train_set) if spec.train_set and method.food != "test" else ""
     parts = [fitted, reference.fingerprint if reference and method.compares else ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
 
 
-def measure(
-    protocol: Protocol, outcomes: Outcomes, judged: LabelledSet, *, against: str = "", backbone: str = ""
-) -> list[Measurement]:
-    """Every metric of these outcomes with its bootstrap interval over images."""
-    method = method_of(protocol)
-    metrics = method.metrics(protocol) + tuple(RELATIVE & outcomes.keys())
+def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, backbone: str) -> list[Measurement]:
+    """Every metric of these outcomes with its bootstrap interval over images; see `Measurement` for the rest."""
+    protocol = spec.protocol
+    metrics = method_of(protocol).metrics(protocol) + tuple(RELATIVE & outcomes.keys())
     return [
         Measurement(
             eval=protocol.task,
             protocol=protocol.id,
             protocol_hash=protocol.hash(),
             size=protocol.size,
-            dataset=judged.name,
-            split=judged.split,
-            data=judged.fingerprint()[:8],
+            dataset=spec.test_set.name,
+            split=spec.test_set.split,
+            data=data,
             metric=metric,
             value=value,
             low=low,

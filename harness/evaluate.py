@@ -78,9 +78,9 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     cache = Path(experiment.runtime.cache)
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
     own = {"size": experiment.evals.size, "precision": experiment.precision.value}
-    return {
-        name: suite.TaskSpec(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test]).checked(
-            name
-        )
+    tasks = {
+        name: suite.TaskSpec(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test])
         for name, task in experiment.evals.tasks.items()
     }
+    suite.refuse_headless(tasks)
+    return tasks

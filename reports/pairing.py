@@ -20,6 +20,8 @@ class Measured(Protocol):
     @property
     def dataset(self) -> str: ...
     @property
+    def split(self) -> str: ...
+    @property
     def metric(self) -> str: ...
     @property
     def protocol(self) -> str: ...
@@ -46,5 +48,5 @@ def paired_images(
 
 def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
     """Where `evals.results.save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
-    name = outcomes_name(column.eval, column.dataset, column.protocol, column.protocol_hash, column.size)
+    name = outcomes_name(column.eval, column.dataset, column.split, column.protocol, column.protocol_hash, column.size)
     return next(iter(sorted((lane / f"step_{step:06d}").rglob(name))), None)

@@ -20,7 +20,7 @@ from evals.errors import BadInput
 from evals.results import Row, load
 
 TRUNK = "trunk"
-COLUMN_KEYS = ("eval", "dataset", "metric", "protocol", "protocol_hash", "size")
+COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Column:
 
     eval: str
     dataset: str
+    split: str
     metric: str
     protocol: str
     protocol_hash: str

@@ -19,6 +19,8 @@ def save(
     *metrics: str,
     size: int = 64,
     digest: str = "0a1b2c3d",
+    split: str = "val",
+    data: str = "5cab1e00",
     against: str = "",
     backbone: str = "",
     **arrays: np.ndarray,
@@ -27,8 +29,8 @@ def save(
     outcomes = {"keys": KEYS, **arrays}
     rows = [
         Measurement(
-            eval=eval, protocol=f"{eval}-quick-v1", protocol_hash=digest, size=size, dataset="scenes", metric=metric,
-            value=0.0, low=0.0, high=0.0, images=len(outcomes["keys"]), outcomes=outcomes,
+            eval=eval, protocol=f"{eval}-quick-v1", protocol_hash=digest, size=size, dataset="scenes", split=split,
+            data=data, metric=metric, value=0.0, low=0.0, high=0.0, images=len(outcomes["keys"]), outcomes=outcomes,
             against=against, backbone=backbone,
         )
         for metric in metrics
@@ -110,6 +112,21 @@ def test_other_classes_or_other_images_are_refused(tmp_path: Path):
         between(a, c)
 
 
+def test_other_files_or_another_split_under_the_same_names_are_not_compared(tmp_path: Path):
+    right = draws() < 0.5
+    a = save(tmp_path / "a", "knn", "top1", correct=right)
+    with pytest.raises(BadInput, match=r"unlike files or class lists .*\(data 5cab1e00 in A, 00000000 in B\)"):
+        between(a, save(tmp_path / "b", "knn", "top1", data="00000000", correct=right))
+    with pytest.raises(BadInput, match="knn on scenes/test, knn-quick-v1 at 64 px: B alone"):
+        between(a, save(tmp_path / "c", "knn", "top1", split="test", correct=right))
+
+
+def test_a_metric_of_another_version_is_named_with_its_file(tmp_path: Path):
+    folder = save(tmp_path / "a", "knn", "top1", "beauty", correct=draws() < 0.5)
+    with pytest.raises(BadInput, match=r"a/outcomes/knn.*\.npz: got metric 'beauty'"):
+        find(str(folder))
+
+
 def test_heads_of_unlike_training_sets_are_refused(tmp_path: Path):
     sides = [save(tmp_path / name, "knn", "top1", against=name, correct=draws() < 0.5) for name in "ab"]
     with pytest.raises(BadInput, match="fitted on unlike training sets"):
@@ -143,8 +160,8 @@ def test_evaluations_of_one_side_alone_are_listed(tmp_path: Path):
     save(b, "knn", "top1", correct=draws() < 0.5, size=128)
     found = between(a, b)
     assert found.unpaired == [
-        "depth on scenes, depth-quick-v1 at 64 px: A",
-        "knn on scenes, knn-quick-v1 at 128 px: B",
+        "depth on scenes/val, depth-quick-v1 at 64 px: A",
+        "knn on scenes/val, knn-quick-v1 at 128 px: B",
     ]
 
 
@@ -165,7 +182,7 @@ def test_tags_tasks_and_metrics_choose_what_is_compared(tmp_path: Path):
 def test_a_backbone_is_found_by_its_name_in_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     save(default_folder("random:test_vit"), "knn", "top1", correct=draws() < 0.5)
-    assert list(find("random:test_vit")) == [About("knn", "scenes", "knn-quick-v1", 64, "0a1b2c3d")]
+    assert list(find("random:test_vit")) == [About("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")]
 
 
 def test_what_a_step_folder_lacks_comes_from_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -105,7 +105,7 @@ def test_a_choice_for_a_task_that_nobody_asked_for_is_refused():
 def test_a_file_for_a_task_that_nobody_asked_for_is_refused():
     path = str(FOLDER / "segmentation-quick.yaml")
     check_choices([path], [parse("knn", {}), parse("segmentation", {})])
-    with pytest.raises(BadInput, match="a protocol of segmentation, which was not asked for: do add segmentation"):
+    with pytest.raises(BadInput, match="a protocol of segmentation: want the tasks asked for; do add segmentation"):
         check_choices([path], [parse("knn", {})])
 
 

@@ -33,6 +33,8 @@ ROW = Row(
     protocol_hash="0a1b2c3d",
     size=64,
     dataset="scenes",
+    split="val",
+    data="5cab1e00",
     metric="top1",
     value=0.5,
     low=0.4,
@@ -105,18 +107,18 @@ def test_outcomes_read_back_by_image(tmp_path: Path):
     assert all((found[name] == outcomes[name]).all() for name in outcomes)
     assert {name: found[name].item() for name in ABOUT} == {name: place[name] for name in ABOUT}
     assert found["metrics"].tolist() == ["top1", "top5"]
-    assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-knn-quick-v1-64px-0a1b2c3d.npz"]
+    assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-val-knn-quick-v1-64px-0a1b2c3d.npz"]
     assert measured.row(run="trial", arm="plain", seed=0, step=1).value == 0.5
 
 
-def test_unlike_settings_of_one_protocol_stand_side_by_side(tmp_path: Path):
+def test_unlike_settings_splits_and_sizes_stand_side_by_side(tmp_path: Path):
     place = {name: getattr(ROW, name, "aa") for name in (*ABOUT, "metric")}
     outcomes = {"keys": np.array(["a"]), "correct": np.array([True])}
     one = Measurement(**place, value=0.5, low=0.0, high=1.0, images=1, outcomes=outcomes)
-    other = replace(one, protocol_hash="ffffffff")
-    assert len(set(save_outcomes(tmp_path, [one, other]))) == 2
-    append(tmp_path / "rows.jsonl", [m.row(run="r", arm="", seed=0, step=0) for m in (one, other)])
-    assert len(load(tmp_path / "rows.jsonl")) == 2
+    others = [replace(one, protocol_hash="ffffffff"), replace(one, split="test"), replace(one, size=32)]
+    assert len(set(save_outcomes(tmp_path, [one, *others]))) == 4
+    append(tmp_path / "rows.jsonl", [m.row(run="r", arm="", seed=0, step=0) for m in (one, *others)])
+    assert len(load(tmp_path / "rows.jsonl")) == 4
 
 
 def test_damaged_outcomes_are_named(tmp_path: Path):

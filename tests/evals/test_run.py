@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from evals import results
 from evals.backbone import create, export
+from evals.protocol import FOLDER
 from evals.run import main
 
 FEW = ["--train-images", "40", "--test-images", "20", "--sizes", "64", "--no-cache"]
@@ -51,15 +53,54 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
     assert (frame.low <= frame.value).all()
     marks = {row.protocol: f"{row.protocol}-64px-{row.protocol_hash}" for row in frame.itertuples()}
     name = marks["knn-quick-v1"]
-    found = results.load_outcomes(out / "outcomes" / f"knn-scenes-{name}.npz")
+    found = results.load_outcomes(out / "outcomes" / f"knn-scenes-val-{name}.npz")
     assert found["correct"].mean() == frame[frame["eval"] == "knn"].value.item()
     pictures = {path.name for path in (out / "plots").iterdir()}
     tasks = ("segmentation", "depth", "retrieval", "clustering")
-    dense = [f"{task}-scenes-{marks[f'{task}-quick-v1']}.png" for task in tasks]
+    dense = [f"{task}-scenes-val-{marks[f'{task}-quick-v1']}.png" for task in tasks]
     assert pictures == {"features-scenes-64px.png", *dense}
     for name in pictures:
         with Image.open(out / "plots" / name) as picture:
             assert picture.size[0] > 500
+
+
+LIVE = {
+    "linear-code": {"epochs": 1, "epoch_steps": 2, "batch_size": 4},
+    "segmentation-standard": {"iterations": 2, "batch_size": 2, "warmup": 1},
+    "depth-standard": {"iterations": 2, "batch_size": 2, "warmup": 1},
+}
+
+
+def shortened(name: str, folder: Path) -> str:
+    """A file of a live protocol that ships, at a length for tests and under a name of its own."""
+    settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | LIVE[name] | {"name": f"{name}-short"}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_live_protocols_run_and_draw_at_a_size_that_the_patches_do_not_divide(tmp_path: Path):
+    words = [word for name in LIVE for word in ("--protocol", shortened(name, tmp_path))]
+    few = ["--train-images", "6", "--test-images", "4", "--sizes", "40", "--no-cache"]
+    tasks = [name.partition("-")[0] for name in LIVE]
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / precision
+        assert main(["random:test_vit", *tasks, *words, *few, "--precision", precision, "--plot", "--out", str(out)]) == 0
+        rows = results.load(out / "results.jsonl")
+        assert set(rows.protocol) == {f"{name}-short-v1" for name in LIVE}
+        assert set(rows["size"]) == {40}
+        assert set(rows.images) == {4}
+        stems = {path.name.partition("-")[0] for path in (out / "plots").iterdir()}
+        assert stems == {"features", "segmentation", "depth"}
+        found[precision] = rows[rows["metric"] == "rmse"].value.item()
+    assert found["float32"] != found["bfloat16"]
+
+
+def test_a_reference_of_another_stride_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]):
+    assert main(["random:test_vit", "knn", "health", *FEW, "--reference", "random:test_resnet"]) == 2
+    assert "got --reference random:test_resnet of stride 32 beside stride 16" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_several_sizes_give_rows_of_each_and_a_picture_over_them(tmp_path: Path):
@@ -149,7 +190,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--protocol", "fast"], "want quick, paper or a .yaml file"),
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
-        (["random:test_vit", "knn", "--out", "/dev/null/x"], "got the folder /dev/null/x for results"),
+        (["random:test_vit", "knn", "--out", "/dev/null/x"], "got /dev/null/x for results"),
         (["random:test_vit", "knn", "--points", "2,2", "--plot"], "got point '2,2'"),
         (["random:test_vit", "knn", "--points", "0.5,0.5"], "got --points without --plot"),
         (["random:test_vit", "knn", "--reference", "random:test_vit"], "which no task uses: want health"),

@@ -21,9 +21,14 @@ def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path):
 def test_an_error_leaves_the_old_file_and_no_fragment(tmp_path: Path):
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as fragment:
-        fragment.write_text("half")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with whole(path) as fragment:
+            fragment.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -190,9 +190,11 @@ def _lane(
             half = 0.05 if metric == "rmse" else 0.02
             kept = _outcomes(metric, value, seed=seed) if keep else {}
             digest = f"{len(name):02d}ab54c0ffee"
-            ends = (value - half, value + half, IMAGES)
-            judged = {"split": "val", "data": "5cab1e00"}
-            measured = Measurement(name, "quick-v1", digest, 64, "scenes", metric, value, *ends, kept, **judged)
+            measured = Measurement(
+                eval=name, protocol="quick-v1", protocol_hash=digest, size=64, dataset="scenes", split="val",
+                data="5cab1e00", metric=metric, value=value, low=value - half, high=value + half, images=IMAGES,
+                outcomes=kept,
+            )  # fmt: skip
             found.append(measured.row(run=folder.name, arm=arm, seed=seed, step=step))
             if keep and metric not in ("delta1", "pixel_accuracy"):
                 save_outcomes(lane / f"step_{step:06d}" / "outcomes", [measured])

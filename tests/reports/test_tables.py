@@ -1,8 +1,10 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from evals.results import Measurement, save_outcomes
+from evals.results import Measurement, Value, save_outcomes
 from evals.statistics import paired_difference
 from reports.run_folder import read
 from reports.tables import best, columns, difference, effort, final, mixed, primary, student_interval, tidy, trajectory
@@ -78,8 +80,8 @@ def test_one_seed_is_paired_by_image(bare_run, make_row):
         rows.append(make_row(arm=arm, value=float(kept[arm]["correct"].mean())))
     folder = bare_run(rows)
     for arm in kept:
-        measured = Measurement("knn", "quick-v1", "aa", 64, "scenes", "top1", 0.0, 0.0, 0.0, 60, kept[arm])
-        save_outcomes(folder / f"{arm}-s0" / "step_000100" / "outcomes", [measured])
+        value = {field.name: getattr(rows[0], field.name) for field in fields(Value)}
+        save_outcomes(folder / f"{arm}-s0" / "step_000100" / "outcomes", [Measurement(**value, outcomes=kept[arm])])
     run = read(folder)
     found, oracle = (
         difference(run, columns(run)[0], "anchored"),

@@ -4,8 +4,8 @@ from reports import words
 from reports.run_folder import read
 from reports.tables import Column, Estimate, differences
 
-MIOU = Column("segmentation", "scenes", "miou", "quick-v1", "aa", 64)
-RMSE = Column("depth", "scenes", "rmse", "quick-v1", "aa", 64)
+MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
+RMSE = Column("depth", "scenes", "val", "rmse", "quick-v1", "aa", 64)
 NAN = float("nan")
 
 

@@ -10,7 +10,7 @@ from evals.results import Measurement
 def measured(size: int, metric: str = "miou", value: float = 0.3, dataset: str = "rooms") -> Measurement:
     return Measurement(
         eval="segmentation", protocol="segmentation-quick-v1", protocol_hash=f"{size}", size=size, dataset=dataset,
-        metric=metric, value=value, low=value - 0.1, high=value + 0.1, images=9, outcomes={},
+        split="val", data="", metric=metric, value=value, low=value - 0.1, high=value + 0.1, images=9, outcomes={},
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from evals import knn
 from evals.features import FeatureSet
+from evals.knn_search import search
 from evals.linear import Linear, fit_grid
 from evals.linear_heads import Head, grid
 from evals.protocol import load
@@ -87,7 +88,7 @@ def ours(vote: Vote) -> Tensor:
     """Class scores [q C]."""
     parts = [
         knn.vote(similar, vote.labels[rows], vote.protocol, classes=vote.classes)[0]
-        for _, similar, rows in knn.search(vote.queries, vote.bank, k=max(vote.protocol.k))
+        for _, similar, rows in search(vote.queries, vote.bank, k=max(vote.protocol.k))
     ]
     return torch.cat(parts)
 

@@ -1,15 +1,17 @@
-"""Predicted pixel classes judged against masks: the areas that every measure of segmentation is made of."""
+"""Masks of pixel classes as areas: the share of each class in a patch, and what of it a prediction gets right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from tqdm import tqdm
+from jaxtyping import Bool, Float
 
 from evals import mmseg_bridge
 from evals.datasets.base import IGNORE, LabelledSet
 from evals.errors import BadInput
+from evals.features import cells
+from evals.progress import Bar
 from evals.protocol import Watch
 
 Guess = Callable[[tuple[int, int]], np.ndarray]  # from the shape (H, W) of a mask to classes [H W]
@@ -28,7 +30,7 @@ def areas(
     """
     classes = len(dataset.segments)
     intersect, predicted, truth = np.zeros((3, len(dataset), classes), np.int64)
-    for index, guess in tqdm(guesses, desc=title, total=len(dataset), unit="image", disable=None, leave=False):
+    for index, guess in Bar(guesses, desc=title, total=len(dataset), unit="image"):
         mask = dataset.mask(index)
         found = guess((mask.shape[0], mask.shape[1]))
         intersect[index], predicted[index], truth[index] = mmseg_bridge.intersect_and_union(
@@ -55,3 +57,18 @@ def same_segments(train: LabelledSet, test: LabelledSet) -> int:
             "want one list; do take splits of one data set"
         )
     return len(train.segments)
+
+
+def labelled(mask: np.ndarray, grid: tuple[int, int]) -> Bool[np.ndarray, " P"]:
+    """Which patches hold a labelled pixel."""
+    found = np.zeros(grid[0] * grid[1], bool)
+    found[cells((mask.shape[0], mask.shape[1]), grid)[mask != IGNORE]] = True
+    return found
+
+
+def shares_of(mask: np.ndarray, grid: tuple[int, int], classes: int) -> Float[np.ndarray, "P C"]:
+    """For each patch the share of its pixels that each class has; rows sum to the labelled part of the patch."""
+    cell, patches = cells((mask.shape[0], mask.shape[1]), grid), grid[0] * grid[1]
+    known = mask != IGNORE
+    hits = np.bincount(cell[known] * classes + mask[known], minlength=patches * classes).reshape(patches, classes)
+    return (hits / np.maximum(np.bincount(cell.ravel(), minlength=patches), 1)[:, None]).astype(np.float32)

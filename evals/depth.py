@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from evals import limits
 from evals.depth_metrics import depth_errors, within
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
 from evals.limits import POSITIVE
+from evals.progress import Bar
 from evals.protocol import Protocol, Watch
 from evals.rows import PickedRows, Rows, blocks
 
@@ -87,7 +87,7 @@ def evaluate(
     scale = fit_scale(x, block=BLOCK)
     slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale)
     found: dict[str, list] = {"keys": []}
-    for i in tqdm(range(len(test)), desc="depth", unit="image", disable=None, leave=False):
+    for i in Bar(range(len(test)), desc="depth", unit="image"):
         truth = test.dataset.depth(i)
         valid = within(truth, protocol.min_depth, protocol.max_depth)
         if not valid.any():

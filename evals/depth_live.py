@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from evals import heads, limits, live, mmseg_bridge
+from evals import heads, limits, live, mmseg_bridge, training
 from evals.backbone import Backbone
 from evals.datasets.base import LabelledSet
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import batch_of, recolour
 from evals.errors import BadInput
-from evals.heads import Head
+from evals.heads import Readout
 from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals.protocol import Precision, Protocol, Watch
+from evals.progress import Bar
+from evals.protocol import Protocol, Watch
 
 _BETA = Limit(low=0, high=1, below=True)
 _LIMITS = {
@@ -122,7 +122,6 @@ def evaluate(
     test: LabelledSet,
     *,
     device: str | torch.device = "cpu",
-    precision: Precision = "float32",
     workers: int = 0,
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
@@ -143,11 +142,10 @@ def evaluate(
             raise _no_depth(dataset)
     with live.lent(backbone, device) as place:
         head = fresh_head(protocol, backbone).to(place)
-        outcomes = fit(protocol, backbone, head, train, test, precision=precision, workers=workers)
-        flip = protocol.flip_average
-        if not (flip or watch):
+        outcomes = fit(protocol, backbone, head, train, test, workers=workers)
+        if not (protocol.flip_average or watch):
             return outcomes
-        return judge(protocol, backbone, head, test, precision=precision, flip=flip, watch=watch)
+        return judge(protocol, backbone, head, test, flip=protocol.flip_average, watch=watch)
 
 
 def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
@@ -170,17 +168,16 @@ def fit(
     train: LabelledSet,
     test: LabelledSet,
     *,
-    precision: Precision = "float32",
     workers: int = 0,
 ) -> dict[str, np.ndarray]:
     """Trains the head where it is, on to its best validation, and returns the outcomes there, without mirror images."""
-    return heads.probe(
+    return training.probe(
         protocol,
         head,
         make=partial(batch_of, train, protocol),
-        loss=partial(loss_of, protocol, backbone, head, precision),
+        loss=partial(loss_of, protocol, backbone, head),
         options=partial(options_at, protocol),
-        judge=partial(judge, protocol, backbone, head, test, precision=precision),
+        judge=partial(judge, protocol, backbone, head, test),
         score=lambda found: -float(found["rmse"].mean()),
         title="depth",
         workers=workers,
@@ -205,12 +202,11 @@ def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
     return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
 
 
-def loss_of(
-    protocol: DepthLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: live.Batch
-) -> Float[Tensor, ""]:
+def loss_of(protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: live.Batch) -> Float[Tensor, ""]:
     """The loss of the head on one batch; its colours are a function of the seed and the step."""
     images = live.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
-    prediction, truth = heads.see(backbone, head, images, precision=precision)[:, 0], batch.targets.to(images.device)
+    prediction = heads.see(backbone, head, images, precision=protocol.precision)[:, 0]
+    truth = batch.targets.to(prediction.device)
     valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
     return sig_loss(
         prediction[valid],
@@ -224,22 +220,21 @@ def loss_of(
 def judge(
     protocol: DepthLive,
     backbone: Backbone,
-    head: Head,
+    head: Readout,
     test: LabelledSet,
     *,
-    precision: Precision = "float32",
     flip: bool = False,
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """The outcomes of a head on every test image that has valid depth; see `evaluate`."""
     keys, rows = [], []
-    for index in tqdm(range(len(test)), desc="validation", unit="image", disable=None, leave=False):
+    for index in Bar(range(len(test)), desc="validation", unit="image"):
         truth = test.depth(index)
         valid = judged(protocol, truth)
         if not valid.any():
             continue
         shape = (truth.shape[0], truth.shape[1])
-        guess = predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip, precision=precision)
+        guess = predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip)
         keys.append(test.key(index))
         rows.append(depth_errors(guess, truth, valid=valid))
         if watch:
@@ -263,13 +258,12 @@ def judged(protocol: DepthLive, truth: Float[np.ndarray, "H W"]) -> np.ndarray:
 @torch.no_grad()
 def predict_depth(
     backbone: Backbone,
-    head: Head,
+    head: Readout,
     image: UInt8[np.ndarray, "H W 3"],
     protocol: DepthLive,
     *,
     shape: tuple[int, int],
     flip: bool = False,
-    precision: Precision = "float32",
 ) -> Float[np.ndarray, "h w"]:
     """Metres at each pixel of a map of this shape, clamped to the valid range.
 
@@ -277,7 +271,7 @@ def predict_depth(
     with what is seen in its mirror image. The map goes bilinearly to the shape.
     """
     picture = live.picture(backbone, image, protocol.size)[None]
-    see = partial(heads.see, backbone, head, precision=precision)
+    see = partial(heads.see, backbone, head, precision=protocol.precision)
     with heads.judging(head):
         found = see(picture)
         if flip:

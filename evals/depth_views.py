@@ -23,7 +23,9 @@ def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> live.Batch:
     def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
         return mmseg_bridge.depth_view(*cut(protocol, train.image(index), train.depth(index)), views, seed=seed)
 
-    return live.batch(protocol, step, view, images=len(train), shape=views.crop, fill=0)
+    return live.batch(
+        step, view, seed=protocol.seed, batch_size=protocol.batch_size, images=len(train), shape=views.crop, fill=0
+    )
 
 
 def cut(

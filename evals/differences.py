@@ -27,6 +27,8 @@ from evals.results import (
 )
 from evals.statistics import paired_difference, value
 
+ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
+
 
 class About(NamedTuple):
     """What an evaluation is: those of A and B with equal `About` are compared."""
@@ -78,8 +80,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """B's value is "higher" or "lower", or it is "undecided": the interval holds zero, or rests on one image."""
-        if self.images < 2 or not (self.low > 0 or self.high < 0):
+        """B's value is "higher" or "lower", or it is "undecided": the interval holds zero or rests on one image, or
+        the difference may be one of rounding."""
+        rounding = ROUNDING * max(abs(self.a), abs(self.b))
+        if self.images < 2 or not (self.low > 0 or self.high < 0) or abs(self.difference) <= rounding:
             return "undecided"
         return "higher" if self.low > 0 else "lower"
 
@@ -211,7 +215,9 @@ def compare(
         f"{a}: unlike settings (protocol hash {a.protocol_hash} in A, {b.protocol_hash} in B)" for a, b in twins
     ]
     paired = {about for twin in twins for about in twin}
-    unpaired = [f"{about}: {side}" for side, own in alone.items() for about in own if about not in paired]
+    unpaired = [
+        f"{about} #{about.protocol_hash}: {side}" for side, own in alone.items() for about in own if about not in paired
+    ]
     if not differences:
         why = (
             "; ".join((*refused, *(f"{line} alone" for line in unpaired))) or "the chosen tasks and metrics are in none"

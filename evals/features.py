@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from evals import live, store
 from evals.backbone import Backbone
 from evals.errors import BadInput
 from evals.loader import batches
+from evals.progress import Bar
 from evals.protocol import Precision, View
 from evals.rows import PickedRows, Rows, blocks
 
@@ -205,13 +205,14 @@ def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
     if view.layout == "whole":
         target = [max(round(side * view.size / short / stride), 1) * stride for side in (height, width)]
     else:
+        # The sides and the corner are torchvision's (Resize, CenterCrop), with which numbers are published
         goal = round(view.size / view.crop_pct)
-        target = [goal if side == short else round(side * goal / short) for side in (height, width)]
+        target = [goal if side == short else int(goal * side / short) for side in (height, width)]
     if target != [height, width]:
         image = np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling.BICUBIC))
     if view.layout == "whole":
         return image
-    top, left = ((side - view.size) // 2 for side in target)
+    top, left = (round((side - view.size) / 2) for side in target)
     return image[top : top + view.size, left : left + view.size]
 
 
@@ -233,7 +234,7 @@ def _starts(grids: Tensor | None) -> Tensor | None:
 def _compute(
     backbone: Backbone, batches: Iterator[list[Shown]], new: store.Writer, precision: Precision, *, title: str
 ) -> None:
-    with tqdm(total=new.count, desc=f"features of {title}", unit="image", disable=None, leave=False) as bar:
+    with Bar(total=new.count, desc=f"features of {title}", unit="image") as bar:
         for batch in batches:
             images = torch.from_numpy(np.stack([shown.image for shown in batch]))
             features = live.features(backbone, images, precision=precision)

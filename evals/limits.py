@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.errors import BadInput
-from evals.protocol import Protocol
+
+if TYPE_CHECKING:
+    from evals.protocol import Protocol
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from evals import limits
+from evals.classes import hold_out, shared_classes, two_classes
 from evals.draws import generator
-from evals.errors import BadInput
 from evals.features import FeatureSet, Scale, fit_scale
 from evals.limits import COUNT, SHARE, Limit
 from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions
+from evals.progress import Bar
 from evals.protocol import Cropped
 from evals.rows import BYTES, Rows
-
-if TYPE_CHECKING:
-    from evals.datasets.base import LabelledSet
 
 WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
 
@@ -123,7 +120,7 @@ def fit_grid(
     size = min(protocol.batch_size, len(among))
     fitted = Heads(heads, {k: rows[:1] for k, rows in inputs.items()}, classes=classes, momentum=protocol.momentum)
     queue = np.empty(0, dtype=np.int64)
-    for step in tqdm(range(protocol.steps), desc="linear heads", unit="step", disable=None, leave=False):
+    for step in Bar(range(protocol.steps), desc="linear heads", unit="step"):
         if len(queue) < size:
             queue = np.concatenate([queue, draws.permutation(among)])
         picked, queue = torch.from_numpy(queue[:size]), queue[size:]
@@ -131,42 +128,6 @@ def fit_grid(
         truth = labels[picked].to(next(iter(x.values())).device)
         fitted.step(x, truth, cosine(step, protocol.steps))
     return fitted
-
-
-def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tensor, " n"]:
-    """A random `share` of each class, at least one image of a class that has two or more.
-
-    Raises:
-        BadInput: every class has a single image.
-    """
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        members = torch.nonzero(labels == label).flatten()
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
-        order = generator(seed, "held out", int(label)).permutation(len(members))
-        held[members[torch.from_numpy(order[:count])]] = True
-    if not held.any():
-        raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")
-    return held
-
-
-def shared_classes(train: LabelledSet, test: LabelledSet) -> int:
-    """How many classes the sets have. Raises BadInput where their lists differ: labels would mean different things."""
-    ours, theirs = train.classes, test.classes
-    if ours == theirs:
-        return len(ours)
-    odd = sorted(set(ours) ^ set(theirs))
-    what = f"{odd[0]!r} is in one alone" if odd else "in another order"
-    raise BadInput(
-        f"got {len(ours)} classes in {train.name} and {len(theirs)} in {test.name} ({what}): want one list for both; "
-        "do add the missing folders or give a list"
-    )
-
-
-def two_classes(labels: Int[Tensor, " n"], dataset: LabelledSet) -> None:
-    """Raises BadInput where there is nothing to tell apart."""
-    if len(labels.unique()) < 2:
-        raise BadInput(f"got one class in {dataset.name}: want at least two; do add classes or drop linear and logreg")
 
 
 def standardised(

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from evals.errors import BadInput
+from evals.limits import NATURAL, POSITIVE
 from evals.rows import Rows
 
 # What a head may read: these parts of `FeatureSet`, side by side
@@ -34,10 +35,18 @@ class Head(NamedTuple):
 
 
 def grid(inputs: Sequence[str], rates: Sequence[float], decays: Sequence[float]) -> tuple[Head, ...]:
-    """Every combination, inputs slowest, decays fastest. Raises BadInput for an unknown input or a head given twice."""
+    """Every combination, inputs slowest, decays fastest.
+
+    Raises:
+        BadInput: an unknown input, a rate or decay that does not descend, a head given twice.
+    """
     for name in inputs:
         if name not in INPUTS:
             raise BadInput(f"got input {name!r} for a linear probe: want one of {', '.join(INPUTS)}; do correct it")
+    for name, values, limit in (("rate", rates, POSITIVE), ("decay", decays, NATURAL)):
+        for value in values:
+            if not limit.holds(value):
+                raise BadInput(f"got {name} {value} for a linear probe: want a finite number {limit}; do correct it")
     heads = tuple(Head(*settings) for settings in itertools.product(inputs, rates, decays))
     twice = [str(head) for head in heads if heads.count(head) > 1]
     if twice or not heads:

@@ -22,16 +22,16 @@ from torch import Tensor
 
 from evals import limits, live
 from evals.backbone import Backbone, Features
+from evals.classes import shared_classes, two_classes
 from evals.datasets.base import LabelledSet
 from evals.draws import Stream, generator, torch_generator
 from evals.errors import BadInput
 from evals.features import prepare
-from evals.heads import progress
 from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals.linear import shared_classes, two_classes
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge
 from evals.loader import batches
-from evals.protocol import Cropped, Precision
+from evals.progress import Bar
+from evals.protocol import Cropped
 
 _LIMITS = {
     "crop_area": Limit(low=0, high=1, above=True).list_of(2, rising=True),
@@ -73,7 +73,7 @@ class LinearLive(Cropped):
     def __post_init__(self) -> None:
         super().__post_init__()
         limits.check(self, _LIMITS)
-        assert self.heads
+        grid(self.inputs, self.rates, self.decays)
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -105,7 +105,6 @@ def evaluate(
     test: LabelledSet,
     *,
     device: str | torch.device = "cpu",
-    precision: Precision = "float32",
     workers: int = 0,
 ) -> dict[str, np.ndarray]:
     """Per test image: `correct` and `in_top5`, whether its class is the first guess, and among the first five.
@@ -118,58 +117,34 @@ def evaluate(
     """
     _check(train, test)
     with live.lent(backbone, device):
-        fitted = fit(protocol, backbone, train, precision=precision, workers=workers)
-        judged = judge_on(test, fitted, protocol, backbone, precision=precision, workers=workers)
+        fitted = fit(protocol, backbone, train, workers=workers)
+        judged = judge_on(test, fitted, protocol, backbone, workers=workers)
     best = judged.best()
     log.info("linear probe on %s: %s", train.name, fitted.heads[best])
     keys = np.array([test.key(index) for index in range(len(test))])
     return {"keys": keys, "correct": judged.correct[:, best].numpy(), "in_top5": judged.in_top5[:, best].numpy()}
 
 
-def fit(
-    protocol: LinearLive,
-    backbone: Backbone,
-    train: LabelledSet,
-    *,
-    precision: Precision = "float32",
-    workers: int = 0,
-) -> Heads:
+def fit(protocol: LinearLive, backbone: Backbone, train: LabelledSet, *, workers: int = 0) -> Heads:
     """Every head of the grid, trained on the same augmented batches where the backbone is."""
     steps, portions = protocol.steps(len(train)), math.ceil(protocol.batch_size / PORTION)
     made = batches(partial(portion_of, protocol, train), steps * portions, workers=workers)
-    seen = _seen(made, protocol, backbone, precision)
+    seen = _seen(made, protocol, backbone)
     fitted: Heads | None = None
-    with progress(steps, "linear heads") as tick:
-        for step in range(steps):
-            parts, labels = zip(*islice(seen, portions), strict=True)
-            x = {name: torch.cat([part[name] for part in parts]) for name in protocol.inputs}
-            fitted = fitted or _fresh(protocol, x, classes=len(train.classes))
-            fitted.step(x, torch.cat(labels), cosine(step, steps))
-            tick()
+    for step in Bar(range(steps), desc="linear heads", unit="step"):
+        parts, labels = zip(*islice(seen, portions), strict=True)
+        x = {name: torch.cat([part[name] for part in parts]) for name in protocol.inputs}
+        fitted = fitted or _fresh(protocol, x, classes=len(train.classes))
+        fitted.step(x, torch.cat(labels), cosine(step, steps))
     assert fitted is not None, "epochs and images are at least one"
     return fitted
 
 
-def judge_on(
-    test: LabelledSet,
-    fitted: Heads,
-    protocol: LinearLive,
-    backbone: Backbone,
-    *,
-    precision: Precision = "float32",
-    workers: int = 0,
-) -> Judged:
+def judge_on(test: LabelledSet, fitted: Heads, protocol: LinearLive, backbone: Backbone, *, workers: int = 0) -> Judged:
     """All heads on the centre views of a set."""
     count = math.ceil(len(test) / PORTION)
     made = batches(partial(centre_portion, protocol, test), count, workers=workers)
-    with progress(count, "linear heads, test") as tick:
-
-        def ticking() -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-            for item in _seen(made, protocol, backbone, precision):
-                yield item
-                tick()
-
-        return judge(fitted, ticking())
+    return judge(fitted, Bar(_seen(made, protocol, backbone), total=count, desc="linear heads, test", unit="batch"))
 
 
 def portion_of(protocol: LinearLive, train: LabelledSet, number: int) -> Portion:
@@ -229,12 +204,12 @@ def crop_box(
 
 
 def _seen(
-    made: Iterator[Portion], protocol: LinearLive, backbone: Backbone, precision: Precision
+    made: Iterator[Portion], protocol: LinearLive, backbone: Backbone
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for images, labels in made:
         pixels = images.to(backbone.device).permute(0, 3, 1, 2).float() / 255
         padded, _ = live.pad_to_stride(pixels, backbone.stride, colour=backbone.mean)
-        found = live.features(backbone, padded, precision=precision)
+        found = live.features(backbone, padded, precision=protocol.precision)
         yield read(found, protocol.inputs), labels.to(backbone.device)
 
 

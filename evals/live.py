@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -100,20 +99,12 @@ class Batch(NamedTuple):
     sides: Int[Tensor, "B 2"]  # (height, width) of each view before that
 
 
-class Drawn(typing.Protocol):
-    """What `batch` asks of a protocol."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-
-
 def batch(
-    protocol: Drawn,
     step: int,
     view: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
     *,
+    seed: int,
+    batch_size: int,
     images: int,
     shape: tuple[int, int],
     fill: int,
@@ -125,9 +116,9 @@ def batch(
         images: how many images there are.
         fill: what targets are filled up with; images are with 0.
     """
-    order = Stream(images, protocol.seed)
-    positions = range(step * protocol.batch_size, (step + 1) * protocol.batch_size)
-    views = [view(order[position], entropy(protocol.seed, "views", position)) for position in positions]
+    order = Stream(images, seed)
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    views = [view(order[position], entropy(seed, "views", position)) for position in positions]
     seen, targets = zip(*views, strict=True)
     sides = torch.tensor([target.shape for target in targets])
     return Batch(stack(seen, shape, fill=0), stack(targets, shape, fill=fill), sides)

@@ -25,6 +25,7 @@ def batches(make: Callable[[int], T], steps: int, *, workers: int = 0) -> Iterat
         sampler=range(steps),
         num_workers=workers,
         collate_fn=_as_is,
+        worker_init_fn=_start,
         generator=torch.Generator(),  # the loader draws a seed at its start: not from the global state
     )
     for made in loader:
@@ -44,6 +45,14 @@ class _Made(Dataset[Any]):
             return self.make(step)
         except BadInput as error:
             return error
+
+
+def _start(_: int) -> None:
+    """OpenCV on one thread, as the loader has torch: workers share the cores, and some of its builds wait for ever for
+    threads of the parent, which do not survive a fork (github.com/opencv/opencv/issues/5150)."""
+    import cv2
+
+    cv2.setNumThreads(0)
 
 
 def _as_is(item: Any) -> Any:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from tqdm import tqdm
 
 from evals import limits
+from evals.classes import hold_out, shared_classes, two_classes
 from evals.features import FeatureSet
 from evals.limits import COUNT, FINITE, POSITIVE, SHARE
-from evals.linear import hold_out, shared_classes, two_classes
 from evals.linear_heads import hits
+from evals.progress import Bar
 from evals.protocol import Cropped
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def evaluate(
     x, y = train.pooled[:].double().numpy(), labels.numpy()
     title = f"logistic regression on {train.dataset.name}"
     unfinished = 0
-    with tqdm(total=protocol.c_count + 1, desc=title, unit="fit", disable=None, leave=False) as bar:
+    with Bar(total=protocol.c_count + 1, desc=title, unit="fit") as bar:
         shares: list[float] = []
         for c in protocol.grid:
             fitted, whole = fit(protocol, x[~held], y[~held], c=c)

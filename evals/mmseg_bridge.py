@@ -38,19 +38,14 @@ def intersect_and_union(
 ) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
     """Areas in pixels by class: intersection, prediction, truth (`IoUMetric.intersect_and_union`)."""
     guess, truth = (torch.as_tensor(x).cpu().long() for x in (prediction, label))
-    areas = _metric("IoUMetric").intersect_and_union(guess, truth, num_classes, ignore_index)
+    areas = metric("IoUMetric").intersect_and_union(guess, truth, num_classes, ignore_index)
     intersect, _, guessed, labelled = (area.numpy().astype(np.int64) for area in areas)
     return intersect, guessed, labelled
 
 
 def ade20k_classes() -> tuple[str, ...]:
     """The 150 classes of ADE20K's scene parsing, in mask order after the zero is taken off."""
-    return tuple(definition("ADE20KDataset")["classes"])
-
-
-def ade20k_palette() -> tuple[tuple[int, int, int], ...]:
-    """The RGB colours, 0 to 255, that go with `ade20k_classes`."""
-    return tuple((int(r), int(g), int(b)) for r, g, b in definition("ADE20KDataset")["palette"])
+    return tuple(name.strip() for name in definition("ADE20KDataset")["classes"])
 
 
 @cache
@@ -62,10 +57,11 @@ def definition(name: str) -> dict[str, Any]:
     return dict(getattr(datasets, name).METAINFO)
 
 
-def depth_errors(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """mmsegmentation's own depth errors of valid pixels [n] in metres, under its names (`DepthMetric`)."""
-    guess, known = (torch.as_tensor(x, dtype=torch.float32) for x in (prediction, truth))
-    return dict(_metric("DepthMetric")._calc_all_metrics(known, guess))
+@cache
+def metric(name: str) -> Any:
+    """The class of one of mmsegmentation's metrics, e.g. "IoUMetric" or "DepthMetric"."""
+    with _quiet():
+        return getattr(importlib.import_module("mmseg.evaluation"), name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +135,6 @@ def _resize(side: int) -> Any:
 
 
 def _apply(transforms: Sequence[Any], results: dict[str, Any], seed: int) -> dict[str, Any]:
-    if torch.utils.data.get_worker_info() is not None:
-        importlib.import_module("cv2").setNumThreads(0)  # threads of the parent do not survive the fork
     with _seeded(seed):
         for transform in transforms:
             results = transform.transform(results)
@@ -194,12 +188,6 @@ def _transforms(name: str) -> Any:
         module = importlib.import_module("mmseg.datasets.transforms")
         plain = importlib.import_module("mmcv.transforms")
     return getattr(module, name, None) or getattr(plain, name)
-
-
-@cache
-def _metric(name: str) -> Any:
-    with _quiet():
-        return getattr(importlib.import_module("mmseg.evaluation"), name)
 
 
 def _ensure_ops() -> None:

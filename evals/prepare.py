@@ -85,11 +85,14 @@ def _parser() -> Parser:
     parser.add_argument("task", nargs="?", metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--from", dest="source", type=Path, metavar="DOWNLOADS", help="folder of the downloads")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="folder of the set, made where it is missing")
-    parser.add_argument("--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join(KNOWN)}")
+    parser.add_argument(
+        "--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join((*KNOWN, 'nyu40'))}"
+    )
     return parser
 
 
 def _check_command(name: str, folder: str) -> None:
+    name = TASKS[name].known if name in TASKS else name
     if name not in KNOWN:
         raise BadInput(f"got data set '{name}' to check: want one of {', '.join(KNOWN)}; correct the name")
     found = check_all(name, Path(folder).expanduser())

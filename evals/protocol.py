@@ -7,7 +7,6 @@ import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -16,7 +15,9 @@ from typing import Any, ClassVar, Literal, TypeVar, Union
 import numpy as np
 import yaml
 
-from evals.errors import BadInput
+from evals import limits
+from evals.errors import BadInput, nearest
+from evals.limits import COUNT, Limit
 
 FOLDER = Path(__file__).with_name("protocols")
 Layout = Literal["crop", "whole"]
@@ -58,9 +59,7 @@ class Protocol:
     test_images: int | None
 
     def __post_init__(self) -> None:
-        for key in ("size", "train_images", "test_images"):
-            if (value := getattr(self, key)) is not None and value < 1:
-                raise BadInput(f"got {key} {value} in {self.name}: want at least 1; do correct it")
+        limits.check(self, dict.fromkeys(("size", "train_images", "test_images"), COUNT))
 
     @property
     def id(self) -> str:
@@ -85,8 +84,7 @@ class Cropped(Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.crop_pct <= 1:
-            raise BadInput(f"got crop_pct {self.crop_pct} in {self.name}: want above 0 and up to 1; do correct it")
+        limits.check(self, {"crop_pct": Limit(low=0, high=1, above=True)})
 
     @property
     def view(self) -> View:
@@ -114,13 +112,12 @@ def load(name: str | Path, kind: type[P], **changes: Any) -> P:
     hints = typing.get_type_hints(kind)
     wanted = {field.name: hints[field.name] for field in fields(kind)}
     for key in given.keys() - wanted.keys():
-        near = get_close_matches(str(key), wanted, n=1)
-        hint = f"did you mean '{near[0]}'" if near else "do take it out"
+        hint = nearest(str(key), wanted, otherwise="do take it out")
         raise BadInput(f"got setting '{key}' in {place}: want {', '.join(wanted)}; {hint}")
     if missing := [key for key in wanted if key not in given]:
         raise BadInput(f"got {place} without {', '.join(missing)}: want every setting of {kind.method}; do add them")
     found = kind(**{key: _fit(given[key], hint, f"{key} in {place}") for key, hint in wanted.items()})
-    if place.parent != FOLDER and found.name in names() and found.hash() != load(found.name, kind, **changes).hash():
+    if place.parent != FOLDER and found.name in names() and not _ships(found, changes):
         raise BadInput(f"got {place} with the name {found.name} of a protocol that ships, but other settings: want a "
                        "name of its own; do change `name`")  # fmt: skip
     return found
@@ -130,8 +127,7 @@ def read(name: str | Path) -> Mapping[str, Any]:
     """The content of a protocol's file, not yet checked against the settings of its method."""
     path = place_of(name)
     if not path.is_file():
-        near = get_close_matches(str(name), names(), n=3)
-        hint = f"did you mean {', '.join(near)}" if near else f"known: {', '.join(names())}"
+        hint = nearest(str(name), names(), otherwise=f"known: {', '.join(names())}")
         raise BadInput(f"got protocol {name}: want a name or a .yaml file; {hint}")
     return _parsed(path, path.stat().st_mtime_ns)
 
@@ -157,6 +153,13 @@ def _parsed(path: Path, _changed: int) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise BadInput(f"got protocol {path} without settings: want `key: value` lines; do start from one that ships")
     return content
+
+
+def _ships(found: Protocol, changes: Mapping[str, Any]) -> bool:
+    """Whether the protocol that ships under this name has the same method and, with these changes, settings."""
+    if read(found.name).get("method") != found.method:
+        return False
+    return found.hash() == load(found.name, type(found), **changes).hash()
 
 
 def _fit(value: Any, hint: Any, what: str) -> Any:

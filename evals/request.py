@@ -128,25 +128,35 @@ def open_task(
     classes: Mapping[str, str],
     cache: Path | None,
 ) -> TaskSpec:
-    """The task with its sets opened."""
+    """The task with its sets opened.
+
+    Raises:
+        BadInput: from the sets; and where a head would be judged on the images that it is fitted on.
+    """
+    name, root = wanted.data or "", roots.get(wanted.data or "")
+    names = classes.get(name, classes.get(wanted.word))
+    listed = names.split(",") if names else None
+    if root is not None and name == wanted.task:  # data of one task bears the folder's name
+        name = Path(root).resolve().name
 
     def opened(split: str) -> LabelledSet:
-        if wanted.data is None:
+        if not name:
             return open_set("scenes", split=split, size=SCENES_SIZE, count=SCENES[split], cache=cache)
-        names = classes.get(wanted.data, classes.get(wanted.word))
-        root = roots.get(wanted.data)
-        name = wanted.data
-        if root is not None and name == wanted.task:  # data of one task bears the folder's name
-            name = Path(root).resolve().name
-        listed = names.split(",") if names else None
-        found = open_named(name, root=root, split=split, classes=listed, task=wanted.task)
-        if listed is None and name not in KNOWN and len(found.segments) == len(ade20k_classes()):
-            print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {name}=LIST names another",
-                  file=sys.stderr)  # fmt: skip
-        return found
+        return open_named(name, root=root, split=split, classes=listed, task=wanted.task)
 
-    train = None if method_of(settings).food == "test" else opened("train")
-    return TaskSpec(settings, train, opened("val"))
+    test = opened("val")
+    if listed is None and name not in KNOWN and len(test.segments) == len(ade20k_classes()):
+        print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {wanted.data}=LIST names another",
+              file=sys.stderr)  # fmt: skip
+    if method_of(settings).food == "test":
+        return TaskSpec(settings, None, test)
+    train = opened("train")
+    if name and train.fingerprint() == test.fingerprint():
+        raise BadInput(
+            f"got the same {len(test)} images for training and for judging in '{name}': want a folder with one for "
+            "each split, train and val; do name the folder above, or part the images"
+        )
+    return TaskSpec(settings, train, test)
 
 
 def listing() -> str:

@@ -16,14 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from evals import limits
-from evals.areas import areas, same_segments
+from evals.areas import areas, same_segments, shares_of
 from evals.errors import BadInput
 from evals.features import FeatureSet
-from evals.knn import search
+from evals.knn_search import search
 from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
 from evals.sampling import quotas, visits
-from evals.segmentation import predict, shares_of
+from evals.windows import classes_at
 
 ROWS = 1024  # queries whose neighbours' labels are gathered at once
 
@@ -74,7 +74,7 @@ def evaluate(
         )
 
     def guess(index: int, votes: Tensor, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
-        return predict(votes, test.grid(index), shape).argmax(0).cpu().numpy()
+        return classes_at(votes.T.reshape(-1, *test.grid(index)), shape).cpu().numpy()
 
     found = _votes(protocol, test, bank, labels, device=device)
     guesses = ((index, partial(guess, index, votes)) for index, votes in found)

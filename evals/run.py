@@ -29,8 +29,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evals import request, results
 from evals.backbone import Backbone, load
 from evals.command import Parser, answer, columns
-from evals.datasets.catalogue import KNOWN
-from evals.datasets.check import check
+from evals.datasets.catalogue import KNOWN, MASKED
+from evals.datasets.check import check, refuse_wrong_list
 from evals.errors import BadInput
 from evals.features import refuse_uneven
 from evals.gallery import Gallery, draw_sizes
@@ -60,7 +60,9 @@ def _run(argv: list[str] | None) -> int:
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
-    _refuse_unwritable(args.out or results.default_folder(args.spec))
+    _refuse_unwritable(args.out or results.default_folder(args.spec), what="results", do="name it by --out")
+    if cache := _cache(args):
+        _refuse_unwritable(cache, what="the cache", do="name it by --cache, or use --no-cache")
     tasks, sizes, points = _tasks(args), _sizes(args.sizes), read_points(args.points) or POINTS
     _refuse_idle(args, tasks)
     backbone = load(args.spec, device=_device(args.device))
@@ -68,8 +70,11 @@ def _run(argv: list[str] | None) -> int:
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
     _refuse_uneven(sized, backbone, reference)
     if args.validate:
-        print(validate(tasks))
+        print(validate(sized))
         return 0
+    for spec in tasks.values():
+        if spec.protocol.task in MASKED and spec.train_set:
+            refuse_wrong_list(spec.train_set)
     gallery = Gallery(points) if args.plot else None
     with telling():
         _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
@@ -176,12 +181,10 @@ def _sizes(text: str | None) -> list[int]:
         raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
 
 
-def _refuse_unwritable(folder: Path) -> None:
+def _refuse_unwritable(folder: Path, *, what: str, do: str) -> None:
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise BadInput(
-            f"got {folder} for results, where nothing can be written: want another folder; do name it by --out"
-        )
+        raise BadInput(f"got {folder} for {what}, where nothing can be written: want another folder; do {do}")
 
 
 def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
@@ -204,12 +207,20 @@ def _refuse_uneven(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone, ref
             refuse_uneven(spec.protocol.size, backbone)
 
 
-def validate(tasks: dict[str, TaskSpec]) -> str:
-    """Every file of every set read once; a line for each. Raises BadInput with all that is wrong in the first such."""
-    sets = {(s.name, s.split, s.fingerprint()): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}
-    found = [check(dataset, known=dataset.name if dataset.name in KNOWN else None) for dataset in sets.values()]
-    used = [f"ready: {name} by {spec.protocol.id} #{spec.protocol.hash()}" for name, spec in tasks.items()]
-    return "\n".join([*map(str, found), *used])
+def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
+    """Every file of every set read once; a line for each set, task and size. Raises BadInput with all that is wrong."""
+    specs = [(name, spec) for tasks in sized for name, spec in tasks.items()]
+    sets = {(s.name, s.split, s.fingerprint()): s for _, spec in specs for s in (spec.train_set, spec.test_set) if s}
+    found, wrong = [], []
+    for dataset in sets.values():
+        try:
+            found.append(str(check(dataset, known=dataset.name if dataset.name in KNOWN else None)))
+        except BadInput as error:
+            wrong.append(str(error))
+    if wrong:
+        raise BadInput("; ".join(wrong))
+    used = [f"ready: {name} at {s.protocol.size} px by {s.protocol.id} #{s.protocol.hash()}" for name, s in specs]
+    return "\n".join([*found, *used])
 
 
 def _evaluate(

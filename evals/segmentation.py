@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from evals import limits
-from evals.areas import areas, same_segments
-from evals.datasets.base import IGNORE
+from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.files import spread
 from evals.errors import BadInput
-from evals.features import FeatureSet, cells, fit_scale
+from evals.features import FeatureSet, fit_scale
 from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
+from evals.windows import classes_at
 
 BLOCK = 16384  # patches whose moments are taken at a time, in float64
 
@@ -80,7 +80,7 @@ def evaluate(
 
     def guess(index: int, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
         logits = scale(test.patches(index)).to(device) @ weight + bias
-        return predict(logits, test.grid(index), shape).argmax(0).cpu().numpy()
+        return classes_at(logits.T.reshape(-1, *test.grid(index)), shape).cpu().numpy()
 
     guesses = ((index, partial(guess, index)) for index in range(len(test)))
     return areas(test.dataset, guesses, title="segmentation", watch=watch)
@@ -89,21 +89,25 @@ def evaluate(
 def training_patches(
     train: FeatureSet, classes: int, *, most: int
 ) -> tuple[Float[Tensor, "n D"], Float[Tensor, "n C"]]:
-    """At most `most` evenly spread patches with a labelled pixel, and the share of each class among their pixels."""
-    shares = np.concatenate([shares_of(train.dataset.mask(i), train.grid(i), classes) for i in range(len(train))])
-    chosen = np.flatnonzero(shares.sum(1))
+    """At most `most` evenly spread patches with a labelled pixel, and the share of each class among their pixels.
+
+    Masks are read twice, so that shares are held of the chosen patches alone.
+
+    Raises:
+        BadInput: no labelled pixel at all.
+    """
+    known = [labelled(train.dataset.mask(i), train.grid(i)) for i in range(len(train))]
+    chosen = np.flatnonzero(np.concatenate(known))
     if not len(chosen):
         raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
     chosen = chosen[spread(range(len(chosen)), most)]
-    return train.dense()[train.rows()[chosen]], torch.from_numpy(shares[chosen])
-
-
-def shares_of(mask: np.ndarray, grid: tuple[int, int], classes: int) -> Float[np.ndarray, "P C"]:
-    """For each patch the share of its pixels that each class has; rows sum to the labelled part of the patch."""
-    cell, patches = cells((mask.shape[0], mask.shape[1]), grid), grid[0] * grid[1]
-    known = mask != IGNORE
-    hits = np.bincount(cell[known] * classes + mask[known], minlength=patches * classes).reshape(patches, classes)
-    return (hits / np.maximum(np.bincount(cell.ravel(), minlength=patches), 1)[:, None]).astype(np.float32)
+    taken = np.zeros(sum(map(len, known)), bool)
+    taken[chosen] = True
+    parts = np.split(taken, np.cumsum([len(part) for part in known[:-1]]))
+    shares = [
+        shares_of(train.dataset.mask(i), train.grid(i), classes)[part] for i, part in enumerate(parts) if part.any()
+    ]
+    return train.dense()[train.rows()[chosen]], torch.from_numpy(np.concatenate(shares))
 
 
 def solve(
@@ -126,9 +130,3 @@ def solve(
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType]
     return weight.detach(), bias.detach()
-
-
-def predict(logits: Float[Tensor, "P C"], grid: tuple[int, int], shape: tuple[int, ...]) -> Float[Tensor, "C H W"]:
-    """Patch logits brought to the mask's size."""
-    maps = logits.T.reshape(1, -1, *grid)
-    return F.interpolate(maps, size=tuple(shape), mode="bilinear", align_corners=False)[0]

@@ -18,14 +18,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from evals import draws, heads, limits, live, mmseg_bridge, statistics
+from evals import draws, heads, limits, live, mmseg_bridge, statistics, training
 from evals.areas import areas, same_segments
 from evals.backbone import Backbone
 from evals.datasets.base import IGNORE, LabelledSet
 from evals.errors import BadInput
-from evals.heads import Head
+from evals.heads import LinearHead, Readout
 from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals.protocol import Precision, Protocol, Watch
+from evals.protocol import Protocol, Watch
 from evals.windows import classes_at, slide
 
 _LIMITS = {
@@ -110,7 +110,6 @@ def evaluate(
     test: LabelledSet,
     *,
     device: str | torch.device = "cpu",
-    precision: Precision = "float32",
     workers: int = 0,
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
@@ -130,34 +129,33 @@ def evaluate(
             raise BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks; do check them")
     with live.lent(backbone, device) as place:
         head = fresh_head(protocol, backbone, len(train.segments)).to(place)
-        outcomes = fit(protocol, backbone, head, train, test, precision=precision, workers=workers)
-        return judge(protocol, backbone, head, test, precision=precision, watch=watch) if watch else outcomes
+        outcomes = fit(protocol, backbone, head, train, test, workers=workers)
+        return judge(protocol, backbone, head, test, watch=watch) if watch else outcomes
 
 
-def fresh_head(protocol: SegmentationLive, backbone: Backbone, classes: int) -> heads.LinearHead:
+def fresh_head(protocol: SegmentationLive, backbone: Backbone, classes: int) -> LinearHead:
     """The head as it starts: a function of the seed alone."""
     width = heads.width(backbone, protocol.size)
-    return heads.LinearHead(width, classes, init_std=protocol.init_std, seed=protocol.seed)
+    return LinearHead(width, classes, init_std=protocol.init_std, seed=protocol.seed)
 
 
 def fit(
     protocol: SegmentationLive,
     backbone: Backbone,
-    head: heads.LinearHead,
+    head: LinearHead,
     train: LabelledSet,
     test: LabelledSet,
     *,
-    precision: Precision = "float32",
     workers: int = 0,
 ) -> dict[str, np.ndarray]:
     """Trains the head where it is, on to its best validation, and returns the outcomes there; see `evaluate`."""
-    return heads.probe(
+    return training.probe(
         protocol,
         head,
         make=partial(batch_of, train, protocol),
-        loss=partial(loss_of, protocol, backbone, head, precision),
+        loss=partial(loss_of, protocol, backbone, head),
         options=partial(options_at, protocol),
-        judge=partial(judge, protocol, backbone, head, test, precision=precision),
+        judge=partial(judge, protocol, backbone, head, test),
         score=lambda found: float(statistics.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
         title="segmentation",
         workers=workers,
@@ -186,15 +184,23 @@ def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> live.
     def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
         return mmseg_bridge.segmentation_view(train.image(index), train.mask(index), views, seed=seed)
 
-    return live.batch(protocol, step, view, images=len(train), shape=(views.crop, views.crop), fill=IGNORE)
+    return live.batch(
+        step,
+        view,
+        seed=protocol.seed,
+        batch_size=protocol.batch_size,
+        images=len(train),
+        shape=(views.crop, views.crop),
+        fill=IGNORE,
+    )
 
 
 def loss_of(
-    protocol: SegmentationLive, backbone: Backbone, head: Head, precision: Precision, step: int, batch: live.Batch
+    protocol: SegmentationLive, backbone: Backbone, head: Readout, step: int, batch: live.Batch
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; the dropout is a function of the seed and the step."""
     images = live.pictures(batch.images, batch.sides, backbone)
-    patches, to_pixels = live.encode(backbone, images, precision=precision)
+    patches, to_pixels = live.encode(backbone, images, precision=protocol.precision)
     patches = drop_channels(patches, protocol.dropout, draws.torch_generator(protocol.seed, "dropout", step))
     return pixel_loss(head(patches), batch.targets.to(images.device), to_pixels)
 
@@ -229,16 +235,15 @@ def pixel_loss(
 def judge(
     protocol: SegmentationLive,
     backbone: Backbone,
-    head: Head,
+    head: Readout,
     test: LabelledSet,
     *,
-    precision: Precision = "float32",
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """The outcomes of a head on every test image, areas by mmsegmentation's IoUMetric; see `evaluate`."""
 
     def guess(index: int, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
-        return predict_segmentation(backbone, head, test.image(index), protocol, shape=shape, precision=precision)
+        return predict_segmentation(backbone, head, test.image(index), protocol, shape=shape)
 
     guesses = ((index, partial(guess, index)) for index in range(len(test)))
     return areas(test, guesses, title="validation", watch=watch)
@@ -247,12 +252,11 @@ def judge(
 @torch.no_grad()
 def predict_segmentation(
     backbone: Backbone,
-    head: Head,
+    head: Readout,
     image: UInt8[np.ndarray, "H W 3"],
     protocol: SegmentationLive,
     *,
     shape: tuple[int, int],
-    precision: Precision = "float32",
 ) -> Int[np.ndarray, "h w"]:
     """The class of each pixel of an image's mask of this shape.
 
@@ -261,6 +265,7 @@ def predict_segmentation(
     """
     picture = live.picture(backbone, image, protocol.size)
     window, stride = (round(share * protocol.size) for share in (protocol.window, protocol.window_stride))
+    see = partial(heads.see, backbone, head, precision=protocol.precision)
     with heads.judging(head):
-        logits = slide(partial(heads.see, backbone, head, precision=precision), picture, window=window, stride=stride)
+        logits = slide(see, picture, window=window, stride=stride)
     return classes_at(logits, shape).cpu().numpy()

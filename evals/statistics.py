@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 Measure = Callable[[Mapping[str, np.ndarray], Floats], Floats]  # outcomes, counts [R, n] -> values [R]
 
 RESAMPLES = 2000
+TAILS = (2.5, 97.5)  # percentiles: intervals are of 95 %
 CELLS_PER_CHUNK = 1 << 23  # of the count matrix: 64 MiB
 
 
@@ -72,7 +73,6 @@ def intervals(
     outcomes: Mapping[str, np.ndarray],
     *,
     resamples: int = RESAMPLES,
-    level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Each metric on these images with its percentile interval, all over the same resampled images.
@@ -81,7 +81,7 @@ def intervals(
         BadInput: an unknown metric, or no images.
     """
     return _bootstrap({metric: partial(_measure(metric), outcomes) for metric in metrics}, _images(outcomes),
-                      resamples=resamples, level=level, seed=seed)  # fmt: skip
+                      resamples=resamples, seed=seed)  # fmt: skip
 
 
 def value(metric: str, outcomes: Mapping[str, np.ndarray]) -> float:
@@ -104,7 +104,6 @@ def paired_difference(
     second: Mapping[str, np.ndarray],
     *,
     resamples: int = RESAMPLES,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """`second` minus `first` on the images both have, each resample drawing the same images for both.
@@ -118,11 +117,11 @@ def paired_difference(
     def difference(counts: Floats) -> Floats:
         return measure(other, counts) - measure(one, counts)
 
-    return _bootstrap({metric: difference}, _images(one), resamples=resamples, level=level, seed=seed)[metric]
+    return _bootstrap({metric: difference}, _images(one), resamples=resamples, seed=seed)[metric]
 
 
 def _bootstrap(
-    functions: Mapping[str, Callable[[Floats], Floats]], images: int, *, resamples: int, level: float, seed: int
+    functions: Mapping[str, Callable[[Floats], Floats]], images: int, *, resamples: int, seed: int
 ) -> dict[str, Interval]:
     draws: dict[str, list[Floats]] = {name: [] for name in functions}
     for counts in resample(images, resamples, seed=seed):
@@ -130,8 +129,7 @@ def _bootstrap(
             draws[name].append(function(counts))
     once = np.ones((1, images))
     return {
-        name: _summarise(float(function(once)[0]), np.concatenate(draws[name]), level)
-        for name, function in functions.items()
+        name: _summarise(float(function(once)[0]), np.concatenate(draws[name])) for name, function in functions.items()
     }
 
 
@@ -180,10 +178,9 @@ def _rows(outcomes: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, np
     return {name: x[which] for name, x in outcomes.items() if x.ndim and len(x) == images and name != "metrics"}
 
 
-def _summarise(value: float, draws: Floats, level: float) -> Interval:
+def _summarise(value: float, draws: Floats) -> Interval:
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return Interval(value, float("nan"), float("nan"))
-    tail = 50 * (1 - level)
-    low, high = np.percentile(draws, [tail, 100 - tail])
+    low, high = np.percentile(draws, TAILS)
     return Interval(value, float(low), float(high))

@@ -1,7 +1,8 @@
 """Where extracted features lie: in memory, or as a folder of the cache that is written whole or not at all.
 
 An entry holds `pooled.f32` [n D], `mean.f32` [n D], `places.npy` [n 3] (grid height, grid width, first patch), for
-dense features `tokens.f32` [T D] and `lengths.f32` [T 1], and `card.json` with their shapes and what they are.
+dense features `tokens.f32` [T D] and `lengths.f32` [T 1], and `card.json` with their shapes, checksums and what they
+are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import PIL
+import psutil
 import timm
 import torch
 from jaxtyping import Int
@@ -26,12 +29,13 @@ from torch import Tensor
 from evals.errors import BadInput
 from evals.protocol import View
 from evals.rows import BYTES, DiskRows, Rows, Sink
+from evals.whole import checksum
 
 if TYPE_CHECKING:
     from evals.backbone import Backbone
     from evals.datasets.base import LabelledSet
 
-VERSION = 4
+VERSION = 5  # raise when the same view of the same image shows other pixels, or files mean something else
 CARD, PLACES = "card.json", "places.npy"
 
 
@@ -97,7 +101,8 @@ class Entry:
             writer.finish()
             return
         final = self.folder / ("dense" if dense else "pooled")
-        partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
+        _sweep(self.folder)
+        partial = final.with_name(f".{final.name}.partial-{socket.gethostname()}-{os.getpid()}")
         partial.mkdir(parents=True, exist_ok=True)
         writer = Writer(partial, self.count, dense)
         try:
@@ -106,7 +111,7 @@ class Entry:
             if _read(final, self.count) is None:  # else another process was faster, and may be reading
                 shutil.rmtree(final, ignore_errors=True)
                 partial.rename(final)
-            writer.found = _read(final, self.count) or _vanished(final)
+            writer.found = _read(final, self.count, trusted=True) or _vanished(final)
         finally:
             writer.close()
             shutil.rmtree(partial, ignore_errors=True)
@@ -152,18 +157,28 @@ class Writer:
             return
         np.save(self._folder / PLACES, self._places.numpy())
         shapes = {name: list(matrix.shape) for name, matrix in rows.items()}
-        card = {**about, "square": self._square, "shapes": shapes}
-        for path in self._folder.iterdir():  # the card comes last: it vouches for the rest
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+        checksums = {path.name: checksum(path) for path in sorted(self._folder.iterdir())}
+        card = {**about, "square": self._square, "shapes": shapes, "checksums": checksums}
         (self._folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in an entry, which may be tens of gigabytes.
+
+    Only those of this host are judged: a process id says nothing about another that shares the cache.
+    """
+    for path in folder.glob(f".*.partial-{socket.gethostname()}-*"):
+        process = path.name.rpartition("-")[2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _vanished(folder: Path) -> NoReturn:
     raise BadInput(f"got features that vanished from {folder}: want a cache that nobody clears; do run again")
 
 
-def _read(folder: Path, count: int) -> Found | None:
+def _read(folder: Path, count: int, *, trusted: bool = False) -> Found | None:
+    """The entry in a folder, None where it is missing or damaged; one that is `trusted` was just written."""
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         places = torch.from_numpy(np.load(folder / PLACES, allow_pickle=False))
@@ -171,8 +186,10 @@ def _read(folder: Path, count: int) -> Found | None:
         whole = all(x.path.stat().st_size == x.shape[0] * x.shape[1] * BYTES for x in rows.values())
         if not whole or len(rows["pooled"]) != count or places.shape != (count, 3):
             return None
+        if not trusted and any(checksum(folder / name) != known for name, known in card["checksums"].items()):
+            return None
         grids, starts = (places[:, :2], places[:, 2]) if "tokens" in rows else (None, None)
         patches = (rows.get("tokens"), rows.get("lengths"), grids, starts)
         return Found(rows["pooled"], rows["mean"], *patches, bool(card["square"]))
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from evals import (
     clustering,
@@ -34,6 +33,7 @@ from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
 from evals.errors import BadInput
 from evals.features import FeatureSet, Precision, extract
+from evals.progress import Bar
 from evals.protocol import Protocol, View
 from evals.results import RELATIVE, Measurement, Outcomes
 
@@ -199,7 +199,7 @@ def evaluate(
     shelves = [Shelf(replace(subject, backbone=network), fingerprint) for network in networks]
     found: dict[str, list[Measurement]] = {}
     order = sorted(tasks, key=lambda name: _urgency(tasks[name].protocol))
-    with tqdm(order, desc="evaluations", unit="task", disable=None, leave=False) as bar:
+    with Bar(order, desc="evaluations", unit="task") as bar:
         for name in bar:
             bar.set_postfix_str(name)
             spec = tasks[name]
@@ -240,7 +240,7 @@ def outcomes_of(
     if method.food == "live":
         assert spec.train_set is not None, "refuse_headless has seen to that"
         train_set = spread_subset(spec.train_set, protocol.train_images)
-        options |= {"precision": protocol.precision, "workers": subject.workers}
+        options["workers"] = subject.workers
         return method.evaluate(protocol, subject.backbone, train_set, test_set, **options)
     wanted = [] if method.food == "test" else [(spec.train_set, protocol.train_images)]
     wanted.append((spec.test_set, protocol.test_images))

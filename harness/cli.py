@@ -11,7 +11,7 @@ COMMANDS = {
     "compare": ("evals.compare", "the paired difference of two evaluated checkpoints"),
     "prepare": ("evals.prepare", "bring public downloads into the layouts of data sets, and check them"),
     "report": ("reports.build", "render the report of a run's folder again"),
-    "look": ("evals.datasets.contact_sheet", "draw images, masks and depth of a data set"),
+    "look": ("evals.pictures.contact_sheet", "draw images, masks and depth of a data set"),
 }
 
 
@@ -25,4 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"gramlab: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return import_module(COMMANDS[name][0]).main(rest)
+    try:
+        return import_module(COMMANDS[name][0]).main(rest)
+    except KeyboardInterrupt:  # while modules load; from there on commands answer it themselves
+        print("gramlab: interrupted", file=sys.stderr)
+        return 130

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.datasets.base import IGNORE
-from evals.datasets.file_set import FileSet
+from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import folders_in, images_in, known_folder, listing, partners, split_folder, strays
 from evals.errors import BadInput
 
@@ -87,20 +87,11 @@ class Ade20k(FileSet):
 
     kind = "ade20k"
 
-    def __init__(
-        self,
-        root: Path,
-        split: str = "train",
-        *,
-        name: str | None = None,
-        count: int | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
+    def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         images = split_images(root, split)
         self._beside = root / "annotations" / images[0].parent.name
         masks = partners(images, self._beside, what="annotation", layout=LAYOUT)
-        segments = segment_names(classes, "ade20k")
-        super().__init__(root, split, name=name, count=count, images=images, masks=masks, segments=segments)
+        return Found(images, masks=masks, segments=segment_names(classes, "ade20k"))
 
     def notes(self) -> list[str]:
         return stray_notes(self._images[0].parent, self._beside)

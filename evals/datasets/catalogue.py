@@ -6,13 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from evals.datasets.base import LabelledSet
-from evals.errors import BadInput
+from evals.errors import BadInput, nearest
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
 
@@ -79,9 +78,11 @@ def open_set(
     """
     kind = str(kind.value) if isinstance(kind, Enum) else kind
     if kind not in KINDS:
-        raise BadInput(f"got data set kind '{kind}': want one of {', '.join(KINDS)}; {_nearest(kind, KINDS)}")
+        hint = nearest(kind, KINDS, otherwise="correct it")
+        raise BadInput(f"got data set kind '{kind}': want one of {', '.join(KINDS)}; {hint}")
     for key in unknown:
-        raise BadInput(f"got setting '{key}' for a data set: want {', '.join(ARGUMENTS)}; {_nearest(key, ARGUMENTS)}")
+        hint = nearest(key, ARGUMENTS, otherwise="correct it")
+        raise BadInput(f"got setting '{key}' for a data set: want {', '.join(ARGUMENTS)}; {hint}")
     if count is not None and count < 1:
         raise BadInput(f"got count {count} for a set of kind '{kind}': want at least 1; leave it out for all")
     return KINDS[kind](
@@ -139,15 +140,17 @@ def open_named(
     classes: Sequence[str] | None = None,
     task: str | None = None,
     quiet: bool = False,
+    option: str | None = None,
 ) -> LabelledSet:
     """The set of this name from `root`, or for a known set from its place below the folder that GRAMLAB_DATA names.
 
     Split "val" is the one that the set's results are reported on (`Known.held_out`). The kind of a set that is not
     known follows from `task` and from what lies in its folder. Unless `quiet`, a part of a published set is told by a
-    warning. Raises `BadInput` also where the set has not what the task needs.
+    warning. Raises `BadInput` also where the set has not what the task needs; where there is no folder, it tells to
+    give `option` (by default `--data NAME=FOLDER`).
     """
     known = KNOWN.get(name)
-    place = _place(name, known) if root is None else Path(root).expanduser()
+    place = _place(name, known, option or f"--data {name}=FOLDER") if root is None else Path(root).expanduser()
     kind = known.kind if known else kind_of(place, task)
     if known:
         split = known.held_out if split == "val" else split
@@ -187,7 +190,7 @@ def kind_of(root: Path, task: str | None) -> str:
     return "ade20k" if task in MASKED else "folder"
 
 
-def _place(name: str, known: Known | None) -> Path:
+def _place(name: str, known: Known | None, option: str) -> Path:
     """Where a set lies below the folder of GRAMLAB_DATA."""
     inside = known.folder if known else name
     data = os.environ.get(DATA, "")
@@ -195,7 +198,7 @@ def _place(name: str, known: Known | None) -> Path:
         return Path(data) / inside
     state = f"{Path(data) / inside} is missing" if data else f"{DATA} is not set"
     hint = "" if known else f"; known are {', '.join(KNOWN)}"
-    want = f"want --data {name}=FOLDER, or {inside} below the folder that the environment variable {DATA} names"
+    want = f"want {option}, or {inside} below the folder that the environment variable {DATA} names"
     raise BadInput(f"got no folder for data set '{name}' ({state}): {want}{hint}")
 
 
@@ -206,8 +209,3 @@ def _refuse_unfit(dataset: LabelledSet, task: str, root: Path) -> None:
         lacks = "pixel classes" if task in MASKED else "depth" if task == "depth" else "image classes"
         want = f"want a set with {lacks}; name another with {task}@NAME or --data"
         raise BadInput(f"got data set '{dataset.name}' in {root} without {lacks} for {task}: {want}")
-
-
-def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else "correct it"

@@ -14,11 +14,12 @@ from evals.datasets.ade20k import segment_names
 from evals.datasets.base import IGNORE, BeyondClasses, LabelledSet
 from evals.datasets.catalogue import KNOWN, Known, part_of
 from evals.datasets.file_set import FileSet
-from evals.datasets.files import SPLIT_NAMES, listing
+from evals.datasets.files import SPLIT_NAMES, listing, spread
 from evals.datasets.nyu_mat import NyuMat
 from evals.errors import BadInput
 
 SHOWN = 5
+LOOKED = 200  # masks that tell whether a list of classes fits, before a set is used
 NEAR, FAR = 0.1, 20.0  # metres between which the depth of most rooms lies
 
 
@@ -53,7 +54,7 @@ class Checked:
         return "\n  note: ".join([", ".join(told), *notes, *self.warnings])
 
 
-def check(dataset: LabelledSet, *, known: str | None = None, progress: bool = True) -> Checked:
+def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
     """Read every image, mask and depth map of a set once.
 
     All problems together are one `BadInput`: unreadable files, masks and depth of another size or mode than wanted,
@@ -62,16 +63,11 @@ def check(dataset: LabelledSet, *, known: str | None = None, progress: bool = Tr
     that one.
     """
     tally = _Tally()
-    for index in tqdm(
-        range(len(dataset)),
-        desc=f"checking {dataset.name}/{dataset.split}",
-        unit="image",
-        disable=None if progress else True,
-    ):
+    for index in tqdm(range(len(dataset)), desc=f"checking {dataset.name}/{dataset.split}", unit="image", disable=None):
         tally.see(dataset, index)
     tally.refuse(dataset)
-    absent = [name for name, count in zip(dataset.segments, tally.pixels, strict=False) if not count]
-    _refuse_wrong_list(dataset, absent)
+    absent = _absent(dataset, tally.pixels)
+    _refuse_wrong_list(dataset, absent, len(dataset))
     named = KNOWN[known] if known else _by_classes(dataset)
     return Checked(
         name=dataset.name,
@@ -152,12 +148,26 @@ def _first(found: list[str]) -> list[str]:
     return [*found[:SHOWN], *rest]
 
 
-def _refuse_wrong_list(dataset: LabelledSet, absent: list[str]) -> None:
+def refuse_wrong_list(dataset: LabelledSet) -> None:
+    """Raises BadInput for a list of classes of which more than half have no pixel in evenly spread training masks."""
+    if not _whole(dataset):
+        return
+    pixels, few = np.zeros(256, dtype=np.int64), spread(range(len(dataset)), max(LOOKED, len(dataset.segments)))
+    for index in few:
+        pixels += np.bincount(dataset.mask(index).ravel(), minlength=256)
+    _refuse_wrong_list(dataset, _absent(dataset, pixels), len(few))
+
+
+def _absent(dataset: LabelledSet, pixels: np.ndarray) -> list[str]:
+    return [name for name, count in zip(dataset.segments, pixels, strict=False) if not count]
+
+
+def _refuse_wrong_list(dataset: LabelledSet, absent: list[str], seen: int) -> None:
     """Fewer images than classes cannot show them all, nor can a held-out split or a part of a set."""
     names = dataset.segments
-    training = dataset.split in SPLIT_NAMES[0] and _whole(dataset) and len(dataset) >= len(names)
+    training = dataset.split in SPLIT_NAMES[0] and _whole(dataset) and seen >= len(names)
     if training and 2 * len(absent) > len(names):
-        got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in its masks"
+        got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in {seen} masks"
         want = f"want the list that the masks were made with; {len(names) - len(absent)} classes occur"
         raise BadInput(f"{got} ({listing(absent)}): {want}; correct classes")
 
@@ -167,9 +177,8 @@ def _whole(dataset: LabelledSet) -> bool:
 
 
 def _by_classes(dataset: LabelledSet) -> Known | None:
-    if len(dataset.segments) != 150 or dataset.segments != segment_names(None, "ade20k"):
-        return None
-    return KNOWN["ade20k"]
+    named = PurePosixPath(dataset.key(0)).stem.startswith("ADE_")
+    return KNOWN["ade20k"] if named and dataset.segments == segment_names(None, "ade20k") else None
 
 
 def _partial(dataset: LabelledSet, known: Known) -> str:

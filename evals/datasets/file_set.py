@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,11 +14,23 @@ from evals.datasets.files import digest, opened, read_rgb, same_size, spread, st
 from evals.errors import BadInput
 
 
-class FileSet:
-    """A labelled set read from lists of files of equal length, or empty where a set has none of a kind.
+@dataclass(frozen=True)
+class Found:
+    """The files of a split: lists of equal length, or empty where the set has none of a kind."""
 
-    `count` takes an evenly spread part of them. A kind of set is this with a way to find the files; it names its kind,
-    and says what a user should do who asks for what it has not.
+    images: Sequence[Path]
+    labels: Sequence[int] = ()
+    masks: Sequence[Path] = ()
+    depths: Sequence[Path] = ()
+    classes: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+
+
+class FileSet:
+    """A labelled set read from files below `root`; `count` takes an evenly spread part of them.
+
+    A kind of set is this with a way to find the files; it names its kind, and says what a user should do who asks for
+    what it has not.
     """
 
     kind: ClassVar[str]
@@ -28,22 +41,27 @@ class FileSet:
     def __init__(
         self,
         root: Path,
-        split: str,
+        split: str = "train",
         *,
-        name: str | None,
-        count: int | None,
-        images: Sequence[Path],
-        labels: Sequence[int] = (),
-        masks: Sequence[Path] = (),
-        depths: Sequence[Path] = (),
-        classes: tuple[str, ...] = (),
-        segments: tuple[str, ...] = (),
+        name: str | None = None,
+        count: int | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
+        found = self.find(root, split, classes)
         self.root, self.split, self.name = root, split, name or root.resolve().name
-        self.classes, self.segments, self.has_depth = classes, segments, bool(depths)
-        self.whole = count is None or count >= len(images)
-        self._labels = spread(labels, count)
-        self._images, self._masks, self._depths = (spread(paths, count) for paths in (images, masks, depths))
+        self.classes, self.segments, self.has_depth = found.classes, found.segments, bool(found.depths)
+        self.whole = count is None or count >= len(found.images)
+        self._labels = spread(found.labels, count)
+        listed = (found.images, found.masks, found.depths)
+        self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
+
+    def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
+        """The files of a split, and the names of the classes of images or pixels, by default or as chosen.
+
+        Raises:
+            BadInput: a split, classes or files that are not there.
+        """
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._images)

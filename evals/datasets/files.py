@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -182,9 +184,24 @@ def _hashed(
     paths: Sequence[Path], settings: tuple[object, ...], facts: Callable[[os.stat_result], tuple[int, ...]]
 ) -> str:
     total = hashlib.sha256(repr(settings).encode())
-    real = [path.resolve() for path in paths]
-    shared = Path(os.path.commonpath([path.parent for path in real])) if real else Path()
-    for path in real:
-        told = "\0".join(str(fact) for fact in facts(path.stat()))
-        total.update(f"{path.relative_to(shared)}\0{told}\n".encode())
+    found = list(_resolved(paths))
+    folders = {folder for folder, _, _ in found}
+    shared = os.path.commonpath(folders) if folders else ""
+    inside = {folder: folder.relative_to(shared) for folder in folders}
+    for folder, name, state in found:
+        told = "\0".join(str(fact) for fact in facts(state))
+        total.update(f"{inside[folder] / name}\0{told}\n".encode())
     return total.hexdigest()
+
+
+def _resolved(paths: Sequence[Path]) -> Iterator[tuple[Path, str, os.stat_result]]:
+    """Folder and name of each file behind all links, and its state: one look at the disk each, for the files are many
+    and their folders few."""
+    real_folder = cache(Path.resolve)
+    for path in paths:
+        state = path.lstat()
+        if stat.S_ISLNK(state.st_mode):
+            real = path.resolve()
+            yield real.parent, real.name, real.stat()
+        else:
+            yield real_folder(path.parent), path.name, state

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from evals.datasets.file_set import FileSet
+from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import folders_in, images_below, images_in, known_folder, split_folder
-from evals.errors import BadInput
+from evals.errors import BadInput, nearest
 
 
 class ImageFolder(FileSet):
@@ -21,15 +20,7 @@ class ImageFolder(FileSet):
     kind = "folder"
     without_label = "classes: want a sub-folder for each class; use a set with classes"
 
-    def __init__(
-        self,
-        root: Path,
-        split: str = "train",
-        *,
-        name: str | None = None,
-        count: int | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
+    def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         known_folder(root, what="root")
         folder = split_folder(root, split) or root
         names = _class_names(folder, classes)
@@ -37,7 +28,7 @@ class ImageFolder(FileSet):
         if not members:
             raise BadInput(f"got no image in {folder}: want files like .jpg or .png; correct the path or split")
         images, labels = zip(*members, strict=True)
-        super().__init__(root, split, name=name, count=count, images=images, labels=labels, classes=names)
+        return Found(images, labels, classes=names)
 
 
 def _class_names(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -46,9 +37,8 @@ def _class_names(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
         return () if images_in(folder) else tuple(present)
     for name in wanted:
         if name not in present:
-            near = get_close_matches(name, present, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "correct classes"
             want = f"want one of {', '.join(present)}" if present else "want its sub-folder"
+            hint = nearest(name, present, otherwise="correct classes")
             raise BadInput(f"got class '{name}' for {folder}: {want}; {hint}")
     return tuple(wanted)
 

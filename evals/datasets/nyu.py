@@ -8,7 +8,7 @@ from typing import Any
 
 from evals.datasets.ade20k import segment_names, split_images, stray_notes
 from evals.datasets.base import LabelledSet
-from evals.datasets.file_set import FileSet
+from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import partners
 from evals.datasets.nyu_list import NyuList, has_lists
 from evals.datasets.nyu_mat import MAT_NAME, NyuMat
@@ -38,15 +38,7 @@ class NyuFolder(FileSet):
 
     kind = "nyu"
 
-    def __init__(
-        self,
-        root: Path,
-        split: str = "train",
-        *,
-        name: str | None = None,
-        count: int | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
+    def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         images = split_images(root, split, layout=LAYOUT)
         part = images[0].parent.name
         self._beside = [root / "depth" / part, root / "annotations" / part]
@@ -55,9 +47,7 @@ class NyuFolder(FileSet):
         masks = partners(images, self._beside[1], what="annotation", layout=FOLDER_LAYOUT) if masked else []
         segments = segment_names(classes, "nyu40") if masked else ()
         self.without_mask = f"masks: want {root / 'annotations'}; add it or leave segmentation out"
-        super().__init__(
-            root, split, name=name, count=count, images=images, masks=masks, depths=depths, segments=segments
-        )
+        return Found(images, masks=masks, depths=depths, segments=segments)
 
     def notes(self) -> list[str]:
         return stray_notes(self._images[0].parent, *(folder for folder in self._beside if folder.is_dir()))

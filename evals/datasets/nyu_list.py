@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.datasets.file_set import FileSet
+from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import known_folder, listing, spread
 from evals.errors import BadInput
 
@@ -40,15 +40,7 @@ class NyuList(FileSet):
     kind = "nyu"
     without_mask = "masks: want a set with annotations/, as `evals/prepare.py nyu40` makes it; use that"
 
-    def __init__(
-        self,
-        root: Path,
-        split: str = "train",
-        *,
-        name: str | None = None,
-        count: int | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
+    def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         known_folder(root, what="root", layout=LAYOUT)
         if classes is not None:
             raise BadInput(f"got classes for the file lists in {root}: want none, they have no masks; leave them out")
@@ -58,7 +50,7 @@ class NyuList(FileSet):
         found = [(base / image, base / depth) for image, depth in pairs]
         _refuse_missing(self.list, base, found)
         images, depths = zip(*found, strict=True)
-        super().__init__(root, split, name=name, count=count, images=images, depths=depths)
+        return Found(images, depths=depths)
 
     def notes(self) -> list[str]:
         return [f"{self.skipped} lines of {self.list} without depth, or repeated, are left out"] if self.skipped else []

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +19,7 @@ from tqdm import tqdm
 from evals.datasets.raycast import picture, truth
 from evals.datasets.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
 from evals.errors import BadInput
+from evals.whole import checksum, whole
 
 VERSION = 1  # raise when a change here, in rooms, textures or raycast changes a pixel
 SIZES = (8, 1024)
@@ -90,12 +89,6 @@ class Scenes:
     def stamp(self) -> str:
         return self.fingerprint()
 
-    def prepare(self) -> None:
-        """Renders what the cache lacks now rather than at first use; does nothing without a cache."""
-        if self._cache is not None:
-            for part in ("image", "truth"):
-                self._map(part, self._cache)
-
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")
@@ -147,9 +140,15 @@ def _opened(path: Path, dtype: np.dtype, count: int) -> np.ndarray | None:
     """The cached array, or None where it is missing or damaged and must be rendered."""
     try:
         found = np.load(path, mmap_mode="r")
+        sound = _mark(path).read_text(encoding="ascii") == checksum(path)
     except (OSError, ValueError, EOFError):
         return None
-    return found if found.dtype == dtype and found.shape == (count,) else None
+    return found if sound and found.dtype == dtype and found.shape == (count,) else None
+
+
+def _mark(path: Path) -> Path:
+    """The file beside the array that holds its checksum."""
+    return path.with_suffix(".sha256")
 
 
 @contextmanager
@@ -173,14 +172,11 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _fill(path: Path, dtype: np.dtype, count: int, *, title: str, render: Callable[[int], np.ndarray]) -> None:
-    """Writes all records to a file of its own, which then takes the place of `path` at once."""
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{secrets.token_hex(4)}.partial")
-    try:
-        with temporary.open("xb") as file:
-            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for index in tqdm(range(count), desc=title, unit="scene", disable=None):
-                file.write(render(index).tobytes())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes all records into one file, and then its checksum."""
+    with whole(path) as fragment, fragment.open("xb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for index in tqdm(range(count), desc=title, unit="scene", disable=None):
+            file.write(render(index).tobytes())
+    with whole(_mark(path)) as fragment:
+        fragment.write_text(checksum(path), encoding="ascii")

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from evals.datasets.base import IGNORE
-from evals.datasets.contact_sheet import colours
+from evals.pictures.palette import colours
 from evals.pictures.sheet import (
     LINE,
     MARGIN,
@@ -52,7 +52,10 @@ class SegmentationSample:
 
 @dataclass(frozen=True)
 class DepthSample:
-    """`image` uint8 [H W 3]; `truth` and `prediction` float [h w] in metres, truth 0 where unknown or not judged."""
+    """`image` uint8 [H W 3]; `truth` and `prediction` float [h w] in metres.
+
+    Truth is 0 where unknown or not judged; the prediction may be NaN where not judged.
+    """
 
     key: str
     image: np.ndarray
@@ -71,7 +74,8 @@ def segmentation_figure(samples: Sequence[SegmentationSample], segments: tuple[s
             [f"{one.key}  ({segmentation_score(one)})" for one in samples],
             aspects=[one.image.shape[0] / one.image.shape[1] for one in samples],
             title=title,
-            note="Scores are those of the one image, over its labelled pixels. Wrong pixels are orange.",
+            note="Scores are those of the one image, over its labelled pixels. Wrong pixels are orange, those "
+            "without a label white.",
             foot=0.2 + -(-len(entries) // across) * SMALL * LINE * 1.15,
         )
         palette = colours(len(segments))
@@ -94,7 +98,7 @@ def segmentation_score(one: SegmentationSample) -> str:
     shares = [
         np.mean((truth == c) & (guess == c)) / np.mean((truth == c) | (guess == c)) for c in np.union1d(truth, guess)
     ]
-    return f"mIoU {np.mean(shares):.2f}, pixel accuracy {np.mean(truth == guess):.2f}"
+    return f"mIoU {np.mean(shares):.0%}, pixel accuracy {np.mean(truth == guess):.0%}"
 
 
 def _write_names(
@@ -124,8 +128,10 @@ def _room(area: np.ndarray, *, wide: float, high: float) -> tuple[int, int] | No
 
 def _mistakes(axes: Axes, one: SegmentationSample) -> None:
     show_photo(axes, (48 + 0.8 * one.image.mean(2, keepdims=True).repeat(3, 2)).astype(np.uint8))
-    wrong = (one.truth != one.prediction) & (one.truth != IGNORE)
-    show(axes, wrong[..., None] * np.array(to_rgba(VERMILION, 0.8)), like=one.image)
+    unknown = one.truth == IGNORE
+    wrong = (one.truth != one.prediction) & ~unknown
+    over = wrong[..., None] * np.array(to_rgba(VERMILION, 0.8)) + unknown[..., None] * np.array(to_rgba("white", 0.8))
+    show(axes, over, like=one.image)
 
 
 def _entries(samples: Sequence[SegmentationSample], segments: tuple[str, ...]) -> list[Patch]:
@@ -191,7 +197,7 @@ def depth_score(one: DepthSample) -> str:
     truth, guess = one.truth[known].astype(float), one.prediction[known].astype(float)
     rmse = np.sqrt(np.mean((guess - truth) ** 2))
     near = np.maximum(guess, truth) < 1.25 * np.minimum(guess, truth)
-    return f"RMSE {rmse:.2f} m, δ1 {near.mean():.2f}"
+    return f"RMSE {rmse:.2f} m, δ1 {near.mean():.0%}"
 
 
 def _depths(axes: Axes, depth: np.ndarray, scale: ScalarMappable, *, known: np.ndarray, like: np.ndarray) -> None:
@@ -200,13 +206,14 @@ def _depths(axes: Axes, depth: np.ndarray, scale: ScalarMappable, *, known: np.n
 
 
 def _depth_scale(one: DepthSample) -> ScalarMappable:
-    known = one.truth[one.truth > 0]
-    parts = [np.percentile(part, KEPT) for part in (known, one.prediction) if part.size]
-    low, high = min(part[0] for part in parts), max(part[1] for part in parts)
+    given = one.truth[one.truth > 0], one.prediction[np.isfinite(one.prediction)]
+    parts = [np.percentile(part, KEPT) for part in given if part.size]
+    low, high = min((part[0] for part in parts), default=0.0), max((part[1] for part in parts), default=1.0)
     return ScalarMappable(Normalize(low, max(high, low + 1e-3)), cmap="viridis_r")
 
 
 def _error_scale(samples: Sequence[DepthSample]) -> ScalarMappable:
     errors = np.concatenate([np.abs(one.prediction - one.truth)[one.truth > 0].ravel() for one in samples])
+    errors = errors[np.isfinite(errors)]
     most = max(float(np.percentile(errors, KEPT[1])), 1e-3) if errors.size else 1.0
     return ScalarMappable(Normalize(-most, most), cmap="RdBu_r")

@@ -60,6 +60,8 @@ def _panel(axes: Axes, line: Series) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda size, _: f"{size:.0f}")
     axes.margins(x=0.08, y=0.15)
+    if low.min() >= 0 > axes.get_ylim()[0]:  # what cannot be negative is not drawn as if it could
+        axes.set_ylim(bottom=0)
     axes.grid(axis="y", linewidth=0.4, color="#e4e4e4")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from evals.whole import whole
+
 INK, SOFT, UNKNOWN = "#1a1a1a", "#5c5c5c", "#bdbdbd"
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 
@@ -178,7 +180,6 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 def write(folder: Path, name: str, figure: Figure) -> Path:
     """Save `<name>.png` (150 dpi), whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace(os.sep, '_')}.png"
     save(figure, path)
     return path
@@ -186,11 +187,6 @@ def write(folder: Path, name: str, figure: Figure) -> Path:
 
 def save(figure: Figure, path: Path) -> None:
     """Save a figure in the format of its file name, whole or not at all, with nothing in it that tells the time."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    timeless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
-    try:
-        with style():
-            figure.savefig(partial, dpi=DPI, metadata=timeless)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    timeless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix.lower())
+    with whole(path) as fragment, style():
+        figure.savefig(fragment, dpi=DPI, metadata=timeless)

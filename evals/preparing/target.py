@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from PIL import Image
 
 from evals.datasets.files import listing
 from evals.errors import BadInput
+from evals.whole import whole
 
 BLOCK = 1 << 20
 JPEG_QUALITY = 95  # OpenCV's default, with which BTS writes
@@ -90,19 +90,14 @@ class Target:
 
     @contextmanager
     def _whole(self, path: Path) -> Iterator[IO[bytes]]:
-        """A file of another name that takes its place once it is complete."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        """A file that appears once it is complete; a full disk is `BadInput`."""
         try:
-            with temporary.open("xb") as file:
+            with whole(path) as fragment, fragment.open("xb") as file:
                 yield file
-            temporary.replace(path)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise BadInput(f"got no room left for {path}: want a disk with space; free some, and go on") from error
             raise
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def encoded(pixels: np.ndarray, suffix: str) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.areas import areas, same_segments
+from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.base import IGNORE
 from evals.errors import BadInput
 from tests.evals.toys import Masks
@@ -45,3 +45,17 @@ def test_sets_without_classes_or_with_unlike_ones_are_refused():
     ):
         with pytest.raises(BadInput, match=words):
             same_segments(train, test)  # pyright: ignore[reportArgumentType]
+
+
+def test_patch_shares_count_pixels_and_leave_ignored_ones_out():
+    mask = np.array([[0, 0, 1, 1], [0, 1, 1, IGNORE]], np.uint8)
+    np.testing.assert_allclose(shares_of(mask, (1, 2), 3), [[0.75, 0.25, 0], [0, 0.75, 0]])
+
+
+def test_a_patch_is_labelled_where_it_has_a_share_of_any_class():
+    draw = np.random.default_rng(0)
+    for shape, share in (((9, 14), 0.1), ((3, 2), 0.5), ((40, 31), 0.01)):  # also fewer pixels than patches
+        mask = np.where(draw.random(shape) < share, draw.integers(0, 3, shape), IGNORE).astype(np.uint8)
+        found = labelled(mask, (4, 5))
+        assert found.tolist() == (shares_of(mask, (4, 5), 3).sum(1) > 0).tolist()
+        assert 0 < found.sum() < 20

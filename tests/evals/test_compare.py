@@ -23,8 +23,9 @@ def pair(tmp_path: Path) -> list[str]:
         arrays = {"keys": keys, "correct": np.arange(count) < knows, "rmse": np.full(count, 0.5)}
         rows = [
             Measurement(
-                eval=task, protocol=f"{task}-quick-v1", protocol_hash="0a1b2c3d", size=64, dataset="scenes", split="val",
-                data="5cab1e00", metric=metric, value=0.0, low=0.0, high=0.0, images=count, outcomes=arrays,
+                eval=task, protocol=f"{task}-quick-v1", protocol_hash="0a1b2c3d", size=64, dataset="scenes",
+                split="val", data="5cab1e00", metric=metric, value=0.0, low=0.0, high=0.0, images=count,
+                outcomes=arrays,
             )
             for task, metric in (("knn", "top1"), ("depth", "rmse"))
         ]  # fmt: skip
@@ -78,7 +79,8 @@ def test_few_images_and_many_metrics_are_warned_of(tmp_path: Path, capsys: pytes
     rows = [
         Measurement(
             eval="segmentation", protocol="p-v1", protocol_hash="0a1b2c3d", size=size, dataset="scenes", split="val",
-            data="5cab1e00", metric=metric, value=0.0, low=0.0, high=0.0, images=6, outcomes={"keys": np.arange(6).astype(str), **areas},
+            data="5cab1e00", metric=metric, value=0.0, low=0.0, high=0.0, images=6,
+            outcomes={"keys": np.arange(6).astype(str), **areas},
         )
         for size in (64, 128)
         for metric in ("miou", "pixel_accuracy", "mean_accuracy", "fscore", "precision", "recall")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from evals import loader
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.depth_live import (
@@ -29,6 +28,7 @@ from evals.depth_live import (
 from evals.depth_views import batch_of, cut, recolour
 from evals.errors import BadInput
 from evals.protocol import load
+from tests.evals.live_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit
 
 FRAME = (480, 640)
@@ -150,7 +150,7 @@ def test_an_oracle_is_right_on_training_views_whatever_moves_them():
         data_batches = [batch_of(data, protocol, step) for step in range(3)]
         for step, batch in enumerate(data_batches):
             assert batch.images.shape == (3, 28, 36, 3)
-            assert loss_of(protocol, pixels(), reader, "float32", step, batch).item() == pytest.approx(0, abs=1e-15)
+            assert loss_of(protocol, pixels(), reader, step, batch).item() == pytest.approx(0, abs=1e-15)
         known = torch.stack([batch.targets for batch in data_batches]) > 0
         assert known[..., : min(shape[1], 36)].all()
         assert not known[..., min(shape[1], 36) :].any()
@@ -189,6 +189,15 @@ def test_predictions_are_clamped_and_reach_any_shape():
     assert nothing.min() == np.float32(0.001)
 
 
+def test_the_backbone_predicts_and_trains_in_the_precision_of_the_protocol(scenes: tuple[LabelledSet, LabelledSet]):
+    full, backbone = settings(), tiny_vit()
+    half, head = dataclasses.replace(full, precision="bfloat16"), fresh_head(full, backbone)
+    image, batch = scenes[1].image(0), batch_of(scenes[0], full, 0)
+    guesses = [predict_depth(backbone, head, image, protocol, shape=(32, 32)) for protocol in (full, half)]
+    assert not np.array_equal(*guesses)
+    assert loss_of(full, backbone, head, 0, batch) != loss_of(half, backbone, head, 0, batch)
+
+
 def test_the_mirror_image_is_averaged_in_its_own_place():
     """A head that adds the column to the depth: with the mirror image every column has the mean column."""
     image = Written([depths(1, (32, 41))[0] / 2]).image(0)
@@ -217,29 +226,21 @@ def test_colours_change_by_chance_within_their_ranges_and_stay_in_range():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int, scenes: tuple[LabelledSet, LabelledSet]):
-    make = partial(batch_of, scenes[0], settings())
-    for alone, together in zip(loader.batches(make, 3), loader.batches(make, 3, workers=workers), strict=True):
-        assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert_equal_from_workers(partial(batch_of, scenes[0], settings()), workers)
 
 
 def test_a_head_learns_and_leaves_everything_else_as_it_was(scenes: tuple[LabelledSet, LabelledSet]):
     protocol = settings(iterations=60, batch_size=4, warmup=10, rate=0.02, validate_every=30)
     backbone = tiny_vit()
     backbone.model.train()
-    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    head = fresh_head(protocol, backbone)
-    outcomes = fit(protocol, backbone, head, *scenes)
-    assert torch.equal(state, torch.get_rng_state())
-    assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
-    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
-    assert all(module.training for module in backbone.model.modules())
-    assert all(parameter.grad is None for parameter in backbone.parameters())
+    with untouched(backbone):
+        head = fresh_head(protocol, backbone)
+        outcomes = fit(protocol, backbone, head, *scenes)
 
     start = fresh_head(protocol, backbone)
     assert outcomes["rmse"].mean() < 0.8 * judge(protocol, backbone, start, scenes[1])["rmse"].mean()
     batch = batch_of(scenes[0], protocol, 1000)
-    losses = [loss_of(protocol, backbone, one, "float32", 9, batch).item() for one in (head, start)]
+    losses = [loss_of(protocol, backbone, one, 9, batch).item() for one in (head, start)]
     assert losses[0] < 0.8 * losses[1]
 
 
@@ -257,6 +258,7 @@ def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(sce
 
 CHANGES: dict[str, Any] = {
     "size": 40,
+    "precision": "bfloat16",
     "seed": 1,
     "frame": (30, 32),
     "box": (5, 3, 30, 28),
@@ -293,7 +295,7 @@ SCHEDULE: dict[str, Any] = {
     "beta1": (0.5, 0.6),
     "beta2": 0.9,
 }
-OUTSIDE = {"name", "version", "precision", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
+OUTSIDE = {"name", "version", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
 # Scenes of 32 × 32 are taken for whole frames
 FRAMED = {
     "frame": (32, 32), "box": (2, 3, 30, 28), "eigen": (2, 30, 3, 28), "crop": (24, 24), "rate": 0.3, "rotate": 1.0,
@@ -383,7 +385,8 @@ def test_settings_that_cannot_be_are_refused(change: dict[str, Any]):
 
 
 def test_every_setting_with_a_limit_is_tried():
-    assert {name for change in BAD for name in change} | {"seed", "flip_average"} == CHANGES.keys() | SCHEDULE.keys()
+    without = {"precision", "seed", "flip_average"}
+    assert {name for change in BAD for name in change} | without == CHANGES.keys() | SCHEDULE.keys()
 
 
 def test_images_without_valid_depth_are_left_out_and_sets_without_it_refused():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from evals import mmseg_bridge
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
@@ -55,7 +56,8 @@ def test_the_errors_that_mmsegmentation_has_too_are_the_same():
     prediction, truth = pair(1)
     valid = within(truth, 0.001, 10)
     found = depth_errors(prediction, truth, valid=valid)
-    theirs = mmseg_bridge.depth_errors(prediction[valid], truth[valid])
+    p, t = (torch.from_numpy(x[valid]) for x in (prediction, truth))
+    theirs = mmseg_bridge.metric("DepthMetric")._calc_all_metrics(t, p)
     names = {"d1": "delta1", "d2": "delta2", "d3": "delta3"} | {
         name: name for name in ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10")
     }

@@ -117,8 +117,17 @@ def test_other_files_or_another_split_under_the_same_names_are_not_compared(tmp_
     a = save(tmp_path / "a", "knn", "top1", correct=right)
     with pytest.raises(BadInput, match=r"unlike files or class lists .*\(data 5cab1e00 in A, 00000000 in B\)"):
         between(a, save(tmp_path / "b", "knn", "top1", data="00000000", correct=right))
-    with pytest.raises(BadInput, match="knn on scenes/test, knn-quick-v1 at 64 px: B alone"):
+    with pytest.raises(BadInput, match="knn on scenes/test, knn-quick-v1 at 64 px #0a1b2c3d: B alone"):
         between(a, save(tmp_path / "c", "knn", "top1", split="test", correct=right))
+
+
+def test_a_difference_of_rounding_decides_nothing(tmp_path: Path):
+    errors = 0.5 + draws()
+    a = save(tmp_path / "a", "depth", "rmse", rmse=errors)
+    b = save(tmp_path / "b", "depth", "rmse", rmse=errors + 2e-8)
+    (found,) = between(a, b).differences
+    assert found.low > 0
+    assert (found.verdict, found.judgement) == ("undecided", "")
 
 
 def test_a_metric_of_another_version_is_named_with_its_file(tmp_path: Path):
@@ -160,8 +169,8 @@ def test_evaluations_of_one_side_alone_are_listed(tmp_path: Path):
     save(b, "knn", "top1", correct=draws() < 0.5, size=128)
     found = between(a, b)
     assert found.unpaired == [
-        "depth on scenes/val, depth-quick-v1 at 64 px: A",
-        "knn on scenes/val, knn-quick-v1 at 128 px: B",
+        "depth on scenes/val, depth-quick-v1 at 64 px #0a1b2c3d: A",
+        "knn on scenes/val, knn-quick-v1 at 128 px #0a1b2c3d: B",
     ]
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +13,9 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
+from evals import store
 from evals.backbone import Backbone, wrap
 from evals.errors import BadInput
 from evals.features import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
@@ -92,6 +98,15 @@ def test_crops_are_the_centre_of_the_resized_image_and_keep_no_patches(backbone:
         found.dense()
 
 
+@pytest.mark.parametrize("shape", [(427, 640), (640, 427), (331, 500), (500, 331), (300, 300), (256, 301), (90, 1000)])
+@pytest.mark.parametrize(("size", "crop_pct", "goal"), [(224, 0.875, 256), (224, 1.0, 224), (15, 0.9, 17)])
+def test_crops_are_torchvisions_to_the_pixel(shape: tuple[int, int], size: int, crop_pct: float, goal: int):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    published = Compose([Resize(goal, InterpolationMode.BICUBIC), CenterCrop(size)])
+    ours = prepare(image, View("crop", size, crop_pct), stride=1)
+    np.testing.assert_array_equal(ours, np.asarray(published(Image.fromarray(image))))
+
+
 def test_sides_are_rounded_to_the_stride_and_never_to_nothing():
     assert prepare(np.zeros((30, 100, 3), np.uint8), View("whole", 32), stride=16).shape == (32, 112, 3)
     assert prepare(np.zeros((64, 3, 3), np.uint8), View("whole", 8), stride=8).shape == (168, 8, 3)
@@ -138,6 +153,40 @@ def test_the_cache_is_never_used_for_other_weights_data_or_transform(backbone: B
     assert reads(Pictures()) == 0
 
 
+def test_the_cache_is_not_used_by_a_version_that_sees_other_pixels(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    extract(backbone, Pictures(), View("crop", 16), cache=tmp_path)
+    monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+    again = Pictures()
+    extract(backbone, again, View("crop", 16), cache=tmp_path)
+    assert again.reads == 7
+
+
+def test_what_a_killed_extraction_left_goes_with_the_next_one_and_that_of_living_ones_stays(
+    backbone: Backbone, tmp_path: Path
+):
+    class Copied(Pictures):
+        def image(self, index: int) -> np.ndarray:
+            if index == 5:
+                (half,) = tmp_path.rglob(".pooled.partial-*")
+                shutil.copytree(half, half.with_name(half.name.replace(f"-{os.getpid()}", f"-{dead.pid}")))
+            return super().image(index)
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    extract(backbone, Copied(), View("whole", 16), cache=tmp_path, batch_size=1)
+    (left,) = tmp_path.rglob(".pooled.partial-*")
+    assert (left / "pooled.f32").stat().st_size
+    living = left.with_name(left.name.replace(f"-{dead.pid}", f"-{os.getppid()}"))
+    elsewhere = left.with_name(f".dense.partial-elsewhere-{dead.pid}")
+    for kept in (living, elsewhere):
+        kept.mkdir()
+    extract(backbone, Pictures(), View("whole", 16), dense=True, cache=tmp_path)
+    whole = [left.with_name(kind) for kind in ("dense", "pooled")]
+    assert sorted(left.parent.iterdir()) == sorted([living, elsewhere, *whole])
+
+
 def test_patches_serve_who_needs_none_and_are_added_for_who_does(backbone: Backbone, tmp_path: Path):
     pooled = extract(backbone, Pictures(), View("whole", 16), cache=tmp_path)
     assert pooled.tokens is None
@@ -148,13 +197,15 @@ def test_patches_serve_who_needs_none_and_are_added_for_who_does(backbone: Backb
 
 
 @pytest.mark.parametrize("name", ["card.json", "pooled.f32", "mean.f32", "tokens.f32", "places.npy"])
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_half_written_cache_entry_is_made_again(backbone: Backbone, tmp_path: Path, name: str, kept: float):
+@pytest.mark.parametrize(("kept", "filled"), [(0.0, False), (0.5, False), (0.99, False), (0.5, True)])
+def test_a_damaged_cache_entry_is_made_again(backbone: Backbone, tmp_path: Path, name: str, kept: float, filled: bool):
+    """`filled` keeps the length, with zeros in place of what is lost."""
     first = extract(backbone, Pictures(), View("whole", 16), dense=True, cache=tmp_path)
     tokens = first.dense()[:]
     (path,) = tmp_path.rglob(name)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * kept)])
+    left = whole[: int(len(whole) * kept)]
+    path.write_bytes(left.ljust(len(whole), b"\0") if filled else left)
     again = Pictures()
     second = extract(backbone, again, View("whole", 16), dense=True, cache=tmp_path)
     assert again.reads == 7

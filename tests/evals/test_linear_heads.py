@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -63,8 +65,9 @@ def test_heads_of_one_rate_and_unlike_decays_differ():
 def test_a_head_that_diverges_leaves_the_others_as_they_are_and_is_never_the_best():
     x, labels = batches()
     found = []
-    for rates in ((0.1,), (0.1, float("inf"))):
-        fitted = Heads(grid(("cls",), rates, (0.0,)), {"cls": x[0]}, classes=CLASSES, momentum=0.9)
+    for rates in ((0.1,), (0.1, math.inf)):
+        heads = [Head("cls", rate, 0.0) for rate in rates]  # no grid has such a rate
+        fitted = Heads(heads, {"cls": x[0]}, classes=CLASSES, momentum=0.9)
         for step in range(STEPS):
             fitted.step({"cls": x[step]}, labels[step], 1.0)
         found.append(fitted)
@@ -93,6 +96,18 @@ def test_a_grid_holds_every_combination_once_under_names_that_tell_them_apart():
             grid(*wrong)
     with pytest.raises(BadInput, match="got input 'patch'"):
         grid(("patch",), (0.1,), (0.0,))
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.0, math.nan, math.inf])
+def test_a_rate_that_does_not_descend_is_refused(rate: float):
+    with pytest.raises(BadInput, match=f"^got rate {rate} for a .*: want a finite number above 0; do correct it$"):
+        grid(("cls",), (0.1, rate), (0.0,))
+
+
+@pytest.mark.parametrize("decay", [-0.5, math.nan, math.inf])
+def test_a_decay_that_grows_the_weights_is_refused(decay: float):
+    with pytest.raises(BadInput, match=f"^got decay {decay} for a .*: want a finite number at least 0; do correct it$"):
+        grid(("cls",), (0.1,), (0.0, decay))
 
 
 def test_the_best_head_has_the_most_right_and_among_equals_the_lowest_loss():

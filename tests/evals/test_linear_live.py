@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from evals.errors import BadInput
 from evals.linear_heads import Heads
 from evals.linear_live import LinearLive, augmented, crop_box, evaluate, fit, judge_on, metrics, portion_of, read
 from evals.protocol import load
+from tests.evals.live_checks import untouched
 
 CODE, PAPER = (load(f"linear-{kind}", LinearLive) for kind in ("code", "paper"))
 TINY = {"size": 32, "epochs": 1, "epoch_steps": 4, "batch_size": 10}
@@ -129,48 +133,53 @@ def test_a_short_probe_learns_what_a_random_network_shows(backbone: Backbone, sc
     assert metrics(short) == ("top1", "top5")
 
 
-def test_worker_processes_change_nothing_and_the_global_random_states_stay(backbone: Backbone):
+def test_worker_processes_change_nothing_and_everything_else_stays_as_it_was(backbone: Backbone):
     protocol = replace(PAPER, **TINY, rates=(1.0,))
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 (that is what must stay)
-    fitted = [fit(protocol, backbone, Reds(14), workers=workers) for workers in (0, 2)]
-    judged = [judge_on(Reds(9), fitted[0], protocol, backbone, workers=workers) for workers in (0, 2)]
+    with untouched(backbone):
+        fitted = [fit(protocol, backbone, Reds(14), workers=workers) for workers in (0, 2)]
+        judged = [judge_on(Reds(9), fitted[0], protocol, backbone, workers=workers) for workers in (0, 2)]
     assert torch.equal(weights(fitted[0]), weights(fitted[1]))
     assert torch.equal(judged[0].loss, judged[1].loss)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
-def test_the_model_stays_as_it_was(backbone: Backbone):
-    before = backbone.fingerprint
-    evaluate(replace(PAPER, **TINY, rates=(1.0,)), backbone, Reds(14), Reds(9))
-    assert backbone.fingerprint == before
-    assert not any(p.grad is not None for p in backbone.parameters())
+CHANGES: list[dict[str, Any]] = [
+    {"size": 24},
+    {"precision": "bfloat16"},
+    {"seed": 1},
+    {"crop_area": (0.5, 1.0)},
+    {"crop_aspect": (0.5, 2.0)},
+    {"flip": 1.0},
+    {"inputs": ("mean",)},
+    {"rates": (2.0,)},
+    {"rate_batch": 256},
+    {"decays": (0.1,)},
+    {"momentum": 0.5},
+    {"init_std": 0.1},
+    {"epochs": 2},
+    {"epoch_steps": 5},
+    {"epoch_steps": None},
+    {"batch_size": 11},
+]
+# Who asks for an evaluation cuts the sets; `crop_pct` is that of test views, which have a test of their own
+OUTSIDE = {"name", "version", "train_images", "test_images", "crop_pct"}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"seed": 1},
-        {"size": 24},
-        {"crop_area": (0.5, 1.0)},
-        {"crop_aspect": (0.5, 2.0)},
-        {"flip": 1.0},
-        {"inputs": ("mean",)},
-        {"rates": (2.0,)},
-        {"rate_batch": 256},
-        {"decays": (0.1,)},
-        {"momentum": 0.5},
-        {"init_std": 0.1},
-        {"epochs": 2},
-        {"epoch_steps": 5},
-        {"epoch_steps": None},
-        {"batch_size": 11},
-    ],
-)
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_every_setting_of_the_training_changes_the_head(backbone: Backbone, changes: dict[str, Any]):
     base = replace(PAPER, **TINY, rates=(1.0,), decays=(0.0,))
-    train = Reds(14)
-    assert not torch.equal(weights(fit(replace(base, **changes), backbone, train)), weights(fit(base, backbone, train)))
+    found = [weights(fit(protocol, backbone, Reds(14))) for protocol in (base, replace(base, **changes))]
+    assert not torch.equal(*found)
+
+
+def test_heads_are_judged_in_the_precision_of_the_protocol(backbone: Backbone):
+    protocol = replace(PAPER, **TINY, rates=(1.0,))
+    fitted = fit(protocol, backbone, Reds(14))
+    found = [judge_on(Reds(9), fitted, replace(protocol, precision=p), backbone).loss for p in ("float32", "bfloat16")]
+    assert not torch.equal(*found)
+
+
+def test_every_setting_is_tried():
+    assert {name for change in CHANGES for name in change} | OUTSIDE == {field.name for field in fields(LinearLive)}
 
 
 def test_crops_that_patches_of_14_do_not_divide_are_seen_in_the_mean_colour():
@@ -248,7 +257,7 @@ def test_a_whole_crop_is_the_resized_image_and_a_flip_mirrors_it():
 
 def test_sets_sizes_and_settings_that_cannot_be_are_refused(backbone: Backbone):
     protocol = replace(PAPER, **TINY)
-    with pytest.raises(BadInput, match="'much' is in one alone"):
+    with pytest.raises(BadInput, match=r"'much' is in .* alone"):
         evaluate(protocol, backbone, Reds(4), Reds(4, classes=("little", "vast")))
     with pytest.raises(BadInput, match="without image classes"):
         evaluate(protocol, backbone, Reds(4, classes=()), Reds(4))
@@ -266,6 +275,17 @@ def test_sets_sizes_and_settings_that_cannot_be_are_refused(backbone: Backbone):
     ):
         with pytest.raises(BadInput, match=reason):
             replace(protocol, **changes)
+
+
+def test_a_grid_is_checked_with_the_rates_of_the_file_where_asserts_are_off_too(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(BadInput, match=r"rate 0\.01, decay 0\.0\) twice"):
+        replace(CODE, rates=(0.01, 0.01))
+    place = Path(linear_live.__file__)
+    optimised = ModuleType("linear_live_without_asserts")
+    monkeypatch.setitem(sys.modules, optimised.__name__, optimised)
+    exec(compile(place.read_text(encoding="utf-8"), place, "exec", optimize=1), vars(optimised))
+    with pytest.raises(BadInput, match="got input 'max'"):
+        load("linear-code", optimised.LinearLive, inputs=("max",))
 
 
 def test_a_grid_that_diverges_is_refused_and_one_good_head_saves_it(backbone: Backbone):

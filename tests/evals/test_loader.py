@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,20 @@ def test_bad_input_reaches_the_caller_in_one_line_from_a_worker_too(workers: int
     next(made)
     with pytest.raises(BadInput, match=r"^got a broken image: want a sound one; do mend it$"):
         next(made)
+
+
+def threads(_: int) -> int:
+    return cv2.getNumThreads()
+
+
+def test_workers_have_opencv_on_one_thread_from_their_start_and_the_parent_keeps_its_own():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        assert list(loader.batches(threads, 2, workers=2)) == [1, 1]
+        assert list(loader.batches(threads, 1)) == [3]
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_the_global_random_state_is_untouched_by_batches_and_generators():

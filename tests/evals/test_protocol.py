@@ -104,7 +104,7 @@ def test_a_file_becomes_settings_of_the_right_types(tmp_path: Path):
         ("size: 64", "size: true", "got True for size"),
         ("rates: [1, 2e-4]", "rates: fast", "got 'fast' for rates"),
         ("rates: [1, 2e-4]", "rates: [fast]", "got 'fast' for rates in .*: want float"),
-        ("flip: true", "flipp: true", "got setting 'flipp' in .*did you mean 'flip'"),
+        ("flip: true", "flipp: true", "got setting 'flipp' in .*did you mean 'flip'\\?"),
         ("flip: true", "", "without flip: want every setting of sample"),
         ("method: sample", "method: knn", "got method 'knn'"),
         ("method: sample", "method: [", "unreadable protocol"),
@@ -127,8 +127,29 @@ def test_a_changed_copy_may_not_bear_the_name_of_a_protocol_that_ships(tmp_path:
     assert protocol_of(str(written(tmp_path, changed.replace("name: knn-quick", "name: knn-warm")))).name == "knn-warm"
 
 
+def test_a_file_of_another_method_with_the_name_of_a_protocol_that_ships_is_told_of_its_own_name(tmp_path: Path):
+    text = (protocols.FOLDER / "linear-quick.yaml").read_text().replace("name: linear-quick", "name: knn-quick")
+    with pytest.raises(BadInput, match=r"^got .*mine\.yaml with the name knn-quick .* a name of its own; do change"):
+        protocol_of(str(written(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "want"),
+    [
+        ("size", 0, "at least 1"),
+        ("train_images", 0, "at least 1"),
+        ("test_images", -3, "at least 1"),
+        ("crop_pct", 0.0, "above 0 and at most 1"),
+        ("crop_pct", 1.5, "above 0 and at most 1"),
+    ],
+)
+def test_settings_that_all_protocols_share_are_refused_in_one_line(key: str, value: float, want: str):
+    with pytest.raises(BadInput, match=rf"^got {key} {value} in knn-quick: want {want}; do correct it$"):
+        load("knn-quick", Knn, **{key: value})
+
+
 def test_an_unknown_protocol_names_the_nearest():
-    with pytest.raises(BadInput, match=r"got protocol knn-quik: .*did you mean knn-quick"):
+    with pytest.raises(BadInput, match=r"got protocol knn-quik: .*did you mean 'knn-quick'\?$"):
         load("knn-quik", Knn)
     with pytest.raises(BadInput, match=r"got protocol /nowhere/mine\.yaml"):
         protocol_of("/nowhere/mine.yaml")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,15 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from evals import mmseg_bridge
+from evals.areas import shares_of
 from evals.datasets.base import IGNORE
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells
 from evals.protocol import load
 from evals.retrieval import Retrieval, evaluate, memory_bank, metrics
-from evals.segmentation import predict, shares_of
 from evals.statistics import interval
-from tests.evals.toys import featured
+from tests.evals.toys import bilinear, featured, maps_brought_to
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:
@@ -74,10 +75,19 @@ def test_areas_equal_a_plain_search_through_scikit_learn():
         weights = np.exp((1 - distance) / 0.1)
         votes = np.stack([w @ labels[p] / w.sum() for w, p in zip(weights, places, strict=True)])
         mask = test.dataset.mask(image)
-        guess = predict(torch.from_numpy(votes).float(), test.grid(image), mask.shape).argmax(0)
+        guess = bilinear(torch.from_numpy(votes).float(), test.grid(image), mask.shape).argmax(0)
         theirs = mmseg_bridge.intersect_and_union(guess, mask, num_classes=4)
         for name, areas in zip(("intersect", "predicted", "truth"), theirs, strict=True):
             np.testing.assert_array_equal(found[name][image], areas)
+
+
+def test_no_map_of_all_classes_is_held_at_the_size_of_a_mask(monkeypatch: pytest.MonkeyPatch):
+    draw = np.random.default_rng(0)
+    masks = [draw.integers(0, 40, (50, 60)).astype(np.uint8) for _ in range(2)]
+    features = featured(draw.standard_normal((60, 8)), [(5, 6)] * 2, masks, segments=ascii_letters[:40])
+    sizes = maps_brought_to((50, 60), monkeypatch)
+    evaluate(protocol(), features, features)
+    assert max(sizes) <= 16
 
 
 def test_one_neighbour_in_a_memory_of_the_test_patches_gives_the_patches_back():
@@ -86,7 +96,7 @@ def test_one_neighbour_in_a_memory_of_the_test_patches_gives_the_patches_back():
     for image in range(6):
         mask = test.dataset.mask(image)
         votes = torch.from_numpy(shares_of(mask, test.grid(image), 4))
-        guess = predict(votes, test.grid(image), mask.shape).argmax(0)
+        guess = bilinear(votes, test.grid(image), mask.shape).argmax(0)
         assert found["intersect"][image].sum() == int((guess.numpy() == mask)[mask != IGNORE].sum())
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from evals import results
 from evals.backbone import create, export
 from evals.protocol import FOLDER
 from evals.run import main
+from evals.suite import protocol_of
 
 FEW = ["--train-images", "40", "--test-images", "20", "--sizes", "64", "--no-cache"]
 QUICK = ["knn", "linear", "segmentation", "depth", "retrieval", "clustering", "health"]
@@ -86,7 +88,9 @@ def test_live_protocols_run_and_draw_at_a_size_that_the_patches_do_not_divide(tm
     found = {}
     for precision in ("float32", "bfloat16"):
         out = tmp_path / precision
-        assert main(["random:test_vit", *tasks, *words, *few, "--precision", precision, "--plot", "--out", str(out)]) == 0
+        assert (
+            main(["random:test_vit", *tasks, *words, *few, "--precision", precision, "--plot", "--out", str(out)]) == 0
+        )
         rows = results.load(out / "results.jsonl")
         assert set(rows.protocol) == {f"{name}-short-v1" for name in LIVE}
         assert set(rows["size"]) == {40}
@@ -119,6 +123,31 @@ def test_an_exported_backbone_carries_its_place_in_the_run_into_the_rows(tmp_pat
     assert main([str(folder), "knn", *FEW, "--out", str(tmp_path / "kept")]) == 0
     row = results.load(tmp_path / "kept" / "results.jsonl").iloc[0]
     assert (row.arm, row.seed, row.step) == ("anchored", 2, 300)
+
+
+def photos(folder: Path, classes: int = 2) -> Path:
+    """Images in folders of classes, without folders of splits."""
+    draw = np.random.default_rng(0)
+    for name in "abc"[:classes]:
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(draw.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_a_head_is_not_judged_on_the_images_that_it_is_fitted_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    given = ["--data", f"p={photos(tmp_path / 'p')}", "--sizes", "64", "--no-cache"]
+    assert main(["random:test_vit", "knn@p", *given]) == 2
+    assert "got the same 24 images for training and for judging in 'p'" in capsys.readouterr().err
+    assert main(["random:test_vit", "health@p", *given]) == 0  # it has no head
+
+
+def test_a_class_list_of_which_the_masks_lack_most_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = labelled(tmp_path / "shapes")
+    names = ",".join(f"class {n}" for n in range(10))
+    given = ["--data", f"shapes={root}", "--classes", f"shapes={names}"]
+    assert main(["random:test_vit", "segmentation@shapes", *given]) == 2
+    assert "got 10 classes for set 'shapes', of which 7 have no pixel in 12 masks" in capsys.readouterr().err
 
 
 def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
@@ -157,19 +186,23 @@ def test_the_list_names_every_task_and_protocol(capsys: pytest.CaptureFixture[st
 
 def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = labelled(tmp_path / "shapes")
-    words = ["random:test_vit", "segmentation@shapes", "--data", f"shapes={root}", "--validate", "--sizes", "64"]
+    words = ["random:test_vit", "segmentation@shapes", "--data", f"shapes={root}", "--validate", "--sizes", "64,32"]
     assert main([*words, "--classes", "shapes=a,b,c"]) == 0
     printed = capsys.readouterr().out
     assert "12 images" in printed
-    assert "segmentation-quick-v1 #" in printed
+    for size in (64, 32):
+        used = replace(protocol_of("segmentation"), size=size)
+        assert f"ready: segmentation@shapes at {size} px by segmentation-quick-v1 #{used.hash()}" in printed
     assert not (tmp_path / "runs").exists()
     assert main([*words, "--classes", "shapes=a,b"]) == 2
     assert "classes" in capsys.readouterr().err
-    torn = root / "images" / "validation" / "003.jpg"
-    torn.write_bytes(torn.read_bytes()[:300])
+    for split in ("training", "validation"):
+        torn = root / "images" / split / "003.jpg"
+        torn.write_bytes(torn.read_bytes()[:300])
     assert main([*words, "--classes", "shapes=a,b,c"]) == 2
     said = capsys.readouterr().err
-    assert "003.jpg" in said
+    assert "training/003.jpg" in said
+    assert "validation/003.jpg" in said
     assert said.count("\n") == 1
 
 
@@ -191,6 +224,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
         (["random:test_vit", "knn", "--out", "/dev/null/x"], "got /dev/null/x for results"),
+        (["random:test_vit", "knn", "--cache", "/dev/null"], "got /dev/null for the cache"),
         (["random:test_vit", "knn", "--points", "2,2", "--plot"], "got point '2,2'"),
         (["random:test_vit", "knn", "--points", "0.5,0.5"], "got --points without --plot"),
         (["random:test_vit", "knn", "--reference", "random:test_vit"], "which no task uses: want health"),

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from string import ascii_letters
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from evals import segmentation
+from evals.areas import shares_of
+from evals.datasets.base import IGNORE
 from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.protocol import load
-from evals.segmentation import IGNORE, Segmentation, evaluate, predict, shares_of, solve, training_patches
+from evals.segmentation import Segmentation, evaluate, solve, training_patches
 from evals.statistics import interval
-from tests.evals.toys import featured
+from tests.evals.toys import bilinear, featured, maps_brought_to
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:
@@ -66,7 +71,7 @@ def test_areas_and_miou_equal_mmsegmentations_own_metric():
     metric.dataset_meta = {"classes": list("abcde")}
     samples = [
         {
-            "pred_sem_seg": {"data": predict(x, grid, mask.shape).argmax(0)[None]},
+            "pred_sem_seg": {"data": bilinear(x, grid, mask.shape).argmax(0)[None]},
             "gt_sem_seg": {"data": torch.tensor(mask)[None]},
         }
         for x, grid, mask in zip(logits, grids, masks, strict=True)
@@ -99,11 +104,6 @@ def test_soft_shares_and_partly_ignored_patches_weigh_what_they_should():
     np.testing.assert_allclose(probability.numpy(), [1.25 / 1.5, 0.25 / 1.5], atol=1e-5)
 
 
-def test_patch_shares_count_pixels_and_leave_ignored_ones_out():
-    mask = np.array([[0, 0, 1, 1], [0, 1, 1, IGNORE]], np.uint8)
-    np.testing.assert_allclose(shares_of(mask, (1, 2), 3), [[0.75, 0.25, 0], [0, 0.75, 0]])
-
-
 def test_patches_beyond_the_limit_are_left_out_evenly():
     train = oracle(41, pixels=1, seed=0)
     train.dataset.mask(7)[:] = IGNORE
@@ -113,6 +113,28 @@ def test_patches_beyond_the_limit_are_left_out_evenly():
         places = np.arange(min(most, 1200)) * 1200 // min(most, 1200)
         assert torch.equal(x, train.dense()[torch.from_numpy(known[places])])
         assert torch.equal(x, shares)  # of an oracle
+
+
+def test_shares_are_held_of_the_chosen_patches_alone(monkeypatch: pytest.MonkeyPatch):
+    train = noise(30, seed=0)
+    asked: list[int] = []
+
+    def noted(mask: np.ndarray, grid: tuple[int, int], classes: int) -> np.ndarray:
+        asked.extend(i for i in range(30) if train.dataset.mask(i) is mask)
+        return shares_of(mask, grid, classes)
+
+    monkeypatch.setattr(segmentation, "shares_of", noted)
+    training_patches(train, 4, most=3)
+    assert asked == [0, 10, 20]
+
+
+def test_no_map_of_all_classes_is_held_at_the_size_of_a_mask(monkeypatch: pytest.MonkeyPatch):
+    draw = np.random.default_rng(0)
+    masks = [draw.integers(0, 40, (50, 60)).astype(np.uint8) for _ in range(2)]
+    features = featured(draw.standard_normal((60, 8)), [(5, 6)] * 2, masks, segments=ascii_letters[:40])
+    sizes = maps_brought_to((50, 60), monkeypatch)
+    evaluate(settings_of(), features, features)
+    assert max(sizes) <= 16
 
 
 def test_learning_leaves_the_features_as_they_were():

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evals import draws, live, loader, statistics
+from evals import draws, live, statistics
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.errors import BadInput
@@ -31,6 +31,7 @@ from evals.segmentation_live import (
     pixel_loss,
     rate_at,
 )
+from tests.evals.live_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit
 
 PALETTE = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [20, 250, 250]], dtype=np.uint8)
@@ -123,7 +124,7 @@ def test_an_oracle_is_all_right_on_training_views_and_has_no_loss_but_where_some
     assert (batch.targets[:, 32:] == 255).all()
     guess = reader(live.pictures(batch.images, batch.sides, pixels())).argmax(1)
     assert torch.equal(guess[:, :32], batch.targets[:, :32].long())
-    sure = partial(loss_of, protocol, pixels(), lambda patches: 1000 * reader(patches), "float32")
+    sure = partial(loss_of, protocol, pixels(), lambda patches: 1000 * reader(patches))
     assert sure(0, batch) == 0
     shares = [
         float((batch_of(data, protocol, step).images[:, :, 0, 0] != batch.images[:, :, 0, 0]).float().mean())
@@ -170,30 +171,32 @@ def test_dropout_takes_whole_features_and_keeps_the_mean():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int, scenes: tuple[LabelledSet, LabelledSet]):
-    make = partial(batch_of, scenes[0], settings())
-    for alone, together in zip(loader.batches(make, 3), loader.batches(make, 3, workers=workers), strict=True):
-        assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert_equal_from_workers(partial(batch_of, scenes[0], settings()), workers)
 
 
 def test_a_head_learns_and_leaves_everything_else_as_it_was(scenes: tuple[LabelledSet, LabelledSet]):
     protocol = settings(iterations=60, batch_size=4, warmup=5, validate_every=25)
     backbone = tiny_vit()
     backbone.model.train()
-    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    head = fresh_head(protocol, backbone, len(scenes[0].segments))
-    outcomes = fit(protocol, backbone, head, *scenes)
-    assert torch.equal(state, torch.get_rng_state())
-    assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
-    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
-    assert all(module.training for module in backbone.model.modules())
-    assert all(parameter.grad is None for parameter in backbone.parameters())
+    with untouched(backbone):
+        head = fresh_head(protocol, backbone, len(scenes[0].segments))
+        outcomes = fit(protocol, backbone, head, *scenes)
 
     start = fresh_head(protocol, backbone, len(scenes[0].segments))
     assert miou(outcomes) > 1.4 * miou(judge(protocol, backbone, start, scenes[1]))
     batch = batch_of(scenes[0], protocol, 1000)
-    losses = [loss_of(protocol, backbone, one, "float32", 0, batch).item() for one in (head, start)]
+    losses = [loss_of(protocol, backbone, one, 0, batch).item() for one in (head, start)]
     assert losses[0] < 0.8 * losses[1]
+
+
+def test_the_backbone_predicts_and_trains_in_the_precision_of_the_protocol(scenes: tuple[LabelledSet, LabelledSet]):
+    full, backbone = settings(), tiny_vit()
+    half = dataclasses.replace(full, precision="bfloat16")
+    head = fresh_head(full, backbone, len(scenes[0].segments))
+    areas = [judge(protocol, backbone, head, scenes[1])["predicted"] for protocol in (full, half)]
+    assert not np.array_equal(*areas)
+    batch = batch_of(scenes[0], full, 0)
+    assert loss_of(full, backbone, head, 0, batch) != loss_of(half, backbone, head, 0, batch)
 
 
 def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(scenes: tuple[LabelledSet, LabelledSet]):
@@ -211,6 +214,7 @@ def test_the_best_validation_is_kept_and_its_head_is_the_one_that_is_watched(sce
 
 CHANGES: dict[str, Any] = {
     "size": 40,
+    "precision": "bfloat16",
     "seed": 1,
     "scale": (0.5, 1.0),
     "crop": 0.75,
@@ -231,7 +235,7 @@ CHANGES: dict[str, Any] = {
     "window_stride": 0.2,
 }
 SCHEDULE: dict[str, Any] = {"rate": 0.01, "betas": (0.5, 0.999), "warmup": 3, "warmup_ratio": 0.5}
-OUTSIDE = {"name", "version", "precision", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
+OUTSIDE = {"name", "version", "train_images", "test_images"}  # who asks for an evaluation cuts the sets
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +318,7 @@ def test_settings_that_cannot_be_are_refused(change: dict[str, Any]):
 
 
 def test_every_setting_with_a_limit_is_tried():
-    assert {name for change in BAD for name in change} | {"seed"} == CHANGES.keys() | SCHEDULE.keys()
+    assert {name for change in BAD for name in change} | {"precision", "seed"} == CHANGES.keys() | SCHEDULE.keys()
 
 
 def test_sets_that_do_not_fit_are_refused(scenes: tuple[LabelledSet, LabelledSet]):

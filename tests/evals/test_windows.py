@@ -67,3 +67,11 @@ def test_classes_at_another_size_are_those_of_the_interpolated_softmax(chunk: in
     logits = torch.randn(9, 6, 8, generator=torch.Generator().manual_seed(1))
     whole = F.interpolate(logits[None], size=(13, 11), mode="bilinear", align_corners=False)[0].softmax(0).argmax(0)
     assert torch.equal(classes_at(logits, (13, 11), chunk=chunk), whole)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 16])
+def test_the_first_of_equal_classes_wins_as_in_the_whole_map(chunk: int):
+    logits = torch.randint(3, (40, 5, 7), generator=torch.Generator().manual_seed(1)).float()
+    whole = F.interpolate(logits[None], size=(10, 14), mode="bilinear", align_corners=False)[0]
+    assert ((whole == whole.amax(0)).sum(0) > 1).sum() > 70
+    assert torch.equal(classes_at(logits, (10, 14), chunk=chunk), whole.argmax(0))

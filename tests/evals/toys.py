@@ -5,11 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evals.backbone import Backbone, create, wrap
 from evals.features import FeatureSet
+from evals.rows import Rows
+
+
+class Labels:
+    """A set of image classes alone, named by letters."""
+
+    name, split, segments, has_depth = "made", "train", (), False
+
+    def __init__(self, labels: Tensor, classes: str) -> None:
+        self.values, self.classes = labels, tuple(classes)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def key(self, index: int) -> str:
+        return f"image-{index}"
+
+    def label(self, index: int) -> int:
+        return int(self.values[index])
+
+
+def labelled(x: Rows, labels: Tensor, classes: str, *, mean: Tensor | None = None) -> FeatureSet:
+    """Pooled features of images of these classes; `mean` is that of their patches."""
+    dataset: Any = Labels(labels, classes)
+    pooled: Any = x  # may be on disk
+    return FeatureSet.in_memory(dataset, pooled, mean=mean)
+
+
+def clusters(n: int, *, seed: int, classes: int, width: int, noise: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Features [n D] around the centres of classes, and their labels; the centres are the same for every seed."""
+    draw = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(9))
+    labels = torch.randint(classes, (n,), generator=draw)
+    return centres[labels] + noise * torch.randn(n, width, generator=draw), labels
 
 
 class Masks:
@@ -37,6 +73,26 @@ def featured(
     x = torch.from_numpy(tokens.astype(np.float32))
     dataset: Any = Masks(masks, segments)
     return FeatureSet.in_memory(dataset, x[: len(masks)], tokens=x, grids=torch.tensor(grids))
+
+
+def bilinear(scores: Tensor, grid: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
+    """Scores [P C] of patches at the size of a mask, [C H W]: the plain way, all classes at once."""
+    return F.interpolate(scores.T.reshape(1, -1, *grid), size=tuple(shape), mode="bilinear", align_corners=False)[0]
+
+
+def maps_brought_to(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that takes down how many maps at a time are interpolated to this shape from now on."""
+    found: list[int] = []
+    interpolate = F.interpolate
+
+    def noted(x: Tensor, size: Any = None, **options: Any) -> Tensor:
+        full = interpolate(x, size, **options)
+        if full.shape[-2:] == shape:
+            found.append(full.shape[0] * full.shape[1])
+        return full
+
+    monkeypatch.setattr(F, "interpolate", noted)
+    return found
 
 
 class Pixels(nn.Module):

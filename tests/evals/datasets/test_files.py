@@ -1,5 +1,7 @@
+import hashlib
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +118,62 @@ def test_the_digest_changes_with_files_and_settings(tmp_path):
     assert digest([path], "x") == first != digest([path], "y")
     path.write_text("22")
     assert digest([path], "x") != first
+
+
+def plain_hash(paths, settings, facts):
+    """The digest by its definition: every path is resolved on its own."""
+    total = hashlib.sha256(repr(settings).encode())
+    real = [path.resolve() for path in paths]
+    shared = Path(os.path.commonpath([path.parent for path in real])) if real else Path()
+    for path in real:
+        told = "\0".join(str(getattr(path.stat(), fact)) for fact in facts)
+        total.update(f"{path.relative_to(shared)}\0{told}\n".encode())
+    return total.hexdigest()
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Files as they are, links to files beside them and elsewhere, and files below linked folders."""
+    for number, name in enumerate(("set/a/1.png", "set/a/2.png", "set/b/deep/3.png", "other/4.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x" * number)
+    (tmp_path / "set" / "a" / "link.png").symlink_to("1.png")
+    (tmp_path / "set" / "far.png").symlink_to(tmp_path / "other" / "4.png")
+    (tmp_path / "set" / "again.png").symlink_to("far.png")
+    (tmp_path / "set" / "folder").symlink_to("b", target_is_directory=True)
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["a/1.png"],
+        ["a/2.png", "a/1.png"],
+        ["a/1.png", "b/deep/3.png", "a/link.png"],
+        ["folder/deep/3.png", "a/../a/1.png"],
+        ["a/1.png", "far.png", "again.png"],
+        ["far.png"],
+    ],
+)
+def test_digest_and_stamp_are_those_of_the_files_behind_all_links(linked, names, monkeypatch):
+    monkeypatch.chdir(linked)
+    sizes, all_facts = ["st_size"], ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"]
+    for paths in ([linked / name for name in names], [Path(name) for name in names]):
+        assert digest(paths, "x", 1) == plain_hash(paths, ("x", 1), sizes)
+        assert stamp(paths, "x", 1) == plain_hash(paths, ("x", 1), all_facts)
+
+
+def test_a_fingerprint_looks_at_each_file_once(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(50)]
+    for path in paths:
+        path.touch()
+    looks = []
+    plain, resolve = os.lstat, os.stat
+    monkeypatch.setattr(os, "lstat", lambda *given, **how: looks.append(given) or plain(*given, **how))
+    monkeypatch.setattr(os, "stat", lambda *given, **how: looks.append(given) or resolve(*given, **how))
+    digest(paths)
+    assert len(looks) < 2 * len(paths)
 
 
 def test_the_stamp_tells_a_file_replaced_by_one_of_its_size_and_date(tmp_path):

@@ -157,15 +157,14 @@ def test_a_set_that_is_only_looked_at_renders_no_masks(tmp_path):
     assert [path.name.rsplit("-")[-1] for path in tmp_path.glob("*.npy")] == ["image.npy"]
 
 
-def test_prepare_renders_everything_before_the_first_use(tmp_path):
-    Scenes(size=16, count=4, cache=tmp_path).prepare()
-    assert len(list(tmp_path.glob("*.npy"))) == 2
-
-
-def test_a_damaged_cache_is_rendered_again(tmp_path):
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_damaged_cache_is_rendered_again(tmp_path, filled):
+    """`filled` keeps the length, with zeros in place of what is lost."""
     fresh = read(tmp_path)
     for path in tmp_path.glob("*.npy"):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        whole = path.read_bytes()
+        left = whole[: len(whole) // 2]
+        path.write_bytes(left.ljust(len(whole), b"\0") if filled else left)
     assert read(tmp_path) == fresh
 
 
@@ -179,7 +178,7 @@ def test_processes_that_share_a_cache_do_not_disturb_each_other(tmp_path):
     expected = [plain.image(index).tobytes().hex() + plain.depth(index).tobytes().hex() for index in range(40)]
     assert outputs == {str(expected)}
     assert len(list(tmp_path.glob("*.npy"))) == 2
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.partial*"))
 
 
 def test_an_interrupted_rendering_leaves_nothing_behind(tmp_path):

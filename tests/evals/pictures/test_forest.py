@@ -9,8 +9,8 @@ from evals.differences import About, Difference
 from evals.pictures.forest import forest_figure
 from evals.pictures.sheet import BLUE, SOFT, VERMILION
 
-KNN = About("knn", "scenes", "knn-quick-v1", 64, "0a1b2c3d")
-DEPTH = About("depth", "scenes", "depth-quick-v1", 64, "0a1b2c3d")
+KNN = About("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")
+DEPTH = About("depth", "scenes", "val", "depth-quick-v1", 64, "0a1b2c3d")
 TOP1 = Difference(KNN, "top1@10", 0.30, 0.35, 0.05, 0.01, 0.09, images=90, images_a=90, images_b=90)
 RMSE = replace(TOP1, about=DEPTH, metric="rmse", a=0.5, b=0.6, difference=0.1, low=0.05, high=0.15)
 
@@ -21,7 +21,7 @@ def test_each_evaluation_has_a_heading_and_each_metric_its_numbers_in_its_unit()
     for said in (
         "A  runs/one",
         "B  runs/other",
-        "knn on scenes, knn-quick-v1 at 64 px, 90 images",
+        "knn on scenes/val, knn-quick-v1 at 64 px, 90 images",
         "top-1 accuracy @10",
         "+5.00 points  (+1.00 to +9.00)",
         "depth RMSE",

@@ -50,12 +50,13 @@ def test_the_legend_names_what_occurs_and_nothing_else():
     np.testing.assert_array_equal(shown(figure, 1)[0, -1], [0, 0, 0])
 
 
-def test_wrong_pixels_are_marked_and_unlabelled_ones_are_not():
+def test_wrong_pixels_are_orange_and_unlabelled_ones_white():
     truth = halves(0, 1)
     truth[:10] = 255
     figure = segmentation_figure([segmentation(truth, halves(0, 0))], SEGMENTS, title="t")
-    marked = shown(figure, 3)[..., 3] > 0
-    np.testing.assert_array_equal(marked, (truth == 1))
+    marked = shown(figure, 3)
+    np.testing.assert_array_equal(marked[..., 3] > 0, (truth == 1) | (truth == 255))
+    np.testing.assert_array_equal((marked[..., :3] == 1).all(2), truth == 255)
 
 
 def test_names_are_written_inside_their_own_area_where_they_fit():
@@ -78,13 +79,13 @@ def test_masks_of_another_size_than_the_image_lie_over_it():
 def test_scores_of_a_segmentation_are_those_of_the_labelled_pixels():
     truth = np.array([[0, 0, 1, 255]], np.uint8)
     one = segmentation(truth, np.array([[0, 1, 1, 2]]))
-    assert segmentation_score(one) == "mIoU 0.50, pixel accuracy 0.67"
+    assert segmentation_score(one) == "mIoU 50%, pixel accuracy 67%"
     assert segmentation_score(segmentation(np.full((1, 4), 255), np.zeros((1, 4), int))) == "nothing labelled"
 
 
 def test_scores_of_a_depth_map_are_those_of_the_known_pixels():
     truth, guess = np.array([[1.0, 2.0, 0.0]]), np.array([[1.0, 4.0, 9.0]])
-    assert depth_score(DepthSample("a", IMAGE, truth, guess)) == "RMSE 1.41 m, δ1 0.50"
+    assert depth_score(DepthSample("a", IMAGE, truth, guess)) == "RMSE 1.41 m, δ1 50%"
     assert depth_score(DepthSample("a", IMAGE, np.zeros((1, 3)), guess)) == "no depth known"
 
 
@@ -113,9 +114,22 @@ def test_unknown_depth_is_masked_in_the_truth_and_in_the_error_but_not_in_the_pr
     np.testing.assert_allclose(error.compressed(), 0.2, atol=1e-5)
 
 
+def test_pixels_that_were_not_judged_leave_the_prediction_in_the_scales():
+    one = depths()[0]
+    guess = 2 * one.prediction
+    holed = guess.copy()
+    holed[0, 0] = holed[20, 20] = np.nan
+    whole, torn = (depth_figure([DepthSample("a", IMAGE, one.truth, x)], title="t") for x in (guess, holed))
+    for place in (1, 2, 4):
+        np.testing.assert_allclose(torn.axes[place].images[0].get_clim(), whole.axes[place].images[0].get_clim(), 0.01)
+    assert torn.axes[2].images[0].get_clim()[1] > 8  # the truth ends at 4 m
+    assert np.ma.getmaskarray(torn.axes[2].images[0].get_array())[20, 20]
+
+
 def test_a_set_without_any_known_depth_is_drawn(tmp_path: Path):
-    one = DepthSample("a", IMAGE, np.zeros((4, 6)), np.ones((4, 6)))
-    assert write(tmp_path, "empty", depth_figure([one], title="t")).is_file()
+    for guess in (1.0, np.nan):
+        one = DepthSample("a", IMAGE, np.zeros((4, 6)), np.full((4, 6), guess))
+        assert write(tmp_path, "empty", depth_figure([one], title="t")).is_file()
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "depth"])
@@ -126,7 +140,7 @@ def test_pages_say_what_they_show_and_files_are_written_whole(kind: str, tmp_pat
     else:
         figure = segmentation_figure([segmentation(halves(0, 1), halves(0, 2))], SEGMENTS, title="Rooms")
         headings = {"Rooms", "Image", "Truth", "Prediction", "Wrong pixels"}
-        headings.add("val/room.jpg  (mIoU 0.33, pixel accuracy 0.50)")
+        headings.add("val/room.jpg  (mIoU 33%, pixel accuracy 50%)")
     assert headings <= {text.get_text() for text in figure.texts}
     path = write(tmp_path / "plots", f"{kind}-scenes", figure)
     assert path.name == f"{kind}-scenes.png"

@@ -1,0 +1,52 @@
+"""Image classes of labelled sets: whether two sets share them, whether they can be learnt, a part of each held out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from evals.draws import generator
+from evals.errors import BadInput
+
+if TYPE_CHECKING:
+    from evals.datasets.base import LabelledSet
+
+
+def shared_classes(train: LabelledSet, test: LabelledSet) -> int:
+    """How many classes the sets have. Raises BadInput where their lists differ: labels would mean different things."""
+    ours, theirs = train.classes, test.classes
+    if ours == theirs:
+        return len(ours)
+    first, second = (f"{one.name}/{one.split}" for one in (train, test))
+    odd = sorted(set(ours) ^ set(theirs))
+    what = f"{odd[0]!r} is in {first if odd[0] in ours else second} alone" if odd else "in another order"
+    raise BadInput(
+        f"got {len(ours)} classes in {first} and {len(theirs)} in {second} ({what}): want one list for both; "
+        "do add the missing folders or give a list"
+    )
+
+
+def two_classes(labels: Int[Tensor, " n"], dataset: LabelledSet) -> None:
+    """Raises BadInput where there is nothing to tell apart."""
+    if len(labels.unique()) < 2:
+        raise BadInput(f"got one class in {dataset.name}: want at least two; do add classes or drop linear and logreg")
+
+
+def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tensor, " n"]:
+    """A random `share` of each class, at least one image of a class that has two or more.
+
+    Raises:
+        BadInput: every class has a single image.
+    """
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = torch.nonzero(labels == label).flatten()
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        order = generator(seed, "held out", int(label)).permutation(len(members))
+        held[members[torch.from_numpy(order[:count])]] = True
+    if not held.any():
+        raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")
+    return held

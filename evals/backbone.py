@@ -35,6 +35,7 @@ from evals.checkpoints.weights import (
     Triple,
     fill,
     first_line,
+    quiet,
     read_tensors,
     triple,
 )
@@ -146,6 +147,9 @@ def load(spec: str, *, device: str | torch.device = "cpu") -> Backbone:
         torch.default_generator.manual_seed(0)
         if kind in ADDRESSES:
             found = ADDRESSES[kind](rest)
+        elif Path(spec.partition(":")[0]).name in (CARD, WEIGHTS):
+            folder = Path(spec).parent
+            raise BadInput(f"got {spec}, one file of an export: want the exported folder; do name {folder}")
         elif training.is_state(spec):
             found = training.load(spec)
         else:
@@ -171,7 +175,8 @@ def _timm(name: str, *, pretrained: bool) -> Loaded:
         hint = f"did you mean {', '.join(close)}" if close else "timm.list_models() names them all"
         raise BadInput(f"got the model {name}: want one that timm knows; do correct the name ({hint})")
     try:
-        model = create(name, {}, pretrained=pretrained)
+        with quiet("huggingface_hub"):  # it tells of every try to reach the hub
+            model = create(name, {}, pretrained=pretrained)
     except Exception as error:  # whatever the download layer raises: its classes change with every release
         if not pretrained:
             raise

@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from evals.checkpoints.weights import (
@@ -21,6 +24,7 @@ from evals.checkpoints.weights import (
     Loaded,
     Triple,
     first_line,
+    quiet,
     refuse_differences,
     triple,
 )
@@ -39,20 +43,24 @@ HEADS = ("classifier", "cls_classifier", "decode_head", "decoder", "distillation
 # Settings that say where a model came from, not what it computes
 _PROSE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
 _CARD = "preprocessor_config.json"
+# What the hub lets a model be called; anything else is a path
+_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 def load(name: str) -> Loaded:
     """A vision model of the Hugging Face hub, its cache, or a folder that `save_pretrained` wrote, in float32.
 
     Raises:
-        BadInput: transformers is missing; no such model, none of images alone, or none with a map of patches; weights
-            that are missing, left over, or not in safetensors.
+        BadInput: transformers is missing; no such folder or model, none of images alone, or none with a map of patches;
+            weights that are missing, left over, damaged, or not in safetensors.
     """
     transformers = _transformers()
-    config = _config(transformers, name)
-    model = _model(_class_of(transformers, config, name), config, name)
-    mean, std = _statistics(name)
-    return Loaded(model.eval(), mean, std, reader=HubReader(model, config, name))
+    _refuse_no_folder(name)
+    with quiet("huggingface_hub", "transformers"), _no_bars(transformers):
+        config = _config(transformers, name)
+        model = _model(_class_of(transformers, config, name), config, name)
+        mean, std = _statistics(name)
+        return Loaded(model.eval(), mean, std, reader=HubReader(model, config, name))
 
 
 class HubReader:
@@ -117,14 +125,46 @@ def _transformers() -> Any:
         raise BadInput(f"got hf:… without transformers ({error}): want it; do pip install 'gramlab[hf]'") from error
 
 
+@contextmanager
+def _no_bars(transformers: Any) -> Iterator[None]:
+    """Loading shows no bars, as it takes a moment; downloads still do, as they take long."""
+    shown = transformers.utils.logging
+    if not shown.is_progress_bar_enabled():
+        yield
+        return
+    shown.disable_progress_bar()  # those of downloads too
+    importlib.import_module("huggingface_hub.utils").enable_progress_bars()
+    try:
+        yield
+    finally:
+        shown.enable_progress_bar()
+
+
+def _refuse_no_folder(name: str) -> None:
+    path = Path(name)
+    if path.is_file():
+        raise BadInput(f"got hf:{name}, a file: want the folder that it lies in; do name hf:{path.parent}")
+    if not _HUB_NAME.fullmatch(name) and not (name and path.is_dir()):
+        raise BadInput(
+            f"got hf:{name}, no such folder: want one that save_pretrained wrote, or a name on the Hugging Face hub; "
+            "do check the path"
+        )
+
+
 def _config(transformers: Any, name: str) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # its classes change with every release of the hub's client
-        raise BadInput(
-            f"got no model at hf:{name} ({first_line(error)}): want a name on the Hugging Face hub, one in its cache "
-            "or a folder with config.json; do check name and network"
-        ) from error
+        raise _unavailable("model", name, error) from error
+
+
+def _unavailable(what: str, name: str, error: Exception) -> BadInput:
+    wanted = (
+        "a folder with config.json and safetensors; do save the model there again"
+        if Path(name).is_dir()
+        else "a folder or a name on the Hugging Face hub or in its cache, with safetensors; do check name and network"
+    )
+    return BadInput(f"got no {what} at hf:{name} ({first_line(error)}): want {wanted}")
 
 
 def _class_of(transformers: Any, config: Any, name: str) -> Any:
@@ -155,11 +195,10 @@ def _model(kind: Any, config: Any, name: str) -> nn.Module:
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
+    except SafetensorError as error:
+        raise _damaged(name, error) from error
     except Exception as error:
-        raise BadInput(
-            f"got no weights for hf:{name} ({first_line(error)}): want safetensors on the Hugging Face hub, in its "
-            "cache or in the folder; do check name and network"
-        ) from error
+        raise _unavailable("weights", name, error) from error
     missing = sorted(key for key in told["missing_keys"] if not key.startswith("pooler."))
     if len(missing) < len(told["missing_keys"]):
         model.pooler = None
@@ -171,6 +210,27 @@ def _model(kind: Any, config: Any, name: str) -> nn.Module:
         wanted="the weights of its config.json; do save the model again",
     )
     return model
+
+
+def _damaged(name: str, error: SafetensorError) -> BadInput:
+    """Names the file, which the library does not."""
+    folder = Path(name)
+    if not folder.is_dir():
+        client = importlib.import_module("huggingface_hub")
+        folder = Path(client.try_to_load_from_cache(name, "config.json")).parent
+    file = next((path for path in sorted(folder.glob("*.safetensors")) if not _opens(path)), folder)
+    return BadInput(
+        f"got an unreadable {file} ({first_line(error)}): want whole safetensors; do remove it, and save or download "
+        "the model again"
+    )
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except SafetensorError:
+        return False
 
 
 def _statistics(name: str) -> tuple[Triple, Triple]:

@@ -48,6 +48,7 @@ def load(path: Path, family: str) -> Loaded:
         BadInput: an unreadable file, an unknown size, keys that differ, or weights that are no trained ones.
     """
     official = unwrapped(read_tensors(path), source=str(path))
+    _refuse_other_family(official, family, path)
     if family == "dinov3":
         _refuse_key_bias(official, path)
     found = converted(official, family, source=str(path))
@@ -89,6 +90,26 @@ def converted(official: Tensors, family: str, *, source: str) -> Converted:
         return Converted(_convnext(official, source), {}, *_renamed(official, tables.CONVNEXT_RULES))
     name, args = _dinov3(official, source)
     return Converted(name, args, *_renamed(_split_bias(official), tables.DINOV3_RULES))
+
+
+def _refuse_other_family(official: Tensors, family: str, path: Path) -> None:
+    own, theirs = (_keys_of(official, name) for name in (family, _other(family)))
+    if theirs and not own:
+        words, right = (name.replace("dino", "DINO") for name in (family, _other(family)))
+        raise BadInput(
+            f"got {path} with {some(theirs)}, as a {right} file has: want an official {words} file; do name "
+            f"{_other(family)}:{path}"
+        )
+
+
+def _other(family: str) -> str:
+    return next(name for name in tables.OWN_KEYS if name != family)
+
+
+def _keys_of(official: Tensors, family: str) -> list[str]:
+    """Keys that tell the family, one of each kind."""
+    found = (next((key for key in official if re.fullmatch(kind, key)), None) for kind in tables.OWN_KEYS[family])
+    return [key for key in found if key]
 
 
 # --- architecture from shapes
@@ -146,9 +167,12 @@ def _unknown_size(size: str, known: Sequence[str], family: str, source: str) -> 
 
 def _shape(official: Tensors, key: str, family: str, source: str) -> tuple[int, ...]:
     if key not in official:
+        rules = (*tables.DINOV2_RULES, *tables.DINOV3_RULES, *tables.CONVNEXT_RULES)
+        strange = sorted(name for name in official if not any(re.fullmatch(rule.source, name) for rule in rules))
+        others = f", with {some(strange, 3)}" if strange else ""
         raise BadInput(
-            f"got {source} without {key}, with {some(sorted(official), 3)}: want an official {family} file; do check "
-            "the address (hf: reads Hugging Face's format)"
+            f"got {source} without {key}{others}: want an official {family} file; do check the address (hf: reads "
+            "Hugging Face's format)"
         )
     return tuple(official[key].shape)
 

@@ -53,16 +53,27 @@ CONVNEXT_SIZES = {
 STATISTICS: dict[str, tuple[Triple, Triple]] = {"sat493m": ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))}
 
 
+# What a file of the one family has and none of the other
+OWN_KEYS = {
+    "dinov2": (r"pos_embed", r"register_tokens", r"blocks\.\d+\.mlp\.w12\..+"),
+    "dinov3": (
+        r"storage_tokens",
+        r"rope_embed\.periods",
+        r"blocks\.\d+\.attn\.qkv\.bias_mask",
+        r"downsample_layers\..+",
+    ),
+}
+
+
 # --- what its keys become
 
 
 @dataclass(frozen=True)
 class Rule:
-    r"""A key that matches `source` as a whole is called `target` in timm (`\1` is its first group), or dropped: why."""
+    r"""A key that matches `source` as a whole is called `target` in timm (`\1` is its first group), or dropped."""
 
     source: str
     target: str | None = None
-    why: str = ""
 
 
 _AFFINE = r"(weight|bias)"
@@ -73,8 +84,8 @@ WRAPPING = (
     (r"^blocks\.\d+\.(\d+\.)", r"blocks.\1"),
 )
 _TRAINING = (
-    Rule(r"mask_token", None, "stands in for masked patches, which only training has"),
-    Rule(r"(dino|ibot)_head\..+", None, "projection heads of training"),
+    Rule(r"mask_token"),  # stands in for masked patches, which only training has
+    Rule(r"(dino|ibot)_head\..+"),  # projection heads of training
 )
 _VIT = (
     Rule(r"cls_token", "cls_token"),
@@ -99,8 +110,8 @@ DINOV3_RULES = (
     Rule(r"storage_tokens", "reg_token"),
     # timm computes these in float32; published models were trained with, and hold, them rounded to bfloat16
     Rule(r"rope_embed\.periods", "rope.periods"),
-    Rule(r"local_cls_norm\.(weight|bias)", None, "normalises class tokens of local crops, which only training has"),
-    Rule(r"blocks\.(\d+)\.attn\.qkv\.bias_mask", None, "is multiplied into the bias beforehand"),
+    Rule(r"local_cls_norm\.(weight|bias)"),  # normalises class tokens of local crops, which only training has
+    Rule(r"blocks\.(\d+)\.attn\.qkv\.bias_mask"),  # is multiplied into the bias beforehand
     Rule(r"blocks\.(\d+)\.attn\.(q|v)_bias", r"blocks.\1.attn.\2_bias"),  # made of the masked qkv.bias
     Rule(r"blocks\.(\d+)\.ls([12])\.gamma", r"blocks.\1.gamma_\2"),
     Rule(rf"blocks\.(\d+)\.mlp\.w1\.{_AFFINE}", r"blocks.\1.mlp.fc1_g.\2"),
@@ -116,5 +127,5 @@ CONVNEXT_RULES = (
     Rule(rf"stages\.(\d)\.(\d+)\.pwconv([12])\.{_AFFINE}", r"stages.\1.blocks.\2.mlp.fc\3.\4"),
     Rule(r"stages\.(\d)\.(\d+)\.gamma", r"stages.\1.blocks.\2.gamma"),
     Rule(rf"norm\.{_AFFINE}", r"head.norm.\1"),
-    Rule(r"norms\.3\.(weight|bias)", None, "a second name of `norm`"),
+    Rule(r"norms\.3\.(weight|bias)"),  # a second name of `norm`
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -124,8 +126,25 @@ def some(keys: list[str], most: int = 4) -> str:
 
 
 def first_line(error: Exception, most: int = 200) -> str:
-    """What an exception of some library says, short enough for a message of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+    """What an exception of some library says, short enough for a message of ours: whole sentences, or else words."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if len(line) <= most:
+        return line
+    sentences = re.match(r".*[.!?](?=\s)", line[: most + 1])
+    return sentences[0] if sentences else line[:most].rsplit(maxsplit=1)[0] + " …"
+
+
+@contextmanager
+def quiet(*libraries: str) -> Iterator[None]:
+    """Within it these libraries log errors alone: what their warnings tell stands in a message of ours, in one line."""
+    levels = {log: log.level for log in map(logging.getLogger, libraries)}
+    for log in levels:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def _shape(tensor: Tensor) -> str:

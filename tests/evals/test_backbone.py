@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,28 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.MonkeyPatch
     assert "\n" not in str(caught.value)
 
 
+def test_an_offline_hub_is_one_line_of_whole_sentences(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Its client logged every try, and the middle of its second sentence ended ours."""
+    client = logging.getLogger("huggingface_hub")
+
+    def offline(*_: Any, **__: Any) -> torch.nn.Module:
+        client.getChild("utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError(f"The file is not in the cache, {'as we have looked, ' * 5}at all. Please {'check, ' * 20}again.")
+
+    monkeypatch.setattr("evals.backbone.create", offline)
+    client.addHandler(caplog.handler)
+    try:
+        with pytest.raises(BadInput, match=r"test_vit2 \(The file is not in the cache, [^.]*at all\.\): want"):
+            load("timm:test_vit2")
+        assert caplog.records == []
+        client.warning("heard again")
+        assert "heard again" in caplog.text
+    finally:
+        client.removeHandler(caplog.handler)
+
+
 def test_a_size_that_the_model_refuses_is_a_clear_error():
     with pytest.raises(BadInput, match="got 64 x 64 images"):
         wrap(
@@ -322,6 +345,13 @@ def test_a_training_state_that_cannot_serve_says_what_is_missing(trained: Path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(BadInput, match="no whole training state"):
         load(str(path))
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "weights.safetensors:student", "backbone.json"])
+def test_a_file_of_an_export_is_sent_to_its_folder(file: str, trained: Path):
+    said = rf"{re.escape(file)}, one file of an export: want the exported folder; do name {trained}/step_000002$"
+    with pytest.raises(BadInput, match=said):
+        load(f"{trained}/step_000002/{file}")
 
 
 def test_an_address_of_no_kind_lists_the_kinds():

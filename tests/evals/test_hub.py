@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -51,6 +53,15 @@ def saved(config: Any, folder: Path, kind: Any = None) -> Any:
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return model
+
+
+def in_cache(cache: Path) -> Path:
+    """The folder of a model that the hub's client finds as someone/vit in its cache."""
+    repository, revision = cache / "models--someone--vit", "0" * 40
+    saved(FAMILIES["vit"][0], repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    return repository / "snapshots" / revision
 
 
 def images(*shape: int) -> Tensor:
@@ -199,13 +210,10 @@ def test_a_model_in_the_hubs_cache_needs_its_card_there_too(monkeypatch: pytest.
     """Without it, the model would be judged on inputs of ImageNet's statistics, whatever its own are."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    repository, revision = tmp_path / "models--someone--vit", "0" * 40
-    saved(FAMILIES["vit"][0], repository / "snapshots" / revision)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(revision)
+    folder = in_cache(tmp_path)
     with pytest.raises(BadInput, match=r"without its preprocessor_config\.json in the cache"):
         load("hf:someone/vit")
-    (repository / "snapshots" / revision / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.4, 0.3]}')
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.4, 0.3]}')
     assert load("hf:someone/vit").mean == (0.5, 0.4, 0.3)
 
 
@@ -257,17 +265,110 @@ def test_only_the_hub_imports_transformers():
 
 def test_names_that_lead_nowhere_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for name in ("facebook/dinov2-tiny", str(tmp_path), ""):
-        with pytest.raises(BadInput, match="got no model at hf:") as caught:
+    for name, said in (("facebook/dinov2-tiny", "do check name and network"), (str(tmp_path), "do save the model")):
+        with pytest.raises(BadInput, match=f"got no model at hf:.*{said}") as caught:
             load(f"hf:{name}")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./model", "../model", "runs/mine/model", "~/model", ""])
+def test_a_path_that_leads_nowhere_is_told_as_a_folder_and_not_as_a_name(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=f"^got hf:{re.escape(name)}, no such folder: want .*; do check the path$"):
+        load(f"hf:{name}")
+
+
+def test_a_file_is_sent_to_its_folder(tmp_path: Path):
+    saved(FAMILIES["vit"][0], tmp_path)
+    with pytest.raises(BadInput, match=f"a file: want the folder that it lies in; do name hf:{tmp_path}$"):
+        load(f"hf:{tmp_path / 'model.safetensors'}")
+
+
+def test_a_damaged_file_is_named_without_a_word_of_the_network(tmp_path: Path):
+    transformers.AutoModel.from_config(FAMILIES["vit"][0]).save_pretrained(tmp_path, max_shard_size="100KB")
+    _, damaged, *_ = sorted(tmp_path.glob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    with pytest.raises(BadInput, match=f"got an unreadable {damaged} .*want whole safetensors") as caught:
+        load(f"hf:{tmp_path}")
+    damaged.unlink()
+    with pytest.raises(BadInput, match=f"no weights at hf:{tmp_path} .*{damaged.name}") as without:
+        load(f"hf:{tmp_path}")
+    assert not any("network" in str(error.value) for error in (caught, without))
+
+
+def test_a_damaged_file_in_the_hubs_cache_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    file = in_cache(tmp_path) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(BadInput, match=f"got an unreadable {file} "):
+        load("hf:someone/vit")
+
+
+def test_loading_prints_nothing_and_leaves_logs_and_bars_as_they_were(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    """The library's bar and its report of missing weights stood before our own refusal."""
+    saved(FAMILIES["vit"][0], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    logs, library = transformers.utils.logging, logging.getLogger("transformers")
+    level = library.level
+    logs.add_handler(caplog.handler)
+    capfd.readouterr()
+    try:
+        with pytest.raises(BadInput, match="16 missing"):
+            load(f"hf:{tmp_path}")
+        assert (capfd.readouterr().err, caplog.records) == ("", [])
+    finally:
+        logs.remove_handler(caplog.handler)
+    assert library.level == level
+    assert logs.is_progress_bar_enabled()
+
+
+def test_bars_of_downloads_are_shown_while_those_of_loading_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    saved(FAMILIES["vit"][0], tmp_path)
+    logs = transformers.utils.logging
+    seen: list[tuple[bool, bool]] = []
+    kind, whole = transformers.ViTModel, transformers.ViTModel.from_pretrained
+
+    def watched(*args: Any, **options: Any) -> Any:
+        seen.append((logs.is_progress_bar_enabled(), not are_progress_bars_disabled()))
+        return whole(*args, **options)
+
+    monkeypatch.setattr(kind, "from_pretrained", watched)
+    load(f"hf:{tmp_path}")
+    assert seen == [(False, True)]
+
+
+def test_tries_to_reach_the_hub_are_not_told_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    client = logging.getLogger("huggingface_hub")
+
+    def offline(*_: Any, **__: Any) -> Any:
+        client.getChild("utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("We couldn't connect.\nCheck your internet connection.")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", offline)
+    client.addHandler(caplog.handler)
+    try:
+        with pytest.raises(BadInput, match=r"got no model at hf:someone/vit \(We couldn't connect\.\)"):
+            load("hf:someone/vit")
+        assert caplog.records == []
+        client.warning("heard again")
+        assert "heard again" in caplog.text
+    finally:
+        client.removeHandler(caplog.handler)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path):
     model = saved(FAMILIES["vit"][0], tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(BadInput, match=r"got no weights for hf:.*want safetensors"):
+    with pytest.raises(BadInput, match=r"got no weights at hf:.*want a folder with config.json and safetensors"):
         load(f"hf:{tmp_path}")
 
 

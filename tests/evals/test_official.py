@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import pickle
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from evals.backbone import load, wrap
-from evals.checkpoints import official
+from evals.checkpoints import official, tables
 from evals.checkpoints.timm_models import TimmReader, create, create_empty
-from evals.checkpoints.weights import IMAGENET_MEAN, fill, read_tensors
+from evals.checkpoints.weights import IMAGENET_MEAN, fill, first_line, read_tensors
 from evals.errors import BadInput
 
 State = dict[str, Tensor]
@@ -302,16 +303,43 @@ def test_keys_that_differ_are_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "family", "said"),
     [
-        ("vit_small_patch14_dinov2", "dinov3", "unknown: blocks.0.attn.qkv.bias"),
-        ("vit_small_patch16_dinov3_qkvb", "dinov2", "without pos_embed"),
-        ("convnext_tiny", "dinov2", "without patch_embed.proj.weight"),
+        ("vit_small_patch14_dinov2", "dinov3", "pos_embed, as a DINOv2 file has: want an official DINOv3 file"),
+        ("vit_small_patch14_reg4_dinov2", "dinov3", "pos_embed, register_tokens, as a DINOv2 file has"),
+        (
+            "vit_small_patch16_dinov3_qkvb",
+            "dinov2",
+            "with storage_tokens, rope_embed.periods, blocks.0.attn.qkv.bias_mask, as a DINOv3 file has",
+        ),
+        ("vit_small_plus_patch16_dinov3_qkvb", "dinov2", "storage_tokens"),
+        ("convnext_tiny", "dinov2", "downsample_layers.0.0.weight, as a DINOv3 file has: want an official DINOv2 file"),
     ],
 )
-def test_the_other_family_is_refused(name: str, family: str, said: str, tmp_path: Path):
-    state = cheap(name)
-    if family == "dinov3":
-        said = "1 unknown: pos_embed"
-    assert said in refusal(state, tmp_path / "file.pth", family)
+def test_a_file_of_the_other_family_is_sent_to_its_address(name: str, family: str, said: str, tmp_path: Path):
+    path = tmp_path / "file.pth"
+    refused = refusal(cheap(name), path, family)
+    assert said in refused
+    assert refused.endswith(f"; do name {family_of(name)}:{path}")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_file_has_keys_of_its_family_alone(name: str):
+    state = published(name, on_meta(name).state_dict())
+    kinds = {
+        family: [kind for kind in kinds if any(re.fullmatch(kind, key) for key in state)]
+        for family, kinds in tables.OWN_KEYS.items()
+    }
+    assert kinds.pop(family_of(name))
+    assert not any(kinds.values())
+
+
+def test_a_file_of_no_family_is_told_by_the_keys_that_neither_has(tmp_path: Path):
+    state = cheap("vit_small_patch14_dinov2", fc__bias=torch.zeros(3))
+    del state["pos_embed"]
+    assert "without pos_embed, with fc.bias: want an official DINOv2 file" in refusal(
+        state, tmp_path / "a.pth", "dinov2"
+    )
+    del state["fc.bias"]
+    assert "without pos_embed: want an official DINOv2 file" in refusal(state, tmp_path / "b.pth", "dinov2")
 
 
 @pytest.mark.parametrize(
@@ -348,13 +376,29 @@ def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
+def torn(folder: Path) -> bytes:
+    """A file so long that torch still takes its half for an archive."""
+    whole = saved({"a": torch.zeros(40_000)}, folder / "long.pth").read_bytes()
+    return whole[: len(whole) // 2]
+
+
+def test_what_a_library_says_is_cut_after_a_sentence_or_else_a_word():
+    assert first_line(ValueError("Short.\nMore")) == "Short."
+    assert first_line(ValueError(f"Version 2.1 is torn. {'long ' * 50}"), 40) == "Version 2.1 is torn."
+    assert first_line(ValueError("one two three"), 9) == "one two …"
+    assert first_line(EOFError()) == "EOFError"
+
+
 def test_files_that_hold_no_state_dict_are_one_line(tmp_path: Path):
     state = cheap("convnext_tiny")
     whole = saved(state, tmp_path / "whole.pth").read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "page.pth").write_text("<html>Please log in to download</html>")
+    (tmp_path / "most.pth").write_bytes(torn(tmp_path))
     assert "got an unreadable" in refusal(None, tmp_path / "half.pth")
+    assert "(PytorchStreamReader failed" in (said := refusal(None, tmp_path / "most.pth"))
+    assert ".): want a whole checkpoint file" in said  # the reason ends where a sentence does
     assert "got an unreadable" in refusal(None, tmp_path / "empty.pth")
     assert "is no checkpoint (it begins with b'<html>" in refusal(None, tmp_path / "page.pth")
     assert "holds no state dict" in refusal([1, 2], tmp_path / "list.pth")

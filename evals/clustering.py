@@ -19,7 +19,7 @@ from torch import Tensor
 
 from evals import limits
 from evals.areas import areas
-from evals.datasets.base import IGNORE
+from evals.datasets.base import IGNORE, Needs
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells
 from evals.kmeans import kmeans, nearest
@@ -34,6 +34,7 @@ class Clustering(Protocol):
 
     method: ClassVar[str] = "clustering"
     task: ClassVar[str] = "clustering"
+    needs: ClassVar[Needs] = "pixel classes"
 
     max_patches: int
     rounds: int

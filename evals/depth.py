@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evals import limits
+from evals.datasets.base import Needs
 from evals.depth_metrics import depth_errors, within
 from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
@@ -42,6 +43,7 @@ class Depth(Protocol):
 
     method: ClassVar[str] = "depth"
     task: ClassVar[str] = "depth"
+    needs: ClassVar[Needs] = "depth"
 
     l2: float
     min_depth: float

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from evals import heads, limits, live, mmseg_bridge, training
 from evals.backbone import Backbone
-from evals.datasets.base import LabelledSet
+from evals.datasets.base import LabelledSet, Needs
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import batch_of, recolour
@@ -55,6 +55,7 @@ class DepthLive(Protocol):
 
     method: ClassVar[str] = "depth_live"
     task: ClassVar[str] = "depth"
+    needs: ClassVar[Needs] = "depth"
 
     seed: int
     frame: tuple[int, ...]

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evals import dse, limits
+from evals.datasets.base import Needs
 from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.limits import COUNT, FINITE, NATURAL, POSITIVE
@@ -40,6 +41,7 @@ class Health(Protocol):
 
     method: ClassVar[str] = "health"
     task: ClassVar[str] = "health"
+    needs: ClassVar[Needs] = "images"
 
     group_size: int
     image_clusters: int

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evals import limits
 from evals.classes import shared_classes
+from evals.datasets.base import Needs
 from evals.features import FeatureSet
 from evals.knn_search import BUDGET, search
 from evals.protocol import Cropped
@@ -27,6 +28,7 @@ class Knn(Cropped):
 
     method: ClassVar[str] = "knn"
     task: ClassVar[str] = "knn"
+    needs: ClassVar[Needs] = "image classes"
 
     k: tuple[int, ...]
     temperature: float

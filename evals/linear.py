@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evals import limits
 from evals.classes import hold_out, shared_classes, two_classes
+from evals.datasets.base import Needs
 from evals.draws import generator
 from evals.features import FeatureSet, Scale, fit_scale
 from evals.limits import COUNT, SHARE, Limit
@@ -43,6 +44,7 @@ class Linear(Cropped):
 
     method: ClassVar[str] = "linear"
     task: ClassVar[str] = "linear"
+    needs: ClassVar[Needs] = "image classes"
 
     inputs: tuple[str, ...]
     rates: tuple[float, ...]

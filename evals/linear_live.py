@@ -23,7 +23,7 @@ from torch import Tensor
 from evals import limits, live
 from evals.backbone import Backbone, Features
 from evals.classes import shared_classes, two_classes
-from evals.datasets.base import LabelledSet
+from evals.datasets.base import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator
 from evals.errors import BadInput
 from evals.features import prepare
@@ -55,6 +55,7 @@ class LinearLive(Cropped):
 
     method: ClassVar[str] = "linear_live"
     task: ClassVar[str] = "linear"
+    needs: ClassVar[Needs] = "image classes"
 
     seed: int
     crop_area: tuple[float, ...]

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from evals import limits
 from evals.classes import hold_out, shared_classes, two_classes
+from evals.datasets.base import Needs
 from evals.features import FeatureSet
 from evals.limits import COUNT, FINITE, POSITIVE, SHARE
 from evals.linear_heads import hits
@@ -38,6 +39,7 @@ class Logreg(Cropped):
 
     method: ClassVar[str] = "logreg"
     task: ClassVar[str] = "logreg"
+    needs: ClassVar[Needs] = "image classes"
 
     exponents: tuple[float, ...]
     c_count: int

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 
 from evals import limits
+from evals.datasets.base import Needs
 from evals.errors import BadInput, nearest
 from evals.limits import COUNT, Limit
 
@@ -50,6 +51,7 @@ class Protocol:
 
     method: ClassVar[str]  # which code carries it out: a key of `evals.suite.METHODS`
     task: ClassVar[str]  # what it measures: the column `eval` of result rows
+    needs: ClassVar[Needs]  # what its sets must have
 
     name: str
     version: int

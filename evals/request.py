@@ -142,7 +142,7 @@ def open_task(
     def opened(split: str) -> LabelledSet:
         if not name:
             return open_set("scenes", split=split, size=SCENES_SIZE, count=SCENES[split], cache=cache)
-        return open_named(name, root=root, split=split, classes=listed, task=wanted.task)
+        return open_named(name, root=root, split=split, classes=listed, needs=settings.needs)
 
     test = opened("val")
     if listed is None and name not in KNOWN and len(test.segments) == len(ade20k_classes()):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evals import limits
 from evals.areas import areas, same_segments, shares_of
+from evals.datasets.base import Needs
 from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.knn_search import search
@@ -34,6 +35,7 @@ class Retrieval(Protocol):
 
     method: ClassVar[str] = "retrieval"
     task: ClassVar[str] = "retrieval"
+    needs: ClassVar[Needs] = "pixel classes"
 
     memory: int
     k: int

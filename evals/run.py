@@ -29,7 +29,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evals import request, results
 from evals.backbone import Backbone, load
 from evals.command import Parser, answer, columns
-from evals.datasets.catalogue import KNOWN, MASKED
+from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.errors import BadInput
 from evals.features import refuse_uneven
@@ -73,7 +73,7 @@ def _run(argv: list[str] | None) -> int:
         print(validate(sized))
         return 0
     for spec in tasks.values():
-        if spec.protocol.task in MASKED and spec.train_set:
+        if spec.protocol.needs == "pixel classes" and spec.train_set:
             refuse_wrong_list(spec.train_set)
     gallery = Gallery(points) if args.plot else None
     with telling():

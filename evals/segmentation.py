@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evals import limits
 from evals.areas import areas, labelled, same_segments, shares_of
+from evals.datasets.base import Needs
 from evals.datasets.files import spread
 from evals.errors import BadInput
 from evals.features import FeatureSet, fit_scale
@@ -40,6 +41,7 @@ class Segmentation(Protocol):
 
     method: ClassVar[str] = "segmentation"
     task: ClassVar[str] = "segmentation"
+    needs: ClassVar[Needs] = "pixel classes"
 
     l2: float
     iterations: int

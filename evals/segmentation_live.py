@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from evals import draws, heads, limits, live, mmseg_bridge, statistics, training
 from evals.areas import areas, same_segments
 from evals.backbone import Backbone
-from evals.datasets.base import IGNORE, LabelledSet
+from evals.datasets.base import IGNORE, LabelledSet, Needs
 from evals.errors import BadInput
 from evals.heads import LinearHead, Readout
 from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
@@ -50,6 +50,7 @@ class SegmentationLive(Protocol):
 
     method: ClassVar[str] = "segmentation_live"
     task: ClassVar[str] = "segmentation"
+    needs: ClassVar[Needs] = "pixel classes"
 
     seed: int
     scale: tuple[float, ...]

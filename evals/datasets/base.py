@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from evals.errors import BadInput
 
 IGNORE = 255
+Needs = Literal["image classes", "pixel classes", "depth", "images"]  # what an evaluation asks of a set
 
 
 class BeyondClasses(BadInput):

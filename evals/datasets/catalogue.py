@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from evals.datasets.base import LabelledSet
+from evals.datasets.base import LabelledSet, Needs
 from evals.errors import BadInput, nearest
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
@@ -127,8 +127,6 @@ KNOWN: dict[str, Known] = {
     "imagenette": Known(kind="folder", folder="imagenette128", published={"train": (9469,), "val": (3925,)}),
 }
 DATA = "GRAMLAB_DATA"
-BY_TASK = {"knn": "folder", "linear": "folder", "logreg": "folder", "depth": "nyu"}
-MASKED = ("segmentation", "retrieval", "clustering")
 
 
 def open_named(
@@ -138,26 +136,28 @@ def open_named(
     split: str = "train",
     count: int | None = None,
     classes: Sequence[str] | None = None,
-    task: str | None = None,
+    needs: Needs = "images",
     quiet: bool = False,
     option: str | None = None,
 ) -> LabelledSet:
     """The set of this name from `root`, or for a known set from its place below the folder that GRAMLAB_DATA names.
 
     Split "val" is the one that the set's results are reported on (`Known.held_out`). The kind of a set that is not
-    known follows from `task` and from what lies in its folder. Unless `quiet`, a part of a published set is told by a
-    warning. Raises `BadInput` also where the set has not what the task needs; where there is no folder, it tells to
+    known follows from `needs` and from what lies in its folder. Unless `quiet`, a part of a published set is told by a
+    warning. Raises `BadInput` also where the set has not what is needed; where there is no folder, it tells to
     give `option` (by default `--data NAME=FOLDER`).
     """
     known = KNOWN.get(name)
     place = _place(name, known, option or f"--data {name}=FOLDER") if root is None else Path(root).expanduser()
-    kind = known.kind if known else kind_of(place, task)
+    kind = known.kind if known else kind_of(place, needs)
     if known:
         split = known.held_out if split == "val" else split
         classes = known.classes if classes is None else classes
     dataset = open_set(kind, root=place, split=split, name=name, count=count, classes=classes)
-    if task is not None:
-        _refuse_unfit(dataset, task, place)
+    has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
+    if not has.get(needs, True):
+        want = f"want a set with {needs}; name another with TASK@NAME or --data"
+        raise BadInput(f"got data set '{name}' in {place} without {needs}: {want}")
     if known and count is None and not quiet and (part := part_of(dataset, known)):
         hint = f"python evals/prepare.py --check {name} {place} tells more"
         log.warning("%s/%s in %s: %s; %s", name, dataset.split, place, part, hint)
@@ -175,19 +175,19 @@ def part_of(dataset: LabelledSet, known: Known) -> str:
     return f"{len(dataset):,} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"
 
 
-def kind_of(root: Path, task: str | None) -> str:
-    """The kind of a set that is not known: what its folder looks like, unless the task leaves no choice."""
+def kind_of(root: Path, needs: Needs) -> str:
+    """The kind of a set that is not known: what its folder looks like, unless one kind alone has what is needed."""
     from evals.datasets.nyu_list import has_lists
     from evals.datasets.nyu_mat import MAT_NAME
 
-    if task in BY_TASK:
-        return BY_TASK[task]
+    if needs in ("image classes", "depth"):
+        return "folder" if needs == "image classes" else "nyu"
     has = {part for part in ("images", "annotations", "depth") if (root / part).is_dir()}
     if "images" in has and len(has) > 1:
         return "nyu" if "depth" in has else "ade20k"
     if root.suffix == ".mat" or has_lists(root) or (root / MAT_NAME).is_file():
         return "nyu"
-    return "ade20k" if task in MASKED else "folder"
+    return "ade20k" if needs == "pixel classes" else "folder"
 
 
 def _place(name: str, known: Known | None, option: str) -> Path:
@@ -200,12 +200,3 @@ def _place(name: str, known: Known | None, option: str) -> Path:
     hint = "" if known else f"; known are {', '.join(KNOWN)}"
     want = f"want {option}, or {inside} below the folder that the environment variable {DATA} names"
     raise BadInput(f"got no folder for data set '{name}' ({state}): {want}{hint}")
-
-
-def _refuse_unfit(dataset: LabelledSet, task: str, root: Path) -> None:
-    has = {"knn": dataset.classes, "linear": dataset.classes, "logreg": dataset.classes, "depth": dataset.has_depth}
-    has |= dict.fromkeys(MASKED, dataset.segments)
-    if not has.get(task, True):
-        lacks = "pixel classes" if task in MASKED else "depth" if task == "depth" else "image classes"
-        want = f"want a set with {lacks}; name another with {task}@NAME or --data"
-        raise BadInput(f"got data set '{dataset.name}' in {root} without {lacks} for {task}: {want}")

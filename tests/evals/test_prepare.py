@@ -248,7 +248,7 @@ def test_the_labelled_file_becomes_the_lists_and_files_of_bts(capsys, labelled, 
     assert "the labelled part alone" in out
     assert out.splitlines()[-1].endswith(f"nyu --data nyu={folder}")
     for split, rows in (("val", TEST_ROWS), ("train", [3, 0, 4])):
-        dataset = open_named("nyu", root=folder, split=split, task="depth")
+        dataset = open_named("nyu", root=folder, split=split, needs="depth")
         assert len(dataset) == len(rows)
         for index, row in enumerate(rows):
             np.testing.assert_array_equal(dataset.depth(index), metres(row))
@@ -329,7 +329,7 @@ def test_the_labelled_part_becomes_ade20ks_layout_with_forty_classes(capsys, lab
     assert (code, err) == (0, "")
     assert out.splitlines()[-1].endswith(f"segmentation@nyuv2 depth@nyuv2 --data nyuv2={folder}")
     for split, rows in (("train", TRAIN_ROWS), ("val", TEST_ROWS)):
-        dataset = open_named("nyuv2", root=folder, split=split, task="segmentation")
+        dataset = open_named("nyuv2", root=folder, split=split, needs="pixel classes")
         assert (len(dataset), len(dataset.segments)) == (len(rows), 39)
         for index, row in enumerate(rows):
             raw = labels(row).astype(int)

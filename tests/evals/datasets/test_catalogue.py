@@ -73,7 +73,7 @@ def put_layout(root, *parts, split="training"):
 def test_a_known_set_is_found_below_the_folder_of_gramlab_data(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAMLAB_DATA", str(tmp_path))
     put_layout(tmp_path / "ADEChallengeData2016", "images", "annotations")
-    dataset = open_named("ade20k", task="segmentation")
+    dataset = open_named("ade20k", needs="pixel classes")
     assert (dataset.name, dataset.split, len(dataset), len(dataset.segments)) == ("ade20k", "train", 1, 150)
 
 
@@ -125,42 +125,42 @@ def test_a_set_without_a_folder_says_how_to_give_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("parts", "task", "kind"),
+    ("parts", "needs", "kind"),
     [
-        (["images", "annotations", "depth"], "segmentation", "nyu"),
-        (["images", "annotations"], "segmentation", "ade20k"),
-        (["images", "annotations"], "health", "ade20k"),
-        (["images", "depth"], "health", "nyu"),
-        (["images", "depth"], "clustering", "nyu"),
+        (["images", "annotations", "depth"], "pixel classes", "nyu"),
+        (["images", "annotations"], "pixel classes", "ade20k"),
+        (["images", "annotations"], "images", "ade20k"),
+        (["images", "depth"], "images", "nyu"),
+        (["images", "depth"], "pixel classes", "nyu"),
         (["images", "depth"], "depth", "nyu"),
-        (["images", "annotations"], "knn", "folder"),
-        (["images"], "health", "folder"),
-        (["images"], "retrieval", "ade20k"),
-        ([], "linear", "folder"),
-        ([], None, "folder"),
+        (["images", "annotations"], "image classes", "folder"),
+        (["images"], "images", "folder"),
+        (["images"], "pixel classes", "ade20k"),
+        ([], "image classes", "folder"),
+        ([], "images", "folder"),
     ],
 )
-def test_the_kind_of_an_unknown_set_follows_task_and_folder(tmp_path, parts, task, kind):
+def test_the_kind_of_an_unknown_set_follows_from_folder_and_need(tmp_path, parts, needs, kind):
     put_layout(tmp_path, *parts)
-    assert kind_of(tmp_path, task) == kind
+    assert kind_of(tmp_path, needs) == kind
 
 
 def test_an_unknown_set_of_lists_is_read_as_nyu(tmp_path):
     (tmp_path / "nyudepthv2_test_files_with_gt.txt").touch()
-    assert kind_of(tmp_path, "health") == kind_of(tmp_path / "some.mat", None) == "nyu"
+    assert kind_of(tmp_path, "images") == kind_of(tmp_path / "some.mat", "images") == "nyu"
 
 
 def test_segmentation_works_on_a_set_with_depth_where_it_has_masks(tmp_path):
     put_layout(tmp_path / "both", "images", "annotations", "depth")
     put_layout(tmp_path / "deep", "images", "depth")
-    assert len(open_named("nyu", root=tmp_path / "both", task="segmentation").segments) == 39
-    with pytest.raises(BadInput, match=r"got data set 'nyu' in .* without pixel classes for segmentation: want"):
-        open_named("nyu", root=tmp_path / "deep", task="segmentation")
-    with pytest.raises(BadInput, match=r"without image classes for knn"):
-        open_named("nyu", root=tmp_path / "both", task="knn")
+    assert len(open_named("nyu", root=tmp_path / "both", needs="pixel classes").segments) == 39
+    with pytest.raises(BadInput, match=r"got data set 'nyu' in .* without pixel classes: want"):
+        open_named("nyu", root=tmp_path / "deep", needs="pixel classes")
+    with pytest.raises(BadInput, match=r"without image classes: want"):
+        open_named("nyu", root=tmp_path / "both", needs="image classes")
     put_layout(tmp_path / "flat", "images", "annotations")
-    with pytest.raises(BadInput, match=r"without depth for depth"):
-        open_named("ade20k", root=tmp_path / "flat", task="depth")
+    with pytest.raises(BadInput, match=r"without depth: want"):
+        open_named("ade20k", root=tmp_path / "flat", needs="depth")
 
 
 def test_the_known_sets_of_gramlab_data_have_their_published_sizes():

@@ -40,22 +40,21 @@ class Gallery:
         shelf, stride = Shelf(subject), subject.backbone.stride
         who = _short(subject.backbone.name)
         for name, spec in tasks.items():
-            settings = spec.protocol
-            title = f"{who}: {name} at {settings.size} px ({settings.id})"
+            settings, judged = spec.protocol, spec.test_set
+            title = f"{who}: {settings.task} on {judged.name}/{judged.split} at {settings.size} px ({settings.id})"
             if name in self._seen:
-                judged = spec.test_set
                 stem = outcomes_name(
                     settings.task, judged.name, judged.split, settings.id, settings.hash(), settings.size
                 )
                 figure = _predictions(self._seen.pop(name), title)
                 drawn[stem] = write(folder, Path(stem).stem, figure)
-            few = spread_subset(spread_subset(spec.test_set, settings.test_images), IMAGES)
+            few = spread_subset(spread_subset(judged, settings.test_images), IMAGES)
             size = max(round(settings.size / stride), 1) * stride  # live protocols take any size, since they pad
             stem = f"features-{few.name}-{size}px"
             if stem not in drawn:
                 found = shelf.features(few, View("whole", size), dense=True, precision=settings.precision)
                 samples = [sample(found, index) for index in range(len(found))]
-                heading = f"{who}: patches of {few.name} at {size} px"
+                heading = f"{who}: patches of {few.name}/{few.split} at {size} px"
                 drawn[stem] = write(folder, stem, features_figure(samples, title=heading, points=self._points))
         return list(drawn.values())
 

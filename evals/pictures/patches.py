@@ -190,9 +190,11 @@ def _frame(axes: Axes, one: PatchSample, point: Point, *, colour: str, label: st
     corner = (middle[1] - wide / 2, middle[0] - high / 2)
     edge = [withStroke(linewidth=3.0, foreground="white")]
     axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=colour, linewidth=1.4, path_effects=edge))
-    if label:
-        place = (corner[0] + wide, corner[1])
+    if label:  # at the upper right corner, at another one where that would leave the image
+        right, up = middle[1] < 0.85 * one.image.shape[1], middle[0] > 0.15 * one.image.shape[0]
+        place = (corner[0] + wide * right, corner[1] + high * (not up))
         axes.annotate(
-            label, place, xytext=(2, 1), textcoords="offset points", size=SMALL + 1, weight="bold", color=colour,
-            path_effects=edge, ha="left", va="bottom",
+            label, place, xytext=(2 if right else -2, 1 if up else -1), textcoords="offset points", size=SMALL + 1,
+            weight="bold", color=colour, path_effects=edge, ha="left" if right else "right",
+            va="bottom" if up else "top",
         )  # fmt: skip

@@ -75,7 +75,7 @@ def segmentation_figure(samples: Sequence[SegmentationSample], segments: tuple[s
             aspects=[one.image.shape[0] / one.image.shape[1] for one in samples],
             title=title,
             note="Scores are those of the one image, over its labelled pixels. Wrong pixels are orange, those "
-            "without a label white.",
+            "without a label black.",
             foot=0.2 + -(-len(entries) // across) * SMALL * LINE * 1.15,
         )
         palette = colours(len(segments))
@@ -130,7 +130,7 @@ def _mistakes(axes: Axes, one: SegmentationSample) -> None:
     show_photo(axes, (48 + 0.8 * one.image.mean(2, keepdims=True).repeat(3, 2)).astype(np.uint8))
     unknown = one.truth == IGNORE
     wrong = (one.truth != one.prediction) & ~unknown
-    over = wrong[..., None] * np.array(to_rgba(VERMILION, 0.8)) + unknown[..., None] * np.array(to_rgba("white", 0.8))
+    over = wrong[..., None] * np.array(to_rgba(VERMILION, 0.8)) + unknown[..., None] * np.array(to_rgba("black", 0.9))
     show(axes, over, like=one.image)
 
 

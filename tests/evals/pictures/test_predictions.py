@@ -50,13 +50,13 @@ def test_the_legend_names_what_occurs_and_nothing_else():
     np.testing.assert_array_equal(shown(figure, 1)[0, -1], [0, 0, 0])
 
 
-def test_wrong_pixels_are_orange_and_unlabelled_ones_white():
+def test_wrong_pixels_are_orange_and_unlabelled_ones_black():
     truth = halves(0, 1)
     truth[:10] = 255
     figure = segmentation_figure([segmentation(truth, halves(0, 0))], SEGMENTS, title="t")
     marked = shown(figure, 3)
     np.testing.assert_array_equal(marked[..., 3] > 0, (truth == 1) | (truth == 255))
-    np.testing.assert_array_equal((marked[..., :3] == 1).all(2), truth == 255)
+    np.testing.assert_array_equal((marked[..., :3] == 0).all(2) & (marked[..., 3] > 0), truth == 255)
 
 
 def test_names_are_written_inside_their_own_area_where_they_fit():

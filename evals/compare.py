@@ -88,7 +88,8 @@ def _cells(one: Difference) -> tuple[str, ...]:
 
 def _notes(found: Comparison) -> list[str]:
     notes = [
-        "Intervals: 95 %, paired bootstrap over the test images; undecided: the interval holds zero.",
+        "Intervals: 95 %, paired bootstrap over the test images; undecided: the interval holds zero, or the difference "
+        "may be one of rounding.",
         "They cover the choice of test images alone, not other training seeds.",
     ]
     fewest, metrics = min(one.images for one in found.differences), len(found.differences)

@@ -258,7 +258,8 @@ def _unlike(first: Evaluation, second: Evaluation) -> str:
     if not np.intersect1d(first.keys, second.keys).size:
         return f"no image in common ({len(first.keys)} in A, {len(second.keys)} in B)"
     if first.data != second.data and np.array_equal(np.sort(first.keys), np.sort(second.keys)):
-        return f"unlike files or class lists behind the same images (data {first.data} in A, {second.data} in B)"
+        both = f"data {first.data} in A, {second.data} in B"
+        return f"unlike files or class lists behind the same images ({both}): do evaluate both on one folder"
     for name in sorted(first.outcomes.keys() & second.outcomes.keys()):
         a, b = (side.outcomes[name].shape[1:] for side in (first, second))
         if a != b:

@@ -50,7 +50,7 @@ class Gallery:
                 drawn[stem] = write(folder, Path(stem).stem, figure)
             few = spread_subset(spread_subset(judged, settings.test_images), IMAGES)
             size = max(round(settings.size / stride), 1) * stride  # live protocols take any size, since they pad
-            stem = f"features-{few.name}-{size}px"
+            stem = f"features-{few.name}-{few.split}-{size}px"
             if stem not in drawn:
                 found = shelf.features(few, View("whole", size), dense=True, precision=settings.precision)
                 samples = [sample(found, index) for index in range(len(found))]

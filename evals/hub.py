@@ -196,7 +196,7 @@ def _model(kind: Any, config: Any, name: str) -> nn.Module:
             output_loading_info=True,
         )
     except SafetensorError as error:
-        raise _damaged(name, error) from error
+        raise (_damaged(name, error) or _unavailable("weights", name, error)) from error
     except Exception as error:
         raise _unavailable("weights", name, error) from error
     missing = sorted(key for key in told["missing_keys"] if not key.startswith("pooler."))
@@ -212,14 +212,17 @@ def _model(kind: Any, config: Any, name: str) -> nn.Module:
     return model
 
 
-def _damaged(name: str, error: SafetensorError) -> BadInput:
-    """Names the file, which the library does not."""
+def _damaged(name: str, error: SafetensorError) -> BadInput | None:
+    """Names the file, which the library does not; None where every file opens."""
     folder = Path(name)
     if not folder.is_dir():
         client = importlib.import_module("huggingface_hub")
-        folder = Path(client.try_to_load_from_cache(name, "config.json")).parent
-    file = next((path for path in sorted(folder.glob("*.safetensors")) if not _opens(path)), folder)
-    return BadInput(
+        config = client.try_to_load_from_cache(name, "config.json")
+        if not isinstance(config, str):
+            return None
+        folder = Path(config).parent
+    file = next((path for path in sorted(folder.glob("*.safetensors")) if not _opens(path)), None)
+    return file and BadInput(
         f"got an unreadable {file} ({first_line(error)}): want whole safetensors; do remove it, and save or download "
         "the model again"
     )

@@ -58,7 +58,7 @@ class Linear(Cropped):
     def __post_init__(self) -> None:
         super().__post_init__()
         limits.check(self, _LIMITS)
-        grid(self.inputs, self.rates, self.decays)
+        grid(self.inputs, self.rates, self.decays)  # refuses what is none
 
 
 def metrics(_: Linear) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class LinearLive(Cropped):
     def __post_init__(self) -> None:
         super().__post_init__()
         limits.check(self, _LIMITS)
-        grid(self.inputs, self.rates, self.decays)
+        grid(self.inputs, self.rates, self.decays)  # refuses what is none
 
     @property
     def heads(self) -> tuple[Head, ...]:

@@ -45,6 +45,7 @@ def intersect_and_union(
 
 def ade20k_classes() -> tuple[str, ...]:
     """The 150 classes of ADE20K's scene parsing, in mask order after the zero is taken off."""
+    # mmsegmentation writes 'bed '
     return tuple(name.strip() for name in definition("ADE20KDataset")["classes"])
 
 

@@ -44,6 +44,7 @@ TASKS = {
     "nyu": Task((LABELLED, SPLITS, SYNC, TRAIN_LIST), nyu.prepare, "nyu", "nyu"),
     "nyu40": Task((LABELLED, SPLITS, MAPPING), nyu.prepare_40, "nyuv2", "segmentation@nyuv2 depth@nyuv2"),
 }
+CHECKED = tuple(dict.fromkeys((*KNOWN, *TASKS)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,16 +86,14 @@ def _parser() -> Parser:
     parser.add_argument("task", nargs="?", metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--from", dest="source", type=Path, metavar="DOWNLOADS", help="folder of the downloads")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="folder of the set, made where it is missing")
-    parser.add_argument(
-        "--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join((*KNOWN, 'nyu40'))}"
-    )
+    parser.add_argument("--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join(CHECKED)}")
     return parser
 
 
 def _check_command(name: str, folder: str) -> None:
     name = TASKS[name].known if name in TASKS else name
     if name not in KNOWN:
-        raise BadInput(f"got data set '{name}' to check: want one of {', '.join(KNOWN)}; correct the name")
+        raise BadInput(f"got data set '{name}' to check: want one of {', '.join(CHECKED)}; correct the name")
     found = check_all(name, Path(folder).expanduser())
     print("\n".join(str(checked) for checked in found))
     if partial := [f"{checked.split}: {checked.partial}" for checked in found if checked.partial]:

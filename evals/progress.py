@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
@@ -21,9 +22,10 @@ class Bar(tqdm):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._logs = not sys.stderr.isatty()
+        self._logs, self._told = not sys.stderr.isatty(), time.monotonic()
         if self._logs:
-            options |= {"mininterval": SILENCE, "maxinterval": SILENCE, "file": io.StringIO()}
+            # miniters 1 keeps tqdm's monitor thread away, which would log while another thread does and wait for ever
+            options |= {"mininterval": SILENCE / 10, "miniters": 1, "file": io.StringIO()}
             options |= {"bar_format": "{desc}: {n_fmt} of {total_fmt}, {remaining} left, {rate_fmt}{postfix}"}
         super().__init__(*args, leave=False, **options)
 
@@ -31,6 +33,8 @@ class Bar(tqdm):
         """Show the state, which tqdm asks for when it is time; nothing is told at the beginning and at the end."""
         if not self._logs:
             return super().display(msg, pos)
-        if self.n and msg is None:
+        now = time.monotonic()
+        if self.n and msg is None and now - self._told >= SILENCE:
+            self._told = now
             log.info(str(self))
         return True

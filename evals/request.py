@@ -128,11 +128,7 @@ def open_task(
     classes: Mapping[str, str],
     cache: Path | None,
 ) -> TaskSpec:
-    """The task with its sets opened.
-
-    Raises:
-        BadInput: from the sets; and where a head would be judged on the images that it is fitted on.
-    """
+    """The task with its sets opened."""
     name, root = wanted.data or "", roots.get(wanted.data or "")
     names = classes.get(name, classes.get(wanted.word))
     listed = names.split(",") if names else None
@@ -150,13 +146,7 @@ def open_task(
               file=sys.stderr)  # fmt: skip
     if method_of(settings).food == "test":
         return TaskSpec(settings, None, test)
-    train = opened("train")
-    if name and train.fingerprint() == test.fingerprint():
-        raise BadInput(
-            f"got the same {len(test)} images for training and for judging in '{name}': want a folder with one for "
-            "each split, train and val; do name the folder above, or part the images"
-        )
-    return TaskSpec(settings, train, test)
+    return TaskSpec(settings, opened("train"), test)
 
 
 def listing() -> str:

@@ -37,7 +37,7 @@ from evals.gallery import Gallery, draw_sizes
 from evals.pictures.patches import POINTS, read_points
 from evals.request import Wanted
 from evals.results import Measurement, metric_of, write_number
-from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of
+from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, refuse_unfit
 
 log = logging.getLogger("gramlab")
 
@@ -65,10 +65,11 @@ def _run(argv: list[str] | None) -> int:
         _refuse_unwritable(cache, what="the cache", do="name it by --cache, or use --no-cache")
     tasks, sizes, points = _tasks(args), _sizes(args.sizes), read_points(args.points) or POINTS
     _refuse_idle(args, tasks)
+    refuse_unfit(tasks)
     backbone = load(args.spec, device=_device(args.device))
-    reference = load(args.reference, device=backbone.device) if args.reference else None
+    reference = _reference(args.reference, backbone) if args.reference else None
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
-    _refuse_uneven(sized, backbone, reference)
+    _refuse_sizes(sized, backbone)
     if args.validate:
         print(validate(sized))
         return 0
@@ -195,13 +196,19 @@ def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
         raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
 
 
-def _refuse_uneven(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone, reference: Backbone | None) -> None:
-    """Refuse sizes that the patches do not divide, and a reference whose patches lie elsewhere, before a long run."""
-    if reference and reference.stride != backbone.stride:
+def _reference(address: str, backbone: Backbone) -> Backbone:
+    """The backbone that another is compared with; one whose patches lie elsewhere is refused."""
+    reference = load(address, device=backbone.device)
+    if reference.stride != backbone.stride:
         raise BadInput(
             f"got --reference {reference.name} of stride {reference.stride} beside stride {backbone.stride}: want "
             "patches at the same places; do name another reference"
         )
+    return reference
+
+
+def _refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> None:
+    """Refuse sizes that the patches do not divide, before a long run."""
     for spec in chain.from_iterable(tasks.values() for tasks in sized):
         if method_of(spec.protocol).food != "live":  # those pad
             refuse_uneven(spec.protocol.size, backbone)
@@ -209,8 +216,8 @@ def _refuse_uneven(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone, ref
 
 def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
     """Every file of every set read once; a line for each set, task and size. Raises BadInput with all that is wrong."""
-    specs = [(name, spec) for tasks in sized for name, spec in tasks.items()]
-    sets = {(s.name, s.split, s.fingerprint()): s for _, spec in specs for s in (spec.train_set, spec.test_set) if s}
+    opened = [s for spec in sized[0].values() for s in (spec.train_set, spec.test_set) if s]
+    sets = {(s.name, s.split, s.fingerprint()): s for s in opened}
     found, wrong = [], []
     for dataset in sets.values():
         try:
@@ -219,7 +226,8 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
             wrong.append(str(error))
     if wrong:
         raise BadInput("; ".join(wrong))
-    used = [f"ready: {name} at {s.protocol.size} px by {s.protocol.id} #{s.protocol.hash()}" for name, s in specs]
+    protocols = [(name, spec.protocol) for tasks in sized for name, spec in tasks.items()]
+    used = [f"ready: {name} at {p.size} px by {p.id} #{p.hash()}" for name, p in protocols]
     return "\n".join([*found, *used])
 
 
@@ -253,7 +261,8 @@ def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:
     """Rows and outcomes of one task, so that a run which is cut off has lost no more than the task it was at."""
     first = found[0]
     value = write_number(metric_of(first.metric), first.value, like=first.value)
-    log.info("%s on %s at %s px: %s %s", first.eval, first.dataset, first.size, metric_of(first.metric).label, value)
+    place = f"{first.eval} on {first.dataset}/{first.split} at {first.size} px"
+    log.info("%s: %s %s", place, metric_of(first.metric).label, value)
     results.save_outcomes(out / "outcomes", found)
     seed, step = (int(backbone.extra.get(key) or 0) for key in ("seed", "step"))
     arm = str(backbone.extra.get("arm") or "")

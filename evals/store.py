@@ -85,9 +85,9 @@ class Entry:
         return cls(cache / "features" / address, len(keys), about)
 
     def read(self, *, dense: bool) -> Found | None:
-        """What an earlier extraction left, with patches or, where none are asked for, without; None if damaged."""
-        for kind in ("dense",) if dense else ("dense", "pooled"):
-            found = _read(self.folder / kind, self.count) if self.folder else None
+        """What an earlier extraction left, with patches only where they are asked for; None if damaged."""
+        for kind in ("dense",) if dense else ("pooled", "dense"):
+            found = _read(self.folder / kind, self.count, dense=dense) if self.folder else None
             if found is not None:
                 return found
         return None
@@ -108,10 +108,10 @@ class Entry:
         try:
             yield writer
             writer.finish(self.about)
-            if _read(final, self.count) is None:  # else another process was faster, and may be reading
+            if _read(final, self.count, dense=dense) is None:  # else another process was faster, and may be reading
                 shutil.rmtree(final, ignore_errors=True)
                 partial.rename(final)
-            writer.found = _read(final, self.count, trusted=True) or _vanished(final)
+            writer.found = _read(final, self.count, dense=dense, trusted=True) or _vanished(final)
         finally:
             writer.close()
             shutil.rmtree(partial, ignore_errors=True)
@@ -177,16 +177,21 @@ def _vanished(folder: Path) -> NoReturn:
     raise BadInput(f"got features that vanished from {folder}: want a cache that nobody clears; do run again")
 
 
-def _read(folder: Path, count: int, *, trusted: bool = False) -> Found | None:
-    """The entry in a folder, None where it is missing or damaged; one that is `trusted` was just written."""
+def _read(folder: Path, count: int, *, dense: bool, trusted: bool = False) -> Found | None:
+    """The entry in a folder, None where it is missing or damaged; one that is `trusted` was just written.
+
+    Without `dense` patches are left out, and so is the comparison of their checksums, which reads all of them.
+    """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         places = torch.from_numpy(np.load(folder / PLACES, allow_pickle=False))
-        rows = {name: DiskRows(folder / f"{name}.f32", (shape[0], shape[1])) for name, shape in card["shapes"].items()}
+        shapes = {name: shape for name, shape in card["shapes"].items() if dense or name in ("pooled", "mean")}
+        rows = {name: DiskRows(folder / f"{name}.f32", (shape[0], shape[1])) for name, shape in shapes.items()}
         whole = all(x.path.stat().st_size == x.shape[0] * x.shape[1] * BYTES for x in rows.values())
         if not whole or len(rows["pooled"]) != count or places.shape != (count, 3):
             return None
-        if not trusted and any(checksum(folder / name) != known for name, known in card["checksums"].items()):
+        paths = [folder / PLACES, *(matrix.path for matrix in rows.values())]
+        if not trusted and any(checksum(path) != card["checksums"][path.name] for path in paths):
             return None
         grids, starts = (places[:, :2], places[:, 2]) if "tokens" in rows else (None, None)
         patches = (rows.get("tokens"), rows.get("lengths"), grids, starts)

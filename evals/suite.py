@@ -6,8 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from operator import methodcaller
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -94,11 +93,19 @@ class TaskSpec:
         return replace(self, protocol=replace(self.protocol, size=size))
 
 
-def refuse_headless(tasks: Mapping[str, TaskSpec]) -> None:
-    """Raises BadInput that names a task whose head has no set to be fitted on."""
+def refuse_unfit(tasks: Mapping[str, TaskSpec]) -> None:
+    """Raises BadInput that names a task whose head has no images to be fitted on, or those on which it is judged."""
     for name, spec in tasks.items():
-        if spec.train_set is None and method_of(spec.protocol).food != "test":
+        if method_of(spec.protocol).food == "test":
+            continue
+        train, test = spec.train_set, spec.test_set
+        if train is None:
             raise BadInput(f"evaluation {name}: got no training set: want one to fit the head on; do name it")
+        if len(train) == len(test) and train.fingerprint() == test.fingerprint():
+            raise BadInput(
+                f"evaluation {name}: got the same {len(test)} images for training and for judging ({test.name}): want "
+                "a folder with one for each split, train and val; do name the folder above, or part the images"
+            )
 
 
 def protocol_of(choice: str) -> Protocol:
@@ -136,14 +143,11 @@ class Subject:
     workers: int = 0
 
 
-_FINGERPRINT = methodcaller("fingerprint")
-
-
 class Shelf:
     """The features of one backbone: each set once per view, capped sets out of whole ones where these are there."""
 
-    def __init__(self, subject: Subject, fingerprint: Callable[[LabelledSet], str] = _FINGERPRINT) -> None:
-        self._subject, self._fingerprint = subject, fingerprint
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
         self._seen: dict[tuple[tuple[str, ...], View], FeatureSet] = {}
 
     def features(
@@ -156,7 +160,7 @@ class Shelf:
         precision: Precision = "float32",
     ) -> FeatureSet:
         """Features of a set, or of an evenly spread part of it."""
-        content = (dataset.name, dataset.split, self._fingerprint(dataset), precision)
+        content = (dataset.name, dataset.split, dataset.fingerprint(), precision)
         whole = self._find(content, view, dense)
         if cap is not None and cap < len(dataset):
             images = spread(range(len(dataset)), cap)
@@ -193,10 +197,9 @@ def evaluate(
     Raises:
         BadInput: from any task, with the task's name in front.
     """
-    refuse_headless(tasks)
-    fingerprint = cache(_FINGERPRINT)  # it asks the system for every file
+    refuse_unfit(tasks)
     networks = [subject.backbone, *([reference] if reference else [])]
-    shelves = [Shelf(replace(subject, backbone=network), fingerprint) for network in networks]
+    shelves = [Shelf(replace(subject, backbone=network)) for network in networks]
     found: dict[str, list[Measurement]] = {}
     order = sorted(tasks, key=lambda name: _urgency(tasks[name].protocol))
     with Bar(order, desc="evaluations", unit="task") as bar:
@@ -210,8 +213,8 @@ def evaluate(
             found[name] = measure(
                 spec,
                 outcomes,
-                data=fingerprint(spec.test_set)[:8],
-                against=_against(spec, fingerprint, reference),
+                data=spec.test_set.fingerprint()[:8],
+                against=_against(spec, reference),
                 backbone=subject.backbone.fingerprint[:16],
             )
             done(found[name])
@@ -238,7 +241,7 @@ def outcomes_of(
     if watch and method.pixels:
         options["watch"] = partial(watch, test_set)
     if method.food == "live":
-        assert spec.train_set is not None, "refuse_headless has seen to that"
+        assert spec.train_set is not None, "refuse_unfit has seen to that"
         train_set = spread_subset(spec.train_set, protocol.train_images)
         options["workers"] = subject.workers
         return method.evaluate(protocol, subject.backbone, train_set, test_set, **options)
@@ -257,10 +260,10 @@ def outcomes_of(
     return method.evaluate(protocol, *mine, **options)
 
 
-def _against(spec: TaskSpec, fingerprint: Callable[[LabelledSet], str], reference: Backbone | None) -> str:
+def _against(spec: TaskSpec, reference: Backbone | None) -> str:
     """What a value depends on beside backbone, protocol and test set."""
     method = method_of(spec.protocol)
-    fitted = fingerprint(spec.train_set) if spec.train_set and method.food != "test" else ""
+    fitted = spec.train_set.fingerprint() if spec.train_set and method.food != "test" else ""
     parts = [fitted, reference.fingerprint if reference and method.compares else ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
 

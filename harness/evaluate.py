@@ -82,5 +82,5 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
         name: suite.TaskSpec(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test])
         for name, task in experiment.evals.tasks.items()
     }
-    suite.refuse_headless(tasks)
+    suite.refuse_unfit(tasks)
     return tasks

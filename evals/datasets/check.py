@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -67,7 +67,7 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
         tally.see(dataset, index)
     tally.refuse(dataset)
     absent = _absent(dataset, tally.pixels)
-    _refuse_wrong_list(dataset, absent, len(dataset))
+    _refuse_wrong_list(dataset, absent)
     named = KNOWN[known] if known else _by_classes(dataset)
     return Checked(
         name=dataset.name,
@@ -149,25 +149,35 @@ def _first(found: list[str]) -> list[str]:
 
 
 def refuse_wrong_list(dataset: LabelledSet) -> None:
-    """Raises BadInput for a list of classes of which more than half have no pixel in evenly spread training masks."""
+    """Raises BadInput for a list of classes of which more than half have no pixel in the training masks.
+
+    Evenly spread masks are looked at, and all of them where these lack most classes.
+    """
     if not _whole(dataset):
         return
-    pixels, few = np.zeros(256, dtype=np.int64), spread(range(len(dataset)), max(LOOKED, len(dataset.segments)))
-    for index in few:
-        pixels += np.bincount(dataset.mask(index).ravel(), minlength=256)
-    _refuse_wrong_list(dataset, _absent(dataset, pixels), len(few))
+    few = spread(range(len(dataset)), max(LOOKED, len(dataset.segments)))
+    if 2 * len(_absent(dataset, _pixels(dataset, few))) > len(dataset.segments):
+        _refuse_wrong_list(dataset, _absent(dataset, _pixels(dataset, range(len(dataset)))))
+
+
+def _pixels(dataset: LabelledSet, indices: Iterable[int]) -> np.ndarray:
+    """How many pixels of these masks have each value."""
+    total = np.zeros(256, dtype=np.int64)
+    for index in indices:
+        total += np.bincount(dataset.mask(index).ravel(), minlength=256)
+    return total
 
 
 def _absent(dataset: LabelledSet, pixels: np.ndarray) -> list[str]:
     return [name for name, count in zip(dataset.segments, pixels, strict=False) if not count]
 
 
-def _refuse_wrong_list(dataset: LabelledSet, absent: list[str], seen: int) -> None:
+def _refuse_wrong_list(dataset: LabelledSet, absent: list[str]) -> None:
     """Fewer images than classes cannot show them all, nor can a held-out split or a part of a set."""
     names = dataset.segments
-    training = dataset.split in SPLIT_NAMES[0] and _whole(dataset) and seen >= len(names)
+    training = dataset.split in SPLIT_NAMES[0] and _whole(dataset) and len(dataset) >= len(names)
     if training and 2 * len(absent) > len(names):
-        got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in {seen} masks"
+        got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in its masks"
         want = f"want the list that the masks were made with; {len(names) - len(absent)} classes occur"
         raise BadInput(f"{got} ({listing(absent)}): {want}; correct classes")
 

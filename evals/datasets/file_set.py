@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,6 +59,8 @@ class FileSet:
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         """The files of a split, and the names of the classes of images or pixels, by default or as chosen.
 
+        The constructor calls it once, before anything is set.
+
         Raises:
             BadInput: a split, classes or files that are not there.
         """
@@ -92,6 +95,10 @@ class FileSet:
         return depth
 
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return digest(self._files(), self.kind, self.classes or self.segments)
 
     def stamp(self) -> str:

@@ -35,7 +35,11 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "worse": {"color": VERMILION, "marker": "s", "markerfacecolor": VERMILION},
     "": {"color": SOFT, "marker": "D", "markerfacecolor": "white"},
 }
-_WORDS = {"better": "B is better", "worse": "B is worse", "": "undecided: the interval holds zero"}
+_WORDS = {
+    "better": "B is better",
+    "worse": "B is worse",
+    "": "undecided: the interval holds zero, or rounding may be all",
+}
 
 
 def forest_figure(differences: Sequence[Difference], *, a: str, b: str) -> Figure:

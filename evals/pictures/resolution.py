@@ -22,7 +22,7 @@ def series(found: Sequence[Measurement]) -> list[Series]:
     """Measurements that differ in their input size alone, by size; those of a single size are left out."""
     groups: dict[tuple[str, ...], dict[int, Measurement]] = {}
     for m in found:
-        groups.setdefault((m.eval, m.dataset, m.protocol, m.metric), {})[m.size] = m
+        groups.setdefault((m.eval, m.dataset, m.split, m.protocol, m.metric), {})[m.size] = m
     return [[group[size] for size in sorted(group)] for group in groups.values() if len(group) > 1]
 
 

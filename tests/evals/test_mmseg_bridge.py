@@ -35,6 +35,7 @@ def test_ade20k_has_its_150_classes():
     classes = mmseg_bridge.ade20k_classes()
     assert len(classes) == 150
     assert classes[:3] == ("wall", "building", "sky")
+    assert all(name == name.strip() for name in classes)
     assert "classes" in mmseg_bridge.definition("NYUDataset")
 
 

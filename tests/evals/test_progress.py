@@ -16,6 +16,7 @@ def test_where_no_terminal_is_the_log_tells_how_far_it_is(
     caplog.set_level(logging.INFO, "gramlab")
     assert list(Bar(range(3), desc="features", unit="image")) == [0, 1, 2]
     with Bar(total=4, desc="heads", unit="it") as bar:
+        assert bar.miniters == 1
         bar.set_postfix(loss=0.5, refresh=False)
         bar.update(3)
     lines = [record.getMessage() for record in caplog.records]

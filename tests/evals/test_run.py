@@ -60,7 +60,7 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
     pictures = {path.name for path in (out / "plots").iterdir()}
     tasks = ("segmentation", "depth", "retrieval", "clustering")
     dense = [f"{task}-scenes-val-{marks[f'{task}-quick-v1']}.png" for task in tasks]
-    assert pictures == {"features-scenes-64px.png", *dense}
+    assert pictures == {"features-scenes-val-64px.png", *dense}
     for name in pictures:
         with Image.open(out / "plots" / name) as picture:
             assert picture.size[0] > 500
@@ -138,7 +138,7 @@ def photos(folder: Path, classes: int = 2) -> Path:
 def test_a_head_is_not_judged_on_the_images_that_it_is_fitted_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     given = ["--data", f"p={photos(tmp_path / 'p')}", "--sizes", "64", "--no-cache"]
     assert main(["random:test_vit", "knn@p", *given]) == 2
-    assert "got the same 24 images for training and for judging in 'p'" in capsys.readouterr().err
+    assert "got the same 24 images for training and for judging (p)" in capsys.readouterr().err
     assert main(["random:test_vit", "health@p", *given]) == 0  # it has no head
 
 
@@ -147,7 +147,7 @@ def test_a_class_list_of_which_the_masks_lack_most_is_refused(tmp_path: Path, ca
     names = ",".join(f"class {n}" for n in range(10))
     given = ["--data", f"shapes={root}", "--classes", f"shapes={names}"]
     assert main(["random:test_vit", "segmentation@shapes", *given]) == 2
-    assert "got 10 classes for set 'shapes', of which 7 have no pixel in 12 masks" in capsys.readouterr().err
+    assert "got 10 classes for set 'shapes', of which 7 have no pixel in its masks" in capsys.readouterr().err
 
 
 def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
@@ -167,7 +167,7 @@ def test_a_class_list_that_is_assumed_is_said_and_lines_tell_when_tasks_end(
     assert main(["random:test_vit", "segmentation@shapes", "--data", f"shapes={root}", "--sizes", "64"]) == 0
     said = capsys.readouterr()
     assert "shapes: no class list given, ADE20K's 150 assumed; --classes shapes=LIST names another" in said.err
-    assert "segmentation on shapes at 64 px: mIoU" in said.err
+    assert "segmentation on shapes/val at 64 px: mIoU" in said.err
     assert "segmentation on shapes/val at 64 px, 12 images" in said.out
 
 

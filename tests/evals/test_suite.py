@@ -119,7 +119,8 @@ def test_measurements_tell_weights_training_set_and_reference_apart(backbone: Ba
     (plain, *_), (named, *_) = (run(backbone, {"h": replace(health, train_set=s)}) for s in (None, health.train_set))
     assert plain.against == named.against == ""  # health looks at no training set
     (drifted, *_) = run(backbone, {"h": health}, reference=tiny(1))
-    (near,), (far,) = (run(backbone, {"k": replace(knn, train_set=s)}) for s in (knn.train_set, knn.test_set))
+    other = open_set("scenes", size=32, count=40)
+    (near,), (far,) = (run(backbone, {"k": replace(knn, train_set=s)}) for s in (knn.train_set, other))
     assert len({plain.against, drifted.against, near.against, far.against}) == 4
     assert near.backbone == plain.backbone != run(tiny(1), {"k": knn})[0].backbone
 
@@ -180,3 +181,5 @@ def test_errors_name_the_task(backbone: Backbone, specs: dict[str, TaskSpec]):
         run(backbone, {"probe": TaskSpec(load("knn-quick", Knn, k=(100,), size=32), train, test)})
     with pytest.raises(BadInput, match="evaluation probe: got no training set"):
         run(backbone, {"probe": TaskSpec(protocol_of("knn"), None, test)})
+    with pytest.raises(BadInput, match="evaluation probe: got the same 30 images for training and for judging"):
+        run(backbone, {"probe": TaskSpec(protocol_of("knn"), test, test)})

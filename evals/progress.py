@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -34,7 +35,8 @@ class Bar(tqdm):
         if not self._logs:
             return super().display(msg, pos)
         now = time.monotonic()
-        if self.n and msg is None and now - self._told >= SILENCE:
+        under_way = 0 < self.n < (self.total or math.inf)
+        if under_way and msg is None and now - self._told >= SILENCE:
             self._told = now
             log.info(str(self))
         return True

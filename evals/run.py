@@ -74,8 +74,8 @@ def _run(argv: list[str] | None) -> int:
         print(validate(sized))
         return 0
     for spec in tasks.values():
-        if spec.protocol.needs == "pixel classes" and spec.train_set:
-            refuse_wrong_list(spec.train_set)
+        if spec.protocol.needs == "pixel classes":
+            refuse_wrong_list(spec.train_set or spec.test_set)
     gallery = Gallery(points) if args.plot else None
     with telling():
         _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
@@ -188,6 +188,18 @@ def _refuse_unwritable(folder: Path, *, what: str, do: str) -> None:
         raise BadInput(f"got {folder} for {what}, where nothing can be written: want another folder; do {do}")
 
 
+def _make(*folders: Path) -> None:
+    """The folders of a run before it begins, so that nothing is computed that cannot be kept."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"got the folder {folder}, which cannot be made ({error.strerror}): want a place that can be written; "
+                "do name another by --out or --cache"
+            ) from error
+
+
 def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
     """Refuse options that would change nothing."""
     if args.reference and not any(method_of(spec.protocol).compares for spec in tasks.values()):
@@ -241,6 +253,7 @@ def _evaluate(
 ) -> None:
     subject = Subject(backbone, batch_size=args.batch_size, cache=_cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
+    _make(out, args.cache if _cache(args) else out)
     found: list[Measurement] = []
     print(backbone.name)
     for tasks in sized:

@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from evals.datasets.ade20k import segment_names
 from evals.datasets.base import IGNORE, BeyondClasses, LabelledSet
@@ -17,6 +16,7 @@ from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing, spread
 from evals.datasets.nyu_mat import NyuMat
 from evals.errors import BadInput
+from evals.progress import Bar
 
 SHOWN = 5
 LOOKED = 200  # masks that tell whether a list of classes fits, before a set is used
@@ -63,11 +63,12 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
     that one.
     """
     tally = _Tally()
-    for index in tqdm(range(len(dataset)), desc=f"checking {dataset.name}/{dataset.split}", unit="image", disable=None):
+    for index in Bar(range(len(dataset)), desc=f"checking {dataset.name}/{dataset.split}", unit="image"):
         tally.see(dataset, index)
     tally.refuse(dataset)
     absent = _absent(dataset, tally.pixels)
-    _refuse_wrong_list(dataset, absent)
+    if dataset.split in SPLIT_NAMES[0]:  # a held-out split may lack classes
+        _refuse_wrong_list(dataset, absent)
     named = KNOWN[known] if known else _by_classes(dataset)
     return Checked(
         name=dataset.name,
@@ -149,7 +150,7 @@ def _first(found: list[str]) -> list[str]:
 
 
 def refuse_wrong_list(dataset: LabelledSet) -> None:
-    """Raises BadInput for a list of classes of which more than half have no pixel in the training masks.
+    """Raises BadInput for a list of classes of which more than half have no pixel in the masks of a whole set.
 
     Evenly spread masks are looked at, and all of them where these lack most classes.
     """
@@ -173,10 +174,9 @@ def _absent(dataset: LabelledSet, pixels: np.ndarray) -> list[str]:
 
 
 def _refuse_wrong_list(dataset: LabelledSet, absent: list[str]) -> None:
-    """Fewer images than classes cannot show them all, nor can a held-out split or a part of a set."""
+    """Fewer images than classes cannot show them all, nor can a part of a set."""
     names = dataset.segments
-    training = dataset.split in SPLIT_NAMES[0] and _whole(dataset) and len(dataset) >= len(names)
-    if training and 2 * len(absent) > len(names):
+    if _whole(dataset) and len(dataset) >= len(names) and 2 * len(absent) > len(names):
         got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in its masks"
         want = f"want the list that the masks were made with; {len(names) - len(absent)} classes occur"
         raise BadInput(f"{got} ({listing(absent)}): {want}; correct classes")

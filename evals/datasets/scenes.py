@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from evals.datasets.raycast import picture, truth
 from evals.datasets.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
 from evals.errors import BadInput
+from evals.progress import Bar
 from evals.whole import checksum, whole
 
 VERSION = 1  # raise when a change here, in rooms, textures or raycast changes a pixel
@@ -176,7 +176,7 @@ def _fill(path: Path, dtype: np.dtype, count: int, *, title: str, render: Callab
     with whole(path) as fragment, fragment.open("xb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for index in tqdm(range(count), desc=title, unit="scene", disable=None):
+        for index in Bar(range(count), desc=title, unit="scene"):
             file.write(render(index).tobytes())
     with whole(_mark(path)) as fragment:
         fragment.write_text(checksum(path), encoding="ascii")

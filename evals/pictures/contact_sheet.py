@@ -17,7 +17,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from evals.command import Parser, answer
-from evals.datasets.base import LabelledSet
+from evals.datasets.base import IGNORE, LabelledSet
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
 from evals.errors import BadInput, nearest
 from evals.pictures.palette import colours
@@ -26,6 +26,7 @@ from evals.pictures.sheet import save, style, text_width
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 NAMED = 40  # classes in the legend
 FINE = 6.0  # points
+UNLABELLED = "not labelled"
 
 
 def draw(dataset: LabelledSet, *, columns: int = 8, rows: int = 3) -> Figure:
@@ -36,8 +37,9 @@ def draw(dataset: LabelledSet, *, columns: int = 8, rows: int = 3) -> Figure:
     height, width = dataset.image(0).shape[:2]
     panel = 1.5 * min(height / width, 2) + 0.15
     wide = 1.5 * columns
-    across = _across(dataset.segments[:NAMED], wide)
-    foot = -(-len(dataset.segments[:NAMED]) // across) * 0.13
+    named = (*dataset.segments[:NAMED], UNLABELLED) if dataset.segments else ()
+    across = _across(named, wide)
+    foot = -(-len(named) // across) * 0.13
     figure = Figure(figsize=(wide, panel * rows * len(kinds) + foot + 0.45), layout="constrained")
     axes = figure.subplots(rows * len(kinds), columns, squeeze=False)
     for axis in axes.flat:
@@ -48,8 +50,8 @@ def draw(dataset: LabelledSet, *, columns: int = 8, rows: int = 3) -> Figure:
         for line, kind in enumerate(kinds):
             _panel(axes[row * len(kinds) + line, column], dataset, place * len(dataset) // shown, kind, palette)
     figure.suptitle(f"{dataset.name} / {dataset.split}: {shown} of {len(dataset)} images", fontsize=11)
-    if dataset.segments:
-        _legend(figure, dataset.segments[:NAMED], palette, across)
+    if named:
+        _legend(figure, named, palette, across)
     return figure
 
 
@@ -63,7 +65,7 @@ def _panel(axis: Axes, dataset: LabelledSet, index: int, kind: str, palette: np.
     else:
         depth = dataset.depth(index)
         axis.imshow(np.ma.masked_equal(depth, 0), cmap="viridis_r")
-        axis.set_title(f"to {depth.max():.1f} m", fontsize=6, pad=1)
+        axis.set_title(f"yellow is near, blue {depth.max():.1f} m", fontsize=6, pad=1)
 
 
 def _across(names: Sequence[str], wide: float) -> int:
@@ -71,8 +73,9 @@ def _across(names: Sequence[str], wide: float) -> int:
     return max(1, int(wide / max((text_width(name, FINE) + 0.4 for name in names), default=wide)))
 
 
-def _legend(figure: Figure, segments: tuple[str, ...], palette: np.ndarray, across: int) -> None:
-    handles = [Patch(color=palette[number], label=name) for number, name in enumerate(segments)]
+def _legend(figure: Figure, named: tuple[str, ...], palette: np.ndarray, across: int) -> None:
+    colour = {UNLABELLED: palette[IGNORE]}
+    handles = [Patch(color=colour.get(name, palette[number]), label=name) for number, name in enumerate(named)]
     figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize=FINE, frameon=False)
 
 

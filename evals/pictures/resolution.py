@@ -78,4 +78,6 @@ def _name(figure: Figure, m: Measurement, left: float, top: float) -> None:
     heading = f"{label} ({unit})" if unit else label
     room = _LEFT + WIDTH - 0.2
     write_line(figure, left, top - 0.42, shorten(heading, room, BODY, weight="bold"), size=BODY, weight="bold")
-    write_line(figure, left, top - 0.22, shorten(f"{m.dataset}, {direction}", room, SMALL), size=SMALL, colour=SOFT)
+    write_line(
+        figure, left, top - 0.22, shorten(f"{m.dataset}/{m.split}, {direction}", room, SMALL), size=SMALL, colour=SOFT
+    )

@@ -32,12 +32,11 @@ def test_the_log_tells_loss_and_rate_and_what_validations_found(
 ):
     monkeypatch.setattr(progress, "SILENCE", 0.0)
     caplog.set_level("INFO", "gramlab")
-    fit(lambda step, x: x + 1.23456, after=lambda step: {"best": 2 / 3} if step == 1 else None)
+    fit(lambda step, x: x + 1.23456, after=lambda step: {"best": 2 / 3} if step == 0 else None)
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].startswith("toy: 1 of 3, ")
-    assert lines[0].endswith(", loss=1.23, lr=0.1")
+    assert lines[0].endswith(", loss=1.23, lr=0.1, best=0.667")
     assert lines[1].endswith(", lr=0.2, best=0.667")
-    assert lines[-1].endswith(", lr=0.3, best=0.667")
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_iteration():

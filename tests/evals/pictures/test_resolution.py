@@ -34,4 +34,4 @@ def test_a_panel_shows_values_in_their_unit_over_the_sizes_that_were_measured():
     assert second.get_ylim() != first.get_ylim()
     said = [text.get_text() for text in figure.texts]
     assert "segmentation: mIoU (%)" in said
-    assert said.count("rooms, higher is better") == 2
+    assert said.count("rooms/val, higher is better") == 2

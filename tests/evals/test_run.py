@@ -224,6 +224,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
         (["random:test_vit", "knn", "--out", "/dev/null/x"], "got /dev/null/x for results"),
+        (["random:test_vit", "knn", "--sizes", "64", "--out", "/proc/gramlab"], "/proc/gramlab"),
         (["random:test_vit", "knn", "--cache", "/dev/null"], "got /dev/null for the cache"),
         (["random:test_vit", "knn", "--points", "2,2", "--plot"], "got point '2,2'"),
         (["random:test_vit", "knn", "--points", "0.5,0.5"], "got --points without --plot"),

@@ -194,8 +194,15 @@ def refuse_uneven(size: int, backbone: Backbone) -> None:
     """Raises BadInput for a size that the backbone's stride does not divide, naming the nearest that it does."""
     stride = backbone.stride
     if size < stride or size % stride:
-        near = max(round(size / stride), 1) * stride
-        raise BadInput(f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; do use {near}")
+        raise BadInput(
+            f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; do use "
+            f"{nearest_multiple(size, stride)}"
+        )
+
+
+def nearest_multiple(side: float, stride: int) -> int:
+    """The multiple of the stride that a side in pixels comes nearest to, at least one."""
+    return max(round(side / stride), 1) * stride
 
 
 def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
@@ -203,7 +210,7 @@ def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
     height, width = image.shape[:2]
     short = min(height, width)
     if view.layout == "whole":
-        target = [max(round(side * view.size / short / stride), 1) * stride for side in (height, width)]
+        target = [nearest_multiple(side * view.size / short, stride) for side in (height, width)]
     else:
         # The sides and the corner are torchvision's (Resize, CenterCrop), with which numbers are published
         goal = round(view.size / view.crop_pct)

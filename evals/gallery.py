@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from evals.datasets.base import LabelledSet
 from evals.datasets.files import spread
 from evals.datasets.subset import spread_subset
+from evals.features import nearest_multiple
 from evals.pictures.patches import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
@@ -49,7 +50,7 @@ class Gallery:
                 figure = _predictions(self._seen.pop(name), title)
                 drawn[stem] = write(folder, Path(stem).stem, figure)
             few = spread_subset(spread_subset(judged, settings.test_images), IMAGES)
-            size = max(round(settings.size / stride), 1) * stride  # live protocols take any size, since they pad
+            size = nearest_multiple(settings.size, stride)  # live protocols take any size, since they pad
             stem = f"features-{few.name}-{few.split}-{size}px"
             if stem not in drawn:
                 found = shelf.features(few, View("whole", size), dense=True, precision=settings.precision)

@@ -208,7 +208,7 @@ def _seen(
     made: Iterator[Portion], protocol: LinearLive, backbone: Backbone
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for images, labels in made:
-        pixels = images.to(backbone.device).permute(0, 3, 1, 2).float() / 255
+        pixels = live.floats(images.to(backbone.device))
         padded, _ = live.pad_to_stride(pixels, backbone.stride, colour=backbone.mean)
         found = live.features(backbone, padded, precision=protocol.precision)
         yield read(found, protocol.inputs), labels.to(backbone.device)

@@ -35,7 +35,7 @@ def features(
     """
     images = images.to(backbone.device)
     if images.dtype == torch.uint8:
-        images = images.permute(0, 3, 1, 2).float() / 255
+        images = floats(images)
     with torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         found = backbone(images)
     if not (found.pooled.isfinite().all() and found.patches.isfinite().all()):
@@ -43,6 +43,11 @@ def features(
             f"got features from {backbone.name} that are not finite: want sound weights; do check it"
         )
     return Features(*(x.float() for x in found))
+
+
+def floats(images: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
+    """Images as networks take them: in [0, 1], channels first."""
+    return images.permute(0, 3, 1, 2).float() / 255
 
 
 @contextmanager
@@ -127,7 +132,7 @@ def batch(
 def picture(backbone: Backbone, image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[Tensor, "3 h w"]:
     """An image with this short side (mmsegmentation's resize), in [0, 1] on the backbone's device."""
     resized = torch.from_numpy(mmseg_bridge.resize_short(image, side))
-    return resized.to(backbone.device).permute(2, 0, 1).float() / 255
+    return floats(resized[None].to(backbone.device))[0]
 
 
 def stack(views: Sequence[np.ndarray], shape: tuple[int, int], *, fill: int) -> Tensor:
@@ -154,5 +159,5 @@ def pictures(
     rows, columns = (torch.arange(side, device=device) for side in (height, width))
     sides = sides.to(device)
     inside = (rows < sides[:, :1])[:, :, None] & (columns < sides[:, 1:])[:, None, :]
-    found = alter(images.to(device).permute(0, 3, 1, 2).float() / 255)
+    found = alter(floats(images.to(device)))
     return torch.where(inside[:, None], found, found.new_tensor(backbone.mean).view(1, 3, 1, 1))

@@ -129,8 +129,8 @@ def open_task(
     cache: Path | None,
 ) -> TaskSpec:
     """The task with its sets opened."""
-    name, root = wanted.data or "", roots.get(wanted.data or "")
-    names = classes.get(name, classes.get(wanted.word))
+    name = wanted.data or ""
+    root, names = roots.get(name), classes.get(name, classes.get(wanted.word))
     listed = names.split(",") if names else None
     if root is not None and name == wanted.task:  # data of one task bears the folder's name
         name = Path(root).resolve().name

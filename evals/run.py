@@ -13,7 +13,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,6 +29,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evals import request, results
 from evals.backbone import Backbone, load
 from evals.command import Parser, answer, columns
+from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.errors import BadInput
@@ -73,9 +74,9 @@ def _run(argv: list[str] | None) -> int:
     if args.validate:
         print(validate(sized))
         return 0
-    for spec in tasks.values():
-        if spec.protocol.needs == "pixel classes":
-            refuse_wrong_list(spec.train_set or spec.test_set)
+    masked = (spec for spec in tasks.values() if spec.protocol.needs == "pixel classes")
+    for dataset in _distinct(spec.train_set or spec.test_set for spec in masked):
+        refuse_wrong_list(dataset)
     gallery = Gallery(points) if args.plot else None
     with telling():
         _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
@@ -228,10 +229,9 @@ def _refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> N
 
 def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
     """Every file of every set read once; a line for each set, task and size. Raises BadInput with all that is wrong."""
-    opened = [s for spec in sized[0].values() for s in (spec.train_set, spec.test_set) if s]
-    sets = {(s.name, s.split, s.fingerprint()): s for s in opened}
+    opened = (s for spec in sized[0].values() for s in (spec.train_set, spec.test_set) if s)
     found, wrong = [], []
-    for dataset in sets.values():
+    for dataset in _distinct(opened):
         try:
             found.append(str(check(dataset, known=dataset.name if dataset.name in KNOWN else None)))
         except BadInput as error:
@@ -241,6 +241,11 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
     protocols = [(name, spec.protocol) for tasks in sized for name, spec in tasks.items()]
     used = [f"ready: {name} at {p.size} px by {p.id} #{p.hash()}" for name, p in protocols]
     return "\n".join([*found, *used])
+
+
+def _distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
+    """Each set once, however many tasks have opened it."""
+    return list({(one.name, one.split, one.fingerprint()): one for one in opened}.values())
 
 
 def _evaluate(
@@ -253,7 +258,7 @@ def _evaluate(
 ) -> None:
     subject = Subject(backbone, batch_size=args.batch_size, cache=_cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
-    _make(out, args.cache if _cache(args) else out)
+    _make(*filter(None, (out, _cache(args))))
     found: list[Measurement] = []
     print(backbone.name)
     for tasks in sized:

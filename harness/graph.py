@@ -5,7 +5,6 @@ A job is a function of its starting state and its settings; `identity` names bot
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from evals.backbone import WEIGHTS
 from evals.errors import BadInput
+from evals.whole import checksum
 from harness.config import arm_settings, identity, science, trunk_settings
 from harness.settings import Data, Experiment, Gram, GramTeacher
 
@@ -123,7 +123,7 @@ def _science(settings: Experiment, fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return checksum(path)[:16]
 
 
 def _weights_hash(experiment: Experiment) -> str | None:

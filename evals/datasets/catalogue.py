@@ -166,10 +166,9 @@ def open_named(
 
 def part_of(dataset: LabelledSet, known: Known) -> str:
     """How many of the published images a set has, in words; "" where it has them all or nothing is known."""
-    from evals.datasets.files import SPLIT_NAMES
+    from evals.datasets.files import usual_split
 
-    split = next((names[0] for names in SPLIT_NAMES if dataset.split in names), dataset.split)
-    sizes = known.published.get(split, ())
+    sizes = known.published.get(usual_split(dataset.split), ())
     if not sizes or len(dataset) in sizes or len(dataset) > max(sizes):
         return ""
     return f"{len(dataset):,} of the {' or '.join(f'{size:,}' for size in sizes)} images that are published"

@@ -13,7 +13,7 @@ from evals.datasets.ade20k import segment_names
 from evals.datasets.base import IGNORE, BeyondClasses, LabelledSet
 from evals.datasets.catalogue import KNOWN, Known, part_of
 from evals.datasets.file_set import FileSet
-from evals.datasets.files import SPLIT_NAMES, listing, spread
+from evals.datasets.files import SPLIT_NAMES, listing, spread, usual_split
 from evals.datasets.nyu_mat import NyuMat
 from evals.errors import BadInput
 from evals.progress import Bar
@@ -156,17 +156,21 @@ def refuse_wrong_list(dataset: LabelledSet) -> None:
     """
     if not _whole(dataset):
         return
-    few = spread(range(len(dataset)), max(LOOKED, len(dataset.segments)))
-    if 2 * len(_absent(dataset, _pixels(dataset, few))) > len(dataset.segments):
-        _refuse_wrong_list(dataset, _absent(dataset, _pixels(dataset, range(len(dataset)))))
+    images = range(len(dataset))
+    if _most(dataset, _absent_in(dataset, spread(images, max(LOOKED, len(dataset.segments))))):
+        _refuse_wrong_list(dataset, _absent_in(dataset, images))
 
 
-def _pixels(dataset: LabelledSet, indices: Iterable[int]) -> np.ndarray:
-    """How many pixels of these masks have each value."""
-    total = np.zeros(256, dtype=np.int64)
+def _absent_in(dataset: LabelledSet, indices: Iterable[int]) -> list[str]:
+    """The classes without a pixel in these masks."""
+    pixels = np.zeros(256, dtype=np.int64)
     for index in indices:
-        total += np.bincount(dataset.mask(index).ravel(), minlength=256)
-    return total
+        pixels += np.bincount(dataset.mask(index).ravel(), minlength=256)
+    return _absent(dataset, pixels)
+
+
+def _most(dataset: LabelledSet, absent: list[str]) -> bool:
+    return 2 * len(absent) > len(dataset.segments)
 
 
 def _absent(dataset: LabelledSet, pixels: np.ndarray) -> list[str]:
@@ -176,7 +180,7 @@ def _absent(dataset: LabelledSet, pixels: np.ndarray) -> list[str]:
 def _refuse_wrong_list(dataset: LabelledSet, absent: list[str]) -> None:
     """Fewer images than classes cannot show them all, nor can a part of a set."""
     names = dataset.segments
-    if _whole(dataset) and len(dataset) >= len(names) and 2 * len(absent) > len(names):
+    if _whole(dataset) and len(dataset) >= len(names) and _most(dataset, absent):
         got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in its masks"
         want = f"want the list that the masks were made with; {len(names) - len(absent)} classes occur"
         raise BadInput(f"{got} ({listing(absent)}): {want}; correct classes")
@@ -195,7 +199,7 @@ def _partial(dataset: LabelledSet, known: Known) -> str:
     """What a published set has more than this one: the number of images and, where they are numbered, which."""
     told = part_of(dataset, known)
     if told and known.stem:
-        split = next(names[0] for names in SPLIT_NAMES if dataset.split in names)
+        split = usual_split(dataset.split)
         here = {PurePosixPath(dataset.key(index)).stem for index in range(len(dataset))}
         numbered = [known.stem.format(split=split, number=number + 1) for number in range(max(known.published[split]))]
         missing = [stem for stem in numbered if stem not in here]

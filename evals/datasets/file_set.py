@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ class Found:
     segments: tuple[str, ...] = ()
 
 
-class FileSet:
+class FileSet(ABC):
     """A labelled set read from files below `root`; `count` takes an evenly spread part of them.
 
     A kind of set is this with a way to find the files; it names its kind, and says what a user should do who asks for
@@ -56,6 +57,7 @@ class FileSet:
         listed = (found.images, found.masks, found.depths)
         self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
 
+    @abstractmethod
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         """The files of a split, and the names of the classes of images or pixels, by default or as chosen.
 
@@ -64,7 +66,6 @@ class FileSet:
         Raises:
             BadInput: a split, classes or files that are not there.
         """
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._images)

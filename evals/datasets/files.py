@@ -44,6 +44,11 @@ def split_folder(parent: Path, split: str) -> Path | None:
     return None
 
 
+def usual_split(split: str) -> str:
+    """The first of the customary names of a split: "val" for "validation"; any other name stays."""
+    return next((names[0] for names in SPLIT_NAMES if split in names), split)
+
+
 def images_in(folder: Path) -> list[Path]:
     """Image files directly in a folder, sorted by name."""
     with os.scandir(folder) as entries:

@@ -174,5 +174,6 @@ def _variable(path: Path, name: str) -> np.ndarray:
         from scipy.io import loadmat
 
         return np.asarray(loadmat(path)[name]).ravel().astype(np.int64)
+    # NotImplementedError is loadmat's word for a version that it does not read
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise BadInput(f"got {path} without a readable '{name}': want a .mat file with it; fetch it again") from error

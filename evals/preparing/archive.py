@@ -83,6 +83,7 @@ def _put(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, name: str,
 
     try:
         target.put(name, fill, right=lambda there: _is(there, info))
+    # NotImplementedError is zipfile's word for a compression that it does not know
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         got = f"got damaged {info.filename} in {path} ({error})"
         raise BadInput(f"{got}: want the whole archive; fetch it again") from error

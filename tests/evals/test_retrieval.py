@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from evals.features import FeatureSet, cells
 from evals.protocol import load
 from evals.retrieval import Retrieval, evaluate, memory_bank, metrics
 from evals.statistics import interval
-from tests.evals.toys import bilinear, featured, maps_brought_to
+from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:
@@ -82,9 +81,7 @@ def test_areas_equal_a_plain_search_through_scikit_learn():
 
 
 def test_no_map_of_all_classes_is_held_at_the_size_of_a_mask(monkeypatch: pytest.MonkeyPatch):
-    draw = np.random.default_rng(0)
-    masks = [draw.integers(0, 40, (50, 60)).astype(np.uint8) for _ in range(2)]
-    features = featured(draw.standard_normal((60, 8)), [(5, 6)] * 2, masks, segments=ascii_letters[:40])
+    features = forty_classes()
     sizes = maps_brought_to((50, 60), monkeypatch)
     evaluate(protocol(), features, features)
     assert max(sizes) <= 16

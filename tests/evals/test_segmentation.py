@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from string import ascii_letters
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,7 @@ from evals.features import FeatureSet
 from evals.protocol import load
 from evals.segmentation import Segmentation, evaluate, solve, training_patches
 from evals.statistics import interval
-from tests.evals.toys import bilinear, featured, maps_brought_to
+from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to
 
 
 def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffle: bool = False) -> FeatureSet:
@@ -129,9 +127,7 @@ def test_shares_are_held_of_the_chosen_patches_alone(monkeypatch: pytest.MonkeyP
 
 
 def test_no_map_of_all_classes_is_held_at_the_size_of_a_mask(monkeypatch: pytest.MonkeyPatch):
-    draw = np.random.default_rng(0)
-    masks = [draw.integers(0, 40, (50, 60)).astype(np.uint8) for _ in range(2)]
-    features = featured(draw.standard_normal((60, 8)), [(5, 6)] * 2, masks, segments=ascii_letters[:40])
+    features = forty_classes()
     sizes = maps_brought_to((50, 60), monkeypatch)
     evaluate(settings_of(), features, features)
     assert max(sizes) <= 16

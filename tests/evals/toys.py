@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -80,6 +84,13 @@ def bilinear(scores: Tensor, grid: tuple[int, int], shape: tuple[int, ...]) -> T
     return F.interpolate(scores.T.reshape(1, -1, *grid), size=tuple(shape), mode="bilinear", align_corners=False)[0]
 
 
+def forty_classes() -> FeatureSet:
+    """Two images of 5 x 6 random patches, their masks of 50 x 60 pixels with more classes than go at a time."""
+    draw = np.random.default_rng(0)
+    masks = [draw.integers(0, 40, (50, 60)).astype(np.uint8) for _ in range(2)]
+    return featured(draw.standard_normal((60, 8)), [(5, 6)] * 2, masks, segments=ascii_letters[:40])
+
+
 def maps_brought_to(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that takes down how many maps at a time are interpolated to this shape from now on."""
     found: list[int] = []
@@ -93,6 +104,20 @@ def maps_brought_to(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(F, "interpolate", noted)
     return found
+
+
+@contextmanager
+def silenced(library: str, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing of a library's log is heard inside the block, and everything after it."""
+    logger = logging.getLogger(library)
+    logger.addHandler(caplog.handler)
+    try:
+        yield
+        assert caplog.records == []
+        logger.warning("heard again")
+        assert "heard again" in caplog.text
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 class Pixels(nn.Module):

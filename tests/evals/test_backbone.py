@@ -135,6 +135,15 @@ def test_a_random_start_is_fixed_and_leaves_the_global_random_state_alone():
     assert first.fingerprint == second.fingerprint
 
 
+def test_a_random_start_is_the_one_that_timm_makes_from_seed_0():
+    found = load("random:test_vit").model.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = timm.create_model("test_vit", num_classes=0).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_a_forward_pass_alters_no_flag_weight_or_gradient():
     model = tiny(proj_drop_rate=0.5).train()
     model.blocks[0].eval()  # pyright: ignore

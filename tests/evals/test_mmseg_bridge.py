@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_views_are_drawn_by_the_seed_alone_and_leave_the_global_random_states():
     np.testing.assert_array_equal(depths[1], depth_view(image, depth, TURNED, seed=2)[1])
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(depths[0], depths[1])
+
+
+def test_views_are_cut_and_mirrored_as_recorded():
+    """Rows and columns as targets tell of each view: its first row, its first and its last column."""
+    rows, columns = np.mgrid[:32, :48].astype(np.uint8)
+    image, anywhere, still = painted()[0], replace(PLAIN, category_cap=1.0), replace(TURNED, rotate=0.0)
+
+    def cuts(view: Callable[..., tuple[np.ndarray, np.ndarray]], views: object) -> list[tuple[int, int, int]]:
+        found = [[view(image, target, views, seed=seed)[1] for target in (rows, columns)] for seed in range(4)]
+        return [(int(row[0, 0]), int(column[0, 0]), int(column[0, -1])) for row, column in found]
+
+    assert cuts(segmentation_view, anywhere) == [(2, 23, 0), (8, 31, 8), (8, 42, 19), (3, 38, 15)]
+    assert cuts(depth_view, still) == [(12, 34, 5), (12, 29, 0), (7, 40, 11), (7, 10, 39)]
 
 
 def test_the_given_image_and_mask_stay_as_they_were():

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from common.errors import BadInput
+from common.progress import Bar
 from evals import mmseg_bridge
 from evals.datasets.base import IGNORE, LabelledSet
-from evals.errors import BadInput
 from evals.features import cells
-from evals.progress import Bar
 from evals.protocol import Watch
 
 Guess = Callable[[tuple[int, int]], np.ndarray]  # from the shape (H, W) of a mask to classes [H W]

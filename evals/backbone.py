@@ -25,6 +25,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.errors import BadInput
 from evals import hub
 from evals.checkpoints import official, training
 from evals.checkpoints.timm_models import TimmReader, create, create_told
@@ -39,7 +40,6 @@ from evals.checkpoints.weights import (
     read_tensors,
     triple,
 )
-from evals.errors import BadInput
 from evals.final_norm import inputs_of, lengths
 
 CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1

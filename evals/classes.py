@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.draws import generator
-from evals.errors import BadInput
 
 if TYPE_CHECKING:
     from evals.datasets.base import LabelledSet

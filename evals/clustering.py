@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from evals import limits
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT
 from evals.areas import areas
 from evals.datasets.base import IGNORE, Needs
-from evals.errors import BadInput
 from evals.features import FeatureSet, cells
 from evals.kmeans import kmeans, nearest
-from evals.limits import COUNT
 from evals.protocol import Protocol, Watch
 from evals.sampling import quotas, visits
 

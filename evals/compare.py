@@ -18,10 +18,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from evals.command import Parser, answer, columns
+from common.command import Parser, answer, columns
+from common.disk import whole
+from common.errors import BadInput
 from evals.differences import Comparison, Difference, compare, find
-from evals.errors import BadInput
-from evals.whole import whole
 
 FORMATS = (".png", ".pdf", ".svg")
 FEW_IMAGES = 20

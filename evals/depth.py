@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from evals import limits
+from common import limits
+from common.errors import BadInput
+from common.limits import POSITIVE
+from common.progress import Bar
 from evals.datasets.base import Needs
 from evals.depth_metrics import depth_errors, within
-from evals.errors import BadInput
 from evals.features import FeatureSet, cells, fit_scale
-from evals.limits import POSITIVE
-from evals.progress import Bar
 from evals.protocol import Protocol, Watch
 from evals.rows import PickedRows, Rows, blocks
 

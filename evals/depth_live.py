@@ -15,16 +15,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from evals import heads, limits, live, mmseg_bridge, training
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from common.progress import Bar
+from evals import heads, live, mmseg_bridge, training
 from evals.backbone import Backbone
 from evals.datasets.base import LabelledSet, Needs
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import batch_of, recolour
-from evals.errors import BadInput
 from evals.heads import Readout
-from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals.progress import Bar
 from evals.protocol import Protocol, Watch
 
 _BETA = Limit(low=0, high=1, below=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 NAMES = ("rmse", "delta1", "delta2", "delta3", "abs_rel", "log10", "rmse_log", "silog", "sq_rel", "mae")
 SUMS = ("squared_error", "pixels")

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from common.limits import pair
 from evals import draws, live, mmseg_bridge
 from evals.datasets.base import LabelledSet
-from evals.limits import pair
 
 if TYPE_CHECKING:
     from evals.depth_live import DepthLive

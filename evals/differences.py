@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evals.errors import BadInput, nearest
+from common.errors import BadInput, nearest
 from evals.results import (
     ABOUT,
     METRICS,

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from common.errors import BadInput
+from common.progress import Bar
+from common.workers import batches
 from evals import live, store
 from evals.backbone import Backbone
-from evals.errors import BadInput
-from evals.loader import batches
-from evals.progress import Bar
 from evals.protocol import Precision, View
 from evals.rows import PickedRows, Rows, blocks
 

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from evals import dse, limits
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, FINITE, NATURAL, POSITIVE
+from evals import dse
 from evals.datasets.base import Needs
-from evals.errors import BadInput
 from evals.features import FeatureSet
-from evals.limits import COUNT, FINITE, NATURAL, POSITIVE
 from evals.patches import Patches
 from evals.protocol import Protocol, View
 from evals.ranks import patch_ranks, row_ranks

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from common.errors import BadInput
 from evals.checkpoints.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -28,7 +29,6 @@ from evals.checkpoints.weights import (
     refuse_differences,
     triple,
 )
-from evals.errors import BadInput
 
 # Final norms that a model does not apply to the hidden states that it returns
 FINAL_NORMS = {

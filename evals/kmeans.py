@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.draws import generator
-from evals.errors import BadInput
 
 CELLS_PER_BLOCK = 1 << 24  # point-centroid distances held at once
 ROUNDING = 1e-6  # of the squared norms: smaller squared distances are float32's noise

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from evals import limits
+from common import limits
 from evals.classes import shared_classes
 from evals.datasets.base import Needs
 from evals.features import FeatureSet

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from evals.errors import BadInput
-from evals.progress import Bar
+from common.errors import BadInput
+from common.progress import Bar
 from evals.rows import Rows, blocks
 
 BUDGET = 256 * 2**20  # bytes that the search may use beyond what it returns

@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from evals import limits
+from common import limits
+from common.limits import COUNT, SHARE, Limit
+from common.progress import Bar
 from evals.classes import hold_out, shared_classes, two_classes
 from evals.datasets.base import Needs
 from evals.draws import generator
 from evals.features import FeatureSet, Scale, fit_scale
-from evals.limits import COUNT, SHARE, Limit
 from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions
-from evals.progress import Bar
 from evals.protocol import Cropped
 from evals.rows import BYTES, Rows
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from evals.errors import BadInput
-from evals.limits import NATURAL, POSITIVE
+from common.errors import BadInput
+from common.limits import NATURAL, POSITIVE
 from evals.rows import Rows
 
 # What a head may read: these parts of `FeatureSet`, side by side

@@ -20,17 +20,18 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from evals import limits, live
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from common.progress import Bar
+from common.workers import batches
+from evals import live
 from evals.backbone import Backbone, Features
 from evals.classes import shared_classes, two_classes
 from evals.datasets.base import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator
-from evals.errors import BadInput
 from evals.features import prepare
-from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge
-from evals.loader import batches
-from evals.progress import Bar
 from evals.protocol import Cropped
 
 _LIMITS = {

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from common.errors import NonFiniteFeatures
 from evals import mmseg_bridge
 from evals.backbone import Backbone, Features
 from evals.draws import Stream, entropy
-from evals.errors import NonFiniteFeatures
 from evals.protocol import Precision
 
 

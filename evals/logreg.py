@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from evals import limits
+from common import limits
+from common.limits import COUNT, FINITE, POSITIVE, SHARE
+from common.progress import Bar
 from evals.classes import hold_out, shared_classes, two_classes
 from evals.datasets.base import Needs
 from evals.features import FeatureSet
-from evals.limits import COUNT, FINITE, POSITIVE, SHARE
 from evals.linear_heads import hits
-from evals.progress import Bar
 from evals.protocol import Cropped
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.features import FeatureSet
 from evals.rows import Rows
 

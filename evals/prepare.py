@@ -18,10 +18,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from evals.command import Parser, answer
+from common.command import Parser, answer
+from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named
 from evals.datasets.check import Checked, check
-from evals.errors import BadInput
 from evals.preparing import ade20k, nyu
 from evals.preparing.downloads import LABELLED, MAPPING, SCENE_PARSING, SPLITS, SYNC, TRAIN_LIST, Download
 from evals.preparing.target import Target

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal, TypeVar, Union
 import numpy as np
 import yaml
 
-from evals import limits
+from common import limits
+from common.errors import BadInput, nearest
+from common.limits import COUNT, Limit
 from evals.datasets.base import Needs
-from evals.errors import BadInput, nearest
-from evals.limits import COUNT, Limit
 
 FOLDER = Path(__file__).with_name("protocols")
 Layout = Literal["crop", "whole"]

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.command import columns
+from common.errors import BadInput, nearest
 from evals import protocol
-from evals.command import columns
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
-from evals.errors import BadInput, nearest
 from evals.mmseg_bridge import ade20k_classes
 from evals.protocol import Protocol
 from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from evals.errors import BadInput
-from evals.whole import whole
+from common.disk import whole
+from common.errors import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd

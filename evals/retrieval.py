@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evals import limits
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, POSITIVE
 from evals.areas import areas, same_segments, shares_of
 from evals.datasets.base import Needs
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.knn_search import search
-from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
 from evals.sampling import quotas, visits
 from evals.windows import classes_at

@@ -26,13 +26,13 @@ if __name__ == "__main__":
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from common.command import Parser, answer, columns
+from common.errors import BadInput
 from evals import request, results
 from evals.backbone import Backbone, load
-from evals.command import Parser, answer, columns
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
-from evals.errors import BadInput
 from evals.features import refuse_uneven
 from evals.gallery import Gallery, draw_sizes
 from evals.pictures.patches import POINTS, read_points

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evals import limits
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, POSITIVE
 from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.base import Needs
 from evals.datasets.files import spread
-from evals.errors import BadInput
 from evals.features import FeatureSet, fit_scale
-from evals.limits import COUNT, POSITIVE
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at
 

@@ -18,13 +18,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from evals import draws, heads, limits, live, mmseg_bridge, statistics, training
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from evals import draws, heads, live, mmseg_bridge, statistics, training
 from evals.areas import areas, same_segments
 from evals.backbone import Backbone
 from evals.datasets.base import IGNORE, LabelledSet, Needs
-from evals.errors import BadInput
 from evals.heads import LinearHead, Readout
-from evals.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at, slide
 

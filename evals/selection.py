@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 
 def dse_over_training(

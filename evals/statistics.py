@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.results import METRICS, metric_of
 
 Floats = NDArray[np.float64]

@@ -26,10 +26,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from evals.errors import BadInput
+from common.disk import checksum
+from common.errors import BadInput
 from evals.protocol import View
 from evals.rows import BYTES, DiskRows, Rows, Sink
-from evals.whole import checksum
 
 if TYPE_CHECKING:
     from evals.backbone import Backbone

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from common.errors import BadInput
+from common.progress import Bar
 from evals import (
     clustering,
     depth,
@@ -30,9 +32,7 @@ from evals import (
 from evals.backbone import Backbone
 from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
-from evals.errors import BadInput
 from evals.features import FeatureSet, Precision, extract
-from evals.progress import Bar
 from evals.protocol import Protocol, View
 from evals.results import RELATIVE, Measurement, Outcomes
 

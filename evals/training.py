@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evals.errors import BadInput
-from evals.loader import batches
-from evals.progress import Bar
+from common.errors import BadInput
+from common.progress import Bar
+from common.workers import batches
 
 if TYPE_CHECKING:
     from evals.depth_live import DepthLive

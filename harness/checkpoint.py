@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.step import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")

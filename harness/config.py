@@ -27,7 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.settings import Experiment
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

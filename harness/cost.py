@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.data.batches import Batch, gram_size, refuse_uneven
 from harness.model import Network, build_backbone, patch_size
 from harness.optimizer import build_optimizer

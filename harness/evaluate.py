@@ -6,9 +6,9 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from common.errors import BadInput, NonFiniteFeatures
 from evals import results, suite
 from evals.backbone import load
-from evals.errors import BadInput, NonFiniteFeatures
 from evals.results import Measurement
 from evals.suite import Subject, protocol_of
 from harness.config import identity

@@ -14,8 +14,8 @@ if __name__ == "__main__":
 
 import torch
 
-from evals.command import Parser, answer
-from evals.errors import BadInput
+from common.command import Parser, answer
+from common.errors import BadInput
 from harness.checkpoint import export_weights, latest_states
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.disk import checksum
+from common.errors import BadInput
 from evals.backbone import WEIGHTS
-from evals.errors import BadInput
-from evals.whole import checksum
 from harness.config import arm_settings, identity, science, trunk_settings
 from harness.settings import Data, Experiment, Gram, GramTeacher
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import BadInput
 from evals.backbone import CARD
-from evals.errors import BadInput
 from harness import checkpoint
 from harness.config import flatten, identity
 from harness.graph import Job

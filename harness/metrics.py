@@ -18,7 +18,7 @@ import timm
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.settings import Device, Experiment
 
 

@@ -18,7 +18,7 @@ from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness import settings
 from harness.noise import BlockDraw, Draws
 from harness.rope import rope_table

@@ -7,7 +7,7 @@ from textwrap import indent
 
 import torch
 
-from evals.command import columns
+from common.command import columns
 from evals.suite import TaskSpec
 from harness.config import flatten
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost

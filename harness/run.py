@@ -14,8 +14,8 @@ if __name__ == "__main__":
 
 import torch
 
-from evals.command import Parser, answer
-from evals.errors import BadInput
+from common.command import Parser, answer
+from common.errors import BadInput
 from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator

@@ -15,8 +15,8 @@ from timm.models.eva import Eva
 from torch import Tensor
 from tqdm import tqdm
 
+from common.errors import BadInput
 from evals.backbone import export, load
-from evals.errors import BadInput
 from harness import checkpoint
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from matplotlib.backends.backend_pdf import PdfPages
 from tqdm import tqdm
 
-from evals.command import Parser, answer
+from common.command import Parser, answer
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read

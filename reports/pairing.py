@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.results import load_outcomes, outcomes_name
 from evals.statistics import paired_difference
 

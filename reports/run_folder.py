@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.results import Row, load
 
 TRUNK = "trunk"

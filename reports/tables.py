@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.results import METRICS, Metric, Row, metric_of
 from reports.pairing import paired_images
 from reports.run_folder import COLUMN_KEYS, TRUNK, Run

@@ -21,7 +21,7 @@ from harness.settings import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOLDERS = ("benchmarks", "docs", "evals", "experiments", "harness", "reports", "tests")
+FOLDERS = ("benchmarks", "common", "docs", "evals", "experiments", "harness", "reports", "tests")
 SECTIONS = tuple(f.name for f in dataclasses.fields(Experiment))
 ROW = re.compile(r"^\| `([\w.]+)` \| `([^`]*)` \|", re.MULTILINE)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.checkpoints import tables
 from evals.checkpoints.tables import Rule, Size
 from evals.checkpoints.timm_models import create_empty
@@ -26,7 +27,6 @@ from evals.checkpoints.weights import (
     read_tensors,
     some,
 )
-from evals.errors import BadInput
 
 
 class Converted(NamedTuple):

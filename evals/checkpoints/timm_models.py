@@ -14,8 +14,8 @@ from timm.models.hieradet_sam2 import HieraDet
 from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
 
+from common.errors import BadInput
 from evals.checkpoints.weights import first_line
-from evals.errors import BadInput
 
 
 def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:

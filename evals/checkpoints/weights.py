@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 Triple = tuple[float, float, float]
 Tensors = dict[str, Tensor]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import BadInput
 from evals.datasets.base import IGNORE
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import folders_in, images_in, known_folder, listing, partners, split_folder, strays
-from evals.errors import BadInput
 
 LAYOUT = "images/{training,validation}/*.jpg beside annotations/{training,validation}/*.png"
 # fmt: off

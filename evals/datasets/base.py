@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 IGNORE = 255
 Needs = Literal["image classes", "pixel classes", "depth", "images"]  # what an evaluation asks of a set

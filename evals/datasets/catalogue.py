@@ -10,8 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from common.errors import BadInput, nearest
 from evals.datasets.base import LabelledSet, Needs
-from evals.errors import BadInput, nearest
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
 

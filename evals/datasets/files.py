@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid"), ("test", "testing"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import BadInput, nearest
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import folders_in, images_below, images_in, known_folder, split_folder
-from evals.errors import BadInput, nearest
 
 
 class ImageFolder(FileSet):

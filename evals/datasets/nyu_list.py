@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import BadInput
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import known_folder, listing, spread
-from evals.errors import BadInput
 
 TRAIN, TEST = "nyudepthv2_train_files_with_gt.txt", "nyudepthv2_test_files_with_gt.txt"
 LISTS = {

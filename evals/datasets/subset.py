@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.errors import BadInput
 from evals.datasets.base import LabelledSet
 from evals.datasets.files import spread
-from evals.errors import BadInput
 
 
 class Subset:

@@ -16,10 +16,10 @@ from matplotlib.patches import Patch
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from evals.command import Parser, answer
+from common.command import Parser, answer
+from common.errors import BadInput, nearest
 from evals.datasets.base import IGNORE, LabelledSet
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
-from evals.errors import BadInput, nearest
 from evals.pictures.palette import colours
 from evals.pictures.sheet import save, style, text_width
 

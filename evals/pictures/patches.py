@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.features import FeatureSet
 from evals.pictures.sheet import (
     BLUE,

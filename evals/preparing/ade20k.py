@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.errors import BadInput
 from evals.datasets.ade20k import LAYOUT
 from evals.datasets.files import known_folder
-from evals.errors import BadInput
 from evals.preparing.archive import unpack
 from evals.preparing.downloads import SCENE_PARSING, find
 from evals.preparing.target import Target

@@ -13,7 +13,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.preparing.target import BLOCK, Target
 
 

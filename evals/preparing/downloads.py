@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import BadInput
 from evals.datasets.nyu_list import TRAIN
 from evals.datasets.nyu_mat import BYTES, MAT_NAME, SPLIT_FILES
 from evals.datasets.nyu_mat import MAPPING as MAPPING_NAME
-from evals.errors import BadInput
 
 
 @dataclass(frozen=True)

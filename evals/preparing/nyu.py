@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.errors import BadInput
 from evals.datasets.base import IGNORE
 from evals.datasets.files import listing
 from evals.datasets.nyu_list import TEST, TRAIN
 from evals.datasets.nyu_mat import NyuMat
-from evals.errors import BadInput
 from evals.preparing.archive import unpack
 from evals.preparing.downloads import LABELLED, MAPPING, SPLITS, SYNC, find, look_for
 from evals.preparing.target import Target

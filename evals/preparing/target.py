@@ -14,9 +14,9 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from common.disk import whole
+from common.errors import BadInput
 from evals.datasets.files import listing
-from evals.errors import BadInput
-from evals.whole import whole
 
 BLOCK = 1 << 20
 JPEG_QUALITY = 95  # OpenCV's default, with which BTS writes

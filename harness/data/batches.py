@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from common.errors import BadInput
 from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
-from evals.errors import BadInput
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks

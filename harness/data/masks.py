@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness import draws
 
 SMALLEST_BLOCK = 4  # patches

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from common.errors import BadInput
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from harness.settings import Components, Data, Set
 
 MEMORY = 1 << 30  # bytes

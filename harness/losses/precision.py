@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from evals import loader
+from common import workers as loader
 from evals.backbone import Backbone
 from evals.live import Batch
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.errors import BadInput
 from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.base import IGNORE
-from evals.errors import BadInput
 from tests.evals.toys import Masks
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.backbone import Backbone, create, export, load, wrap
-from evals.errors import BadInput
 from harness.train import train
 from tests.evals.toys import silenced
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals.classes import hold_out, shared_classes, two_classes
-from evals.errors import BadInput
 from tests.evals.toys import Labels
 
 

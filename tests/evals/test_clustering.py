@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals.clustering import Clustering, confusion, evaluate, match, metrics, sample
 from evals.datasets.base import IGNORE
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.protocol import load
 from evals.statistics import interval

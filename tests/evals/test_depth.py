@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from common.errors import BadInput
 from evals.depth import Depth, evaluate, predict, ridge
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.protocol import load
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.depth_live import (
@@ -26,7 +27,6 @@ from evals.depth_live import (
     predict_depth,
 )
 from evals.depth_views import batch_of, cut, recolour
-from evals.errors import BadInput
 from evals.protocol import load
 from tests.evals.live_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals import mmseg_bridge
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
-from evals.errors import BadInput
 
 
 def pair(seed: int = 0, shape: tuple[int, int] = (30, 40)) -> tuple[np.ndarray, np.ndarray]:

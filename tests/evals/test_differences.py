@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import BadInput
 from evals.differences import About, Comparison, compare, find
-from evals.errors import BadInput
 from evals.results import Measurement, default_folder, save_outcomes
 
 KEYS = np.array([f"image-{number}" for number in range(60)])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals.draws import generator
 from evals.dse import dimension, group_images, mean_distance, measure, ratio, stretched
-from evals.errors import BadInput
 from evals.health import Health
 from evals.kmeans import kmeans
 from evals.patches import Patches

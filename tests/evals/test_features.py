@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
+from common.errors import BadInput
 from evals import store
 from evals.backbone import Backbone, wrap
-from evals.errors import BadInput
 from evals.features import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
 from evals.protocol import View
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.health import Health, cls_patch_cosine, evaluate, gram_drift, locality, measure, metrics
 from evals.protocol import load

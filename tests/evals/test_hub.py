@@ -14,8 +14,8 @@ from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from common.errors import BadInput
 from evals.backbone import Backbone, load, wrap
-from evals.errors import BadInput
 from tests.evals.toys import silenced
 
 transformers: Any = pytest.importorskip("transformers")

@@ -7,8 +7,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from common.errors import BadInput
 from evals import kmeans as module
-from evals.errors import BadInput
 from evals.kmeans import kmeans, lloyd, nearest, plus_plus
 
 

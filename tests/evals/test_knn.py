@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from benchmarks.evals import main
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.features import FeatureSet
 from evals.knn import Knn, among, evaluate, metrics, vote
 from evals.knn_search import search

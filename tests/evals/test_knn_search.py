@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import BadInput
 from evals import knn_search
-from evals.errors import BadInput
 from evals.knn_search import search, unit_rows
 from evals.rows import Rows
 

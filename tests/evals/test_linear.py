@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from common.errors import BadInput
 from evals import linear
 from evals.classes import hold_out
-from evals.errors import BadInput
 from evals.features import FeatureSet, fit_scale
 from evals.linear import Linear, choose, evaluate, fit_grid, metrics
 from evals.linear_heads import Head, grid

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import BadInput
 from evals import linear_heads
-from evals.errors import BadInput
 from evals.linear_heads import Head, Heads, Judged, cosine, grid, hits, judge, portions, residuals
 
 STEPS, BATCH, CLASSES = 15, 20, 5

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
+from common.errors import BadInput
 from evals import draws, linear_live, live
 from evals.backbone import Backbone, create, wrap
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from evals.linear_heads import Heads
 from evals.linear_live import LinearLive, augmented, crop_box, evaluate, fit, judge_on, metrics, portion_of, read
 from evals.protocol import load

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import NonFiniteFeatures
 from evals import live
 from evals.backbone import Backbone, wrap
-from evals.errors import NonFiniteFeatures
 from tests.evals.toys import Pixels
 
 

@@ -8,8 +8,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from common.errors import BadInput
 from evals.classes import hold_out
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.logreg import Logreg, class_scores, evaluate, fit, metrics
 from evals.protocol import load

@@ -18,11 +18,11 @@ from timm.models import convnext, eva, vision_transformer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from common.errors import BadInput
 from evals.backbone import load, wrap
 from evals.checkpoints import official, tables
 from evals.checkpoints.timm_models import TimmReader, create, create_empty
 from evals.checkpoints.weights import IMAGENET_MEAN, fill, first_line, read_tensors
-from evals.errors import BadInput
 
 State = dict[str, Tensor]
 

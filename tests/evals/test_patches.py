@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals import patches as module
-from evals.errors import BadInput
 from evals.patches import Patches
 
 TOKENS = torch.arange(5 * 6 * 2, dtype=torch.float32).reshape(5, 6, 2) + 1

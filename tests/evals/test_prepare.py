@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from common.errors import BadInput
 from evals.datasets.catalogue import open_named, open_set
-from evals.errors import BadInput
 from evals.prepare import main
 from evals.preparing import nyu
 from evals.preparing.target import Target

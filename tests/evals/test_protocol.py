@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
+from common.errors import BadInput
 from evals import protocol as protocols
-from evals.errors import BadInput
 from evals.knn import Knn
 from evals.protocol import Protocol, load, names
 from evals.suite import METHODS, TASKS, protocol_of, variants

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.results import (
     ABOUT,
     METRICS,

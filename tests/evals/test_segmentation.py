@@ -5,10 +5,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from common.errors import BadInput
 from evals import segmentation
 from evals.areas import shares_of
 from evals.datasets.base import IGNORE
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.protocol import load
 from evals.segmentation import Segmentation, evaluate, solve, training_patches

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import BadInput
 from evals import draws, live, statistics
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from evals.protocol import load
 from evals.segmentation_live import (
     SegmentationLive,

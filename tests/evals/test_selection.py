@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from evals.selection import candidates, dse_over_training
 
 ROOT = Path(__file__).resolve().parents[2]

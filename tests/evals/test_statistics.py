@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from common.errors import BadInput
 from evals import statistics
-from evals.errors import BadInput
 from evals.statistics import interval, intervals, paired_difference, resample
 
 SHARES = ("miou", "mean_accuracy", "fscore", "precision", "recall", "dice")

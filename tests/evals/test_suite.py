@@ -8,9 +8,9 @@ import pytest
 import timm
 import torch
 
+from common.errors import BadInput
 from evals.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from evals.knn import Knn
 from evals.protocol import View, load
 from evals.results import METRICS, Measurement

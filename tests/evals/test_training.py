@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evals import progress, training
-from evals.errors import BadInput
+from common import progress
+from common.errors import BadInput
+from evals import training
 from evals.protocol import load
 from evals.segmentation_live import SegmentationLive
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.checkpoint import (
     export_weights,
     latest_states,

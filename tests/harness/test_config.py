@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness import settings
 from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
 from harness.settings import GramTeacher, SetKind

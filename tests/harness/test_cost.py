@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.cost import forward_flops, machine_rate, shapes, step_cost
 from harness.schedules import at
 from harness.settings import Gram, GramTeacher, Precision

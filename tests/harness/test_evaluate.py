@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals import results
-from evals.errors import BadInput
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder
 from harness.settings import Network, Set, Task

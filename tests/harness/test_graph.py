@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.errors import BadInput
 from evals.backbone import export
-from evals.errors import BadInput
 from harness.checkpoint import export_weights, save_state
 from harness.graph import TRUNK, events, jobs
 from harness.model import backbone_args

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.graph import jobs
 from harness.job_folder import check, is_done, read_status, saved_steps, state_path, step_folder
 from harness.settings import Network

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.metrics import (
     Curves,
     environment,

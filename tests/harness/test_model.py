@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness import settings
 from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common.errors import BadInput
 from evals import results
 from evals.backbone import export, load
-from evals.errors import BadInput
 from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs

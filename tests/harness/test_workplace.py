@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.workplace import held, journal
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from reports.run_folder import gaps, read
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.catalogue import KINDS, KNOWN, kind_of, open_named, open_set
-from evals.errors import BadInput
 
 
 class Kind(Enum):

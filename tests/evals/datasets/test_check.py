@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named, open_set
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.subset import spread_subset
-from evals.errors import BadInput
 
 NAMES = ["sky", "sea", "sand"]
 VALUES = np.array([[0, 1, 2, 3], [3, 255, 1, 1]], dtype=np.uint8)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.files import (
     digest,
     images_below,
@@ -19,7 +20,6 @@ from evals.datasets.files import (
     strays,
     upright_size,
 )
-from evals.errors import BadInput
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
 

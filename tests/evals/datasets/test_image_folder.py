@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 
 
 def put(path, value=0):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from common.errors import BadInput
 from evals.datasets.ade20k import NYU40
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 
 HEIGHT, WIDTH = 4, 6
 MILLIMETRES = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 400).astype(np.uint16)

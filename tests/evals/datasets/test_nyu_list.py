@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 
 HEIGHT, WIDTH = 4, 6
 TRAIN, TEST = "nyudepthv2_train_files_with_gt.txt", "nyudepthv2_test_files_with_gt.txt"

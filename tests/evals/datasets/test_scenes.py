@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from common.errors import BadInput
 from evals.datasets import scenes
 from evals.datasets.scenes import Scenes
-from evals.errors import BadInput
 
 GOLDEN = {  # (seed, split, index, size): of image, mask and depth; new values need a new scenes.VERSION
     (0, "train", 0, 64): "d51decc596c3581e11ef3fb425279ba87bc782b2317849c28a41a4fea72da7a8",

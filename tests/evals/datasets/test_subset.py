@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.subset import Subset, spread_subset
-from evals.errors import BadInput
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.catalogue import open_set
-from evals.errors import BadInput
 from evals.features import FeatureSet
 from evals.pictures.patches import (
     POINTS,

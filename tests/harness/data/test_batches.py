@@ -10,9 +10,9 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
+from common.errors import BadInput
 from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.image_folder import ImageFolder
-from evals.errors import BadInput
 from harness.data.batches import Batches, gram_size, stream
 from harness.data.pool import Pool
 from harness.settings import Crops, Data, Gram, Ibot

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness import draws
 from harness.data.masks import batch_masks, block_mask, mask_counts
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import BadInput
 from evals.datasets.image_folder import ImageFolder
-from evals.errors import BadInput
 from harness.data.pool import Pool, open_pool
 from harness.settings import Components, Data, Set, SetKind
 

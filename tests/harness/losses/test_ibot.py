@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.losses import ibot_loss
 
 MASKS = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)

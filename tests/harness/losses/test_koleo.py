@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.losses import koleo_loss
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from evals.errors import BadInput
+from common.errors import BadInput
 from harness.losses import sinkhorn_knopp
 
 LOGITS = [[1, 0, -1], [0.5, 0.5, 0], [0, 1, 0.2], [-1, 0.2, 1]]

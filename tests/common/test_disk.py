@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.whole import whole
+from common.disk import whole
 
 
 def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from evals import draws, loader
-from evals.errors import BadInput
+from common import workers as loader
+from common.errors import BadInput
+from evals import draws
 
 
 def a_batch(step: int, *, fails_at: int | None = None) -> Tensor:

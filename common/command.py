@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from evals import progress
-from evals.progress import Bar
+from common import progress
+from common.progress import Bar
 
 
 def test_where_no_terminal_is_the_log_tells_how_far_it_is(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
 T = TypeVar("T")
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from evals.errors import BadInput
+from common.errors import BadInput
 
-if TYPE_CHECKING:
-    from evals.protocol import Protocol
+
+class Named(Protocol):
+    """Settings that say whose they are."""
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,19 @@ POSITIVE = Limit(low=0, above=True)
 SHARE = Limit(low=0, high=1)
 
 
-def check(protocol: Protocol, limits: Mapping[str, Limit]) -> None:
+def check(settings: Named, limits: Mapping[str, Limit]) -> None:
     """Raises BadInput in one line at the first setting that leaves its limit; settings that are None are left out."""
     for name, limit in limits.items():
-        value = getattr(protocol, name)
+        value = getattr(settings, name)
         if value is not None and not limit.holds(value):
-            refuse(protocol, name, str(limit))
+            refuse(settings, name, str(limit))
 
 
-def refuse(protocol: Protocol, name: str, want: str) -> None:
+def refuse(settings: Named, name: str, want: str) -> None:
     """Raises BadInput that names a setting, its value and the protocol."""
-    value = getattr(protocol, name)
+    value = getattr(settings, name)
     shown = list(value) if isinstance(value, tuple) else value
-    raise BadInput(f"got {name} {shown} in {protocol.name}: want {want}; do correct it")
+    raise BadInput(f"got {name} {shown} in {settings.name}: want {want}; do correct it")
 
 
 def pair(values: Sequence[float]) -> tuple[float, float]:

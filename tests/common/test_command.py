@@ -1,7 +1,7 @@
 import pytest
 
-from evals.command import Parser, answer, columns
-from evals.errors import BadInput
+from common.command import Parser, answer, columns
+from common.errors import BadInput
 
 
 def test_bad_input_and_missing_files_are_one_line_and_exit_code_two(capsys):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from evals.errors import BadInput
-from evals.limits import COUNT, FINITE, NATURAL, POSITIVE, SHARE, Limit, check
+from common.errors import BadInput
+from common.limits import COUNT, FINITE, NATURAL, POSITIVE, SHARE, Limit, check
 from evals.protocol import Protocol
 
 

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torchvision import transforms as plain
 
-from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
+from evals.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from harness.data.batches import Batches, View, views
 from harness.data.pool import MEMORY, Pool
 from harness.settings import Crops, Data, Gram, Ibot

@@ -18,7 +18,7 @@ from common.errors import BadInput
 from common.progress import Bar
 from common.workers import batches
 from evals import live, store
-from evals.backbone import Backbone
+from evals.backbones.backbone import Backbone
 from evals.protocol import Precision, View
 from evals.rows import PickedRows, Rows, blocks
 

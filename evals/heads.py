@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from evals.backbone import Backbone
+from evals.backbones.backbone import Backbone
 from evals.draws import torch_generator
 from evals.live import encode
 from evals.protocol import Precision

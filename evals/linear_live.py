@@ -26,7 +26,7 @@ from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
 from common.workers import batches
 from evals import live
-from evals.backbone import Backbone, Features
+from evals.backbones.backbone import Backbone, Features
 from evals.classes import shared_classes, two_classes
 from evals.datasets.base import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.errors import NonFiniteFeatures
 from evals import mmseg_bridge
-from evals.backbone import Backbone, Features
+from evals.backbones.backbone import Backbone, Features
 from evals.draws import Stream, entropy
 from evals.protocol import Precision
 

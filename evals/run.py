@@ -29,7 +29,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from common.command import Parser, answer, columns
 from common.errors import BadInput
 from evals import request, results
-from evals.backbone import Backbone, load
+from evals.backbones.backbone import Backbone, load
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list

@@ -32,7 +32,7 @@ from evals.protocol import View
 from evals.rows import BYTES, DiskRows, Rows, Sink
 
 if TYPE_CHECKING:
-    from evals.backbone import Backbone
+    from evals.backbones.backbone import Backbone
     from evals.datasets.base import LabelledSet
 
 VERSION = 5  # raise when the same view of the same image shows other pixels, or files mean something else

@@ -29,7 +29,7 @@ from evals import (
     segmentation_live,
     statistics,
 )
-from evals.backbone import Backbone
+from evals.backbones.backbone import Backbone
 from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
 from evals.features import FeatureSet, Precision, extract

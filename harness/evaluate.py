@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import BadInput, NonFiniteFeatures
 from evals import results, suite
-from evals.backbone import load
+from evals.backbones.backbone import load
 from evals.results import Measurement
 from evals.suite import Subject, protocol_of
 from harness.config import identity

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.backbone import export, load
+from evals.backbones.backbone import export, load
 from harness import checkpoint
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool

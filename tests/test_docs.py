@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from evals import compare, prepare, request
-from evals.backbone import ADDRESSES
+from evals.backbones.backbone import ADDRESSES
 from evals.run import _parser
 from harness.cli import COMMANDS
 from harness.config import as_dict, load

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from common.errors import BadInput
-from evals.backbone import IMAGENET_MEAN, IMAGENET_STD
+from evals.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from common import workers as loader
-from evals.backbone import Backbone
+from evals.backbones.backbone import Backbone
 from evals.live import Batch
 
 

@@ -17,7 +17,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from common.errors import BadInput
 from evals import store
-from evals.backbone import Backbone, wrap
+from evals.backbones.backbone import Backbone, wrap
 from evals.features import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
 from evals.protocol import View
 

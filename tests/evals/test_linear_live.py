@@ -12,7 +12,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from common.errors import BadInput
 from evals import draws, linear_live, live
-from evals.backbone import Backbone, create, wrap
+from evals.backbones.backbone import Backbone, create, wrap
 from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
 from evals.linear_heads import Heads

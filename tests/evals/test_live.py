@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.errors import NonFiniteFeatures
 from evals import live
-from evals.backbone import Backbone, wrap
+from evals.backbones.backbone import Backbone, wrap
 from tests.evals.toys import Pixels
 
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from evals import results
-from evals.backbone import create, export
+from evals.backbones.backbone import create, export
 from evals.protocol import FOLDER
 from evals.run import main
 from evals.suite import protocol_of

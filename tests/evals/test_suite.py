@@ -9,7 +9,7 @@ import timm
 import torch
 
 from common.errors import BadInput
-from evals.backbone import Backbone, wrap
+from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
 from evals.knn import Knn
 from evals.protocol import View, load

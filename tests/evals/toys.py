@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evals.backbone import Backbone, create, wrap
+from evals.backbones.backbone import Backbone, create, wrap
 from evals.features import FeatureSet
 from evals.rows import Rows
 

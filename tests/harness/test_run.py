@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from evals import results
-from evals.backbone import export
+from evals.backbones.backbone import export
 from harness.model import backbone_args
 from harness.run import main
 from harness.train import fresh_state

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from common.errors import BadInput
 from evals import results
-from evals.backbone import export, load
+from evals.backbones.backbone import export, load
 from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs

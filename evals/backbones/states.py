@@ -15,8 +15,8 @@ import timm
 from safetensors import SafetensorError, safe_open
 
 from common.errors import BadInput
-from evals.checkpoints.timm_models import create_told
-from evals.checkpoints.weights import Loaded, Tensors, fill, first_line
+from evals.backbones.timm_models import create_told
+from evals.backbones.weights import Loaded, Tensors, fill, first_line
 
 NETWORKS = ("teacher", "student")
 _ADDRESS = re.compile(r"(?P<path>.+\.safetensors)(?::(?P<network>\w+))?")

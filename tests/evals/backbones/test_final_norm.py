@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from evals.backbone import load, wrap
-from evals.checkpoints.timm_models import create
-from evals.final_norm import inputs_of, lengths
+from evals.backbones.backbone import load, wrap
+from evals.backbones.final_norm import inputs_of, lengths
+from evals.backbones.timm_models import create
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "eva02_tiny_patch14_224", "test_convnext"])

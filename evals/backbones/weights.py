@@ -48,7 +48,7 @@ class Reader(Protocol):
 
 
 class Loaded(NamedTuple):
-    """What an address leads to; `reader` is None for timm models, which `evals.backbone` reads itself."""
+    """What an address leads to; `reader` is None for timm models, which `evals.backbones.backbone` reads itself."""
 
     model: nn.Module
     mean: Triple = IMAGENET_MEAN

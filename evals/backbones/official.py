@@ -1,7 +1,7 @@
 """Official DINOv2 and DINOv3 checkpoint files as timm models.
 
-Nothing is guessed: a size or a key that `evals.checkpoints.tables` does not hold, and a weight that no key fills, are
-errors that name it.
+Nothing is guessed: a size or a key that `evals.backbones.official_names` does not hold, and a weight that no key
+fills, are errors that name it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.checkpoints import tables
-from evals.checkpoints.tables import Rule, Size
-from evals.checkpoints.timm_models import create_empty
-from evals.checkpoints.weights import (
+from evals.backbones import official_names
+from evals.backbones.official_names import Rule, Size
+from evals.backbones.timm_models import create_empty
+from evals.backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Loaded,
@@ -60,7 +60,7 @@ def load(path: Path, family: str) -> Loaded:
     model = create_empty(found.timm_name, found.timm_args)
     wanted = f"the keys of an official {family} file, here for {found.timm_name}; do check the file and the address"
     fill(model, found.tensors, source=str(path), wanted=wanted, unknown=found.unknown)
-    statistics = (pair for word, pair in tables.STATISTICS.items() if word in path.name)
+    statistics = (pair for word, pair in official_names.STATISTICS.items() if word in path.name)
     return Loaded(model, *next(statistics, (IMAGENET_MEAN, IMAGENET_STD)))
 
 
@@ -69,7 +69,7 @@ def unwrapped(tensors: Tensors, *, source: str) -> Tensors:
     out: Tensors = {}
     for key, tensor in tensors.items():
         plain = key
-        for pattern, replacement in tables.WRAPPING:
+        for pattern, replacement in official_names.WRAPPING:
             plain = re.sub(pattern, replacement, plain)
         if plain in out:
             raise BadInput(f"got {source} with {plain} twice, once as {key}: want one backbone; do save it alone")
@@ -85,11 +85,11 @@ def converted(official: Tensors, family: str, *, source: str) -> Converted:
     """
     if family == "dinov2":
         name, args = _dinov2(official, source)
-        return Converted(name, args, *_renamed(_fold_class_position(official), tables.DINOV2_RULES))
+        return Converted(name, args, *_renamed(_fold_class_position(official), official_names.DINOV2_RULES))
     if "downsample_layers.0.0.weight" in official:
-        return Converted(_convnext(official, source), {}, *_renamed(official, tables.CONVNEXT_RULES))
+        return Converted(_convnext(official, source), {}, *_renamed(official, official_names.CONVNEXT_RULES))
     name, args = _dinov3(official, source)
-    return Converted(name, args, *_renamed(_split_bias(official), tables.DINOV3_RULES))
+    return Converted(name, args, *_renamed(_split_bias(official), official_names.DINOV3_RULES))
 
 
 def _refuse_other_family(official: Tensors, family: str, path: Path) -> None:
@@ -103,12 +103,14 @@ def _refuse_other_family(official: Tensors, family: str, path: Path) -> None:
 
 
 def _other(family: str) -> str:
-    return next(name for name in tables.OWN_KEYS if name != family)
+    return next(name for name in official_names.OWN_KEYS if name != family)
 
 
 def _keys_of(official: Tensors, family: str) -> list[str]:
     """Keys that tell the family, one of each kind."""
-    found = (next((key for key in official if re.fullmatch(kind, key)), None) for kind in tables.OWN_KEYS[family])
+    found = (
+        next((key for key in official if re.fullmatch(kind, key)), None) for kind in official_names.OWN_KEYS[family]
+    )
     return [key for key in found if key]
 
 
@@ -116,7 +118,7 @@ def _keys_of(official: Tensors, family: str) -> list[str]:
 
 
 def _dinov2(official: Tensors, source: str) -> tuple[str, dict[str, Any]]:
-    name, patch = _transformer(official, tables.DINOV2_SIZES, "DINOv2", source)
+    name, patch = _transformer(official, official_names.DINOV2_SIZES, "DINOv2", source)
     positions = _shape(official, "pos_embed", "DINOv2", source)[1] - 1
     side = round(positions**0.5)
     if side * side != positions:
@@ -128,7 +130,7 @@ def _dinov2(official: Tensors, source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _dinov3(official: Tensors, source: str) -> tuple[str, dict[str, Any]]:
-    name, patch = _transformer(official, tables.DINOV3_SIZES, "DINOv3", source)
+    name, patch = _transformer(official, official_names.DINOV3_SIZES, "DINOv3", source)
     registers = official["storage_tokens"].shape[1] if "storage_tokens" in official else 0
     bias = "blocks.0.attn.qkv.bias" in official
     return name, {"patch_size": patch, "num_reg_tokens": registers, "qkv_bias": bias, "global_pool": "token"}
@@ -152,10 +154,10 @@ def _transformer(official: Tensors, sizes: Mapping[Size, str], family: str, sour
 def _convnext(official: Tensors, source: str) -> str:
     width = official["downsample_layers.0.0.weight"].shape[0]
     blocks = len({m[1] for key in official if (m := re.match(r"stages\.2\.(\d+)\.", key))})
-    if (width, blocks) not in tables.CONVNEXT_SIZES:
-        known = [f"{w} wide, {b} blocks" for w, b in tables.CONVNEXT_SIZES]
+    if (width, blocks) not in official_names.CONVNEXT_SIZES:
+        known = [f"{w} wide, {b} blocks" for w, b in official_names.CONVNEXT_SIZES]
         raise _unknown_size(f"{width} wide, {blocks} blocks", known, "DINOv3 ConvNeXt", source)
-    return tables.CONVNEXT_SIZES[width, blocks]
+    return official_names.CONVNEXT_SIZES[width, blocks]
 
 
 def _unknown_size(size: str, known: Sequence[str], family: str, source: str) -> BadInput:
@@ -167,7 +169,7 @@ def _unknown_size(size: str, known: Sequence[str], family: str, source: str) -> 
 
 def _shape(official: Tensors, key: str, family: str, source: str) -> tuple[int, ...]:
     if key not in official:
-        rules = (*tables.DINOV2_RULES, *tables.DINOV3_RULES, *tables.CONVNEXT_RULES)
+        rules = (*official_names.DINOV2_RULES, *official_names.DINOV3_RULES, *official_names.CONVNEXT_RULES)
         strange = sorted(name for name in official if not any(re.fullmatch(rule.source, name) for rule in rules))
         others = f", with {some(strange, 3)}" if strange else ""
         raise BadInput(

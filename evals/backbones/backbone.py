@@ -26,10 +26,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.errors import BadInput
-from evals import hub
-from evals.checkpoints import official, training
-from evals.checkpoints.timm_models import TimmReader, create, create_told
-from evals.checkpoints.weights import (
+from evals.backbones import huggingface, official, states
+from evals.backbones.final_norm import inputs_of, lengths
+from evals.backbones.timm_models import TimmReader, create, create_told
+from evals.backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Loaded,
@@ -40,7 +40,6 @@ from evals.checkpoints.weights import (
     read_tensors,
     triple,
 )
-from evals.final_norm import inputs_of, lengths
 
 CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
 
@@ -150,8 +149,8 @@ def load(spec: str, *, device: str | torch.device = "cpu") -> Backbone:
         elif Path(spec.partition(":")[0]).name in (CARD, WEIGHTS):
             folder = Path(spec).parent
             raise BadInput(f"got {spec}, one file of an export: want the exported folder; do name {folder}")
-        elif training.is_state(spec):
-            found = training.load(spec)
+        elif states.is_state(spec):
+            found = states.load(spec)
         else:
             found = _folder(Path(spec))
         return _backbone(found, spec).to(device)
@@ -193,7 +192,7 @@ ADDRESSES: dict[str, Callable[[str], Loaded]] = {
     "random": lambda name: _timm(name, pretrained=False),
     "dinov2": lambda path: official.load(Path(path), "dinov2"),
     "dinov3": lambda path: official.load(Path(path), "dinov3"),
-    "hf": hub.load,
+    "hf": huggingface.load,
 }
 
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from common.errors import BadInput
-from evals.backbone import load, wrap
-from evals.checkpoints import official, tables
-from evals.checkpoints.timm_models import TimmReader, create, create_empty
-from evals.checkpoints.weights import IMAGENET_MEAN, fill, first_line, read_tensors
+from evals.backbones import official, official_names
+from evals.backbones.backbone import load, wrap
+from evals.backbones.timm_models import TimmReader, create, create_empty
+from evals.backbones.weights import IMAGENET_MEAN, fill, first_line, read_tensors
 
 State = dict[str, Tensor]
 
@@ -326,7 +326,7 @@ def test_every_published_file_has_keys_of_its_family_alone(name: str):
     state = published(name, on_meta(name).state_dict())
     kinds = {
         family: [kind for kind in kinds if any(re.fullmatch(kind, key) for key in state)]
-        for family, kinds in tables.OWN_KEYS.items()
+        for family, kinds in official_names.OWN_KEYS.items()
     }
     assert kinds.pop(family_of(name))
     assert not any(kinds.values())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.backbone import Backbone, load, wrap
+from evals.backbones.backbone import Backbone, load, wrap
 from tests.evals.toys import silenced
 
 transformers: Any = pytest.importorskip("transformers")
@@ -260,7 +260,7 @@ def test_models_of_timm_are_sent_to_their_own_address(tmp_path: Path):
 def test_only_the_hub_imports_transformers():
     """It takes seconds to import and is an extra."""
     imports = re.compile(r"""import transformers|from transformers|import_module\("transformers""")
-    homes = {p.name for p in (Path(__file__).parents[2] / "evals").rglob("*.py") if imports.search(p.read_text())}
+    homes = {p.name for p in (Path(__file__).parents[3] / "evals").rglob("*.py") if imports.search(p.read_text())}
     assert homes == {"hub.py"}
 
 

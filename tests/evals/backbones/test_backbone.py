@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.backbone import Backbone, create, export, load, wrap
+from evals.backbones.backbone import Backbone, create, export, load, wrap
 from harness.train import train
 from tests.evals.toys import silenced
 
@@ -279,7 +279,7 @@ def test_an_offline_hub_is_one_line_of_whole_sentences(
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
         raise OSError(f"The file is not in the cache, {'as we have looked, ' * 5}at all. Please {'check, ' * 20}again.")
 
-    monkeypatch.setattr("evals.backbone.create", offline)
+    monkeypatch.setattr("evals.backbones.backbone.create", offline)
     said = r"test_vit2 \(The file is not in the cache, [^.]*at all\.\): want"
     with silenced("huggingface_hub", caplog), pytest.raises(BadInput, match=said):
         load("timm:test_vit2")
@@ -363,7 +363,7 @@ def test_an_address_of_no_kind_lists_the_kinds():
 
 
 def test_three_lines_of_the_page_load_an_export_into_plain_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    page = Path(__file__).parents[2] / "docs" / "backbones.md"
+    page = Path(__file__).parents[3] / "docs" / "backbones.md"
     program = next(b for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "load_state_dict" in b)
     monkeypatch.chdir(tmp_path)
     model = tiny()

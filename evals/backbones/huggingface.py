@@ -1,4 +1,4 @@
-"""Hugging Face's vision backbones (`AutoModel`) as the contract of `evals.backbone`; the extra `gramlab[hf]`.
+"""Hugging Face's vision backbones (`AutoModel`) as the contract of `evals.backbones.backbone`; the extra `gramlab[hf]`.
 
 The one home of transformers, imported inside functions. Weights come from safetensors and no code of a repository runs.
 """
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from common.errors import BadInput
-from evals.checkpoints.weights import (
+from evals.backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Loaded,

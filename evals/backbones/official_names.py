@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evals.checkpoints.weights import Triple
+from evals.backbones.weights import Triple
 
 # --- what a file may be
 

@@ -15,7 +15,7 @@ from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
 
 from common.errors import BadInput
-from evals.checkpoints.weights import first_line
+from evals.backbones.weights import first_line
 
 
 def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:

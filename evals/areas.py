@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from common.errors import BadInput
 from common.progress import Bar
 from evals import mmseg_bridge
-from evals.datasets.base import IGNORE, LabelledSet
+from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.features import cells
 from evals.protocol import Watch
 

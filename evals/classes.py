@@ -12,7 +12,7 @@ from common.errors import BadInput
 from evals.draws import generator
 
 if TYPE_CHECKING:
-    from evals.datasets.base import LabelledSet
+    from evals.datasets.labelled_set import LabelledSet
 
 
 def shared_classes(train: LabelledSet, test: LabelledSet) -> int:

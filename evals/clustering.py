@@ -21,7 +21,7 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT
 from evals.areas import areas
-from evals.datasets.base import IGNORE, Needs
+from evals.datasets.labelled_set import IGNORE, Needs
 from evals.features import FeatureSet, cells
 from evals.kmeans import kmeans, nearest
 from evals.protocol import Protocol, Watch

@@ -21,7 +21,7 @@ from common import limits
 from common.errors import BadInput
 from common.limits import POSITIVE
 from common.progress import Bar
-from evals.datasets.base import Needs
+from evals.datasets.labelled_set import Needs
 from evals.depth_metrics import depth_errors, within
 from evals.features import FeatureSet, cells, fit_scale
 from evals.protocol import Protocol, Watch

@@ -21,7 +21,7 @@ from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
 from evals import heads, live, mmseg_bridge, training
 from evals.backbones.backbone import Backbone
-from evals.datasets.base import LabelledSet, Needs
+from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import batch_of, recolour

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.limits import pair
 from evals import draws, live, mmseg_bridge
-from evals.datasets.base import LabelledSet
+from evals.datasets.labelled_set import LabelledSet
 
 if TYPE_CHECKING:
     from evals.depth_live import DepthLive

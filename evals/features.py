@@ -23,7 +23,7 @@ from evals.protocol import Precision, View
 from evals.rows import PickedRows, Rows, blocks
 
 if TYPE_CHECKING:
-    from evals.datasets.base import LabelledSet
+    from evals.datasets.labelled_set import LabelledSet
 
 WAITING = 8  # batches' worth of images of unlike shapes that may wait for company
 

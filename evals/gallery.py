@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from evals.datasets.base import LabelledSet
 from evals.datasets.files import spread
+from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
 from evals.features import nearest_multiple
 from evals.pictures.patches import POINTS, Point, features_figure, sample

@@ -20,7 +20,7 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, FINITE, NATURAL, POSITIVE
 from evals import dse
-from evals.datasets.base import Needs
+from evals.datasets.labelled_set import Needs
 from evals.features import FeatureSet
 from evals.patches import Patches
 from evals.protocol import Protocol, View

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common import limits
 from evals.classes import shared_classes
-from evals.datasets.base import Needs
+from evals.datasets.labelled_set import Needs
 from evals.features import FeatureSet
 from evals.knn_search import BUDGET, search
 from evals.protocol import Cropped

@@ -20,7 +20,7 @@ from common import limits
 from common.limits import COUNT, SHARE, Limit
 from common.progress import Bar
 from evals.classes import hold_out, shared_classes, two_classes
-from evals.datasets.base import Needs
+from evals.datasets.labelled_set import Needs
 from evals.draws import generator
 from evals.features import FeatureSet, Scale, fit_scale
 from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions

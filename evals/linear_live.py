@@ -28,7 +28,7 @@ from common.workers import batches
 from evals import live
 from evals.backbones.backbone import Backbone, Features
 from evals.classes import shared_classes, two_classes
-from evals.datasets.base import LabelledSet, Needs
+from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator
 from evals.features import prepare
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge

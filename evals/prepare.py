@@ -22,9 +22,9 @@ from common.command import Parser, answer
 from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named
 from evals.datasets.check import Checked, check
-from evals.preparing import ade20k, nyu
-from evals.preparing.downloads import LABELLED, MAPPING, SCENE_PARSING, SPLITS, SYNC, TRAIN_LIST, Download
-from evals.preparing.target import Target
+from evals.datasets.preparing import ade20k, nyu
+from evals.datasets.preparing.downloads import LABELLED, MAPPING, SCENE_PARSING, SPLITS, SYNC, TRAIN_LIST, Download
+from evals.datasets.preparing.target import Target
 
 SPEC = "timm:vit_small_patch16_dinov3.lvd1689m"
 

@@ -18,7 +18,7 @@ import yaml
 from common import limits
 from common.errors import BadInput, nearest
 from common.limits import COUNT, Limit
-from evals.datasets.base import Needs
+from evals.datasets.labelled_set import Needs
 
 FOLDER = Path(__file__).with_name("protocols")
 Layout = Literal["crop", "whole"]

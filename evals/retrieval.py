@@ -19,7 +19,7 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
 from evals.areas import areas, same_segments, shares_of
-from evals.datasets.base import Needs
+from evals.datasets.labelled_set import Needs
 from evals.features import FeatureSet
 from evals.knn_search import search
 from evals.protocol import Protocol, Watch

@@ -30,9 +30,9 @@ from common.command import Parser, answer, columns
 from common.errors import BadInput
 from evals import request, results
 from evals.backbones.backbone import Backbone, load
-from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
+from evals.datasets.labelled_set import LabelledSet
 from evals.features import refuse_uneven
 from evals.gallery import Gallery, draw_sizes
 from evals.pictures.patches import POINTS, read_points

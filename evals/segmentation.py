@@ -20,8 +20,8 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
 from evals.areas import areas, labelled, same_segments, shares_of
-from evals.datasets.base import Needs
 from evals.datasets.files import spread
+from evals.datasets.labelled_set import Needs
 from evals.features import FeatureSet, fit_scale
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at

@@ -24,7 +24,7 @@ from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals import draws, heads, live, mmseg_bridge, statistics, training
 from evals.areas import areas, same_segments
 from evals.backbones.backbone import Backbone
-from evals.datasets.base import IGNORE, LabelledSet, Needs
+from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
 from evals.heads import LinearHead, Readout
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at, slide

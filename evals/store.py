@@ -33,7 +33,7 @@ from evals.rows import BYTES, DiskRows, Rows, Sink
 
 if TYPE_CHECKING:
     from evals.backbones.backbone import Backbone
-    from evals.datasets.base import LabelledSet
+    from evals.datasets.labelled_set import LabelledSet
 
 VERSION = 5  # raise when the same view of the same image shows other pixels, or files mean something else
 CARD, PLACES = "card.json", "places.npy"

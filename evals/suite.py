@@ -37,7 +37,7 @@ from evals.protocol import Protocol, View
 from evals.results import RELATIVE, Measurement, Outcomes
 
 if TYPE_CHECKING:
-    from evals.datasets.base import LabelledSet
+    from evals.datasets.labelled_set import LabelledSet
 
 
 Watch = Callable[[str, "LabelledSet", int, np.ndarray], None]  # as a protocol's, with the task and its test set

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import BadInput
-from evals.datasets.base import IGNORE
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import folders_in, images_in, known_folder, listing, partners, split_folder, strays
+from evals.datasets.labelled_set import IGNORE
 
 LAYOUT = "images/{training,validation}/*.jpg beside annotations/{training,validation}/*.png"
 # fmt: off

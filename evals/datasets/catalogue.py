@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput, nearest
-from evals.datasets.base import LabelledSet, Needs
+from evals.datasets.labelled_set import LabelledSet, Needs
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
 
 
 def _scenes(*, root: Path | None, count: int | None, classes: Sequence[str] | None, **rest: Any) -> LabelledSet:
-    from evals.datasets.scenes import Scenes
+    from evals.datasets.scenes.scenes import Scenes
 
     if root is not None or classes is not None:
         key = "classes" if root is None else "root"
@@ -49,7 +49,7 @@ def _ade20k(**given: Any) -> LabelledSet:
 
 
 def _nyu(**given: Any) -> LabelledSet:
-    from evals.datasets.nyu import open_nyu
+    from evals.datasets.nyu.folder import open_nyu
 
     return open_nyu(**_from_files("nyu", **given))
 
@@ -176,8 +176,8 @@ def part_of(dataset: LabelledSet, known: Known) -> str:
 
 def kind_of(root: Path, needs: Needs) -> str:
     """The kind of a set that is not known: what its folder looks like, unless one kind alone has what is needed."""
-    from evals.datasets.nyu_list import has_lists
-    from evals.datasets.nyu_mat import MAT_NAME
+    from evals.datasets.nyu.lists import has_lists
+    from evals.datasets.nyu.mat import MAT_NAME
 
     if needs in ("image classes", "depth"):
         return "folder" if needs == "image classes" else "nyu"

@@ -12,11 +12,11 @@ import numpy as np
 from common.errors import BadInput
 from common.progress import Bar
 from evals.datasets.ade20k import segment_names
-from evals.datasets.base import IGNORE, BeyondClasses, LabelledSet
 from evals.datasets.catalogue import KNOWN, Known, part_of
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing, spread, usual_split
-from evals.datasets.nyu_mat import NyuMat
+from evals.datasets.labelled_set import IGNORE, BeyondClasses, LabelledSet
+from evals.datasets.nyu.mat import NyuMat
 
 SHOWN = 5
 LOOKED = 200  # masks that tell whether a list of classes fits, before a set is used

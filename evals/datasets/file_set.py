@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from common.errors import BadInput
-from evals.datasets.base import IGNORE, BeyondClasses
 from evals.datasets.files import digest, opened, read_rgb, same_size, spread, stamp
+from evals.datasets.labelled_set import IGNORE, BeyondClasses
 
 
 @dataclass(frozen=True)

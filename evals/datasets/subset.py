@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.errors import BadInput
-from evals.datasets.base import LabelledSet
 from evals.datasets.files import spread
+from evals.datasets.labelled_set import LabelledSet
 
 
 class Subset:

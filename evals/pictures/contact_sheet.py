@@ -18,8 +18,8 @@ if __name__ == "__main__":
 
 from common.command import Parser, answer
 from common.errors import BadInput, nearest
-from evals.datasets.base import IGNORE, LabelledSet
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
+from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.pictures.palette import colours
 from evals.pictures.sheet import save, style, text_width
 

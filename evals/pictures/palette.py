@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib import colormaps
 
-from evals.datasets.base import IGNORE
+from evals.datasets.labelled_set import IGNORE
 
 
 def colours(count: int) -> np.ndarray:

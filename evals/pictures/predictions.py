@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from evals.datasets.base import IGNORE
+from evals.datasets.labelled_set import IGNORE
 from evals.pictures.palette import colours
 from evals.pictures.sheet import (
     LINE,

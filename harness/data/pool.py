@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import LabelledSet
 from harness.settings import Components, Data, Set
 
 MEMORY = 1 << 30  # bytes

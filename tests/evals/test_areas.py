@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import BadInput
 from evals.areas import areas, labelled, same_segments, shares_of
-from evals.datasets.base import IGNORE
+from evals.datasets.labelled_set import IGNORE
 from tests.evals.toys import Masks
 
 

@@ -9,8 +9,8 @@ import torch
 
 from common.errors import BadInput
 from evals.clustering import Clustering, confusion, evaluate, match, metrics, sample
-from evals.datasets.base import IGNORE
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import IGNORE
 from evals.features import FeatureSet
 from evals.protocol import load
 from evals.statistics import interval

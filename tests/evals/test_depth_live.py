@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import LabelledSet
 from evals.depth_live import (
     DepthLive,
     evaluate,

@@ -13,8 +13,8 @@ from torchvision.transforms import RandomResizedCrop
 from common.errors import BadInput
 from evals import draws, linear_live, live
 from evals.backbones.backbone import Backbone, create, wrap
-from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import LabelledSet
 from evals.linear_heads import Heads
 from evals.linear_live import LinearLive, augmented, crop_box, evaluate, fit, judge_on, metrics, portion_of, read
 from evals.protocol import load

@@ -13,9 +13,9 @@ from scipy.io import savemat
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_named, open_set
+from evals.datasets.preparing import nyu
+from evals.datasets.preparing.target import Target
 from evals.prepare import main
-from evals.preparing import nyu
-from evals.preparing.target import Target
 
 HEIGHT, WIDTH = 12, 16
 TEST_ROWS, TRAIN_ROWS = [1, 2], [0, 3, 4]

@@ -11,8 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 from common.errors import BadInput
 from evals import mmseg_bridge
 from evals.areas import shares_of
-from evals.datasets.base import IGNORE
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import IGNORE
 from evals.features import FeatureSet, cells
 from evals.protocol import load
 from evals.retrieval import Retrieval, evaluate, memory_bank, metrics

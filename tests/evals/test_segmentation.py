@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from common.errors import BadInput
 from evals import segmentation
 from evals.areas import shares_of
-from evals.datasets.base import IGNORE
+from evals.datasets.labelled_set import IGNORE
 from evals.features import FeatureSet
 from evals.protocol import load
 from evals.segmentation import Segmentation, evaluate, solve, training_patches

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from common.errors import BadInput
 from evals import draws, live, statistics
-from evals.datasets.base import LabelledSet
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import LabelledSet
 from evals.protocol import load
 from evals.segmentation_live import (
     SegmentationLive,

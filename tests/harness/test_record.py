@@ -5,7 +5,7 @@ import json
 import pytest
 
 from common.errors import BadInput
-from evals.datasets.scenes import Scenes
+from evals.datasets.scenes.scenes import Scenes
 from evals.suite import TaskSpec, protocol_of
 from harness.graph import jobs
 from harness.metrics import write_json

@@ -8,8 +8,8 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.ade20k import CAMVID, NYU40
-from evals.datasets.base import BeyondClasses
 from evals.datasets.catalogue import open_set
+from evals.datasets.labelled_set import BeyondClasses
 
 NAMES = ["sky", "sea", "sand"]
 VALUES = np.array([[0, 1, 2], [3, 255, 1]], dtype=np.uint8)

@@ -10,8 +10,8 @@ import numpy as np
 
 from common.errors import BadInput
 from evals.datasets.ade20k import segment_names
-from evals.datasets.base import IGNORE, BeyondClasses
 from evals.datasets.files import digest, spread, stamp
+from evals.datasets.labelled_set import IGNORE, BeyondClasses
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"

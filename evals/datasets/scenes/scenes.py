@@ -18,8 +18,8 @@ import numpy as np
 from common.disk import checksum, whole
 from common.errors import BadInput
 from common.progress import Bar
-from evals.datasets.raycast import picture, truth
-from evals.datasets.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
+from evals.datasets.scenes.raycast import picture, truth
+from evals.datasets.scenes.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
 
 VERSION = 1  # raise when a change here, in rooms, textures or raycast changes a pixel
 SIZES = (8, 1024)

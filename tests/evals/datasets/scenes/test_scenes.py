@@ -9,8 +9,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from common.errors import BadInput
-from evals.datasets import scenes
-from evals.datasets.scenes import Scenes
+from evals.datasets.scenes import scenes
+from evals.datasets.scenes.scenes import Scenes
 
 GOLDEN = {  # (seed, split, index, size): of image, mask and depth; new values need a new scenes.VERSION
     (0, "train", 0, 64): "d51decc596c3581e11ef3fb425279ba87bc782b2317849c28a41a4fea72da7a8",
@@ -81,7 +81,7 @@ def test_scenes_do_not_depend_on_the_processor_or_the_process():
     from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
     extras = " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))
-    code = "import pickle, sys; from evals.datasets.scenes import Scenes; s = Scenes(count=9, size=40); "
+    code = "import pickle, sys; from evals.datasets.scenes.scenes import Scenes; s = Scenes(count=9, size=40); "
     code += "sys.stdout.buffer.write(pickle.dumps([(s.image(i), s.mask(i), s.depth(i)) for i in (8, 0, 5)]))"
     plain = environment(NPY_DISABLE_CPU_FEATURES=extras)
     output = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, check=True).stdout
@@ -169,7 +169,8 @@ def test_a_damaged_cache_is_rendered_again(tmp_path, filled):
 
 
 def test_processes_that_share_a_cache_do_not_disturb_each_other(tmp_path):
-    code = "import sys; from evals.datasets.scenes import Scenes; s = Scenes(size=16, count=40, cache=sys.argv[1]); "
+    code = "import sys; from evals.datasets.scenes.scenes import Scenes; "
+    code += "s = Scenes(size=16, count=40, cache=sys.argv[1]); "
     code += "print([s.image(i).tobytes().hex() + s.depth(i).tobytes().hex() for i in range(40)])"
     command = [sys.executable, "-c", code, str(tmp_path)]
     running = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(3)]

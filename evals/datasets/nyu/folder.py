@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from evals.datasets.ade20k import segment_names, split_images, stray_notes
-from evals.datasets.base import LabelledSet
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import partners
-from evals.datasets.nyu_list import NyuList, has_lists
-from evals.datasets.nyu_mat import MAT_NAME, NyuMat
+from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.nyu.lists import NyuList, has_lists
+from evals.datasets.nyu.mat import MAT_NAME, NyuMat
 
 FOLDER_LAYOUT = "images/{training,validation}/*.jpg beside depth/{training,validation}/*.png"
 LAYOUT = f"nyudepthv2_{{train,test}}_files_with_gt.txt with their files, {FOLDER_LAYOUT}, or {MAT_NAME}"

@@ -10,13 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.datasets.base import IGNORE
 from evals.datasets.files import listing
-from evals.datasets.nyu_list import TEST, TRAIN
-from evals.datasets.nyu_mat import NyuMat
-from evals.preparing.archive import unpack
-from evals.preparing.downloads import LABELLED, MAPPING, SPLITS, SYNC, find, look_for
-from evals.preparing.target import Target
+from evals.datasets.labelled_set import IGNORE
+from evals.datasets.nyu.lists import TEST, TRAIN
+from evals.datasets.nyu.mat import NyuMat
+from evals.datasets.preparing.archive import unpack
+from evals.datasets.preparing.downloads import LABELLED, MAPPING, SPLITS, SYNC, find, look_for
+from evals.datasets.preparing.target import Target
 
 FOCAL = 518.8579  # pixels, of the Kinect's colour camera; the third column of BTS's lists
 FRAME = (480, 640)

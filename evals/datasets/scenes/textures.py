@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evals.datasets.rooms import Body
+from evals.datasets.scenes.rooms import Body
 
 Vectors = tuple[np.ndarray, ...]
 

@@ -10,9 +10,9 @@ from tqdm import tqdm
 from common.errors import BadInput
 from evals.datasets.ade20k import LAYOUT
 from evals.datasets.files import known_folder
-from evals.preparing.archive import unpack
-from evals.preparing.downloads import SCENE_PARSING, find
-from evals.preparing.target import Target
+from evals.datasets.preparing.archive import unpack
+from evals.datasets.preparing.downloads import SCENE_PARSING, find
+from evals.datasets.preparing.target import Target
 
 PLACE = re.compile(r"(?:^|/)((?:images|annotations)/(?:training|validation)/[^/.][^/]*\.(?:jpg|png))$")
 LISTS = re.compile(r"(?:^|/)((?:objectInfo150|sceneCategories)\.txt)$")

@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from evals.datasets.solids import SHAPES, SOLIDS, SPREADS, Box, Lathe, Point
+from evals.datasets.scenes.solids import SHAPES, SOLIDS, SPREADS, Box, Lathe, Point
 
 SEGMENTS = ("wall", "floor", "ceiling", "window", "clutter", *SHAPES)
 SPLITS = ("train", "val", "test")

@@ -14,7 +14,7 @@ from typing import IO
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.preparing.target import BLOCK, Target
+from evals.datasets.preparing.target import BLOCK, Target
 
 
 def unpack(path: Path, target: Target, *, chosen: Callable[[str], str | None], want: str) -> list[str]:

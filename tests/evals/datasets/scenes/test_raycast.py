@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from evals.datasets import raycast
-from evals.datasets.rooms import SEGMENTS, Body, Camera, Room, compose
-from evals.datasets.solids import SOLIDS, Box, Lathe
+from evals.datasets.scenes import raycast
+from evals.datasets.scenes.rooms import SEGMENTS, Body, Camera, Room, compose
+from evals.datasets.scenes.solids import SOLIDS, Box, Lathe
 
 GREY = (0.5, 0.5, 0.5)
 

@@ -1,7 +1,7 @@
 from collections import Counter
 
-from evals.datasets.rooms import SEGMENTS, compose, draws, shape_of
-from evals.datasets.solids import SHAPES
+from evals.datasets.scenes.rooms import SEGMENTS, compose, draws, shape_of
+from evals.datasets.scenes.solids import SHAPES
 
 
 def test_every_run_of_six_scenes_holds_every_shape_once():

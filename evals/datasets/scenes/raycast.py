@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evals.datasets.rooms import Body, Room, Window
-from evals.datasets.solids import Box, Lathe
-from evals.datasets.textures import TEXTURES
+from evals.datasets.scenes.rooms import Body, Room, Window
+from evals.datasets.scenes.solids import Box, Lathe
+from evals.datasets.scenes.textures import TEXTURES
 
 WALL, FLOOR, CEILING, WINDOW = range(4)
 SAMPLES = 2

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from evals.datasets.rooms import SEGMENTS, Body, compose
-from evals.datasets.solids import SOLIDS
-from evals.datasets.textures import TEXTURES, around, odd
+from evals.datasets.scenes.rooms import SEGMENTS, Body, compose
+from evals.datasets.scenes.solids import SOLIDS
+from evals.datasets.scenes.textures import TEXTURES, around, odd
 
 
 def points(shape, count=20000):

@@ -33,12 +33,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from evals import knn
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
+from evals.features.matrix import DiskRows
 from evals.knn_search import search
 from evals.linear import Linear, fit_grid
 from evals.linear_heads import Head, grid
 from evals.protocol import load
-from evals.rows import DiskRows
 
 RATES = (*(m * 10**-n for n in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)  # the 13 of the DINOv3 code
 

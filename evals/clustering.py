@@ -22,10 +22,10 @@ from common.errors import BadInput
 from common.limits import COUNT
 from evals.areas import areas
 from evals.datasets.labelled_set import IGNORE, Needs
-from evals.features import FeatureSet, cells
+from evals.features.extract import FeatureSet, cells
+from evals.features.patch_choice import quotas, visits
 from evals.kmeans import kmeans, nearest
 from evals.protocol import Protocol, Watch
-from evals.sampling import quotas, visits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def sample(features: FeatureSet, *, most: int) -> Float[Tensor, "m D"]:
-    """Patches at unit length, at most `most`, evenly over images and their area (`evals.sampling`)."""
+    """Patches at unit length, at most `most`, evenly over images and their area (`evals.features.patch_choice`)."""
     sizes = np.array([np.prod(features.grid(index)) for index in range(len(features))])
     chosen = [
         features.patches(index)[torch.from_numpy(visits(features.grid(index), index, quota)[:quota])]

@@ -23,9 +23,9 @@ from common.limits import POSITIVE
 from common.progress import Bar
 from evals.datasets.labelled_set import Needs
 from evals.depth_metrics import depth_errors, within
-from evals.features import FeatureSet, cells, fit_scale
+from evals.features.extract import FeatureSet, cells, fit_scale
+from evals.features.matrix import PickedRows, Rows, blocks
 from evals.protocol import Protocol, Watch
-from evals.rows import PickedRows, Rows, blocks
 
 BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 HEADROOM = 16.0  # of log-depth above the valid range

@@ -19,12 +19,13 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
-from evals import heads, live, mmseg_bridge, training
+from evals import heads, mmseg_bridge, training
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import batch_of, recolour
+from evals.features import frozen
 from evals.heads import Readout
 from evals.protocol import Protocol, Watch
 
@@ -142,7 +143,7 @@ def evaluate(
             raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
         if not any(judged(protocol, dataset.depth(index)).any() for index in range(len(dataset))):
             raise _no_depth(dataset)
-    with live.lent(backbone, device) as place:
+    with frozen.lent(backbone, device) as place:
         head = fresh_head(protocol, backbone).to(place)
         outcomes = fit(protocol, backbone, head, train, test, workers=workers)
         if not (protocol.flip_average or watch):
@@ -204,9 +205,11 @@ def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
     return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
 
 
-def loss_of(protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: live.Batch) -> Float[Tensor, ""]:
+def loss_of(
+    protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: frozen.Batch
+) -> Float[Tensor, ""]:
     """The loss of the head on one batch; its colours are a function of the seed and the step."""
-    images = live.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
+    images = frozen.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
     prediction = heads.see(backbone, head, images, precision=protocol.precision)[:, 0]
     truth = batch.targets.to(prediction.device)
     valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
@@ -272,7 +275,7 @@ def predict_depth(
     The whole image is seen at once, short side `size`, in the centre of multiples of the stride; with `flip`, the mean
     with what is seen in its mirror image. The map goes bilinearly to the shape.
     """
-    picture = live.picture(backbone, image, protocol.size)[None]
+    picture = frozen.picture(backbone, image, protocol.size)[None]
     see = partial(heads.see, backbone, head, precision=protocol.precision)
     with heads.judging(head):
         found = see(picture)

@@ -9,21 +9,22 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common.limits import pair
-from evals import draws, live, mmseg_bridge
+from evals import draws, mmseg_bridge
 from evals.datasets.labelled_set import LabelledSet
+from evals.features import frozen
 
 if TYPE_CHECKING:
     from evals.depth_live import DepthLive
 
 
-def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> live.Batch:
+def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> frozen.Batch:
     """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
     views = protocol.views
 
     def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
         return mmseg_bridge.depth_view(*cut(protocol, train.image(index), train.depth(index)), views, seed=seed)
 
-    return live.batch(
+    return frozen.batch(
         step, view, seed=protocol.seed, batch_size=protocol.batch_size, images=len(train), shape=views.crop, fill=0
     )
 

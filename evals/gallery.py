@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
-from evals.features import nearest_multiple
+from evals.features.extract import nearest_multiple
 from evals.pictures.patches import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from evals.backbones.backbone import Backbone
 from evals.draws import torch_generator
-from evals.live import encode
+from evals.features.frozen import encode
 from evals.protocol import Precision
 
 Readout = Callable[[Tensor], Tensor]  # patches [B D h w] -> maps [B C h w]

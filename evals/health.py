@@ -21,11 +21,11 @@ from common.errors import BadInput
 from common.limits import COUNT, FINITE, NATURAL, POSITIVE
 from evals import dse
 from evals.datasets.labelled_set import Needs
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
+from evals.features.matrix import Rows
 from evals.patches import Patches
 from evals.protocol import Protocol, View
 from evals.ranks import patch_ranks, row_ranks
-from evals.rows import Rows
 
 FEWEST_IMAGES = 8
 _LIMITS = {

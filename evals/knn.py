@@ -13,7 +13,7 @@ from torch import Tensor
 from common import limits
 from evals.classes import shared_classes
 from evals.datasets.labelled_set import Needs
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
 from evals.knn_search import BUDGET, search
 from evals.protocol import Cropped
 

@@ -20,7 +20,7 @@ from torch.linalg import vector_norm
 
 from common.errors import BadInput
 from common.progress import Bar
-from evals.rows import Rows, blocks
+from evals.features.matrix import Rows, blocks
 
 BUDGET = 256 * 2**20  # bytes that the search may use beyond what it returns
 GRID = 2.0**24  # unit rows are multiples of 1/GRID: a product of two takes 48 of float64's 53 bits

@@ -22,10 +22,10 @@ from common.progress import Bar
 from evals.classes import hold_out, shared_classes, two_classes
 from evals.datasets.labelled_set import Needs
 from evals.draws import generator
-from evals.features import FeatureSet, Scale, fit_scale
+from evals.features.extract import FeatureSet, Scale, fit_scale
+from evals.features.matrix import BYTES, Rows
 from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions
 from evals.protocol import Cropped
-from evals.rows import BYTES, Rows
 
 WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.errors import BadInput
 from common.limits import NATURAL, POSITIVE
-from evals.rows import Rows
+from evals.features.matrix import Rows
 
 # What a head may read: these parts of `FeatureSet`, side by side
 INPUTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}

@@ -25,12 +25,12 @@ from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
 from common.workers import batches
-from evals import live
 from evals.backbones.backbone import Backbone, Features
 from evals.classes import shared_classes, two_classes
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator
-from evals.features import prepare
+from evals.features import frozen
+from evals.features.extract import prepare
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge
 from evals.protocol import Cropped
 
@@ -118,7 +118,7 @@ def evaluate(
         BadInput: a size that the backbone refuses, sets without or of unlike classes, a grid that diverges.
     """
     _check(train, test)
-    with live.lent(backbone, device):
+    with frozen.lent(backbone, device):
         fitted = fit(protocol, backbone, train, workers=workers)
         judged = judge_on(test, fitted, protocol, backbone, workers=workers)
     best = judged.best()
@@ -209,9 +209,9 @@ def _seen(
     made: Iterator[Portion], protocol: LinearLive, backbone: Backbone
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for images, labels in made:
-        pixels = live.floats(images.to(backbone.device))
-        padded, _ = live.pad_to_stride(pixels, backbone.stride, colour=backbone.mean)
-        found = live.features(backbone, padded, precision=protocol.precision)
+        pixels = frozen.floats(images.to(backbone.device))
+        padded, _ = frozen.pad_to_stride(pixels, backbone.stride, colour=backbone.mean)
+        found = frozen.features(backbone, padded, precision=protocol.precision)
         yield read(found, protocol.inputs), labels.to(backbone.device)
 
 

@@ -16,7 +16,7 @@ from common.limits import COUNT, FINITE, POSITIVE, SHARE
 from common.progress import Bar
 from evals.classes import hold_out, shared_classes, two_classes
 from evals.datasets.labelled_set import Needs
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
 from evals.linear_heads import hits
 from evals.protocol import Cropped
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.features import FeatureSet
-from evals.rows import Rows
+from evals.features.extract import FeatureSet
+from evals.features.matrix import Rows
 
 PATCHES_PER_BLOCK = 8192
 

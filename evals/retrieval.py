@@ -20,10 +20,10 @@ from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
 from evals.areas import areas, same_segments, shares_of
 from evals.datasets.labelled_set import Needs
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
+from evals.features.patch_choice import quotas, visits
 from evals.knn_search import search
 from evals.protocol import Protocol, Watch
-from evals.sampling import quotas, visits
 from evals.windows import classes_at
 
 ROWS = 1024  # queries whose neighbours' labels are gathered at once
@@ -86,8 +86,8 @@ def evaluate(
 def memory_bank(train: FeatureSet, *, most: int) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m C"]]:
     """At most `most` patches, and for each the shares of the classes among its pixels.
 
-    Every image gives as many as the others, evenly over its area (`evals.sampling`), out of those with a labelled
-    pixel; an image with too few of them gives fewer.
+    Every image gives as many as the others, evenly over its area (`evals.features.patch_choice`), out of those with a
+    labelled pixel; an image with too few of them gives fewer.
 
     Raises:
         BadInput: no labelled pixel at all.

@@ -22,7 +22,7 @@ from common.limits import COUNT, POSITIVE
 from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
-from evals.features import FeatureSet, fit_scale
+from evals.features.extract import FeatureSet, fit_scale
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at
 

@@ -21,10 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals import draws, heads, live, mmseg_bridge, statistics, training
+from evals import draws, heads, mmseg_bridge, statistics, training
 from evals.areas import areas, same_segments
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
+from evals.features import frozen
 from evals.heads import LinearHead, Readout
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at, slide
@@ -129,7 +130,7 @@ def evaluate(
     for dataset in (train, test):
         if not any((dataset.mask(index) != IGNORE).any() for index in range(len(dataset))):
             raise BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks; do check them")
-    with live.lent(backbone, device) as place:
+    with frozen.lent(backbone, device) as place:
         head = fresh_head(protocol, backbone, len(train.segments)).to(place)
         outcomes = fit(protocol, backbone, head, train, test, workers=workers)
         return judge(protocol, backbone, head, test, watch=watch) if watch else outcomes
@@ -179,14 +180,14 @@ def rate_at(protocol: SegmentationLive, step: int) -> float:
     return protocol.rate * ramp * (1 - part)
 
 
-def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> live.Batch:
+def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> frozen.Batch:
     """The augmented views of one iteration: a function of the seed and the step alone."""
     views = protocol.views
 
     def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
         return mmseg_bridge.segmentation_view(train.image(index), train.mask(index), views, seed=seed)
 
-    return live.batch(
+    return frozen.batch(
         step,
         view,
         seed=protocol.seed,
@@ -198,11 +199,11 @@ def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> live.
 
 
 def loss_of(
-    protocol: SegmentationLive, backbone: Backbone, head: Readout, step: int, batch: live.Batch
+    protocol: SegmentationLive, backbone: Backbone, head: Readout, step: int, batch: frozen.Batch
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; the dropout is a function of the seed and the step."""
-    images = live.pictures(batch.images, batch.sides, backbone)
-    patches, to_pixels = live.encode(backbone, images, precision=protocol.precision)
+    images = frozen.pictures(batch.images, batch.sides, backbone)
+    patches, to_pixels = frozen.encode(backbone, images, precision=protocol.precision)
     patches = drop_channels(patches, protocol.dropout, draws.torch_generator(protocol.seed, "dropout", step))
     return pixel_loss(head(patches), batch.targets.to(images.device), to_pixels)
 
@@ -265,7 +266,7 @@ def predict_segmentation(
     The short side becomes `size` (mmsegmentation's resize); windows are seen one by one, in the centre of a multiple of
     the stride where they do not fit it; logits are averaged where windows overlap and go bilinearly to the shape.
     """
-    picture = live.picture(backbone, image, protocol.size)
+    picture = frozen.picture(backbone, image, protocol.size)
     window, stride = (round(share * protocol.size) for share in (protocol.window, protocol.window_stride))
     see = partial(heads.see, backbone, head, precision=protocol.precision)
     with heads.judging(head):

@@ -32,7 +32,7 @@ from evals import (
 from evals.backbones.backbone import Backbone
 from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
-from evals.features import FeatureSet, Precision, extract
+from evals.features.extract import FeatureSet, Precision, extract
 from evals.protocol import Protocol, View
 from evals.results import RELATIVE, Measurement, Outcomes
 

@@ -11,7 +11,7 @@ from common.errors import BadInput
 from evals.clustering import Clustering, confusion, evaluate, match, metrics, sample
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
 from evals.protocol import load
 from evals.statistics import interval
 from tests.evals.toys import featured

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from common.errors import BadInput
 from evals.depth import Depth, evaluate, predict, ridge
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
 from evals.protocol import load
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
 from evals.health import Health, cls_patch_cosine, evaluate, gram_drift, locality, measure, metrics
 from evals.protocol import load
 from evals.statistics import interval

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from benchmarks.evals import main
 from common.errors import BadInput
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
+from evals.features.matrix import DiskRows, Rows
 from evals.knn import Knn, among, evaluate, metrics, vote
 from evals.knn_search import search
 from evals.protocol import View, load
-from evals.rows import DiskRows, Rows
 from evals.statistics import intervals
 from tests.evals import toys
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from common.errors import BadInput
 from evals import knn_search
+from evals.features.matrix import Rows
 from evals.knn_search import search, unit_rows
-from evals.rows import Rows
 
 
 def neighbours(queries: Rows, bank: Rows, **options: Any) -> tuple[Tensor, Tensor]:

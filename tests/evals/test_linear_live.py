@@ -11,10 +11,11 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
 from common.errors import BadInput
-from evals import draws, linear_live, live
+from evals import draws, linear_live
 from evals.backbones.backbone import Backbone, create, wrap
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
+from evals.features import frozen
 from evals.linear_heads import Heads
 from evals.linear_live import LinearLive, augmented, crop_box, evaluate, fit, judge_on, metrics, portion_of, read
 from evals.protocol import load
@@ -99,7 +100,7 @@ def test_every_head_becomes_what_torchs_sgd_makes_of_it_alone(backbone: Backbone
         parts = [portion_of(protocol, train, 3 * step + place) for place in range(3)]
         assert [len(part.labels) for part in parts] == [4, 4, 2]
         images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-        seen.append((read(live.features(backbone, images), protocol.inputs), labels))
+        seen.append((read(frozen.features(backbone, images), protocol.inputs), labels))
     assert len(fitted.heads) == 8
     for index, head in enumerate(fitted.heads):
         width = seen[0][0][head.input].shape[1]

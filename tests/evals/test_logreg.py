@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from common.errors import BadInput
 from evals.classes import hold_out
-from evals.features import FeatureSet
+from evals.features.extract import FeatureSet
 from evals.logreg import Logreg, class_scores, evaluate, fit, metrics
 from evals.protocol import load
 from tests.evals import toys

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import BadInput
-from evals import draws, live, statistics
+from evals import draws, statistics
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
+from evals.features import frozen
 from evals.protocol import load
 from evals.segmentation_live import (
     SegmentationLive,
@@ -122,7 +123,7 @@ def test_an_oracle_is_all_right_on_training_views_and_has_no_loss_but_where_some
     assert batch.images.shape == (3, 40, 40, 3)
     assert batch.sides.tolist() == [[32, 40]] * 3
     assert (batch.targets[:, 32:] == 255).all()
-    guess = reader(live.pictures(batch.images, batch.sides, pixels())).argmax(1)
+    guess = reader(frozen.pictures(batch.images, batch.sides, pixels())).argmax(1)
     assert torch.equal(guess[:, :32], batch.targets[:, :32].long())
     sure = partial(loss_of, protocol, pixels(), lambda patches: 1000 * reader(patches))
     assert sure(0, batch) == 0

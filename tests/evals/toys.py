@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evals.backbones.backbone import Backbone, create, wrap
-from evals.features import FeatureSet
-from evals.rows import Rows
+from evals.features.extract import FeatureSet
+from evals.features.matrix import Rows
 
 
 class Labels:

@@ -16,9 +16,9 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from common.errors import BadInput
-from evals import store
 from evals.backbones.backbone import Backbone, wrap
-from evals.features import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
+from evals.features import store
+from evals.features.extract import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
 from evals.protocol import View
 
 

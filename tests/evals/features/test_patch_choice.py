@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evals.sampling import quotas, visits
+from evals.features.patch_choice import quotas, visits
 
 
 def test_images_of_one_size_give_equally_many_and_the_rest_is_spread():

@@ -17,10 +17,10 @@ from torch import Tensor
 from common.errors import BadInput
 from common.progress import Bar
 from common.workers import batches
-from evals import live, store
 from evals.backbones.backbone import Backbone
+from evals.features import frozen, store
+from evals.features.matrix import PickedRows, Rows, blocks
 from evals.protocol import Precision, View
-from evals.rows import PickedRows, Rows, blocks
 
 if TYPE_CHECKING:
     from evals.datasets.labelled_set import LabelledSet
@@ -244,7 +244,7 @@ def _compute(
     with Bar(total=new.count, desc=f"features of {title}", unit="image") as bar:
         for batch in batches:
             images = torch.from_numpy(np.stack([shown.image for shown in batch]))
-            features = live.features(backbone, images, precision=precision)
+            features = frozen.features(backbone, images, precision=precision)
             pooled, maps = features.pooled.cpu(), features.patches.flatten(2).mT.contiguous().cpu()
             lengths = features.lengths.flatten(1).cpu()
             grid = (features.patches.shape[2], features.patches.shape[3])

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from common.disk import checksum
 from common.errors import BadInput
+from evals.features.matrix import BYTES, DiskRows, Rows, Sink
 from evals.protocol import View
-from evals.rows import BYTES, DiskRows, Rows, Sink
 
 if TYPE_CHECKING:
     from evals.backbones.backbone import Backbone
@@ -41,7 +41,7 @@ CARD, PLACES = "card.json", "places.npy"
 
 @dataclass(frozen=True)
 class Found:
-    """Features of n images; `evals.features.FeatureSet` says what each is."""
+    """Features of n images; `evals.features.extract.FeatureSet` says what each is."""
 
     pooled: Rows
     mean: Rows

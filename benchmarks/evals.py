@@ -35,7 +35,7 @@ from torch import Tensor
 from evals import knn
 from evals.features.extract import FeatureSet
 from evals.features.matrix import DiskRows
-from evals.knn_search import search
+from evals.fitting.nearest import search
 from evals.linear import Linear, fit_grid
 from evals.linear_heads import Head, grid
 from evals.protocol import load

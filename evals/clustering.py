@@ -20,11 +20,11 @@ from torch import Tensor
 from common import limits
 from common.errors import BadInput
 from common.limits import COUNT
-from evals.areas import areas
 from evals.datasets.labelled_set import IGNORE, Needs
 from evals.features.extract import FeatureSet, cells
 from evals.features.patch_choice import quotas, visits
-from evals.kmeans import kmeans, nearest
+from evals.fitting.kmeans import kmeans, nearest
+from evals.judging.pixel_classes import areas
 from evals.protocol import Protocol, Watch
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from evals.heads import LinearHead
+from evals.fitting.linear_head import LinearHead
 
 
 class BinsHead(nn.Module):

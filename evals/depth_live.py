@@ -19,14 +19,15 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
-from evals import heads, mmseg_bridge, training
+from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.depth_bins import BinsHead, sig_loss
 from evals.depth_metrics import NAMES, SUMS, depth_errors, within
 from evals.depth_views import batch_of, recolour
 from evals.features import frozen
-from evals.heads import Readout
+from evals.fitting import linear_head, training
+from evals.fitting.linear_head import Readout
 from evals.protocol import Protocol, Watch
 
 _BETA = Limit(low=0, high=1, below=True)
@@ -154,7 +155,7 @@ def evaluate(
 def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
     """The head as it starts: a function of the seed alone."""
     return BinsHead(
-        heads.width(backbone, protocol.size),
+        linear_head.width(backbone, protocol.size),
         protocol.bins,
         low=protocol.min_depth,
         high=protocol.max_depth,
@@ -210,7 +211,7 @@ def loss_of(
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; its colours are a function of the seed and the step."""
     images = frozen.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
-    prediction = heads.see(backbone, head, images, precision=protocol.precision)[:, 0]
+    prediction = linear_head.see(backbone, head, images, precision=protocol.precision)[:, 0]
     truth = batch.targets.to(prediction.device)
     valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
     return sig_loss(
@@ -276,8 +277,8 @@ def predict_depth(
     with what is seen in its mirror image. The map goes bilinearly to the shape.
     """
     picture = frozen.picture(backbone, image, protocol.size)[None]
-    see = partial(heads.see, backbone, head, precision=protocol.precision)
-    with heads.judging(head):
+    see = partial(linear_head.see, backbone, head, precision=protocol.precision)
+    with linear_head.judging(head):
         found = see(picture)
         if flip:
             found = (found + see(picture.flip(3)).flip(3)) / 2

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from evals.draws import generator
-from evals.kmeans import Clusters, kmeans
+from evals.fitting.kmeans import Clusters, kmeans
 from evals.patches import Patches
 from evals.ranks import row_ranks
 

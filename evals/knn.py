@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common import limits
-from evals.classes import shared_classes
 from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet
-from evals.knn_search import BUDGET, search
+from evals.fitting.nearest import BUDGET, search
+from evals.judging.image_classes import shared_classes
 from evals.protocol import Cropped
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from common import limits
 from common.limits import COUNT, SHARE, Limit
 from common.progress import Bar
-from evals.classes import hold_out, shared_classes, two_classes
 from evals.datasets.labelled_set import Needs
 from evals.draws import generator
 from evals.features.extract import FeatureSet, Scale, fit_scale
 from evals.features.matrix import BYTES, Rows
+from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions
 from evals.protocol import Cropped
 

@@ -26,11 +26,11 @@ from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
 from common.workers import batches
 from evals.backbones.backbone import Backbone, Features
-from evals.classes import shared_classes, two_classes
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator
 from evals.features import frozen
 from evals.features.extract import prepare
+from evals.judging.image_classes import shared_classes, two_classes
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge
 from evals.protocol import Cropped
 

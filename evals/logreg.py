@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from common import limits
 from common.limits import COUNT, FINITE, POSITIVE, SHARE
 from common.progress import Bar
-from evals.classes import hold_out, shared_classes, two_classes
 from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet
+from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.linear_heads import hits
 from evals.protocol import Cropped
 

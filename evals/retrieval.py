@@ -18,11 +18,11 @@ from torch import Tensor
 from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
-from evals.areas import areas, same_segments, shares_of
 from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet
 from evals.features.patch_choice import quotas, visits
-from evals.knn_search import search
+from evals.fitting.nearest import search
+from evals.judging.pixel_classes import areas, same_segments, shares_of
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
-from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet, fit_scale
+from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at
 

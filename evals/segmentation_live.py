@@ -21,12 +21,13 @@ from torch.utils.checkpoint import checkpoint
 from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals import draws, heads, mmseg_bridge, statistics, training
-from evals.areas import areas, same_segments
+from evals import draws, mmseg_bridge, statistics
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
 from evals.features import frozen
-from evals.heads import LinearHead, Readout
+from evals.fitting import linear_head, training
+from evals.fitting.linear_head import LinearHead, Readout
+from evals.judging.pixel_classes import areas, same_segments
 from evals.protocol import Protocol, Watch
 from evals.windows import classes_at, slide
 
@@ -138,7 +139,7 @@ def evaluate(
 
 def fresh_head(protocol: SegmentationLive, backbone: Backbone, classes: int) -> LinearHead:
     """The head as it starts: a function of the seed alone."""
-    width = heads.width(backbone, protocol.size)
+    width = linear_head.width(backbone, protocol.size)
     return LinearHead(width, classes, init_std=protocol.init_std, seed=protocol.seed)
 
 
@@ -268,7 +269,7 @@ def predict_segmentation(
     """
     picture = frozen.picture(backbone, image, protocol.size)
     window, stride = (round(share * protocol.size) for share in (protocol.window, protocol.window_stride))
-    see = partial(heads.see, backbone, head, precision=protocol.precision)
-    with heads.judging(head):
+    see = partial(linear_head.see, backbone, head, precision=protocol.precision)
+    with linear_head.judging(head):
         logits = slide(see, picture, window=window, stride=stride)
     return classes_at(logits, shape).cpu().numpy()

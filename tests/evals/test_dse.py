@@ -11,8 +11,8 @@ import torch
 from common.errors import BadInput
 from evals.draws import generator
 from evals.dse import dimension, group_images, mean_distance, measure, ratio, stretched
+from evals.fitting.kmeans import kmeans
 from evals.health import Health
-from evals.kmeans import kmeans
 from evals.patches import Patches
 from evals.protocol import load
 

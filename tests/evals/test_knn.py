@@ -15,8 +15,8 @@ from benchmarks.evals import main
 from common.errors import BadInput
 from evals.features.extract import FeatureSet
 from evals.features.matrix import DiskRows, Rows
+from evals.fitting.nearest import search
 from evals.knn import Knn, among, evaluate, metrics, vote
-from evals.knn_search import search
 from evals.protocol import View, load
 from evals.statistics import intervals
 from tests.evals import toys

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from common.errors import BadInput
 from evals import linear
-from evals.classes import hold_out
 from evals.features.extract import FeatureSet, fit_scale
 from evals.features.matrix import DiskRows
+from evals.judging.image_classes import hold_out
 from evals.linear import Linear, choose, evaluate, fit_grid, metrics
 from evals.linear_heads import Head, grid
 from evals.protocol import load

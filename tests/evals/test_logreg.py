@@ -9,8 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from common.errors import BadInput
-from evals.classes import hold_out
 from evals.features.extract import FeatureSet
+from evals.judging.image_classes import hold_out
 from evals.logreg import Logreg, class_scores, evaluate, fit, metrics
 from evals.protocol import load
 from tests.evals import toys

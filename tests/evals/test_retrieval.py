@@ -10,10 +10,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from common.errors import BadInput
 from evals import mmseg_bridge
-from evals.areas import shares_of
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
 from evals.features.extract import FeatureSet, cells
+from evals.judging.pixel_classes import shares_of
 from evals.protocol import load
 from evals.retrieval import Retrieval, evaluate, memory_bank, metrics
 from evals.statistics import interval

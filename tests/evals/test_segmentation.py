@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 
 from common.errors import BadInput
 from evals import segmentation
-from evals.areas import shares_of
 from evals.datasets.labelled_set import IGNORE
 from evals.features.extract import FeatureSet
+from evals.judging.pixel_classes import shares_of
 from evals.protocol import load
 from evals.segmentation import Segmentation, evaluate, solve, training_patches
 from evals.statistics import interval

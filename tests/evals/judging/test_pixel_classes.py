@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.areas import areas, labelled, same_segments, shares_of
 from evals.datasets.labelled_set import IGNORE
+from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
 from tests.evals.toys import Masks
 
 

@@ -8,8 +8,8 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from common.errors import BadInput
-from evals import kmeans as module
-from evals.kmeans import kmeans, lloyd, nearest, plus_plus
+from evals.fitting import kmeans as module
+from evals.fitting.kmeans import kmeans, lloyd, nearest, plus_plus
 
 
 def cloud(groups: int, points: int, width: int, *, seed: int = 0) -> Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from evals import heads
-from evals.heads import LinearHead
+from evals.fitting import linear_head
+from evals.fitting.linear_head import LinearHead
 
 
 def test_the_head_starts_small_and_without_a_bias_and_its_start_follows_the_seed():
@@ -28,8 +28,8 @@ def test_the_head_is_batch_norm_and_a_convolution():
 @pytest.mark.parametrize("training", [True, False])
 def test_a_head_is_judged_in_evaluation_mode_and_left_as_it_was(training: bool):
     head = LinearHead(2, 2, init_std=1, seed=0).train(training)
-    with heads.judging(head):
+    with linear_head.judging(head):
         assert not head.norm.training
     assert head.norm.training == training
-    with heads.judging(lambda patches: patches):
+    with linear_head.judging(lambda patches: patches):
         pass

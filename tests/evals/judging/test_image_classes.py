@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.errors import BadInput
-from evals.classes import hold_out, shared_classes, two_classes
+from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from tests.evals.toys import Labels
 
 

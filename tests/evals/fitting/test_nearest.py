@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from common.errors import BadInput
-from evals import knn_search
 from evals.features.matrix import Rows
-from evals.knn_search import search, unit_rows
+from evals.fitting import nearest
+from evals.fitting.nearest import search, unit_rows
 
 
 def neighbours(queries: Rows, bank: Rows, **options: Any) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ KINDS = ("spread", "one direction", "repeated", "one point", "coarse", "empty ro
 def test_the_search_is_exact_and_blocks_do_not_change_a_bit(
     kind: str, product: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(knn_search, "_product_type", lambda device: product)
+    monkeypatch.setattr(nearest, "_product_type", lambda device: product)
     bank, queries = crowd(kind, 900, seed=0), crowd(kind, 70, seed=1)
     for k in (1, 6, 50):
         similar, rows = sorted_out(queries, bank, k)
@@ -60,7 +60,7 @@ def test_the_search_is_exact_and_blocks_do_not_change_a_bit(
 
 @pytest.mark.parametrize("product", [torch.bfloat16, torch.float32])
 def test_rows_whose_rounding_errors_add_up_are_not_lost(product: torch.dtype, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(knn_search, "_product_type", lambda device: product)
+    monkeypatch.setattr(nearest, "_product_type", lambda device: product)
     queries = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 4)  # bfloat16 holds them, so they lose nothing
     around = queries.repeat(60, 1) + 0.01 * torch.randn(960, 4, generator=torch.Generator().manual_seed(0))
     bank = torch.cat([around, -around])  # centred already
@@ -75,10 +75,10 @@ def test_rows_whose_rounding_errors_add_up_are_not_lost(product: torch.dtype, mo
 @pytest.mark.parametrize("width", [3, 24, 768])
 def test_the_rough_cosines_are_wrong_by_no_more_than_they_say(kind: str, width: int):
     given = [crowd(kind, n, seed=n, width=width) for n in (200, 100)]
-    bank, queries = (knn_search._side(x, unit_rows(given[0]).mean(0)) for x in given)
+    bank, queries = (nearest._side(x, unit_rows(given[0]).mean(0)) for x in given)
     exact = bank.rows @ queries.rows.T
     for product, rounding in ((torch.float32, 0), (torch.bfloat16, 2**-8)):
-        tile, offset, slack = knn_search._rough(queries, bank, torch.empty(208 * 100, dtype=product))
+        tile, offset, slack = nearest._rough(queries, bank, torch.empty(208 * 100, dtype=product))
         rough = tile[:200].double()
         assert ((rough + offset - exact).abs() <= slack + rounding * rough.abs()).all()
         assert len(tile) == 208
@@ -87,13 +87,13 @@ def test_the_rough_cosines_are_wrong_by_no_more_than_they_say(kind: str, width: 
 
 def test_few_pairs_are_measured_and_whole_products_stay_the_exception(monkeypatch: pytest.MonkeyPatch):
     measured: list[int] = []
-    cosines = knn_search._cosines
+    cosines = nearest._cosines
 
     def counted(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tensor:
         measured.append(len(query))
         return cosines(queries, bank, query, row)
 
-    monkeypatch.setattr(knn_search, "_cosines", counted)
+    monkeypatch.setattr(nearest, "_cosines", counted)
     for kind in ("spread", "one direction"):
         measured.clear()
         neighbours(crowd(kind, 100, seed=1, width=384), crowd(kind, 4000, seed=0, width=384), k=10)

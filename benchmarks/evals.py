@@ -38,7 +38,7 @@ from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
 from evals.linear import Linear, fit_grid
 from evals.linear_heads import Head, grid
-from evals.protocol import load
+from evals.protocols.protocol import load
 
 RATES = (*(m * 10**-n for n in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)  # the 13 of the DINOv3 code
 

@@ -25,7 +25,7 @@ from evals.features.extract import FeatureSet, cells
 from evals.features.patch_choice import quotas, visits
 from evals.fitting.kmeans import kmeans, nearest
 from evals.judging.pixel_classes import areas
-from evals.protocol import Protocol, Watch
+from evals.protocols.protocol import Protocol, Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 from common.command import Parser, answer, columns
 from common.disk import whole
 from common.errors import BadInput
-from evals.differences import Comparison, Difference, compare, find
+from evals.results.differences import Comparison, Difference, compare, find
 
 FORMATS = (".png", ".pdf", ".svg")
 FEW_IMAGES = 20

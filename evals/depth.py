@@ -25,7 +25,7 @@ from evals.datasets.labelled_set import Needs
 from evals.depth_metrics import depth_errors, within
 from evals.features.extract import FeatureSet, cells, fit_scale
 from evals.features.matrix import PickedRows, Rows, blocks
-from evals.protocol import Protocol, Watch
+from evals.protocols.protocol import Protocol, Watch
 
 BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 HEADROOM = 16.0  # of log-depth above the valid range

@@ -28,7 +28,7 @@ from evals.depth_views import batch_of, recolour
 from evals.features import frozen
 from evals.fitting import linear_head, training
 from evals.fitting.linear_head import Readout
-from evals.protocol import Protocol, Watch
+from evals.protocols.protocol import Protocol, Watch
 
 _BETA = Limit(low=0, high=1, below=True)
 _LIMITS = {

@@ -24,7 +24,7 @@ from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet
 from evals.features.matrix import Rows
 from evals.patches import Patches
-from evals.protocol import Protocol, View
+from evals.protocols.protocol import Protocol, View
 from evals.ranks import patch_ranks, row_ranks
 
 FEWEST_IMAGES = 8

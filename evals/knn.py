@@ -15,7 +15,7 @@ from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet
 from evals.fitting.nearest import BUDGET, search
 from evals.judging.image_classes import shared_classes
-from evals.protocol import Cropped
+from evals.protocols.protocol import Cropped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from evals.features.extract import FeatureSet, Scale, fit_scale
 from evals.features.matrix import BYTES, Rows
 from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.linear_heads import INPUTS, Head, Heads, cosine, grid, judge, portions
-from evals.protocol import Cropped
+from evals.protocols.protocol import Cropped
 
 WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
 

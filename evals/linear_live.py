@@ -32,7 +32,7 @@ from evals.features import frozen
 from evals.features.extract import prepare
 from evals.judging.image_classes import shared_classes, two_classes
 from evals.linear_heads import INPUTS, Head, Heads, Judged, cosine, grid, judge
-from evals.protocol import Cropped
+from evals.protocols.protocol import Cropped
 
 _LIMITS = {
     "crop_area": Limit(low=0, high=1, above=True).list_of(2, rising=True),

@@ -18,7 +18,7 @@ from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet
 from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.linear_heads import hits
-from evals.protocol import Cropped
+from evals.protocols.protocol import Cropped
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from common.command import columns
 from common.errors import BadInput, nearest
-from evals import protocol
 from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.mmseg_bridge import ade20k_classes
-from evals.protocol import Protocol
+from evals.protocols import protocol
+from evals.protocols.protocol import Protocol
 from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
 
 ALIASES = {"ade20k": ("segmentation", "ade20k"), "nyu": ("depth", "nyu")}

@@ -23,7 +23,7 @@ from evals.features.extract import FeatureSet
 from evals.features.patch_choice import quotas, visits
 from evals.fitting.nearest import search
 from evals.judging.pixel_classes import areas, same_segments, shares_of
-from evals.protocol import Protocol, Watch
+from evals.protocols.protocol import Protocol, Watch
 from evals.windows import classes_at
 
 ROWS = 1024  # queries whose neighbours' labels are gathered at once

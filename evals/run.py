@@ -28,16 +28,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from common.command import Parser, answer, columns
 from common.errors import BadInput
-from evals import request, results
+from evals import request
 from evals.backbones.backbone import Backbone, load
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.labelled_set import LabelledSet
 from evals.features.extract import refuse_uneven
-from evals.gallery import Gallery, draw_sizes
-from evals.pictures.patches import POINTS, read_points
+from evals.pictures.feature_maps import POINTS, read_points
+from evals.pictures.gallery import Gallery, draw_sizes
 from evals.request import Wanted
-from evals.results import Measurement, metric_of, write_number
+from evals.results import table as results
+from evals.results.table import Measurement, metric_of, write_number
 from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, refuse_unfit
 
 log = logging.getLogger("gramlab")

@@ -23,7 +23,7 @@ from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
 from evals.features.extract import FeatureSet, fit_scale
 from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
-from evals.protocol import Protocol, Watch
+from evals.protocols.protocol import Protocol, Watch
 from evals.windows import classes_at
 
 BLOCK = 16384  # patches whose moments are taken at a time, in float64

@@ -21,14 +21,15 @@ from torch.utils.checkpoint import checkpoint
 from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals import draws, mmseg_bridge, statistics
+from evals import draws, mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
 from evals.features import frozen
 from evals.fitting import linear_head, training
 from evals.fitting.linear_head import LinearHead, Readout
 from evals.judging.pixel_classes import areas, same_segments
-from evals.protocol import Protocol, Watch
+from evals.protocols.protocol import Protocol, Watch
+from evals.results import bootstrap
 from evals.windows import classes_at, slide
 
 _LIMITS = {
@@ -160,7 +161,7 @@ def fit(
         loss=partial(loss_of, protocol, backbone, head),
         options=partial(options_at, protocol),
         judge=partial(judge, protocol, backbone, head, test),
-        score=lambda found: float(statistics.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
+        score=lambda found: float(bootstrap.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
         title="segmentation",
         workers=workers,
     )

@@ -23,18 +23,18 @@ from evals import (
     linear,
     linear_live,
     logreg,
-    protocol,
     retrieval,
     segmentation,
     segmentation_live,
-    statistics,
 )
 from evals.backbones.backbone import Backbone
 from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
 from evals.features.extract import FeatureSet, Precision, extract
-from evals.protocol import Protocol, View
-from evals.results import RELATIVE, Measurement, Outcomes
+from evals.protocols import protocol
+from evals.protocols.protocol import Protocol, View
+from evals.results import bootstrap
+from evals.results.table import RELATIVE, Measurement, Outcomes
 
 if TYPE_CHECKING:
     from evals.datasets.labelled_set import LabelledSet
@@ -290,5 +290,5 @@ def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, back
             against=against,
             backbone=backbone,
         )
-        for metric, (value, low, high) in statistics.intervals(metrics, outcomes).items()
+        for metric, (value, low, high) in bootstrap.intervals(metrics, outcomes).items()
     ]

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import BadInput, NonFiniteFeatures
-from evals import results, suite
+from evals import suite
 from evals.backbones.backbone import load
-from evals.results import Measurement
+from evals.results import table
+from evals.results.table import Measurement
 from evals.suite import Subject, protocol_of
 from harness.config import identity
 from harness.data.pool import open_one
@@ -42,9 +43,9 @@ class Evaluator:
         if was_evaluated(mark, self.identity):
             return {}
         found = self.measure(step, folder)
-        results.save_outcomes(folder / "outcomes", found)
+        table.save_outcomes(folder / "outcomes", found)
         run = self.experiment.name
-        results.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found])
+        table.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found])
         write_json(mark, {"identity": self.identity})
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
         log.info("%s step %d: %s", job.name, step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))

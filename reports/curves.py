@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from evals.results import Row
+from evals.results.table import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
 from reports.page import (

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.errors import BadInput
-from evals.results import Row, load
+from evals.results.table import Row, load
 
 TRUNK = "trunk"
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")

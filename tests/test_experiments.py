@@ -11,7 +11,7 @@ import pytest
 import torch
 from pypdf import PdfReader
 
-from evals import results
+from evals.results import table
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
@@ -100,7 +100,7 @@ def test_the_vit_s_smoke_run_goes_the_whole_way_below_eight_gib(tmp_path, cache)
     report = tmp_path / "vits_smoke" / "report.pdf"
     assert ran.stdout.splitlines()[-1] == str(report)
     assert len(PdfReader(report).pages) >= 5
-    rows = results.load(report.with_name("results.jsonl"))
+    rows = table.load(report.with_name("results.jsonl"))
     assert set(rows["metric"]) == {"top1", "miou", "pixel_accuracy", "rmse", "delta1"}
     assert set(zip(rows["arm"], rows["step"], strict=True)) == {
         ("trunk", 0), ("trunk", 2), ("plain", 4), ("anchored", 4), ("highres", 4),

@@ -11,15 +11,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("common", "evals", "reports", "harness")
 HEAVY = {"mmseg", "mmcv", "mmengine"}
-LIGHT = ("evals.results", "evals.statistics")
+LIGHT = ("evals.results.table", "evals.results.bootstrap")
 TORCHLESS = (
     *LIGHT,
     "common.errors",
     "common.command",
     "common.disk",
     "evals.compare",
-    "evals.differences",
-    "evals.selection",
+    "evals.results.differences",
+    "evals.results.best_checkpoints",
     "evals.pictures.forest",
 )
 # reports may be called by these two alone
@@ -70,8 +70,8 @@ def test_imports_point_one_way(path):
     ("module", "name", "expected"),
     [
         ("evals.knn", "harness.step", False),
-        ("evals.knn", "evals.results.Row", True),
-        ("reports.tables", "evals.results.load", True),
+        ("evals.knn", "evals.results.table.Row", True),
+        ("reports.tables", "evals.results.table.load", True),
         ("reports.tables", "evals.suite.TASKS", False),
         ("reports.tables", "evals.resultsets.x", False),
         ("harness.train", "reports.build.build", False),

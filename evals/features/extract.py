@@ -20,7 +20,7 @@ from common.workers import batches
 from evals.backbones.backbone import Backbone
 from evals.features import frozen, store
 from evals.features.matrix import PickedRows, Rows, blocks
-from evals.protocol import Precision, View
+from evals.protocols.protocol import Precision, View
 
 if TYPE_CHECKING:
     from evals.datasets.labelled_set import LabelledSet

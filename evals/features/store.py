@@ -29,7 +29,7 @@ from torch import Tensor
 from common.disk import checksum
 from common.errors import BadInput
 from evals.features.matrix import BYTES, DiskRows, Rows, Sink
-from evals.protocol import View
+from evals.protocols.protocol import View
 
 if TYPE_CHECKING:
     from evals.backbones.backbone import Backbone

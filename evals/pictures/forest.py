@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evals.differences import Difference
 from evals.pictures.sheet import (
     BLUE,
     BODY,
@@ -26,6 +25,7 @@ from evals.pictures.sheet import (
     style,
     write_line,
 )
+from evals.results.differences import Difference
 
 WIDTH, NAMES, AXIS, GAP = 10.0, 2.5, 4.1, 0.25  # of the page, of the metrics' names, of the axes, beside the axes
 ROW, TICKS, SECTION = 0.24, 0.3, 0.36  # heights of a metric, of an axis with its numbers, of an evaluation's heading

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import BadInput
 from common.limits import COUNT, FINITE, NATURAL, POSITIVE, SHARE, Limit, check
-from evals.protocol import Protocol
+from evals.protocols.protocol import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from evals.clustering import Clustering, confusion, evaluate, match, metrics, sa
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
 from evals.features.extract import FeatureSet
-from evals.protocol import load
-from evals.statistics import interval
+from evals.protocols.protocol import load
+from evals.results.bootstrap import interval
 from tests.evals.toys import featured
 
 

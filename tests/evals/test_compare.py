@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evals.compare import main
-from evals.results import Measurement, save_outcomes
+from evals.results.table import Measurement, save_outcomes
 
 ROOT = Path(__file__).resolve().parents[2]
 

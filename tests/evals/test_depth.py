@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from common.errors import BadInput
 from evals.depth import Depth, evaluate, predict, ridge
 from evals.features.extract import FeatureSet
-from evals.protocol import load
+from evals.protocols.protocol import load
 
 
 class Depths:

@@ -27,7 +27,7 @@ from evals.depth_live import (
     predict_depth,
 )
 from evals.depth_views import batch_of, cut, recolour
-from evals.protocol import load
+from evals.protocols.protocol import load
 from tests.evals.live_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit
 

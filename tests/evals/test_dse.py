@@ -14,7 +14,7 @@ from evals.dse import dimension, group_images, mean_distance, measure, ratio, st
 from evals.fitting.kmeans import kmeans
 from evals.health import Health
 from evals.patches import Patches
-from evals.protocol import load
+from evals.protocols.protocol import load
 
 SETTINGS = load("health-quick", Health, group_size=4, image_clusters=2, group_clusters=6, rounds=100, positions=None)
 

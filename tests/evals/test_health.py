@@ -13,8 +13,8 @@ from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.features.extract import FeatureSet
 from evals.health import Health, cls_patch_cosine, evaluate, gram_drift, locality, measure, metrics
-from evals.protocol import load
-from evals.statistics import interval
+from evals.protocols.protocol import load
+from evals.results.bootstrap import interval
 
 GRID = (4, 5)
 

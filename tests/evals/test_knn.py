@@ -17,8 +17,8 @@ from evals.features.extract import FeatureSet
 from evals.features.matrix import DiskRows, Rows
 from evals.fitting.nearest import search
 from evals.knn import Knn, among, evaluate, metrics, vote
-from evals.protocol import View, load
-from evals.statistics import intervals
+from evals.protocols.protocol import View, load
+from evals.results.bootstrap import intervals
 from tests.evals import toys
 
 QUICK, PAPER = load("knn-quick", Knn), load("knn-paper", Knn)

@@ -19,7 +19,7 @@ from evals.features.matrix import DiskRows
 from evals.judging.image_classes import hold_out
 from evals.linear import Linear, choose, evaluate, fit_grid, metrics
 from evals.linear_heads import Head, grid
-from evals.protocol import load
+from evals.protocols.protocol import load
 from tests.evals import toys
 from tests.evals.toys import labelled
 

@@ -18,7 +18,7 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.features import frozen
 from evals.linear_heads import Heads
 from evals.linear_live import LinearLive, augmented, crop_box, evaluate, fit, judge_on, metrics, portion_of, read
-from evals.protocol import load
+from evals.protocols.protocol import load
 from tests.evals.live_checks import untouched
 
 CODE, PAPER = (load(f"linear-{kind}", LinearLive) for kind in ("code", "paper"))

@@ -12,7 +12,7 @@ from common.errors import BadInput
 from evals.features.extract import FeatureSet
 from evals.judging.image_classes import hold_out
 from evals.logreg import Logreg, class_scores, evaluate, fit, metrics
-from evals.protocol import load
+from evals.protocols.protocol import load
 from tests.evals import toys
 from tests.evals.toys import labelled
 

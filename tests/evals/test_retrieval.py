@@ -14,9 +14,9 @@ from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
 from evals.features.extract import FeatureSet, cells
 from evals.judging.pixel_classes import shares_of
-from evals.protocol import load
+from evals.protocols.protocol import load
+from evals.results.bootstrap import interval
 from evals.retrieval import Retrieval, evaluate, memory_bank, metrics
-from evals.statistics import interval
 from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to
 
 

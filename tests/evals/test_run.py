@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from evals import results
 from evals.backbones.backbone import create, export
-from evals.protocol import FOLDER
+from evals.protocols.protocol import FOLDER
+from evals.results import table
 from evals.run import main
 from evals.suite import protocol_of
 
@@ -47,15 +47,15 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
     printed = capsys.readouterr().out
     assert "95 % interval" in printed
     assert all(f"{name}-quick-v1 #" in printed for name in QUICK)
-    out = results.default_folder("random:test_vit")
-    frame = results.load(out / "results.jsonl")
+    out = table.default_folder("random:test_vit")
+    frame = table.load(out / "results.jsonl")
     assert set(frame["eval"]) == set(QUICK)
     assert set(frame.run) == {"random:test_vit"}
     assert set(frame["size"]) == {64}
     assert (frame.low <= frame.value).all()
     marks = {row.protocol: f"{row.protocol}-64px-{row.protocol_hash}" for row in frame.itertuples()}
     name = marks["knn-quick-v1"]
-    found = results.load_outcomes(out / "outcomes" / f"knn-scenes-val-{name}.npz")
+    found = table.load_outcomes(out / "outcomes" / f"knn-scenes-val-{name}.npz")
     assert found["correct"].mean() == frame[frame["eval"] == "knn"].value.item()
     pictures = {path.name for path in (out / "plots").iterdir()}
     tasks = ("segmentation", "depth", "retrieval", "clustering")
@@ -91,7 +91,7 @@ def test_live_protocols_run_and_draw_at_a_size_that_the_patches_do_not_divide(tm
         assert (
             main(["random:test_vit", *tasks, *words, *few, "--precision", precision, "--plot", "--out", str(out)]) == 0
         )
-        rows = results.load(out / "results.jsonl")
+        rows = table.load(out / "results.jsonl")
         assert set(rows.protocol) == {f"{name}-short-v1" for name in LIVE}
         assert set(rows["size"]) == {40}
         assert set(rows.images) == {4}
@@ -110,7 +110,7 @@ def test_a_reference_of_another_stride_is_refused_before_anything_runs(capsys: p
 def test_several_sizes_give_rows_of_each_and_a_picture_over_them(tmp_path: Path):
     arguments = ["random:test_vit", "knn", "health", "--train-images", "24", "--test-images", "12", "--no-cache"]
     assert main([*arguments, "--sizes", "48,64", "--plot", "--out", str(tmp_path / "kept")]) == 0
-    frame = results.load(tmp_path / "kept" / "results.jsonl")
+    frame = table.load(tmp_path / "kept" / "results.jsonl")
     assert sorted(set(frame["size"])) == [48, 64]
     assert frame.groupby("metric").protocol_hash.nunique().min() == 2
     assert (tmp_path / "kept" / "plots" / "resolution.png").is_file()
@@ -121,7 +121,7 @@ def test_an_exported_backbone_carries_its_place_in_the_run_into_the_rows(tmp_pat
     extra = {"arm": "anchored", "seed": 2, "step": 300}
     export(create("test_vit", {}), folder, timm_name="test_vit", timm_args={}, extra=extra)
     assert main([str(folder), "knn", *FEW, "--out", str(tmp_path / "kept")]) == 0
-    row = results.load(tmp_path / "kept" / "results.jsonl").iloc[0]
+    row = table.load(tmp_path / "kept" / "results.jsonl").iloc[0]
     assert (row.arm, row.seed, row.step) == ("anchored", 2, 300)
 
 
@@ -154,7 +154,7 @@ def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
     root = labelled(tmp_path / "shapes")
     words = ["segmentation@shapes", "retrieval@shapes", "--data", f"shapes={root}", "--classes", "shapes=a,b,c"]
     assert main(["random:test_vit", *words, "--sizes", "64", "--cache", str(tmp_path / "cache")]) == 0
-    frame = results.load(results.default_folder("random:test_vit") / "results.jsonl")
+    frame = table.load(table.default_folder("random:test_vit") / "results.jsonl")
     assert set(frame.dataset) == {"shapes"}
     assert set(frame["eval"]) == {"segmentation", "retrieval"}
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2

@@ -10,9 +10,9 @@ from evals import segmentation
 from evals.datasets.labelled_set import IGNORE
 from evals.features.extract import FeatureSet
 from evals.judging.pixel_classes import shares_of
-from evals.protocol import load
+from evals.protocols.protocol import load
+from evals.results.bootstrap import interval
 from evals.segmentation import Segmentation, evaluate, solve, training_patches
-from evals.statistics import interval
 from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to
 
 

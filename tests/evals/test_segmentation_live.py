@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import BadInput
-from evals import draws, statistics
+from evals import draws
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.features import frozen
-from evals.protocol import load
+from evals.protocols.protocol import load
+from evals.results import bootstrap
 from evals.segmentation_live import (
     SegmentationLive,
     batch_of,
@@ -79,7 +80,7 @@ def settings(**changes: Any) -> SegmentationLive:
 
 
 def miou(outcomes: dict[str, np.ndarray]) -> float:
-    return statistics.interval("miou", outcomes, resamples=2).value
+    return bootstrap.interval("miou", outcomes, resamples=2).value
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_an_oracle_is_all_right_through_the_sliding_windows(shape: tuple[int, in
     masks[:, :5] = 255
     found = judge(settings(window=0.5, window_stride=0.3), pixels(), reader, Painted(truth, masks))
     assert {
-        metric: statistics.interval(metric, found, resamples=2).value for metric in metrics(settings())
+        metric: bootstrap.interval(metric, found, resamples=2).value for metric in metrics(settings())
     } == dict.fromkeys(metrics(settings()), 1.0)
     assert found["truth"].sum() == (masks != 255).sum()
     assert found["keys"].tolist() == [f"image-{i}" for i in range(6)]

@@ -12,8 +12,8 @@ from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
 from evals.knn import Knn
-from evals.protocol import View, load
-from evals.results import METRICS, Measurement
+from evals.protocols.protocol import View, load
+from evals.results.table import METRICS, Measurement
 from evals.suite import METHODS, TASKS, Shelf, Subject, TaskSpec, evaluate, protocol_of
 
 QUICK = [task for task in TASKS if task != "logreg"]

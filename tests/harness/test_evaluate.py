@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.errors import BadInput
-from evals import results
+from evals.results import table
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder
 from harness.settings import Network, Set, Task
@@ -57,7 +57,7 @@ def test_a_damaged_mark_is_made_anew(exported, damage):
     mark.write_text(damage)
     assert evaluate(job, 0, step_folder(job, 0)) != {}
     assert json.loads(mark.read_text())["identity"] == evaluate.identity
-    assert len(results.load(job.folder.parent / "results.jsonl")) == 1
+    assert len(table.load(job.folder.parent / "results.jsonl")) == 1
 
 
 def test_features_that_are_not_finite_are_the_networks_failure(exported):

@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from evals import results
 from evals.backbones.backbone import export
+from evals.results import table as results
 from harness.model import backbone_args
 from harness.run import main
 from harness.train import fresh_state

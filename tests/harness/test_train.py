@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import BadInput
-from evals import results
 from evals.backbones.backbone import export, load
+from evals.results import table
 from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs
@@ -163,7 +163,7 @@ def test_the_results_table_of_a_run_that_died_is_that_of_one_that_did_not(make_j
             with pytest.raises(Cut):
                 train(job, pool, lambda j, s, f: dies_at(4)(j, s, f) or evaluator(j, s, f), device=CPU)  # noqa: B023
         train(job, pool, evaluator, device=CPU)
-        tables.append(results.load(job.folder.parent / "results.jsonl"))
+        tables.append(table.load(job.folder.parent / "results.jsonl"))
     assert tables[0].equals(tables[1])
     assert tables[0]["step"].unique().tolist() == [0, 2, 4, 6]
 
@@ -298,7 +298,7 @@ def test_new_evaluations_reach_the_earlier_steps_of_a_run_that_is_continued(make
     assert len(list(short.folder.glob("step_*/evaluated.json"))) == 3
     job = make_job(KNN)
     train(job, pool, Evaluator(job.settings, job.folder.parent), device=CPU)
-    assert sorted(results.load(job.folder.parent / "results.jsonl")["step"]) == [0, 2, 4, 6]
+    assert sorted(table.load(job.folder.parent / "results.jsonl")["step"]) == [0, 2, 4, 6]
 
 
 def test_the_share_of_homogeneous_batches_is_logged_for_each_interval_also_across_a_resume(

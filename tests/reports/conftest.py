@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.results import Measurement, Row, append, save_outcomes
+from evals.results.table import Measurement, Row, append, save_outcomes
 from reports.build import build
 
 IMAGES = 240

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pypdf import PdfReader
 
-from evals.results import load
+from evals.results.table import load
 from reports.build import build, main
 
 pytestmark = pytest.mark.slow  # whole runs and whole PDFs

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from evals.results import Measurement, Value, save_outcomes
-from evals.statistics import paired_difference
+from evals.results.bootstrap import paired_difference
+from evals.results.table import Measurement, Value, save_outcomes
 from reports.run_folder import read
 from reports.tables import best, columns, difference, effort, final, mixed, primary, student_interval, tidy, trajectory
 

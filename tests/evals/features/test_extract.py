@@ -19,7 +19,7 @@ from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.features import store
 from evals.features.extract import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
-from evals.protocol import View
+from evals.protocols.protocol import View
 
 
 class Pictures:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common import progress
 from common.errors import BadInput
 from evals.fitting import training
-from evals.protocol import load
+from evals.protocols.protocol import load
 from evals.segmentation_live import SegmentationLive
 
 

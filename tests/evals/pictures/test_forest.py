@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from matplotlib.colors import to_rgba
 
-from evals.differences import About, Difference
 from evals.pictures.forest import forest_figure
 from evals.pictures.sheet import BLUE, SOFT, VERMILION
+from evals.results.differences import About, Difference
 
 KNN = About("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")
 DEPTH = About("depth", "scenes", "val", "depth-quick-v1", 64, "0a1b2c3d")

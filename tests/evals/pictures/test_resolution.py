@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evals.pictures.resolution import resolution_figure, series
-from evals.results import Measurement
+from evals.results.table import Measurement
 
 
 def measured(size: int, metric: str = "miou", value: float = 0.3, dataset: str = "rooms") -> Measurement:

@@ -10,7 +10,7 @@ from PIL import Image
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.features.extract import FeatureSet
-from evals.pictures.patches import (
+from evals.pictures.feature_maps import (
     POINTS,
     PatchSample,
     features_figure,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals import statistics
-from evals.statistics import interval, intervals, paired_difference, resample
+from evals.results import bootstrap
+from evals.results.bootstrap import interval, intervals, paired_difference, resample
 
 SHARES = ("miou", "mean_accuracy", "fscore", "precision", "recall", "dice")
 METRICS = ("top1", "top1@10", "rmse", "pixel_accuracy", *SHARES)
@@ -77,7 +77,7 @@ def test_resamples_are_the_recorded_ones():
 
 def test_resamples_draw_as_many_images_as_there_are_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch):
     whole = np.concatenate(list(resample(30, 50, seed=1)))
-    monkeypatch.setattr(statistics, "CELLS_PER_CHUNK", 200)
+    monkeypatch.setattr(bootstrap, "CELLS_PER_CHUNK", 200)
     parts = list(resample(30, 50, seed=1))
     assert len(parts) > 1
     assert (np.concatenate(parts) == whole).all()

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import BadInput, nearest
-from evals.results import (
+from evals.results.bootstrap import paired_difference, value
+from evals.results.table import (
     ABOUT,
     METRICS,
     RELATIVE,
@@ -25,7 +26,6 @@ from evals.results import (
     metric_of,
     write_number,
 )
-from evals.statistics import paired_difference, value
 
 ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.selection import candidates, dse_over_training
+from evals.results.best_checkpoints import candidates, dse_over_training
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_dimension_varies_as_much_as_separation_over_the_checkpoints():
@@ -60,6 +60,6 @@ def test_of_equal_checkpoints_the_earliest_counts():
 
 
 def test_it_loads_without_torch():
-    program = "import sys, evals.selection; print('torch' in sys.modules)"
+    program = "import sys, evals.results.best_checkpoints; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.differences import About, Comparison, compare, find
-from evals.results import Measurement, default_folder, save_outcomes
+from evals.results.differences import About, Comparison, compare, find
+from evals.results.table import Measurement, default_folder, save_outcomes
 
 KEYS = np.array([f"image-{number}" for number in range(60)])
 

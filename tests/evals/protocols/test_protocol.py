@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import pytest
 
 from common.errors import BadInput
-from evals import protocol as protocols
 from evals.knn import Knn
-from evals.protocol import Protocol, load, names
+from evals.protocols import protocol as protocols
+from evals.protocols.protocol import Protocol, load, names
 from evals.suite import METHODS, TASKS, protocol_of, variants
 
 SHIPPED = [protocol_of(name) for name in names()]

@@ -12,12 +12,12 @@ from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
 from evals.features.extract import nearest_multiple
-from evals.pictures.patches import POINTS, Point, features_figure, sample
+from evals.pictures.feature_maps import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write
-from evals.protocol import View
-from evals.results import Measurement, outcomes_name
+from evals.protocols.protocol import View
+from evals.results.table import Measurement, outcomes_name
 from evals.suite import Shelf, Subject, TaskSpec
 
 IMAGES = 5

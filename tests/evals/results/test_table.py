@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.results import (
+from evals.results.bootstrap import MEASURES
+from evals.results.table import (
     ABOUT,
     METRICS,
     Measurement,
@@ -21,7 +22,6 @@ from evals.results import (
     metric_of,
     save_outcomes,
 )
-from evals.statistics import MEASURES
 
 ROW = Row(
     run="trial",
@@ -150,7 +150,8 @@ def test_every_metric_has_a_measure():
 
 
 def test_rows_and_statistics_import_without_torch_and_pandas():
-    code = "import sys, evals.results, evals.statistics; print({'torch', 'pandas', 'timm'} & set(sys.modules))"
-    root = Path(__file__).resolve().parents[2]
+    code = "import sys, evals.results.table, evals.results.bootstrap; "
+    code += "print({'torch', 'pandas', 'timm'} & set(sys.modules))"
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

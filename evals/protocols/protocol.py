@@ -20,7 +20,7 @@ from common.errors import BadInput, nearest
 from common.limits import COUNT, Limit
 from evals.datasets.labelled_set import Needs
 
-FOLDER = Path(__file__).with_name("protocols")
+FOLDER = Path(__file__).parent
 Layout = Literal["crop", "whole"]
 Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
 Precision = Literal["float32", "bfloat16"]

@@ -32,13 +32,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from evals import knn
 from evals.features.extract import FeatureSet
 from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
-from evals.linear import Linear, fit_grid
-from evals.linear_heads import Head, grid
 from evals.protocols.protocol import load
+from evals.tasks import knn
+from evals.tasks.linear.grid import Head, grid
+from evals.tasks.linear.quick import Linear, fit_grid
 
 RATES = (*(m * 10**-n for n in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)  # the 13 of the DINOv3 code
 

@@ -14,19 +14,6 @@ import numpy as np
 
 from common.errors import BadInput
 from common.progress import Bar
-from evals import (
-    clustering,
-    depth,
-    depth_live,
-    health,
-    knn,
-    linear,
-    linear_live,
-    logreg,
-    retrieval,
-    segmentation,
-    segmentation_live,
-)
 from evals.backbones.backbone import Backbone
 from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
@@ -35,6 +22,14 @@ from evals.protocols import protocol
 from evals.protocols.protocol import Protocol, View
 from evals.results import bootstrap
 from evals.results.table import RELATIVE, Measurement, Outcomes
+from evals.tasks import clustering, knn, logreg, retrieval
+from evals.tasks.depth import published as depth_live
+from evals.tasks.depth import quick as depth
+from evals.tasks.health import health
+from evals.tasks.linear import published as linear_live
+from evals.tasks.linear import quick as linear
+from evals.tasks.segmentation import published as segmentation_live
+from evals.tasks.segmentation import quick as segmentation
 
 if TYPE_CHECKING:
     from evals.datasets.labelled_set import LabelledSet

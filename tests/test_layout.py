@@ -69,14 +69,14 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize(
     ("module", "name", "expected"),
     [
-        ("evals.knn", "harness.step", False),
-        ("evals.knn", "evals.results.table.Row", True),
+        ("evals.tasks.knn", "harness.step", False),
+        ("evals.tasks.knn", "evals.results.table.Row", True),
         ("reports.tables", "evals.results.table.load", True),
         ("reports.tables", "evals.suite.TASKS", False),
         ("reports.tables", "evals.resultsets.x", False),
         ("harness.train", "reports.build.build", False),
         ("harness.run", "reports.build.build", True),
-        ("evals.knn", "torch.nn", True),
+        ("evals.tasks.knn", "torch.nn", True),
     ],
 )
 def test_the_arrows_are_those_of_the_layout(module, name, expected):

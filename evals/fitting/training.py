@@ -15,8 +15,8 @@ from common.progress import Bar
 from common.workers import batches
 
 if TYPE_CHECKING:
-    from evals.depth_live import DepthLive
-    from evals.segmentation_live import SegmentationLive
+    from evals.tasks.depth.published import DepthLive
+    from evals.tasks.segmentation.published import SegmentationLive
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ import torch
 from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
-from evals.knn import Knn
 from evals.protocols.protocol import View, load
 from evals.results.table import METRICS, Measurement
 from evals.suite import METHODS, TASKS, Shelf, Subject, TaskSpec, evaluate, protocol_of
+from evals.tasks.knn import Knn
 
 QUICK = [task for task in TASKS if task != "logreg"]
 

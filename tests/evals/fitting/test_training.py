@@ -11,7 +11,7 @@ from common import progress
 from common.errors import BadInput
 from evals.fitting import training
 from evals.protocols.protocol import load
-from evals.segmentation_live import SegmentationLive
+from evals.tasks.segmentation.published import SegmentationLive
 
 
 def fit(loss: Callable[[int, Tensor], Tensor], start: float = 1.0, **rest: object) -> float:

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import pytest
 
 from common.errors import BadInput
-from evals.knn import Knn
 from evals.protocols import protocol as protocols
 from evals.protocols.protocol import Protocol, load, names
 from evals.suite import METHODS, TASKS, protocol_of, variants
+from evals.tasks.knn import Knn
 
 SHIPPED = [protocol_of(name) for name in names()]
 CHANGED = {"str": lambda x: f"{x}x", "int": lambda x: x + 1, "float": lambda x: x + 1.0, "bool": lambda x: not x}

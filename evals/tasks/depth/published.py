@@ -1,0 +1,290 @@
+"""Linear depth as DINOv3 publishes it: depth bins on augmented, live features, judged inside the Eigen crop.
+
+Source: arXiv 2508.10104 §6.1 and App. D. `protocols/depth-standard.yaml` tells it step by step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from common.progress import Bar
+from evals import mmseg_bridge
+from evals.backbones.backbone import Backbone
+from evals.datasets.labelled_set import LabelledSet, Needs
+from evals.features import frozen
+from evals.fitting import linear_head, training
+from evals.fitting.linear_head import Readout
+from evals.protocols.protocol import Protocol, Watch
+from evals.tasks.depth.bins import BinsHead, sig_loss
+from evals.tasks.depth.errors import NAMES, SUMS, depth_errors, within
+from evals.tasks.depth.views import batch_of, recolour
+
+_BETA = Limit(low=0, high=1, below=True)
+_LIMITS = {
+    **dict.fromkeys(("frame", "crop"), COUNT.list_of(2)),
+    **dict.fromkeys(("box", "eigen"), NATURAL.list_of(4)),
+    "gamma": POSITIVE.list_of(2, rising=True),
+    **dict.fromkeys(("brightness", "colour"), NATURAL.list_of(2, rising=True)),
+    "beta1": _BETA.list_of(2),
+    **dict.fromkeys(("beta2", "warmup_beta1"), _BETA),
+    "degrees": Limit(low=0, high=180),
+    **dict.fromkeys(("rotate", "flip", "recolour", "warmup_ratio", "final_ratio"), SHARE),
+    **dict.fromkeys(("min_depth", "max_depth", "bin_floor", "rate", "clip"), POSITIVE),
+    **dict.fromkeys(("bins", "iterations", "batch_size", "validate_every"), COUNT),
+    **dict.fromkeys(("init_std", "mean_weight", "log_shift", "plain_iterations", "weight_decay", "warmup"), NATURAL),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthLive(Protocol):
+    """Settings as `protocols/depth-standard.yaml` explains them.
+
+    Images of exactly `frame` (height, width) still have the borders of the camera: training cuts `box` out of them and
+    errors count inside `eigen`. Images of any other size are taken to be without borders: they are used whole on both
+    sides. All are resized so that the short side of the whole image is `size`; `crop` is in pixels of the frame and
+    resized with it.
+    """
+
+    method: ClassVar[str] = "depth_live"
+    task: ClassVar[str] = "depth"
+    needs: ClassVar[Needs] = "depth"
+
+    seed: int
+    frame: tuple[int, ...]
+    box: tuple[int, ...]
+    eigen: tuple[int, ...]
+    min_depth: float
+    max_depth: float
+    rotate: float
+    degrees: float
+    flip: float
+    crop: tuple[int, ...]
+    recolour: float
+    gamma: tuple[float, ...]
+    brightness: tuple[float, ...]
+    colour: tuple[float, ...]
+    bins: int
+    bin_floor: float
+    init_std: float
+    mean_weight: float
+    log_shift: float
+    plain_iterations: int
+    iterations: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    warmup: int
+    warmup_ratio: float
+    final_ratio: float
+    warmup_beta1: float
+    beta1: tuple[float, ...]
+    beta2: float
+    clip: float | None
+    validate_every: int
+    flip_average: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.check(self, _LIMITS)
+        if self.min_depth >= self.max_depth:
+            limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
+        (height, width), (left, top, right, bottom) = self.frame, self.box
+        if not (left < right <= width and top < bottom <= height):
+            limits.refuse(self, "box", f"left, top, right, bottom in that order inside the frame {list(self.frame)}")
+        top, bottom, left, right = self.eigen
+        if not (left < right <= width and top < bottom <= height):
+            limits.refuse(self, "eigen", f"top, bottom, left, right in that order inside the frame {list(self.frame)}")
+        if not min(self.views.crop):
+            limits.refuse(self, "crop", f"a pixel at least at size {self.size}")
+
+    @property
+    def views(self) -> mmseg_bridge.DepthViews:
+        height, width = (round(side * self.size / min(self.frame)) for side in self.crop)
+        return mmseg_bridge.DepthViews(rotate=self.rotate, degrees=self.degrees, flip=self.flip, crop=(height, width))
+
+
+def metrics(_: DepthLive) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return NAMES
+
+
+def evaluate(
+    protocol: DepthLive,
+    backbone: Backbone,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    device: str | torch.device = "cpu",
+    workers: int = 0,
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """For each test image that has valid depth: its errors [n] by `evals.tasks.depth.errors`, metres and shares.
+
+    Args:
+        workers: processes that read and augment images; the result does not depend on it.
+        watch: also told the metres [H W] that the head in the end predicts for each of these images, NaN where it is
+            not judged: outside the valid range of the truth and, in whole frames, outside the Eigen crop.
+
+    Raises:
+        BadInput: sets without depth or without a valid one; a loss that is not finite.
+    """
+    for dataset in (train, test):
+        if not dataset.has_depth:
+            raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
+        if not any(judged(protocol, dataset.depth(index)).any() for index in range(len(dataset))):
+            raise _no_depth(dataset)
+    with frozen.lent(backbone, device) as place:
+        head = fresh_head(protocol, backbone).to(place)
+        outcomes = fit(protocol, backbone, head, train, test, workers=workers)
+        if not (protocol.flip_average or watch):
+            return outcomes
+        return judge(protocol, backbone, head, test, flip=protocol.flip_average, watch=watch)
+
+
+def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
+    """The head as it starts: a function of the seed alone."""
+    return BinsHead(
+        linear_head.width(backbone, protocol.size),
+        protocol.bins,
+        low=protocol.min_depth,
+        high=protocol.max_depth,
+        floor=protocol.bin_floor,
+        init_std=protocol.init_std,
+        seed=protocol.seed,
+    )
+
+
+def fit(
+    protocol: DepthLive,
+    backbone: Backbone,
+    head: BinsHead,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    workers: int = 0,
+) -> dict[str, np.ndarray]:
+    """Trains the head where it is, on to its best validation, and returns the outcomes there, without mirror images."""
+    return training.probe(
+        protocol,
+        head,
+        make=partial(batch_of, train, protocol),
+        loss=partial(loss_of, protocol, backbone, head),
+        options=partial(options_at, protocol),
+        judge=partial(judge, protocol, backbone, head, test),
+        score=lambda found: -float(found["rmse"].mean()),
+        title="depth",
+        workers=workers,
+    )
+
+
+def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
+    """Rate and betas of a step counted from 0.
+
+    Rate: the peak times a half cosine over the whole length, in the warm-up times a linear ramp from 0 and on top of
+    `warmup_ratio` of the peak, behind it down to `final_ratio` of the peak. β1: `warmup_beta1` in the warm-up, then a
+    half cosine from the first value of `beta1` to the second.
+    """
+    cosine = 0.5 * (1 + math.cos(math.pi * step / protocol.iterations))
+    if step < protocol.warmup:
+        share, beta1 = protocol.warmup_ratio + step / protocol.warmup * cosine, protocol.warmup_beta1
+    else:
+        share = protocol.final_ratio + (1 - protocol.final_ratio) * cosine
+        part = (step - protocol.warmup) / max(protocol.iterations - protocol.warmup, 1)
+        first, last = protocol.beta1
+        beta1 = last + (first - last) * 0.5 * (1 + math.cos(math.pi * part))
+    return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
+
+
+def loss_of(
+    protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: frozen.Batch
+) -> Float[Tensor, ""]:
+    """The loss of the head on one batch; its colours are a function of the seed and the step."""
+    images = frozen.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
+    prediction = linear_head.see(backbone, head, images, precision=protocol.precision)[:, 0]
+    truth = batch.targets.to(prediction.device)
+    valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
+    return sig_loss(
+        prediction[valid],
+        truth[valid],
+        mean_weight=protocol.mean_weight,
+        shift=protocol.log_shift,
+        variance=step >= protocol.plain_iterations,
+    )
+
+
+def judge(
+    protocol: DepthLive,
+    backbone: Backbone,
+    head: Readout,
+    test: LabelledSet,
+    *,
+    flip: bool = False,
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """The outcomes of a head on every test image that has valid depth; see `evaluate`."""
+    keys, rows = [], []
+    for index in Bar(range(len(test)), desc="validation", unit="image"):
+        truth = test.depth(index)
+        valid = judged(protocol, truth)
+        if not valid.any():
+            continue
+        shape = (truth.shape[0], truth.shape[1])
+        guess = predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip)
+        keys.append(test.key(index))
+        rows.append(depth_errors(guess, truth, valid=valid))
+        if watch:
+            watch(index, np.where(valid, guess, np.float32(np.nan)))
+    if not rows:
+        raise _no_depth(test)
+    return {"keys": np.array(keys), **{name: np.array([row[name] for row in rows]) for name in (*NAMES, *SUMS)}}
+
+
+def judged(protocol: DepthLive, truth: Float[np.ndarray, "H W"]) -> np.ndarray:
+    """Which pixels count: those of valid depth, in a whole frame those inside the Eigen crop."""
+    valid = within(truth, protocol.min_depth, protocol.max_depth)
+    if truth.shape == protocol.frame:
+        top, bottom, left, right = protocol.eigen
+        inside = np.zeros_like(valid)
+        inside[top:bottom, left:right] = True
+        valid &= inside
+    return valid
+
+
+@torch.no_grad()
+def predict_depth(
+    backbone: Backbone,
+    head: Readout,
+    image: UInt8[np.ndarray, "H W 3"],
+    protocol: DepthLive,
+    *,
+    shape: tuple[int, int],
+    flip: bool = False,
+) -> Float[np.ndarray, "h w"]:
+    """Metres at each pixel of a map of this shape, clamped to the valid range.
+
+    The whole image is seen at once, short side `size`, in the centre of multiples of the stride; with `flip`, the mean
+    with what is seen in its mirror image. The map goes bilinearly to the shape.
+    """
+    picture = frozen.picture(backbone, image, protocol.size)[None]
+    see = partial(linear_head.see, backbone, head, precision=protocol.precision)
+    with linear_head.judging(head):
+        found = see(picture)
+        if flip:
+            found = (found + see(picture.flip(3)).flip(3)) / 2
+    full = nn.functional.interpolate(found, size=shape, mode="bilinear", align_corners=False)
+    return full[0, 0].clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
+
+
+def _no_depth(dataset: LabelledSet) -> BadInput:
+    return BadInput(f"got no valid depth in {dataset.name} ({dataset.split}): want metres; do check its maps")

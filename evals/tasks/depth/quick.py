@@ -1,0 +1,164 @@
+"""Linear depth on cached patch features: ridge regression of log-depth, judged at the depth maps' own size.
+
+The quick form of DINOv3's linear NYUv2 depth (arXiv 2508.10104 §6.1, App. D): valid range, clamping and per-image
+averaging as there; the head is solved in closed form in place of the 256-bin head and its SigLoss training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from common import limits
+from common.errors import BadInput
+from common.limits import POSITIVE
+from common.progress import Bar
+from evals.datasets.labelled_set import Needs
+from evals.features.extract import FeatureSet, cells, fit_scale
+from evals.features.matrix import PickedRows, Rows, blocks
+from evals.protocols.protocol import Protocol, Watch
+from evals.tasks.depth.errors import depth_errors, within
+
+BLOCK = 16384  # patches that are standardised at a time, some of it in float64
+HEADROOM = 16.0  # of log-depth above the valid range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth(Protocol):
+    """Ridge regression from standardised patches to the mean log-depth of the patch's valid pixels.
+
+    Input: whole images, short side `size`, aspect kept, sides rounded to a multiple of the stride. Valid means
+    `min_depth` < depth < `max_depth` (metres). A patch weighs as much as its valid part; the penalty is
+    `l2` · total weight · |w|², the bias is free. Predictions: exp, bilinear (align_corners False) to the map's size,
+    clamped to the valid range; RMSE and δ1 per image, then averaged over images that have a valid pixel.
+    """
+
+    method: ClassVar[str] = "depth"
+    task: ClassVar[str] = "depth"
+    needs: ClassVar[Needs] = "depth"
+
+    l2: float
+    min_depth: float
+    max_depth: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.check(self, dict.fromkeys(("l2", "min_depth", "max_depth"), POSITIVE))
+        if self.min_depth >= self.max_depth:
+            limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
+
+
+def metrics(_: Depth) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return "rmse", "delta1"
+
+
+def evaluate(
+    protocol: Depth,
+    train: FeatureSet,
+    test: FeatureSet,
+    *,
+    device: str | torch.device = "cpu",
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """Per test image with a valid pixel: the errors of `evals.tasks.depth.errors`, one array [n] each.
+
+    Args:
+        watch: also told the predicted metres [H W] of each of these images, NaN where they are not judged: where the
+            truth is outside the valid range.
+
+    Raises:
+        BadInput: a set without depth, or without one valid pixel.
+    """
+    _check(train, test)
+    pairs = [_patch_targets(protocol, train.dataset.depth(i), train.grid(i)) for i in range(len(train))]
+    target, weight = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    valid = np.flatnonzero(weight)
+    if not len(valid):
+        raise _no_depth(train, protocol)
+    x = PickedRows(train.dense(), train.rows()[valid])
+    y, w = (torch.from_numpy(values[valid]).to(device) for values in (target, weight))
+    scale = fit_scale(x, block=BLOCK)
+    slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale)
+    found: dict[str, list] = {"keys": []}
+    for i in Bar(range(len(test)), desc="depth", unit="image"):
+        truth = test.dataset.depth(i)
+        valid = within(truth, protocol.min_depth, protocol.max_depth)
+        if not valid.any():
+            continue
+        log_depth = scale(test.patches(i)).to(device) @ slope + bias
+        guess = predict(protocol, log_depth, test.grid(i), truth.shape)
+        if watch:
+            watch(i, np.where(valid, guess, np.float32(np.nan)))
+        found["keys"].append(test.keys[i])
+        for name, value in depth_errors(guess, truth, valid=valid).items():
+            found.setdefault(name, []).append(value)
+    if not found["keys"]:
+        raise _no_depth(test, protocol)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def ridge(
+    x: Rows,
+    y: Float[Tensor, " n"],
+    weight: Float[Tensor, " n"],
+    *,
+    l2: float,
+    scale: Callable[[Tensor], Tensor] = lambda part: part,
+    block: int = BLOCK,
+) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
+    """Minimise Σ w (y − xβ − b)² + l2 · Σ w · |β|² in float64, with x read in blocks and scaled; β and b in float32."""
+    share, y = (weight / weight.sum()).double(), y.double()
+    width = x.shape[1] + 1
+    moments = torch.zeros(width, width + 1, dtype=torch.float64, device=y.device)
+    for start, part in blocks(x, block):
+        part = torch.cat([scale(part), torch.ones(len(part), 1)], 1).to(y.device).double()
+        ours = slice(start, start + len(part))
+        moments += (part * share[ours, None]).T @ torch.cat([part, y[ours, None]], 1)
+    middle, centre = moments[-1, :-2], moments[-1, -1]
+    gram = moments[:-1, :-2] - middle.outer(middle)
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    slope = torch.linalg.solve(gram + l2 * eye, moments[:-1, -1] - middle * centre)
+    return slope.float(), (centre - middle @ slope).float()
+
+
+def predict(
+    protocol: Depth, log_depth: Float[Tensor, " P"], grid: tuple[int, int], shape: tuple[int, ...]
+) -> Float[np.ndarray, "H W"]:
+    """Metres at the truth's size, clamped to the protocol's range.
+
+    Interpolated as metres before that, and a patch may say far more than the range holds; but not infinity, which its
+    neighbours would turn into NaN: what exceeds the range by e^`HEADROOM` says no more than that.
+    """
+    maps = log_depth.clamp(max=math.log(protocol.max_depth) + HEADROOM).exp().view(1, 1, *grid)
+    full = F.interpolate(maps, size=tuple(shape), mode="bilinear", align_corners=False)[0, 0]
+    return full.clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
+
+
+def _patch_targets(protocol: Depth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    cell, patches = cells((depth.shape[0], depth.shape[1]), grid), grid[0] * grid[1]
+    valid = within(depth, protocol.min_depth, protocol.max_depth)
+    pixels = np.bincount(cell[valid], minlength=patches)
+    logs = np.bincount(cell[valid], weights=np.log(depth[valid].astype(np.float64)), minlength=patches)
+    everything = np.bincount(cell.ravel(), minlength=patches)
+    target, weight = logs / np.maximum(pixels, 1), pixels / np.maximum(everything, 1)
+    return target.astype(np.float32), weight.astype(np.float32)
+
+
+def _no_depth(features: FeatureSet, protocol: Depth) -> BadInput:
+    want = f"want metres between {protocol.min_depth:g} and {protocol.max_depth:g}"
+    return BadInput(f"got no valid depth in {features.dataset.name}: {want}; do check its depth maps")
+
+
+def _check(train: FeatureSet, test: FeatureSet) -> None:
+    for features in (train, test):
+        if not features.dataset.has_depth:
+            raise BadInput(f"got {features.dataset.name} without depth: want a set with it; do name another set")

@@ -1,0 +1,169 @@
+"""Linear probe on frozen image features, cached: a grid of heads, inputs × rates × decays, trained in the same pass.
+
+No augmentation, and the head is chosen on held-out training images, never on the test set. The grid follows the DINOv3
+code's linear evaluation (arXiv 2508.10104, App. D.7 and its repository); `evals.tasks.linear.published` is the whole of
+it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from common import limits
+from common.limits import COUNT, SHARE, Limit
+from common.progress import Bar
+from evals.datasets.labelled_set import Needs
+from evals.draws import generator
+from evals.features.extract import FeatureSet, Scale, fit_scale
+from evals.features.matrix import BYTES, Rows
+from evals.judging.image_classes import hold_out, shared_classes, two_classes
+from evals.protocols.protocol import Cropped
+from evals.tasks.linear.grid import INPUTS, Head, Heads, cosine, grid, judge, portions
+
+WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
+
+_LIMITS = {
+    "held_out": SHARE,
+    "momentum": Limit(low=0, high=1, below=True),
+    **dict.fromkeys(("steps", "batch_size"), COUNT),
+}
+
+log = logging.getLogger("gramlab")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Cropped):
+    """Softmax regressions by SGD with momentum from zero, rate by a cosine to zero. See its file in `protocols/`."""
+
+    method: ClassVar[str] = "linear"
+    task: ClassVar[str] = "linear"
+    needs: ClassVar[Needs] = "image classes"
+
+    inputs: tuple[str, ...]
+    rates: tuple[float, ...]
+    decays: tuple[float, ...]
+    momentum: float
+    steps: int
+    batch_size: int
+    held_out: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.check(self, _LIMITS)
+        grid(self.inputs, self.rates, self.decays)  # refuses what is none
+
+
+def metrics(_: Linear) -> tuple[str, ...]:
+    """The names of its metrics: one, since quick sets have few classes."""
+    return ("top1",)
+
+
+def evaluate(
+    protocol: Linear, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
+) -> dict[str, np.ndarray]:
+    """Per test image: `correct` and `in_top5`, whether its class is the first guess, and among the first five.
+
+    Raises:
+        BadInput: sets of unlike classes, fewer than two classes, none with two training images.
+    """
+    labels, classes = train.labels, shared_classes(train.dataset, test.dataset)
+    two_classes(labels, train.dataset)
+    heads = grid(protocol.inputs, protocol.rates, protocol.decays)
+    held = hold_out(labels, share=protocol.held_out, seed=protocol.seed)
+    inputs, unseen = standardised(protocol.inputs, train, test, device=device)
+    head = choose(protocol, inputs, labels, classes=classes, heads=heads, held=held)
+    log.info("linear probe on %s: %s", train.dataset.name, head)
+    fitted = fit_grid(protocol, {head.input: inputs[head.input]}, labels, classes=classes, heads=[head])
+    found = judge(fitted, portions(fitted, {head.input: unseen[head.input]}, test.labels))
+    correct, in_top5 = found.correct[:, 0].numpy(), found.in_top5[:, 0].numpy()
+    return {"keys": np.array(test.keys), "correct": correct, "in_top5": in_top5}
+
+
+def choose(
+    protocol: Linear,
+    inputs: Mapping[str, Rows],
+    labels: Int[Tensor, " n"],
+    *,
+    classes: int,
+    heads: Sequence[Head],
+    held: Bool[Tensor, " n"],
+) -> Head:
+    """The head that does best on the images held out, after all have been trained on the others."""
+    others, kept_back = (np.flatnonzero(which.numpy()) for which in (~held, held))
+    fitted = fit_grid(protocol, inputs, labels, classes=classes, heads=heads, among=others)
+    return heads[judge(fitted, portions(fitted, inputs, labels, kept_back)).best()]
+
+
+def fit_grid(
+    protocol: Linear,
+    inputs: Mapping[str, Rows],
+    labels: Int[Tensor, " n"],
+    *,
+    classes: int,
+    heads: Sequence[Head],
+    among: np.ndarray | None = None,
+) -> Heads:
+    """Heads trained in one pass over the same batches, at the protocol's steps, batch size, momentum and seed.
+
+    Args:
+        inputs: rows of the images, by the name of the input; only the rows of a batch are read at a time.
+        among: the images to train on; None takes all.
+    """
+    among = np.arange(len(labels)) if among is None else among
+    draws = generator(protocol.seed, "batches")
+    size = min(protocol.batch_size, len(among))
+    fitted = Heads(heads, {k: rows[:1] for k, rows in inputs.items()}, classes=classes, momentum=protocol.momentum)
+    queue = np.empty(0, dtype=np.int64)
+    for step in Bar(range(protocol.steps), desc="linear heads", unit="step"):
+        if len(queue) < size:
+            queue = np.concatenate([queue, draws.permutation(among)])
+        picked, queue = torch.from_numpy(queue[:size]), queue[size:]
+        x = {name: rows[picked] for name, rows in inputs.items()}
+        truth = labels[picked].to(next(iter(x.values())).device)
+        fitted.step(x, truth, cosine(step, protocol.steps))
+    return fitted
+
+
+def standardised(
+    inputs: Sequence[str], *sets: FeatureSet, device: str | torch.device = "cpu"
+) -> tuple[dict[str, Standardised], ...]:
+    """For each set the rows of these inputs, at zero mean and unit deviation on the first set."""
+    scales = {part: fit_scale(getattr(sets[0], part)) for part in sorted({p for name in inputs for p in INPUTS[name]})}
+    made: list[dict[str, Standardised]] = []
+    for features in sets:
+        rows = {part: _at_hand(getattr(features, part)) for part in scales}
+        pairs = {name: [(rows[part], scales[part]) for part in INPUTS[name]] for name in inputs}
+        made.append({name: Standardised(tuple(parts), device) for name, parts in pairs.items()})
+    return tuple(made)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Rows of one input on the device of the heads: its parts, each by its scale, next to each other."""
+
+    parts: tuple[tuple[Rows, Scale], ...]
+    device: str | torch.device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), sum(rows.shape[1] for rows, _ in self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts[0][0])
+
+    def __getitem__(self, which: slice | Tensor | np.ndarray) -> Float[Tensor, "r D"]:
+        return torch.cat([scale(rows[which].to(self.device)) for rows, scale in self.parts], 1)
+
+
+def _at_hand(rows: Rows) -> Rows:
+    size = rows.shape[0] * rows.shape[1] * BYTES
+    return rows[:] if not isinstance(rows, Tensor) and size < WHOLE else rows

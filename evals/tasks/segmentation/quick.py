@@ -1,0 +1,134 @@
+"""Linear segmentation on cached patch features: one softmax head, solved, then judged at the masks' own size.
+
+The quick form of DINOv3's linear segmentation (arXiv 2508.10104 §6.1, App. D): no augmentation, one
+scale, whole images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from common import limits
+from common.errors import BadInput
+from common.limits import COUNT, POSITIVE
+from evals.datasets.files import spread
+from evals.datasets.labelled_set import Needs
+from evals.features.extract import FeatureSet, fit_scale
+from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
+from evals.protocols.protocol import Protocol, Watch
+from evals.tasks.segmentation.sliding import classes_at
+
+BLOCK = 16384  # patches whose moments are taken at a time, in float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Protocol):
+    """Softmax regression on standardised patches against the share of each class among the patch's pixels.
+
+    Input: whole images, short side `size`, aspect kept, sides rounded to a multiple of the stride. Pixels marked
+    ignore count nowhere; a patch weighs as much as its labelled part. L-BFGS on mean cross-entropy + l2/2 · |W|²,
+    over at most `max_patches` evenly spread patches. Test logits go bilinearly (align_corners False) to the mask's
+    size; areas by mmsegmentation's IoUMetric, mIoU over the data set.
+    """
+
+    method: ClassVar[str] = "segmentation"
+    task: ClassVar[str] = "segmentation"
+    needs: ClassVar[Needs] = "pixel classes"
+
+    l2: float
+    iterations: int
+    max_patches: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.check(self, {"l2": POSITIVE, "iterations": COUNT, "max_patches": COUNT})
+
+
+def metrics(_: Segmentation) -> tuple[str, ...]:
+    """The names of its metrics, the leading one first."""
+    return "miou", "pixel_accuracy"
+
+
+def evaluate(
+    protocol: Segmentation,
+    train: FeatureSet,
+    test: FeatureSet,
+    *,
+    device: str | torch.device = "cpu",
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """Per test image: right, predicted and true pixels by class, `intersect`, `predicted`, `truth` [n C].
+
+    Args:
+        watch: also told the predicted pixel classes [H W] of each test image.
+
+    Raises:
+        BadInput: sets without masks, or with unlike class lists, or without a labelled pixel.
+    """
+    classes = same_segments(train.dataset, test.dataset)
+    x, y = training_patches(train, classes, most=protocol.max_patches)
+    scale = fit_scale(x, block=BLOCK)
+    x = x.sub_(scale.mean).div_(scale.deviation).to(device)  # in place: the matrix is gigabytes
+    weight, bias = solve(x, y.to(device), l2=protocol.l2, iterations=protocol.iterations)
+    del x
+
+    def guess(index: int, shape: tuple[int, int]) -> Int[np.ndarray, "H W"]:
+        logits = scale(test.patches(index)).to(device) @ weight + bias
+        return classes_at(logits.T.reshape(-1, *test.grid(index)), shape).cpu().numpy()
+
+    guesses = ((index, partial(guess, index)) for index in range(len(test)))
+    return areas(test.dataset, guesses, title="segmentation", watch=watch)
+
+
+def training_patches(
+    train: FeatureSet, classes: int, *, most: int
+) -> tuple[Float[Tensor, "n D"], Float[Tensor, "n C"]]:
+    """At most `most` evenly spread patches with a labelled pixel, and the share of each class among their pixels.
+
+    Masks are read twice, so that shares are held of the chosen patches alone.
+
+    Raises:
+        BadInput: no labelled pixel at all.
+    """
+    known = [labelled(train.dataset.mask(i), train.grid(i)) for i in range(len(train))]
+    chosen = np.flatnonzero(np.concatenate(known))
+    if not len(chosen):
+        raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
+    chosen = chosen[spread(range(len(chosen)), most)]
+    taken = np.zeros(sum(map(len, known)), bool)
+    taken[chosen] = True
+    parts = np.split(taken, np.cumsum([len(part) for part in known[:-1]]))
+    shares = [
+        shares_of(train.dataset.mask(i), train.grid(i), classes)[part] for i, part in enumerate(parts) if part.any()
+    ]
+    return train.dense()[train.rows()[chosen]], torch.from_numpy(np.concatenate(shares))
+
+
+def solve(
+    x: Float[Tensor, "n D"], shares: Float[Tensor, "n C"], *, l2: float, iterations: int
+) -> tuple[Float[Tensor, "D C"], Float[Tensor, " C"]]:
+    """Minimise weighted soft cross-entropy + l2/2 · |W|² (bias free) by L-BFGS from zero; gradient written out."""
+    weight = x.new_zeros(x.shape[1], shares.shape[1]).requires_grad_()
+    bias = x.new_zeros(shares.shape[1]).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+    )
+    mass, total = shares.sum(1, keepdim=True), shares.sum()
+
+    @torch.no_grad()
+    def closure() -> Tensor:
+        log_p = F.log_softmax(torch.addmm(bias, x, weight), dim=1)
+        slope = (log_p.exp() * mass - shares) / total
+        weight.grad, bias.grad = x.T @ slope + l2 * weight, slope.sum(0)
+        return -(shares * log_p).sum() / total + l2 / 2 * weight.square().sum()
+
+    optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+    return weight.detach(), bias.detach()

@@ -261,7 +261,7 @@ def test_only_the_hub_imports_transformers():
     """It takes seconds to import and is an extra."""
     imports = re.compile(r"""import transformers|from transformers|import_module\("transformers""")
     homes = {p.name for p in (Path(__file__).parents[3] / "evals").rglob("*.py") if imports.search(p.read_text())}
-    assert homes == {"hub.py"}
+    assert homes == {"huggingface.py"}
 
 
 def test_names_that_lead_nowhere_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -32,7 +32,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
 from evals.protocols.protocol import load

@@ -33,7 +33,7 @@ from evals.backbones.backbone import Backbone, load
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.labelled_set import LabelledSet
-from evals.features.extract import refuse_uneven
+from evals.features.view import refuse_uneven
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
 from evals.request import Wanted

@@ -17,9 +17,11 @@ from common.progress import Bar
 from evals.backbones.backbone import Backbone
 from evals.datasets.files import spread
 from evals.datasets.subset import Subset, spread_subset
-from evals.features.extract import FeatureSet, Precision, extract
+from evals.features.extract import Precision, extract
+from evals.features.feature_set import FeatureSet
+from evals.features.view import View
 from evals.protocols import protocol
-from evals.protocols.protocol import Protocol, View
+from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
 from evals.results.table import RELATIVE, Measurement, Outcomes
 from evals.tasks import clustering, knn, logreg, retrieval

@@ -17,7 +17,7 @@ from common.errors import NonFiniteFeatures
 from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone, Features
 from evals.draws import Stream, entropy
-from evals.protocols.protocol import Precision
+from evals.features.view import Precision
 
 
 def features(

@@ -29,7 +29,7 @@ from torch import Tensor
 from common.disk import checksum
 from common.errors import BadInput
 from evals.features.matrix import BYTES, DiskRows, Rows, Sink
-from evals.protocols.protocol import View
+from evals.features.view import View
 
 if TYPE_CHECKING:
     from evals.backbones.backbone import Backbone
@@ -41,7 +41,7 @@ CARD, PLACES = "card.json", "places.npy"
 
 @dataclass(frozen=True)
 class Found:
-    """Features of n images; `evals.features.extract.FeatureSet` says what each is."""
+    """Features of n images; `evals.features.feature_set.FeatureSet` says what each is."""
 
     pooled: Rows
     mean: Rows

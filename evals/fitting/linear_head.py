@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evals.backbones.backbone import Backbone
 from evals.draws import torch_generator
 from evals.features.frozen import encode
-from evals.protocols.protocol import Precision
+from evals.features.view import Precision
 
 Readout = Callable[[Tensor], Tensor]  # patches [B D h w] -> maps [B C h w]
 

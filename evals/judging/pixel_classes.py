@@ -11,7 +11,7 @@ from common.errors import BadInput
 from common.progress import Bar
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import IGNORE, LabelledSet
-from evals.features.extract import cells
+from evals.features.view import cells
 from evals.protocols.protocol import Watch
 
 Guess = Callable[[tuple[int, int]], np.ndarray]  # from the shape (H, W) of a mask to classes [H W]

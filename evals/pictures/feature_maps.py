@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.pictures.sheet import (
     BLUE,
     GREEN,

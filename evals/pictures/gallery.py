@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
-from evals.features.extract import nearest_multiple
+from evals.features.view import View, nearest_multiple
 from evals.pictures.feature_maps import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write
-from evals.protocols.protocol import View
 from evals.results.table import Measurement, outcomes_name
 from evals.suite import Shelf, Subject, TaskSpec
 

@@ -19,25 +19,10 @@ from common import limits
 from common.errors import BadInput, nearest
 from common.limits import COUNT, Limit
 from evals.datasets.labelled_set import Needs
+from evals.features.view import Precision, View
 
 FOLDER = Path(__file__).parent
-Layout = Literal["crop", "whole"]
 Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
-Precision = Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class View:
-    """What the backbone sees of an image.
-
-    "crop": the short side becomes round(`size` / `crop_pct`) (bicubic, antialiased), then the centre square of
-    `size`. "whole": the short side becomes `size`, the aspect is kept and both sides are rounded to a multiple of the
-    backbone's stride, so that nothing is cut off.
-    """
-
-    layout: Layout
-    size: int
-    crop_pct: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

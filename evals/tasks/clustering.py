@@ -21,8 +21,9 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT
 from evals.datasets.labelled_set import IGNORE, Needs
-from evals.features.extract import FeatureSet, cells
+from evals.features.feature_set import FeatureSet
 from evals.features.patch_choice import quotas, visits
+from evals.features.view import cells
 from evals.fitting.kmeans import kmeans, nearest
 from evals.judging.pixel_classes import areas
 from evals.protocols.protocol import Protocol, Watch

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common import limits
 from evals.datasets.labelled_set import Needs
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.fitting.nearest import BUDGET, search
 from evals.judging.image_classes import shared_classes
 from evals.protocols.protocol import Cropped

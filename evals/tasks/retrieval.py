@@ -19,7 +19,7 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
 from evals.datasets.labelled_set import Needs
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.features.patch_choice import quotas, visits
 from evals.fitting.nearest import search
 from evals.judging.pixel_classes import areas, same_segments, shares_of

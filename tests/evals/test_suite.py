@@ -11,7 +11,8 @@ import torch
 from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
-from evals.protocols.protocol import View, load
+from evals.features.view import View
+from evals.protocols.protocol import load
 from evals.results.table import METRICS, Measurement
 from evals.suite import METHODS, TASKS, Shelf, Subject, TaskSpec, evaluate, protocol_of
 from evals.tasks.knn import Knn

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evals.backbones.backbone import Backbone, create, wrap
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
 
 

@@ -22,8 +22,10 @@ from common.errors import BadInput
 from common.limits import POSITIVE
 from common.progress import Bar
 from evals.datasets.labelled_set import Needs
-from evals.features.extract import FeatureSet, cells, fit_scale
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import PickedRows, Rows, blocks
+from evals.features.scale import fit_scale
+from evals.features.view import cells
 from evals.protocols.protocol import Protocol, Watch
 from evals.tasks.depth.errors import depth_errors, within
 

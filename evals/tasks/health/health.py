@@ -20,9 +20,10 @@ from common import limits
 from common.errors import BadInput
 from common.limits import COUNT, FINITE, NATURAL, POSITIVE
 from evals.datasets.labelled_set import Needs
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
-from evals.protocols.protocol import Protocol, View
+from evals.features.view import View
+from evals.protocols.protocol import Protocol
 from evals.tasks.health import dse
 from evals.tasks.health.effective_rank import patch_ranks, row_ranks
 from evals.tasks.health.patch_grid import Patches

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
 
 PATCHES_PER_BLOCK = 8192

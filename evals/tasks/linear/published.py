@@ -29,7 +29,7 @@ from evals.backbones.backbone import Backbone, Features
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.draws import Stream, generator, torch_generator
 from evals.features import frozen
-from evals.features.extract import prepare
+from evals.features.view import prepare
 from evals.judging.image_classes import shared_classes, two_classes
 from evals.protocols.protocol import Cropped
 from evals.tasks.linear.grid import INPUTS, Head, Heads, Judged, cosine, grid, judge

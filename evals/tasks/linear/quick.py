@@ -22,8 +22,9 @@ from common.limits import COUNT, SHARE, Limit
 from common.progress import Bar
 from evals.datasets.labelled_set import Needs
 from evals.draws import generator
-from evals.features.extract import FeatureSet, Scale, fit_scale
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import BYTES, Rows
+from evals.features.scale import Scale, fit_scale
 from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.protocols.protocol import Cropped
 from evals.tasks.linear.grid import INPUTS, Head, Heads, cosine, grid, judge, portions

@@ -21,7 +21,8 @@ from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
-from evals.features.extract import FeatureSet, fit_scale
+from evals.features.feature_set import FeatureSet
+from evals.features.scale import fit_scale
 from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
 from evals.tasks.segmentation.sliding import classes_at

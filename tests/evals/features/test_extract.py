@@ -18,8 +18,9 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.features import store
-from evals.features.extract import WAITING, Shown, _batches, _show, cells, extract, fit_scale, prepare
-from evals.protocols.protocol import View
+from evals.features.extract import WAITING, Shown, _batches, _show, extract
+from evals.features.scale import fit_scale
+from evals.features.view import View, cells, prepare
 
 
 class Pictures:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.pictures.feature_maps import (
     POINTS,
     PatchSample,

@@ -10,7 +10,7 @@ import torch
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.protocols.protocol import load
 from evals.results.bootstrap import interval
 from evals.tasks.clustering import Clustering, confusion, evaluate, match, metrics, sample

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from benchmarks.evals import main
 from common.errors import BadInput
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows, Rows
+from evals.features.view import View
 from evals.fitting.nearest import search
-from evals.protocols.protocol import View, load
+from evals.protocols.protocol import load
 from evals.results.bootstrap import intervals
 from evals.tasks.knn import Knn, among, evaluate, metrics, vote
 from tests.evals import toys

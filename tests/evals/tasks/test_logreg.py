@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from common.errors import BadInput
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.judging.image_classes import hold_out
 from evals.protocols.protocol import load
 from evals.tasks.logreg import Logreg, class_scores, evaluate, fit, metrics

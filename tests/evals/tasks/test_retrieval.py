@@ -12,7 +12,8 @@ from common.errors import BadInput
 from evals import mmseg_bridge
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
-from evals.features.extract import FeatureSet, cells
+from evals.features.feature_set import FeatureSet
+from evals.features.view import cells
 from evals.judging.pixel_classes import shares_of
 from evals.protocols.protocol import load
 from evals.results.bootstrap import interval

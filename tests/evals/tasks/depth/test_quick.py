@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from common.errors import BadInput
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.protocols.protocol import load
 from evals.tasks.depth.quick import Depth, evaluate, predict, ridge
 

@@ -13,8 +13,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.features.extract import FeatureSet, fit_scale
+from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
+from evals.features.scale import fit_scale
 from evals.judging.image_classes import hold_out
 from evals.protocols.protocol import load
 from evals.tasks.linear import quick

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from common.errors import BadInput
 from evals.datasets.labelled_set import IGNORE
-from evals.features.extract import FeatureSet
+from evals.features.feature_set import FeatureSet
 from evals.judging.pixel_classes import shares_of
 from evals.protocols.protocol import load
 from evals.results.bootstrap import interval

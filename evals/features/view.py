@@ -1,0 +1,70 @@
+"""What a backbone sees of an image: the view, its pixels, and which patch lies over which of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from common.errors import BadInput
+from evals.backbones.backbone import Backbone
+
+Layout = Literal["crop", "whole"]
+
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the backbone sees of an image.
+
+    "crop": the short side becomes round(`size` / `crop_pct`) (bicubic, antialiased), then the centre square of
+    `size`. "whole": the short side becomes `size`, the aspect is kept and both sides are rounded to a multiple of the
+    backbone's stride, so that nothing is cut off.
+    """
+
+    layout: Layout
+    size: int
+    crop_pct: float = 1.0
+
+
+def refuse_uneven(size: int, backbone: Backbone) -> None:
+    """Raises BadInput for a size that the backbone's stride does not divide, naming the nearest that it does."""
+    stride = backbone.stride
+    if size < stride or size % stride:
+        raise BadInput(
+            f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; do use "
+            f"{nearest_multiple(size, stride)}"
+        )
+
+
+def nearest_multiple(side: float, stride: int) -> int:
+    """The multiple of the stride that a side in pixels comes nearest to, at least one."""
+    return max(round(side / stride), 1) * stride
+
+
+def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
+    """What the view shows of an image: uint8 [H W 3] to [h w 3]."""
+    height, width = image.shape[:2]
+    short = min(height, width)
+    if view.layout == "whole":
+        target = [nearest_multiple(side * view.size / short, stride) for side in (height, width)]
+    else:
+        # The sides and the corner are torchvision's (Resize, CenterCrop), with which numbers are published
+        goal = round(view.size / view.crop_pct)
+        target = [goal if side == short else int(goal * side / short) for side in (height, width)]
+    if target != [height, width]:
+        image = np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling.BICUBIC))
+    if view.layout == "whole":
+        return image
+    top, left = (round((side - view.size) / 2) for side in target)
+    return image[top : top + view.size, left : left + view.size]
+
+
+def cells(shape: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    """For each pixel of an [H W] target the row-major index of the patch over its centre."""
+    rows, columns = ((np.arange(side) * 2 + 1) * count // (2 * side) for side, count in zip(shape, grid, strict=True))
+    return rows[:, None] * grid[1] + columns[None, :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.errors import BadInput
@@ -50,3 +50,10 @@ def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tens
     if not held.any():
         raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")
     return held
+
+
+def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:
+    """Whether the class is the first, and one of the first five, of these scores; one of −∞ was never learnt."""
+    own, five = labels.unsqueeze(-1), logits.topk(min(5, logits.shape[-1]), -1).indices
+    known = logits.gather(-1, own)[..., 0].isfinite()
+    return logits.argmax(-1) == labels, (five == own).any(-1) & known

@@ -16,9 +16,8 @@ from common.limits import COUNT, FINITE, POSITIVE, SHARE
 from common.progress import Bar
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
-from evals.judging.image_classes import hold_out, shared_classes, two_classes
+from evals.judging.image_classes import hits, hold_out, shared_classes, two_classes
 from evals.protocols.protocol import Cropped
-from evals.tasks.linear.grid import hits
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

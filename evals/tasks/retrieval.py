@@ -22,9 +22,8 @@ from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.patch_choice import quotas, visits
 from evals.fitting.nearest import search
-from evals.judging.pixel_classes import areas, same_segments, shares_of
+from evals.judging.pixel_classes import areas, classes_at, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
-from evals.tasks.segmentation.sliding import classes_at
 
 ROWS = 1024  # queries whose neighbours' labels are gathered at once
 

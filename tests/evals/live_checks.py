@@ -10,7 +10,7 @@ import torch
 
 from common import workers as loader
 from evals.backbones.backbone import Backbone
-from evals.features.frozen import Batch
+from evals.fitting.augmented import Batch
 
 
 def assert_equal_from_workers(make: Callable[[int], Batch], workers: int) -> None:

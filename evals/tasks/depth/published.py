@@ -23,7 +23,8 @@ from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features import frozen
-from evals.fitting import linear_head, training
+from evals.fitting import augmented, linear_head, training
+from evals.fitting.augmented import Batch
 from evals.fitting.linear_head import Readout
 from evals.protocols.protocol import Protocol, Watch
 from evals.tasks.depth.bins import BinsHead, sig_loss
@@ -206,11 +207,9 @@ def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
     return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
 
 
-def loss_of(
-    protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: frozen.Batch
-) -> Float[Tensor, ""]:
+def loss_of(protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: Batch) -> Float[Tensor, ""]:
     """The loss of the head on one batch; its colours are a function of the seed and the step."""
-    images = frozen.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
+    images = augmented.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
     prediction = linear_head.see(backbone, head, images, precision=protocol.precision)[:, 0]
     truth = batch.targets.to(prediction.device)
     valid = (truth > protocol.min_depth) & (truth < protocol.max_depth)
@@ -276,7 +275,7 @@ def predict_depth(
     The whole image is seen at once, short side `size`, in the centre of multiples of the stride; with `flip`, the mean
     with what is seen in its mirror image. The map goes bilinearly to the shape.
     """
-    picture = frozen.picture(backbone, image, protocol.size)[None]
+    picture = augmented.picture(backbone, image, protocol.size)[None]
     see = partial(linear_head.see, backbone, head, precision=protocol.precision)
     with linear_head.judging(head):
         found = see(picture)

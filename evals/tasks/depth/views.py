@@ -11,20 +11,21 @@ from torch import Tensor
 from common.limits import pair
 from evals import draws, mmseg_bridge
 from evals.datasets.labelled_set import LabelledSet
-from evals.features import frozen
+from evals.fitting import augmented
+from evals.fitting.augmented import Batch
 
 if TYPE_CHECKING:
     from evals.tasks.depth.published import DepthLive
 
 
-def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> frozen.Batch:
+def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
     """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
     views = protocol.views
 
     def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
         return mmseg_bridge.depth_view(*cut(protocol, train.image(index), train.depth(index)), views, seed=seed)
 
-    return frozen.batch(
+    return augmented.batch(
         step, view, seed=protocol.seed, batch_size=protocol.batch_size, images=len(train), shape=views.crop, fill=0
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from common.errors import BadInput
 from common.limits import NATURAL, POSITIVE
 from evals.features.matrix import Rows
+from evals.judging.image_classes import hits
 
 # What a head may read: these parts of `FeatureSet`, side by side
 INPUTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}
@@ -182,10 +183,3 @@ def portions(
     for start in range(0, len(among), size):
         picked = torch.from_numpy(among[start : start + size])
         yield {name: rows[picked] for name, rows in inputs.items()}, labels[picked]
-
-
-def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:
-    """Whether the class is the first, and one of the first five, of these scores; one of −∞ was never learnt."""
-    own, five = labels.unsqueeze(-1), logits.topk(min(5, logits.shape[-1]), -1).indices
-    known = logits.gather(-1, own)[..., 0].isfinite()
-    return logits.argmax(-1) == labels, (five == own).any(-1) & known

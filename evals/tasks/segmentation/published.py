@@ -25,12 +25,13 @@ from evals import draws, mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
 from evals.features import frozen
-from evals.fitting import linear_head, training
+from evals.fitting import augmented, linear_head, training
+from evals.fitting.augmented import Batch
 from evals.fitting.linear_head import LinearHead, Readout
-from evals.judging.pixel_classes import areas, same_segments
+from evals.judging.pixel_classes import areas, classes_at, same_segments
 from evals.protocols.protocol import Protocol, Watch
 from evals.results import bootstrap
-from evals.tasks.segmentation.sliding import classes_at, slide
+from evals.tasks.segmentation.sliding import slide
 
 _LIMITS = {
     "scale": POSITIVE.list_of(2, rising=True),
@@ -182,14 +183,14 @@ def rate_at(protocol: SegmentationLive, step: int) -> float:
     return protocol.rate * ramp * (1 - part)
 
 
-def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> frozen.Batch:
+def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> Batch:
     """The augmented views of one iteration: a function of the seed and the step alone."""
     views = protocol.views
 
     def view(index: int, seed: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
         return mmseg_bridge.segmentation_view(train.image(index), train.mask(index), views, seed=seed)
 
-    return frozen.batch(
+    return augmented.batch(
         step,
         view,
         seed=protocol.seed,
@@ -201,10 +202,10 @@ def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> froze
 
 
 def loss_of(
-    protocol: SegmentationLive, backbone: Backbone, head: Readout, step: int, batch: frozen.Batch
+    protocol: SegmentationLive, backbone: Backbone, head: Readout, step: int, batch: Batch
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; the dropout is a function of the seed and the step."""
-    images = frozen.pictures(batch.images, batch.sides, backbone)
+    images = augmented.pictures(batch.images, batch.sides, backbone)
     patches, to_pixels = frozen.encode(backbone, images, precision=protocol.precision)
     patches = drop_channels(patches, protocol.dropout, draws.torch_generator(protocol.seed, "dropout", step))
     return pixel_loss(head(patches), batch.targets.to(images.device), to_pixels)
@@ -268,7 +269,7 @@ def predict_segmentation(
     The short side becomes `size` (mmsegmentation's resize); windows are seen one by one, in the centre of a multiple of
     the stride where they do not fit it; logits are averaged where windows overlap and go bilinearly to the shape.
     """
-    picture = frozen.picture(backbone, image, protocol.size)
+    picture = augmented.picture(backbone, image, protocol.size)
     window, stride = (round(share * protocol.size) for share in (protocol.window, protocol.window_stride))
     see = partial(linear_head.see, backbone, head, precision=protocol.precision)
     with linear_head.judging(head):

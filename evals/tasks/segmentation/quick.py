@@ -23,9 +23,8 @@ from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.scale import fit_scale
-from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
+from evals.judging.pixel_classes import areas, classes_at, labelled, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
-from evals.tasks.segmentation.sliding import classes_at
 
 BLOCK = 16384  # patches whose moments are taken at a time, in float64
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -44,19 +43,3 @@ def slide(
             total[:, rows, columns] += one
             seen[rows, columns] += 1
     return total / seen
-
-
-def classes_at(logits: Float[Tensor, "C h w"], shape: tuple[int, int], *, chunk: int = 16) -> Int[Tensor, "H W"]:
-    """The class of each pixel at another size: logits go there bilinearly (align_corners False), the largest wins.
-
-    A softmax in between would change no winner. Only `chunk` classes at a time are held at that size, since masks may
-    be of many megapixels.
-    """
-    best = logits.new_full(shape, -torch.inf)
-    winner = torch.zeros(shape, dtype=torch.long, device=logits.device)
-    for first in range(0, len(logits), chunk):
-        part = logits[None, first : first + chunk]
-        value, index = F.interpolate(part, size=shape, mode="bilinear", align_corners=False)[0].max(0)
-        better = value > best
-        best, winner = torch.where(better, value, best), torch.where(better, index + first, winner)
-    return winner

@@ -8,6 +8,7 @@ from torch import Tensor
 from common.errors import NonFiniteFeatures
 from evals.backbones.backbone import Backbone, wrap
 from evals.features import frozen
+from evals.fitting import augmented
 from tests.evals.toys import Pixels
 
 
@@ -38,9 +39,9 @@ def test_patch_maps_come_back_to_their_pixels_when_the_stride_does_not_divide_th
 
 def test_views_are_filled_up_with_what_the_backbone_makes_zero(backbone: Backbone):
     views = [np.full((2, 3, 3), 255, np.uint8), np.full((4, 2, 3), 255, np.uint8)]
-    stacked, sides = frozen.stack(views, (4, 5), fill=0), torch.tensor([[2, 3], [4, 2]])
+    stacked, sides = augmented.stack(views, (4, 5), fill=0), torch.tensor([[2, 3], [4, 2]])
     assert stacked.shape == (2, 4, 5, 3)
-    found = frozen.pictures(stacked, sides, backbone, alter=lambda images: images / 2 + 0.125)
+    found = augmented.pictures(stacked, sides, backbone, alter=lambda images: images / 2 + 0.125)
     inside = torch.zeros(2, 4, 5, dtype=torch.bool)
     inside[0, :2, :3], inside[1, :, :2] = True, True
     assert (found.movedim(1, -1)[inside] == 0.625).all()

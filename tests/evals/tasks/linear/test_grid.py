@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import BadInput
+from evals.judging.image_classes import hits
 from evals.tasks.linear import grid as linear_heads
-from evals.tasks.linear.grid import Head, Heads, Judged, cosine, grid, hits, judge, portions, residuals
+from evals.tasks.linear.grid import Head, Heads, Judged, cosine, grid, judge, portions, residuals
 
 STEPS, BATCH, CLASSES = 15, 20, 5
 

@@ -16,7 +16,7 @@ from common.errors import BadInput
 from evals import draws
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
-from evals.features import frozen
+from evals.fitting import augmented
 from evals.protocols.protocol import load
 from evals.results import bootstrap
 from evals.tasks.segmentation.published import (
@@ -124,7 +124,7 @@ def test_an_oracle_is_all_right_on_training_views_and_has_no_loss_but_where_some
     assert batch.images.shape == (3, 40, 40, 3)
     assert batch.sides.tolist() == [[32, 40]] * 3
     assert (batch.targets[:, 32:] == 255).all()
-    guess = reader(frozen.pictures(batch.images, batch.sides, pixels())).argmax(1)
+    guess = reader(augmented.pictures(batch.images, batch.sides, pixels())).argmax(1)
     assert torch.equal(guess[:, :32], batch.targets[:, :32].long())
     sure = partial(loss_of, protocol, pixels(), lambda patches: 1000 * reader(patches))
     assert sure(0, batch) == 0

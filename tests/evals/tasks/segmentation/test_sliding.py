@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evals.tasks.segmentation.sliding import classes_at, slide, starts
+from evals.judging.pixel_classes import classes_at
+from evals.tasks.segmentation.sliding import slide, starts
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,10 @@ from evals.features.view import refuse_uneven
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
 from evals.request import Wanted
+from evals.results import outcomes
 from evals.results import table as results
-from evals.results.table import Measurement, metric_of, write_number
+from evals.results.metrics import metric_of, write_number
+from evals.results.table import Measurement
 from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, refuse_unfit
 
 log = logging.getLogger("gramlab")
@@ -282,7 +284,7 @@ def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:
     value = write_number(metric_of(first.metric), first.value, like=first.value)
     place = f"{first.eval} on {first.dataset}/{first.split} at {first.size} px"
     log.info("%s: %s %s", place, metric_of(first.metric).label, value)
-    results.save_outcomes(out / "outcomes", found)
+    outcomes.save_outcomes(out / "outcomes", found)
     seed, step = (int(backbone.extra.get(key) or 0) for key in ("seed", "step"))
     arm = str(backbone.extra.get("arm") or "")
     results.append(out / "results.jsonl", [m.row(run=backbone.name, arm=arm, seed=seed, step=step) for m in found])

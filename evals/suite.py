@@ -23,7 +23,8 @@ from evals.features.view import View
 from evals.protocols import protocol
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
-from evals.results.table import RELATIVE, Measurement, Outcomes
+from evals.results.metrics import RELATIVE
+from evals.results.table import Measurement, Outcomes
 from evals.tasks import clustering, knn, logreg, retrieval
 from evals.tasks.depth import published as depth_live
 from evals.tasks.depth import quick as depth

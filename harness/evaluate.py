@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import BadInput, NonFiniteFeatures
 from evals import suite
 from evals.backbones.backbone import load
-from evals.results import table
+from evals.results import outcomes, table
 from evals.results.table import Measurement
 from evals.suite import Subject, protocol_of
 from harness.config import identity
@@ -43,7 +43,7 @@ class Evaluator:
         if was_evaluated(mark, self.identity):
             return {}
         found = self.measure(step, folder)
-        table.save_outcomes(folder / "outcomes", found)
+        outcomes.save_outcomes(folder / "outcomes", found)
         run = self.experiment.name
         table.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found])
         write_json(mark, {"identity": self.identity})

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import BadInput
 from evals.results.bootstrap import paired_difference
-from evals.results.table import load_outcomes, outcomes_name
+from evals.results.outcomes import load_outcomes, outcomes_name
 
 
 class Measured(Protocol):
@@ -47,6 +47,6 @@ def paired_images(
 
 
 def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
-    """Where `evals.results.table.save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
+    """Where `save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
     name = outcomes_name(column.eval, column.dataset, column.split, column.protocol, column.protocol_hash, column.size)
     return next(iter(sorted((lane / f"step_{step:06d}").rglob(name))), None)

@@ -17,7 +17,8 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from common.errors import BadInput
-from evals.results.table import METRICS, Metric, Row, metric_of
+from evals.results.metrics import METRICS, Metric, metric_of
+from evals.results.table import Row
 from reports.pairing import paired_images
 from reports.run_folder import COLUMN_KEYS, TRUNK, Run
 
@@ -37,7 +38,7 @@ CONFIDENCE = 0.95
 
 
 class Unknown(NamedTuple):
-    """A metric that `evals.results.table.METRICS` does not describe: shown as it is, part of no trade-off."""
+    """A metric that `evals.results.metrics.METRICS` does not describe: shown as it is, part of no trade-off."""
 
     label: str
     higher_is_better: bool = True

@@ -16,7 +16,8 @@ from evals.pictures.feature_maps import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write
-from evals.results.table import Measurement, outcomes_name
+from evals.results.outcomes import outcomes_name
+from evals.results.table import Measurement
 from evals.suite import Shelf, Subject, TaskSpec
 
 IMAGES = 5

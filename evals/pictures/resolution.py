@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from evals.pictures.sheet import BLUE, BODY, LINE, MARGIN, SMALL, SOFT, TITLE, shorten, style, write_line
-from evals.results.table import Measurement, metric_of
+from evals.results.metrics import metric_of
+from evals.results.table import Measurement
 
 ACROSS, WIDTH, HEIGHT = 3, 2.6, 1.9
 _LEFT, _ABOVE, _BELOW = 0.62, 0.5, 0.42  # inches around a panel: its numbers, its name, its sizes

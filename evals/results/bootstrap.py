@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import BadInput
-from evals.results.table import METRICS, metric_of
+from evals.results.metrics import METRICS, metric_of
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Mapping[str, np.ndarray], Floats], Floats]  # outcomes, counts [R, n] -> values [R]

@@ -15,17 +15,9 @@ import numpy as np
 
 from common.errors import BadInput, nearest
 from evals.results.bootstrap import paired_difference, value
-from evals.results.table import (
-    ABOUT,
-    METRICS,
-    RELATIVE,
-    Metric,
-    Outcomes,
-    default_folder,
-    load_outcomes,
-    metric_of,
-    write_number,
-)
+from evals.results.metrics import METRICS, RELATIVE, Metric, metric_of, write_number
+from evals.results.outcomes import ABOUT, load_outcomes
+from evals.results.table import Outcomes, default_folder
 
 ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
 

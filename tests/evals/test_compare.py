@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from evals.compare import main
-from evals.results.table import Measurement, save_outcomes
+from evals.results.outcomes import save_outcomes
+from evals.results.table import Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
 

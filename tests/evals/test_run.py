@@ -13,7 +13,7 @@ from PIL import Image
 
 from evals.backbones.backbone import create, export
 from evals.protocols.protocol import FOLDER
-from evals.results import table
+from evals.results import outcomes, table
 from evals.run import main
 from evals.suite import protocol_of
 
@@ -55,7 +55,7 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
     assert (frame.low <= frame.value).all()
     marks = {row.protocol: f"{row.protocol}-64px-{row.protocol_hash}" for row in frame.itertuples()}
     name = marks["knn-quick-v1"]
-    found = table.load_outcomes(out / "outcomes" / f"knn-scenes-val-{name}.npz")
+    found = outcomes.load_outcomes(out / "outcomes" / f"knn-scenes-val-{name}.npz")
     assert found["correct"].mean() == frame[frame["eval"] == "knn"].value.item()
     pictures = {path.name for path in (out / "plots").iterdir()}
     tasks = ("segmentation", "depth", "retrieval", "clustering")

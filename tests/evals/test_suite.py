@@ -13,7 +13,8 @@ from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
 from evals.features.view import View
 from evals.protocols.protocol import load
-from evals.results.table import METRICS, Measurement
+from evals.results.metrics import METRICS
+from evals.results.table import Measurement
 from evals.suite import METHODS, TASKS, Shelf, Subject, TaskSpec, evaluate, protocol_of
 from evals.tasks.knn import Knn
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.results.table import Measurement, Row, append, save_outcomes
+from evals.results.outcomes import save_outcomes
+from evals.results.table import Measurement, Row, append
 from reports.build import build
 
 IMAGES = 240

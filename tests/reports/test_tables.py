@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from evals.results.bootstrap import paired_difference
-from evals.results.table import Measurement, Value, save_outcomes
+from evals.results.outcomes import save_outcomes
+from evals.results.table import Measurement, Value
 from reports.run_folder import read
 from reports.tables import best, columns, difference, effort, final, mixed, primary, student_interval, tidy, trajectory
 

@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import BadInput
 from evals.results.differences import About, Comparison, compare, find
-from evals.results.table import Measurement, default_folder, save_outcomes
+from evals.results.outcomes import save_outcomes
+from evals.results.table import Measurement, default_folder
 
 KEYS = np.array([f"image-{number}" for number in range(60)])
 

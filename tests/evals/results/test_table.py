@@ -10,18 +10,9 @@ import pytest
 
 from common.errors import BadInput
 from evals.results.bootstrap import MEASURES
-from evals.results.table import (
-    ABOUT,
-    METRICS,
-    Measurement,
-    Row,
-    append,
-    default_folder,
-    load,
-    load_outcomes,
-    metric_of,
-    save_outcomes,
-)
+from evals.results.metrics import METRICS, metric_of
+from evals.results.outcomes import ABOUT, load_outcomes, save_outcomes
+from evals.results.table import Measurement, Row, append, default_folder, load
 
 ROW = Row(
     run="trial",

@@ -1,0 +1,50 @@
+"""Per-image outcomes on disk: what each image contributed to a value, so that checkpoints are compared by image."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from common.disk import whole
+from common.errors import BadInput
+from evals.results.table import Measurement
+
+ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "split", "data", "against", "backbone")
+
+
+def outcomes_name(eval: str, dataset: str, split: str, protocol: str, protocol_hash: str, size: int) -> str:
+    """The file of an evaluation's per-image outcomes."""
+    return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{split}-{protocol}-{size}px-{protocol_hash}") + ".npz"
+
+
+def save_outcomes(folder: Path, measurements: Iterable[Measurement]) -> list[Path]:
+    """Write the per-image outcomes of each evaluation, whole or not at all, with what they are outcomes of."""
+    files: dict[str, list[Measurement]] = {}
+    for m in measurements:
+        name = outcomes_name(m.eval, m.dataset, m.split, m.protocol, m.protocol_hash, m.size)
+        files.setdefault(name, []).append(m)
+    for name, (first, *others) in files.items():
+        about = {key: np.array(getattr(first, key)) for key in ABOUT}
+        metrics = np.array([first.metric, *(m.metric for m in others)])
+        with whole(folder / name) as fragment:
+            np.savez_compressed(fragment, allow_pickle=False, **first.outcomes, **about, metrics=metrics)
+    return [folder / name for name in files]
+
+
+def load_outcomes(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that `save_outcomes` wrote, `ABOUT` and `metrics` among them; nothing is unpickled.
+
+    Raises:
+        BadInput: no such file, or a damaged one.
+    """
+    if not path.is_file():
+        raise BadInput(f"got no file at {path}: want saved outcomes (.npz); do evaluate with outcomes kept")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"got unreadable outcomes {path} ({error}): want a whole .npz; do evaluate again") from error

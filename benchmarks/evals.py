@@ -35,7 +35,7 @@ from torch import Tensor
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks import knn
 from evals.tasks.linear.grid import Head, grid
 from evals.tasks.linear.quick import Linear, fit_grid

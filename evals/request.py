@@ -13,7 +13,7 @@ from common.errors import BadInput, nearest
 from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.mmseg_bridge import ade20k_classes
-from evals.protocols import protocol
+from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
 
@@ -157,5 +157,5 @@ def listing() -> str:
             settings = protocol_of(name)
             metrics = method_of(settings).metrics(settings)
             shown = ", ".join(metrics[:3]) + (f" and {len(metrics) - 3} more" if len(metrics) > 3 else "")
-            rows.append((task, settings.id, settings.hash(), f"{settings.size} px", shown, protocol.title(name)))
+            rows.append((task, settings.id, settings.hash(), f"{settings.size} px", shown, reading.title(name)))
     return columns(rows)

@@ -20,7 +20,7 @@ from evals.datasets.subset import Subset, spread_subset
 from evals.features.extract import Precision, extract
 from evals.features.feature_set import FeatureSet
 from evals.features.view import View
-from evals.protocols import protocol
+from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
 from evals.results.metrics import RELATIVE
@@ -113,17 +113,17 @@ def protocol_of(choice: str) -> Protocol:
         BadInput: an unknown name, or a file that does not fit.
     """
     name = variants(choice)[0] if choice in TASKS else choice
-    method = protocol.read(name).get("method")
+    method = reading.read(name).get("method")
     if not isinstance(method, str) or method not in METHODS:
-        place = protocol.place_of(name)
+        place = reading.place_of(name)
         raise BadInput(f"got method {method!r} in {place}: want one of {', '.join(METHODS)}; do correct it")
-    return protocol.load(name, METHODS[method].settings)
+    return reading.load(name, METHODS[method].settings)
 
 
 def variants(task: str) -> tuple[str, ...]:
     """The protocols that ship for a task, the quickest first; they are named `<task>-<variant>`."""
     speeds = ("quick", "standard", "paper", "code")
-    ours = {name.rpartition("-")[2]: name for name in protocol.names() if name.rpartition("-")[0] == task}
+    ours = {name.rpartition("-")[2]: name for name in reading.names() if name.rpartition("-")[0] == task}
     return tuple(ours[speed] for speed in (*(s for s in speeds if s in ours), *sorted(ours.keys() - set(speeds))))
 
 

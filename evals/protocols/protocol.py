@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cache
-from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
-import yaml
 
 from common import limits
-from common.errors import BadInput, nearest
 from common.limits import COUNT, Limit
 from evals.datasets.labelled_set import Needs
 from evals.features.view import Precision, View
 
-FOLDER = Path(__file__).parent
 Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
 
 
@@ -76,96 +69,3 @@ class Cropped(Protocol):
     @property
     def view(self) -> View:
         return View("crop", self.size, self.crop_pct)
-
-
-P = TypeVar("P", bound=Protocol)
-
-
-def names() -> tuple[str, ...]:
-    """Every protocol that ships."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-
-
-def load(name: str | Path, kind: type[P], **changes: Any) -> P:
-    """The settings of a protocol that ships, by name, or of a file, with some of them changed.
-
-    Raises:
-        BadInput: no such protocol, another method than `kind`'s, or keys and values that do not fit.
-    """
-    content, place = read(name), place_of(name)
-    if content.get("method") != kind.method:
-        raise BadInput(f"got method {content.get('method')!r} in {place}: want {kind.method}; do name another protocol")
-    given = {key: value for key, value in content.items() if key != "method"} | changes
-    hints = typing.get_type_hints(kind)
-    wanted = {field.name: hints[field.name] for field in fields(kind)}
-    for key in given.keys() - wanted.keys():
-        hint = nearest(str(key), wanted, otherwise="do take it out")
-        raise BadInput(f"got setting '{key}' in {place}: want {', '.join(wanted)}; {hint}")
-    if missing := [key for key in wanted if key not in given]:
-        raise BadInput(f"got {place} without {', '.join(missing)}: want every setting of {kind.method}; do add them")
-    found = kind(**{key: _fit(given[key], hint, f"{key} in {place}") for key, hint in wanted.items()})
-    if place.parent != FOLDER and found.name in names() and not _ships(found, changes):
-        raise BadInput(f"got {place} with the name {found.name} of a protocol that ships, but other settings: want a "
-                       "name of its own; do change `name`")  # fmt: skip
-    return found
-
-
-def read(name: str | Path) -> Mapping[str, Any]:
-    """The content of a protocol's file, not yet checked against the settings of its method."""
-    path = place_of(name)
-    if not path.is_file():
-        hint = nearest(str(name), names(), otherwise=f"known: {', '.join(names())}")
-        raise BadInput(f"got protocol {name}: want a name or a .yaml file; {hint}")
-    return _parsed(path, path.stat().st_mtime_ns)
-
-
-def title(name: str) -> str:
-    """The first line of a protocol's header: what it is, in a phrase."""
-    first = place_of(name).read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ").rstrip(".")
-
-
-def place_of(name: str | Path) -> Path:
-    """Where a protocol's file lies: a path that ends in .yaml is taken as it is."""
-    return Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-
-
-@cache
-def _parsed(path: Path, _changed: int) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"got unreadable protocol {path} ({reason}): want YAML; do mend it") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"got protocol {path} without settings: want `key: value` lines; do start from one that ships")
-    return content
-
-
-def _ships(found: Protocol, changes: Mapping[str, Any]) -> bool:
-    """Whether the protocol that ships under this name has the same method and, with these changes, settings."""
-    if read(found.name).get("method") != found.method:
-        return False
-    return found.hash() == load(found.name, type(found), **changes).hash()
-
-
-def _fit(value: Any, hint: Any, what: str) -> Any:
-    """The value as the type that the setting has; YAML's lists become tuples and its 1 may stand for 1.0."""
-    origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, UnionType):
-        if value is None and type(None) in inside:
-            return None
-        return _fit(value, next(kind for kind in inside if kind is not type(None)), what)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_fit(item, inside[0], what) for item in value)
-    if origin is Literal and value in inside:
-        return value
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-4, without a point, as text
-        except ValueError:
-            pass
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    wanted = ", ".join(map(str, inside)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise BadInput(f"got {value!r} for {what}: want {wanted}; do correct it")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import BadInput
-from evals.protocols.protocol import FOLDER
+from evals.protocols.reading import FOLDER
 from evals.request import Wanted, check_choices, choose_protocol, listing, pairs, parse
 from evals.suite import TASKS, protocol_of, variants
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from evals.backbones.backbone import create, export
-from evals.protocols.protocol import FOLDER
+from evals.protocols.reading import FOLDER
 from evals.results import outcomes, table
 from evals.run import main
 from evals.suite import protocol_of

@@ -12,7 +12,7 @@ from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
 from evals.features.view import View
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results.metrics import METRICS
 from evals.results.table import Measurement
 from evals.suite import METHODS, TASKS, Shelf, Subject, TaskSpec, evaluate, protocol_of

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common import progress
 from common.errors import BadInput
 from evals.fitting import training
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.segmentation.published import SegmentationLive
 
 

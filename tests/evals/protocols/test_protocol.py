@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import pytest
 
 from common.errors import BadInput
-from evals.protocols import protocol as protocols
-from evals.protocols.protocol import Protocol, load, names
+from evals.protocols import reading
+from evals.protocols.protocol import Protocol
+from evals.protocols.reading import load, names
 from evals.suite import METHODS, TASKS, protocol_of, variants
 from evals.tasks.knn import Knn
 
@@ -25,14 +26,14 @@ def test_every_task_has_protocols_and_every_protocol_a_task():
 
 @pytest.mark.parametrize("protocol", SHIPPED, ids=lambda p: p.id)
 def test_a_protocols_file_is_named_after_it_and_explains_itself(protocol: Protocol):
-    text = (protocols.FOLDER / f"{protocol.name}.yaml").read_text()
+    text = (reading.FOLDER / f"{protocol.name}.yaml").read_text()
     header = text.split("\nmethod:")[0].splitlines()
     assert len(header) >= 8
     assert all(line.startswith("#") for line in header)
     assert re.search(r"arXiv|DINO", text)
     assert protocol.name.startswith(f"{protocol.task}-")
     assert METHODS[protocol.method].settings is type(protocol)
-    assert protocols.title(protocol.name)
+    assert reading.title(protocol.name)
 
 
 @pytest.mark.parametrize("protocol", SHIPPED, ids=lambda p: p.id)
@@ -118,7 +119,7 @@ def test_a_file_that_does_not_fit_says_what_is_wrong(tmp_path: Path, old: str, n
 
 
 def test_a_changed_copy_may_not_bear_the_name_of_a_protocol_that_ships(tmp_path: Path):
-    text = (protocols.FOLDER / "knn-quick.yaml").read_text()
+    text = (reading.FOLDER / "knn-quick.yaml").read_text()
     assert protocol_of(str(written(tmp_path, text))) == protocol_of("knn-quick")
     changed = text.replace("temperature: 0.07", "temperature: 0.1")
     assert changed != text
@@ -128,7 +129,7 @@ def test_a_changed_copy_may_not_bear_the_name_of_a_protocol_that_ships(tmp_path:
 
 
 def test_a_file_of_another_method_with_the_name_of_a_protocol_that_ships_is_told_of_its_own_name(tmp_path: Path):
-    text = (protocols.FOLDER / "linear-quick.yaml").read_text().replace("name: linear-quick", "name: knn-quick")
+    text = (reading.FOLDER / "linear-quick.yaml").read_text().replace("name: linear-quick", "name: knn-quick")
     with pytest.raises(BadInput, match=r"^got .*mine\.yaml with the name knn-quick .* a name of its own; do change"):
         protocol_of(str(written(tmp_path, text)))
 

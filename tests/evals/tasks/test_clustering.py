@@ -11,7 +11,7 @@ from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import IGNORE
 from evals.features.feature_set import FeatureSet
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results.bootstrap import interval
 from evals.tasks.clustering import Clustering, confusion, evaluate, match, metrics, sample
 from tests.evals.toys import featured

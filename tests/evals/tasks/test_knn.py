@@ -17,7 +17,7 @@ from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows, Rows
 from evals.features.view import View
 from evals.fitting.nearest import search
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results.bootstrap import intervals
 from evals.tasks.knn import Knn, among, evaluate, metrics, vote
 from tests.evals import toys

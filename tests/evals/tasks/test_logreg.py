@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from common.errors import BadInput
 from evals.features.feature_set import FeatureSet
 from evals.judging.image_classes import hold_out
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.logreg import Logreg, class_scores, evaluate, fit, metrics
 from tests.evals import toys
 from tests.evals.toys import labelled

@@ -15,7 +15,7 @@ from evals.datasets.labelled_set import IGNORE
 from evals.features.feature_set import FeatureSet
 from evals.features.view import cells
 from evals.judging.pixel_classes import shares_of
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results.bootstrap import interval
 from evals.tasks.retrieval import Retrieval, evaluate, memory_bank, metrics
 from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.depth.published import (
     DepthLive,
     evaluate,

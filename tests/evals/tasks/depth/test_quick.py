@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from common.errors import BadInput
 from evals.features.feature_set import FeatureSet
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.depth.quick import Depth, evaluate, predict, ridge
 
 

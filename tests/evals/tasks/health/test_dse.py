@@ -11,7 +11,7 @@ import torch
 from common.errors import BadInput
 from evals.draws import generator
 from evals.fitting.kmeans import kmeans
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.health.dse import dimension, group_images, mean_distance, measure, ratio, stretched
 from evals.tasks.health.health import Health
 from evals.tasks.health.patch_grid import Patches

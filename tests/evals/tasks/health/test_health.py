@@ -12,7 +12,7 @@ from torch import Tensor
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.features.feature_set import FeatureSet
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results.bootstrap import interval
 from evals.tasks.health.health import Health, cls_patch_cosine, evaluate, gram_drift, locality, measure, metrics
 

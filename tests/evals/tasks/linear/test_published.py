@@ -16,7 +16,7 @@ from evals.backbones.backbone import Backbone, create, wrap
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.features import frozen
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.linear import published
 from evals.tasks.linear.grid import Heads
 from evals.tasks.linear.published import (

@@ -17,7 +17,7 @@ from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
 from evals.features.scale import fit_scale
 from evals.judging.image_classes import hold_out
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.tasks.linear import quick
 from evals.tasks.linear.grid import Head, grid
 from evals.tasks.linear.quick import Linear, choose, evaluate, fit_grid, metrics

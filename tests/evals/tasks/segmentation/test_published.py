@@ -17,7 +17,7 @@ from evals import draws
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.fitting import augmented
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results import bootstrap
 from evals.tasks.segmentation.published import (
     SegmentationLive,

@@ -9,7 +9,7 @@ from common.errors import BadInput
 from evals.datasets.labelled_set import IGNORE
 from evals.features.feature_set import FeatureSet
 from evals.judging.pixel_classes import shares_of
-from evals.protocols.protocol import load
+from evals.protocols.reading import load
 from evals.results.bootstrap import interval
 from evals.tasks.segmentation import quick
 from evals.tasks.segmentation.quick import Segmentation, evaluate, solve, training_patches

@@ -28,7 +28,9 @@ from evals.results.table import Measurement, Outcomes
 from evals.tasks import clustering, knn, logreg, retrieval
 from evals.tasks.depth import published as depth_live
 from evals.tasks.depth import quick as depth
+from evals.tasks.depth.settings import DepthLive
 from evals.tasks.health import health
+from evals.tasks.health.settings import Health
 from evals.tasks.linear import published as linear_live
 from evals.tasks.linear import quick as linear
 from evals.tasks.segmentation import published as segmentation_live
@@ -69,10 +71,10 @@ _METHODS = (
         segmentation_live.SegmentationLive, segmentation_live.evaluate, segmentation_live.metrics, "live", pixels=True
     ),
     Method(depth.Depth, depth.evaluate, depth.metrics, dense=True, pixels=True),
-    Method(depth_live.DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
+    Method(DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
     Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
     Method(clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True),
-    Method(health.Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
+    Method(Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
 )
 METHODS = {method.settings.method: method for method in _METHODS}
 TASKS = tuple(dict.fromkeys(method.settings.task for method in _METHODS))

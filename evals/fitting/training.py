@@ -15,7 +15,7 @@ from common.progress import Bar
 from common.workers import batches
 
 if TYPE_CHECKING:
-    from evals.tasks.depth.published import DepthLive
+    from evals.tasks.depth.settings import DepthLive
     from evals.tasks.segmentation.published import SegmentationLive
 
 T = TypeVar("T")

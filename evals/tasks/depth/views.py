@@ -15,7 +15,7 @@ from evals.fitting import augmented
 from evals.fitting.augmented import Batch
 
 if TYPE_CHECKING:
-    from evals.tasks.depth.published import DepthLive
+    from evals.tasks.depth.settings import DepthLive
 
 
 def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:

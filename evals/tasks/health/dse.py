@@ -26,7 +26,7 @@ from evals.tasks.health.effective_rank import row_ranks
 from evals.tasks.health.patch_grid import Patches
 
 if TYPE_CHECKING:
-    from evals.tasks.health.health import Health
+    from evals.tasks.health.settings import Health
 
 CELLS_PER_BLOCK = 1 << 24  # numbers of the matrices whose rank is taken at once
 COLLAPSED = 1e-6  # of the root mean squared norm: patches nearer to their mean than this are all alike

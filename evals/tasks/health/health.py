@@ -7,8 +7,7 @@ Patches and class tokens are those after the final norm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,53 +15,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from common import limits
 from common.errors import BadInput
-from common.limits import COUNT, FINITE, NATURAL, POSITIVE
-from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
-from evals.features.view import View
-from evals.protocols.protocol import Protocol
 from evals.tasks.health import dse
 from evals.tasks.health.effective_rank import patch_ranks, row_ranks
 from evals.tasks.health.patch_grid import Patches
+from evals.tasks.health.settings import Health
 
 FEWEST_IMAGES = 8
-_LIMITS = {
-    **dict.fromkeys(("group_size", "image_clusters", "group_clusters", "rounds", "positions"), COUNT),
-    "dim_weight": FINITE,
-    "outlier_factor": POSITIVE,
-    "seed": NATURAL,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Health(Protocol):
-    """Settings of the label-free measures; the file of the protocol says what each is for."""
-
-    method: ClassVar[str] = "health"
-    task: ClassVar[str] = "health"
-    needs: ClassVar[Needs] = "images"
-
-    group_size: int
-    image_clusters: int
-    group_clusters: int
-    rounds: int
-    positions: int | None
-    dim_weight: float
-    unit_length: bool
-    outlier_factor: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
-
-    @property
-    def view(self) -> View:
-        """The centre square, so that all images have one grid of patches."""
-        return View("crop", self.size)
 
 
 def metrics(protocol: Health, *, reference: bool = False) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.protocols.reading import load
 from evals.tasks.depth.published import (
-    DepthLive,
     evaluate,
     fit,
     fresh_head,
@@ -27,6 +26,7 @@ from evals.tasks.depth.published import (
     options_at,
     predict_depth,
 )
+from evals.tasks.depth.settings import DepthLive
 from evals.tasks.depth.views import batch_of, cut, recolour
 from tests.evals.live_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit

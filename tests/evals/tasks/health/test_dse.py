@@ -13,8 +13,8 @@ from evals.draws import generator
 from evals.fitting.kmeans import kmeans
 from evals.protocols.reading import load
 from evals.tasks.health.dse import dimension, group_images, mean_distance, measure, ratio, stretched
-from evals.tasks.health.health import Health
 from evals.tasks.health.patch_grid import Patches
+from evals.tasks.health.settings import Health
 
 SETTINGS = load("health-quick", Health, group_size=4, image_clusters=2, group_clusters=6, rounds=100, positions=None)
 

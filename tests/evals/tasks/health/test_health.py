@@ -14,7 +14,8 @@ from evals.datasets.catalogue import open_set
 from evals.features.feature_set import FeatureSet
 from evals.protocols.reading import load
 from evals.results.bootstrap import interval
-from evals.tasks.health.health import Health, cls_patch_cosine, evaluate, gram_drift, locality, measure, metrics
+from evals.tasks.health.health import cls_patch_cosine, evaluate, gram_drift, locality, measure, metrics
+from evals.tasks.health.settings import Health
 
 GRID = (4, 5)
 

@@ -15,7 +15,8 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.mmseg_bridge import ade20k_classes
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
-from evals.suite import TASKS, TaskSpec, method_of, protocol_of, variants
+from evals.suite import TaskSpec
+from evals.tasks.methods import TASKS, method_of, protocol_of, variants
 
 ALIASES = {"ade20k": ("segmentation", "ade20k"), "nyu": ("depth", "nyu")}
 PUBLISHED = {"paper": "standard", "standard": "paper"}  # two words for the published protocol, whichever a task has

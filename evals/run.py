@@ -33,6 +33,7 @@ from evals.backbones.backbone import Backbone, load
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.labelled_set import LabelledSet
+from evals.features.shelf import Subject
 from evals.features.view import refuse_uneven
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
@@ -41,7 +42,8 @@ from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TASKS, Subject, TaskSpec, evaluate, method_of, refuse_unfit
+from evals.suite import TaskSpec, evaluate, refuse_unfit
+from evals.tasks.methods import TASKS, method_of
 
 log = logging.getLogger("gramlab")
 

@@ -7,77 +7,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.errors import BadInput
 from common.progress import Bar
 from evals.backbones.backbone import Backbone
-from evals.datasets.files import spread
-from evals.datasets.subset import Subset, spread_subset
-from evals.features.extract import Precision, extract
-from evals.features.feature_set import FeatureSet
-from evals.features.view import View
-from evals.protocols import reading
+from evals.datasets.subset import spread_subset
+from evals.features.shelf import Shelf, Subject
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
 from evals.results.metrics import RELATIVE
 from evals.results.table import Measurement, Outcomes
-from evals.tasks import clustering, knn, logreg, retrieval
-from evals.tasks.depth import published as depth_live
-from evals.tasks.depth import quick as depth
-from evals.tasks.depth.settings import DepthLive
-from evals.tasks.health import health
-from evals.tasks.health.settings import Health
-from evals.tasks.linear import published as linear_live
-from evals.tasks.linear import quick as linear
-from evals.tasks.segmentation import published as segmentation_live
-from evals.tasks.segmentation import quick as segmentation
+from evals.tasks.methods import Watch, method_of
 
 if TYPE_CHECKING:
     from evals.datasets.labelled_set import LabelledSet
-
-
-Watch = Callable[[str, "LabelledSet", int, np.ndarray], None]  # as a protocol's, with the task and its test set
-
-
-class Method(NamedTuple):
-    """How protocols of one kind are carried out.
-
-    `food` is what `evaluate` takes after the protocol: "features", those of the training and of the test set; "test",
-    those of the test set alone; "live", the backbone and both sets, for methods that augment. `dense` ones need the
-    patches; those that `compare` also take the same features of a reference backbone; those that predict `pixels`
-    show their predictions to whoever watches.
-    """
-
-    settings: type[Protocol]
-    evaluate: Callable[..., dict[str, np.ndarray]]
-    metrics: Callable[[Any], tuple[str, ...]]
-    food: Literal["features", "test", "live"] = "features"
-    dense: bool = False
-    compares: bool = False
-    pixels: bool = False
-
-
-_METHODS = (
-    Method(knn.Knn, knn.evaluate, knn.metrics),
-    Method(linear.Linear, linear.evaluate, linear.metrics),
-    Method(linear_live.LinearLive, linear_live.evaluate, linear_live.metrics, "live"),
-    Method(logreg.Logreg, logreg.evaluate, logreg.metrics),
-    Method(segmentation.Segmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True),
-    Method(
-        segmentation_live.SegmentationLive, segmentation_live.evaluate, segmentation_live.metrics, "live", pixels=True
-    ),
-    Method(depth.Depth, depth.evaluate, depth.metrics, dense=True, pixels=True),
-    Method(DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
-    Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
-    Method(clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True),
-    Method(Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
-)
-METHODS = {method.settings.method: method for method in _METHODS}
-TASKS = tuple(dict.fromkeys(method.settings.task for method in _METHODS))
 
 
 @dataclass(frozen=True)
@@ -106,77 +52,6 @@ def refuse_unfit(tasks: Mapping[str, TaskSpec]) -> None:
                 f"evaluation {name}: got the same {len(test)} images for training and for judging ({test.name}): want "
                 "a folder with one for each split, train and val; do name the folder above, or part the images"
             )
-
-
-def protocol_of(choice: str) -> Protocol:
-    """The settings that a name stands for: a protocol's, a .yaml file's, or a task's for its quickest protocol.
-
-    Raises:
-        BadInput: an unknown name, or a file that does not fit.
-    """
-    name = variants(choice)[0] if choice in TASKS else choice
-    method = reading.read(name).get("method")
-    if not isinstance(method, str) or method not in METHODS:
-        place = reading.place_of(name)
-        raise BadInput(f"got method {method!r} in {place}: want one of {', '.join(METHODS)}; do correct it")
-    return reading.load(name, METHODS[method].settings)
-
-
-def variants(task: str) -> tuple[str, ...]:
-    """The protocols that ship for a task, the quickest first; they are named `<task>-<variant>`."""
-    speeds = ("quick", "standard", "paper", "code")
-    ours = {name.rpartition("-")[2]: name for name in reading.names() if name.rpartition("-")[0] == task}
-    return tuple(ours[speed] for speed in (*(s for s in speeds if s in ours), *sorted(ours.keys() - set(speeds))))
-
-
-def method_of(protocol: Protocol) -> Method:
-    return METHODS[protocol.method]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A backbone under evaluation, and the machinery of its extractions, none of which changes a result."""
-
-    backbone: Backbone
-    batch_size: int = 64
-    cache: Path | None = None
-    workers: int = 0
-
-
-class Shelf:
-    """The features of one backbone: each set once per view, capped sets out of whole ones where these are there."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._seen: dict[tuple[tuple[str, ...], View], FeatureSet] = {}
-
-    def features(
-        self,
-        dataset: LabelledSet,
-        view: View,
-        *,
-        dense: bool,
-        cap: int | None = None,
-        precision: Precision = "float32",
-    ) -> FeatureSet:
-        """Features of a set, or of an evenly spread part of it."""
-        content = (dataset.name, dataset.split, dataset.fingerprint(), precision)
-        whole = self._find(content, view, dense)
-        if cap is not None and cap < len(dataset):
-            images = spread(range(len(dataset)), cap)
-            part = Subset(dataset, images)
-            return whole.select(images, part) if whole else self.features(part, view, dense=dense, precision=precision)
-        if whole is None:
-            whole = extract(**vars(self._subject), dataset=dataset, view=view, dense=dense, precision=precision)
-            self._seen[content, view] = whole
-        return whole
-
-    def _find(self, content: tuple[str, ...], view: View, dense: bool) -> FeatureSet | None:
-        found = self._seen.get((content, view))
-        if (found is None or dense > (found.tokens is not None)) and view == View("crop", view.size):
-            uncut = self._seen.get((content, View("whole", view.size)))
-            found = uncut if uncut is not None and uncut.square else found
-        return found if found is not None and dense <= (found.tokens is not None) else None
 
 
 def evaluate(

@@ -9,9 +9,10 @@ from pathlib import Path
 from common.errors import BadInput, NonFiniteFeatures
 from evals import suite
 from evals.backbones.backbone import load
+from evals.features.shelf import Subject
 from evals.results import outcomes, table
 from evals.results.table import Measurement
-from evals.suite import Subject, protocol_of
+from evals.tasks.methods import protocol_of
 from harness.config import identity
 from harness.data.pool import open_one
 from harness.graph import Job

@@ -72,7 +72,7 @@ def test_imports_point_one_way(path):
         ("evals.tasks.knn", "harness.step", False),
         ("evals.tasks.knn", "evals.results.table.Row", True),
         ("reports.tables", "evals.results.table.load", True),
-        ("reports.tables", "evals.suite.TASKS", False),
+        ("reports.tables", "evals.tasks.methods.TASKS", False),
         ("reports.tables", "evals.resultsets.x", False),
         ("harness.train", "reports.build.build", False),
         ("harness.run", "reports.build.build", True),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
+from evals.features.shelf import Shelf, Subject
 from evals.features.view import View, nearest_multiple
 from evals.pictures.feature_maps import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
@@ -18,7 +19,7 @@ from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write
 from evals.results.outcomes import outcomes_name
 from evals.results.table import Measurement
-from evals.suite import Shelf, Subject, TaskSpec
+from evals.suite import TaskSpec
 
 IMAGES = 5
 

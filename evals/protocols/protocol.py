@@ -27,7 +27,7 @@ class Protocol:
     cap the sets to evenly spread subsets, None takes all.
     """
 
-    method: ClassVar[str]  # which code carries it out: a key of `evals.suite.METHODS`
+    method: ClassVar[str]  # which code carries it out: a key of `evals.tasks.methods.METHODS`
     task: ClassVar[str]  # what it measures: the column `eval` of result rows
     needs: ClassVar[Needs]  # what its sets must have
 

@@ -7,7 +7,7 @@ import pytest
 from common.errors import BadInput
 from evals.protocols.reading import FOLDER
 from evals.request import Wanted, check_choices, choose_protocol, listing, pairs, parse
-from evals.suite import TASKS, protocol_of, variants
+from evals.tasks.methods import TASKS, protocol_of, variants
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from evals.backbones.backbone import create, export
 from evals.protocols.reading import FOLDER
 from evals.results import outcomes, table
 from evals.run import main
-from evals.suite import protocol_of
+from evals.tasks.methods import protocol_of
 
 FEW = ["--train-images", "40", "--test-images", "20", "--sizes", "64", "--no-cache"]
 QUICK = ["knn", "linear", "segmentation", "depth", "retrieval", "clustering", "health"]

@@ -11,12 +11,14 @@ import torch
 from common.errors import BadInput
 from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
+from evals.features.shelf import Shelf, Subject
 from evals.features.view import View
 from evals.protocols.reading import load
 from evals.results.metrics import METRICS
 from evals.results.table import Measurement
-from evals.suite import METHODS, TASKS, Shelf, Subject, TaskSpec, evaluate, protocol_of
+from evals.suite import TaskSpec, evaluate
 from evals.tasks.knn import Knn
+from evals.tasks.methods import METHODS, TASKS, protocol_of
 
 QUICK = [task for task in TASKS if task != "logreg"]
 

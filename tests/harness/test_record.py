@@ -6,7 +6,8 @@ import pytest
 
 from common.errors import BadInput
 from evals.datasets.scenes.scenes import Scenes
-from evals.suite import TaskSpec, protocol_of
+from evals.suite import TaskSpec
+from evals.tasks.methods import protocol_of
 from harness.graph import jobs
 from harness.metrics import write_json
 from harness.record import notes, write_record

@@ -12,8 +12,8 @@ from common.errors import BadInput
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.protocols.reading import load, names
-from evals.suite import METHODS, TASKS, protocol_of, variants
 from evals.tasks.knn import Knn
+from evals.tasks.methods import METHODS, TASKS, protocol_of, variants
 
 SHIPPED = [protocol_of(name) for name in names()]
 CHANGED = {"str": lambda x: f"{x}x", "int": lambda x: x + 1, "float": lambda x: x + 1.0, "bool": lambda x: not x}

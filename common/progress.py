@@ -7,9 +7,12 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 SILENCE = 30.0  # seconds between two lines of the log
 
@@ -40,3 +43,17 @@ class Bar(tqdm):
             self._told = now
             log.info(str(self))
         return True
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """What the project logs goes to stderr, above the progress bars: a line as each task ends, also into a file."""
+    handler, level = logging.StreamHandler(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with logging_redirect_tqdm([log]):
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -11,39 +11,43 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch
-from tqdm.contrib.logging import logging_redirect_tqdm
 
-from common.command import Parser, answer, columns
+from common.command import answer, columns
 from common.errors import BadInput
+from common.progress import telling
 from evals import request
 from evals.backbones.backbone import Backbone, load
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.labelled_set import LabelledSet
 from evals.features.shelf import Subject
-from evals.features.view import refuse_uneven
+from evals.options import (
+    _cache,
+    _device,
+    _make,
+    _parser,
+    _reference,
+    _refuse_idle,
+    _refuse_sizes,
+    _refuse_unwritable,
+    _sizes,
+    _tasks,
+)
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
-from evals.request import Wanted
 from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
 from evals.suite import TaskSpec, evaluate, refuse_unfit
-from evals.tasks.methods import TASKS, method_of
 
 log = logging.getLogger("gramlab")
 
@@ -86,150 +90,6 @@ def _run(argv: list[str] | None) -> int:
     with telling():
         _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
     return 0
-
-
-@contextmanager
-def telling() -> Iterator[None]:
-    """What the project logs goes to stderr, above the progress bars: a line as each task ends, also into a file."""
-    handler, level = logging.StreamHandler(), log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        with logging_redirect_tqdm([log]):
-            yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="evals/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("spec", nargs="?", metavar="SPEC", help="the backbone")
-    add(
-        "tasks",
-        nargs="*",
-        metavar="TASK",
-        help=f"of {', '.join((*TASKS, *request.ALIASES))} (default: the first eight)",
-    )
-    add("--list", action="store_true", help="show tasks, protocols and metrics, and stop")
-    add("--validate", action="store_true", help="check backbone, protocols and every file of the data, and stop")
-    add(
-        "--data", action="append", default=[], metavar="NAME=PATH", help="where a data set, or the data of a task, lies"
-    )
-    add(
-        "--classes",
-        action="append",
-        default=[],
-        metavar="NAME=LIST",
-        help="its classes: ade20k, nyu40, camvid or a,b,c",
-    )
-    add(
-        "--protocol", action="append", default=[], metavar="WHICH",
-        help="VARIANT (quick, standard, paper, code) or FILE.yaml, for one task as TASK=WHICH (default: quick)",
-    )  # fmt: skip
-    add("--sizes", metavar="224,448", help="short sides of the input in pixels (default: each protocol's own)")
-    add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
-    add("--test-images", type=int, help="the same for the images that are judged")
-    add("--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it")
-    add("--out", type=Path, metavar="FOLDER", help="for rows, outcomes and plots (default: below runs/evals)")
-    add("--plot", action="store_true", help="also draw PCA and similarity maps, predictions beside the truth")
-    add("--points", metavar="Y,X", action="append", default=[], help="similarity maps of the patch there, in 0..1")
-    add("--cache", type=Path, default=Path(".cache/gramlab"), metavar="FOLDER", help="keeps features and rooms")
-    add("--no-cache", action="store_true", help="keep features in memory alone")
-    add("--batch-size", type=int, default=64)
-    add("--workers", type=int, default=0, help="processes that read images")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--precision", choices=("float32", "bfloat16"), help="of the backbone; a setting of the protocol too")
-    return parser
-
-
-def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
-    roots = request.pairs(args.data, "--data", "ade20k=/data/ADEChallengeData2016")
-    classes = request.pairs(args.classes, "--classes", "camvid=camvid")
-    wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
-    for w in wanted:
-        if w.word in request.ALIASES and w.data is None:
-            print(f"{w.word}: no data given, rendered rooms stand in; --data {w.word}=FOLDER names it", file=sys.stderr)
-    _refuse_unused({"--data": roots, "--classes": classes}, wanted)
-    request.check_choices(args.protocol, wanted)
-    caps = {"train_images": args.train_images, "test_images": args.test_images}
-    caps |= {"precision": args.precision}
-    given = {key: value for key, value in caps.items() if value is not None}
-    settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
-    return {
-        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, cache=_cache(args)) for w in wanted
-    }
-
-
-def _refuse_unused(options: dict[str, dict[str, str]], wanted: Sequence[Wanted]) -> None:
-    known = {name for w in wanted if w.data for name in (w.data, w.word)}
-    for option, given in options.items():
-        for name in given.keys() - known:
-            raise BadInput(f"got {option} {name}=…, which no task uses: want {', '.join(sorted(known)) or 'none'}; "
-                           f"do name a task with it, as in knn@{name}")  # fmt: skip
-
-
-def _cache(args: argparse.Namespace) -> Path | None:
-    return None if args.no_cache else args.cache
-
-
-def _device(choice: str) -> str:
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise BadInput("got --device cuda, but torch sees no GPU: want a CUDA device; do use --device cpu or auto")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
-
-
-def _sizes(text: str | None) -> list[int]:
-    """The input sizes asked for; none leaves the protocols their own."""
-    try:
-        return list(dict.fromkeys(int(word) for word in text.split(","))) if text is not None else []
-    except ValueError:
-        raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
-
-
-def _refuse_unwritable(folder: Path, *, what: str, do: str) -> None:
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise BadInput(f"got {folder} for {what}, where nothing can be written: want another folder; do {do}")
-
-
-def _make(*folders: Path) -> None:
-    """The folders of a run before it begins, so that nothing is computed that cannot be kept."""
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(
-                f"got the folder {folder}, which cannot be made ({error.strerror}): want a place that can be written; "
-                "do name another by --out or --cache"
-            ) from error
-
-
-def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
-    """Refuse options that would change nothing."""
-    if args.reference and not any(method_of(spec.protocol).compares for spec in tasks.values()):
-        raise BadInput(f"got --reference {args.reference}, which no task uses: want health; do add it or leave it out")
-    if args.points and not args.plot:
-        raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
-
-
-def _reference(address: str, backbone: Backbone) -> Backbone:
-    """The backbone that another is compared with; one whose patches lie elsewhere is refused."""
-    reference = load(address, device=backbone.device)
-    if reference.stride != backbone.stride:
-        raise BadInput(
-            f"got --reference {reference.name} of stride {reference.stride} beside stride {backbone.stride}: want "
-            "patches at the same places; do name another reference"
-        )
-    return reference
-
-
-def _refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> None:
-    """Refuse sizes that the patches do not divide, before a long run."""
-    for spec in chain.from_iterable(tasks.values() for tasks in sized):
-        if method_of(spec.protocol).food != "live":  # those pad
-            refuse_uneven(spec.protocol.size, backbone)
 
 
 def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:

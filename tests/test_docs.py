@@ -14,7 +14,7 @@ import yaml
 
 from evals import compare, prepare, request
 from evals.backbones.backbone import ADDRESSES
-from evals.run import _parser
+from evals.options import _parser
 from harness.cli import COMMANDS
 from harness.config import as_dict, load
 from harness.settings import Experiment

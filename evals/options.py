@@ -15,7 +15,8 @@ import torch
 from common.command import Parser
 from common.errors import BadInput
 from evals import request
-from evals.backbones.backbone import Backbone, load
+from evals.backbones.addresses import load
+from evals.backbones.backbone import Backbone
 from evals.features.view import refuse_uneven
 from evals.request import Wanted
 from evals.suite import TaskSpec

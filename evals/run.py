@@ -24,7 +24,8 @@ from common.command import answer, columns
 from common.errors import BadInput
 from common.progress import telling
 from evals import request
-from evals.backbones.backbone import Backbone, load
+from evals.backbones.addresses import load
+from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.labelled_set import LabelledSet

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import BadInput, NonFiniteFeatures
 from evals import suite
-from evals.backbones.backbone import load
+from evals.backbones.addresses import load
 from evals.features.shelf import Subject
 from evals.results import outcomes, table
 from evals.results.table import Measurement

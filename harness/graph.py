@@ -12,7 +12,7 @@ from typing import Any
 
 from common.disk import checksum
 from common.errors import BadInput
-from evals.backbones.backbone import WEIGHTS
+from evals.backbones.exported import WEIGHTS
 from harness.config import arm_settings, identity, science, trunk_settings
 from harness.settings import Data, Experiment, Gram, GramTeacher
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput
-from evals.backbones.backbone import CARD
+from evals.backbones.exported import CARD
 from harness import checkpoint
 from harness.config import flatten, identity
 from harness.graph import Job

@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.backbones.backbone import export, load
+from evals.backbones.addresses import load
+from evals.backbones.exported import export
 from harness import checkpoint
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool

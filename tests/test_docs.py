@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from evals import compare, prepare, request
-from evals.backbones.backbone import ADDRESSES
+from evals.backbones.addresses import ADDRESSES
 from evals.options import _parser
 from harness.cli import COMMANDS
 from harness.config import as_dict, load

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from common.errors import BadInput
-from evals.backbones.backbone import export
+from evals.backbones.exported import export
 from harness.checkpoint import export_weights, save_state
 from harness.graph import TRUNK, events, jobs
 from harness.model import backbone_args

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from evals.backbones.backbone import export
+from evals.backbones.exported import export
 from evals.results import table as results
 from harness.model import backbone_args
 from harness.run import main

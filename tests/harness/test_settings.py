@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from evals.backbones.backbone import export
+from evals.backbones.exported import export
 from harness import settings
 from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evals.backbones.backbone import export
+from evals.backbones.exported import export
 from harness import schedules
 from harness.losses import gram_loss
 from harness.model import backbone_args, encode

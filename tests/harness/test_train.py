@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import BadInput
-from evals.backbones.backbone import export, load
+from evals.backbones.addresses import load
+from evals.backbones.exported import export
 from evals.results import table
 from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator

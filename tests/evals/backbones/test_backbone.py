@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.backbones.backbone import Backbone, create, export, load, wrap
+from evals.backbones.addresses import load
+from evals.backbones.backbone import Backbone, create, wrap
+from evals.backbones.exported import export
 from harness.train import train
 from tests.evals.toys import silenced
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from evals.backbones.backbone import load, wrap
+from evals.backbones.addresses import load
+from evals.backbones.backbone import wrap
 from evals.backbones.final_norm import inputs_of, lengths
 from evals.backbones.timm_models import create
 

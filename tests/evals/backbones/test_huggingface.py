@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import BadInput
-from evals.backbones.backbone import Backbone, load, wrap
+from evals.backbones.addresses import load
+from evals.backbones.backbone import Backbone, wrap
 from tests.evals.toys import silenced
 
 transformers: Any = pytest.importorskip("transformers")

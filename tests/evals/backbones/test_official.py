@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from common.errors import BadInput
 from evals.backbones import official, official_names
-from evals.backbones.backbone import load, wrap
+from evals.backbones.addresses import load
+from evals.backbones.backbone import wrap
 from evals.backbones.timm_models import TimmReader, create, create_empty
 from evals.backbones.weights import IMAGENET_MEAN, fill, first_line, read_tensors
 

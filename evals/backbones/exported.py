@@ -1,0 +1,103 @@
+"""Exported backbones: a folder that holds a timm model's weights and a card, written whole and read strictly.
+
+It loads into plain timm:
+
+    card = json.loads(Path(folder, "backbone.json").read_text())
+    model = timm.create_model(card["timm_name"], num_classes=0, **card["timm_args"])
+    model.load_state_dict(safetensors.torch.load_file(Path(folder, "weights.safetensors")))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors.torch import save_file
+from torch import nn
+
+from common.errors import BadInput
+from evals.backbones.timm_models import create_told
+from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Loaded, Triple, fill, read_tensors, triple
+
+CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
+
+
+def export(
+    model: nn.Module,
+    folder: Path,
+    *,
+    timm_name: str,
+    timm_args: Mapping[str, Any],
+    mean: Triple = IMAGENET_MEAN,
+    std: Triple = IMAGENET_STD,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a backbone folder whole or not at all; an earlier export at the same place is replaced.
+
+    Args:
+        extra: what else to remember (step, configuration hash); plain JSON values.
+
+    Raises:
+        BadInput: something that is no exported backbone lies at `folder`.
+    """
+    if folder.exists() and not (folder / CARD).is_file():
+        raise BadInput(f"got {folder}, which holds no exported backbone: want a new folder; do name another place")
+    card = {"format": FORMAT, "timm_name": timm_name, "timm_args": dict(timm_args), "mean": mean, "std": std}
+    text = json.dumps({**card, "extra": dict(extra or {})}, indent=2)
+    partial, retired = (folder.with_name(f".{folder.name}.{word}-{os.getpid()}") for word in ("partial", "retired"))
+    partial.mkdir(parents=True)
+    try:
+        tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
+        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        (partial / CARD).write_text(text + "\n", encoding="utf-8")
+        _put_in_place(partial, folder, retired)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(new: Path, folder: Path, retired: Path) -> None:
+    """`new` becomes `folder`; what lay there is removed only then, and comes back where that fails."""
+    if folder.exists():
+        folder.rename(retired)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if retired.exists():
+            retired.rename(folder)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks to be an exported backbone."""
+    return [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
+
+
+def load(folder: Path) -> Loaded:
+    """The model of an exported folder that lacks no file.
+
+    Raises:
+        BadInput: a card that cannot be read or is of another format, or weights that do not fit to the last key.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        name, args = str(card["timm_name"]), dict(card["timm_args"])
+        mean, std = triple(card["mean"], IMAGENET_MEAN), triple(card["std"], IMAGENET_STD)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"got an unreadable {folder / CARD} ({error}): want what export wrote; do export again"
+        ) from error
+    if card.get("format") != FORMAT or not timm.is_model(name):
+        raise BadInput(
+            f"got format {card.get('format')} of model {name} in {folder / CARD}: want format {FORMAT} of a model that "
+            "timm knows; do export again with this version"
+        )
+    model = create_told(name, args, card=folder / CARD)
+    wanted = f"the model of its {CARD}; do export it from that very model"
+    fill(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS), wanted=wanted)
+    return Loaded(model, mean, std, card.get("extra") or {})

@@ -14,9 +14,9 @@ from evals.results import outcomes, table
 from evals.results.table import Measurement
 from evals.tasks.methods import protocol_of
 from harness.config import identity
+from harness.curves import pick_device, read_json, write_json
 from harness.data.pool import open_one
 from harness.graph import Job
-from harness.metrics import pick_device, read_json, write_json
 from harness.settings import Experiment
 from harness.step import NonFinite
 

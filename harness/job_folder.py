@@ -11,8 +11,8 @@ from common.errors import BadInput
 from evals.backbones.exported import CARD
 from harness import checkpoint
 from harness.config import flatten, identity
+from harness.curves import read_json
 from harness.graph import Job
-from harness.metrics import read_json
 from harness.settings import GramTeacher
 
 

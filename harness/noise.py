@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from harness import draws
+from common import draws
 from harness.data.batches import Batch
 from harness.rope import RopeDraw, draw_rope
 from harness.settings import Experiment, Model

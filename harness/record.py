@@ -9,9 +9,9 @@ from typing import Any
 
 from evals.suite import TaskSpec
 from harness.config import as_dict, flatten
+from harness.curves import read_json, write_json
 from harness.graph import Job, events
 from harness.job_folder import read_status
-from harness.metrics import read_json, write_json
 from harness.plan import gram_words
 from harness.settings import Experiment, SetKind
 

@@ -17,11 +17,11 @@ import torch
 from common.command import Parser, answer
 from common.errors import BadInput
 from harness.config import load
+from harness.curves import environment, pick_device
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job, jobs
 from harness.job_folder import check
-from harness.metrics import environment, pick_device
 from harness.plan import plan
 from harness.record import recorded, write_record
 from harness.settings import Experiment

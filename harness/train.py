@@ -19,11 +19,11 @@ from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from harness import checkpoint
+from harness.curves import Curves, peak_memory_gib, reset_peak_memory, write_json
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import check, gram_folder, is_done, none_readable, snapshot_folder, state_path, step_folder
-from harness.metrics import Curves, peak_memory_gib, reset_peak_memory, write_json
 from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
 from harness.schedules import at, needs_gram_crops

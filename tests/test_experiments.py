@@ -13,10 +13,10 @@ from pypdf import PdfReader
 
 from evals.results import table
 from harness.config import load
+from harness.curves import read_rows
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
 from harness.graph import jobs
-from harness.metrics import read_rows
 from harness.plan import plan
 from harness.train import train
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from harness import draws
+from common import draws
 
 RATIO = (3 / 4, 4 / 3)  # width over height
 TRIES = 10

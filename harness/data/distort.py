@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from harness import draws
+from common import draws
 from harness.settings import Crops
 
 LUMA = (0.2989, 0.587, 0.114)

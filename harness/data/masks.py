@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from common import draws
 from common.errors import BadInput
-from harness import draws
 
 SMALLEST_BLOCK = 4  # patches
 LARGEST_BLOCK = 0.5  # share of the grid

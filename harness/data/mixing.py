@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import draws
+from common import draws
 
 
 class Composition(NamedTuple):

@@ -13,10 +13,10 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from evals.results import table
 from harness.checkpoint import export_weights, save_state
+from harness.curves import read_rows
 from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
-from harness.metrics import read_rows
 from harness.model import backbone_args
 from harness.settings import Gram, GramTeacher, Network, Set, Task
 from harness.step import NonFinite

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as vision
 
-from harness import draws
+from common import draws
 from harness.data.crops import DRAWS, boxes, cut, draw_boxes, draw_flips
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from common import draws
 from common.errors import BadInput
-from harness import draws
 from harness.data.masks import batch_masks, block_mask, mask_counts
 
 RECIPE = {"probability": 0.5, "ratio_min": 0.1, "ratio_max": 0.5}

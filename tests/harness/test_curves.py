@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.errors import BadInput
-from harness.metrics import (
+from harness.curves import (
     Curves,
     environment,
     peak_memory_gib,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness import draws
+from common import draws
 
 GOLDEN_GENERATOR = [0.5456110328442284, 0.15163504103238112, 0.10184121242980004]
 GOLDEN_UNIFORMS = [0.6319604188088476, 0.33747501255750956]

@@ -6,7 +6,9 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from common.disk import read_json, write_json
 from common.errors import BadInput, NonFiniteFeatures
+from common.machine import pick_device
 from evals import suite
 from evals.backbones.addresses import load
 from evals.features.shelf import Subject
@@ -14,7 +16,6 @@ from evals.results import outcomes, table
 from evals.results.table import Measurement
 from evals.tasks.methods import protocol_of
 from harness.config import identity
-from harness.curves import pick_device, read_json, write_json
 from harness.data.pool import open_one
 from harness.graph import Job
 from harness.settings import Experiment
@@ -56,7 +57,7 @@ class Evaluator:
         """All tasks on an exported backbone. Raises `NonFinite` when its features are not finite."""
         evals = self.experiment.evals
         try:
-            backbone = load(str(folder), device=pick_device(self.experiment.device))
+            backbone = load(str(folder), device=pick_device(self.experiment.device.value))
             return suite.evaluate(Subject(backbone, batch_size=evals.batch_size), self.tasks)
         except NonFiniteFeatures as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.disk import read_json
 from common.errors import BadInput
 from evals.backbones.exported import CARD
 from harness import checkpoint
 from harness.config import flatten, identity
-from harness.curves import read_json
 from harness.graph import Job
 from harness.settings import GramTeacher
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.disk import read_json, write_json
 from evals.suite import TaskSpec
 from harness.config import as_dict, flatten
-from harness.curves import read_json, write_json
 from harness.graph import Job, events
 from harness.job_folder import read_status
 from harness.plan import gram_words

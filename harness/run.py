@@ -16,8 +16,8 @@ import torch
 
 from common.command import Parser, answer
 from common.errors import BadInput
+from common.machine import environment, pick_device
 from harness.config import load
-from harness.curves import environment, pick_device
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job, jobs
@@ -51,7 +51,7 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     """Plan, train, evaluate and report one experiment."""
     if not experiment.arms:
         raise BadInput(f"{experiment.name} has no arms: want at least one, for example arms: {{plain: {{}}}}")
-    device = pick_device(experiment.device)
+    device = pick_device(experiment.device.value)
     if experiment.runtime.threads:
         torch.set_num_threads(experiment.runtime.threads)
     pools = Pools(Path(experiment.runtime.cache))
@@ -65,7 +65,9 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     if plan_only:
         return 0
     with held(folder), journal(folder):
-        write_record(folder, experiment, todo, evaluator.tasks, environment(experiment, device))
+        write_record(
+            folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision.value)
+        )
         failed: set[str] = set()
         for job in todo:
             if job.parent is not None and job.parent.name in failed:

@@ -15,11 +15,13 @@ from timm.models.eva import Eva
 from torch import Tensor
 from tqdm import tqdm
 
+from common.disk import write_json
 from common.errors import BadInput
+from common.machine import peak_memory_gib, reset_peak_memory
 from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from harness import checkpoint
-from harness.curves import Curves, peak_memory_gib, reset_peak_memory, write_json
+from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.graph import Job

@@ -11,9 +11,9 @@ import pytest
 import torch
 from pypdf import PdfReader
 
+from common.disk import read_rows
 from evals.results import table
 from harness.config import load
-from harness.curves import read_rows
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
 from harness.graph import jobs

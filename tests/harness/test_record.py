@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from common.disk import write_json
 from common.errors import BadInput
 from evals.datasets.scenes.scenes import Scenes
 from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
-from harness.curves import write_json
 from harness.graph import jobs
 from harness.record import notes, write_record
 from harness.settings import Set, SetKind

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common.disk import read_rows
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from evals.results import table
 from harness.checkpoint import export_weights, save_state
-from harness.curves import read_rows
 from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder

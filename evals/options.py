@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import torch
-
 from common.command import Parser
 from common.errors import BadInput
 from evals import request
@@ -23,8 +21,9 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import TASKS, method_of
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="evals/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None = None) -> Parser:
+    """Every option, in the order of `--help`; `description` is what that begins with."""
+    parser = Parser(prog="evals/run.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("spec", nargs="?", metavar="SPEC", help="the backbone")
     add(
@@ -65,7 +64,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
+def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
+    """The tasks asked for, by their words, with protocols chosen and sets opened."""
     roots = request.pairs(args.data, "--data", "ade20k=/data/ADEChallengeData2016")
     classes = request.pairs(args.classes, "--classes", "camvid=camvid")
     wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
@@ -79,7 +79,7 @@ def _tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     given = {key: value for key, value in caps.items() if value is not None}
     settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
     return {
-        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, cache=_cache(args)) for w in wanted
+        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, cache=cache(args)) for w in wanted
     }
 
 
@@ -91,17 +91,12 @@ def _refuse_unused(options: dict[str, dict[str, str]], wanted: Sequence[Wanted])
                            f"do name a task with it, as in knn@{name}")  # fmt: skip
 
 
-def _cache(args: argparse.Namespace) -> Path | None:
+def cache(args: argparse.Namespace) -> Path | None:
+    """Where features are kept, unless in memory alone."""
     return None if args.no_cache else args.cache
 
 
-def _device(choice: str) -> str:
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise BadInput("got --device cuda, but torch sees no GPU: want a CUDA device; do use --device cpu or auto")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
-
-
-def _sizes(text: str | None) -> list[int]:
+def sizes(text: str | None) -> list[int]:
     """The input sizes asked for; none leaves the protocols their own."""
     try:
         return list(dict.fromkeys(int(word) for word in text.split(","))) if text is not None else []
@@ -109,13 +104,14 @@ def _sizes(text: str | None) -> list[int]:
         raise BadInput(f"got --sizes {text}: want pixels, as in --sizes 224,448; do correct it") from None
 
 
-def _refuse_unwritable(folder: Path, *, what: str, do: str) -> None:
+def refuse_unwritable(folder: Path, *, what: str, do: str) -> None:
+    """Refuse a place for results or cache that cannot be written, before anything is opened."""
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise BadInput(f"got {folder} for {what}, where nothing can be written: want another folder; do {do}")
 
 
-def _make(*folders: Path) -> None:
+def make_folders(*folders: Path) -> None:
     """The folders of a run before it begins, so that nothing is computed that cannot be kept."""
     for folder in folders:
         try:
@@ -127,7 +123,7 @@ def _make(*folders: Path) -> None:
             ) from error
 
 
-def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
+def refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
     """Refuse options that would change nothing."""
     if args.reference and not any(method_of(spec.protocol).compares for spec in tasks.values()):
         raise BadInput(f"got --reference {args.reference}, which no task uses: want health; do add it or leave it out")
@@ -135,7 +131,7 @@ def _refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
         raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
 
 
-def _reference(address: str, backbone: Backbone) -> Backbone:
+def open_reference(address: str, backbone: Backbone) -> Backbone:
     """The backbone that another is compared with; one whose patches lie elsewhere is refused."""
     reference = load(address, device=backbone.device)
     if reference.stride != backbone.stride:
@@ -146,7 +142,7 @@ def _reference(address: str, backbone: Backbone) -> Backbone:
     return reference
 
 
-def _refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> None:
+def refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> None:
     """Refuse sizes that the patches do not divide, before a long run."""
     for spec in chain.from_iterable(tasks.values() for tasks in sized):
         if method_of(spec.protocol).food != "live":  # those pad

@@ -22,26 +22,15 @@ if __name__ == "__main__":
 
 from common.command import answer, columns
 from common.errors import BadInput
+from common.machine import pick_device
 from common.progress import telling
-from evals import request
+from evals import options, request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.check import check, refuse_wrong_list
 from evals.datasets.labelled_set import LabelledSet
 from evals.features.shelf import Subject
-from evals.options import (
-    _cache,
-    _device,
-    _make,
-    _parser,
-    _reference,
-    _refuse_idle,
-    _refuse_sizes,
-    _refuse_unwritable,
-    _sizes,
-    _tasks,
-)
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
 from evals.results import outcomes
@@ -59,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    args = _parser().parse_intermixed_args(argv)
+    args = options.parser(__doc__).parse_intermixed_args(argv)
     if args.list:
         print(request.listing())
         return 0
@@ -71,16 +60,16 @@ def _run(argv: list[str] | None) -> int:
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
-    _refuse_unwritable(args.out or results.default_folder(args.spec), what="results", do="name it by --out")
-    if cache := _cache(args):
-        _refuse_unwritable(cache, what="the cache", do="name it by --cache, or use --no-cache")
-    tasks, sizes, points = _tasks(args), _sizes(args.sizes), read_points(args.points) or POINTS
-    _refuse_idle(args, tasks)
+    options.refuse_unwritable(args.out or results.default_folder(args.spec), what="results", do="name it by --out")
+    if cache := options.cache(args):
+        options.refuse_unwritable(cache, what="the cache", do="name it by --cache, or use --no-cache")
+    tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS
+    options.refuse_idle(args, tasks)
     refuse_unfit(tasks)
-    backbone = load(args.spec, device=_device(args.device))
-    reference = _reference(args.reference, backbone) if args.reference else None
+    backbone = load(args.spec, device=pick_device(args.device))
+    reference = options.open_reference(args.reference, backbone) if args.reference else None
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
-    _refuse_sizes(sized, backbone)
+    options.refuse_sizes(sized, backbone)
     if args.validate:
         print(validate(sized))
         return 0
@@ -122,9 +111,9 @@ def _evaluate(
     reference: Backbone | None,
     gallery: Gallery | None,
 ) -> None:
-    subject = Subject(backbone, batch_size=args.batch_size, cache=_cache(args), workers=args.workers)
+    subject = Subject(backbone, batch_size=args.batch_size, cache=options.cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
-    _make(*filter(None, (out, _cache(args))))
+    options.make_folders(*filter(None, (out, options.cache(args))))
     found: list[Measurement] = []
     print(backbone.name)
     for tasks in sized:

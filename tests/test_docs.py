@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evals import compare, prepare, request
+from evals import compare, options, prepare, request
 from evals.backbones.addresses import ADDRESSES
-from evals.options import _parser
 from harness.cli import COMMANDS
 from harness.config import as_dict, load
 from harness.settings import Experiment
@@ -124,7 +123,7 @@ def commands(name: str) -> list[str]:
 
 @pytest.mark.parametrize("line", commands("eval"))
 def test_every_evaluation_that_is_shown_is_understood(line):
-    args = _parser().parse_intermixed_args(shlex.split(line))
+    args = options.parser().parse_intermixed_args(shlex.split(line))
     given = request.pairs(args.data, "--data", "")
     wanted = [request.parse(word, given) for word in args.tasks]
     assert args.list or args.spec.partition(":")[0] in ADDRESSES or args.spec.startswith("runs/")

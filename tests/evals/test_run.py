@@ -11,8 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from evals.backbones.backbone import create
 from evals.backbones.exported import export
+from evals.backbones.timm_models import create
 from evals.protocols.reading import FOLDER
 from evals.results import outcomes, table
 from evals.run import main

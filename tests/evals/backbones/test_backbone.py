@@ -281,7 +281,7 @@ def test_an_offline_hub_is_one_line_of_whole_sentences(
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
         raise OSError(f"The file is not in the cache, {'as we have looked, ' * 5}at all. Please {'check, ' * 20}again.")
 
-    monkeypatch.setattr("evals.backbones.backbone.create", offline)
+    monkeypatch.setattr("evals.backbones.addresses.create", offline)
     said = r"test_vit2 \(The file is not in the cache, [^.]*at all\.\): want"
     with silenced("huggingface_hub", caplog), pytest.raises(BadInput, match=said):
         load("timm:test_vit2")

@@ -35,7 +35,7 @@ def student_noise(seed: int, step: int, batch: Batch, settings: Experiment, *, d
 
 
 def _block_draw(seed: int, step: int, place: str, images: Tensor, model: Model) -> BlockDraw:
-    rng = draws.generator(seed, step, f"rope/{place}")
+    rng = draws.philox(seed, step, f"rope/{place}")
     rope = draw_rope(rng, shift=model.rope_shift, jitter=model.rope_jitter, rescale=model.rope_rescale)
     crops = images.shape[0] * images.shape[1]
     attention, mlp = (

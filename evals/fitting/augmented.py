@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from common.draws import Stream, entropy
 from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
-from evals.draws import Stream, entropy
 from evals.features.frozen import floats
 
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.draws import pcg64
 from common.errors import BadInput
-from evals.draws import generator
 
 CELLS_PER_BLOCK = 1 << 24  # point-centroid distances held at once
 ROUNDING = 1e-6  # of the squared norms: smaller squared distances are float32's noise
@@ -58,7 +58,7 @@ def kmeans(
     best: Clusters | None = None
     for restart in range(restarts):
         key = f"{purpose}, run {restart}"
-        draws = [generator(seed, key, first + group).random(clusters) for group in range(len(x))]
+        draws = [pcg64(seed, key, first + group).random(clusters) for group in range(len(x))]
         found = lloyd(x, plus_plus(x, torch.from_numpy(np.stack(draws)).to(x.device)), rounds=rounds)
         best = found if best is None else _better(best, found)
     assert best is not None, "there is at least one restart"

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.draws import torch_generator
 from evals.backbones.backbone import Backbone
-from evals.draws import torch_generator
 from evals.features.frozen import encode
 from evals.features.view import Precision
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from common.draws import pcg64
 from common.errors import BadInput
-from evals.draws import generator
 
 if TYPE_CHECKING:
     from evals.datasets.labelled_set import LabelledSet
@@ -45,7 +45,7 @@ def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tens
     for label in labels.unique():
         members = torch.nonzero(labels == label).flatten()
         count = min(max(round(share * len(members)), 1), len(members) - 1)
-        order = generator(seed, "held out", int(label)).permutation(len(members))
+        order = pcg64(seed, "held out", int(label)).permutation(len(members))
         held[members[torch.from_numpy(order[:count])]] = True
     if not held.any():
         raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")

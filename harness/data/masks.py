@@ -76,8 +76,8 @@ def batch_masks(
 ) -> Bool[Tensor, "C P"]:
     """Masks of a step's `crops` global crops in crop-major order, True = masked; which crops get one is drawn."""
     counts = mask_counts(crops, grid[0] * grid[1], probability, ratio_min, ratio_max)
-    chosen = draws.generator(seed, step, "masks/order").permutation(crops)[: len(counts)]
+    chosen = draws.philox(seed, step, "masks/order").permutation(crops)[: len(counts)]
     masks = np.zeros((crops, *grid), bool)
     for crop, count in zip(chosen, counts, strict=True):
-        masks[crop] = block_mask(draws.generator(seed, step, "masks/blocks", int(crop)), grid, count)
+        masks[crop] = block_mask(draws.philox(seed, step, "masks/blocks", int(crop)), grid, count)
     return torch.from_numpy(masks.reshape(crops, -1))

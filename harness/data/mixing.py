@@ -41,4 +41,4 @@ def compose(
 
 
 def _take(seed: int, step: int, purpose: str, population: int, count: int) -> np.ndarray:
-    return draws.generator(seed, step, purpose).choice(population, count, replace=population < count)
+    return draws.philox(seed, step, purpose).choice(population, count, replace=population < count)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from common import draws
 from common import workers as loader
 from common.errors import BadInput
-from evals import draws
 
 
 def a_batch(step: int, *, fails_at: int | None = None) -> Tensor:
     if step == fails_at:
         raise BadInput("got a broken image: want a sound one; do mend it")
-    return torch.from_numpy(draws.generator(3, "toy", step).random(4))
+    return torch.from_numpy(draws.pcg64(3, "toy", step).random(4))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

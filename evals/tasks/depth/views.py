@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from common import draws
 from common.limits import pair
-from evals import draws, mmseg_bridge
+from evals import mmseg_bridge
 from evals.datasets.labelled_set import LabelledSet
 from evals.fitting import augmented
 from evals.fitting.augmented import Batch
@@ -46,7 +47,7 @@ def recolour(protocol: DepthLive, step: int, images: Float[Tensor, "B 3 H W"]) -
     """Some images in [0, 1] raised to a power and with other brightness, of all channels and of each."""
     found = images.clone()
     for place in range(len(images)):
-        draw = draws.generator(protocol.seed, "colours", step * protocol.batch_size + place)
+        draw = draws.pcg64(protocol.seed, "colours", step * protocol.batch_size + place)
         if draw.random() < protocol.recolour:
             gamma = draw.uniform(*pair(protocol.gamma))
             factors = draw.uniform(*pair(protocol.brightness)) * draw.uniform(*pair(protocol.colour), size=3)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evals.draws import generator
+from common.draws import pcg64
 from evals.fitting.kmeans import Clusters, kmeans
 from evals.tasks.health.effective_rank import row_ranks
 from evals.tasks.health.patch_grid import Patches
@@ -69,7 +69,7 @@ def group_images(count: int, size: int, *, seed: int) -> list[Group]:
 
     The last group is filled up with images of the first one. Fewer images than `size` make one group.
     """
-    order = generator(seed, "groups").permutation(count)
+    order = pcg64(seed, "groups").permutation(count)
     chunks = [order[start : start + size] for start in range(0, count, size)]
     short = size - len(chunks[-1]) if len(chunks) > 1 else 0
     return [
@@ -145,7 +145,7 @@ def dimension(patches: Patches, protocol: Health) -> Float[Tensor, " n"]:
     The patches of each image are permuted at random, so that a position is a random patch of every image.
     """
     images, count = len(patches), min(protocol.positions or patches.count, patches.count)
-    draws = [generator(protocol.seed, "positions", image).permutation(patches.count)[:count] for image in range(images)]
+    draws = [pcg64(protocol.seed, "positions", image).permutation(patches.count)[:count] for image in range(images)]
     places = torch.from_numpy(np.stack(draws))
     found = torch.zeros(images).double()
     size = max(CELLS_PER_BLOCK // (images * patches.width), 1)

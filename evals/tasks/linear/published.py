@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from common import limits
+from common.draws import Stream, pcg64, torch_generator
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from common.progress import Bar
 from common.workers import batches
 from evals.backbones.backbone import Backbone, Features
 from evals.datasets.labelled_set import LabelledSet, Needs
-from evals.draws import Stream, generator, torch_generator
 from evals.features import frozen
 from evals.features.view import prepare
 from evals.judging.image_classes import shared_classes, two_classes
@@ -156,7 +156,7 @@ def portion_of(protocol: LinearLive, train: LabelledSet, number: int) -> Portion
     positions = [step * protocol.batch_size + place for place in places]
     order = Stream(len(train), protocol.seed)
     views = [
-        augmented(train.image(order[position]), protocol, generator(protocol.seed, "views", position))
+        augmented(train.image(order[position]), protocol, pcg64(protocol.seed, "views", position))
         for position in positions
     ]
     labels = [train.label(order[position]) for position in positions]

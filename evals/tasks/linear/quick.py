@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common import limits
+from common.draws import pcg64
 from common.limits import COUNT, SHARE, Limit
 from common.progress import Bar
 from evals.datasets.labelled_set import Needs
-from evals.draws import generator
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import BYTES, Rows
 from evals.features.scale import Scale, fit_scale
@@ -120,7 +120,7 @@ def fit_grid(
         among: the images to train on; None takes all.
     """
     among = np.arange(len(labels)) if among is None else among
-    draws = generator(protocol.seed, "batches")
+    draws = pcg64(protocol.seed, "batches")
     size = min(protocol.batch_size, len(among))
     fitted = Heads(heads, {k: rows[:1] for k, rows in inputs.items()}, classes=classes, momentum=protocol.momentum)
     queue = np.empty(0, dtype=np.int64)

@@ -18,10 +18,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from common import limits
+from common import draws, limits
 from common.errors import BadInput
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
-from evals import draws, mmseg_bridge
+from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
 from evals.features import frozen

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from common.draws import pcg64
 from common.errors import BadInput
-from evals.draws import generator
 from evals.fitting.kmeans import kmeans
 from evals.protocols.reading import load
 from evals.tasks.health.dse import dimension, group_images, mean_distance, measure, ratio, stretched
@@ -44,7 +44,7 @@ def plain(patches: Patches, settings: Health) -> tuple[float, float, float]:
         members = partition(x[image], settings.image_clusters, purpose="k-means of images", first=place)
         of_images.append(spreads(x[image], members))
     intra = np.mean([np.mean(np.concatenate(found)) for found in (of_groups, of_images)])  # over all clusters alike
-    permuted = [x[i][generator(settings.seed, "positions", i).permutation(x.shape[1])] for i in range(len(x))]
+    permuted = [x[i][pcg64(settings.seed, "positions", i).permutation(x.shape[1])] for i in range(len(x))]
     dims = [rank(np.stack(rows)) / min(len(x), x.shape[2]) for rows in zip(*permuted, strict=True)]
     return float(np.mean(inter) / scale), float(intra / scale), float(np.mean(dims))
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
+from common import draws
 from common.errors import BadInput
-from evals import draws
 from evals.backbones.backbone import Backbone, create, wrap
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
@@ -230,7 +230,7 @@ def test_views_are_functions_of_the_seed_and_the_position():
 
 def test_boxes_lie_in_the_image_and_are_spread_as_torchvisions():
     boxes = np.array(
-        [crop_box(60, 80, draws.generator(0, "boxes", n), area=(0.08, 1), aspect=(0.75, 4 / 3)) for n in range(600)]
+        [crop_box(60, 80, draws.pcg64(0, "boxes", n), area=(0.08, 1), aspect=(0.75, 4 / 3)) for n in range(600)]
     )
     top, left, height, width = boxes.T
     assert (top >= 0).all()
@@ -252,14 +252,14 @@ def _sizes(boxes: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, np.ndarr
 
 
 def test_where_no_box_fits_the_largest_centre_crop_is_taken():
-    assert crop_box(10, 100, draws.generator(0, "boxes"), area=(1, 1), aspect=(0.75, 4 / 3)) == (0, 43, 10, 13)
-    assert crop_box(100, 10, draws.generator(0, "boxes"), area=(1, 1), aspect=(0.75, 4 / 3)) == (43, 0, 13, 10)
+    assert crop_box(10, 100, draws.pcg64(0, "boxes"), area=(1, 1), aspect=(0.75, 4 / 3)) == (0, 43, 10, 13)
+    assert crop_box(100, 10, draws.pcg64(0, "boxes"), area=(1, 1), aspect=(0.75, 4 / 3)) == (43, 0, 13, 10)
 
 
 def test_a_whole_crop_is_the_resized_image_and_a_flip_mirrors_it():
     protocol = replace(CODE, size=40, crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
     image = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    plain, mirrored = (augmented(image, replace(protocol, flip=p), draws.generator(0, "x")) for p in (0.0, 1.0))
+    plain, mirrored = (augmented(image, replace(protocol, flip=p), draws.pcg64(0, "x")) for p in (0.0, 1.0))
     assert (plain == image).all()
     assert (mirrored == image[:, ::-1]).all()
 

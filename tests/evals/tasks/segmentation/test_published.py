@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common import draws
 from common.errors import BadInput
-from evals import draws
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.fitting import augmented

@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 from torchvision import transforms as plain
 
-from evals.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
-from harness.data.batches import Batches, View, views
+from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
+from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
 from harness.settings import Crops, Data, Gram, Ibot
 
@@ -82,7 +82,7 @@ def _photograph(seed: int, height: int, width: int) -> bytes:
     return buffer.getvalue()
 
 
-def transform(view: View, crops: Crops) -> Callable[[Image.Image], torch.Tensor]:
+def transform(view: CropView, crops: Crops) -> Callable[[Image.Image], torch.Tensor]:
     """One view of the recipe as torchvision's transforms of a PIL image."""
     jitter = plain.ColorJitter(crops.brightness, crops.contrast, crops.saturation, crops.hue)
     return plain.Compose(

@@ -37,8 +37,8 @@ from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
 from evals.protocols.reading import load
 from evals.tasks import knn
-from evals.tasks.linear.grid import Head, grid
-from evals.tasks.linear.quick import Linear, fit_grid
+from evals.tasks.linear.grid import GridHead, grid
+from evals.tasks.linear.quick import QuickLinear, fit_grid
 
 RATES = (*(m * 10**-n for n in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)  # the 13 of the DINOv3 code
 
@@ -135,7 +135,7 @@ def agreement(scores: Tensor, classes: Tensor) -> str:
 class Probe(NamedTuple):
     """Features and classes that linear heads are fitted on, and the images of each batch."""
 
-    protocol: Linear
+    protocol: QuickLinear
     x: Tensor  # [n D]
     labels: Tensor
     classes: int
@@ -157,25 +157,25 @@ class Overheard:
         return self.rows[which]
 
 
-def batches_of(protocol: Linear, x: Tensor, labels: Tensor, classes: int) -> list[Tensor]:
+def batches_of(protocol: QuickLinear, x: Tensor, labels: Tensor, classes: int) -> list[Tensor]:
     """The images of each batch that `fit_grid` takes."""
     rows = Overheard(x)
     fit_grid(protocol, {"cls": rows}, labels, classes=classes, heads=grid(("cls",), RATES[:1], (0.0,)))
     return rows.asked
 
 
-def fit_together(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
+def fit_together(probe: Probe, heads: Sequence[GridHead]) -> list[Tensor]:
     """Weights and biases of heads trained in one pass."""
     fitted = fit_grid(probe.protocol, {"cls": probe.x}, probe.labels, classes=probe.classes, heads=heads)
     return [values for index in range(len(heads)) for values in fitted.parameters(index)]
 
 
-def fit_apart(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
+def fit_apart(probe: Probe, heads: Sequence[GridHead]) -> list[Tensor]:
     """The same by a pass for each head."""
     return [values for head in heads for values in fit_together(probe, [head])]
 
 
-def fit_plainly(probe: Probe, heads: Sequence[Head]) -> list[Tensor]:
+def fit_plainly(probe: Probe, heads: Sequence[GridHead]) -> list[Tensor]:
     """The same by torch's own modules, on the batches that the grid sees."""
     return [values for head in heads for values in plain_fit(probe, head.rate)]
 
@@ -200,7 +200,7 @@ def compare_linear(given: argparse.Namespace) -> None:
     print(f"{'':26}{'seconds':>10}{'ratio':>10}{'CPU ratio':>10}   largest difference of a weight")
     heads = grid(("cls",), RATES, (0.0,))
     for classes in given.linear_classes:
-        protocol = load("linear-quick", Linear, rates=RATES, steps=given.steps, batch_size=min(256, given.bank))
+        protocol = load("linear-quick", QuickLinear, rates=RATES, steps=given.steps, batch_size=min(256, given.bank))
         x, labels = clusters(given.bank, given.width, classes, seed=0)
         probe = Probe(protocol, x, labels, classes, batches_of(protocol, x, labels, classes))
         warm = probe._replace(protocol=replace(protocol, steps=5))

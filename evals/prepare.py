@@ -30,7 +30,7 @@ SPEC = "timm:vit_small_patch16_dinov3.lvd1689m"
 
 
 @dataclass(frozen=True)
-class Task:
+class Preparation:
     """Something to prepare: from which downloads, how, and the name and tasks under which it is evaluated."""
 
     downloads: tuple[Download, ...]
@@ -40,9 +40,9 @@ class Task:
 
 
 TASKS = {
-    "ade20k": Task((SCENE_PARSING,), ade20k.prepare, "ade20k", "ade20k"),
-    "nyu": Task((LABELLED, SPLITS, SYNC, TRAIN_LIST), nyu.prepare, "nyu", "nyu"),
-    "nyu40": Task((LABELLED, SPLITS, MAPPING), nyu.prepare_40, "nyuv2", "segmentation@nyuv2 depth@nyuv2"),
+    "ade20k": Preparation((SCENE_PARSING,), ade20k.prepare, "ade20k", "ade20k"),
+    "nyu": Preparation((LABELLED, SPLITS, SYNC, TRAIN_LIST), nyu.prepare, "nyu", "nyu"),
+    "nyu40": Preparation((LABELLED, SPLITS, MAPPING), nyu.prepare_40, "nyuv2", "segmentation@nyuv2 depth@nyuv2"),
 }
 CHECKED = tuple(dict.fromkeys((*KNOWN, *TASKS)))
 

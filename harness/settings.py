@@ -63,7 +63,7 @@ class SetKind(Enum):
     nyu = "nyu"
 
 
-class Network(Enum):
+class Role(Enum):
     teacher = "teacher"
     student = "student"
 
@@ -339,7 +339,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """An evaluation: a task or protocol, and two of `evals.sets`; what looks at test images alone needs one."""
 
     protocol: str = "knn"
@@ -352,9 +352,9 @@ class Evals:
     every: int = 100
     size: int = 224
     batch_size: int = 64
-    network: Network = Network.teacher
+    network: Role = Role.teacher
     sets: dict[str, Set] = field(default_factory=dict)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, EvaluationTask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(self.every >= 1, f"evals.every={self.every}: want at least 1 step")

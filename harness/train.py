@@ -29,8 +29,7 @@ from harness.job_folder import check, gram_folder, is_done, none_readable, snaps
 from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
 from harness.schedules import at, needs_gram_crops
-from harness.settings import Experiment
-from harness.settings import Network as Which
+from harness.settings import Experiment, Role
 from harness.step import State, train_step
 
 log = logging.getLogger("gramlab")
@@ -190,7 +189,7 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             checkpoint.prune_states(job.folder / "states", keep=2)
             write_status(job, state, curves, state_name="running")
         if step in job.snapshots and not (snapshot_folder(job, step) / "backbone.json").exists():
-            export_backbone(job, state, snapshot_folder(job, step), which=Which.teacher)
+            export_backbone(job, state, snapshot_folder(job, step), which=Role.teacher)
         if evaluates:
             folder = step_folder(job, step)
             if not (folder / "backbone.json").exists():
@@ -198,10 +197,10 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             curves.add_evaluation(step, evaluate(job, step, folder))
 
 
-def export_backbone(job: Job, state: State, folder: Path, *, which: Which) -> None:
+def export_backbone(job: Job, state: State, folder: Path, *, which: Role) -> None:
     """Write a network's backbone where evaluations, Gram teachers and users find it."""
     model = job.settings.model
-    network = state.teacher if which is Which.teacher else state.student
+    network = state.teacher if which is Role.teacher else state.student
     names = {"arm": job.arm, "seed": job.seed, "identity": job.identity}
     extra = {"step": state.step, **names, "network": which.value}
     export(network.backbone, folder, timm_name=model.name, timm_args=backbone_args(model), extra=extra)

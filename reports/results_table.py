@@ -37,7 +37,7 @@ AIR, WIDEST = 0.16, 3.0
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A row of the results table: a lane with its values and differences, one per column."""
 
     lane: str
@@ -52,7 +52,7 @@ class Table:
 
     run: Run
     group: list[Column]
-    lines: list[Line]
+    lines: list[TableLine]
     effort: bool
 
     @property
@@ -78,7 +78,7 @@ def tables(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> li
     ]
 
 
-def draw_table(page: Page, table: Table, lines: Sequence[Line], *, y: float, row: float = ROW) -> float:
+def draw_table(page: Page, table: Table, lines: Sequence[TableLine], *, y: float, row: float = ROW) -> float:
     """The header and these lines of the table from the top edge `y`; returns the bottom edge."""
     xs, best_arms = _edges(table), table.best_arms
     _header(page, table, xs=xs, y=y)
@@ -90,7 +90,7 @@ def draw_table(page: Page, table: Table, lines: Sequence[Line], *, y: float, row
     return y
 
 
-def continued(parts: Sequence[tuple[Table, Sequence[Line]]]) -> list[Page]:
+def continued(parts: Sequence[tuple[Table, Sequence[TableLine]]]) -> list[Page]:
     """Pages for the tables, or rows of tables, that page one has no room for."""
     pages: list[Page] = []
     y = BOTTOM
@@ -127,9 +127,11 @@ def legend_line(page: Page, run: Run, y: float) -> float:
     return page.flow(LEFT, y + 0.08, text, SMALL, color=SOFT)
 
 
-def _lines(run: Run, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Line]:
+def _lines(
+    run: Run, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]
+) -> list[TableLine]:
     return [
-        Line(
+        TableLine(
             lane=lane,
             look=arm_looks.get(lane, TRUNK_LOOK),
             values=[final(run, column, lane) for column in group],
@@ -153,7 +155,7 @@ def _prefix(ordered: Sequence[Column], needs: Mapping[Column, float], room: floa
     return list(ordered[: max(1, fitting)])
 
 
-def _need(run: Run, column: Column, lines: Sequence[Line]) -> float:
+def _need(run: Run, column: Column, lines: Sequence[TableLine]) -> float:
     """Inches that a column asks for: its title, or its longest value or difference."""
     wide = [text_width(column.title, TITLE, weight="bold"), text_width(_protocol(column), TINY)]
     for line in lines:
@@ -170,7 +172,7 @@ def _edges(table: Table) -> list[float]:
     """Where the names end, then right edges: of the metric columns, by what they hold, and of the effort columns."""
     effort = sum(EFFORT_WIDTHS) if table.effort else 0.0
     single = [
-        [Line(line.lane, line.look, [line.values[at]], [line.differences[at]]) for line in table.lines]
+        [TableLine(line.lane, line.look, [line.values[at]], [line.differences[at]]) for line in table.lines]
         for at in range(len(table.group))
     ]
     needs = [_need(table.run, column, lines) for column, lines in zip(table.group, single, strict=True)]
@@ -205,7 +207,7 @@ def _protocol(column: Column) -> str:
 def _row(
     page: Page,
     table: Table,
-    line: Line,
+    line: TableLine,
     *,
     xs: Sequence[float],
     y: float,

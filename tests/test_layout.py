@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("common", "evals", "reports", "harness")
 HEAVY = {"mmseg", "mmcv", "mmengine"}
-LIGHT = ("evals.results.table", "evals.results.bootstrap")
+LIGHT = ("evals.results",)
 TORCHLESS = (
     *LIGHT,
     "common.errors",

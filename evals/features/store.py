@@ -40,7 +40,7 @@ CARD, PLACES = "card.json", "places.npy"
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredFeatures:
     """Features of n images; `evals.features.feature_set.FeatureSet` says what each is."""
 
     pooled: Rows
@@ -84,7 +84,7 @@ class Entry:
         address = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
         return cls(cache / "features" / address, len(keys), about)
 
-    def read(self, *, dense: bool) -> Found | None:
+    def read(self, *, dense: bool) -> StoredFeatures | None:
         """What an earlier extraction left, with patches only where they are asked for; None if damaged."""
         for kind in ("dense",) if dense else ("pooled", "dense"):
             found = _read(self.folder / kind, self.count, dense=dense) if self.folder else None
@@ -120,7 +120,7 @@ class Entry:
 class Writer:
     """Takes the features of `count` images in any order."""
 
-    found: Found
+    found: StoredFeatures
 
     def __init__(self, folder: Path | None, count: int, dense: bool) -> None:
         self.count, self.dense, self._folder = count, dense, folder
@@ -152,7 +152,7 @@ class Writer:
         rows = {name: sink.rows() for name, sink in self._sinks.items()}
         grids, starts = (self._places[:, :2], self._places[:, 2]) if self.dense else (None, None)
         patches = (rows.get("tokens"), rows.get("lengths"), grids, starts)
-        self.found = Found(rows["pooled"], rows["mean"], *patches, self._square)
+        self.found = StoredFeatures(rows["pooled"], rows["mean"], *patches, self._square)
         if self._folder is None or about is None:
             return
         np.save(self._folder / PLACES, self._places.numpy())
@@ -177,7 +177,7 @@ def _vanished(folder: Path) -> NoReturn:
     raise BadInput(f"got features that vanished from {folder}: want a cache that nobody clears; do run again")
 
 
-def _read(folder: Path, count: int, *, dense: bool, trusted: bool = False) -> Found | None:
+def _read(folder: Path, count: int, *, dense: bool, trusted: bool = False) -> StoredFeatures | None:
     """The entry in a folder, None where it is missing or damaged; one that is `trusted` was just written.
 
     Without `dense` patches are left out, and so is the comparison of their checksums, which reads all of them.
@@ -195,6 +195,6 @@ def _read(folder: Path, count: int, *, dense: bool, trusted: bool = False) -> Fo
             return None
         grids, starts = (places[:, :2], places[:, 2]) if "tokens" in rows else (None, None)
         patches = (rows.get("tokens"), rows.get("lengths"), grids, starts)
-        return Found(rows["pooled"], rows["mean"], *patches, bool(card["square"]))
+        return StoredFeatures(rows["pooled"], rows["mean"], *patches, bool(card["square"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None

@@ -16,7 +16,7 @@ from evals.backbones.backbone import Backbone
 from evals.features.frozen import floats
 
 
-class Batch(NamedTuple):
+class AugmentedBatch(NamedTuple):
     """Augmented views as they come from the loader, filled up to one size."""
 
     images: UInt8[Tensor, "B H W 3"]
@@ -33,7 +33,7 @@ def batch(
     images: int,
     shape: tuple[int, int],
     fill: int,
-) -> Batch:
+) -> AugmentedBatch:
     """The views of one iteration, a function of the seed and the step alone.
 
     Args:
@@ -46,7 +46,7 @@ def batch(
     views = [view(order[position], entropy(seed, "views", position)) for position in positions]
     seen, targets = zip(*views, strict=True)
     sides = torch.tensor([target.shape for target in targets])
-    return Batch(stack(seen, shape, fill=0), stack(targets, shape, fill=fill), sides)
+    return AugmentedBatch(stack(seen, shape, fill=0), stack(targets, shape, fill=fill), sides)
 
 
 def picture(backbone: Backbone, image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[Tensor, "3 h w"]:

@@ -29,7 +29,7 @@ LIMIT = 12  # measuring one pair takes as long as this many in a whole float64 p
 Pairs = tuple[Tensor, Tensor]  # [m] queries, ascending, and [m] rows of the bank, ascending for each query
 
 
-class Found(NamedTuple):
+class Neighbours(NamedTuple):
     """Rows of a bank for each query, the most similar first and the lower index first among equals; −∞ where none."""
 
     similar: Float[Tensor, "q k"]  # float64
@@ -57,15 +57,15 @@ def search(
     with Bar(total=len(queries) * len(bank), desc="kNN", unit_scale=True) as bar:
         for start, part in blocks(queries, plan.queries):
             asked = _side(part.to(device), centre)
-            best = Found(asked.rows.new_empty(len(part), 0), asked.rows.new_empty(len(part), 0).long())
+            best = Neighbours(asked.rows.new_empty(len(part), 0), asked.rows.new_empty(len(part), 0).long())
             for first, held in blocks(bank, plan.bank):
                 new = _best_of(asked, _side(held.to(device), centre), best, k=k, plan=plan, room=room)
-                best = _merged(best, Found(new.similar, new.rows + first), k)
+                best = _merged(best, Neighbours(new.similar, new.rows + first), k)
                 bar.update(len(part) * len(held))
             yield start, best.similar.cpu(), best.rows.cpu()
 
 
-class Plan(NamedTuple):
+class SearchPlan(NamedTuple):
     """Rows to hold at once: of the queries, the bank, the queries in a whole float64 product; and pairs to measure."""
 
     queries: int
@@ -74,12 +74,12 @@ class Plan(NamedTuple):
     pairs: int
 
 
-def _plan(queries: Rows, bank: Rows, *, k: int, budget: int, bytes_each: int) -> Plan:
+def _plan(queries: Rows, bank: Rows, *, k: int, budget: int, bytes_each: int) -> SearchPlan:
     """A quarter of the budget for the bank's side; the rest for queries, their similarities and about 2k pairs each."""
     row = 32 * bank.shape[1]  # bytes
     many = min(budget // (4 * row), len(bank) + GROUP - 1, 8192) // GROUP * GROUP or GROUP
     few = min(3 * budget // (4 * (row + 320 * k + bytes_each * many)), len(queries), 8192)
-    return Plan(max(few, 1), many, max(budget // (4 * 32 * many), 1), budget // 256)
+    return SearchPlan(max(few, 1), many, max(budget // (4 * 32 * many), 1), budget // 256)
 
 
 def unit_rows(x: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
@@ -106,29 +106,29 @@ def _side(x: Tensor, centre: Tensor) -> Side:
     return Side(rows, short, vector_norm(apart, dim=1), vector_norm(apart - short, dim=1), rows @ centre, centre)
 
 
-def _merged(best: Found, new: Found, k: int) -> Found:
+def _merged(best: Neighbours, new: Neighbours, k: int) -> Neighbours:
     """`new` comes from later rows, so a stable sort leaves the lower index first among equals."""
     similar, order = torch.cat([best.similar, new.similar], 1).sort(dim=1, descending=True, stable=True)
-    return Found(similar[:, :k], torch.cat([best.rows, new.rows], 1).gather(1, order[:, :k]))
+    return Neighbours(similar[:, :k], torch.cat([best.rows, new.rows], 1).gather(1, order[:, :k]))
 
 
-def _best_of(queries: Side, bank: Side, best: Found, *, k: int, plan: Plan, room: Tensor) -> Found:
+def _best_of(queries: Side, bank: Side, best: Neighbours, *, k: int, plan: SearchPlan, room: Tensor) -> Neighbours:
     """At least those of the k nearest of a block of the bank that can still be among the k nearest of all."""
     pairs = _candidates(queries, bank, best, k=k, most=plan.pairs, room=room)
     if pairs is None:
         parts = [_nearest_of_all(part, bank.rows, min(k, len(bank.rows))) for part in queries.rows.split(plan.chunk)]
-        return Found(torch.cat([part.similar for part in parts]), torch.cat([part.rows for part in parts]))
+        return Neighbours(torch.cat([part.similar for part in parts]), torch.cat([part.rows for part in parts]))
     return _ranked(*pairs, _cosines(queries.rows, bank.rows, *pairs), k=k, count=len(queries.rows))
 
 
-def _nearest_of_all(queries: Tensor, bank: Tensor, k: int) -> Found:
+def _nearest_of_all(queries: Tensor, bank: Tensor, k: int) -> Neighbours:
     """By the whole product in float64; exactly k for each query."""
     similar = queries @ bank.T
     least = similar.topk(k, dim=1).values[:, -1:]
     above, level = similar > least, similar == least
     chosen = above | (level & (level.cumsum(1) <= k - above.sum(1, keepdim=True)))
     rows = chosen.nonzero()[:, 1].view(-1, k)
-    return _merged(Found(similar[:, :0], rows[:, :0]), Found(similar.gather(1, rows), rows), k)
+    return _merged(Neighbours(similar[:, :0], rows[:, :0]), Neighbours(similar.gather(1, rows), rows), k)
 
 
 def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tensor:
@@ -142,19 +142,19 @@ def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tenso
     return torch.sparse.sampled_addmm(chosen, queries, bank.T, beta=0.0).values()
 
 
-def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) -> Found:
+def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) -> Neighbours:
     """Pairs, in the order of queries and then of rows, as a table of the best k of each query."""
     # one whole number for both: a cosine is a multiple of 2⁻⁴⁸ and little above 1, a query is below 2¹³
     order = ((query << 50) - (similar * GRID**2).long()).argsort(stable=True)
     place = torch.arange(len(query), device=query.device) - torch.searchsorted(query, query)
     kept = place < k
-    found = Found(similar.new_full((count, k), -torch.inf), query.new_zeros(count, k))
+    found = Neighbours(similar.new_full((count, k), -torch.inf), query.new_zeros(count, k))
     found.similar[query[kept], place[kept]] = similar[order[kept]]
     found.rows[query[kept], place[kept]] = row[order[kept]]
     return found
 
 
-def _candidates(queries: Side, bank: Side, best: Found, *, k: int, most: int, room: Tensor) -> Pairs | None:
+def _candidates(queries: Side, bank: Side, best: Neighbours, *, k: int, most: int, room: Tensor) -> Pairs | None:
     """All that can reach the k-th best cosine of a query so far; None where they are more than `most`, or than pay.
 
     Before there is a k-th, the k-th largest of the groups' maxima stands for it: k rows at least come as near.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,16 +13,13 @@ from torch import Tensor, nn
 from common.errors import BadInput
 from common.progress import Bar
 from common.workers import batches
-
-if TYPE_CHECKING:
-    from evals.tasks.depth.settings import DepthLive
-    from evals.tasks.segmentation.published import SegmentationLive
+from evals.protocols.protocol import TrainedHead
 
 T = TypeVar("T")
 
 
 def probe(
-    protocol: SegmentationLive | DepthLive,
+    protocol: TrainedHead,
     head: nn.Module,
     *,
     make: Callable[[int], T],

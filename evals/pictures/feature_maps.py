@@ -31,7 +31,7 @@ from evals.pictures.sheet import (
     SKY,
     SMALL,
     VERMILION,
-    Column,
+    SheetColumn,
     lay_out,
     show,
     show_photo,
@@ -137,11 +137,11 @@ def features_figure(
     maps = [similarity_maps(one.patches, points) for one in samples]
     low, high = _limits(maps)
     columns = [
-        Column("Image", WIDTH),
-        Column("Components, all images", WIDTH),
-        Column("Components, this image", WIDTH),
-        *(Column(f"Similarity to {n}", WIDTH, colour=_colour(n)) for n in range(1, len(points) + 1)),
-        Column("Cosine", 0.12, gap=0.5, narrow=True),
+        SheetColumn("Image", WIDTH),
+        SheetColumn("Components, all images", WIDTH),
+        SheetColumn("Components, this image", WIDTH),
+        *(SheetColumn(f"Similarity to {n}", WIDTH, colour=_colour(n)) for n in range(1, len(points) + 1)),
+        SheetColumn("Cosine", 0.12, gap=0.5, narrow=True),
     ]
     with style():
         aspects = [one.image.shape[0] / one.image.shape[1] for one in samples]

@@ -22,8 +22,8 @@ from evals.pictures.sheet import (
     SOFT,
     UNKNOWN,
     VERMILION,
-    Column,
     Sheet,
+    SheetColumn,
     lay_out,
     show,
     show_photo,
@@ -65,7 +65,7 @@ class DepthSample:
 
 def segmentation_figure(samples: Sequence[SegmentationSample], segments: tuple[str, ...], *, title: str) -> Figure:
     """A row for each image: image, true classes, predicted classes, wrong pixels. The legend names what occurs."""
-    columns = [Column(heading, WIDTH) for heading in ("Image", "Truth", "Prediction", "Wrong pixels")]
+    columns = [SheetColumn(heading, WIDTH) for heading in ("Image", "Truth", "Prediction", "Wrong pixels")]
     with style():
         entries = _entries(samples, segments)
         across = _across(entries, sum(column.width + column.gap for column in columns))
@@ -159,13 +159,13 @@ def _legend(sheet: Sheet, entries: Sequence[Patch], across: int) -> None:
 
 def depth_figure(samples: Sequence[DepthSample], *, title: str) -> Figure:
     """A row for each image: image, true and predicted depth on one scale, and prediction minus truth."""
-    bar = Column("m", _BAR, gap=0.5, narrow=True)
+    bar = SheetColumn("m", _BAR, gap=0.5, narrow=True)
     columns = [
-        Column("Image", WIDTH),
-        Column("True depth", WIDTH),
-        Column("Predicted depth", WIDTH),
+        SheetColumn("Image", WIDTH),
+        SheetColumn("True depth", WIDTH),
+        SheetColumn("Predicted depth", WIDTH),
         bar,
-        Column("Prediction − truth", WIDTH),
+        SheetColumn("Prediction − truth", WIDTH),
         bar,
     ]
     with style():

@@ -59,7 +59,7 @@ def style() -> Any:
 
 
 @dataclass(frozen=True)
-class Column:
+class SheetColumn:
     """One column of panels; `gap` is the free space behind it, `narrow` panels hold a colour bar and no image."""
 
     heading: str
@@ -79,7 +79,7 @@ class Sheet:
 
 
 def lay_out(
-    columns: Sequence[Column],
+    columns: Sequence[SheetColumn],
     captions: Sequence[str],
     *,
     aspects: Sequence[float],
@@ -112,7 +112,7 @@ def lay_out(
     return Sheet(figure, panels, foot)
 
 
-def _row(figure: Figure, columns: Sequence[Column], top: float, height: float) -> list[Axes]:
+def _row(figure: Figure, columns: Sequence[SheetColumn], top: float, height: float) -> list[Axes]:
     wide, high = figure.get_size_inches()
     panels, left = [], MARGIN
     for column in columns:
@@ -124,7 +124,7 @@ def _row(figure: Figure, columns: Sequence[Column], top: float, height: float) -
     return panels
 
 
-def _headings(figure: Figure, columns: Sequence[Column], top: float) -> None:
+def _headings(figure: Figure, columns: Sequence[SheetColumn], top: float) -> None:
     left = MARGIN
     for column in columns:
         write_line(figure, left, top, column.heading, size=BODY, weight="bold", colour=column.colour)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from common import limits
-from common.limits import COUNT, Limit
+from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals.datasets.labelled_set import Needs
 from evals.features.view import Precision, View
 
@@ -69,3 +69,29 @@ class Cropped(Protocol):
     @property
     def view(self) -> View:
         return View("crop", self.size, self.crop_pct)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedHead(Protocol):
+    """A protocol that trains a head by AdamW on augmented, live features and keeps it where it is judged best.
+
+    `rate` is reached after `warmup` iterations from `warmup_ratio` of it; the head is judged each `validate_every`
+    iterations; gradients are clipped to the norm `clip`, None does not clip. Every random draw is a function of `seed`.
+    """
+
+    seed: int
+    init_std: float
+    iterations: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    clip: float | None
+    warmup: int
+    warmup_ratio: float
+    validate_every: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = dict.fromkeys(("iterations", "batch_size", "validate_every"), COUNT)
+        scales = dict.fromkeys(("init_std", "weight_decay", "warmup"), NATURAL)
+        limits.check(self, {**counts, **scales, **dict.fromkeys(("rate", "clip"), POSITIVE), "warmup_ratio": SHARE})

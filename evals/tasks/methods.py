@@ -14,7 +14,7 @@ from evals.protocols.protocol import Protocol
 from evals.tasks import clustering, knn, logreg, retrieval
 from evals.tasks.depth import published as depth_live
 from evals.tasks.depth import quick as depth
-from evals.tasks.depth.settings import DepthLive
+from evals.tasks.depth.settings import PublishedDepth
 from evals.tasks.health import health
 from evals.tasks.health.settings import Health
 from evals.tasks.linear import published as linear_live
@@ -45,15 +45,19 @@ class Method(NamedTuple):
 
 _METHODS = (
     Method(knn.Knn, knn.evaluate, knn.metrics),
-    Method(linear.Linear, linear.evaluate, linear.metrics),
-    Method(linear_live.LinearLive, linear_live.evaluate, linear_live.metrics, "live"),
+    Method(linear.QuickLinear, linear.evaluate, linear.metrics),
+    Method(linear_live.PublishedLinear, linear_live.evaluate, linear_live.metrics, "live"),
     Method(logreg.Logreg, logreg.evaluate, logreg.metrics),
-    Method(segmentation.Segmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True),
+    Method(segmentation.QuickSegmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True),
     Method(
-        segmentation_live.SegmentationLive, segmentation_live.evaluate, segmentation_live.metrics, "live", pixels=True
+        segmentation_live.PublishedSegmentation,
+        segmentation_live.evaluate,
+        segmentation_live.metrics,
+        "live",
+        pixels=True,
     ),
-    Method(depth.Depth, depth.evaluate, depth.metrics, dense=True, pixels=True),
-    Method(DepthLive, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
+    Method(depth.QuickDepth, depth.evaluate, depth.metrics, dense=True, pixels=True),
+    Method(PublishedDepth, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
     Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
     Method(clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True),
     Method(Health, health.evaluate, health.metrics, "test", dense=True, compares=True),

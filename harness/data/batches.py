@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from common.errors import BadInput
-from evals.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     component: str | None  # when all images come from it
 
 
-class View(NamedTuple):
+class CropView(NamedTuple):
     """One view of every image: its name in the draws, size in pixels, range of areas, and chances of distortions."""
 
     name: str
@@ -69,15 +69,15 @@ def refuse_uneven(crops: Crops, patch: int) -> None:
             raise BadInput(f"got crops.{key}={size} with patches of {patch}: want a multiple; try {near}")
 
 
-def views(crops: Crops) -> tuple[list[View], list[View]]:
+def views(crops: Crops) -> tuple[list[CropView], list[CropView]]:
     """The global and the local views of the recipe."""
     scale = (crops.global_scale_min, crops.global_scale_max)
     both = [
-        View("global/0", crops.global_size, scale, crops.blur_global_1, 0.0),
-        View("global/1", crops.global_size, scale, crops.blur_global_2, crops.solarize_global_2),
+        CropView("global/0", crops.global_size, scale, crops.blur_global_1, 0.0),
+        CropView("global/1", crops.global_size, scale, crops.blur_global_2, crops.solarize_global_2),
     ]
     scale = (crops.local_scale_min, crops.local_scale_max)
-    local = (View(f"local/{i}", crops.local_size, scale, crops.blur_local, 0.0) for i in range(crops.local_count))
+    local = (CropView(f"local/{i}", crops.local_size, scale, crops.blur_local, 0.0) for i in range(crops.local_count))
     return both, list(local)
 
 
@@ -137,11 +137,11 @@ class Batches(Dataset[Batch]):
             homogeneous_share=self.data.homogeneous_share,
         )
 
-    def _crop(self, step: int, view: View, images: list[Image.Image]) -> Float[Tensor, "B 3 S S"]:
+    def _crop(self, step: int, view: CropView, images: list[Image.Image]) -> Float[Tensor, "B 3 S S"]:
         pixels = as_float(self._cut(step, view, images, size=view.size))
         return normalise(distort.distort(pixels, self._plan(step, view, len(images))))
 
-    def _gram_crop(self, step: int, view: View, images: list[Image.Image]) -> Float[Tensor, "B 3 R R"]:
+    def _gram_crop(self, step: int, view: CropView, images: list[Image.Image]) -> Float[Tensor, "B 3 R R"]:
         size = gram_size(self.crops, self.gram, self.patch)
         pixels = as_float(self._cut(step, view, images, size=size))
         if not self.gram.undistorted:
@@ -149,13 +149,13 @@ class Batches(Dataset[Batch]):
             distort.distort(pixels, plan, magnification=size / view.size)
         return normalise(pixels)
 
-    def _cut(self, step: int, view: View, images: list[Image.Image], *, size: int) -> np.ndarray:
+    def _cut(self, step: int, view: CropView, images: list[Image.Image], *, size: int) -> np.ndarray:
         extents = np.array([(image.height, image.width) for image in images])
         boxes = draw_boxes(self.seed, step, view.name, sizes=extents, scale=view.scale)
         flips = draw_flips(self.seed, step, view.name, count=len(images), probability=self.crops.flip)
         return cut(images, boxes, flips, size=size)
 
-    def _plan(self, step: int, view: View, count: int) -> distort.Plan:
+    def _plan(self, step: int, view: CropView, count: int) -> distort.Distortions:
         return distort.draw(
             self.seed, step, view.name, count=count, crops=self.crops, blur=view.blur, solarize=view.solarize
         )

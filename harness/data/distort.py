@@ -1,7 +1,7 @@
 """Colour jitter, grayscale, blur and solarisation of a whole batch, with parameters of its own for each image.
 
 Plain tensor operations on [N, 3, H, W] in [0, 1], on any device; each equals torchvision's functional operation on
-single images. What is drawn (`Plan`) is apart from what is done (`distort`), so that both can be tested alone.
+single images. What is drawn (`Distortions`) is apart from what is done (`distort`), so that both can be tested alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THRESHOLD = 0.5  # of the solarisation: between the 8-bit values 127 and 128
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 
-class Plan(NamedTuple):
+class Distortions(NamedTuple):
     """What happens to each of N images; jitter happens where `jitter`, in the `order` of indices of OPERATIONS."""
 
     jitter: Bool[Tensor, " N"]
@@ -38,12 +38,12 @@ class Plan(NamedTuple):
 
 def draw(
     seed: int, step: int, view: str, *, count: int, crops: Crops, blur: float = 0.0, solarize: float = 0.0
-) -> Plan:
+) -> Distortions:
     """The plan of one view ("global/0", "local/3") of a step's `count` images; blur, solarize: probabilities."""
     u = draws.uniforms(seed, step, f"distort/{view}", count, 13)
     spread = np.array([crops.brightness, crops.contrast, crops.saturation])
     low, high = np.append(np.maximum(1 - spread, 0), -crops.hue), np.append(1 + spread, crops.hue)
-    return Plan(
+    return Distortions(
         jitter=torch.from_numpy(u[:, 0] < crops.jitter),
         order=torch.from_numpy(u[:, 1:5].argsort(1)),
         factors=torch.from_numpy((low + u[:, 5:9] * (high - low)).astype(np.float32)),
@@ -54,7 +54,9 @@ def draw(
     )
 
 
-def distort(images: Float[Tensor, "N 3 H W"], plan: Plan, *, magnification: float = 1.0) -> Float[Tensor, "N 3 H W"]:
+def distort(
+    images: Float[Tensor, "N 3 H W"], plan: Distortions, *, magnification: float = 1.0
+) -> Float[Tensor, "N 3 H W"]:
     """Carries out the plan IN PLACE: jitter, grayscale, blur, solarise; returns `images`.
 
     magnification: size of these images over the size that the plan was made for; the blur grows with it.

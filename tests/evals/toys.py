@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evals.backbones.backbone import Backbone, create, wrap
+from evals.backbones.backbone import Backbone, wrap
+from evals.backbones.timm_models import create
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
 

@@ -16,7 +16,7 @@ from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools
 from harness.model import backbone_args
 from harness.schedules import at
-from harness.settings import Components, Experiment, GramLevel, GramTeacher, IbotPer, Negatives, Network, Precision
+from harness.settings import Components, Experiment, GramLevel, GramTeacher, IbotPer, Negatives, Precision, Role
 from harness.settings import Scaling as Rule
 from harness.step import train_step
 from harness.train import fresh_state, resume, train
@@ -117,7 +117,7 @@ MACHINERY: dict[str, object] = {
     "evals.every": 2,
     "evals.size": 64,
     "evals.batch_size": 3,
-    "evals.network": Network.student,
+    "evals.network": Role.student,
     "evals.sets": SETS,
     "evals.tasks": {},
 }
@@ -269,7 +269,7 @@ IMPOSSIBLE = [
     (settings.Data, {"homogeneous_share": 1.01}, "data.homogeneous_share=1.01"),
     (settings.Data, {"batch_size": 0}, "data.batch_size"),
     (settings.Evals, {"every": 0}, "evals.every"),
-    (settings.Evals, {"tasks": {"knn": settings.Task("knn", "a", "b")}}, "evals.tasks.knn.train='a'"),
+    (settings.Evals, {"tasks": {"knn": settings.EvaluationTask("knn", "a", "b")}}, "evals.tasks.knn.train='a'"),
     (settings.Trunk, {"steps": -1}, "trunk.steps"),
     (settings.Runtime, {"workers": -1}, "runtime.workers"),
     (settings.Runtime, {"log_every": 0}, "runtime.log_every"),

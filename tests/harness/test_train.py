@@ -18,7 +18,7 @@ from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
 from harness.model import backbone_args
-from harness.settings import Gram, GramTeacher, Network, Set, Task
+from harness.settings import EvaluationTask, Gram, GramTeacher, Role, Set
 from harness.step import NonFinite
 from harness.train import fresh_state, resume, train
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow  # whole small runs, interrupted and resumed
 CPU = torch.device("cpu")
 GRAM = {"arms": {"anchored": {}}, "gram": Gram(weight=2.0, start_step=2, update_every=2)}
 SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=8, split="test")}
-KNN = {"evals.sets": SETS, "evals.tasks": {"knn": Task("knn", "a", "b")}, "evals.every": 2}
+KNN = {"evals.sets": SETS, "evals.tasks": {"knn": EvaluationTask("knn", "a", "b")}, "evals.every": 2}
 
 
 class Cut(Exception):
@@ -364,7 +364,7 @@ def test_a_fork_that_died_before_its_first_state_forks_again(tiny, change, pool,
     assert same(final(again["plain"]), final(whole["plain"]))
 
 
-@pytest.mark.parametrize("network", list(Network))
+@pytest.mark.parametrize("network", list(Role))
 def test_the_snapshot_is_the_trunks_ema_of_that_step_bit_for_bit(tiny, change, pool, tmp_path, take_steps, network):
     anchored = {"gram.weight": 2.0, "gram.start_step": 3, "gram.teacher_step": 2}
     values = {**FORK, "arms": {"anchored": anchored}, "evals.every": 2, "evals.network": network}
@@ -465,7 +465,7 @@ def test_evaluations_come_at_their_cadence_and_at_both_ends(tiny, change, pool, 
     assert seen == [("trunk", 0), ("trunk", 2), ("trunk", 3), ("plain", 4), ("plain", 6), ("plain", 7)]
 
 
-@pytest.mark.parametrize("network", list(Network))
+@pytest.mark.parametrize("network", list(Role))
 def test_the_exported_backbone_is_the_evaluated_network(make_job, pool, network):
     job = make_job({"evals.network": network})
     train(job, pool, nothing, device=CPU)

@@ -20,22 +20,22 @@ from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
 from evals.features import frozen
 from evals.fitting import augmented, linear_head, training
-from evals.fitting.augmented import Batch
+from evals.fitting.augmented import AugmentedBatch
 from evals.fitting.linear_head import Readout
 from evals.protocols.protocol import Watch
 from evals.tasks.depth.bins import BinsHead, sig_loss
 from evals.tasks.depth.errors import NAMES, SUMS, depth_errors, within
-from evals.tasks.depth.settings import DepthLive
+from evals.tasks.depth.settings import PublishedDepth
 from evals.tasks.depth.views import batch_of, recolour
 
 
-def metrics(_: DepthLive) -> tuple[str, ...]:
+def metrics(_: PublishedDepth) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return NAMES
 
 
 def evaluate(
-    protocol: DepthLive,
+    protocol: PublishedDepth,
     backbone: Backbone,
     train: LabelledSet,
     test: LabelledSet,
@@ -67,7 +67,7 @@ def evaluate(
         return judge(protocol, backbone, head, test, flip=protocol.flip_average, watch=watch)
 
 
-def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
+def fresh_head(protocol: PublishedDepth, backbone: Backbone) -> BinsHead:
     """The head as it starts: a function of the seed alone."""
     return BinsHead(
         linear_head.width(backbone, protocol.size),
@@ -81,7 +81,7 @@ def fresh_head(protocol: DepthLive, backbone: Backbone) -> BinsHead:
 
 
 def fit(
-    protocol: DepthLive,
+    protocol: PublishedDepth,
     backbone: Backbone,
     head: BinsHead,
     train: LabelledSet,
@@ -103,7 +103,7 @@ def fit(
     )
 
 
-def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
+def options_at(protocol: PublishedDepth, step: int) -> dict[str, Any]:
     """Rate and betas of a step counted from 0.
 
     Rate: the peak times a half cosine over the whole length, in the warm-up times a linear ramp from 0 and on top of
@@ -121,7 +121,9 @@ def options_at(protocol: DepthLive, step: int) -> dict[str, Any]:
     return {"lr": protocol.rate * share, "betas": (beta1, protocol.beta2)}
 
 
-def loss_of(protocol: DepthLive, backbone: Backbone, head: Readout, step: int, batch: Batch) -> Float[Tensor, ""]:
+def loss_of(
+    protocol: PublishedDepth, backbone: Backbone, head: Readout, step: int, batch: AugmentedBatch
+) -> Float[Tensor, ""]:
     """The loss of the head on one batch; its colours are a function of the seed and the step."""
     images = augmented.pictures(batch.images, batch.sides, backbone, alter=partial(recolour, protocol, step))
     prediction = linear_head.see(backbone, head, images, precision=protocol.precision)[:, 0]
@@ -137,7 +139,7 @@ def loss_of(protocol: DepthLive, backbone: Backbone, head: Readout, step: int, b
 
 
 def judge(
-    protocol: DepthLive,
+    protocol: PublishedDepth,
     backbone: Backbone,
     head: Readout,
     test: LabelledSet,
@@ -163,7 +165,7 @@ def judge(
     return {"keys": np.array(keys), **{name: np.array([row[name] for row in rows]) for name in (*NAMES, *SUMS)}}
 
 
-def judged(protocol: DepthLive, truth: Float[np.ndarray, "H W"]) -> np.ndarray:
+def judged(protocol: PublishedDepth, truth: Float[np.ndarray, "H W"]) -> np.ndarray:
     """Which pixels count: those of valid depth, in a whole frame those inside the Eigen crop."""
     valid = within(truth, protocol.min_depth, protocol.max_depth)
     if truth.shape == protocol.frame:
@@ -179,7 +181,7 @@ def predict_depth(
     backbone: Backbone,
     head: Readout,
     image: UInt8[np.ndarray, "H W 3"],
-    protocol: DepthLive,
+    protocol: PublishedDepth,
     *,
     shape: tuple[int, int],
     flip: bool = False,

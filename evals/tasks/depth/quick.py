@@ -34,7 +34,7 @@ HEADROOM = 16.0  # of log-depth above the valid range
 
 
 @dataclass(frozen=True, kw_only=True)
-class Depth(Protocol):
+class QuickDepth(Protocol):
     """Ridge regression from standardised patches to the mean log-depth of the patch's valid pixels.
 
     Input: whole images, short side `size`, aspect kept, sides rounded to a multiple of the stride. Valid means
@@ -58,13 +58,13 @@ class Depth(Protocol):
             limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
 
 
-def metrics(_: Depth) -> tuple[str, ...]:
+def metrics(_: QuickDepth) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return "rmse", "delta1"
 
 
 def evaluate(
-    protocol: Depth,
+    protocol: QuickDepth,
     train: FeatureSet,
     test: FeatureSet,
     *,
@@ -133,7 +133,7 @@ def ridge(
 
 
 def predict(
-    protocol: Depth, log_depth: Float[Tensor, " P"], grid: tuple[int, int], shape: tuple[int, ...]
+    protocol: QuickDepth, log_depth: Float[Tensor, " P"], grid: tuple[int, int], shape: tuple[int, ...]
 ) -> Float[np.ndarray, "H W"]:
     """Metres at the truth's size, clamped to the protocol's range.
 
@@ -145,7 +145,7 @@ def predict(
     return full.clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
 
 
-def _patch_targets(protocol: Depth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _patch_targets(protocol: QuickDepth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     cell, patches = cells((depth.shape[0], depth.shape[1]), grid), grid[0] * grid[1]
     valid = within(depth, protocol.min_depth, protocol.max_depth)
     pixels = np.bincount(cell[valid], minlength=patches)
@@ -155,7 +155,7 @@ def _patch_targets(protocol: Depth, depth: np.ndarray, grid: tuple[int, int]) ->
     return target.astype(np.float32), weight.astype(np.float32)
 
 
-def _no_depth(features: FeatureSet, protocol: Depth) -> BadInput:
+def _no_depth(features: FeatureSet, protocol: QuickDepth) -> BadInput:
     want = f"want metres between {protocol.min_depth:g} and {protocol.max_depth:g}"
     return BadInput(f"got no valid depth in {features.dataset.name}: {want}; do check its depth maps")
 

@@ -9,7 +9,7 @@ from common import limits
 from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import Needs
-from evals.protocols.protocol import Protocol
+from evals.protocols.protocol import TrainedHead
 
 _BETA = Limit(low=0, high=1, below=True)
 
@@ -22,15 +22,29 @@ _LIMITS = {
     "beta1": _BETA.list_of(2),
     **dict.fromkeys(("beta2", "warmup_beta1"), _BETA),
     "degrees": Limit(low=0, high=180),
-    **dict.fromkeys(("rotate", "flip", "recolour", "warmup_ratio", "final_ratio"), SHARE),
-    **dict.fromkeys(("min_depth", "max_depth", "bin_floor", "rate", "clip"), POSITIVE),
-    **dict.fromkeys(("bins", "iterations", "batch_size", "validate_every"), COUNT),
-    **dict.fromkeys(("init_std", "mean_weight", "log_shift", "plain_iterations", "weight_decay", "warmup"), NATURAL),
+    **dict.fromkeys(("rotate", "flip", "recolour", "final_ratio"), SHARE),
+    **dict.fromkeys(
+        (
+            "min_depth",
+            "max_depth",
+            "bin_floor",
+        ),
+        POSITIVE,
+    ),
+    **dict.fromkeys(("bins",), COUNT),
+    **dict.fromkeys(
+        (
+            "mean_weight",
+            "log_shift",
+            "plain_iterations",
+        ),
+        NATURAL,
+    ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthLive(Protocol):
+class PublishedDepth(TrainedHead):
     """Settings as `protocols/depth-standard.yaml` explains them.
 
     Images of exactly `frame` (height, width) still have the borders of the camera: training cuts `box` out of them and
@@ -43,7 +57,6 @@ class DepthLive(Protocol):
     task: ClassVar[str] = "depth"
     needs: ClassVar[Needs] = "depth"
 
-    seed: int
     frame: tuple[int, ...]
     box: tuple[int, ...]
     eigen: tuple[int, ...]
@@ -59,22 +72,13 @@ class DepthLive(Protocol):
     colour: tuple[float, ...]
     bins: int
     bin_floor: float
-    init_std: float
     mean_weight: float
     log_shift: float
     plain_iterations: int
-    iterations: int
-    batch_size: int
-    rate: float
-    weight_decay: float
-    warmup: int
-    warmup_ratio: float
     final_ratio: float
     warmup_beta1: float
     beta1: tuple[float, ...]
     beta2: float
-    clip: float | None
-    validate_every: int
     flip_average: bool
 
     def __post_init__(self) -> None:

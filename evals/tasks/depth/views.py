@@ -13,13 +13,13 @@ from common.limits import pair
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import LabelledSet
 from evals.fitting import augmented
-from evals.fitting.augmented import Batch
+from evals.fitting.augmented import AugmentedBatch
 
 if TYPE_CHECKING:
-    from evals.tasks.depth.settings import DepthLive
+    from evals.tasks.depth.settings import PublishedDepth
 
 
-def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
+def batch_of(train: LabelledSet, protocol: PublishedDepth, step: int) -> AugmentedBatch:
     """The augmented views of one iteration, colours aside: a function of the seed and the step alone."""
     views = protocol.views
 
@@ -32,7 +32,7 @@ def batch_of(train: LabelledSet, protocol: DepthLive, step: int) -> Batch:
 
 
 def cut(
-    protocol: DepthLive, image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"]
+    protocol: PublishedDepth, image: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """An image and its depth without the borders of the frame, at the protocol's size."""
     factor = protocol.size / min(depth.shape)
@@ -43,7 +43,7 @@ def cut(
     return mmseg_bridge.resize_short(image, side), mmseg_bridge.resize_depth(depth, side)
 
 
-def recolour(protocol: DepthLive, step: int, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+def recolour(protocol: PublishedDepth, step: int, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     """Some images in [0, 1] raised to a power and with other brightness, of all channels and of each."""
     found = images.clone()
     for place in range(len(images)):

@@ -23,7 +23,7 @@ INPUTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}
 ROWS, CELLS = 8192, 2**24  # images, and logits, that are held at a time when heads are judged
 
 
-class Head(NamedTuple):
+class GridHead(NamedTuple):
     """One softmax regression of a grid: what it reads, its peak learning rate, its weight decay."""
 
     input: str
@@ -35,7 +35,7 @@ class Head(NamedTuple):
         return f"{self.input}, rate {self.rate!r}, decay {self.decay!r}"
 
 
-def grid(inputs: Sequence[str], rates: Sequence[float], decays: Sequence[float]) -> tuple[Head, ...]:
+def grid(inputs: Sequence[str], rates: Sequence[float], decays: Sequence[float]) -> tuple[GridHead, ...]:
     """Every combination, inputs slowest, decays fastest.
 
     Raises:
@@ -48,7 +48,7 @@ def grid(inputs: Sequence[str], rates: Sequence[float], decays: Sequence[float])
         for value in values:
             if not limit.holds(value):
                 raise BadInput(f"got {name} {value} for a linear probe: want a finite number {limit}; do correct it")
-    heads = tuple(Head(*settings) for settings in itertools.product(inputs, rates, decays))
+    heads = tuple(GridHead(*settings) for settings in itertools.product(inputs, rates, decays))
     twice = [str(head) for head in heads if heads.count(head) > 1]
     if twice or not heads:
         found = f"the head ({twice[0]}) twice" if twice else "no head"
@@ -70,7 +70,7 @@ class Heads:
 
     def __init__(
         self,
-        heads: Sequence[Head],
+        heads: Sequence[GridHead],
         like: Mapping[str, Float[Tensor, "b D"]],
         *,
         classes: int,
@@ -111,7 +111,7 @@ class _Block:
     """Heads of one input as one wide matrix: the columns of a head follow those of the one before it."""
 
     def __init__(
-        self, heads: Sequence[Head], like: Tensor, classes: int, momentum: float, start: Tensor | None
+        self, heads: Sequence[GridHead], like: Tensor, classes: int, momentum: float, start: Tensor | None
     ) -> None:
         self.weight = like.new_zeros(like.shape[1], len(heads) * classes)
         if start is not None:

@@ -32,7 +32,7 @@ from evals.features import frozen
 from evals.features.view import prepare
 from evals.judging.image_classes import shared_classes, two_classes
 from evals.protocols.protocol import Cropped
-from evals.tasks.linear.grid import INPUTS, Head, Heads, Judged, cosine, grid, judge
+from evals.tasks.linear.grid import INPUTS, GridHead, Heads, Judged, cosine, grid, judge
 
 _LIMITS = {
     "crop_area": Limit(low=0, high=1, above=True).list_of(2, rising=True),
@@ -48,7 +48,7 @@ log = logging.getLogger("gramlab")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearLive(Cropped):
+class PublishedLinear(Cropped):
     """Settings as `protocols/linear-paper.yaml` and `protocols/linear-code.yaml` explain them.
 
     Every random draw, of the heads' start, the order and the views, is a function of `seed`.
@@ -78,7 +78,7 @@ class LinearLive(Cropped):
         grid(self.inputs, self.rates, self.decays)  # refuses what is none
 
     @property
-    def heads(self) -> tuple[Head, ...]:
+    def heads(self) -> tuple[GridHead, ...]:
         """The grid, with the rates that are used: `rates` times batch_size / rate_batch."""
         scale = 1 if not self.rate_batch else self.batch_size / self.rate_batch
         return grid(self.inputs, [rate * scale for rate in self.rates], self.decays)
@@ -95,13 +95,13 @@ class Portion(NamedTuple):
     labels: Int[Tensor, " b"]
 
 
-def metrics(_: LinearLive) -> tuple[str, ...]:
+def metrics(_: PublishedLinear) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return "top1", "top5"
 
 
 def evaluate(
-    protocol: LinearLive,
+    protocol: PublishedLinear,
     backbone: Backbone,
     train: LabelledSet,
     test: LabelledSet,
@@ -127,7 +127,7 @@ def evaluate(
     return {"keys": keys, "correct": judged.correct[:, best].numpy(), "in_top5": judged.in_top5[:, best].numpy()}
 
 
-def fit(protocol: LinearLive, backbone: Backbone, train: LabelledSet, *, workers: int = 0) -> Heads:
+def fit(protocol: PublishedLinear, backbone: Backbone, train: LabelledSet, *, workers: int = 0) -> Heads:
     """Every head of the grid, trained on the same augmented batches where the backbone is."""
     steps, portions = protocol.steps(len(train)), math.ceil(protocol.batch_size / PORTION)
     made = batches(partial(portion_of, protocol, train), steps * portions, workers=workers)
@@ -142,14 +142,16 @@ def fit(protocol: LinearLive, backbone: Backbone, train: LabelledSet, *, workers
     return fitted
 
 
-def judge_on(test: LabelledSet, fitted: Heads, protocol: LinearLive, backbone: Backbone, *, workers: int = 0) -> Judged:
+def judge_on(
+    test: LabelledSet, fitted: Heads, protocol: PublishedLinear, backbone: Backbone, *, workers: int = 0
+) -> Judged:
     """All heads on the centre views of a set."""
     count = math.ceil(len(test) / PORTION)
     made = batches(partial(centre_portion, protocol, test), count, workers=workers)
     return judge(fitted, Bar(_seen(made, protocol, backbone), total=count, desc="linear heads, test", unit="batch"))
 
 
-def portion_of(protocol: LinearLive, train: LabelledSet, number: int) -> Portion:
+def portion_of(protocol: PublishedLinear, train: LabelledSet, number: int) -> Portion:
     """Augmented views: the portion of this number, counted from 0 over all batches; a function of it and the seed."""
     step, place = divmod(number, math.ceil(protocol.batch_size / PORTION))
     places = range(protocol.batch_size)[place * PORTION : (place + 1) * PORTION]
@@ -163,7 +165,7 @@ def portion_of(protocol: LinearLive, train: LabelledSet, number: int) -> Portion
     return Portion(torch.from_numpy(np.stack(views)), torch.tensor(labels))
 
 
-def centre_portion(protocol: LinearLive, test: LabelledSet, number: int) -> Portion:
+def centre_portion(protocol: PublishedLinear, test: LabelledSet, number: int) -> Portion:
     """Centre views in the order of the set."""
     indices = range(len(test))[number * PORTION : (number + 1) * PORTION]
     views = [prepare(test.image(index), protocol.view, stride=1) for index in indices]
@@ -171,7 +173,7 @@ def centre_portion(protocol: LinearLive, test: LabelledSet, number: int) -> Port
 
 
 def augmented(
-    image: UInt8[np.ndarray, "H W 3"], protocol: LinearLive, draws: np.random.Generator
+    image: UInt8[np.ndarray, "H W 3"], protocol: PublishedLinear, draws: np.random.Generator
 ) -> UInt8[np.ndarray, "S S 3"]:
     """A random crop at the protocol's size (bicubic, antialiased), by chance mirrored."""
     mirrored = draws.random() < protocol.flip
@@ -206,7 +208,7 @@ def crop_box(
 
 
 def _seen(
-    made: Iterator[Portion], protocol: LinearLive, backbone: Backbone
+    made: Iterator[Portion], protocol: PublishedLinear, backbone: Backbone
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for images, labels in made:
         pixels = frozen.floats(images.to(backbone.device))
@@ -221,7 +223,7 @@ def read(features: Features, inputs: Sequence[str]) -> dict[str, Float[Tensor, "
     return {name: torch.cat([parts[part] for part in INPUTS[name]], 1) for name in inputs}
 
 
-def _fresh(protocol: LinearLive, like: dict[str, Tensor], *, classes: int) -> Heads:
+def _fresh(protocol: PublishedLinear, like: dict[str, Tensor], *, classes: int) -> Heads:
     """All heads of one input start alike: only rate and decay tell them apart."""
     start = {
         name: protocol.init_std

@@ -27,7 +27,7 @@ from evals.features.matrix import BYTES, Rows
 from evals.features.scale import Scale, fit_scale
 from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.protocols.protocol import Cropped
-from evals.tasks.linear.grid import INPUTS, Head, Heads, cosine, grid, judge, portions
+from evals.tasks.linear.grid import INPUTS, GridHead, Heads, cosine, grid, judge, portions
 
 WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
 
@@ -41,7 +41,7 @@ log = logging.getLogger("gramlab")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(Cropped):
+class QuickLinear(Cropped):
     """Softmax regressions by SGD with momentum from zero, rate by a cosine to zero. See its file in `protocols/`."""
 
     method: ClassVar[str] = "linear"
@@ -63,13 +63,13 @@ class Linear(Cropped):
         grid(self.inputs, self.rates, self.decays)  # refuses what is none
 
 
-def metrics(_: Linear) -> tuple[str, ...]:
+def metrics(_: QuickLinear) -> tuple[str, ...]:
     """The names of its metrics: one, since quick sets have few classes."""
     return ("top1",)
 
 
 def evaluate(
-    protocol: Linear, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
+    protocol: QuickLinear, train: FeatureSet, test: FeatureSet, *, device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
     """Per test image: `correct` and `in_top5`, whether its class is the first guess, and among the first five.
 
@@ -90,14 +90,14 @@ def evaluate(
 
 
 def choose(
-    protocol: Linear,
+    protocol: QuickLinear,
     inputs: Mapping[str, Rows],
     labels: Int[Tensor, " n"],
     *,
     classes: int,
-    heads: Sequence[Head],
+    heads: Sequence[GridHead],
     held: Bool[Tensor, " n"],
-) -> Head:
+) -> GridHead:
     """The head that does best on the images held out, after all have been trained on the others."""
     others, kept_back = (np.flatnonzero(which.numpy()) for which in (~held, held))
     fitted = fit_grid(protocol, inputs, labels, classes=classes, heads=heads, among=others)
@@ -105,12 +105,12 @@ def choose(
 
 
 def fit_grid(
-    protocol: Linear,
+    protocol: QuickLinear,
     inputs: Mapping[str, Rows],
     labels: Int[Tensor, " n"],
     *,
     classes: int,
-    heads: Sequence[Head],
+    heads: Sequence[GridHead],
     among: np.ndarray | None = None,
 ) -> Heads:
     """Heads trained in one pass over the same batches, at the protocol's steps, batch size, momentum and seed.

@@ -20,16 +20,16 @@ from torch.utils.checkpoint import checkpoint
 
 from common import draws, limits
 from common.errors import BadInput
-from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from common.limits import NATURAL, POSITIVE, SHARE, Limit
 from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
 from evals.features import frozen
 from evals.fitting import augmented, linear_head, training
-from evals.fitting.augmented import Batch
+from evals.fitting.augmented import AugmentedBatch
 from evals.fitting.linear_head import LinearHead, Readout
 from evals.judging.pixel_classes import areas, classes_at, same_segments
-from evals.protocols.protocol import Protocol, Watch
+from evals.protocols.protocol import TrainedHead, Watch
 from evals.results import bootstrap
 from evals.tasks.segmentation.sliding import slide
 
@@ -39,15 +39,27 @@ _LIMITS = {
     "betas": Limit(low=0, high=1, below=True).list_of(2),
     "dropout": Limit(low=0, high=1, below=True),
     "hue": Limit(low=1, high=180),
-    **dict.fromkeys(("category_cap", "flip", "warmup_ratio"), SHARE),
-    **dict.fromkeys(("crop", "window", "window_stride", "rate", "clip"), POSITIVE),
-    **dict.fromkeys(("iterations", "batch_size", "validate_every"), COUNT),
-    **dict.fromkeys(("brightness", "init_std", "weight_decay", "warmup"), NATURAL),
+    **dict.fromkeys(
+        (
+            "category_cap",
+            "flip",
+        ),
+        SHARE,
+    ),
+    **dict.fromkeys(
+        (
+            "crop",
+            "window",
+            "window_stride",
+        ),
+        POSITIVE,
+    ),
+    **dict.fromkeys(("brightness",), NATURAL),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationLive(Protocol):
+class PublishedSegmentation(TrainedHead):
     """Settings as `protocols/segmentation-standard.yaml` explains them; lengths are shares of `size`.
 
     Every random draw, of the head's start, the order, the views and the dropout, is a function of `seed`.
@@ -57,7 +69,6 @@ class SegmentationLive(Protocol):
     task: ClassVar[str] = "segmentation"
     needs: ClassVar[Needs] = "pixel classes"
 
-    seed: int
     scale: tuple[float, ...]
     crop: float
     category_cap: float
@@ -67,16 +78,7 @@ class SegmentationLive(Protocol):
     saturation: tuple[float, ...]
     hue: int
     dropout: float
-    init_std: float
-    iterations: int
-    batch_size: int
-    rate: float
     betas: tuple[float, ...]
-    weight_decay: float
-    clip: float | None
-    warmup: int
-    warmup_ratio: float
-    validate_every: int
     window: float
     window_stride: float
 
@@ -104,13 +106,13 @@ class SegmentationLive(Protocol):
         )
 
 
-def metrics(_: SegmentationLive) -> tuple[str, ...]:
+def metrics(_: PublishedSegmentation) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return "miou", "pixel_accuracy", "mean_accuracy", "fscore", "precision", "recall", "dice"
 
 
 def evaluate(
-    protocol: SegmentationLive,
+    protocol: PublishedSegmentation,
     backbone: Backbone,
     train: LabelledSet,
     test: LabelledSet,
@@ -139,14 +141,14 @@ def evaluate(
         return judge(protocol, backbone, head, test, watch=watch) if watch else outcomes
 
 
-def fresh_head(protocol: SegmentationLive, backbone: Backbone, classes: int) -> LinearHead:
+def fresh_head(protocol: PublishedSegmentation, backbone: Backbone, classes: int) -> LinearHead:
     """The head as it starts: a function of the seed alone."""
     width = linear_head.width(backbone, protocol.size)
     return LinearHead(width, classes, init_std=protocol.init_std, seed=protocol.seed)
 
 
 def fit(
-    protocol: SegmentationLive,
+    protocol: PublishedSegmentation,
     backbone: Backbone,
     head: LinearHead,
     train: LabelledSet,
@@ -168,12 +170,12 @@ def fit(
     )
 
 
-def options_at(protocol: SegmentationLive, step: int) -> dict[str, Any]:
+def options_at(protocol: PublishedSegmentation, step: int) -> dict[str, Any]:
     """Rate and betas of a step counted from 0."""
     return {"lr": rate_at(protocol, step), "betas": limits.pair(protocol.betas)}
 
 
-def rate_at(protocol: SegmentationLive, step: int) -> float:
+def rate_at(protocol: PublishedSegmentation, step: int) -> float:
     """The learning rate of a step counted from 0: over the warm-up a linear ramp times a linear decay over the whole
     length, then a half cosine over the whole length, entered where the warm-up ends."""
     part = step / protocol.iterations
@@ -183,7 +185,7 @@ def rate_at(protocol: SegmentationLive, step: int) -> float:
     return protocol.rate * ramp * (1 - part)
 
 
-def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> Batch:
+def batch_of(train: LabelledSet, protocol: PublishedSegmentation, step: int) -> AugmentedBatch:
     """The augmented views of one iteration: a function of the seed and the step alone."""
     views = protocol.views
 
@@ -202,7 +204,7 @@ def batch_of(train: LabelledSet, protocol: SegmentationLive, step: int) -> Batch
 
 
 def loss_of(
-    protocol: SegmentationLive, backbone: Backbone, head: Readout, step: int, batch: Batch
+    protocol: PublishedSegmentation, backbone: Backbone, head: Readout, step: int, batch: AugmentedBatch
 ) -> Float[Tensor, ""]:
     """The loss of the head on one batch; the dropout is a function of the seed and the step."""
     images = augmented.pictures(batch.images, batch.sides, backbone)
@@ -239,7 +241,7 @@ def pixel_loss(
 
 
 def judge(
-    protocol: SegmentationLive,
+    protocol: PublishedSegmentation,
     backbone: Backbone,
     head: Readout,
     test: LabelledSet,
@@ -260,7 +262,7 @@ def predict_segmentation(
     backbone: Backbone,
     head: Readout,
     image: UInt8[np.ndarray, "H W 3"],
-    protocol: SegmentationLive,
+    protocol: PublishedSegmentation,
     *,
     shape: tuple[int, int],
 ) -> Int[np.ndarray, "h w"]:

@@ -30,7 +30,7 @@ BLOCK = 16384  # patches whose moments are taken at a time, in float64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation(Protocol):
+class QuickSegmentation(Protocol):
     """Softmax regression on standardised patches against the share of each class among the patch's pixels.
 
     Input: whole images, short side `size`, aspect kept, sides rounded to a multiple of the stride. Pixels marked
@@ -52,13 +52,13 @@ class Segmentation(Protocol):
         limits.check(self, {"l2": POSITIVE, "iterations": COUNT, "max_patches": COUNT})
 
 
-def metrics(_: Segmentation) -> tuple[str, ...]:
+def metrics(_: QuickSegmentation) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return "miou", "pixel_accuracy"
 
 
 def evaluate(
-    protocol: Segmentation,
+    protocol: QuickSegmentation,
     train: FeatureSet,
     test: FeatureSet,
     *,

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from common.errors import BadInput
 from evals.backbones.addresses import load
-from evals.backbones.backbone import Backbone, create, wrap
+from evals.backbones.backbone import Backbone, wrap
 from evals.backbones.exported import export
+from evals.backbones.timm_models import create
 from harness.train import train
 from tests.evals.toys import silenced
 

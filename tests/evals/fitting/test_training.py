@@ -11,7 +11,7 @@ from common import progress
 from common.errors import BadInput
 from evals.fitting import training
 from evals.protocols.reading import load
-from evals.tasks.segmentation.published import SegmentationLive
+from evals.tasks.segmentation.published import PublishedSegmentation
 
 
 def fit(loss: Callable[[int, Tensor], Tensor], start: float = 1.0, **rest: object) -> float:
@@ -58,7 +58,9 @@ def test_training_ends_with_the_head_that_was_judged_best():
         return {"weight": np.array([head.weight.item()])}
 
     outcomes = training.probe(
-        load("segmentation-standard", SegmentationLive, iterations=5, validate_every=2, clip=None, weight_decay=0.0),
+        load(
+            "segmentation-standard", PublishedSegmentation, iterations=5, validate_every=2, clip=None, weight_decay=0.0
+        ),
         head,
         make=lambda step: step,
         loss=lambda step, _: -head.weight.sum(),

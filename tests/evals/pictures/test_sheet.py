@@ -8,11 +8,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evals.pictures.sheet import DPI, Column, lay_out, save, shorten, style, text_width, wrap, write
+from evals.pictures.sheet import DPI, SheetColumn, lay_out, save, shorten, style, text_width, wrap, write
 
 
 def test_no_two_texts_of_a_page_overlap_and_none_leaves_it():
-    columns = [Column("First heading", 1.9), Column("Second", 1.9), Column("m", 0.12, gap=0.5, narrow=True)]
+    columns = [
+        SheetColumn("First heading", 1.9),
+        SheetColumn("Second", 1.9),
+        SheetColumn("m", 0.12, gap=0.5, narrow=True),
+    ]
     captions = ["a/very/long/path/" * 12 + "image.jpg", "short"]
     with style():
         note = "What this page shows, in more words than fit on one line of a page that is as narrow as this one is."

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from evals.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.image_folder import ImageFolder
 from harness.data.batches import Batches, gram_size, stream
 from harness.data.pool import Pool

@@ -61,7 +61,7 @@ def plan_of(count, **changes):
     """A plan that does nothing, but for `changes`."""
     no = torch.zeros(count, dtype=torch.bool)
     factors = torch.tensor([1.0, 1.0, 1.0, 0.0]).expand(count, 4)
-    still = distort.Plan(no, torch.arange(4).expand(count, 4), factors, no, no, torch.ones(count), no)
+    still = distort.Distortions(no, torch.arange(4).expand(count, 4), factors, no, no, torch.ones(count), no)
     return still._replace(**changes)
 
 
@@ -94,7 +94,7 @@ def test_a_plan_equals_torchvisions_operations_in_its_order():
 def test_an_image_is_treated_the_same_alone_and_in_a_batch():
     plan = distort.draw(0, 0, "test", count=8, crops=Crops(), blur=0.5, solarize=0.3)
     x = images((8, 3, 16, 16))
-    alone = [distort.distort(x[[i]], distort.Plan(*(part[[i]] for part in plan))) for i in range(8)]
+    alone = [distort.distort(x[[i]], distort.Distortions(*(part[[i]] for part in plan))) for i in range(8)]
     assert_close(distort.distort(x.clone(), plan), torch.cat(alone), atol=1e-6, rtol=0)
 
 

@@ -31,7 +31,7 @@ def test_counts_round_down_and_may_be_none(crops, probability, want):
 def test_a_block_mask_has_exactly_the_count(grid):
     patches = grid[0] * grid[1]
     for count in range(patches + 1):
-        mask = block_mask(draws.generator(0, 0, "test", count), grid, count)
+        mask = block_mask(draws.philox(0, 0, "test", count), grid, count)
         assert mask.shape == grid
         assert mask.sum() == count
 
@@ -39,7 +39,7 @@ def test_a_block_mask_has_exactly_the_count(grid):
 @pytest.mark.parametrize("count", [-1, 17])
 def test_more_patches_than_there_are_is_refused(count):
     with pytest.raises(BadInput, match=f"got {count} patches to mask on a 4x4 grid: want 0 to 16"):
-        block_mask(draws.generator(0, 0, "test"), (4, 4), count)
+        block_mask(draws.philox(0, 0, "test"), (4, 4), count)
 
 
 def test_masks_are_made_of_blocks_not_of_single_patches():
@@ -48,10 +48,10 @@ def test_masks_are_made_of_blocks_not_of_single_patches():
     def touching(mask):
         return (mask[1:] & mask[:-1]).sum() + (mask[:, 1:] & mask[:, :-1]).sum()
 
-    blocks = sum(touching(block_mask(draws.generator(0, i, "test"), (14, 14), 58)) for i in range(50))
+    blocks = sum(touching(block_mask(draws.philox(0, i, "test"), (14, 14), 58)) for i in range(50))
     scattered = 0
     for i in range(50):
-        scattered += touching(draws.generator(0, i, "scatter").permuted(np.arange(196) < 58).reshape(14, 14))
+        scattered += touching(draws.philox(0, i, "scatter").permuted(np.arange(196) < 58).reshape(14, 14))
     assert blocks > 2 * scattered
 
 

@@ -26,7 +26,7 @@ from evals.tasks.depth.published import (
     options_at,
     predict_depth,
 )
-from evals.tasks.depth.settings import DepthLive
+from evals.tasks.depth.settings import PublishedDepth
 from evals.tasks.depth.views import batch_of, cut, recolour
 from tests.evals.live_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit
@@ -71,8 +71,8 @@ def reader(patches: Tensor) -> Tensor:
     return ((high * 256 + low).double() / 1000).float()[:, None].clamp_min(1e-4)
 
 
-def settings(**changes: Any) -> DepthLive:
-    return load("depth-standard", DepthLive, **(TINY | changes))
+def settings(**changes: Any) -> PublishedDepth:
+    return load("depth-standard", PublishedDepth, **(TINY | changes))
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,11 @@ def scenes() -> tuple[LabelledSet, LabelledSet]:
     [(0, 3.0e-7), (6400, 1.403e-4), (12_799, 2.253e-4), (12_800, 2.250e-4), (25_600, 7.5e-5), (38_399, 1.2e-8)],
 )
 def test_the_rate_has_the_published_values(step: int, rate: float):
-    assert options_at(load("depth-standard", DepthLive), step)["lr"] == pytest.approx(rate, rel=4e-4)
+    assert options_at(load("depth-standard", PublishedDepth), step)["lr"] == pytest.approx(rate, rel=4e-4)
 
 
 def test_the_first_beta_is_zero_in_the_warm_up_and_then_climbs():
-    protocol = load("depth-standard", DepthLive)
+    protocol = load("depth-standard", PublishedDepth)
     assert [options_at(protocol, step)["betas"] for step in (0, 12_799)] == [(0.0, 0.99)] * 2
     after = [options_at(protocol, step)["betas"][0] for step in range(12_800, 38_400, 800)]
     assert after[0] == pytest.approx(0.85)
@@ -99,7 +99,7 @@ def test_the_first_beta_is_zero_in_the_warm_up_and_then_climbs():
 
 
 def test_the_published_crop_is_416_by_544_of_a_frame_and_shrinks_with_it():
-    protocol = load("depth-standard", DepthLive)
+    protocol = load("depth-standard", PublishedDepth)
     assert protocol.views.crop == (416, 544)
     assert dataclasses.replace(protocol, size=240).views.crop == (208, 272)
 
@@ -123,7 +123,7 @@ def test_an_oracle_has_no_error_in_whole_frames_and_only_the_eigen_crop_counts()
     truth[0][45:471, 41:601] = written[0][45:471, 41:601]
     seen: dict[int, np.ndarray] = {}
     data = Written(written, truth)
-    found = judge(load("depth-standard", DepthLive), pixels(), reader, data, flip=True, watch=seen.__setitem__)
+    found = judge(load("depth-standard", PublishedDepth), pixels(), reader, data, flip=True, watch=seen.__setitem__)
     assert found["rmse"].tolist() == [0]
     assert found["pixels"].tolist() == [(471 - 45) * (601 - 41)]
     rows, columns = np.nonzero(np.isfinite(seen[0]))
@@ -157,7 +157,7 @@ def test_an_oracle_is_right_on_training_views_whatever_moves_them():
 
 
 def test_the_box_of_a_frame_is_cut_out_for_training_and_other_images_stay_whole():
-    protocol = load("depth-standard", DepthLive)
+    protocol = load("depth-standard", PublishedDepth)
     frame = Written(depths(1, FRAME))
     image, depth = cut(protocol, frame.image(0), frame.depth(0))
     assert np.array_equal(depth, frame.depth(0)[45:472, 43:608])
@@ -170,7 +170,7 @@ def test_the_box_of_a_frame_is_cut_out_for_training_and_other_images_stay_whole(
 
 
 def test_whole_frames_are_judged_inside_the_eigen_crop_and_within_the_valid_range():
-    protocol = load("depth-standard", DepthLive)
+    protocol = load("depth-standard", PublishedDepth)
     truth = np.full(FRAME, 2.0, dtype=np.float32)
     truth[100, 100:103] = 0.0, 10.0, 0.001
     found = judged(protocol, truth)
@@ -332,7 +332,7 @@ def test_every_setting_of_the_schedule_changes_what_the_optimizer_is_told(name: 
 
 
 def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes], unchanged: bytes):
-    assert CHANGES.keys() | SCHEDULE.keys() | OUTSIDE == {field.name for field in dataclasses.fields(DepthLive)}
+    assert CHANGES.keys() | SCHEDULE.keys() | OUTSIDE == {field.name for field in dataclasses.fields(PublishedDepth)}
     assert trace() == unchanged
 
 

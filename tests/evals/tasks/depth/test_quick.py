@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from common.errors import BadInput
 from evals.features.feature_set import FeatureSet
 from evals.protocols.reading import load
-from evals.tasks.depth.quick import Depth, evaluate, predict, ridge
+from evals.tasks.depth.quick import QuickDepth, evaluate, predict, ridge
 
 
 class Depths:
@@ -35,8 +35,8 @@ def featured(tokens: np.ndarray, maps: list[np.ndarray], grid: tuple[int, int], 
     return FeatureSet.in_memory(Depths(maps, has_depth), x[: len(maps)], tokens=x, grids=grids)  # pyright: ignore
 
 
-def settings_of(**changes: float) -> Depth:
-    return load("depth-quick", Depth, **changes)
+def settings_of(**changes: float) -> QuickDepth:
+    return load("depth-quick", QuickDepth, **changes)
 
 
 def oracle(images: int, *, pixels: int, seed: int, shuffle: bool = False) -> FeatureSet:

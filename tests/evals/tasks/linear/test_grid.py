@@ -11,7 +11,7 @@ from torch import Tensor
 from common.errors import BadInput
 from evals.judging.image_classes import hits
 from evals.tasks.linear import grid as linear_heads
-from evals.tasks.linear.grid import Head, Heads, Judged, cosine, grid, judge, portions, residuals
+from evals.tasks.linear.grid import GridHead, Heads, Judged, cosine, grid, judge, portions, residuals
 
 STEPS, BATCH, CLASSES = 15, 20, 5
 
@@ -22,7 +22,7 @@ def batches(width: int = 8) -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (STEPS, BATCH), generator=draw)
 
 
-def alone(head: Head, x: Tensor, labels: Tensor, start: Tensor) -> torch.nn.Linear:
+def alone(head: GridHead, x: Tensor, labels: Tensor, start: Tensor) -> torch.nn.Linear:
     """The slow reference: one head, autograd, torch's optimizer and schedule."""
     layer = torch.nn.Linear(x.shape[-1], CLASSES, dtype=x.dtype)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_a_head_that_diverges_leaves_the_others_as_they_are_and_is_never_the_bes
     x, labels = batches()
     found = []
     for rates in ((0.1,), (0.1, math.inf)):
-        heads = [Head("cls", rate, 0.0) for rate in rates]  # no grid has such a rate
+        heads = [GridHead("cls", rate, 0.0) for rate in rates]  # no grid has such a rate
         fitted = Heads(heads, {"cls": x[0]}, classes=CLASSES, momentum=0.9)
         for step in range(STEPS):
             fitted.step({"cls": x[step]}, labels[step], 1.0)

@@ -12,7 +12,8 @@ from torchvision.transforms import RandomResizedCrop
 
 from common import draws
 from common.errors import BadInput
-from evals.backbones.backbone import Backbone, create, wrap
+from evals.backbones.backbone import Backbone, wrap
+from evals.backbones.timm_models import create
 from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.features import frozen
@@ -20,7 +21,7 @@ from evals.protocols.reading import load
 from evals.tasks.linear import published
 from evals.tasks.linear.grid import Heads
 from evals.tasks.linear.published import (
-    LinearLive,
+    PublishedLinear,
     augmented,
     crop_box,
     evaluate,
@@ -32,7 +33,7 @@ from evals.tasks.linear.published import (
 )
 from tests.evals.live_checks import untouched
 
-CODE, PAPER = (load(f"linear-{kind}", LinearLive) for kind in ("code", "paper"))
+CODE, PAPER = (load(f"linear-{kind}", PublishedLinear) for kind in ("code", "paper"))
 TINY = {"size": 32, "epochs": 1, "epoch_steps": 4, "batch_size": 10}
 
 
@@ -188,7 +189,9 @@ def test_heads_are_judged_in_the_precision_of_the_protocol(backbone: Backbone):
 
 
 def test_every_setting_is_tried():
-    assert {name for change in CHANGES for name in change} | OUTSIDE == {field.name for field in fields(LinearLive)}
+    assert {name for change in CHANGES for name in change} | OUTSIDE == {
+        field.name for field in fields(PublishedLinear)
+    }
 
 
 def test_crops_that_patches_of_14_do_not_divide_are_seen_in_the_mean_colour():

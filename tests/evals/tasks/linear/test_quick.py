@@ -19,12 +19,12 @@ from evals.features.scale import fit_scale
 from evals.judging.image_classes import hold_out
 from evals.protocols.reading import load
 from evals.tasks.linear import quick
-from evals.tasks.linear.grid import Head, grid
-from evals.tasks.linear.quick import Linear, choose, evaluate, fit_grid, metrics
+from evals.tasks.linear.grid import GridHead, grid
+from evals.tasks.linear.quick import QuickLinear, choose, evaluate, fit_grid, metrics
 from tests.evals import toys
 from tests.evals.toys import labelled
 
-QUICK = load("linear-quick", Linear)
+QUICK = load("linear-quick", QuickLinear)
 featured = partial(labelled, classes="abcdef")
 
 
@@ -93,7 +93,7 @@ def test_the_rate_is_chosen_on_held_out_training_images():
     x = torch.stack([common, common + 0.1 * (2 * labels - 1)], 1)  # only the difference tells: slow rates miss it
     held = hold_out(labels, share=0.1, seed=0)
     heads = grid(("cls",), (1e-6, 0.5), (0.0,))
-    assert choose(QUICK, {"cls": x}, labels, classes=2, heads=heads, held=held) == Head("cls", 0.5, 0.0)
+    assert choose(QUICK, {"cls": x}, labels, classes=2, heads=heads, held=held) == GridHead("cls", 0.5, 0.0)
     misled = torch.where(held, 1 - labels, labels)  # what the held-out images say decides, not the others
     assert choose(QUICK, {"cls": x}, misled, classes=2, heads=heads, held=held).rate == 1e-6
 
@@ -175,7 +175,7 @@ def test_settings_that_cannot_be_are_refused():
         ({"steps": 0}, "steps 0"),
     ):
         with pytest.raises(BadInput, match=reason):
-            load("linear-quick", Linear, **changes)
+            load("linear-quick", QuickLinear, **changes)
 
 
 def test_every_setting_of_the_probe_moves_its_answers():
@@ -198,7 +198,7 @@ def test_every_setting_of_the_probe_moves_its_answers():
     assert metrics(QUICK) == ("top1",)
 
 
-def fitted_logits(protocol: Linear, train: FeatureSet, test: FeatureSet) -> Tensor:
+def fitted_logits(protocol: QuickLinear, train: FeatureSet, test: FeatureSet) -> Tensor:
     inputs, unseen = quick.standardised(protocol.inputs, train, test)
     heads = grid(protocol.inputs, protocol.rates, protocol.decays)
     fitted = fit_grid(protocol, inputs, train.labels, classes=6, heads=heads)

@@ -20,7 +20,7 @@ from evals.fitting import augmented
 from evals.protocols.reading import load
 from evals.results import bootstrap
 from evals.tasks.segmentation.published import (
-    SegmentationLive,
+    PublishedSegmentation,
     batch_of,
     drop_channels,
     evaluate,
@@ -75,8 +75,8 @@ def reader(patches: Tensor) -> Tensor:
     return -(patches[:, None] - colours[None, :, :, None, None]).square().sum(2)
 
 
-def settings(**changes: Any) -> SegmentationLive:
-    return load("segmentation-standard", SegmentationLive, **(TINY | changes))
+def settings(**changes: Any) -> PublishedSegmentation:
+    return load("segmentation-standard", PublishedSegmentation, **(TINY | changes))
 
 
 def miou(outcomes: dict[str, np.ndarray]) -> float:
@@ -93,12 +93,12 @@ def scenes() -> tuple[LabelledSet, LabelledSet]:
     ("step", "rate"), [(0, 1e-9), (750, 4.906e-4), (1499, 9.619e-4), (1500, 9.965e-4), (20_000, 5.0e-4), (39_999, 0.0)]
 )
 def test_the_rate_has_the_published_values(step: int, rate: float):
-    protocol = load("segmentation-standard", SegmentationLive)
+    protocol = load("segmentation-standard", PublishedSegmentation)
     assert rate_at(protocol, step) == pytest.approx(rate, rel=2e-4, abs=1e-11)
 
 
 def test_the_published_views_are_squares_of_512_and_the_windows_move_by_341():
-    protocol = load("segmentation-standard", SegmentationLive)
+    protocol = load("segmentation-standard", PublishedSegmentation)
     assert (protocol.views.short_side, protocol.views.crop) == (512, 512)
     assert (round(protocol.window * 512), round(protocol.window_stride * 512)) == (512, 341)
 
@@ -275,7 +275,9 @@ def test_every_setting_of_the_schedule_changes_what_the_optimizer_is_told(name: 
 
 
 def test_every_setting_is_tried_and_equal_settings_give_equal_results(trace: Callable[..., bytes], unchanged: bytes):
-    assert CHANGES.keys() | SCHEDULE.keys() | OUTSIDE == {field.name for field in dataclasses.fields(SegmentationLive)}
+    assert CHANGES.keys() | SCHEDULE.keys() | OUTSIDE == {
+        field.name for field in dataclasses.fields(PublishedSegmentation)
+    }
     assert trace() == unchanged
 
 

@@ -12,7 +12,7 @@ from evals.judging.pixel_classes import shares_of
 from evals.protocols.reading import load
 from evals.results.bootstrap import interval
 from evals.tasks.segmentation import quick
-from evals.tasks.segmentation.quick import Segmentation, evaluate, solve, training_patches
+from evals.tasks.segmentation.quick import QuickSegmentation, evaluate, solve, training_patches
 from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to
 
 
@@ -29,8 +29,8 @@ def oracle(images: int, *, pixels: int, seed: int, stripes: bool = False, shuffl
     return featured(tokens, [(5, 6)] * images, masks, "abcd")
 
 
-def settings_of(**changes: float) -> Segmentation:
-    return load("segmentation-quick", Segmentation, **changes)
+def settings_of(**changes: float) -> QuickSegmentation:
+    return load("segmentation-quick", QuickSegmentation, **changes)
 
 
 def score(train: FeatureSet, test: FeatureSet, **settings: float) -> float:

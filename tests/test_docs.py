@@ -104,9 +104,10 @@ def test_every_key_that_is_mentioned_exists(page):
 
 
 def is_module(dotted: str) -> bool:
-    """Whether the first parts name a module, however deep it lies."""
+    """Whether the first parts name a module or a folder of them, however deep it lies."""
     parts = dotted.split(".")
-    return any(ROOT.joinpath(*parts[:depth]).with_suffix(".py").exists() for depth in range(2, len(parts) + 1))
+    places = [ROOT.joinpath(*parts[:depth]) for depth in range(2, len(parts) + 1)]
+    return any(place.is_dir() or place.with_suffix(".py").exists() for place in places)
 
 
 def test_every_command_that_is_shown_exists():

@@ -25,7 +25,8 @@ from torchvision import transforms as plain
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
-from harness.settings import Crops, Data, Gram, Ibot
+from harness.losses.ibot import Ibot
+from harness.settings import Crops, Data
 
 PHOTOS = 64
 CASES = {
@@ -118,7 +119,7 @@ def our_steps(
 ) -> Callable[[int], object]:
     """The harness's path, masks and batch composition included."""
     pool = Pool({"photographs": photographs}, memory=0 if decode else MEMORY)
-    batches = Batches(pool, data=Data(batch_size=batch), crops=crops, ibot=Ibot(), gram=Gram(), patch=patch, seed=0)
+    batches = Batches(pool, data=Data(batch_size=batch), crops=crops, ibot=Ibot(), patch=patch, seed=0)
     return batches.__getitem__
 
 

@@ -82,3 +82,9 @@ def pair(values: Sequence[float]) -> tuple[float, float]:
     """A list of two as a tuple whose type says so."""
     first, second = values
     return first, second
+
+
+def require(ok: bool, message: str) -> None:
+    """Raises ValueError with `message` unless `ok`."""
+    if not ok:
+        raise ValueError(message)

@@ -21,7 +21,7 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, SafetensorError)
 def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` atomically to `path`; `identity` is the hash of the settings that it belongs to."""
     tensors = {key: tensor.detach().contiguous() for key, tensor in _tensors(state).items()}
-    meta = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.anchor is not None)}
+    meta = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata=meta)
@@ -36,7 +36,8 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             meta = _header(file.metadata() or {}, path, identity)
-            state.anchor = (state.anchor or frozen_copy(state.teacher.backbone)) if json.loads(meta["anchor"]) else None
+            own = state.gram_teacher or frozen_copy(state.teacher.backbone)
+            state.gram_teacher = own if json.loads(meta["anchor"]) else None
             _restore(state, {key: file.get_tensor(key) for key in file.keys()}, path)
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
@@ -107,8 +108,8 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
 def _tensors(state: State) -> dict[str, Tensor]:
     """Every tensor of a state by name; optimizer moments are named after their parameters."""
     networks: dict[str, nn.Module] = {"student": state.student, "teacher": state.teacher}
-    if state.anchor is not None:
-        networks["anchor"] = state.anchor
+    if state.gram_teacher is not None:
+        networks["anchor"] = state.gram_teacher
     tensors = {f"{net}.{key}": value for net, module in networks.items() for key, value in module.state_dict().items()}
     for group in state.optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import BadInput
-from harness.data.batches import Batch, gram_size, refuse_uneven
+from harness import gram_teacher
+from harness.config import GRAPH, MACHINERY, PROSE, as_dict, identity
+from harness.data.batches import Batch, refuse_uneven
 from harness.model import Network, build_backbone, patch_size
 from harness.optimizer import build_optimizer
-from harness.schedules import At
-from harness.settings import Experiment, GramTeacher, Precision
+from harness.schedules import at
+from harness.settings import Experiment, Precision
 from harness.step import State, forward
 
 EFFICIENCY = 0.65  # of a bare matrix product's rate: nano steps reached 0.55 to 0.67 of it, ViT-S/16 steps 0.88 (CPU)
@@ -33,48 +36,56 @@ _counted: dict[str, Cost] = {}
 
 def step_cost(settings: Experiment, *, gram: bool) -> Cost:
     """Cost of a training step with or without the Gram loss; no memory is taken, and equal arms are counted once."""
-    own = settings.gram
-    shaping = (settings.model, settings.dino, settings.ibot, settings.koleo, settings.crops, settings.data.batch_size)
-    key = repr((shaping, settings.precision, (own.teacher, own.resolution, own.level) if gram else None))
+    settings = replace(settings, gram=gram_teacher.as_counted(settings.gram, on=gram))
+    key = identity(_sizing(settings))
     if key not in _counted:
-        _counted[key] = _count(settings, gram=gram)
+        _counted[key] = _count(settings)
     return _counted[key]
 
 
-def _count(settings: Experiment, *, gram: bool) -> Cost:
+def _sizing(settings: Experiment) -> dict[str, Any]:
+    """All settings but those that change no operation and no tensor, which are the ones that are listed here.
+
+    What is forgotten in the list is counted a second time; were it a list of what counts, arms would get one another's
+    costs.
+    """
+    idle = {*PROSE, *GRAPH, *MACHINERY, "teacher", "optimizer", "data"}
+    counted = {key: value for key, value in as_dict(settings).items() if key not in idle}
+    return {**counted, "batch_size": settings.data.batch_size}
+
+
+def _count(settings: Experiment) -> Cost:
     with torch.device("meta"):
         student, teacher = Network(settings), Network(settings)
-        anchor = build_backbone(settings.model) if gram and settings.gram.teacher is not GramTeacher.ema else None
+        own = build_backbone(settings.model) if gram_teacher.is_separate(settings.gram) else None
     teacher.requires_grad_(False)
-    state = State(0, student.train(), teacher.eval(), build_optimizer(student, settings.optimizer), anchor)
-    batch = shapes(settings, patch_size(student.backbone), gram=gram)
-    step = settings.gram.start_step if gram else -1
-    now = At(step, 0.0, 0.0, 0.1, 0.9, settings.gram.weight if gram else 0.0, False)
+    state = State(0, student.train(), teacher.eval(), build_optimizer(student, settings.optimizer), own)
+    batch = shapes(settings, patch_size(student.backbone))
     saved: dict[int, torch.UntypedStorage] = {}
-    own = {p.untyped_storage()._cdata for p in student.parameters()}
+    weights_of_student = {p.untyped_storage()._cdata for p in student.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if storage._cdata not in weights_of_student:
             saved[storage._cdata] = storage
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        total, *_ = forward(state, batch, now, settings, seed=0)
+        total, *_ = forward(state, batch, at(settings, 0), settings, seed=0)
         total.backward()
     weights = sum(p.numel() * p.element_size() for p in student.parameters())
-    frozen = weights + sum(p.numel() * p.element_size() for p in (anchor.parameters() if anchor else ()))
+    frozen = weights + sum(p.numel() * p.element_size() for p in (own.parameters() if own else ()))
     activations = sum(storage.nbytes() for storage in saved.values())
     if settings.precision is Precision.bfloat16:
         activations /= 2
     return Cost(float(counter.get_total_flops()), 4 * weights + frozen + activations)
 
 
-def shapes(settings: Experiment, patch: int, *, gram: bool) -> Batch:
+def shapes(settings: Experiment, patch: int) -> Batch:
     """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
     refuse_uneven(crops, patch)
-    size = gram_size(crops, settings.gram, patch) if gram else 0
+    gram = gram_teacher.crops(settings.gram, crops.global_size, patch)
     positions = (crops.global_size // patch) ** 2
     masks = torch.zeros(2 * images, positions, dtype=torch.bool)
     ratio = (settings.ibot.mask_ratio_min + settings.ibot.mask_ratio_max) / 2
@@ -86,7 +97,7 @@ def shapes(settings: Experiment, patch: int, *, gram: bool) -> Batch:
     return Batch(
         globals=empty(2, crops.global_size),
         locals=empty(crops.local_count, crops.local_size),
-        gram=empty(2, size) if gram else None,
+        gram=empty(2, gram.size) if gram and gram.needed(settings.gram.start_step) else None,
         masks=masks,
         indices=torch.arange(images),
         component=None,

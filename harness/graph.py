@@ -12,9 +12,10 @@ from typing import Any
 
 from common.disk import checksum
 from common.errors import BadInput
-from evals.backbones.exported import WEIGHTS
+from harness import gram_teacher
 from harness.config import arm_settings, identity, science, trunk_settings
-from harness.settings import Data, Experiment, Gram, GramTeacher
+from harness.losses.table import LOSSES
+from harness.settings import Data, Experiment
 
 TRUNK = "trunk"
 Fingerprint = Callable[[Data], str]
@@ -59,22 +60,13 @@ def jobs(experiment: Experiment, *, fingerprint: Fingerprint) -> list[Job]:
     return found
 
 
-def events(gram: Gram, start: int, stop: int) -> list[dict[str, Any]]:
-    """When the Gram loss begins and when its teacher is renewed afterwards, for the report."""
-    if gram.weight == 0:
-        return []
-    first = max(gram.start_step, start)
-    renewals = range(first + gram.update_every, stop, gram.update_every) if gram.update_every else ()
-    return [{"step": first, "kind": "gram_start"}, *({"step": step, "kind": "gram_update"} for step in renewals)]
-
-
 def _trunk(experiment: Experiment, seed: int, base: Path, fingerprint: Fingerprint) -> Job:
     settings = trunk_settings(experiment)
     fork = experiment.trunk.steps
     grams = [arm_settings(experiment, arm).gram for arm in experiment.arms]
-    early = sorted({g.snapshot_step for g in grams if _needs_snapshot(g) and g.snapshot_step < fork})
+    early = {step for gram in grams if (step := gram_teacher.early_step(gram, fork)) is not None}
     shape = _science(settings, fingerprint) | {"seed": seed, "weights": _weights_hash(experiment)}
-    return Job(TRUNK, seed, 0, fork, base / f"{TRUNK}-s{seed}", settings, shape, None, tuple(early))
+    return Job(TRUNK, seed, 0, fork, base / f"{TRUNK}-s{seed}", settings, shape, None, tuple(sorted(early)))
 
 
 def _arm(experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, fingerprint: Fingerprint) -> Job:
@@ -99,7 +91,8 @@ def _arm(experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | N
 
 
 def _refuse_other_shapes(arm: str, trunk: Experiment, settings: Experiment) -> None:
-    for key in ("model.name", "model.args", "dino.head", "ibot.head"):
+    heads = [f"{name}.head" for name in LOSSES if hasattr(getattr(settings, name), "head")]
+    for key in ("model.name", "model.args", *heads):
         section, leaf = key.split(".")
         if getattr(getattr(trunk, section), leaf) != getattr(getattr(settings, section), leaf):
             raise BadInput(
@@ -107,19 +100,10 @@ def _refuse_other_shapes(arm: str, trunk: Experiment, settings: Experiment) -> N
             )
 
 
-def _needs_snapshot(gram: Gram) -> bool:
-    return gram.weight > 0 and gram.teacher is GramTeacher.snapshot
-
-
 def _science(settings: Experiment, fingerprint: Fingerprint) -> dict[str, Any]:
     """All that shapes a result, the content of a given Gram teacher in place of its path."""
     shape = science(settings, data_fingerprint=fingerprint(settings.data))
-    if settings.gram.weight > 0 and settings.gram.checkpoint is not None:
-        path = Path(settings.gram.checkpoint) / WEIGHTS
-        if not path.is_file():
-            raise BadInput(f"gram.checkpoint={path.parent}: no exported backbone there; want a folder with {path.name}")
-        shape["gram"] = {**shape["gram"], "checkpoint": _content(path)}
-    return shape
+    return shape | {"gram": shape["gram"] | gram_teacher.content(settings.gram)}
 
 
 def _content(path: Path) -> str:

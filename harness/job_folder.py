@@ -10,10 +10,9 @@ from typing import Any
 from common.disk import read_json
 from common.errors import BadInput
 from evals.backbones.exported import CARD
-from harness import checkpoint
+from harness import checkpoint, gram_teacher
 from harness.config import flatten, identity
 from harness.graph import Job
-from harness.settings import GramTeacher
 
 
 def state_path(job: Job, step: int) -> Path:
@@ -155,16 +154,15 @@ def gram_folder(job: Job) -> Path | None:
     Raises `BadInput` for a snapshot that the trunk did not keep.
     """
     gram = job.settings.gram
-    if gram.weight == 0 or gram.teacher is GramTeacher.ema:
+    if (given := gram_teacher.given_folder(gram)) is not None:
+        return given
+    step = gram_teacher.early_step(gram, job.start)
+    if job.parent is None or step is None:
         return None
-    if gram.teacher is GramTeacher.checkpoint:
-        return Path(str(gram.checkpoint))
-    if job.parent is None or gram.snapshot_step >= job.start:
-        return None
-    folder = snapshot_folder(job.parent, gram.snapshot_step)
+    folder = snapshot_folder(job.parent, step)
     if not folder.exists():
         raise BadInput(
-            f"{job.name}: gram.teacher_step={gram.snapshot_step}: {job.parent.folder} was trained before an arm "
-            "asked for that step and kept no EMA of it; move that folder away, or anchor to the fork"
+            f"{job.name}: gram.teacher_step={step}: {job.parent.folder} was trained before an arm asked for that step "
+            "and kept no EMA of it; move that folder away, or anchor to the fork"
         )
     return folder

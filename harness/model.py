@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from common.errors import BadInput
 from harness import settings
+from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
 from harness.rope import rope_table
 
@@ -38,7 +39,7 @@ class ProjectionHead(nn.Module):
     heads leave them free, small models on small data need it to leave the uniform solution.
     """
 
-    def __init__(self, dim: int, head: settings.Head):
+    def __init__(self, dim: int, head: Head):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(dim, head.hidden),

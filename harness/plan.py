@@ -9,11 +9,12 @@ import torch
 
 from common.command import columns
 from evals.suite import TaskSpec
+from harness import gram_teacher
 from harness.config import flatten
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
-from harness.graph import TRUNK, Job, events
+from harness.graph import TRUNK, Job
 from harness.job_folder import is_done, saved_step
-from harness.settings import Experiment, GramTeacher
+from harness.settings import Experiment
 
 
 def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], device: torch.device) -> str:
@@ -36,7 +37,7 @@ def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec]
                 str(len(evaluated_steps(job))),
                 duration(seconds),
                 f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
-                gram_words(job),
+                gram_teacher.words(job.settings.gram, job.start, job.stop),
                 "done" if is_done(job) else f"from step {saved_step(job)}" if saved_step(job) > job.start else "new",
             )
         )
@@ -64,16 +65,6 @@ def evaluated_steps(job: Job) -> list[int]:
     every = job.settings.evals.every
     first = job.start if job.parent is None else job.start + 1
     return sorted({*(step for step in range(first, job.stop + 1) if step % every == 0), job.stop})
-
-
-def gram_words(job: Job) -> str:
-    """What the job anchors to, when that is renewed, how strongly and from which step."""
-    gram, found = job.settings.gram, events(job.settings.gram, job.start, job.stop)
-    if not found:
-        return "off"
-    source = f"EMA of step {gram.snapshot_step}" if gram.teacher is GramTeacher.snapshot else gram.teacher.value
-    renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
-    return f"{source} ×{gram.resolution:g}{renewed}, weight {gram.weight:g} from {found[0]['step']}"
 
 
 def arm_lines(experiment: Experiment) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from common.disk import read_json, write_json
 from evals.suite import TaskSpec
+from harness import gram_teacher
 from harness.config import as_dict, flatten
-from harness.graph import Job, events
+from harness.graph import Job
 from harness.job_folder import read_status
-from harness.plan import gram_words
+from harness.losses.table import LOSSES
 from harness.settings import Experiment, SetKind
 
 
@@ -32,7 +33,12 @@ def write_record(
         "arms": before.get("arms", {})
         | {job.arm: {"overrides": flatten(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
         "events": before.get("events", {})
-        | {job.arm: fork(job) + events(job.settings.gram, job.start, job.stop) for job in arms},
+        | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
+        "losses": {
+            term: {"title": title, "anchored": loss.anchored}
+            for loss in LOSSES.values()
+            for term, title in loss.titles.items()
+        },
         "chance": chance(tasks),
         "config": as_dict(experiment),
         "environment": environment,
@@ -67,7 +73,7 @@ def summary(job: Job) -> str:
     """One phrase that tells what the arm does."""
     share = job.settings.data.homogeneous_share
     batches = f"; {share:.0%} of batches from one component" if share else ""
-    return f"Gram {gram_words(job)}{batches}"
+    return f"Gram {gram_teacher.words(job.settings.gram, job.start, job.stop)}{batches}"
 
 
 def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

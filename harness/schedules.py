@@ -6,21 +6,24 @@ All are constant after their warm-up (DINOv3, arXiv 2508.10104 §3.2), so none d
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from harness.settings import Experiment, Gram, GramTeacher, Scaling
+from harness import gram_teacher
+from harness.losses.table import LOSSES
+from harness.settings import Experiment, Scaling
 
 
 class At(NamedTuple):
-    """The values that hold in one step."""
+    """The values that hold in one step; `factors` are those of all loss terms in the total, by name."""
 
     step: int
     lr: float
     last_layer_lr: float
     temperature: float
     momentum: float
-    gram_weight: float
-    renew_anchor: bool
+    factors: Mapping[str, float]
+    renew_gram_teacher: bool
 
 
 def at(settings: Experiment, step: int) -> At:
@@ -35,8 +38,8 @@ def at(settings: Experiment, step: int) -> At:
             step, start=teacher.temperature_start, peak=teacher.temperature, steps=teacher.temperature_warmup_steps
         ),
         momentum=teacher.momentum,
-        gram_weight=gram_weight(settings.gram, step),
-        renew_anchor=renews_anchor(settings.gram, step),
+        factors=factors(settings, step),
+        renew_gram_teacher=gram_teacher.is_renewed(settings.gram, step),
     )
 
 
@@ -56,32 +59,11 @@ def peak_lr(settings: Experiment) -> float:
     return settings.optimizer.lr * factor[settings.optimizer.lr_scaling]
 
 
-def gram_weight(gram: Gram, step: int) -> float:
-    """Zero before `start_step`, a half-cosine to the weight over `warmup_steps` (ends included), then constant."""
-    if step < gram.start_step:
-        return 0.0
-    done = step - gram.start_step
-    if done >= gram.warmup_steps - 1:
-        return gram.weight
-    return gram.weight * (1 - math.cos(math.pi * done / (gram.warmup_steps - 1))) / 2
-
-
-def renews_anchor(gram: Gram, step: int) -> bool:
-    """Whether the Gram teacher becomes a copy of the EMA teacher just before `step` is taken."""
-    if gram.weight == 0 or gram.teacher is GramTeacher.ema:
-        return False
-    if gram.teacher is GramTeacher.snapshot and step == gram.snapshot_step:
-        return True
-    since = step - gram.start_step
-    return gram.update_every is not None and since > 0 and since % gram.update_every == 0
-
-
-def needs_gram_crops(gram: Gram, step: int) -> bool:
-    """Whether `step` needs crops for the Gram teacher; the EMA teacher sees the distorted ×1 crops in any case."""
-    seen = gram.teacher is GramTeacher.ema and not gram.undistorted and gram.resolution == 1
-    return uses_gram(gram, step) and not seen
-
-
-def uses_gram(gram: Gram, step: int) -> bool:
-    """Whether `step` computes the Gram loss."""
-    return gram.weight > 0 and step >= gram.start_step
+def factors(settings: Experiment, step: int) -> dict[str, float]:
+    """The factor of every loss term in the total at `step`, by name."""
+    local_crops = settings.crops.local_count
+    return {
+        term: factor
+        for name, loss in LOSSES.items()
+        for term, factor in loss.factors(getattr(settings, name), step, local_crops).items()
+    }

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from common.limits import require
+from harness.losses.table import LOSSES, LossSettings
+
 
 class Device(Enum):
     auto = "auto"
@@ -21,28 +24,6 @@ class Device(Enum):
 class Precision(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
-
-
-class GramTeacher(Enum):
-    snapshot = "snapshot"
-    ema = "ema"
-    checkpoint = "checkpoint"
-
-
-class GramLevel(Enum):
-    image = "image"
-    batch = "batch"
-
-
-class Negatives(Enum):
-    keep = "keep"
-    clamp = "clamp"
-    clamp_teacher = "clamp_teacher"
-
-
-class IbotPer(Enum):
-    crop = "crop"
-    masked_crop = "masked_crop"
 
 
 class Scaling(Enum):
@@ -72,11 +53,6 @@ def _repeated(pairs: list[tuple[str, str]]) -> str:
     return next((f"{a} on {b}" for a, b in pairs if pairs.count((a, b)) > 1), "")
 
 
-def _require(ok: bool, message: str) -> None:
-    if not ok:
-        raise ValueError(message)
-
-
 @dataclass(frozen=True)
 class Model:
     """The backbone: a timm name of the DINOv3 family and the arguments it is created with."""
@@ -89,125 +65,10 @@ class Model:
     rope_rescale: float | None = None
 
     def __post_init__(self) -> None:
-        _require(0 <= self.drop_path < 1, f"model.drop_path={self.drop_path}: want a share in [0, 1)")
+        require(0 <= self.drop_path < 1, f"model.drop_path={self.drop_path}: want a share in [0, 1)")
         for key in ("rope_jitter", "rope_rescale"):
             value = getattr(self, key)
-            _require(value is None or value >= 1, f"model.{key}={value}: want a factor of at least 1, or null for none")
-
-
-@dataclass(frozen=True)
-class Head:
-    """A projection head: three linear layers, unit-length bottleneck, prototypes without bias (§3.2)."""
-
-    hidden: int = 2048
-    bottleneck: int = 256
-    prototypes: int = 65536
-    unit_prototypes: bool = False
-
-    def __post_init__(self) -> None:
-        for key in ("hidden", "bottleneck", "prototypes"):
-            _require(getattr(self, key) >= 1, f"head {key}={getattr(self, key)}: want at least 1")
-
-
-@dataclass(frozen=True)
-class Dino:
-    weight: float = 1.0
-    local_weight: float = 1.0
-    student_temperature: float = 0.1
-    head: Head = field(default_factory=Head)
-
-    def __post_init__(self) -> None:
-        _require(self.weight >= 0, f"dino.weight={self.weight}: use 0 to switch it off")
-        _require(self.local_weight >= 0, f"dino.local_weight={self.local_weight}: use 0 to switch it off")
-        _require(self.student_temperature > 0, f"dino.student_temperature={self.student_temperature}: want more than 0")
-
-
-@dataclass(frozen=True)
-class Ibot:
-    weight: float = 1.0
-    student_temperature: float = 0.1
-    mask_probability: float = 0.5
-    mask_ratio_min: float = 0.1
-    mask_ratio_max: float = 0.5
-    per: IbotPer = IbotPer.crop
-    head: Head = field(default_factory=Head)
-
-    def __post_init__(self) -> None:
-        _require(self.weight >= 0, f"ibot.weight={self.weight}: use 0 to switch it off")
-        _require(self.student_temperature > 0, f"ibot.student_temperature={self.student_temperature}: want more than 0")
-        _require(
-            0 <= self.mask_probability <= 1, f"ibot.mask_probability={self.mask_probability}: want a share in [0, 1]"
-        )
-        _require(
-            0 <= self.mask_ratio_min <= self.mask_ratio_max < 1,
-            f"ibot.mask_ratio_min={self.mask_ratio_min}, ibot.mask_ratio_max={self.mask_ratio_max}: "
-            "want 0 <= min <= max < 1",
-        )
-
-
-@dataclass(frozen=True)
-class Koleo:
-    weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        _require(self.weight >= 0, f"koleo.weight={self.weight}: use 0 to switch it off")
-
-
-@dataclass(frozen=True)
-class Gram:
-    """Gram anchoring (§4.2): the loss weight, when it starts, what it anchors to, and how often that is renewed."""
-
-    weight: float = 0.0
-    start_step: int = 0
-    warmup_steps: int = 0
-    teacher: GramTeacher = GramTeacher.snapshot
-    teacher_step: int | None = None
-    checkpoint: str | None = None
-    update_every: int | None = None
-    resolution: float = 1.0
-    undistorted: bool = True
-    level: GramLevel = GramLevel.image
-    negatives: Negatives = Negatives.keep
-
-    def __post_init__(self) -> None:
-        _require(self.weight >= 0, f"gram.weight={self.weight}: use 0 to switch it off")
-        _require(self.start_step >= 0, f"gram.start_step={self.start_step}: want 0 or more")
-        _require(
-            self.update_every is None or self.update_every >= 1,
-            f"gram.update_every={self.update_every}: want at least 1 step, or null for never",
-        )
-        _require(self.warmup_steps >= 0, f"gram.warmup_steps={self.warmup_steps}: want 0 or more")
-        _require(self.resolution >= 1, f"gram.resolution={self.resolution}: want 1.0 or more")
-        if self.weight == 0:
-            return
-        if self.teacher is GramTeacher.checkpoint:
-            _require(
-                self.checkpoint is not None, "gram.teacher=checkpoint: want gram.checkpoint=<exported backbone folder>"
-            )
-        else:
-            _require(
-                self.checkpoint is None,
-                f"gram.checkpoint is set but gram.teacher={self.teacher.value}: set gram.teacher=checkpoint or drop it",
-            )
-        if self.teacher is not GramTeacher.snapshot:
-            _require(
-                self.teacher_step is None,
-                f"gram.teacher_step is set but gram.teacher={self.teacher.value}: it belongs to gram.teacher=snapshot",
-            )
-        if self.teacher is GramTeacher.ema:
-            _require(
-                self.update_every is None,
-                "gram.update_every is set but gram.teacher=ema is renewed at every step: set it to null",
-            )
-        _require(
-            self.teacher_step is None or 0 <= self.teacher_step <= self.start_step,
-            f"gram.teacher_step={self.teacher_step}: want a step from 0 to gram.start_step={self.start_step}",
-        )
-
-    @property
-    def snapshot_step(self) -> int:
-        """The step whose EMA teacher is the first anchor of `teacher=snapshot`."""
-        return self.start_step if self.teacher_step is None else self.teacher_step
+            require(value is None or value >= 1, f"model.{key}={value}: want a factor of at least 1, or null for none")
 
 
 @dataclass(frozen=True)
@@ -226,16 +87,16 @@ class Optimizer:
     freeze_last_layer_steps: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optimizer.lr={self.lr}: want more than 0")
-        _require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps}: want 0 or more")
-        _require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay}: want 0 or more")
+        require(self.lr > 0, f"optimizer.lr={self.lr}: want more than 0")
+        require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps}: want 0 or more")
+        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay}: want 0 or more")
         for key in ("beta1", "beta2"):
             value = getattr(self, key)
-            _require(0 <= value < 1, f"optimizer.{key}={value}: want a number in [0, 1)")
-        _require(0 < self.layer_decay <= 1, f"optimizer.layer_decay={self.layer_decay}: want a factor in (0, 1]")
-        _require(self.patch_embed_lr > 0, f"optimizer.patch_embed_lr={self.patch_embed_lr}: want a factor above 0")
-        _require(self.clip is None or self.clip > 0, f"optimizer.clip={self.clip}: want more than 0, or null for none")
-        _require(
+            require(0 <= value < 1, f"optimizer.{key}={value}: want a number in [0, 1)")
+        require(0 < self.layer_decay <= 1, f"optimizer.layer_decay={self.layer_decay}: want a factor in (0, 1]")
+        require(self.patch_embed_lr > 0, f"optimizer.patch_embed_lr={self.patch_embed_lr}: want a factor above 0")
+        require(self.clip is None or self.clip > 0, f"optimizer.clip={self.clip}: want more than 0, or null for none")
+        require(
             self.freeze_last_layer_steps >= 0,
             f"optimizer.freeze_last_layer_steps={self.freeze_last_layer_steps}: want 0 or more",
         )
@@ -251,10 +112,10 @@ class Teacher:
     temperature_warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.momentum < 1, f"teacher.momentum={self.momentum}: want a number in [0, 1)")
+        require(0 <= self.momentum < 1, f"teacher.momentum={self.momentum}: want a number in [0, 1)")
         for key in ("temperature", "temperature_start"):
-            _require(getattr(self, key) > 0, f"teacher.{key}={getattr(self, key)}: want more than 0")
-        _require(
+            require(getattr(self, key) > 0, f"teacher.{key}={getattr(self, key)}: want more than 0")
+        require(
             self.temperature_warmup_steps >= 0,
             f"teacher.temperature_warmup_steps={self.temperature_warmup_steps}: want 0 or more",
         )
@@ -285,21 +146,21 @@ class Crops:
 
     def __post_init__(self) -> None:
         for key in ("global_size", "local_size"):
-            _require(getattr(self, key) >= 5, f"crops.{key}={getattr(self, key)}: want at least 5 pixels, to blur")
-        _require(self.local_count >= 0, f"crops.local_count={self.local_count}: want 0 or more")
+            require(getattr(self, key) >= 5, f"crops.{key}={getattr(self, key)}: want at least 5 pixels, to blur")
+        require(self.local_count >= 0, f"crops.local_count={self.local_count}: want 0 or more")
         for kind in ("global", "local"):
             low, high = (getattr(self, f"{kind}_scale_{end}") for end in ("min", "max"))
-            _require(
+            require(
                 0 < low <= high <= 1,
                 f"crops.{kind}_scale_min={low}, crops.{kind}_scale_max={high}: want areas with 0 < min <= max <= 1",
             )
         chances = ("flip", "jitter", "grayscale", "blur_global_1", "blur_global_2", "blur_local", "solarize_global_2")
         for key in chances:
             value = getattr(self, key)
-            _require(0 <= value <= 1, f"crops.{key}={value}: want a probability in [0, 1]")
+            require(0 <= value <= 1, f"crops.{key}={value}: want a probability in [0, 1]")
         for key in ("brightness", "contrast", "saturation"):
-            _require(getattr(self, key) >= 0, f"crops.{key}={getattr(self, key)}: want 0 or more")
-        _require(0 <= self.hue <= 0.5, f"crops.hue={self.hue}: want a share of the colour circle in [0, 0.5]")
+            require(getattr(self, key) >= 0, f"crops.{key}={getattr(self, key)}: want 0 or more")
+        require(0 <= self.hue <= 0.5, f"crops.hue={self.hue}: want a share of the colour circle in [0, 0.5]")
 
 
 @dataclass(frozen=True)
@@ -317,10 +178,10 @@ class Set:
 
     def __post_init__(self) -> None:
         rendered = self.kind is SetKind.scenes
-        _require(rendered or self.root is not None, f"root of a {self.kind.value} set is null: want its folder")
+        require(rendered or self.root is not None, f"root of a {self.kind.value} set is null: want its folder")
         for key in ("size", "count"):
             value = getattr(self, key)
-            _require(value is None or value >= 1, f"{key}={value} of a {self.kind.value} set: want at least 1, or null")
+            require(value is None or value >= 1, f"{key}={value} of a {self.kind.value} set: want at least 1, or null")
 
 
 @dataclass(frozen=True)
@@ -334,8 +195,8 @@ class Data:
 
     def __post_init__(self) -> None:
         share = self.homogeneous_share
-        _require(0 <= share <= 1, f"data.homogeneous_share={share}: want a share of batches in [0, 1]")
-        _require(self.batch_size >= 1, f"data.batch_size={self.batch_size}: want at least 1")
+        require(0 <= share <= 1, f"data.homogeneous_share={share}: want a share of batches in [0, 1]")
+        require(self.batch_size >= 1, f"data.batch_size={self.batch_size}: want at least 1")
 
 
 @dataclass(frozen=True)
@@ -357,11 +218,11 @@ class Evals:
     tasks: dict[str, EvaluationTask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.every >= 1, f"evals.every={self.every}: want at least 1 step")
-        _require(self.batch_size >= 1, f"evals.batch_size={self.batch_size}: want at least 1")
+        require(self.every >= 1, f"evals.every={self.every}: want at least 1 step")
+        require(self.batch_size >= 1, f"evals.batch_size={self.batch_size}: want at least 1")
         known = [task for task in self.tasks.values() if task.test in self.sets]
         targets = [(task.protocol, self.sets[task.test].name or task.test) for task in known]
-        _require(
+        require(
             len(set(targets)) == len(targets),
             f"evals.tasks: two tasks of one protocol on one set ({_repeated(targets)}): rows could not be told apart; "
             "give the test sets names of their own",
@@ -369,7 +230,7 @@ class Evals:
         for name, task in self.tasks.items():
             for role in ("train", "test"):
                 wanted = getattr(task, role)
-                _require(
+                require(
                     wanted in self.sets or (role == "train" and not wanted),
                     f"evals.tasks.{name}.{role}={wanted!r}: want one of evals.sets: "
                     f"{', '.join(self.sets) or 'none yet'}",
@@ -389,7 +250,7 @@ class Trunk:
     checkpoint: str | None = None
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 0, f"trunk.steps={self.steps}: want 0 or more")
+        require(self.steps >= 0, f"trunk.steps={self.steps}: want 0 or more")
 
 
 @dataclass(frozen=True)
@@ -404,14 +265,14 @@ class Runtime:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        _require(self.workers >= 0, f"runtime.workers={self.workers}: want 0 or more")
+        require(self.workers >= 0, f"runtime.workers={self.workers}: want 0 or more")
         for key in ("checkpoint_every", "log_every"):
-            _require(getattr(self, key) >= 1, f"runtime.{key}={getattr(self, key)}: want at least 1 step")
-        _require(self.threads is None or self.threads >= 1, f"runtime.threads={self.threads}: want at least 1, or null")
+            require(getattr(self, key) >= 1, f"runtime.{key}={getattr(self, key)}: want at least 1 step")
+        require(self.threads is None or self.threads >= 1, f"runtime.threads={self.threads}: want at least 1, or null")
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(LossSettings):
     """One question, its arms and seeds, and every setting that the arms start from."""
 
     name: str = ""
@@ -427,10 +288,6 @@ class Experiment:
     precision: Precision = Precision.float32
     trunk: Trunk = field(default_factory=Trunk)
     model: Model = field(default_factory=Model)
-    dino: Dino = field(default_factory=Dino)
-    ibot: Ibot = field(default_factory=Ibot)
-    koleo: Koleo = field(default_factory=Koleo)
-    gram: Gram = field(default_factory=Gram)
     teacher: Teacher = field(default_factory=Teacher)
     optimizer: Optimizer = field(default_factory=Optimizer)
     crops: Crops = field(default_factory=Crops)
@@ -439,30 +296,33 @@ class Experiment:
     runtime: Runtime = field(default_factory=Runtime)
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, f"steps={self.steps}: want at least 1")
-        _require(
+        require(self.steps >= 1, f"steps={self.steps}: want at least 1")
+        require(
             self.trunk.steps <= self.steps,
             f"trunk.steps={self.trunk.steps}: want at most steps={self.steps}, where the arms end",
         )
         if self.gram.weight > 0:
-            _require(
+            require(
                 self.gram.start_step < self.steps,
                 f"gram.start_step={self.gram.start_step}: the run ends at steps={self.steps}; "
                 "start earlier or train longer",
             )
-        _require(
-            self.dino.weight + self.ibot.weight + self.koleo.weight > 0,
-            "dino.weight, ibot.weight and koleo.weight are all 0: nothing is left to learn from; switch one on",
+        learnt_from = {name: getattr(self, name).weight for name, loss in LOSSES.items() if not loss.anchored}
+        require(
+            any(learnt_from.values()),
+            f"{', '.join(f'{name}.weight' for name in learnt_from)} are all 0: nothing is left to learn from; "
+            "switch one on",
         )
         crops = 2 * self.data.batch_size
-        _require(
-            self.dino.weight + self.koleo.weight > 0 or int(crops * self.ibot.mask_probability) > 0,
+        require(
+            any(weight for name, weight in learnt_from.items() if name != "ibot")
+            or int(crops * self.ibot.mask_probability) > 0,
             f"ibot.mask_probability={self.ibot.mask_probability}: none of {crops} crops would be masked, and no other "
             "loss is on; mask more or switch dino on",
         )
-        _require(len(self.seeds) > 0, "seeds=[]: want at least one, for example seeds=[0]")
-        _require(len(set(self.seeds)) == len(self.seeds), f"seeds={self.seeds}: want each seed once")
-        _require(
+        require(len(self.seeds) > 0, "seeds=[]: want at least one, for example seeds=[0]")
+        require(len(set(self.seeds)) == len(self.seeds), f"seeds={self.seeds}: want each seed once")
+        require(
             self.baseline is None or self.baseline in self.arms,
             f"baseline={self.baseline!r}: want one of the arms: {', '.join(self.arms) or 'none yet'}",
         )

@@ -1,58 +1,40 @@
-"""One training step as a function: teach, study, anchor, weigh, descend, follow. It reads as the paper does.
+"""One training step as a function: teach, study, weigh, descend, follow. It reads as the paper does.
 
 Sections are those of DINOv3 (arXiv 2508.10104); C = 2B global crops in crop-major order, M masked patches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from timm.models.eva import Eva
 from torch import Tensor
 
+from harness import gram_teacher
 from harness.data.batches import Batch
-from harness.losses import dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn_knopp
-from harness.model import Network, Tokens, encode, patch_size
+from harness.losses.inputs import Outputs, Targets
+from harness.losses.sinkhorn import sinkhorn_knopp
+from harness.losses.table import LOSSES
+from harness.model import Network, encode
 from harness.noise import Draws, student_noise
 from harness.optimizer import clip_gradients, descend
-from harness.schedules import At, uses_gram
-from harness.settings import Experiment, GramTeacher, Precision
+from harness.schedules import At
+from harness.settings import Experiment, Precision
 
 
 @dataclass
 class State:
-    """All that a run carries from step to step; `step` is the next one to take, `anchor` the separate Gram teacher."""
+    """All that a run carries from step to step; `step` is the next one to take, `gram_teacher` a network of its own."""
 
     step: int
     student: Network
     teacher: Network
     optimizer: torch.optim.AdamW
-    anchor: Eva | None = None
-
-
-class Targets(NamedTuple):
-    """What the teachers ask for: probabilities of CLS [2, B, K] and masked patches [M, K]; Gram patches [C, P, D]."""
-
-    dino: Tensor
-    ibot: Tensor | None
-    gram: Tensor | None
-    entropy: Tensor
-
-
-class Outputs(NamedTuple):
-    """The student's answers: logits of CLS, global [2, B, K], local [L, B, K], and of masked patches [M, K]; tokens."""
-
-    dino_global: Tensor
-    dino_local: Tensor | None
-    ibot: Tensor | None
-    cls: Tensor
-    patches: Tensor
+    gram_teacher: Eva | None = None
 
 
 class NonFinite(ArithmeticError):
@@ -61,8 +43,8 @@ class NonFinite(ArithmeticError):
 
 def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed: int) -> dict[str, Tensor]:
     """Take one step in place and return its detached terms by name. Raises `NonFinite` before any weight changes."""
-    if at.renew_anchor:
-        state.anchor = frozen_copy(state.teacher.backbone, into=state.anchor)
+    if at.renew_gram_teacher:
+        state.gram_teacher = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
     total, terms, entropies = forward(state, batch, at, settings, seed=seed)
     total.backward()
     norm = clip_gradients(state.student, settings.optimizer.clip)
@@ -85,15 +67,15 @@ def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed
 def forward(
     state: State, batch: Batch, at: At, settings: Experiment, *, seed: int
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Total loss, its terms before their weights, and two entropies to watch for collapse; nothing is changed."""
+    """Total loss, its terms before their factors, and two entropies to watch for collapse; nothing is changed."""
     masked = masked_positions(batch)
     noise = student_noise(seed, at.step, batch, settings, depth=len(state.student.backbone.blocks))
     with autocast(batch.globals.device, settings.precision):
         targets = teach(state, batch, masked, at, settings)
         outputs = study(state.student, batch, masked, noise, settings)
-    terms = losses(outputs, targets, batch, settings)
+    terms = losses(outputs, targets, settings)
     watch = {"target_entropy": targets.entropy, "student_entropy": mean_entropy(outputs, settings)}
-    return weigh(terms, at, settings), terms, watch
+    return weigh(terms, at.factors), terms, watch
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
@@ -118,27 +100,13 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
     if settings.ibot.weight > 0 and len(masked):
         picked = tokens.patches.flatten(0, 1).index_select(0, masked)
         ibot = sinkhorn_knopp(teacher.ibot_head(picked), at.temperature)
-    gram = anchor_patches(state, tokens, batch, settings) if uses_gram(settings.gram, at.step) else None
-    return Targets(dino.unflatten(0, batch.globals.shape[:2]), ibot, gram, torch.special.entr(dino).sum(-1).mean())
-
-
-def anchor_patches(state: State, tokens: Tokens, batch: Batch, settings: Experiment) -> Float[Tensor, "C P D"]:
-    """Patches that the Gram loss holds on to, resized down to the student's grid when the crops were larger (§4.3)."""
-    if batch.gram is None:  # the EMA teacher on the crops that it has just seen
-        return tokens.patches
-    gram_teacher = state.teacher.backbone if settings.gram.teacher is GramTeacher.ema else state.anchor
-    assert gram_teacher is not None, "the Gram teacher is set before the first step that uses it"
-    size = patch_size(gram_teacher)
-    patches = encode(gram_teacher, batch.gram.flatten(0, 1)).patches
-    return resize_patches(patches, batch.gram.shape[-1] // size, batch.globals.shape[-1] // size)
-
-
-def resize_patches(patches: Float[Tensor, "C Q D"], side: int, wanted: int) -> Float[Tensor, "C P D"]:
-    """Bicubic, without antialiasing, from a side × side grid to wanted × wanted (recipe §6.5)."""
-    if side == wanted:
-        return patches
-    grid = patches.transpose(1, 2).unflatten(2, (side, side)).float()
-    return F.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    gram = None
+    if gram_teacher.is_on(settings.gram, at.step):
+        own, ema = state.gram_teacher, teacher.backbone
+        gram = gram_teacher.patches(settings.gram, batch, own=own, ema=ema, seen=tokens.patches)
+    crops, entropy = batch.globals.shape[:2], torch.special.entr(dino).sum(-1).mean()
+    cls = tokens.cls.unflatten(0, crops)
+    return Targets(dino.unflatten(0, crops), ibot, gram, cls, tokens.patches, entropy)
 
 
 def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws], settings: Experiment) -> Outputs:
@@ -159,50 +127,21 @@ def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws
         ibot = student.ibot_head(tokens.patches.flatten(0, 1).index_select(0, masked))
     crops = batch.globals.shape[:2]
     logits = student.dino_head(tokens.cls).unflatten(0, crops)
-    return Outputs(logits, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches)
+    return Outputs(logits, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches, batch.masks)
 
 
-def losses(outputs: Outputs, targets: Targets, batch: Batch, settings: Experiment) -> dict[str, Tensor]:
-    """Every term that is on, before its weight."""
-    dino, ibot = settings.dino, settings.ibot
-    terms = {}
-    if dino.weight > 0:
-        terms["dino_global"] = dino_loss(
-            outputs.dino_global, targets.dino, student_temperature=dino.student_temperature, ignore_diagonal=True
-        )
-        if outputs.dino_local is not None:
-            terms["dino_local"] = dino_loss(
-                outputs.dino_local, targets.dino, student_temperature=dino.student_temperature
-            )
-    if outputs.ibot is not None and targets.ibot is not None:
-        terms["ibot"] = ibot_loss(
-            outputs.ibot,
-            targets.ibot,
-            batch.masks,
-            student_temperature=ibot.student_temperature,
-            per=ibot.per.value,
-        )
-    if settings.koleo.weight > 0:
-        terms["koleo"] = torch.stack([koleo_loss(crop) for crop in outputs.cls]).mean()
-    if targets.gram is not None:
-        terms["gram"] = gram_loss(
-            outputs.patches, targets.gram, level=settings.gram.level.value, negatives=settings.gram.negatives.value
-        )
-    return terms
-
-
-def weigh(terms: dict[str, Tensor], at: At, settings: Experiment) -> Tensor:
-    """The total as the official code applies it: DINO terms by their number of crop pairs, KoLeo summed over crops."""
-    pairs_global, pairs_local = 2, 2 * settings.crops.local_count
-    share = pairs_global / (pairs_global + pairs_local)
-    weights = {
-        "dino_global": settings.dino.weight * share,
-        "dino_local": settings.dino.weight * (1 - share) * settings.dino.local_weight,
-        "ibot": settings.ibot.weight,
-        "koleo": 2 * settings.koleo.weight,
-        "gram": at.gram_weight,
+def losses(outputs: Outputs, targets: Targets, settings: Experiment) -> dict[str, Tensor]:
+    """Every term that is on, before its factor."""
+    return {
+        term: value
+        for name, loss in LOSSES.items()
+        for term, value in loss.terms(getattr(settings, name), outputs, targets).items()
     }
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def weigh(terms: dict[str, Tensor], factors: Mapping[str, float]) -> Tensor:
+    """The total: every term times its factor."""
+    return torch.stack([factors[name] * term for name, term in terms.items()]).sum()
 
 
 def refuse_non_finite(terms: dict[str, Tensor], batch: Batch, step: int) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,22 +17,23 @@ from tqdm import tqdm
 from common.disk import write_json
 from common.errors import BadInput
 from common.machine import peak_memory_gib, reset_peak_memory
-from evals.backbones.addresses import load
 from evals.backbones.exported import export
-from harness import checkpoint
+from harness import checkpoint, gram_teacher
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import check, gram_folder, is_done, none_readable, snapshot_folder, state_path, step_folder
+from harness.losses.table import LOSSES
 from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
-from harness.schedules import at, needs_gram_crops
+from harness.schedules import at
 from harness.settings import Experiment, Role
 from harness.step import State, train_step
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]
+ANCHORED = tuple(term for loss in LOSSES.values() if loss.anchored for term in loss.titles)  # their factors move
 
 
 def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
@@ -96,7 +96,7 @@ def resume(job: Job, device: torch.device) -> State:
     errors = []
     for path in checkpoint.latest_states(job.folder / "states"):
         state = fresh_state(job.settings, job.seed, device)
-        state.anchor = first_anchor(job, state, device)  # for its architecture
+        state.gram_teacher = first_gram_teacher(job, state, device)  # for its architecture
         try:
             checkpoint.load_state(state, path, identity=job.identity)
         except BadInput as error:
@@ -113,46 +113,29 @@ def resume(job: Job, device: torch.device) -> State:
         checkpoint.load_state(state, path, identity=job.parent.identity)
     elif job.settings.trunk.checkpoint is not None:
         checkpoint.load_weights(state, Path(job.settings.trunk.checkpoint))
-    state.anchor = first_anchor(job, state, device)
+    state.gram_teacher = first_gram_teacher(job, state, device)
     return state
 
 
-def first_anchor(job: Job, state: State, device: torch.device) -> Eva | None:
-    """A Gram teacher that exists before the job starts: a given checkpoint or a snapshot of the trunk; else None."""
+def first_gram_teacher(job: Job, state: State, device: torch.device) -> Eva | None:
+    """A Gram teacher that exists before the job starts: a given backbone or a snapshot of the trunk; else None."""
     folder = gram_folder(job)
     if folder is None:
         return None
-    anchor = load(str(folder)).model
-    if not isinstance(anchor, Eva):
-        raise BadInput(f"{folder}: a Gram teacher of {type(anchor).__name__}: want a ViT of the DINOv3 family")
-    own = state.teacher.backbone.state_dict()
-    if job.settings.gram.update_every is not None and {k: v.shape for k, v in anchor.state_dict().items()} != {
-        k: v.shape for k, v in own.items()
-    }:
-        raise BadInput(
-            f"{folder}: a Gram teacher of another architecture: it cannot be renewed from the student's EMA; "
-            "set gram.update_every=null"
-        )
-    if patch_size(anchor) != patch_size(state.teacher.backbone):
-        raise BadInput(
-            f"{folder}: a Gram teacher of patch {patch_size(anchor)}: "
-            f"want the student's {patch_size(state.teacher.backbone)}"
-        )
-    return anchor.to(device).requires_grad_(False).eval()
+    return gram_teacher.read(folder, job.settings.gram, like=state.teacher.backbone, device=device)
 
 
 def batches_of(job: Job, pool: Pool, state: State) -> Batches:
     """The batches of every step of the job. Raises `BadInput` for crops that the patch does not divide."""
-    settings = job.settings
+    settings, patch = job.settings, patch_size(state.student.backbone)
     return Batches(
         pool,
         data=settings.data,
         crops=settings.crops,
         ibot=settings.ibot,
-        gram=settings.gram,
         seed=job.seed,
-        patch=patch_size(state.student.backbone),
-        needs_gram=partial(needs_gram_crops, settings.gram),
+        patch=patch,
+        gram=gram_teacher.crops(settings.gram, settings.crops.global_size, patch),
     )
 
 
@@ -175,7 +158,7 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
                 row["homogeneous_share"] = sum(homogeneous) / len(homogeneous)
                 homogeneous.clear()
                 curves.add(row)
-                bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", "gram") if k in row))
+                bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", *ANCHORED) if k in row))
             mark(job, state, evaluate, curves, watch)
 
 
@@ -236,7 +219,7 @@ def curve_row(terms: dict[str, Tensor], state: State, settings: Experiment, watc
         **{name: float(value) for name, value in terms.items()},
         "lr": done.lr,
         "temperature": done.temperature,
-        "gram_weight": done.gram_weight,
+        **{f"{term}_weight": done.factors[term] for term in ANCHORED},
     }
 
 

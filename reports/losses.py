@@ -13,23 +13,14 @@ from reports.page import LEFT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_pa
 from reports.run_folder import TRUNK, Curve, Line, Run
 
 DOWN, FEW = 3, 12  # panels down a page; up to so many stand four across, more stand five across
-TITLES = {
-    "loss": "Total loss",
-    "dino_global": "DINO, global crops",
-    "dino_local": "DINO, local crops",
-    "ibot": "iBOT",
-    "koleo": "KoLeo",
-    "gram": "Gram",
+TITLES = {  # of what is logged beside the terms of the loss, whose titles the run's record holds
     "target_entropy": "Entropy of the targets",
     "student_entropy": "Entropy of the student",
     "grad_norm": "Gradient norm",
     "lr": "Learning rate",
     "temperature": "Teacher temperature",
-    "gram_weight": "Gram weight",
-    "homogeneous_share": "Homogeneous batches (share)",
 }
 BOOKKEEPING = {"step", "images", "seconds"}
-LOG_SCALE = {"gram", "grad_norm"}
 MOST_POINTS = 500
 
 
@@ -48,8 +39,15 @@ def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
 def logged(run: Run) -> list[str]:
     """The series that hold anything, known ones in reading order, then the others by name."""
     names = {str(name) for curve in run.curves.values() for name in curve} - BOOKKEEPING
-    found = {name for name in names if any(_series(curve, name) for curve in run.curves.values())}
-    return [name for name in TITLES if name in found] + sorted(found - set(TITLES))
+    found = {name for name in names if any(_series(run, curve, name) for curve in run.curves.values())}
+    return [name for name in titles(run) if name in found] + sorted(found - set(titles(run)))
+
+
+def titles(run: Run) -> dict[str, str]:
+    """What every known series is called, in reading order."""
+    terms = {name: term.title for name, term in run.losses.items()}
+    weights = {f"{name}_weight": f"{term.title} weight" for name, term in run.losses.items() if term.anchored}
+    return {"loss": "Total loss", **terms, **TITLES, **weights, "homogeneous_share": "Homogeneous batches (share)"}
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -61,10 +59,10 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
-def _series(curve: Curve, name: str) -> Line | None:
-    """One series; a Gram loss of exactly zero means that it was off."""
-    line = curve.get(name)
-    if line is None or name not in ("gram", "gram_weight"):
+def _series(run: Run, curve: Curve, name: str) -> Line | None:
+    """One series; a loss that is kept to a Gram teacher was off where it, or its weight, is exactly zero."""
+    line, term = curve.get(name), run.losses.get(name.removesuffix("_weight"))
+    if line is None or term is None or not term.anchored:
         return line
     on = line.values != 0
     return Line(line.steps[on], line.values[on]) if on.any() else None
@@ -85,7 +83,7 @@ def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, numb
 
 
 def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], foot: bool) -> None:
-    series = {lane: line for lane, curve in run.curves.items() if (line := _series(curve, name)) is not None}
+    series = {lane: line for lane, curve in run.curves.items() if (line := _series(run, curve, name)) is not None}
     values = np.concatenate([line.values for line in series.values()])
     last = max(float(curve["step"].values.max()) for curve in run.curves.values())
     step_axis(axes, 0.0, max(last, run.steps or 0), label=foot)
@@ -95,13 +93,14 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
             faint = 0.25 if lane == TRUNK else min(0.25, 1.5 / len(series))
             _lane(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK, faint=faint)
     low, high = float(values.min()), float(values.max())
-    log = name in LOG_SCALE and low > 0 and high > 8 * low
+    spans = name == "grad_norm" or (name in run.losses and run.losses[name].anchored)
+    log = spans and low > 0 and high > 8 * low
     if log:
         logarithmic(axes, low, high)
     else:
         scaled(axes.yaxis, ticks=5)
         _calm(axes, values)
-    titled(axes, TITLES.get(name, name), "log scale" if log else "")
+    titled(axes, titles(run).get(name, name), "log scale" if log else "")
     if run.trunk_steps:
         fork_line(axes, run.trunk_steps)
 

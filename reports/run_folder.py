@@ -44,6 +44,14 @@ class Event:
     kind: str
 
 
+@dataclass(frozen=True)
+class Term:
+    """A term of the training loss: how it is called, and whether it is kept to a Gram teacher (off where it is 0)."""
+
+    title: str
+    anchored: bool = False
+
+
 class Line(NamedTuple):
     """A logged series without gaps: steps [n] and values [n]."""
 
@@ -76,6 +84,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    losses: Mapping[str, Term] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
@@ -135,6 +144,7 @@ def read(folder: Path) -> Run:
         config=_mapping(record.get("config")),
         environment=_mapping(record.get("environment")),
         notes=tuple(str(note) for note in record.get("notes") or ()),
+        losses={name: _term(name, entry) for name, entry in _mapping(record.get("losses")).items()},
         chance=_mapping(record.get("chance")),
         curves={lane: curve for lane in lanes if (curve := _curve(_lane_folder(folder, *lane)))},
         status={lane: _status(_lane_folder(folder, *lane)) for lane in lanes},
@@ -153,6 +163,11 @@ def gaps(run: Run) -> list[str]:
             if sentence and not (lane == TRUNK and status.state == "absent"):
                 found.setdefault(sentence, []).append(who)
     return [f"{', '.join(who)}: {sentence}" for sentence, who in found.items()]
+
+
+def _term(name: str, entry: Any) -> Term:
+    known = _mapping(entry)
+    return Term(str(known.get("title") or name), anchored=bool(known.get("anchored")))
 
 
 def _unfinished(status: Status, has_rows: bool) -> str:

@@ -12,12 +12,13 @@ import pytest
 import torch
 import yaml
 
+from harness import gram_teacher
 from harness.config import load
 from harness.data.batches import Batches
 from harness.data.pool import Pool, open_pool
 from harness.graph import Job, jobs
 from harness.model import patch_size
-from harness.schedules import at, uses_gram
+from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import State, train_step
 from harness.train import fresh_state
@@ -99,15 +100,10 @@ def make_batches(pool: Pool) -> Callable[..., Batches]:
     """The batches that training with these settings would see."""
 
     def make(settings: Experiment, *, seed: int = 0, pool: Pool = pool) -> Batches:
+        patch = settings.model.args["patch_size"]
+        gram = gram_teacher.crops(settings.gram, settings.crops.global_size, patch)
         return Batches(
-            pool,
-            data=settings.data,
-            crops=settings.crops,
-            ibot=settings.ibot,
-            gram=settings.gram,
-            seed=seed,
-            patch=settings.model.args["patch_size"],
-            needs_gram=lambda step: uses_gram(settings.gram, step),
+            pool, data=settings.data, crops=settings.crops, ibot=settings.ibot, gram=gram, seed=seed, patch=patch
         )
 
     return make
@@ -194,7 +190,7 @@ def changed(settings: Any, values: Mapping[str, Any]) -> Any:
 
 def snapshot(state: State) -> dict[str, torch.Tensor]:
     """See `weights`."""
-    modules = {"student": state.student, "teacher": state.teacher, "anchor": state.anchor}
+    modules = {"student": state.student, "teacher": state.teacher, "anchor": state.gram_teacher}
     found = {
         f"{part}.{name}": tensor.detach().clone()
         for part, module in modules.items()

@@ -19,7 +19,8 @@ from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
 from harness.data.mixing import Composition, compose
 from harness.data.pool import Pool
-from harness.settings import Crops, Data, Gram, Ibot
+from harness.losses.ibot import Ibot
+from harness.settings import Crops, Data
 
 
 class Batch(NamedTuple):
@@ -27,7 +28,7 @@ class Batch(NamedTuple):
 
     globals: Float[Tensor, "2 B 3 G G"]
     locals: Float[Tensor, "L B 3 S S"]
-    gram: Float[Tensor, "2 B 3 R R"] | None  # boxes and flips of `globals`; without distortions if gram.undistorted
+    gram: Float[Tensor, "2 B 3 R R"] | None  # boxes and flips of `globals`, by `GramCrops`
     masks: Bool[Tensor, "C P"]  # C = 2B in the order of globals.flatten(0, 1); True = masked
     indices: Int[Tensor, " B"]  # into the pool
     component: str | None  # when all images come from it
@@ -43,21 +44,12 @@ class CropView(NamedTuple):
     solarize: float
 
 
-def never(step: int) -> bool:
-    """No Gram crops at any step."""
-    return False
+class GramCrops(NamedTuple):
+    """Crops for the Gram teacher: their side in pixels, whether they stay undistorted, and which steps need them."""
 
-
-def gram_size(crops: Crops, gram: Gram, patch: int) -> int:
-    """Pixels of a Gram crop: global size × resolution. Raises BadInput unless that is a multiple of the patch."""
-    size = crops.global_size * gram.resolution
-    if size % patch:
-        near = patch * round(size / patch) / crops.global_size
-        raise BadInput(
-            f"got gram.resolution={gram.resolution:g}, crops of {size:g} pixels with patches of {patch}: "
-            f"want a multiple; try {near:g}"
-        )
-    return round(size)
+    size: int
+    undistorted: bool
+    needed: Callable[[int], bool]
 
 
 def refuse_uneven(crops: Crops, patch: int) -> None:
@@ -84,9 +76,8 @@ def views(crops: Crops) -> tuple[list[CropView], list[CropView]]:
 class Batches(Dataset[Batch]):
     """batches[step] is the batch of that step: a function of the pool, the settings, the seed and the step alone.
 
-    patch: pixels, of the model. needs_gram(step): whether the batch carries Gram crops; they change nothing else.
-    Raises BadInput for crops that the patch does not divide, Gram crops only where that loss is on, and, when indexed,
-    for an image that cannot be read.
+    patch: pixels, of the model. gram: the crops for a Gram teacher; they change nothing else in a batch.
+    Raises BadInput for crops that the patch does not divide and, when indexed, for an image that cannot be read.
     """
 
     def __init__(
@@ -96,16 +87,13 @@ class Batches(Dataset[Batch]):
         data: Data,
         crops: Crops,
         ibot: Ibot,
-        gram: Gram,
         patch: int,
         seed: int,
-        needs_gram: Callable[[int], bool] = never,
+        gram: GramCrops | None = None,
     ) -> None:
         refuse_uneven(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
-        self.patch, self.seed, self.needs_gram = patch, seed, needs_gram
-        if gram.weight > 0:
-            gram_size(crops, gram, patch)  # refuses what would fail at the first step that needs it
+        self.patch, self.seed = patch, seed
 
     def __getitem__(self, step: int) -> Batch:
         indices, component = self._compose(step)
@@ -117,7 +105,7 @@ class Batches(Dataset[Batch]):
             locals=torch.stack([self._crop(step, view, images) for view in local])
             if local
             else torch.empty(0, len(images), 3, side, side),
-            gram=torch.stack([self._gram_crop(step, view, images) for view in both]) if self.needs_gram(step) else None,
+            gram=self._gram_crops(step, images) if self.gram and self.gram.needed(step) else None,
             masks=self._masks(step, 2 * len(images)),
             indices=torch.from_numpy(indices),
             component=component,
@@ -141,12 +129,18 @@ class Batches(Dataset[Batch]):
         pixels = as_float(self._cut(step, view, images, size=view.size))
         return normalise(distort.distort(pixels, self._plan(step, view, len(images))))
 
-    def _gram_crop(self, step: int, view: CropView, images: list[Image.Image]) -> Float[Tensor, "B 3 R R"]:
-        size = gram_size(self.crops, self.gram, self.patch)
-        pixels = as_float(self._cut(step, view, images, size=size))
-        if not self.gram.undistorted:
+    def _gram_crops(self, step: int, images: list[Image.Image]) -> Float[Tensor, "2 B 3 R R"]:
+        assert self.gram is not None
+        both, _ = views(self.crops)
+        return torch.stack([self._gram_crop(step, view, images, self.gram) for view in both])
+
+    def _gram_crop(
+        self, step: int, view: CropView, images: list[Image.Image], gram: GramCrops
+    ) -> Float[Tensor, "B 3 R R"]:
+        pixels = as_float(self._cut(step, view, images, size=gram.size))
+        if not gram.undistorted:
             plan = self._plan(step, view, len(images))
-            distort.distort(pixels, plan, magnification=size / view.size)
+            distort.distort(pixels, plan, magnification=gram.size / view.size)
         return normalise(pixels)
 
     def _cut(self, step: int, view: CropView, images: list[Image.Image], *, size: int) -> np.ndarray:

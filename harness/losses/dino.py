@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.limits import require
+from harness.losses.head import Head
+from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import (
     at_least_float32,
     guarded,
@@ -14,6 +19,21 @@ from harness.losses.precision import (
     refuse_unless,
     shape,
 )
+
+
+@dataclass(frozen=True)
+class Dino:
+    """The DINO loss on class tokens (§3.2): global crops against each other, local crops against both."""
+
+    weight: float = 1.0
+    local_weight: float = 1.0
+    student_temperature: float = 0.1
+    head: Head = field(default_factory=Head)
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"dino.weight={self.weight}: use 0 to switch it off")
+        require(self.local_weight >= 0, f"dino.local_weight={self.local_weight}: use 0 to switch it off")
+        require(self.student_temperature > 0, f"dino.student_temperature={self.student_temperature}: want more than 0")
 
 
 def _refuse(
@@ -60,3 +80,24 @@ def dino_loss(
 
 def _others(targets: Float[Tensor, "T B K"], view: int) -> Float[Tensor, "B K"]:
     return targets[:view].sum(0) + targets[view + 1 :].sum(0)
+
+
+TITLES = {"dino_global": "DINO, global crops", "dino_local": "DINO, local crops"}
+
+
+def terms(own: Dino, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+    """Global crops against the other one of their image, local crops against both."""
+    if own.weight == 0:
+        return {}
+    temperature = own.student_temperature
+    found = {"dino_global": dino_loss(outputs.dino_global, targets.dino, temperature, ignore_diagonal=True)}
+    if outputs.dino_local is not None:
+        found["dino_local"] = dino_loss(outputs.dino_local, targets.dino, temperature)
+    return found
+
+
+def factors(own: Dino, step: int, local_crops: int) -> dict[str, float]:
+    """Each term by its share of the crop pairs, as the official code applies it; the two shares sum to 1."""
+    pairs_global, pairs_local = 2, 2 * local_crops
+    share = pairs_global / (pairs_global + pairs_local)
+    return {"dino_global": own.weight * share, "dino_local": own.weight * (1 - share) * own.local_weight}

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from harness.losses.anchoring import Anchoring
+from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
 
-Level = Literal["image", "batch"]
-Negatives = Literal["keep", "clamp", "clamp_teacher"]
+
+class GramLevel(Enum):
+    image = "image"
+    batch = "batch"
+
+
+class Negatives(Enum):
+    keep = "keep"
+    clamp = "clamp"
+    clamp_teacher = "clamp_teacher"
+
+
+@dataclass(frozen=True)
+class Gram(Anchoring):
+    """Gram anchoring (§4.2): the relation is the matrix of cosines between patches, kept as `Anchoring` says."""
+
+    level: GramLevel = GramLevel.image
+    negatives: Negatives = Negatives.keep
 
 
 def _refuse(student: Tensor, teacher: Tensor, level: str = "image", negatives: str = "keep") -> None:
@@ -29,8 +49,8 @@ def _refuse(student: Tensor, teacher: Tensor, level: str = "image", negatives: s
 def gram_loss(
     student: Float[Tensor, "B P D"],
     teacher: Float[Tensor, "B P E"],
-    level: Level = "image",
-    negatives: Negatives = "keep",
+    level: Literal["image", "batch"] = "image",
+    negatives: Literal["keep", "clamp", "clamp_teacher"] = "keep",
 ) -> Float[Tensor, ""]:
     """Mean squared difference of the two matrices of cosines between patches, diagonal included.
 
@@ -50,6 +70,21 @@ def gram_loss(
     return mse_loss(ours, theirs.to(ours.dtype))
 
 
-def _cosines(patches: Float[Tensor, "B P D"], level: Level) -> Float[Tensor, "N Q Q"]:
+def _cosines(patches: Float[Tensor, "B P D"], level: Literal["image", "batch"]) -> Float[Tensor, "N Q Q"]:
     units = unit_length(patches if level == "image" else patches.flatten(0, 1).unsqueeze(0))
     return units @ units.mT
+
+
+TITLES = {"gram": "Gram"}
+
+
+def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+    """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
+    if targets.gram is None:
+        return {}
+    return {"gram": gram_loss(outputs.patches, targets.gram, level=own.level.value, negatives=own.negatives.value)}
+
+
+def factors(own: Gram, step: int, local_crops: int) -> dict[str, float]:
+    """The weight at this step."""
+    return {"gram": own.weight_at(step)}

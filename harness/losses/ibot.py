@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from common.limits import require
+from harness.losses.head import Head
+from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import (
     at_least_float32,
     guarded,
@@ -17,7 +22,35 @@ from harness.losses.precision import (
     shape,
 )
 
-Per = Literal["crop", "masked_crop"]
+
+class IbotPer(Enum):
+    crop = "crop"
+    masked_crop = "masked_crop"
+
+
+@dataclass(frozen=True)
+class Ibot:
+    """The iBOT loss on masked patches (§3.2), and how global crops are masked."""
+
+    weight: float = 1.0
+    student_temperature: float = 0.1
+    mask_probability: float = 0.5
+    mask_ratio_min: float = 0.1
+    mask_ratio_max: float = 0.5
+    per: IbotPer = IbotPer.crop
+    head: Head = field(default_factory=Head)
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"ibot.weight={self.weight}: use 0 to switch it off")
+        require(self.student_temperature > 0, f"ibot.student_temperature={self.student_temperature}: want more than 0")
+        require(
+            0 <= self.mask_probability <= 1, f"ibot.mask_probability={self.mask_probability}: want a share in [0, 1]"
+        )
+        require(
+            0 <= self.mask_ratio_min <= self.mask_ratio_max < 1,
+            f"ibot.mask_ratio_min={self.mask_ratio_min}, ibot.mask_ratio_max={self.mask_ratio_max}: "
+            "want 0 <= min <= max < 1",
+        )
 
 
 def _refuse(
@@ -46,7 +79,7 @@ def ibot_loss(
     teacher_probs: Float[Tensor, "M K"],
     masks: Bool[Tensor, "C P"],
     student_temperature: float = 0.1,
-    per: Per = "crop",
+    per: Literal["crop", "masked_crop"] = "crop",
 ) -> Float[Tensor, ""]:
     """Cross-entropy in nats over the M masked patches: mean within each crop, then over crops.
 
@@ -68,3 +101,19 @@ def ibot_loss(
     # output_size: without it the shape would depend on the data (a synchronisation, and impossible on meta).
     weights = shares.repeat_interleave(counts, output_size=len(entropies))
     return (entropies * weights.to(entropies.device, non_blocking=True)).sum()
+
+
+TITLES = {"ibot": "iBOT"}
+
+
+def terms(own: Ibot, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+    """Masked patches, where there are any."""
+    if outputs.ibot is None or targets.ibot is None:
+        return {}
+    temperature, per = own.student_temperature, own.per.value
+    return {"ibot": ibot_loss(outputs.ibot, targets.ibot, outputs.masks, temperature, per=per)}
+
+
+def factors(own: Ibot, step: int, local_crops: int) -> dict[str, float]:
+    """The weight."""
+    return {"ibot": own.weight}

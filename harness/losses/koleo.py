@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.limits import require
+from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
 
 EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Koleo:
+    """The KoLeo regulariser on class tokens of global crops (§3.2)."""
+
+    weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"koleo.weight={self.weight}: use 0 to switch it off")
 
 
 def _refuse(tokens: Tensor) -> None:
@@ -37,3 +51,18 @@ def koleo_loss(tokens: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
 def _nearest(units: Float[Tensor, "B D"]) -> Int[Tensor, " B"]:
     """Index of the nearest other token. −inf on the diagonal, not −1: opposite tokens have that cosine themselves."""
     return (units @ units.T).fill_diagonal_(-torch.inf).argmax(1)
+
+
+TITLES = {"koleo": "KoLeo"}
+
+
+def terms(own: Koleo, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+    """The mean over the two global crops, each spread by itself."""
+    if own.weight == 0:
+        return {}
+    return {"koleo": torch.stack([koleo_loss(crop) for crop in outputs.cls]).mean()}
+
+
+def factors(own: Koleo, step: int, local_crops: int) -> dict[str, float]:
+    """Twice the weight: the official code adds the term of each global crop."""
+    return {"koleo": 2 * own.weight}

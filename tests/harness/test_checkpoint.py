@@ -44,8 +44,8 @@ def test_a_state_comes_back_bit_for_bit(settings, state, saved, weights, same):
     load_state(other, saved, identity="mine")
     assert other.step == 3
     assert same(weights(other), weights(state))
-    assert all(not p.requires_grad for p in other.anchor.parameters())
-    assert not other.anchor.training
+    assert all(not p.requires_grad for p in other.gram_teacher.parameters())
+    assert not other.gram_teacher.training
 
 
 def test_a_loaded_state_trains_on_as_the_saved_one_would(settings, state, saved, take_steps, weights, same):
@@ -62,7 +62,7 @@ def test_a_state_before_the_first_step_and_without_an_anchor_comes_back(tiny, tm
     save_state(start, tmp_path / "s.safetensors", identity="x")
     other = fresh_state(tiny, 1, CPU)
     load_state(other, tmp_path / "s.safetensors", identity=None)
-    assert other.anchor is None
+    assert other.gram_teacher is None
     assert other.step == 0
     assert same(weights(other), weights(start))
 
@@ -168,7 +168,7 @@ def test_weights_alone_make_the_round_trip(settings, state, saved, tmp_path, wei
     wanted = {k: v for k, v in weights(state).items() if k.startswith(("student", "teacher"))}
     assert same(weights(other), wanted)
     assert other.step == 0
-    assert other.anchor is None
+    assert other.gram_teacher is None
 
 
 def test_weights_in_half_the_bytes_come_back_rounded_in_float32(settings, state, saved, tmp_path):

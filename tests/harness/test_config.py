@@ -8,7 +8,9 @@ import yaml
 from common.errors import BadInput
 from harness import settings
 from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
-from harness.settings import GramTeacher, SetKind
+from harness.losses.anchoring import GramTeacher
+from harness.losses.gram import Gram
+from harness.settings import SetKind
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def test_values_arrive_with_their_types(read):
     )
     assert (found.steps, found.seeds, found.device) == (7, [1, 2], settings.Device.cpu)
     assert (found.optimizer.lr, found.optimizer.clip) == (0.001, None)
-    assert found.gram == settings.Gram(weight=2.0, start_step=3, teacher=GramTeacher.ema, resolution=2.0)
+    assert found.gram == Gram(weight=2.0, start_step=3, teacher=GramTeacher.ema, resolution=2.0)
     assert isinstance(found.gram.weight, float)
     assert found.data.sources == {"rooms": settings.Set(kind=SetKind.scenes, count=5)}
 

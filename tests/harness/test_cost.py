@@ -8,8 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import BadInput
 from harness.cost import forward_flops, machine_rate, shapes, step_cost
+from harness.losses.anchoring import GramTeacher
+from harness.losses.gram import Gram
 from harness.schedules import at
-from harness.settings import Gram, GramTeacher, Precision
+from harness.settings import Precision
 from harness.step import forward
 from harness.train import fresh_state
 
@@ -37,7 +39,7 @@ def by_hand(masked: int) -> int:
 
 
 def test_a_plain_step_costs_what_its_products_cost(tiny):
-    masked = int(shapes(tiny, PATCH, gram=False).masks.sum())
+    masked = int(shapes(tiny, PATCH).masks.sum())
     assert masked == 4 * 4
     assert step_cost(tiny, gram=False).flops == pytest.approx(by_hand(masked), rel=0.05)
 
@@ -46,7 +48,7 @@ def test_the_count_is_that_of_the_step_which_really_runs(tiny, change, make_batc
     settings = change(tiny, {"ibot.mask_ratio_min": 0.25, "ibot.mask_ratio_max": 0.25})
     state = fresh_state(settings, 0, torch.device("cpu"))
     batch = make_batches(settings)[0]
-    assert batch.masks.sum() == shapes(settings, PATCH, gram=False).masks.sum()
+    assert batch.masks.sum() == shapes(settings, PATCH).masks.sum()
     with FlopCounterMode(display=False) as counter:
         total, *_ = forward(state, batch, at(settings, 0), settings, seed=0)
         total.backward()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.data.pool import Pool
-from harness.settings import Gram
+from harness.losses.gram import Gram
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tiny_curve.json"
 EVERYTHING = {

@@ -10,9 +10,11 @@ import torch
 from common.errors import BadInput
 from evals.backbones.exported import export
 from harness.checkpoint import export_weights, save_state
-from harness.graph import TRUNK, events, jobs
+from harness.graph import TRUNK, jobs
+from harness.losses.anchoring import GramTeacher
+from harness.losses.gram import Gram
 from harness.model import backbone_args
-from harness.settings import Gram, GramTeacher, Set
+from harness.settings import Set
 
 
 def fingerprint(data):
@@ -194,30 +196,3 @@ def test_a_given_gram_teacher_counts_by_content(tiny, take_steps, listed, tmp_pa
     with pytest.raises(BadInput, match=r"gram\.checkpoint=.*no exported backbone") as error:
         identity("nowhere")
     assert os.linesep not in str(error.value)
-
-
-# --- events
-
-
-@pytest.mark.parametrize(
-    ("gram", "expected"),
-    [
-        (Gram(weight=0.0), []),
-        (Gram(weight=1.0, start_step=6), [6]),
-        (Gram(weight=1.0, start_step=6, update_every=2), [6, 8]),
-        (Gram(weight=1.0, start_step=4, update_every=3), [4, 7]),
-        (Gram(weight=1.0, start_step=4, teacher=GramTeacher.ema), [4]),
-    ],
-)
-def test_events_are_the_start_and_the_renewals_that_happen(gram, expected):
-    found = events(gram, 4, 10)
-    assert [event["step"] for event in found] == expected
-    assert [event["kind"] for event in found] == (["gram_start"] + ["gram_update"] * 9)[: len(expected)]
-
-
-def test_events_are_the_steps_at_which_the_schedule_renews():
-    from harness.schedules import renews_anchor
-
-    gram = Gram(weight=1.0, start_step=5, teacher_step=2, update_every=4)
-    updates = [event["step"] for event in events(gram, 0, 30) if event["kind"] == "gram_update"]
-    assert updates == [step for step in range(5, 30) if renews_anchor(gram, step)]

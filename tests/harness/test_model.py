@@ -6,6 +6,7 @@ import torch
 
 from common.errors import BadInput
 from harness import settings
+from harness.losses.head import Head
 from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
 
 NANO = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "init_values": 0.1, "num_reg_tokens": 4}
@@ -137,14 +138,14 @@ def test_initialisation_leaves_the_global_generator_alone(tiny):
 
 
 def test_a_head_scales_its_bottleneck_to_unit_length():
-    head = ProjectionHead(8, settings.Head(hidden=8, bottleneck=4, prototypes=3))
+    head = ProjectionHead(8, Head(hidden=8, bottleneck=4, prototypes=3))
     tokens = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     longest = head.prototypes.weight.norm(dim=1)
     assert (head(tokens).abs() <= longest + 1e-6).all()
 
 
 def test_unit_prototypes_make_the_logits_cosines():
-    head = ProjectionHead(8, settings.Head(hidden=8, bottleneck=4, prototypes=3, unit_prototypes=True))
+    head = ProjectionHead(8, Head(hidden=8, bottleneck=4, prototypes=3, unit_prototypes=True))
     tokens = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     before = head(tokens)
     with torch.no_grad():

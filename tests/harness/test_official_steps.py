@@ -29,7 +29,7 @@ SCHEDULED = {  # the file's name: ours
     "last_layer_lr": "last_layer_lr",
     "temperature": "temperature",
     "momentum": "momentum",
-    "renew_gram_teacher": "renew_anchor",
+    "renew_gram_teacher": "renew_gram_teacher",
 }
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from harness.graph import jobs
-from harness.plan import duration, evaluated_steps, gram_words, job_cost, plan
-from harness.settings import Gram
+from harness.losses.gram import Gram
+from harness.plan import duration, evaluated_steps, job_cost, plan
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -81,12 +81,6 @@ def test_a_job_costs_its_plain_and_its_anchored_steps(make_job):
     seconds, memory = job_cost(job, rate=1e9)
     assert seconds == pytest.approx((4 * plain.flops + 2 * anchored.flops) / 1e9)
     assert memory == max(plain.memory, anchored.memory)
-
-
-def test_gram_off_is_said_so(make_job):
-    assert gram_words(make_job()) == "off"
-    live = make_job({"arms": {"plain": {"gram.weight": 0.5, "gram.start_step": 2, "gram.teacher": "ema"}}})
-    assert gram_words(live) == "ema ×1, weight 0.5 from 2"
 
 
 @pytest.mark.parametrize(

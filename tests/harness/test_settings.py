@@ -14,9 +14,15 @@ from evals.backbones.exported import export
 from harness import settings
 from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools
+from harness.losses.anchoring import GramTeacher
+from harness.losses.dino import Dino
+from harness.losses.gram import Gram, GramLevel, Negatives
+from harness.losses.head import Head
+from harness.losses.ibot import Ibot, IbotPer
+from harness.losses.koleo import Koleo
 from harness.model import backbone_args
 from harness.schedules import at
-from harness.settings import Components, Experiment, GramLevel, GramTeacher, IbotPer, Negatives, Precision, Role
+from harness.settings import Components, Experiment, Precision, Role
 from harness.settings import Scaling as Rule
 from harness.step import train_step
 from harness.train import fresh_state, resume, train
@@ -240,21 +246,21 @@ IMPOSSIBLE = [
     (settings.Model, {"drop_path": 1.0}, "model.drop_path"),
     (settings.Model, {"rope_rescale": 0.5}, "model.rope_rescale"),
     (settings.Model, {"rope_jitter": 0.0}, "model.rope_jitter"),
-    (settings.Head, {"prototypes": 0}, "prototypes"),
-    (settings.Dino, {"weight": -1.0}, "dino.weight"),
-    (settings.Dino, {"student_temperature": 0.0}, "dino.student_temperature"),
-    (settings.Ibot, {"mask_probability": 1.5}, "ibot.mask_probability"),
-    (settings.Ibot, {"mask_ratio_min": 0.6}, "ibot.mask_ratio_min=0.6, ibot.mask_ratio_max=0.5"),
-    (settings.Koleo, {"weight": -0.1}, "koleo.weight"),
-    (settings.Gram, {"weight": -1.0}, "use 0 to switch it off"),
-    (settings.Gram, {"update_every": 0}, "gram.update_every=0"),
-    (settings.Gram, {"resolution": 0.5}, "gram.resolution"),
-    (settings.Gram, {"start_step": -1}, "gram.start_step"),
-    (settings.Gram, {"weight": 1.0, "start_step": 5, "teacher_step": 6}, "gram.teacher_step=6"),
-    (settings.Gram, {"weight": 1.0, "teacher": GramTeacher.ema, "update_every": 5}, "gram.teacher=ema is renewed"),
-    (settings.Gram, {"weight": 1.0, "teacher": GramTeacher.ema, "teacher_step": 0}, "gram.teacher_step"),
-    (settings.Gram, {"weight": 1.0, "teacher": GramTeacher.checkpoint}, "gram.checkpoint="),
-    (settings.Gram, {"weight": 1.0, "checkpoint": "x"}, "gram.checkpoint is set but gram.teacher=snapshot"),
+    (Head, {"prototypes": 0}, "prototypes"),
+    (Dino, {"weight": -1.0}, "dino.weight"),
+    (Dino, {"student_temperature": 0.0}, "dino.student_temperature"),
+    (Ibot, {"mask_probability": 1.5}, "ibot.mask_probability"),
+    (Ibot, {"mask_ratio_min": 0.6}, "ibot.mask_ratio_min=0.6, ibot.mask_ratio_max=0.5"),
+    (Koleo, {"weight": -0.1}, "koleo.weight"),
+    (Gram, {"weight": -1.0}, "use 0 to switch it off"),
+    (Gram, {"update_every": 0}, "gram.update_every=0"),
+    (Gram, {"resolution": 0.5}, "gram.resolution"),
+    (Gram, {"start_step": -1}, "gram.start_step"),
+    (Gram, {"weight": 1.0, "start_step": 5, "teacher_step": 6}, "gram.teacher_step=6"),
+    (Gram, {"weight": 1.0, "teacher": GramTeacher.ema, "update_every": 5}, "gram.teacher=ema is renewed"),
+    (Gram, {"weight": 1.0, "teacher": GramTeacher.ema, "teacher_step": 0}, "gram.teacher_step"),
+    (Gram, {"weight": 1.0, "teacher": GramTeacher.checkpoint}, "gram.checkpoint="),
+    (Gram, {"weight": 1.0, "checkpoint": "x"}, "gram.checkpoint is set but gram.teacher=snapshot"),
     (settings.Optimizer, {"lr": 0.0}, "optimizer.lr"),
     (settings.Optimizer, {"beta2": 1.0}, "optimizer.beta2"),
     (settings.Optimizer, {"clip": 0.0}, "optimizer.clip"),
@@ -275,7 +281,7 @@ IMPOSSIBLE = [
     (settings.Runtime, {"log_every": 0}, "runtime.log_every"),
     (settings.Experiment, {"steps": 0}, "steps=0"),
     (settings.Experiment, {"steps": 5, "trunk": settings.Trunk(steps=6)}, "trunk.steps=6"),
-    (settings.Experiment, {"steps": 5, "gram": settings.Gram(weight=1.0, start_step=5)}, "the run ends at steps=5"),
+    (settings.Experiment, {"steps": 5, "gram": Gram(weight=1.0, start_step=5)}, "the run ends at steps=5"),
     (settings.Experiment, {"seeds": []}, "seeds"),
     (settings.Experiment, {"seeds": [1, 1]}, "each seed once"),
     (settings.Experiment, {"baseline": "plian", "arms": {"plain": {}}}, "plain"),
@@ -290,7 +296,7 @@ def test_an_impossible_setting_is_refused_where_it_is_filled(kind, values, said)
 
 
 def test_gram_settings_of_an_arm_that_is_off_are_not_checked_against_each_other():
-    settings.Gram(weight=0.0, checkpoint="x", teacher_step=9)
+    Gram(weight=0.0, checkpoint="x", teacher_step=9)
 
 
 def test_settings_cannot_be_changed_in_place(tiny):

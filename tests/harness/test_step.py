@@ -9,10 +9,11 @@ import torch
 
 from evals.backbones.exported import export
 from harness import schedules
-from harness.losses import gram_loss
+from harness.gram_teacher import resize_patches
+from harness.losses.anchoring import GramTeacher
+from harness.losses.gram import Gram, gram_loss
 from harness.model import backbone_args, encode
-from harness.settings import Gram, GramTeacher
-from harness.step import NonFinite, follow, forward, frozen_copy, resize_patches, train_step, weigh
+from harness.step import NonFinite, follow, forward, frozen_copy, train_step, weigh
 from harness.train import fresh_state
 
 CPU = torch.device("cpu")
@@ -57,8 +58,8 @@ def test_momentum_zero_makes_the_teacher_the_student(tiny):
 
 def test_no_teacher_receives_a_gradient(anchored, take_steps):
     state, _ = take_steps(anchored, 4)
-    assert state.anchor is not None
-    for module in (state.teacher, state.anchor):
+    assert state.gram_teacher is not None
+    for module in (state.teacher, state.gram_teacher):
         assert all(p.grad is None and not p.requires_grad for p in module.parameters())
         assert not module.training
 
@@ -97,9 +98,9 @@ def test_the_anchor_is_the_ema_teacher_of_exactly_the_renewing_steps(tiny, chang
     teachers, renewed = {}, {}
     for step in range(8):
         teachers[step] = parameters(state.teacher.backbone)  # the EMA after `step` steps
-        before = None if state.anchor is None else parameters(state.anchor)
+        before = None if state.gram_teacher is None else parameters(state.gram_teacher)
         take_steps(settings, 1, state=state)
-        after = None if state.anchor is None else parameters(state.anchor)
+        after = None if state.gram_teacher is None else parameters(state.gram_teacher)
         if after is not None and (before is None or not equal(before, after)):
             renewed[step] = next(k for k, teacher in teachers.items() if equal(teacher, after))
     assert renewed == expected
@@ -145,7 +146,7 @@ def test_the_gram_term_compares_masked_student_patches_with_the_snapshots_unmask
     state, _ = take_steps(anchored, 4)
     batch = make_batches(anchored)[4]
     with torch.no_grad():
-        theirs = encode(state.anchor, batch.gram.flatten(0, 1)).patches
+        theirs = encode(state.gram_teacher, batch.gram.flatten(0, 1)).patches
         expected = gram_loss(student_patches(anchored, state, batch, step=4), theirs)
         torch.testing.assert_close(gram_term(anchored, state, batch, step=4), expected)
 
@@ -153,7 +154,7 @@ def test_the_gram_term_compares_masked_student_patches_with_the_snapshots_unmask
 def test_the_ema_teacher_anchors_live_and_needs_no_third_network(tiny, change, take_steps, make_batches):
     settings = change(tiny, {"gram": Gram(weight=2.0, start_step=1, teacher=GramTeacher.ema)})
     state, _ = take_steps(settings, 4)
-    assert state.anchor is None
+    assert state.gram_teacher is None
     batch = make_batches(settings)[4]
     with torch.no_grad():
         theirs = encode(state.teacher.backbone, batch.gram.flatten(0, 1)).patches
@@ -167,31 +168,11 @@ def test_a_larger_gram_crop_is_brought_down_to_the_students_grid(anchored, chang
     batch = make_batches(settings)[3]
     assert batch.gram.shape[-1] == 2 * batch.globals.shape[-1]
     with torch.no_grad():
-        large = encode(state.anchor, batch.gram.flatten(0, 1)).patches
+        large = encode(state.gram_teacher, batch.gram.flatten(0, 1)).patches
         assert large.shape[1] == 4 * 16
         small = resize_patches(large, 8, 4)
         expected = gram_loss(student_patches(settings, state, batch, step=3), small)
         torch.testing.assert_close(gram_term(settings, state, batch, step=3), expected)
-
-
-def test_resizing_is_bicubic_without_antialiasing_and_keeps_row_major_order():
-    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    patches = torch.stack([rows, columns], dim=-1).flatten(0, 1)[None]
-    small = resize_patches(patches, 8, 4)
-    assert small.shape == (1, 16, 2)
-    inner = small[0].unflatten(0, (4, 4))[1:-1, 1:-1]
-    expected = torch.tensor([2.5, 4.5])  # a bicubic filter keeps lines straight, away from the border
-    torch.testing.assert_close(inner[:, 0, 0], expected)
-    torch.testing.assert_close(inner[0, :, 1], expected)
-    spike = torch.zeros(1, 64, 1)
-    spike[0, 0] = 1.0
-    # (1 + 0.75·…)-weights of the cubic kernel with a = −0.75 at half a sample: −0.09375, 0.59375, 0.59375, −0.09375
-    torch.testing.assert_close(resize_patches(spike, 8, 4)[0, 0, 0].item(), (0.59375 - 0.09375) ** 2)
-
-
-def test_an_equal_grid_is_left_as_it_is():
-    patches = torch.randn(1, 16, 3)
-    assert resize_patches(patches, 4, 4) is patches
 
 
 def test_a_checkpoint_anchors_with_the_exported_backbone(tiny, change, take_steps, make_job, tmp_path: Path):
@@ -203,11 +184,11 @@ def test_a_checkpoint_anchors_with_the_exported_backbone(tiny, change, take_step
     gram = Gram(weight=2.0, start_step=1, teacher=GramTeacher.checkpoint, checkpoint=str(folder))
     job = make_job({"gram": gram})
     state = resume(job, CPU)
-    assert equal(parameters(state.anchor), parameters(source.teacher.backbone))
-    assert not state.anchor.training
-    assert all(not p.requires_grad for p in state.anchor.parameters())
+    assert equal(parameters(state.gram_teacher), parameters(source.teacher.backbone))
+    assert not state.gram_teacher.training
+    assert all(not p.requires_grad for p in state.gram_teacher.parameters())
     take_steps(job.settings, 3, state=state)
-    assert equal(parameters(state.anchor), parameters(source.teacher.backbone))
+    assert equal(parameters(state.gram_teacher), parameters(source.teacher.backbone))
 
 
 def test_anchoring_to_itself_without_masks_and_noise_costs_nothing(tiny, change, make_batches):
@@ -237,8 +218,8 @@ def trunk(tiny, take_steps):
 def fork_gradients(settings, trunk, batches):
     state = deepcopy(trunk)
     now = schedules.at(settings, 3)
-    if now.renew_anchor:
-        state.anchor = frozen_copy(state.teacher.backbone)
+    if now.renew_gram_teacher:
+        state.gram_teacher = frozen_copy(state.teacher.backbone)
     total, terms, _ = forward(state, batches[3], now, settings, seed=0)
     total.backward()
     return terms, {name: p.grad.clone() for name, p in state.student.named_parameters()}, state
@@ -289,7 +270,7 @@ def test_a_vanishing_gram_weight_is_the_plain_arm(tiny, change, trunk, take_step
 def test_before_its_start_an_anchored_run_is_the_plain_run(tiny, change, take_steps):
     settings = change(tiny, {"gram": Gram(weight=2.0, start_step=4, teacher_step=1)})
     plain, anchored = take_steps(tiny, 4)[0], take_steps(settings, 4)[0]
-    assert anchored.anchor is not None
+    assert anchored.gram_teacher is not None
     assert equal(parameters(plain.student), parameters(anchored.student))
 
 
@@ -299,10 +280,10 @@ def test_before_its_start_an_anchored_run_is_the_plain_run(tiny, change, take_st
 def test_terms_are_weighed_as_the_recipe_does(tiny, change):
     settings = change(tiny, {"crops.local_count": 8, "dino.local_weight": 0.5, "gram.weight": 2.0})
     terms = {name: torch.tensor(1.0) for name in ("dino_global", "dino_local", "ibot", "koleo", "gram")}
-    at = schedules.at(settings, 0)
+    factors = schedules.at(settings, 0).factors
 
     def total(*names):
-        return weigh({name: terms[name] for name in names}, at, settings).item()
+        return weigh({name: terms[name] for name in names}, factors).item()
 
     assert total("dino_global") == pytest.approx(1 / 9)
     assert total("dino_local") == pytest.approx(0.5 * 8 / 9)

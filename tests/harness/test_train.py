@@ -17,8 +17,10 @@ from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
+from harness.losses.anchoring import GramTeacher
+from harness.losses.gram import Gram
 from harness.model import backbone_args
-from harness.settings import EvaluationTask, Gram, GramTeacher, Role, Set
+from harness.settings import EvaluationTask, Role, Set
 from harness.step import NonFinite
 from harness.train import fresh_state, resume, train
 

@@ -118,6 +118,13 @@ def _record(name: str, arms: dict, seeds: Sequence[int], steps: int, trunk_steps
             **{"precision": "float32", "platform": "Linux x86_64", "gramlab": "0.1.0", "git": "3f1c2a9e10"},
         },
         "notes": ["One seed: differences between arms prove nothing."] if len(seeds) == 1 else [],
+        "losses": {
+            "dino_global": {"title": "DINO, global crops", "anchored": False},
+            "dino_local": {"title": "DINO, local crops", "anchored": False},
+            "ibot": {"title": "iBOT", "anchored": False},
+            "koleo": {"title": "KoLeo", "anchored": False},
+            "gram": {"title": "Gram", "anchored": True},
+        },
         "chance": {"top1": 1 / 6},
     }
 

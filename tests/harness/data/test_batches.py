@@ -13,9 +13,10 @@ from torch.testing import assert_close
 from common.errors import BadInput
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.image_folder import ImageFolder
-from harness.data.batches import Batches, gram_size, stream
+from harness.data.batches import Batches, GramCrops, stream
 from harness.data.pool import Pool
-from harness.settings import Crops, Data, Gram, Ibot
+from harness.losses.ibot import Ibot
+from harness.settings import Crops, Data
 
 CROPS = Crops(global_size=32, local_size=16, local_count=3)
 GOLDEN_INDICES = [1, 15, 11, 5]
@@ -43,15 +44,15 @@ def batches(root, crops=CROPS, *, gram=None, share=0.3, seed=0, batch=4, **optio
         data=Data(batch_size=batch, homogeneous_share=share),
         crops=crops,
         ibot=Ibot(),
-        gram=gram or Gram(),
+        gram=gram,
         patch=8,
         seed=seed,
         **options,
     )
 
 
-def always(step):
-    return True
+def gram_crops(*, times=1, undistorted=True, needed=lambda step: True):
+    return GramCrops(times * CROPS.global_size, undistorted=undistorted, needed=needed)
 
 
 def same(a, b):
@@ -59,7 +60,7 @@ def same(a, b):
 
 
 def test_a_batch_has_the_shapes_that_training_expects(root):
-    batch = batches(root, gram=Gram(resolution=2.0), needs_gram=always)[0]
+    batch = batches(root, gram=gram_crops(times=2))[0]
     assert batch.globals.shape == (2, 4, 3, 32, 32)
     assert batch.locals.shape == (3, 4, 3, 16, 16)
     assert batch.gram is not None
@@ -75,8 +76,9 @@ def test_no_local_crops_give_an_empty_tensor(root):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_stream_is_the_batches_of_its_steps_whatever_the_workers_and_the_start(root, workers):
-    source = batches(root, gram=Gram(resolution=2.0), needs_gram=lambda step: step >= 5)
-    want = [batches(root, gram=Gram(resolution=2.0), needs_gram=lambda step: step >= 5)[step] for step in range(3, 8)]
+    late = gram_crops(times=2, needed=lambda step: step >= 5)
+    source = batches(root, gram=late)
+    want = [batches(root, gram=late)[step] for step in range(3, 8)]
     got = list(stream(source, 3, 8, workers=workers))
     assert all(same(a, b) for a, b in zip(want, got, strict=True))
 
@@ -95,29 +97,29 @@ def test_steps_and_seeds_differ(root):
         assert not torch.equal(first.masks, other.masks)
 
 
-@pytest.mark.parametrize("resolution", [1.0, 2.0])
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("undistorted", [True, False])
-def test_gram_crops_change_nothing_else_in_the_batch(root, resolution, undistorted):
-    gram = Gram(resolution=resolution, undistorted=undistorted)
-    without, with_gram = batches(root)[6], batches(root, gram=gram, needs_gram=always)[6]
+def test_gram_crops_change_nothing_else_in_the_batch(root, times, undistorted):
+    gram = gram_crops(times=times, undistorted=undistorted)
+    without, with_gram = batches(root)[6], batches(root, gram=gram)[6]
     assert without.gram is None
     assert same(without._replace(gram=0), with_gram._replace(gram=0))
 
 
 def test_without_distortions_the_gram_crop_at_x1_is_the_global_crop(root):
-    batch = batches(root, PLAIN, needs_gram=always)[2]
+    batch = batches(root, PLAIN, gram=gram_crops())[2]
     assert batch.gram is not None
     assert torch.equal(batch.gram, batch.globals)
 
 
 def test_a_distorted_gram_crop_at_x1_is_the_global_crop(root):
-    batch = batches(root, gram=Gram(undistorted=False), needs_gram=always)[2]
+    batch = batches(root, gram=gram_crops(undistorted=False))[2]
     assert batch.gram is not None
     assert torch.equal(batch.gram, batch.globals)
 
 
 def test_an_undistorted_gram_crop_is_the_crop_before_its_distortions(root):
-    plain, batch = batches(root, PLAIN)[2], batches(root, needs_gram=always)[2]
+    plain, batch = batches(root, PLAIN)[2], batches(root, gram=gram_crops())[2]
     assert batch.gram is not None
     assert torch.equal(batch.gram, plain.globals)
     assert not torch.equal(batch.gram, batch.globals)
@@ -125,8 +127,8 @@ def test_an_undistorted_gram_crop_is_the_crop_before_its_distortions(root):
 
 @pytest.mark.parametrize("undistorted", [True, False])
 def test_a_larger_gram_crop_shows_the_same_content(root, undistorted):
-    gram = Gram(resolution=2.0, undistorted=undistorted)
-    batch = batches(root, PLAIN if undistorted else CROPS, gram=gram, needs_gram=always)[2]
+    gram = gram_crops(times=2, undistorted=undistorted)
+    batch = batches(root, PLAIN if undistorted else CROPS, gram=gram)[2]
     assert batch.gram is not None
     smaller = interpolate(batch.gram.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True)
     for ours, theirs in zip(batch.globals.flatten(0, 1), smaller, strict=True):
@@ -145,9 +147,7 @@ def test_a_sample_does_not_depend_on_the_number_of_others(root):
     one = ImageFolder(root, count=1)
 
     def crops(batch):
-        few = Batches(
-            Pool({"one": one}), data=Data(batch_size=batch), crops=CROPS, ibot=Ibot(), gram=Gram(), patch=8, seed=0
-        )
+        few = Batches(Pool({"one": one}), data=Data(batch_size=batch), crops=CROPS, ibot=Ibot(), patch=8, seed=0)
         return few[1]
 
     assert_close(crops(8).globals[:, :4], crops(4).globals, atol=1e-6, rtol=0)
@@ -175,26 +175,6 @@ def test_an_unreadable_image_ends_the_stream_in_one_line_that_names_it(tmp_path,
 def test_crops_that_the_patch_does_not_divide_are_refused(root, key):
     with pytest.raises(BadInput, match=f"got crops.{key}=30 with patches of 8: want a multiple; try 32"):
         batches(root, dataclasses.replace(CROPS, **{key: 30}))
-
-
-@pytest.mark.parametrize(
-    ("size", "resolution", "patch", "want"),
-    [(224, 2.0, 16, 448), (224, 1.5, 16, 336), (32, 1.25, 8, 40)],
-)
-def test_gram_crops_are_larger_by_the_resolution(size, resolution, patch, want):
-    assert gram_size(dataclasses.replace(CROPS, global_size=size), Gram(resolution=resolution), patch) == want
-
-
-def test_a_resolution_whose_crops_the_patch_does_not_divide_is_refused_with_the_nearest():
-    with pytest.raises(BadInput, match=r"gram.resolution=1.2, crops of 38.4 pixels .* try 1.25"):
-        gram_size(dataclasses.replace(CROPS, global_size=32), Gram(resolution=1.2), 8)
-
-
-def test_an_odd_resolution_matters_only_where_the_gram_loss_is_on(root):
-    odd = Gram(resolution=1.2)
-    assert batches(root, gram=odd)[0].gram is None
-    with pytest.raises(BadInput, match=r"gram.resolution=1.2"):
-        batches(root, gram=dataclasses.replace(odd, weight=1.0))
 
 
 def test_homogeneous_batches_are_known_without_reading_an_image(root, monkeypatch):

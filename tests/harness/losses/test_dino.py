@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from harness.losses import dino_loss
+from harness.losses.dino import dino_loss
 
 
 def views(count, images=3, prototypes=5, seed=0, dtype=torch.float64):

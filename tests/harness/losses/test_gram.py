@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from harness.losses import gram_loss
+from harness.losses.gram import gram_loss
 
 LEVELS = ["image", "batch"]
 NEGATIVES = ["keep", "clamp", "clamp_teacher"]

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from harness.losses import ibot_loss
+from harness.losses.ibot import ibot_loss
 
 MASKS = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
 

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from harness.losses import koleo_loss
+from harness.losses.koleo import koleo_loss
 
 
 def tokens(images=6, width=4, seed=0, dtype=torch.float64):

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from harness.losses import sinkhorn_knopp
+from harness.losses.sinkhorn import sinkhorn_knopp
 
 LOGITS = [[1, 0, -1], [0.5, 0.5, 0], [0, 1, 0.2], [-1, 0.2, 1]]
 

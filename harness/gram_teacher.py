@@ -1,0 +1,219 @@
+"""The Gram teacher: where it comes from, when its loss is on and it is renewed, what it sees, what is said of it.
+
+DINOv3 (arXiv 2508.10104) §4.2 (anchoring and renewals) and §4.3 (larger crops). Which relation is kept to it is a
+loss's own matter (`harness/losses/gram.py`). A new source is an entry of `SOURCES` and a name in the settings
+(`harness/losses/anchoring.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.models.eva import Eva
+from torch import Tensor
+
+from common.disk import checksum
+from common.errors import BadInput
+from evals.backbones.addresses import load
+from evals.backbones.exported import WEIGHTS
+from harness.data.batches import Batch, GramCrops
+from harness.losses.anchoring import Anchoring, GramTeacher
+from harness.losses.gram import Gram
+from harness.model import encode, patch_size
+
+
+class Source(NamedTuple):
+    """Where a Gram teacher comes from.
+
+    words: what the plan calls it.
+    live: it is the EMA teacher as it moves, not a network of its own.
+    copied: the step before which it is first copied from the EMA teacher; None where it never is.
+    folder: the exported backbone that it is read from before training; None where the run itself makes it.
+    """
+
+    words: Callable[[Anchoring], str]
+    live: bool = False
+    copied: Callable[[Anchoring], int | None] = lambda gram: None
+    folder: Callable[[Anchoring], str | None] = lambda gram: None
+
+
+def snapshot_step(gram: Anchoring) -> int:
+    """The step whose EMA teacher is frozen."""
+    return gram.start_step if gram.teacher_step is None else gram.teacher_step
+
+
+SOURCES: dict[GramTeacher, Source] = {
+    GramTeacher.snapshot: Source(lambda gram: f"EMA of step {snapshot_step(gram)}", copied=snapshot_step),
+    GramTeacher.ema: Source(lambda gram: "ema", live=True),
+    GramTeacher.checkpoint: Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
+}
+
+
+def source(gram: Anchoring) -> Source:
+    """The source that the settings name."""
+    return SOURCES[gram.teacher]
+
+
+# --- when
+
+
+def is_on(gram: Anchoring, step: int) -> bool:
+    """Whether `step` computes the loss."""
+    return gram.weight > 0 and step >= gram.start_step
+
+
+def is_renewed(gram: Anchoring, step: int) -> bool:
+    """Whether the Gram teacher becomes a copy of the EMA teacher just before `step` is taken."""
+    if gram.weight == 0 or source(gram).live:
+        return False
+    since = step - gram.start_step
+    again = gram.update_every is not None and since > 0 and since % gram.update_every == 0
+    return again or step == source(gram).copied(gram)
+
+
+def early_step(gram: Anchoring, fork: int) -> int | None:
+    """The step before `fork` whose EMA teacher is the first Gram teacher, so that a trunk must keep it; else None."""
+    step = source(gram).copied(gram) if gram.weight > 0 else None
+    return step if step is not None and step < fork else None
+
+
+def as_counted(gram: Gram, *, on: bool) -> Gram:
+    """The settings for counting one step: off, or on from step 0, without what only says when."""
+    if not on:
+        return Gram()
+    now = {"start_step": 0, "teacher_step": None, "warmup_steps": 0, "update_every": None}
+    return replace(gram, weight=1.0, **now)
+
+
+# --- from where
+
+
+def is_separate(gram: Anchoring) -> bool:
+    """Whether it is a network of its own beside student and EMA teacher."""
+    return gram.weight > 0 and not source(gram).live
+
+
+def given_folder(gram: Anchoring) -> Path | None:
+    """The exported backbone that the settings give, where the loss is on."""
+    folder = source(gram).folder(gram) if gram.weight > 0 else None
+    return None if folder is None else Path(folder)
+
+
+def content(gram: Anchoring) -> dict[str, Any]:
+    """What stands in a run's identity in place of a path: the content of a given backbone, under the path's key.
+
+    Raises:
+        BadInput: no exported backbone lies there.
+    """
+    folder = given_folder(gram)
+    if folder is None:
+        return {}
+    if not (folder / WEIGHTS).is_file():
+        raise BadInput(f"gram.checkpoint={folder}: no exported backbone there; want a folder with {WEIGHTS}")
+    return {"checkpoint": checksum(folder / WEIGHTS)[:16]}
+
+
+def read(folder: Path, gram: Anchoring, *, like: Eva, device: torch.device) -> Eva:
+    """A Gram teacher from an exported backbone, frozen; `like` is the EMA teacher's backbone.
+
+    Raises:
+        BadInput: no ViT of the DINOv3 family, another size of patch, or, where it is to be renewed, another
+            architecture than the EMA teacher's.
+    """
+    network = load(str(folder)).model
+    if not isinstance(network, Eva):
+        raise BadInput(f"{folder}: a Gram teacher of {type(network).__name__}: want a ViT of the DINOv3 family")
+    if gram.update_every is not None and _shapes(network) != _shapes(like):
+        raise BadInput(
+            f"{folder}: a Gram teacher of another architecture: it cannot be renewed from the student's EMA; "
+            "set gram.update_every=null"
+        )
+    if patch_size(network) != patch_size(like):
+        raise BadInput(
+            f"{folder}: a Gram teacher of patch {patch_size(network)}: want the student's {patch_size(like)}"
+        )
+    return network.to(device).requires_grad_(False).eval()
+
+
+def _shapes(network: Eva) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+# --- what it sees
+
+
+def needs_crops(gram: Anchoring, step: int) -> bool:
+    """Whether `step` needs crops for the Gram teacher; the EMA teacher sees the distorted ×1 crops in any case."""
+    seen = source(gram).live and not gram.undistorted and gram.resolution == 1
+    return is_on(gram, step) and not seen
+
+
+def crops(gram: Anchoring, global_size: int, patch: int) -> GramCrops | None:
+    """The crops that batches carry for it: those of the student, `resolution` times as large; None without a loss.
+
+    Raises:
+        BadInput: patches of `patch` pixels do not divide their side.
+    """
+    if gram.weight == 0:
+        return None
+    size = global_size * gram.resolution
+    if size % patch:
+        near = patch * round(size / patch) / global_size
+        raise BadInput(
+            f"got gram.resolution={gram.resolution:g}, crops of {size:g} pixels with patches of {patch}: "
+            f"want a multiple; try {near:g}"
+        )
+    return GramCrops(round(size), undistorted=gram.undistorted, needed=partial(needs_crops, gram))
+
+
+def patches(
+    gram: Anchoring, batch: Batch, *, own: Eva | None, ema: Eva, seen: Float[Tensor, "C P D"]
+) -> Float[Tensor, "C P E"]:
+    """What the student's patches are held to, on the student's grid (§4.3).
+
+    own: the separate Gram teacher, where the source is not live; ema: the EMA teacher's backbone; seen: the patches of
+    the global crops that it has just computed, which are those asked for where the batch carries no other crops.
+    """
+    if batch.gram is None:
+        return seen
+    network = ema if source(gram).live else own
+    assert network is not None, "the Gram teacher is set before the first step that uses it"
+    size = patch_size(network)
+    found = encode(network, batch.gram.flatten(0, 1)).patches
+    return resize_patches(found, batch.gram.shape[-1] // size, batch.globals.shape[-1] // size)
+
+
+def resize_patches(patches: Float[Tensor, "C Q D"], side: int, wanted: int) -> Float[Tensor, "C P D"]:
+    """Bicubic, without antialiasing, from a side × side grid to wanted × wanted (recipe §6.5)."""
+    if side == wanted:
+        return patches
+    grid = patches.transpose(1, 2).unflatten(2, (side, side)).float()
+    return F.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+
+
+# --- what is said of it
+
+
+def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
+    """When the loss begins and when the teacher is renewed afterwards, in the steps from `start` to `stop`."""
+    if gram.weight == 0:
+        return []
+    first = max(gram.start_step, start)
+    renewals = range(first + gram.update_every, stop, gram.update_every) if gram.update_every else ()
+    return [{"step": first, "kind": "gram_start"}, *({"step": step, "kind": "gram_update"} for step in renewals)]
+
+
+def words(gram: Anchoring, start: int, stop: int) -> str:
+    """What is anchored to, when that is renewed, how strongly and from which step; for plan and report."""
+    found = events(gram, start, stop)
+    if not found:
+        return "off"
+    renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
+    return f"{source(gram).words(gram)} ×{gram.resolution:g}{renewed}, weight {gram.weight:g} from {found[0]['step']}"

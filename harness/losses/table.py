@@ -1,0 +1,55 @@
+"""The table of losses: what the step adds up, and what plan, cost estimate and report know of it.
+
+A new loss is a file of this folder with its formula, its settings, its terms and their factors; here it gets an entry
+and its section of the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from harness.losses import dino, gram, ibot, koleo
+from harness.losses.dino import Dino
+from harness.losses.gram import Gram
+from harness.losses.ibot import Ibot
+from harness.losses.inputs import Outputs, Targets
+from harness.losses.koleo import Koleo
+
+
+class Loss(NamedTuple):
+    """How a loss enters the total.
+
+    terms: from its settings, the student's answers and the teachers' targets to its terms by name, before their
+        factors; none where it is off.
+    factors: from its settings, the step and the number of local crops to the factor of each term in the total.
+    titles: what the report calls each term.
+    anchored: it is kept to a Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
+        teaches nothing new.
+    """
+
+    terms: Callable[[Any, Outputs, Targets], dict[str, Tensor]]
+    factors: Callable[[Any, int, int], dict[str, float]]
+    titles: Mapping[str, str]
+    anchored: bool = False
+
+
+LOSSES: dict[str, Loss] = {
+    "dino": Loss(dino.terms, dino.factors, dino.TITLES),
+    "ibot": Loss(ibot.terms, ibot.factors, ibot.TITLES),
+    "koleo": Loss(koleo.terms, koleo.factors, koleo.TITLES),
+    "gram": Loss(gram.terms, gram.factors, gram.TITLES, anchored=True),
+}
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The section of each loss in an experiment's settings, under its name in `LOSSES`."""
+
+    dino: Dino = field(default_factory=Dino)
+    ibot: Ibot = field(default_factory=Ibot)
+    koleo: Koleo = field(default_factory=Koleo)
+    gram: Gram = field(default_factory=Gram)

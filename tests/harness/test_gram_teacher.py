@@ -1,0 +1,180 @@
+"""The Gram teacher: when it is on and renewed, which crops it needs, what is said of it, and its sources as a table."""
+
+import pytest
+import torch
+
+from common.errors import BadInput
+from harness import gram_teacher
+from harness.gram_teacher import SOURCES, crops, events, is_on, is_renewed, resize_patches, words
+from harness.losses.anchoring import GramTeacher
+from harness.losses.gram import Gram
+
+PAPER = Gram(
+    weight=2.0, start_step=1_000_000, warmup_steps=1000, teacher_step=200_000, update_every=10_000, resolution=2.0
+)
+
+
+def steps_that_renew(gram: Gram, stop: int) -> list[int]:
+    return [step for step in range(stop) if is_renewed(gram, step)]
+
+
+# --- when
+
+
+def test_the_stage_two_gram_weight_rises_in_half_a_cosine():
+    steps = (0, 999_999, 1_000_000, 1_000_500, 1_000_999, 1_001_000, 1_200_000)
+    expected = [0, 0, 0, 1.00157, 2.0, 2.0, 2.0]
+    assert [PAPER.weight_at(step) for step in steps] == pytest.approx(expected, abs=5e-6)
+
+
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_without_a_warm_up_the_gram_weight_is_full_at_once(warmup):
+    gram = Gram(weight=2.0, start_step=5, warmup_steps=warmup)
+    assert [gram.weight_at(step) for step in (4, 5, 6)] == [0.0, 2.0, 2.0]
+
+
+def test_the_gram_loss_is_computed_from_its_first_step_even_at_weight_zero():
+    assert [is_on(PAPER, step) for step in (999_999, 1_000_000)] == [False, True]
+    assert not is_on(Gram(), 10)
+
+
+@pytest.mark.parametrize(
+    ("gram", "expected"),
+    [
+        ({"start_step": 4}, [4]),
+        ({"start_step": 4, "teacher_step": 1}, [1]),
+        ({"start_step": 4, "teacher_step": 0, "update_every": 3}, [0, 7, 10]),
+        ({"start_step": 4, "update_every": 3}, [4, 7, 10]),
+        ({"start_step": 0, "update_every": 5}, [0, 5, 10]),
+        ({"start_step": 4, "teacher": GramTeacher.ema}, []),
+        ({"start_step": 4, "teacher": GramTeacher.checkpoint, "checkpoint": "x"}, []),
+        ({"start_step": 4, "teacher": GramTeacher.checkpoint, "checkpoint": "x", "update_every": 4}, [8]),
+        ({"start_step": 4, "update_every": 3, "weight": 0.0}, []),
+    ],
+)
+def test_the_anchor_is_renewed_at_exactly_these_steps(gram, expected):
+    assert steps_that_renew(Gram(**{"weight": 1.0, **gram}), 12) == expected
+
+
+def test_the_papers_anchor_is_the_early_snapshot_then_three_updates_in_forty_thousand_steps():
+    found = [step for step in range(0, 1_040_000, 10_000) if is_renewed(PAPER, step)]
+    assert found == [200_000, 1_010_000, 1_020_000, 1_030_000]
+
+
+# --- from where
+
+
+def test_every_source_of_the_settings_is_in_the_table():
+    assert set(SOURCES) == set(GramTeacher)
+
+
+@pytest.mark.parametrize(
+    ("gram", "expected"),
+    [
+        ({"start_step": 6}, None),
+        ({"start_step": 6, "teacher_step": 3}, 3),
+        ({"start_step": 6, "teacher_step": 4}, None),
+        ({"start_step": 6, "teacher": GramTeacher.ema}, None),
+        ({"start_step": 6, "teacher_step": 3, "weight": 0.0}, None),
+    ],
+)
+def test_a_trunk_keeps_the_ema_of_a_step_before_the_fork_that_an_arm_anchors_to(gram, expected):
+    assert gram_teacher.early_step(Gram(**{"weight": 1.0, **gram}), 4) == expected
+
+
+def test_a_given_backbone_matters_only_where_the_loss_is_on(tmp_path):
+    given = {"teacher": GramTeacher.checkpoint, "checkpoint": str(tmp_path)}
+    assert gram_teacher.given_folder(Gram(weight=1.0, **given)) == tmp_path
+    assert gram_teacher.given_folder(Gram(weight=0.0, **given)) is None
+    assert gram_teacher.content(Gram(weight=0.0, **given)) == {}
+    with pytest.raises(BadInput, match=r"gram.checkpoint=.*: no exported backbone there"):
+        gram_teacher.content(Gram(weight=1.0, **given))
+
+
+# --- what it sees
+
+
+@pytest.mark.parametrize(
+    ("size", "resolution", "patch", "want"),
+    [(224, 2.0, 16, 448), (224, 1.5, 16, 336), (32, 1.25, 8, 40)],
+)
+def test_crops_are_larger_by_the_resolution(size, resolution, patch, want):
+    found = crops(Gram(weight=1.0, resolution=resolution, undistorted=False), size, patch)
+    assert (found.size, found.undistorted) == (want, False)
+
+
+def test_a_resolution_whose_crops_the_patch_does_not_divide_is_refused_with_the_nearest():
+    with pytest.raises(BadInput, match=r"gram.resolution=1.2, crops of 38.4 pixels .* try 1.25"):
+        crops(Gram(weight=1.0, resolution=1.2), 32, 8)
+
+
+def test_an_odd_resolution_matters_only_where_the_gram_loss_is_on():
+    assert crops(Gram(resolution=1.2), 32, 8) is None
+
+
+@pytest.mark.parametrize(
+    ("gram", "needed"),
+    [
+        ({}, True),
+        ({"undistorted": False}, True),
+        ({"teacher": GramTeacher.ema}, True),
+        ({"teacher": GramTeacher.ema, "undistorted": False, "resolution": 2.0}, True),
+        ({"teacher": GramTeacher.ema, "undistorted": False}, False),
+    ],
+)
+def test_only_a_live_teacher_on_the_crops_that_it_sees_anyway_needs_none(gram, needed):
+    found = crops(Gram(**{"weight": 1.0, "start_step": 3, **gram}), 32, 8)
+    assert [found.needed(step) for step in (2, 3, 9)] == [False, needed, needed]
+
+
+def test_resizing_is_bicubic_without_antialiasing_and_keeps_row_major_order():
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    patches = torch.stack([rows, columns], dim=-1).flatten(0, 1)[None]
+    small = resize_patches(patches, 8, 4)
+    assert small.shape == (1, 16, 2)
+    inner = small[0].unflatten(0, (4, 4))[1:-1, 1:-1]
+    expected = torch.tensor([2.5, 4.5])  # a bicubic filter keeps lines straight, away from the border
+    torch.testing.assert_close(inner[:, 0, 0], expected)
+    torch.testing.assert_close(inner[0, :, 1], expected)
+    spike = torch.zeros(1, 64, 1)
+    spike[0, 0] = 1.0
+    # (1 + 0.75·…)-weights of the cubic kernel with a = −0.75 at half a sample: −0.09375, 0.59375, 0.59375, −0.09375
+    torch.testing.assert_close(resize_patches(spike, 8, 4)[0, 0, 0].item(), (0.59375 - 0.09375) ** 2)
+
+
+def test_an_equal_grid_is_left_as_it_is():
+    patches = torch.randn(1, 16, 3)
+    assert resize_patches(patches, 4, 4) is patches
+
+
+# --- what is said of it
+
+
+@pytest.mark.parametrize(
+    ("gram", "expected"),
+    [
+        (Gram(weight=0.0), []),
+        (Gram(weight=1.0, start_step=6), [6]),
+        (Gram(weight=1.0, start_step=6, update_every=2), [6, 8]),
+        (Gram(weight=1.0, start_step=4, update_every=3), [4, 7]),
+        (Gram(weight=1.0, start_step=4, teacher=GramTeacher.ema), [4]),
+    ],
+)
+def test_events_are_the_start_and_the_renewals_that_happen(gram, expected):
+    found = events(gram, 4, 10)
+    assert [event["step"] for event in found] == expected
+    assert [event["kind"] for event in found] == (["gram_start"] + ["gram_update"] * 9)[: len(expected)]
+
+
+def test_events_are_the_steps_at_which_the_schedule_renews():
+    gram = Gram(weight=1.0, start_step=5, teacher_step=2, update_every=4)
+    updates = [event["step"] for event in events(gram, 0, 30) if event["kind"] == "gram_update"]
+    assert updates == [step for step in range(5, 30) if is_renewed(gram, step)]
+
+
+def test_its_words_name_source_resolution_renewal_weight_and_start():
+    assert words(Gram(), 0, 6) == "off"
+    live = Gram(weight=0.5, start_step=2, teacher=GramTeacher.ema)
+    assert words(live, 0, 6) == "ema ×1, weight 0.5 from 2"
+    paper = "EMA of step 200000 ×2, renewed every 10000, weight 2 from 1000000"
+    assert words(PAPER, 1_000_000, 1_200_000) == paper

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import read_json, write_json
+from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
+from evals.tasks.methods import method_of
 from harness import gram_teacher
 from harness.config import as_dict, flatten
 from harness.graph import Job
@@ -59,9 +61,14 @@ def furthest(job: Job) -> Job:
 
 
 def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:
-    """What guessing would score, where all classified sets have the same number of classes."""
-    counts = {len(t.test_set.classes) for t in tasks.values() if t.test_set.classes}
-    return {"top1": 1 / counts.pop()} if len(counts) == 1 else {}
+    """What guessing scores by each metric, where all sets on which it is taken have the same number of classes."""
+    found: dict[str, set[float]] = {}
+    for task in tasks.values():
+        classes = len(task.test_set.classes)
+        for name in method_of(task.protocol).metrics(task.protocol):
+            if classes and (guesses := metric_of(name).guesses):
+                found.setdefault(name, set()).add(min(guesses / classes, 1.0))
+    return {name: levels.pop() for name, levels in found.items() if len(levels) == 1}
 
 
 def fork(job: Job) -> list[dict[str, Any]]:

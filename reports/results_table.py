@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from evals.results.metrics import LEADING
 from reports import words
 from reports.page import (
     BOTTOM,
@@ -26,7 +27,6 @@ from reports.page import (
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, Differences, Estimate, best, columns, final
 
-PRIMARY = ("top1", "miou", "rmse")
 TITLE, VALUE, SMALL, TINY = 9.0, 9.5, 7.0, 6.5
 HEADER, FOOT = 0.5, 0.36
 ROW = 0.46
@@ -62,10 +62,10 @@ class Table:
 
 
 def tables(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Table]:
-    """The first table for page one, with all columns or the primary ones, then what it has no room for."""
+    """The first table for page one, with all columns or the leading ones, then what it has no room for."""
     lines = {column: _lines(run, [column], compared=compared, arm_looks=arm_looks) for column in columns(run)}
     needs = {column: _need(run, column, rows) for column, rows in lines.items()}
-    ordered = sorted(needs, key=lambda column: column.metric not in PRIMARY)
+    ordered = sorted(needs, key=lambda column: column.metric not in LEADING)
     wide = RIGHT - LEFT - NAME_LEAST
     groups = [_first(ordered, needs, wide - sum(EFFORT_WIDTHS))]
     rest = [column for column in ordered if column not in groups[0]]
@@ -142,10 +142,10 @@ def _lines(
 
 
 def _first(ordered: Sequence[Column], needs: Mapping[Column, float], room: float) -> list[Column]:
-    """Every column where all fit, else the primary ones that do."""
+    """Every column where all fit, else the leading ones that do."""
     if sum(needs.values()) <= room:
         return list(ordered)
-    main = [column for column in ordered if column.metric in PRIMARY]
+    main = [column for column in ordered if column.metric in LEADING]
     return _prefix(main or ordered, needs, room)
 
 

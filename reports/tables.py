@@ -17,23 +17,13 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from common.errors import BadInput
-from evals.results.metrics import METRICS, Metric, metric_of
+from evals.results.metrics import LEADING, METRICS, Metric, metric_of
 from evals.results.table import Row
 from reports.pairing import paired_images
 from reports.run_folder import COLUMN_KEYS, TRUNK, Run
 
-EVAL_LABELS = {
-    "knn": "kNN",
-    "linear": "Linear",
-    "logreg": "Logistic",
-    "segmentation": "Segmentation",
-    "retrieval": "Retrieval",
-    "clustering": "Clustering",
-    "depth": "Depth",
-    "health": "Health",
-}
-EVAL_ORDER = tuple(EVAL_LABELS)
-SELF_EXPLAINING = ("segmentation", "depth", "health")  # their metrics need no evaluation's name in front
+# How titles name an evaluation, where not by its name with a capital; mIoU alone says segmentation
+EVAL_LABELS = {"knn": "kNN", "logreg": "Logistic", "segmentation": ""}
 CONFIDENCE = 0.95
 
 
@@ -80,9 +70,11 @@ class Column:
     def title(self) -> str:
         """As a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
         label = self.kind.label.removesuffix(" accuracy") if self.kind.kind == "global" else self.kind.label
-        if self.eval in SELF_EXPLAINING:
-            return label[0].upper() + label[1:] if label.islower() or label.startswith("depth") else label
-        return f"{EVAL_LABELS.get(self.eval, self.eval)} {label}"
+        told = self.kind.kind == self.eval or label.startswith(self.eval)  # as "depth RMSE" does
+        name = "" if told else EVAL_LABELS.get(self.eval, self.eval.capitalize())
+        if name:
+            return f"{name} {label}"
+        return label[0].upper() + label[1:] if told or label.islower() else label
 
 
 @dataclass(frozen=True)
@@ -119,15 +111,19 @@ def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def columns(run: Run) -> list[Column]:
-    """Every column of the run, evaluations and metrics in reading order."""
+    """Every column of the run: metrics as in `METRICS`, evaluations by their first one, equal ones as they were run."""
     found = [Column(**dict(zip(COLUMN_KEYS, key, strict=True))) for key in run.by_column]
-    metrics = list(METRICS)
+    known = list(METRICS)
+
+    def place(column: Column) -> int:
+        base = column.metric.partition("@")[0]
+        return known.index(base) if base in known else len(known)
+
+    first = {column.eval: min(place(c) for c in found if c.eval == column.eval) for column in found}
+    evals = sorted(first, key=lambda name: first[name])
 
     def order(column: Column) -> tuple:
-        known = EVAL_ORDER.index(column.eval) if column.eval in EVAL_ORDER else len(EVAL_ORDER)
-        base = column.metric.partition("@")[0]
-        metric = metrics.index(base) if base in metrics else len(metrics)
-        return (known, column.eval, column.dataset, metric, column.metric, column.protocol, column.size)
+        return (evals.index(column.eval), column.dataset, place(column), column.metric, column.protocol, column.size)
 
     return sorted(found, key=order)
 
@@ -221,6 +217,12 @@ def primary(run: Run, kind: Literal["global", "dense"], *, metric: str | None = 
         return len({row.arm for row in rows}), len({row.step for row in rows})
 
     return max(wanted, key=coverage, default=None)
+
+
+def other_dense(run: Run, first: Column | None) -> Column | None:
+    """The leading dense measure beside the first one; None where the run has no other."""
+    leading = (primary(run, "dense", metric=name) for name in LEADING)
+    return next((column for column in leading if column is not None and column != first), None)
 
 
 def best(estimates: dict[str, Estimate | None], column: Column) -> str | None:

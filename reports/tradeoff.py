@@ -33,7 +33,7 @@ from reports.page import (
 )
 from reports.paths import Path, extent, paths
 from reports.run_folder import TRUNK, Run
-from reports.tables import Column, primary
+from reports.tables import Column, other_dense, primary
 
 ZOOM_BELOW = 0.55
 CROSS_REACH = 1.5  # of the paths' span
@@ -49,7 +49,7 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
         page.write(LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU).", 10, color=SOFT)
         return page
     y = legend(page, TOP + 0.7, entries(run, arm_looks), size=10.0) + 0.03
-    found, second = paths(run, across, up, arm_looks=arm_looks), _second(run, up)
+    found, second = paths(run, across, up, arm_looks=arm_looks), other_dense(run, up)
     zoom = _zoomed(found)
     left, top, bottom = LEFT + 0.62, y + 0.36, BOTTOM - 0.5
     wide = RIGHT - left - (SIDE + SIDE_GAP if second is not None or zoom else 0.0)
@@ -76,15 +76,6 @@ def _caption(run: Run, across: Column | None, up: Column | None) -> str:
         f"Right: better for the whole image ({across.title}). Up: better for its parts. "
         f"Marks grow with the step; {seeds}. Pale crosses: 95 % intervals at the last step."
     )
-
-
-def _second(run: Run, first: Column) -> Column | None:
-    """Another dense measure: RMSE if there, else any that is not the first one."""
-    rmse = primary(run, "dense", metric="rmse")
-    if rmse is not None and rmse != first:
-        return rmse
-    miou = primary(run, "dense", metric="miou")
-    return miou if miou != first else None
 
 
 def _zoomed(paths: list[Path]) -> bool:

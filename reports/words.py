@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from reports.run_folder import Run, gaps
-from reports.tables import Column, Differences, Estimate, columns, effort, mixed, of_column, primary
+from reports.tables import Column, Differences, Estimate, columns, effort, mixed, of_column, other_dense, primary
 
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
@@ -65,10 +65,9 @@ def change(column: Column, estimate: Estimate) -> str:
 
 def headline(run: Run, compared: Differences) -> list[str]:
     """One sentence per arm: its difference from the baseline in the leading dense and global measures."""
-    leading = [column for kind in ("dense", "global") if (column := primary(run, kind)) is not None]
-    rmse = primary(run, "dense", metric="rmse")
-    if rmse is not None and rmse not in leading and len(run.others) <= 3:
-        leading.append(rmse)
+    dense = primary(run, "dense")
+    third = other_dense(run, dense) if len(run.others) <= 3 else None
+    leading = [column for column in (dense, primary(run, "global"), third) if column is not None]
     sentences, unseen = [], []
     baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:

@@ -1,7 +1,7 @@
 """Intervals over images by the bootstrap, and paired differences. numpy only.
 
-Every metric is a function of per-image outcomes and of how often each image counts: `counts` of ones gives the
-point estimate, rows of multinomial counts give the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3).
+A metric's measure is given how often each image counts: ones for the value itself, rows of multinomial counts for
+the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3).
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.errors import BadInput
-from evals.results.metrics import METRICS, metric_of
-
-Floats = NDArray[np.float64]
-Measure = Callable[[Mapping[str, np.ndarray], Floats], Floats]  # outcomes, counts [R, n] -> values [R]
+from evals.results.measures import Floats
+from evals.results.metrics import metric_of
 
 RESAMPLES = 2000
 TAILS = (2.5, 97.5)  # percentiles: intervals are of 95 %
@@ -28,44 +25,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def mean(outcomes: Mapping[str, np.ndarray], counts: Floats, *, of: str) -> Floats:
-    """Mean of a per-image number."""
-    return counts @ outcomes[of].astype(np.float64) / counts.sum(1)
-
-
-def by_class(outcomes: Mapping[str, np.ndarray], counts: Floats, *, of: str) -> Floats:
-    """Mean over classes of an area ratio of the whole set, as mmsegmentation's nanmean: a class whose ratio has an
-    empty denominator is left out.
-
-    Args:
-        of: "iou" |I| / |P ∪ T|, "precision" |I| / |P|, "recall" |I| / |T|, "dice" 2 |I| / (|P| + |T|), or "fscore",
-            the harmonic mean of precision and recall, of classes that were hit (0/0 otherwise); I, P, T: right,
-            predicted, true pixels.
-    """
-    right, guess, truth = (counts @ outcomes[name].astype(np.float64) for name in ("intersect", "predicted", "truth"))
-    whole = {"iou": guess + truth - right, "precision": guess, "recall": truth, "dice": (guess + truth) / 2}
-    known = right > 0 if of == "fscore" else whole[of] > 0
-    share = np.divide(right, whole["dice" if of == "fscore" else of], out=np.zeros_like(right), where=known)
-    classes = known.sum(1)
-    return np.divide(share.sum(1), classes, out=np.full(len(counts), np.nan), where=classes > 0)
-
-
-def pixel_accuracy(outcomes: Mapping[str, np.ndarray], counts: Floats) -> Floats:
-    """Share of all labelled pixels that are right: it weighs pixels, not images or classes."""
-    right, truth = (counts @ outcomes[name].sum(1, dtype=np.float64) for name in ("intersect", "truth"))
-    return np.divide(right, truth, out=np.full_like(right, np.nan), where=truth > 0)
-
-
-_BY_CLASS = {"miou": "iou", "mean_accuracy": "recall"} | {x: x for x in ("fscore", "precision", "recall", "dice")}
-_OWN = {"top1": "correct", "top5": "in_top5"}  # every other metric is the mean of the outcome of its own name
-
-MEASURES: dict[str, Measure] = {
-    **{name: partial(mean, of=_OWN.get(name, name)) for name in METRICS},
-    **{name: partial(by_class, of=of) for name, of in _BY_CLASS.items()},
-    "pixel_accuracy": pixel_accuracy,
-}
 
 
 def intervals(
@@ -80,7 +39,7 @@ def intervals(
     Raises:
         BadInput: an unknown metric, or no images.
     """
-    return _bootstrap({metric: partial(_measure(metric), outcomes) for metric in metrics}, _images(outcomes),
+    return _bootstrap({metric: partial(metric_of(metric).measure, outcomes) for metric in metrics}, _images(outcomes),
                       resamples=resamples, seed=seed)  # fmt: skip
 
 
@@ -90,7 +49,7 @@ def value(metric: str, outcomes: Mapping[str, np.ndarray]) -> float:
     Raises:
         BadInput: an unknown metric, or no images.
     """
-    return float(_measure(metric)(outcomes, np.ones((1, _images(outcomes))))[0])
+    return float(metric_of(metric).measure(outcomes, np.ones((1, _images(outcomes))))[0])
 
 
 def interval(metric: str, outcomes: Mapping[str, np.ndarray], **options: Any) -> Interval:
@@ -111,7 +70,7 @@ def paired_difference(
     Raises:
         BadInput: an unknown metric, or no image in common.
     """
-    measure = _measure(metric)
+    measure = metric_of(metric).measure
     one, other = _align(first, second)
 
     def difference(counts: Floats) -> Floats:
@@ -141,19 +100,6 @@ def resample(images: int, resamples: int, *, seed: int) -> Iterator[Floats]:
         size = min(rows, resamples - start)
         drawn = generator.integers(0, images, (size, images)) + images * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images).astype(np.float64)
-
-
-def _measure(metric: str) -> Measure:
-    """The measure by its metric's name; a tag, as in `top1@10`, chooses the outcomes that bear it."""
-    metric_of(metric)
-    base, _, tag = metric.partition("@")
-    measure = MEASURES[base]
-    return partial(_tagged, measure, tag=tag) if tag else measure
-
-
-def _tagged(measure: Measure, outcomes: Mapping[str, np.ndarray], counts: Floats, *, tag: str) -> Floats:
-    ending = f"@{tag}"
-    return measure({name.removesuffix(ending): x for name, x in outcomes.items() if name.endswith(ending)}, counts)
 
 
 def _images(outcomes: Mapping[str, np.ndarray]) -> int:

@@ -1,4 +1,4 @@
-"""Every metric: how it is written and read."""
+"""The table of metrics: how each is written, which way is better, its unit, and how it follows from the outcomes."""
 
 from __future__ import annotations
 
@@ -6,56 +6,77 @@ import math
 from typing import Literal, NamedTuple
 
 from common.errors import BadInput
+from evals.results.measures import Measure, by_class, mean, pixel_accuracy, tagged
+
+HIGHER, LOWER = True, False
 
 
 class Metric(NamedTuple):
-    """How a metric is written and read.
+    """How a metric is written and read, and computed from what each image contributed.
 
     `kind` says which side of the dense-vs-global trade-off it measures, or that it is a label-free sign of health;
-    a `share` lies in 0..1 and is read as per cent.
+    a `share` lies in 0..1 and is read as per cent. Those that are `leading` stand first in a report. `guesses` at the
+    class of an image count, where they do: their share of the classes is chance. A `relative` one tells the distance
+    to a reference backbone: it is neither good nor bad, and leaves what stands beside it as it is.
     """
 
     label: str
     higher_is_better: bool
     kind: Literal["global", "dense", "health"]
+    measure: Measure
     unit: str = ""
     share: bool = False
+    leading: bool = False
+    guesses: int = 0
+    relative: bool = False
 
 
 METRICS: dict[str, Metric] = {
-    "top1": Metric("top-1 accuracy", True, "global", share=True),
-    "top5": Metric("top-5 accuracy", True, "global", share=True),
-    "miou": Metric("mIoU", True, "dense", share=True),
-    "pixel_accuracy": Metric("pixel accuracy", True, "dense", share=True),
-    "mean_accuracy": Metric("mean class accuracy", True, "dense", share=True),
-    "fscore": Metric("F-score", True, "dense", share=True),
-    "precision": Metric("precision", True, "dense", share=True),
-    "recall": Metric("recall", True, "dense", share=True),
-    "dice": Metric("Dice", True, "dense", share=True),
-    "rmse": Metric("depth RMSE", False, "dense", unit="m"),
-    "delta1": Metric("depth δ1", True, "dense", share=True),
-    "delta2": Metric("depth δ2", True, "dense", share=True),
-    "delta3": Metric("depth δ3", True, "dense", share=True),
-    "abs_rel": Metric("depth AbsRel", False, "dense"),
-    "sq_rel": Metric("depth SqRel", False, "dense", unit="m"),
-    "mae": Metric("depth MAE", False, "dense", unit="m"),
-    "log10": Metric("depth log10", False, "dense"),
-    "rmse_log": Metric("depth RMSE of logs", False, "dense"),
-    "silog": Metric("depth SILog", False, "dense"),
-    "dse": Metric("DSE", True, "health"),
-    "dse_inter": Metric("DSE, between clusters", True, "health"),
-    "dse_intra": Metric("DSE, within clusters", False, "health"),
-    "dse_dim": Metric("DSE, dimensions", True, "health"),
-    "cls_patch_cosine": Metric("CLS-patch cosine", False, "health"),
-    "locality": Metric("locality", True, "health"),
-    "effective_rank": Metric("effective rank", True, "health"),
-    "rankme": Metric("RankMe", True, "health"),
-    "norm_outliers": Metric("patch-norm outliers", False, "health", share=True),
-    "gram_drift": Metric("Gram drift", False, "health"),
+    "top1": Metric("top-1 accuracy", HIGHER, "global", mean("correct"), share=True, leading=True, guesses=1),
+    "top5": Metric("top-5 accuracy", HIGHER, "global", mean("in_top5"), share=True, guesses=5),
+    "miou": Metric("mIoU", HIGHER, "dense", by_class("iou"), share=True, leading=True),
+    "pixel_accuracy": Metric("pixel accuracy", HIGHER, "dense", pixel_accuracy, share=True),
+    "mean_accuracy": Metric("mean class accuracy", HIGHER, "dense", by_class("recall"), share=True),
+    "fscore": Metric("F-score", HIGHER, "dense", by_class("fscore"), share=True),
+    "precision": Metric("precision", HIGHER, "dense", by_class("precision"), share=True),
+    "recall": Metric("recall", HIGHER, "dense", by_class("recall"), share=True),
+    "dice": Metric("Dice", HIGHER, "dense", by_class("dice"), share=True),
+    "rmse": Metric("depth RMSE", LOWER, "dense", mean("rmse"), unit="m", leading=True),
+    "delta1": Metric("depth δ1", HIGHER, "dense", mean("delta1"), share=True),
+    "delta2": Metric("depth δ2", HIGHER, "dense", mean("delta2"), share=True),
+    "delta3": Metric("depth δ3", HIGHER, "dense", mean("delta3"), share=True),
+    "abs_rel": Metric("depth AbsRel", LOWER, "dense", mean("abs_rel")),
+    "sq_rel": Metric("depth SqRel", LOWER, "dense", mean("sq_rel"), unit="m"),
+    "mae": Metric("depth MAE", LOWER, "dense", mean("mae"), unit="m"),
+    "log10": Metric("depth log10", LOWER, "dense", mean("log10")),
+    "rmse_log": Metric("depth RMSE of logs", LOWER, "dense", mean("rmse_log")),
+    "silog": Metric("depth SILog", LOWER, "dense", mean("silog")),
+    "dse": Metric("DSE", HIGHER, "health", mean("dse")),
+    "dse_inter": Metric("DSE, between clusters", HIGHER, "health", mean("dse_inter")),
+    "dse_intra": Metric("DSE, within clusters", LOWER, "health", mean("dse_intra")),
+    "dse_dim": Metric("DSE, dimensions", HIGHER, "health", mean("dse_dim")),
+    "cls_patch_cosine": Metric("CLS-patch cosine", LOWER, "health", mean("cls_patch_cosine")),
+    "locality": Metric("locality", HIGHER, "health", mean("locality")),
+    "effective_rank": Metric("effective rank", HIGHER, "health", mean("effective_rank")),
+    "rankme": Metric("RankMe", HIGHER, "health", mean("rankme")),
+    "norm_outliers": Metric("patch-norm outliers", LOWER, "health", mean("norm_outliers"), share=True),
+    "gram_drift": Metric("Gram drift", LOWER, "health", mean("gram_drift"), relative=True),
 }
+LEADING = tuple(name for name, metric in METRICS.items() if metric.leading)
+RELATIVE = frozenset(name for name, metric in METRICS.items() if metric.relative)
 
 
-RELATIVE = frozenset({"gram_drift"})  # what a reference backbone enters, beside others that it leaves as they are
+def metric_of(name: str) -> Metric:
+    """The metric of a name; one with a tag, `top1@10`, is the metric before the tag on outcomes that bear it.
+
+    Raises:
+        BadInput: an unknown metric.
+    """
+    base, _, tag = name.partition("@")
+    if base not in METRICS:
+        raise BadInput(f"got metric {name!r}: want one of {', '.join(METRICS)}; do correct the name")
+    metric = METRICS[base]
+    return metric._replace(label=f"{metric.label} @{tag}", measure=tagged(metric.measure, tag)) if tag else metric
 
 
 def write_number(metric: Metric, number: float, *, like: float, sign: str = "") -> str:
@@ -66,16 +87,3 @@ def write_number(metric: Metric, number: float, *, like: float, sign: str = "") 
     if not 1e-3 <= size < 1e6:
         return f"{number:{sign}.2e}"
     return f"{number:{sign}.{max(3 - math.floor(math.log10(size)), 1)}f}"
-
-
-def metric_of(name: str) -> Metric:
-    """How a metric is written and read; one with a tag, `top1@10`, as the metric that it is a case of.
-
-    Raises:
-        BadInput: an unknown metric.
-    """
-    base, _, tag = name.partition("@")
-    if base not in METRICS:
-        raise BadInput(f"got metric {name!r}: want one of {', '.join(METRICS)}; do correct the name")
-    metric = METRICS[base]
-    return metric._replace(label=f"{metric.label} @{tag}") if tag else metric

@@ -10,7 +10,7 @@ from evals.datasets.scenes.scenes import Scenes
 from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
 from harness.graph import jobs
-from harness.record import notes, write_record
+from harness.record import chance, notes, write_record
 from harness.settings import Set, SetKind
 
 ARMS = {
@@ -70,6 +70,16 @@ def test_chance_is_one_in_as_many_classes_as_the_set_has(recorded):
     rooms = Scenes("test", size=8, count=2)
     found = recorded(tasks={"knn": TaskSpec(protocol_of("knn"), rooms, rooms)})["chance"]
     assert found == {"top1": pytest.approx(1 / len(rooms.classes))}
+
+
+def test_chance_belongs_to_the_metrics_that_count_guesses_at_the_class():
+    rooms, fewer = Scenes("test", size=8, count=2), Scenes("test", size=8, count=2)
+    fewer.classes = rooms.classes[:3]
+    one, other = (TaskSpec(protocol_of("logreg"), rooms_, rooms_) for rooms_ in (rooms, fewer))
+    assert chance({"a": one}) == {"top1": 1 / len(rooms.classes), "top5": 5 / len(rooms.classes)}
+    assert chance({"a": other}) == {"top1": 1 / 3, "top5": 1.0}
+    assert chance({"a": one, "b": other}) == {}
+    assert chance({"a": TaskSpec(protocol_of("segmentation"), rooms, rooms)}) == {}
 
 
 def test_the_configuration_is_the_whole_experiment(recorded):

@@ -8,7 +8,20 @@ from evals.results.bootstrap import paired_difference
 from evals.results.outcomes import save_outcomes
 from evals.results.table import Measurement, Value
 from reports.run_folder import read
-from reports.tables import best, columns, difference, effort, final, mixed, primary, student_interval, tidy, trajectory
+from reports.tables import (
+    Column,
+    best,
+    columns,
+    difference,
+    effort,
+    final,
+    mixed,
+    other_dense,
+    primary,
+    student_interval,
+    tidy,
+    trajectory,
+)
 
 
 def _seeds(make_row, arm, values, **changes):
@@ -146,6 +159,49 @@ def test_the_trade_off_uses_the_columns_that_most_arms_have(bare_run, make_row):
     assert column is not None
     assert column.eval == "linear"
     assert primary(run, "dense") is None
+
+
+def test_columns_follow_the_table_of_metrics_and_like_evaluations_the_order_they_ran_in(bare_run, make_row):
+    ran = [("health", "dse"), ("segmentation", "pixel_accuracy"), ("segmentation", "miou"), ("clustering", "miou")]
+    ran += [("mine", "unheard"), ("knn", "top1"), ("linear", "top5"), ("depth", "rmse")]
+    found = columns(read(bare_run([make_row(eval=name, metric=metric) for name, metric in ran])))
+    assert [(column.eval, column.metric) for column in found] == [
+        ("knn", "top1"),
+        ("linear", "top5"),
+        ("segmentation", "miou"),
+        ("segmentation", "pixel_accuracy"),
+        ("clustering", "miou"),
+        ("depth", "rmse"),
+        ("health", "dse"),
+        ("mine", "unheard"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "title"),
+    [
+        ("knn", "top1@10", "kNN top-1 accuracy @10"),
+        ("linear", "top5", "Linear top-5"),
+        ("segmentation", "miou", "mIoU"),
+        ("segmentation", "pixel_accuracy", "Pixel accuracy"),
+        ("retrieval", "miou", "Retrieval mIoU"),
+        ("depth", "delta1", "Depth δ1"),
+        ("health", "dse_inter", "DSE, between clusters"),
+        ("health", "locality", "Locality"),
+        ("brightness", "rmse", "Brightness depth RMSE"),
+    ],
+)
+def test_a_title_says_the_evaluation_where_the_metric_does_not(name, metric, title):
+    assert Column(name, "scenes", "val", metric, "quick-v1", "aa", 64).title == title
+
+
+@pytest.mark.parametrize(
+    ("metrics", "other"), [(("miou", "rmse"), "rmse"), (("rmse", "delta1"), None), (("top1", "dse"), None)]
+)
+def test_the_other_dense_measure_is_a_leading_one_of_those_that_were_taken(bare_run, make_row, metrics, other):
+    run = read(bare_run([make_row(eval="mine", metric=metric) for metric in metrics]))
+    found = other_dense(run, primary(run, "dense"))
+    assert (found and found.metric) == other
 
 
 def test_effort_is_read_from_curves_and_status(make_run):

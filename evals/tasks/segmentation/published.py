@@ -164,7 +164,7 @@ def fit(
         loss=partial(loss_of, protocol, backbone, head),
         options=partial(options_at, protocol),
         judge=partial(judge, protocol, backbone, head, test),
-        score=lambda found: float(bootstrap.MEASURES["miou"](found, np.ones((1, len(test))))[0]),
+        score=partial(bootstrap.value, "miou"),
         title="segmentation",
         workers=workers,
     )

@@ -18,7 +18,7 @@ from evals.backbones.backbone import Backbone
 from evals.features.view import refuse_uneven
 from evals.request import Wanted
 from evals.suite import TaskSpec
-from evals.tasks.methods import TASKS, method_of
+from evals.tasks.methods import METHODS, TASKS, method_of
 
 
 def parser(description: str | None = None) -> Parser:
@@ -30,7 +30,7 @@ def parser(description: str | None = None) -> Parser:
         "tasks",
         nargs="*",
         metavar="TASK",
-        help=f"of {', '.join((*TASKS, *request.ALIASES))} (default: the first eight)",
+        help=f"of {', '.join(TASKS)} (default: all of these), or {' or '.join(request.ALIASES)}",
     )
     add("--list", action="store_true", help="show tasks, protocols and metrics, and stop")
     add("--validate", action="store_true", help="check backbone, protocols and every file of the data, and stop")
@@ -46,7 +46,8 @@ def parser(description: str | None = None) -> Parser:
     )
     add(
         "--protocol", action="append", default=[], metavar="WHICH",
-        help="VARIANT (quick, standard, paper, code) or FILE.yaml, for one task as TASK=WHICH (default: quick)",
+        help="quick, published (standard and paper say the same), code or FILE.yaml, for one task as TASK=WHICH "
+        "(default: quick)",
     )  # fmt: skip
     add("--sizes", metavar="224,448", help="short sides of the input in pixels (default: each protocol's own)")
     add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
@@ -126,7 +127,10 @@ def make_folders(*folders: Path) -> None:
 def refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
     """Refuse options that would change nothing."""
     if args.reference and not any(method_of(spec.protocol).compares for spec in tasks.values()):
-        raise BadInput(f"got --reference {args.reference}, which no task uses: want health; do add it or leave it out")
+        wanted = ", ".join(dict.fromkeys(method.settings.task for method in METHODS.values() if method.compares))
+        raise BadInput(
+            f"got --reference {args.reference}, which no task uses: want {wanted}; do add it or leave it out"
+        )
     if args.points and not args.plot:
         raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
 
@@ -145,5 +149,5 @@ def open_reference(address: str, backbone: Backbone) -> Backbone:
 def refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> None:
     """Refuse sizes that the patches do not divide, before a long run."""
     for spec in chain.from_iterable(tasks.values() for tasks in sized):
-        if method_of(spec.protocol).food != "live":  # those pad
+        if method_of(spec.protocol).takes != "backbone":  # those pad
             refuse_uneven(spec.protocol.size, backbone)

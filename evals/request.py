@@ -19,7 +19,7 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import TASKS, method_of, protocol_of, variants
 
 ALIASES = {"ade20k": ("segmentation", "ade20k"), "nyu": ("depth", "nyu")}
-PUBLISHED = {"paper": "standard", "standard": "paper"}  # two words for the published protocol, whichever a task has
+PUBLISHED = ("published", "standard", "paper")  # words for one thing; the names of files are in hashes and stay
 SCENES = {"train": 512, "val": 256}
 SCENES_SIZE = 128  # pixels of the embedded rooms, whatever the size at which a backbone sees them
 
@@ -97,13 +97,13 @@ def choose_protocol(wanted: Wanted, choices: Sequence[str]) -> Protocol:
 
 def _variant(wanted: Wanted, choice: str) -> str:
     known = variants(wanted.task)
-    for word in (choice, PUBLISHED.get(choice)):
-        name = f"{wanted.task}-{word}"
-        if name in known:
+    for word in (choice, *PUBLISHED) if choice in PUBLISHED else (choice,):
+        if (name := f"{wanted.task}-{word}") in known:
             return name
     if len(known) == 1 and choice in (*PUBLISHED, "quick", "code"):  # there is nothing to choose
         return known[0]
     words = [name.removeprefix(f"{wanted.task}-") for name in known]
+    words = ["published" if word in PUBLISHED else word for word in words]
     raise BadInput(
         f"got protocol {choice!r} for {wanted.word}: want {', '.join(words)} or a .yaml file; do write "
         f"--protocol {wanted.task}={words[0]}"
@@ -145,7 +145,7 @@ def open_task(
     if listed is None and name not in KNOWN and len(test.segments) == len(ade20k_classes()):
         print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {wanted.data}=LIST names another",
               file=sys.stderr)  # fmt: skip
-    if method_of(settings).food == "test":
+    if method_of(settings).takes == "test set":
         return TaskSpec(settings, None, test)
     return TaskSpec(settings, opened("train"), test)
 
@@ -156,7 +156,7 @@ def listing() -> str:
     for task in TASKS:
         for name in variants(task):
             settings = protocol_of(name)
-            metrics = method_of(settings).metrics(settings)
+            metrics = method_of(settings).file.metrics(settings)
             shown = ", ".join(metrics[:3]) + (f" and {len(metrics) - 3} more" if len(metrics) > 3 else "")
             rows.append((task, settings.id, settings.hash(), f"{settings.size} px", shown, reading.title(name)))
     return columns(rows)

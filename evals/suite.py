@@ -42,7 +42,7 @@ class TaskSpec:
 def refuse_unfit(tasks: Mapping[str, TaskSpec]) -> None:
     """Raises BadInput that names a task whose head has no images to be fitted on, or those on which it is judged."""
     for name, spec in tasks.items():
-        if method_of(spec.protocol).food == "test":
+        if method_of(spec.protocol).takes == "test set":
             continue
         train, test = spec.train_set, spec.test_set
         if train is None:
@@ -115,12 +115,12 @@ def outcomes_of(
     test_set = spread_subset(spec.test_set, protocol.test_images)
     if watch and method.pixels:
         options["watch"] = partial(watch, test_set)
-    if method.food == "live":
+    if method.takes == "backbone":
         assert spec.train_set is not None, "refuse_unfit has seen to that"
         train_set = spread_subset(spec.train_set, protocol.train_images)
         options["workers"] = subject.workers
-        return method.evaluate(protocol, subject.backbone, train_set, test_set, **options)
-    wanted = [] if method.food == "test" else [(spec.train_set, protocol.train_images)]
+        return method.file.evaluate(protocol, subject.backbone, train_set, test_set, **options)
+    wanted = [] if method.takes == "test set" else [(spec.train_set, protocol.train_images)]
     wanted.append((spec.test_set, protocol.test_images))
     mine, *others = [
         [
@@ -132,13 +132,13 @@ def outcomes_of(
     ]
     if others:
         options["reference"] = others[0][-1]
-    return method.evaluate(protocol, *mine, **options)
+    return method.file.evaluate(protocol, *mine, **options)
 
 
 def _against(spec: TaskSpec, reference: Backbone | None) -> str:
     """What a value depends on beside backbone, protocol and test set."""
     method = method_of(spec.protocol)
-    fitted = spec.train_set.fingerprint() if spec.train_set and method.food != "test" else ""
+    fitted = spec.train_set.fingerprint() if spec.train_set and method.takes != "test set" else ""
     parts = [fitted, reference.fingerprint if reference and method.compares else ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
 
@@ -146,7 +146,7 @@ def _against(spec: TaskSpec, reference: Backbone | None) -> str:
 def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, backbone: str) -> list[Measurement]:
     """Every metric of these outcomes with its bootstrap interval over images; see `Measurement` for the rest."""
     protocol = spec.protocol
-    metrics = method_of(protocol).metrics(protocol) + tuple(RELATIVE & outcomes.keys())
+    metrics = method_of(protocol).file.metrics(protocol) + tuple(RELATIVE & outcomes.keys())
     return [
         Measurement(
             eval=protocol.task,

@@ -65,7 +65,7 @@ def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:
     found: dict[str, set[float]] = {}
     for task in tasks.values():
         classes = len(task.test_set.classes)
-        for name in method_of(task.protocol).metrics(task.protocol):
+        for name in method_of(task.protocol).file.metrics(task.protocol):
             if classes and (guesses := metric_of(name).guesses):
                 found.setdefault(name, set()).add(min(guesses / classes, 1.0))
     return {name: levels.pop() for name, levels in found.items() if len(levels) == 1}

@@ -1,7 +1,8 @@
-"""The table of tasks: which code carries out which protocol."""
+"""The table of tasks: which code carries out which protocol, and what it needs for it."""
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -12,62 +13,58 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.tasks import clustering, knn, logreg, retrieval
-from evals.tasks.depth import published as depth_live
-from evals.tasks.depth import quick as depth
-from evals.tasks.depth.settings import PublishedDepth
+from evals.tasks.depth import published as published_depth
+from evals.tasks.depth import quick as quick_depth
 from evals.tasks.health import health
-from evals.tasks.health.settings import Health
-from evals.tasks.linear import published as linear_live
-from evals.tasks.linear import quick as linear
-from evals.tasks.segmentation import published as segmentation_live
-from evals.tasks.segmentation import quick as segmentation
+from evals.tasks.linear import published as published_linear
+from evals.tasks.linear import quick as quick_linear
+from evals.tasks.segmentation import published as published_segmentation
+from evals.tasks.segmentation import quick as quick_segmentation
 
 Watch = Callable[[str, LabelledSet, int, np.ndarray], None]  # as a protocol's, with the task and its test set
 
 
-class Method(NamedTuple):
-    """How protocols of one kind are carried out.
+class TaskFile(typing.Protocol):
+    """What the file of a task offers: its metrics by name, the leading one first, and the outcomes of each image."""
 
-    `food` is what `evaluate` takes after the protocol: "features", those of the training and of the test set; "test",
-    those of the test set alone; "live", the backbone and both sets, for methods that augment. `dense` ones need the
+    def metrics(self, protocol: Any, /) -> tuple[str, ...]: ...
+    def evaluate(self, *given: Any, **options: Any) -> dict[str, np.ndarray]: ...
+
+
+class Method(NamedTuple):
+    """How protocols of one method are carried out: their settings, and the file that evaluates by them.
+
+    `takes` is what `evaluate` is given after the protocol: the "features" of the training and of the test set, those of
+    the "test set" alone, or the "backbone" and both sets, for methods that augment images. `dense` ones need the
     patches; those that `compare` also take the same features of a reference backbone; those that predict `pixels`
     show their predictions to whoever watches.
     """
 
     settings: type[Protocol]
-    evaluate: Callable[..., dict[str, np.ndarray]]
-    metrics: Callable[[Any], tuple[str, ...]]
-    food: Literal["features", "test", "live"] = "features"
+    file: TaskFile
+    takes: Literal["features", "test set", "backbone"] = "features"
     dense: bool = False
     compares: bool = False
     pixels: bool = False
 
 
-_METHODS = (
-    Method(knn.Knn, knn.evaluate, knn.metrics),
-    Method(linear.QuickLinear, linear.evaluate, linear.metrics),
-    Method(linear_live.PublishedLinear, linear_live.evaluate, linear_live.metrics, "live"),
-    Method(logreg.Logreg, logreg.evaluate, logreg.metrics),
-    Method(segmentation.QuickSegmentation, segmentation.evaluate, segmentation.metrics, dense=True, pixels=True),
-    Method(
-        segmentation_live.PublishedSegmentation,
-        segmentation_live.evaluate,
-        segmentation_live.metrics,
-        "live",
-        pixels=True,
+# By the word that a protocol's file gives as `method`, which its hash covers; tasks run in this order
+METHODS: dict[str, Method] = {
+    "knn": Method(knn.Knn, knn),
+    "linear": Method(quick_linear.QuickLinear, quick_linear),
+    "linear_live": Method(published_linear.PublishedLinear, published_linear, "backbone"),
+    "logreg": Method(logreg.Logreg, logreg),
+    "segmentation": Method(quick_segmentation.QuickSegmentation, quick_segmentation, dense=True, pixels=True),
+    "segmentation_live": Method(
+        published_segmentation.PublishedSegmentation, published_segmentation, "backbone", pixels=True
     ),
-    Method(depth.QuickDepth, depth.evaluate, depth.metrics, dense=True, pixels=True),
-    Method(PublishedDepth, depth_live.evaluate, depth_live.metrics, "live", pixels=True),
-    Method(retrieval.Retrieval, retrieval.evaluate, retrieval.metrics, dense=True, pixels=True),
-    Method(clustering.Clustering, clustering.evaluate, clustering.metrics, "test", dense=True, pixels=True),
-    Method(Health, health.evaluate, health.metrics, "test", dense=True, compares=True),
-)
-
-
-METHODS = {method.settings.method: method for method in _METHODS}
-
-
-TASKS = tuple(dict.fromkeys(method.settings.task for method in _METHODS))
+    "depth": Method(quick_depth.QuickDepth, quick_depth, dense=True, pixels=True),
+    "depth_live": Method(published_depth.PublishedDepth, published_depth, "backbone", pixels=True),
+    "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True),
+    "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True),
+    "health": Method(health.Health, health, "test set", dense=True, compares=True),
+}
+TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values()))
 
 
 def protocol_of(choice: str) -> Protocol:

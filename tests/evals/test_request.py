@@ -64,8 +64,8 @@ def test_the_quickest_protocol_is_the_usual_one():
     assert all(variants(task)[0] == f"{task}-quick" for task in TASKS if task != "logreg")
 
 
-def test_paper_and_standard_are_two_words_for_the_published_protocol():
-    for word in ("paper", "standard"):
+def test_published_paper_and_standard_are_words_for_one_protocol():
+    for word in ("published", "paper", "standard"):
         assert chosen("knn", word) == "knn-paper"
         assert chosen("ade20k", word) == "segmentation-standard"
         assert chosen("health", word) == "health-quick"  # there is one only
@@ -89,7 +89,7 @@ def test_a_file_is_taken_by_the_tasks_that_it_is_for(tmp_path: Path):
 
 
 def test_a_variant_that_a_task_lacks_names_those_that_it_has():
-    with pytest.raises(BadInput, match=r"got protocol 'code' for ade20k: want quick, standard or a \.yaml file"):
+    with pytest.raises(BadInput, match=r"got protocol 'code' for ade20k: want quick, published or a \.yaml file"):
         chosen("ade20k", "code")
     with pytest.raises(BadInput, match="got protocol 'slow' for health: want quick"):
         chosen("health", "slow")

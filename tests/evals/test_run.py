@@ -221,7 +221,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--data", "photos=/nowhere"], "got --data photos=…, which no task uses"),
         (["random:test_vit", "segmentation@ade20k"], "--data ade20k="),
         (["random:test_vit", "knn@nothing"], "--data nothing="),
-        (["random:test_vit", "knn", "--protocol", "fast"], "want quick, paper or a .yaml file"),
+        (["random:test_vit", "knn", "--protocol", "fast"], "want quick, published or a .yaml file"),
         (["random:test_vit", "knn", "--protocol", "/nowhere.yaml"], "got protocol /nowhere.yaml"),
         (["random:test_vit", "knn", "--batch-size", "0"], "want at least 1"),
         (["random:test_vit", "knn", "--out", "/dev/null/x"], "got /dev/null/x for results"),

@@ -50,7 +50,7 @@ def run(backbone: Backbone, specs: dict[str, TaskSpec], **options: object) -> li
 
 def test_every_task_measures_within_its_interval(backbone: Backbone, specs: dict[str, TaskSpec]):
     found = run(backbone, specs)
-    expected = [(n, metric) for n in QUICK for metric in METHODS[protocol_of(n).method].metrics(protocol_of(n))]
+    expected = [(n, metric) for n in QUICK for metric in METHODS[protocol_of(n).method].file.metrics(protocol_of(n))]
     assert [(m.eval, m.metric) for m in found] == expected
     for m in found:
         assert m.low <= m.value <= m.high, m

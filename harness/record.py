@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import read_json, write_json
+from evals.datasets.catalogue import KINDS
 from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
@@ -16,7 +17,7 @@ from harness.config import as_dict, flatten
 from harness.graph import Job
 from harness.job_folder import read_status
 from harness.losses.table import LOSSES
-from harness.settings import Experiment, SetKind
+from harness.settings import Experiment
 
 
 def write_record(
@@ -88,7 +89,7 @@ def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:
     found = []
     if len(seeds) == 1:
         found.append("One seed: intervals are over evaluation images only; differences between arms prove nothing.")
-    if any(source.kind is SetKind.scenes for source in experiment.data.sources.values()):
+    if any(KINDS[source.kind].rendered for source in experiment.data.sources.values()):
         found.append(
             "Procedural images and a small model: this shows that the mechanics work, not what happens at scale."
         )

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from common.errors import nearest
 from common.limits import require
+from evals.datasets.catalogue import KINDS
 from harness.losses.table import LOSSES, LossSettings
 
 
@@ -35,13 +37,6 @@ class Scaling(Enum):
 class Components(Enum):
     image_class = "image_class"
     source = "source"
-
-
-class SetKind(Enum):
-    scenes = "scenes"
-    folder = "folder"
-    ade20k = "ade20k"
-    nyu = "nyu"
 
 
 class Role(Enum):
@@ -165,9 +160,9 @@ class Crops:
 
 @dataclass(frozen=True)
 class Set:
-    """One data set: scenes are rendered, the other kinds are read from `root`."""
+    """One data set, of a kind in the catalogue's table `KINDS`: scenes are rendered, others are read from `root`."""
 
-    kind: SetKind = SetKind.scenes
+    kind: str = "scenes"
     root: str | None = None
     split: str = "train"
     name: str | None = None
@@ -177,11 +172,13 @@ class Set:
     classes: list[str] | None = None
 
     def __post_init__(self) -> None:
-        rendered = self.kind is SetKind.scenes
-        require(rendered or self.root is not None, f"root of a {self.kind.value} set is null: want its folder")
+        hint = nearest(self.kind, KINDS, otherwise="correct it")
+        require(self.kind in KINDS, f"kind={self.kind} of a data set: want one of {', '.join(KINDS)}; {hint}")
+        rendered = KINDS[self.kind].rendered
+        require(rendered or self.root is not None, f"root of a {self.kind} set is null: want its folder")
         for key in ("size", "count"):
             value = getattr(self, key)
-            require(value is None or value >= 1, f"{key}={value} of a {self.kind.value} set: want at least 1, or null")
+            require(value is None or value >= 1, f"{key}={value} of a {self.kind} set: want at least 1, or null")
 
 
 @dataclass(frozen=True)

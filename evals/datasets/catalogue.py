@@ -6,9 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import BadInput, nearest
 from evals.datasets.labelled_set import LabelledSet, Needs
@@ -16,50 +15,52 @@ from evals.datasets.labelled_set import LabelledSet, Needs
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
 
 
-def _scenes(*, root: Path | None, count: int | None, classes: Sequence[str] | None, **rest: Any) -> LabelledSet:
+class Kind(NamedTuple):
+    """How sets of one kind are opened; an opener imports its file when it is called, so that the table stays light.
+
+    Most are read from files: they need a `root` and may be given `classes`. A `rendered` one is drawn by a program: it
+    may be given `size`, `seed` and a `cache` folder.
+    """
+
+    open: Callable[..., LabelledSet]
+    rendered: bool = False
+
+
+def _scenes(**given: Any) -> LabelledSet:
     from evals.datasets.scenes.scenes import Scenes
 
-    if root is not None or classes is not None:
-        key = "classes" if root is None else "root"
-        raise BadInput(f"got {key} for scenes: want none, they are rendered; leave {key} out")
-    given = {"count": count, **rest}
-    return Scenes(**{key: value for key, value in given.items() if value is not None})
-
-
-def _from_files(kind: str, *, root: Path | None, size: int | None, seed: int, cache: Path | None, **rest: Any) -> Any:
-    """Keyword arguments for a set that is read from files; images keep their own size, nothing is drawn or rendered."""
-    if root is None:
-        raise BadInput(f"got no root for a set of kind '{kind}': want its folder; set root")
-    for key, given in (("size", size is not None), ("seed", seed != 0)):
-        if given:
-            raise BadInput(f"got {key} for a set of kind '{kind}': want none, it belongs to scenes; leave {key} out")
-    return {"root": Path(root).expanduser(), **rest}
+    return Scenes(**given)
 
 
 def _folder(**given: Any) -> LabelledSet:
     from evals.datasets.image_folder import ImageFolder
 
-    return ImageFolder(**_from_files("folder", **given))
+    return ImageFolder(**given)
 
 
 def _ade20k(**given: Any) -> LabelledSet:
     from evals.datasets.ade20k import Ade20k
 
-    return Ade20k(**_from_files("ade20k", **given))
+    return Ade20k(**given)
 
 
 def _nyu(**given: Any) -> LabelledSet:
     from evals.datasets.nyu.folder import open_nyu
 
-    return open_nyu(**_from_files("nyu", **given))
+    return open_nyu(**given)
 
 
-KINDS: dict[str, Callable[..., LabelledSet]] = {"scenes": _scenes, "folder": _folder, "ade20k": _ade20k, "nyu": _nyu}
+KINDS: dict[str, Kind] = {
+    "scenes": Kind(_scenes, rendered=True),
+    "folder": Kind(_folder),
+    "ade20k": Kind(_ade20k),
+    "nyu": Kind(_nyu),
+}
 ARGUMENTS = ("root", "split", "name", "size", "count", "seed", "classes", "cache")
 
 
 def open_set(
-    kind: str | Enum,
+    kind: str,
     *,
     root: str | Path | None = None,
     split: str = "train",
@@ -73,10 +74,10 @@ def open_set(
 ) -> LabelledSet:
     """The set of this kind; every problem with the arguments or the files is a `BadInput`.
 
-    `count` is the number of scenes to render, or for files the size of an evenly spread subset.
-    `root` is the folder (or file) of a set that is read, `size` and `seed` belong to scenes.
+    `count` is the number of images to render, or for files the size of an evenly spread subset.
+    `root` is the folder (or file) of a set that is read, `size` and `seed` belong to rendered ones. What is None, and
+    a seed of 0, is left to the kind.
     """
-    kind = str(kind.value) if isinstance(kind, Enum) else kind
     if kind not in KINDS:
         hint = nearest(kind, KINDS, otherwise="correct it")
         raise BadInput(f"got data set kind '{kind}': want one of {', '.join(KINDS)}; {hint}")
@@ -85,9 +86,17 @@ def open_set(
         raise BadInput(f"got setting '{key}' for a data set: want {', '.join(ARGUMENTS)}; {hint}")
     if count is not None and count < 1:
         raise BadInput(f"got count {count} for a set of kind '{kind}': want at least 1; leave it out for all")
-    return KINDS[kind](
-        root=root, split=split, name=name, size=size, count=count, seed=seed, classes=classes, cache=cache
-    )
+    rendered = KINDS[kind].rendered
+    if root is None and not rendered:
+        raise BadInput(f"got no root for a set of kind '{kind}': want its folder; set root")
+    read = {"root": None if root is None else Path(root).expanduser(), "classes": classes}
+    drawn = {"size": size, "seed": seed or None}
+    own, others = (drawn | {"cache": cache}, read) if rendered else (read, drawn)
+    for key in (key for key, value in others.items() if value is not None):
+        made = "rendered" if rendered else "read from files"
+        raise BadInput(f"got {key} for a set of kind '{kind}': want none, its images are {made}; leave {key} out")
+    given = {"split": split, "name": name, "count": count, **own}
+    return KINDS[kind].open(**{key: value for key, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)

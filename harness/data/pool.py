@@ -113,7 +113,7 @@ def fingerprint(pool: Pool) -> str:
 def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
     """The labelled set of its settings, called `name` unless it has a name of its own."""
     return open_set(
-        one.kind.value,
+        one.kind,
         root=one.root,
         split=one.split,
         name=one.name or name,

@@ -10,7 +10,6 @@ from harness import settings
 from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
 from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
-from harness.settings import SetKind
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_values_arrive_with_their_types(read):
     assert (found.optimizer.lr, found.optimizer.clip) == (0.001, None)
     assert found.gram == Gram(weight=2.0, start_step=3, teacher=GramTeacher.ema, resolution=2.0)
     assert isinstance(found.gram.weight, float)
-    assert found.data.sources == {"rooms": settings.Set(kind=SetKind.scenes, count=5)}
+    assert found.data.sources == {"rooms": settings.Set(kind="scenes", count=5)}
 
 
 def test_the_command_line_comes_last(read):
@@ -136,7 +135,7 @@ REFUSED = [
     ("gram: {weight: two}", "gram.weight: Value 'two'"),
     ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight: Value 'two'"),
     ("gram: {teacher: snapshoot}", "expected one of [snapshot, ema, checkpoint]"),
-    ("data: {sources: {a: {kind: scene}}}", "expected one of [scenes, folder, ade20k, nyu]"),
+    ("data: {sources: {a: {kind: scene}}}", "want one of scenes, folder, ade20k, nyu; did you mean 'scenes'?"),
     ("device: gpu", "expected one of [auto, cpu, cuda]"),
     ("seeds: [a]", "seeds[0]: Value 'a'"),
     ("gram: 5", "gram=5: want settings below it"),

@@ -11,7 +11,7 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
 from harness.graph import jobs
 from harness.record import chance, notes, write_record
-from harness.settings import Set, SetKind
+from harness.settings import Set
 
 ARMS = {
     "plain": {},
@@ -91,7 +91,7 @@ def test_the_configuration_is_the_whole_experiment(recorded):
 def test_one_seed_and_procedural_images_are_warned_of(tiny, change):
     assert any("One seed" in note for note in notes(tiny, [0]))
     assert any("Procedural" in note for note in notes(tiny, [0]))
-    assert notes(change(tiny, {"data.sources": {"a": Set(kind=SetKind.folder, root="x")}}), [0, 1]) == []
+    assert notes(change(tiny, {"data.sources": {"a": Set(kind="folder", root="x")}}), [0, 1]) == []
 
 
 def test_a_second_seed_in_the_folder_takes_the_warning_away(recorded):

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +8,12 @@ import pytest
 from PIL import Image
 
 from common.errors import BadInput
-from evals.datasets.catalogue import KINDS, KNOWN, kind_of, open_named, open_set
+from evals.datasets.catalogue import KINDS, KNOWN, Kind, kind_of, open_named, open_set
 
 
-class Kind(Enum):
-    scenes = "scenes"
-
-
-def test_a_kind_may_be_a_name_or_a_setting():
-    for kind in ("scenes", Kind.scenes):
-        dataset = open_set(kind, split="val", size=16, count=5, seed=3, name="rooms")
-        assert (dataset.name, dataset.split, len(dataset), dataset.image(0).shape) == ("rooms", "val", 5, (16, 16, 3))
+def test_a_set_is_what_it_was_asked_to_be_or_what_its_kind_is_by_default():
+    dataset = open_set("scenes", split="val", size=16, count=5, seed=3, name="rooms")
+    assert (dataset.name, dataset.split, len(dataset), dataset.image(0).shape) == ("rooms", "val", 5, (16, 16, 3))
     assert open_set("scenes").name == "scenes"
     assert len(open_set("scenes")) == 1000
 
@@ -30,10 +24,14 @@ def test_a_kind_may_be_a_name_or_a_setting():
         ("scene", {}, "got data set kind 'scene': want one of scenes, folder, ade20k, nyu; did you mean 'scenes'?"),
         ("cifar", {}, "got data set kind 'cifar': want one of scenes, folder, ade20k, nyu; correct it"),
         ("scenes", {"sizes": 3}, "got setting 'sizes' for a data set: want root, split, .*; did you mean 'size'?"),
-        ("scenes", {"root": "x"}, "got root for scenes: want none"),
-        ("scenes", {"classes": ["ball"]}, "got classes for scenes: want none"),
+        ("scenes", {"root": "x"}, "got root for a set of kind 'scenes': want none"),
+        ("scenes", {"classes": ["ball"]}, "got classes for a set of kind 'scenes': want none"),
         ("folder", {}, "got no root for a set of kind 'folder': want its folder; set root"),
-        ("nyu", {"root": "x", "size": 64}, "got size for a set of kind 'nyu': want none, it belongs to scenes"),
+        (
+            "nyu",
+            {"root": "x", "size": 64},
+            "got size for a set of kind 'nyu': want none, its images are read from files",
+        ),
         ("ade20k", {"root": "x", "seed": 1}, "got seed for a set of kind 'ade20k': want none"),
         ("folder", {"root": "x", "count": 0}, "got count 0 for a set of kind 'folder': want at least 1"),
     ],
@@ -44,10 +42,17 @@ def test_what_makes_no_sense_is_refused_in_one_line(kind, given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_every_kind_of_the_experiments_can_be_opened():
-    from harness.settings import SetKind
+def test_a_kind_that_joins_the_table_is_opened_and_known_to_the_settings(monkeypatch):
+    from harness.data.pool import open_one
+    from harness.settings import Set
 
-    assert {kind.value for kind in SetKind} == set(KINDS)
+    given = []
+    monkeypatch.setitem(KINDS, "toy", Kind(lambda **arguments: given.append(arguments)))
+    open_one("mine", Set(kind="toy", root="~/x", split="val", classes=["a"]), cache=Path("cache"))
+    assert given == [{"split": "val", "name": "mine", "root": Path("~/x").expanduser(), "classes": ["a"]}]
+    monkeypatch.setitem(KINDS, "toy", Kind(lambda **arguments: given.append(arguments), rendered=True))
+    open_one("mine", Set(kind="toy", size=8, count=3), cache=Path("cache"))
+    assert given[1] == {"split": "train", "name": "mine", "count": 3, "size": 8, "cache": Path("cache")}
 
 
 def test_opening_a_set_imports_nothing_heavy():

@@ -70,7 +70,10 @@ def test_every_class_has_a_colour_and_ignore_is_black():
         ),
         (["camvid"], "gramlab: got no folder for data set 'camvid' (GRAMLAB_DATA is not set): want --root FOLDER, or"),
         (["nyuv2", "--root", ".", "--size", "8"], "gramlab: got --size or --seed for nyuv2: want none, they belong to"),
-        (["nyu", "--root", ".", "--size", "8"], "gramlab: got size for a set of kind 'nyu': want none, it belongs to"),
+        (
+            ["nyu", "--root", ".", "--size", "8"],
+            "gramlab: got size for a set of kind 'nyu': want none, its images are",
+        ),
         (
             ["scenes", "--out", "nowhere/sheet.png"],
             "gramlab: got --out nowhere/sheet.png: want a file in an existing folder",

@@ -7,7 +7,7 @@ from PIL import Image
 from common.errors import BadInput
 from evals.datasets.image_folder import ImageFolder
 from harness.data.pool import Pool, open_pool
-from harness.settings import Components, Data, Set, SetKind
+from harness.settings import Components, Data, Set
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_no_source_is_refused():
 
 
 def test_the_pool_opens_from_settings(folder):
-    sources = {"mine": Set(kind=SetKind.folder, root=str(folder)), "made": Set(size=16, count=3)}
+    sources = {"mine": Set(kind="folder", root=str(folder)), "made": Set(size=16, count=3)}
     opened = open_pool(Data(sources=sources))
     assert len(opened) == 8
     assert opened.image(7).shape == (16, 16, 3)

@@ -1,4 +1,4 @@
-"""All randomness: a function of a key and of nothing else.
+"""All random numbers of the project: every draw is a function of a key and of nothing else.
 
 No generator is ever handed on, so that a draw cannot depend on what was drawn before it, on how many workers or
 processes share the work, or on where a run was resumed; the global random states stay as they are.

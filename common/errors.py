@@ -1,4 +1,4 @@
-"""The one error for input that a user can mend, and the case of it that is the fault of one network alone."""
+"""The error for input that a user can mend (`BadInput`), and the case of it that is the fault of one network alone."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""How far a long computation is, for those who watch a terminal and for those who read a log."""
+"""Progress bars and lines of a log: how far a long computation is, for a terminal and for a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the public downloads to the layouts that evaluations read:
+"""Bring public downloads into the layouts that evaluations read, and check what is there.
 
     python evals/prepare.py                                          what to download, and from where
     python evals/prepare.py ade20k --from DOWNLOADS --to FOLDER

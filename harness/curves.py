@@ -1,4 +1,4 @@
-"""What a job leaves besides weights: training curves, status and provenance; append-only or replaced whole."""
+"""The training curves of a job on disk: a line per logged step, and the same for TensorBoard."""
 
 from __future__ import annotations
 

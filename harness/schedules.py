@@ -1,4 +1,4 @@
-"""Schedules: pure functions from the step to every value that changes over a run. Nothing else counts steps.
+"""Schedules: pure functions from the step to every value that changes over a run; nothing else counts steps.
 
 All are constant after their warm-up (DINOv3, arXiv 2508.10104 §3.2), so none depends on how long a run will be.
 """

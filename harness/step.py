@@ -1,4 +1,4 @@
-"""One training step as a function: teach, study, weigh, descend, follow. It reads as the paper does.
+"""One training step as a function that reads as the paper does: teach, study, weigh, descend, follow.
 
 Sections are those of DINOv3 (arXiv 2508.10104); C = 2B global crops in crop-major order, M masked patches.
 """

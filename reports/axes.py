@@ -1,4 +1,4 @@
-"""How axes count: plain numbers, few ticks, no formulas in tick labels."""
+"""The axes of the report's figures: ticks in plain numbers, few of them, without formulas."""
 
 from __future__ import annotations
 

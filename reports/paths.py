@@ -1,4 +1,4 @@
-"""Ways of the arms through the plane of two measures, a point per evaluated step."""
+"""The arms' paths through the plane of two measures, a point per evaluated step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backbones by their address: which kinds there are, and what reads each."""
+"""Opens a backbone by its address, such as `timm:NAME` or a folder: the table of kinds and of what reads each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How long patches are before the final norm. A LayerNorm brings all of them to one length and so hides artefacts."""
+"""The lengths of patches before a network's final norm.
+
+A LayerNorm brings all of them to one length and so hides artefacts.
+"""
 
 from __future__ import annotations
 

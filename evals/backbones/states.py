@@ -1,4 +1,4 @@
-"""Training states of ours as backbones, by the contract of their files alone.
+"""Backbones from our own training states, by what their files hold and without any code of `harness`.
 
 `RUN/<arm>-s<seed>/states/step_NNNNNN.safetensors` holds student and EMA teacher; `identity.json` beside `states/` holds
 the settings that say which timm model they are.

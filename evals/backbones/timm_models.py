@@ -1,4 +1,4 @@
-"""timm models: made so that they take other input sizes than their own, and read at their last feature map."""
+"""timm models as backbones: made so that they take other input sizes, and read at their last feature map."""
 
 from __future__ import annotations
 

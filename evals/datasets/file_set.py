@@ -1,4 +1,4 @@
-"""Images in files, with what is known about them in files beside them: what all layouts share once files are found."""
+"""Image sets in files: what all layouts share once the files of images, masks and depth maps are found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every labelled image set offers, whatever its kind."""
+"""The contract of every image set: images, and the classes, masks and depth that are known about them."""
 
 from __future__ import annotations
 

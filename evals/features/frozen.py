@@ -1,4 +1,4 @@
-"""Frozen features of live images: views stacked, sides filled up to the stride, maps brought back to their pixels."""
+"""Features of a batch of images by a frozen backbone: sides filled up to its stride, maps back at the pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmented views for the fitting of heads: batches made by key, and as pixels on the device of the backbone."""
+"""Batches of augmented images for the training of heads, each a function of a seed and the step."""
 
 from __future__ import annotations
 

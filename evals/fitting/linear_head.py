@@ -1,4 +1,4 @@
-"""Heads on frozen, live features: the linear one, and what a head says at the pixels of images."""
+"""The linear head on frozen patch features, and what any head predicts at the pixels of images."""
 
 from __future__ import annotations
 

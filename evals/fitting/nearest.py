@@ -1,4 +1,4 @@
-"""The nearest rows of a bank by cosine, exactly, with queries and bank read a block at a time.
+"""Exact nearest neighbours by cosine in a bank of features, with queries and bank read a block at a time.
 
 The answer does not depend on blocks, threads or device: unit rows are rounded to a grid on which a float64 sum of
 products loses nothing, whatever its order, so equal rows tie to the bit and the lower index wins. Since few rows of a

@@ -1,4 +1,4 @@
-"""Masks of pixel classes as areas: the share of each class in a patch, and what of it a prediction gets right."""
+"""Masks as areas of pixel classes: how much of a patch each fills, and what of it a prediction gets right."""
 
 from __future__ import annotations
 

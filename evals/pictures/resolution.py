@@ -1,4 +1,4 @@
-"""A metric over the input size, which is what adaptation to high resolution is judged by."""
+"""Draws each metric over the input size, by which adaptation to high resolution is judged."""
 
 from __future__ import annotations
 

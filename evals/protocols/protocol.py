@@ -1,4 +1,4 @@
-"""What every evaluation's settings share, and how they are read from their files in `evals/protocols/`."""
+"""What the settings of every evaluation share: name, version, input size, caps, and the hash that stands for them."""
 
 from __future__ import annotations
 

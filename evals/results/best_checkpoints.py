@@ -1,4 +1,7 @@
-"""Which checkpoints of a training run to keep by DSE, without labels (arXiv 2510.17299). Imports no torch."""
+"""Which checkpoints of a training run to keep by DSE, without labels (arXiv 2510.17299).
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals over images by the bootstrap, and paired differences. numpy only.
+"""Intervals over images by the bootstrap, and paired differences.
 
 A metric's measure is given how often each image counts: ones for the value itself, rows of multinomial counts for
 the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3).

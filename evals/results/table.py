@@ -1,4 +1,7 @@
-"""Result rows and the per-image outcomes behind them: measured, appended, read back. Imports no torch."""
+"""The table of results, `results.jsonl`: what a row holds, how rows are added and read back.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 

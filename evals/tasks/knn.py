@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours on frozen pooled features (DINOv3 evaluation, arXiv 2508.10104 §6; Wu et al. 2018)."""
+"""kNN classification on frozen image features (DINOv3 evaluation, arXiv 2508.10104 §6; Wu et al. 2018)."""
 
 from __future__ import annotations
 

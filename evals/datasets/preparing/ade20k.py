@@ -1,4 +1,4 @@
-"""ADE20K's scene-parsing set, from its archive or an unpacked copy of it, at its published layout."""
+"""Prepares ADE20K's scene-parsing set in its published layout, from its archive or an unpacked copy of it."""
 
 from __future__ import annotations
 

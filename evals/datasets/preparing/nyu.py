@@ -1,4 +1,4 @@
-"""NYU Depth v2 from its public downloads: as BTS lays it out, and its labelled part in ADE20K's layout."""
+"""Prepares NYU Depth v2 from its public downloads: as BTS lays it out, and its labelled part in ADE20K's layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder that a set is prepared in: what is there and right is kept, nothing is overwritten, nothing is half."""
+"""The folder that a set is prepared in: what is right there stays, nothing is overwritten or left half written."""
 
 from __future__ import annotations
 

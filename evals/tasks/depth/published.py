@@ -1,4 +1,4 @@
-"""Linear depth as DINOv3 publishes it: depth bins on augmented, live features, judged inside the Eigen crop.
+"""Linear depth as DINOv3 publishes it: a head over depth bins, trained on augmented images, judged in the Eigen crop.
 
 Source: arXiv 2508.10104 §6.1 and App. D. `protocols/depth-standard.yaml` tells it step by step.
 """

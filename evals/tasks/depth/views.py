@@ -1,4 +1,4 @@
-"""Training views for depth: borders cut off, placed at random, colours changed."""
+"""Augmented images for the training of the published depth head: borders cut off, placed at random, recoloured."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Dense representation Structure Estimator (DSE, arXiv 2510.17299): how well patches fall into separate, tight clusters
-and how many dimensions they fill, without labels.
+"""DSE (arXiv 2510.17299): how tight and separate clusters of patches are and how many dimensions they fill.
 
 DSE = M_inter − M_intra + weight · M_dim. Every term comes as one number per image whose mean is the term.
 

@@ -1,4 +1,4 @@
-"""Linear probe as DINOv3 publishes it: a grid of heads on live features of augmented images, trained in one pass.
+"""Linear probe as DINOv3 publishes it: a grid of heads, trained on augmented images in one pass.
 
 Source: arXiv 2508.10104 App. D.7 (`linear-paper`) and the published code (`linear-code`). Their files in `protocols/`
 tell both step by step.

@@ -1,4 +1,4 @@
-"""Linear probe on frozen image features, cached: a grid of heads, inputs × rates × decays, trained in the same pass.
+"""Linear probe on cached image features: a grid of heads, inputs × rates × decays, trained in the same pass.
 
 No augmentation, and the head is chosen on held-out training images, never on the test set. The grid follows the DINOv3
 code's linear evaluation (arXiv 2508.10104, App. D.7 and its repository); `evals.tasks.linear.published` is the whole of

@@ -1,4 +1,4 @@
-"""Linear segmentation as DINOv3 publishes it: a linear head on augmented, live features, judged by sliding windows.
+"""Linear segmentation as DINOv3 publishes it: a head trained on augmented images, judged by sliding windows.
 
 Source: arXiv 2508.10104 §6.1 and App. D. `protocols/segmentation-standard.yaml` tells it step by step.
 """

@@ -1,9 +1,11 @@
-"""What must stay true of the layout: imports point one way, heavy ones have one home, reports load without torch."""
+"""What must stay true of the layout: imports run downwards, heavy ones have one home, reports load without torch."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,44 @@ TORCHLESS = (
 )
 # reports may be called by these two alone
 CALLERS = {"harness.run", "harness.cli"}
+
+# The rooms of the house from the ground up: a room imports rooms of lower floors, none of its own floor or above.
+# A room is `common`, or a file or a folder directly below the other three; docs/architecture.md says what each holds.
+FLOORS = (
+    "common",
+    "evals.results evals.mmseg_bridge evals.backbones",
+    "evals.datasets",
+    "evals.features",
+    "evals.protocols",
+    "evals.fitting evals.judging",
+    "evals.tasks",
+    "evals.suite",
+    "evals.request evals.pictures",
+    "evals.options evals.compare evals.prepare",
+    "evals.run",
+    "harness.losses harness.rope harness.curves harness.workplace",
+    "harness.settings",
+    "harness.config harness.data",
+    "harness.noise",
+    "harness.model",
+    "harness.gram_teacher",
+    "harness.schedules harness.graph",
+    "harness.optimizer",
+    "harness.step",
+    "harness.checkpoint harness.cost harness.evaluate",
+    "harness.job_folder harness.export_trunk",
+    "harness.train harness.plan harness.record",
+    "reports.page reports.run_folder reports.pairing",
+    "reports.axes reports.labels reports.tables",
+    "reports.words",
+    "reports.curves reports.paths reports.provenance reports.results_table",
+    "reports.events reports.losses reports.front_page",
+    "reports.tradeoff",
+    "reports.figures",
+    "reports.build",
+    "harness.run",
+    "harness.cli",
+)
 
 
 def sources() -> list[Path]:
@@ -46,6 +86,37 @@ def imported(path: Path) -> Iterator[str]:
             yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
 
 
+def arrows(files: Mapping[str, Path]) -> dict[str, set[str]]:
+    """For each module the modules of ours that it imports, itself left out."""
+    found = {module: {name if name in files else name.rpartition(".")[0] for name in imported(path)}
+             for module, path in files.items()}  # fmt: skip
+    return {module: (names & files.keys()) - {module} for module, names in found.items()}
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The modules of one circle of imports, the first again at its end; [] where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def room(module: str) -> str:
+    return "common" if module.startswith("common.") else ".".join(module.split(".")[:2])
+
+
+def upwards(graph: Mapping[str, set[str]], floors: Sequence[str]) -> list[str]:
+    """The imports that run to another room of the same floor or of a higher one."""
+    height = {name: number for number, floor in enumerate(floors) for name in floor.split()}
+    return [
+        f"{module} imports {name}"
+        for module, names in graph.items()
+        for name in sorted(names)
+        if room(module) != room(name) and height[room(module)] <= height[room(name)]
+    ]
+
+
 def allowed(module: str, name: str) -> bool:
     mine, theirs = module.split(".")[0], name.split(".")[0]
     if theirs not in OURS or theirs in (mine, "common"):
@@ -59,6 +130,78 @@ def allowed(module: str, name: str) -> bool:
 
 def test_there_is_something_to_check():
     assert {"harness.run", "evals.suite", "reports.build", "harness.losses.gram"} <= set(map(module_name, sources()))
+
+
+MODULES = {module_name(path): path for path in sources() if path.name != "__init__.py"}
+
+
+def test_no_files_import_one_another_in_a_circle():
+    assert circle(arrows(MODULES)) == []
+
+
+def test_no_import_runs_to_a_higher_floor():
+    assert upwards(arrows(MODULES), FLOORS) == []
+
+
+def test_every_room_has_its_floor():
+    assert sorted(" ".join(FLOORS).split()) == sorted({room(module) for module in MODULES})
+
+
+def test_a_circle_is_found_and_its_files_are_named(tmp_path):
+    texts = {
+        "evals.a": "def late():\n    from evals import b\n",
+        "evals.b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from evals.c import C\n",
+        "evals.c": "import evals.a\n",
+        "evals.d": "from evals.a import late\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    graph = arrows({name: tmp_path / name for name in texts})
+    assert graph == {"evals.a": {"evals.b"}, "evals.b": {"evals.c"}, "evals.c": {"evals.a"}, "evals.d": {"evals.a"}}
+    assert sorted(set(circle(graph))) == ["evals.a", "evals.b", "evals.c"]
+    assert circle({"evals.d": {"evals.a"}, "evals.a": set()}) == []
+
+
+def test_an_import_that_runs_upwards_or_along_a_floor_is_found():
+    graph = {
+        "common.disk": {"common.errors", "evals.tasks.knn"},
+        "evals.tasks.knn": {"evals.tasks.linear.quick", "common.disk", "evals.suite"},
+        "evals.suite": {"evals.tasks.knn", "common.errors"},
+    }
+    floors = ("common", "evals.tasks evals.suite")
+    assert upwards(graph, floors) == [
+        "common.disk imports evals.tasks.knn",
+        "evals.tasks.knn imports evals.suite",
+        "evals.suite imports evals.tasks.knn",
+    ]
+    assert upwards(graph, ("common", "evals.tasks", "evals.suite"))[2:] == []
+
+
+def test_a_task_imports_no_other_task():
+    tasks = {module: names for module, names in arrows(MODULES).items() if module.startswith("evals.tasks.")}
+    own = {module: module.split(".")[2] for module in tasks}
+    assert [
+        f"{module} imports {name}"
+        for module, names in tasks.items()
+        for name in sorted(names & tasks.keys())
+        if own[module] not in ("methods", own[name])
+    ] == []
+
+
+def one_sentence(text: str) -> bool:
+    """Whether a first line ends as a sentence does, and holds no second one."""
+    return text.endswith(".") and not re.search(r"[.!?] [A-Z]", text)
+
+
+@pytest.mark.parametrize(("text", "whole"), [("A list of sets.", True), ("A list", False), ("A list. A set.", False)])
+def test_a_sentence_is_told_from_none_and_from_two(text, whole):
+    assert one_sentence(text) == whole
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_first_line_of_a_file_is_one_sentence_on_what_it_is(module):
+    said = ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8"))) or ""
+    assert one_sentence(said.partition("\n")[0]), said
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_name)

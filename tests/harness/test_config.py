@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from common.errors import BadInput
+from evals.datasets.catalogue import KINDS
 from harness import settings
 from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
 from harness.losses.anchoring import GramTeacher
@@ -135,7 +136,7 @@ REFUSED = [
     ("gram: {weight: two}", "gram.weight: Value 'two'"),
     ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight: Value 'two'"),
     ("gram: {teacher: snapshoot}", "expected one of [snapshot, ema, checkpoint]"),
-    ("data: {sources: {a: {kind: scene}}}", "want one of scenes, folder, ade20k, nyu; did you mean 'scenes'?"),
+    ("data: {sources: {a: {kind: scene}}}", f"want one of {', '.join(KINDS)}; did you mean 'scenes'?"),
     ("device: gpu", "expected one of [auto, cpu, cuda]"),
     ("seeds: [a]", "seeds[0]: Value 'a'"),
     ("gram: 5", "gram=5: want settings below it"),

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from evals.backbones.exported import export
+from evals.datasets.catalogue import KINDS
 from harness import settings
 from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools
@@ -271,7 +272,7 @@ IMPOSSIBLE = [
     (settings.Crops, {"local_count": -1}, "crops.local_count"),
     (settings.Crops, {"hue": 0.7}, "crops.hue"),
     (settings.Set, {"kind": "folder"}, "root"),
-    (settings.Set, {"kind": "foldr"}, "want one of scenes, folder, ade20k, nyu; did you mean 'folder'?"),
+    (settings.Set, {"kind": "foldr"}, f"want one of {', '.join(KINDS)}; did you mean 'folder'?"),
     (settings.Set, {"count": 0}, "count=0"),
     (settings.Data, {"homogeneous_share": 1.01}, "data.homogeneous_share=1.01"),
     (settings.Data, {"batch_size": 0}, "data.batch_size"),

@@ -21,8 +21,8 @@ def test_a_set_is_what_it_was_asked_to_be_or_what_its_kind_is_by_default():
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        ("scene", {}, "got data set kind 'scene': want one of scenes, folder, ade20k, nyu; did you mean 'scenes'?"),
-        ("cifar", {}, "got data set kind 'cifar': want one of scenes, folder, ade20k, nyu; correct it"),
+        ("scene", {}, f"got data set kind 'scene': want one of {', '.join(KINDS)}; did you mean 'scenes'?"),
+        ("cifar", {}, f"got data set kind 'cifar': want one of {', '.join(KINDS)}; correct it"),
         ("scenes", {"sizes": 3}, "got setting 'sizes' for a data set: want root, split, .*; did you mean 'size'?"),
         ("scenes", {"root": "x"}, "got root for a set of kind 'scenes': want none"),
         ("scenes", {"classes": ["ball"]}, "got classes for a set of kind 'scenes': want none"),

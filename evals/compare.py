@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common.command import Parser, answer, columns
-from common.disk import whole
+from common.disk import write_text
 from common.errors import BadInput
 from evals.results.differences import Comparison, Difference, compare, find
 
@@ -105,19 +105,19 @@ def _notes(found: Comparison) -> list[str]:
 
 def write_rows(path: Path, differences: Sequence[Difference], a: str, b: str) -> None:
     """One JSON line for each difference, numbers that are not finite as null; the file is replaced whole."""
-    with whole(path) as fragment, fragment.open("w", encoding="utf-8") as file:
-        for one in differences:
-            fields = {"from": a, "to": b, **one.about._asdict(), **asdict(one), "verdict": one.verdict}
-            del fields["about"]
-            safe = {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in fields.items()}
-            file.write(json.dumps(safe) + "\n")
+    lines = []
+    for one in differences:
+        fields = {"from": a, "to": b, **one.about._asdict(), **asdict(one), "verdict": one.verdict}
+        del fields["about"]
+        safe = {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in fields.items()}
+        lines.append(json.dumps(safe) + "\n")
+    write_text(path, "".join(lines))
 
 
 def _draw(path: Path, differences: Sequence[Difference], a: str, b: str) -> None:
     from evals.pictures.forest import forest_figure
     from evals.pictures.sheet import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(forest_figure(differences, a=a, b=b), path)
 
 

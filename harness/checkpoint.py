@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from common.disk import whole
 from common.errors import BadInput
 from harness.step import State, frozen_copy
 
@@ -19,13 +20,11 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, SafetensorError)
 
 
 def save_state(state: State, path: Path, *, identity: str) -> None:
-    """Write `state` atomically to `path`; `identity` is the hash of the settings that it belongs to."""
+    """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
     tensors = {key: tensor.detach().contiguous() for key, tensor in _tensors(state).items()}
     meta = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=meta)
-    partial.replace(path)
+    with whole(path) as new:
+        save_file(tensors, new, metadata=meta)
 
 
 def load_state(state: State, path: Path, *, identity: str | None) -> None:
@@ -95,14 +94,12 @@ def load_weights(state: State, path: Path) -> None:
 
 
 def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
-    """Copy student and teacher out of a saved state, weights only, rounded to `dtype`, atomically."""
+    """Copy student and teacher out of a saved state, weights only, rounded to `dtype`."""
     with safe_open(source, framework="pt") as file:
         step = file.metadata()["step"]
         keep = {key: file.get_tensor(key).to(dtype) for key in file.keys() if key.startswith(NETWORKS)}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    save_file(keep, partial, metadata={"step": step})
-    partial.replace(target)
+    with whole(target) as new:
+        save_file(keep, new, metadata={"step": step})
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from tqdm import tqdm
 
 from common.command import Parser, answer
+from common.disk import whole
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
@@ -32,15 +32,9 @@ def build(folder: Path, *, png: Path | None = None) -> Path:
     target, table = folder / "report.pdf", folder / "results.csv"
     with style():
         pages = render(run)
-        partial = _partial(target)
-        try:
-            _write_pdf(partial, pages, title=run.name)
-            tidy(run).to_csv(_partial(table), index=False, lineterminator="\n")
-            _partial(table).replace(table)
-            partial.replace(target)
-        finally:
-            for left in (partial, _partial(table)):
-                left.unlink(missing_ok=True)
+        with whole(target) as new_target, whole(table) as new_table:
+            _write_pdf(new_target, pages, title=run.name)
+            tidy(run).to_csv(new_table, index=False, lineterminator="\n")
         if png is not None:
             _write_pngs(png, pages)
     return target
@@ -60,10 +54,6 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
 def _write_pdf(path: Path, pages: Sequence[Page], *, title: str) -> None:
     # without a creation date the same tables give the same bytes
     metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
@@ -73,12 +63,9 @@ def _write_pdf(path: Path, pages: Sequence[Page], *, title: str) -> None:
 
 
 def _write_pngs(folder: Path, pages: Sequence[Page]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for number, page in enumerate(pages, start=1):
-        target = folder / f"page-{number}.png"
-        partial = _partial(target)
-        page.figure.savefig(partial, format="png", dpi=PNG_DPI, metadata={"Software": None})
-        partial.replace(target)
+        with whole(folder / f"page-{number}.png") as new:
+            page.figure.savefig(new, dpi=PNG_DPI, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,20 @@ TINY: dict[str, Any] = {
 def one_thread() -> None:
     """Sums are split over threads, so a comparison bit for bit wants a fixed number of them; tiny models want one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is synced to the disk while the test runs, in order; each path as it is called then."""
+    paths: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        paths.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,6 @@ It loads into plain timm:
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import timm
 from safetensors.torch import save_file
 from torch import nn
 
+from common.disk import whole
 from common.errors import BadInput
 from evals.backbones.timm_models import create_told
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Loaded, Triple, fill, read_tensors, triple
@@ -49,28 +48,11 @@ def export(
         raise BadInput(f"got {folder}, which holds no exported backbone: want a new folder; do name another place")
     card = {"format": FORMAT, "timm_name": timm_name, "timm_args": dict(timm_args), "mean": mean, "std": std}
     text = json.dumps({**card, "extra": dict(extra or {})}, indent=2)
-    partial, retired = (folder.with_name(f".{folder.name}.{word}-{os.getpid()}") for word in ("partial", "retired"))
-    partial.mkdir(parents=True)
-    try:
-        tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
-        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-        (partial / CARD).write_text(text + "\n", encoding="utf-8")
-        _put_in_place(partial, folder, retired)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _put_in_place(new: Path, folder: Path, retired: Path) -> None:
-    """`new` becomes `folder`; what lay there is removed only then, and comes back where that fails."""
-    if folder.exists():
-        folder.rename(retired)
-    try:
-        new.rename(folder)
-    except BaseException:
-        if retired.exists():
-            retired.rename(folder)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
+    tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
+    with whole(folder) as new:
+        new.mkdir()
+        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        (new / CARD).write_text(text + "\n", encoding="utf-8")
 
 
 def missing_files(folder: Path) -> list[str]:

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import PIL
-import psutil
 import timm
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from common.disk import checksum
+from common.disk import checksum, fragment, put
 from common.errors import BadInput
 from evals.features.matrix import BYTES, DiskRows, Rows, Sink
 from evals.features.view import View
@@ -101,28 +97,22 @@ class Entry:
             writer.finish()
             return
         final = self.folder / ("dense" if dense else "pooled")
-        _sweep(self.folder)
-        partial = final.with_name(f".{final.name}.partial-{socket.gethostname()}-{os.getpid()}")
-        partial.mkdir(parents=True, exist_ok=True)
-        writer = Writer(partial, self.count, dense)
-        try:
+        with fragment(final) as new, closing(Writer(new, self.count, dense)) as writer:
             yield writer
             writer.finish(self.about)
             if _read(final, self.count, dense=dense) is None:  # else another process was faster, and may be reading
-                shutil.rmtree(final, ignore_errors=True)
-                partial.rename(final)
+                put(new, final)
             writer.found = _read(final, self.count, dense=dense, trusted=True) or _vanished(final)
-        finally:
-            writer.close()
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 class Writer:
-    """Takes the features of `count` images in any order."""
+    """Takes the features of `count` images in any order, into a new folder or, without one, into memory."""
 
     found: StoredFeatures
 
     def __init__(self, folder: Path | None, count: int, dense: bool) -> None:
+        if folder:
+            folder.mkdir()
         self.count, self.dense, self._folder = count, dense, folder
         names = ("pooled", "mean", *(("tokens", "lengths") if dense else ()))
         self._sinks = {name: Sink(folder / f"{name}.f32" if folder else None) for name in names}
@@ -160,17 +150,6 @@ class Writer:
         checksums = {path.name: checksum(path) for path in sorted(self._folder.iterdir())}
         card = {**about, "square": self._square, "shapes": shapes, "checksums": checksums}
         (self._folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left in an entry, which may be tens of gigabytes.
-
-    Only those of this host are judged: a process id says nothing about another that shares the cache.
-    """
-    for path in folder.glob(f".*.partial-{socket.gethostname()}-*"):
-        process = path.name.rpartition("-")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _vanished(folder: Path) -> NoReturn:

@@ -188,5 +188,5 @@ def write(folder: Path, name: str, figure: Figure) -> Path:
 def save(figure: Figure, path: Path) -> None:
     """Save a figure in the format of its file name, whole or not at all, with nothing in it that tells the time."""
     timeless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix.lower())
-    with whole(path) as fragment, style():
-        figure.savefig(fragment, dpi=DPI, metadata=timeless)
+    with whole(path) as new, style():
+        figure.savefig(new, dpi=DPI, metadata=timeless)

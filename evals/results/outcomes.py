@@ -30,8 +30,8 @@ def save_outcomes(folder: Path, measurements: Iterable[Measurement]) -> list[Pat
     for name, (first, *others) in files.items():
         about = {key: np.array(getattr(first, key)) for key in ABOUT}
         metrics = np.array([first.metric, *(m.metric for m in others)])
-        with whole(folder / name) as fragment:
-            np.savez_compressed(fragment, allow_pickle=False, **first.outcomes, **about, metrics=metrics)
+        with whole(folder / name) as new:
+            np.savez_compressed(new, allow_pickle=False, **first.outcomes, **about, metrics=metrics)
     return [folder / name for name in files]
 
 

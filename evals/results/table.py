@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common import disk
 from common.errors import BadInput
 
 if TYPE_CHECKING:
@@ -79,12 +80,10 @@ class Measurement(Value):
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to a JSONL file in one write; a fragment that a killed writer left at its end is cut off first."""
+    """Add rows to a JSONL file, on disk when it returns; a fragment that a killed writer left is cut off first."""
     text = "".join(json.dumps(_plain(row)) + "\n" for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _mend(path)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+    disk.append(path, text)
 
 
 def load(path: Path) -> pd.DataFrame:

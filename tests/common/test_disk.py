@@ -1,15 +1,36 @@
-"""Files written whole, and read with what to do where they are damaged."""
+"""Files and folders written whole and synced, whatever kills their writer; and read with what to do about damage."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from common.disk import read_json, read_rows, whole, write_json
+from common.disk import append, fragment, put, read_json, read_rows, whole, write_json, write_text
 from common.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("file", "folder")
+
+
+def content(path: Path) -> list[str]:
+    """What a file holds, or the files of a folder."""
+    return [part.read_text() for part in sorted(path.iterdir())] if path.is_dir() else [path.read_text()]
+
+
+def fill(kind: str, place: Path, text: str) -> None:
+    if kind == "folder":
+        place.mkdir()
+        place = place / "a.txt"
+    place.write_text(text)
 
 
 def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path):
@@ -23,29 +44,172 @@ def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_an_error_leaves_the_old_file_and_no_fragment(tmp_path: Path):
+def test_a_folder_takes_its_place_when_it_is_complete(tmp_path: Path):
+    folder = tmp_path / "new" / "step.000100"
+    with whole(folder) as new:
+        fill("folder", new, "all of it")
+        assert new.parent == folder.parent
+        assert not folder.exists()
+    assert content(folder) == ["all of it"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("was_there", [True, False])
+def test_an_error_leaves_what_was_there_and_no_fragment(tmp_path: Path, kind: str, was_there: bool):
     path = tmp_path / "table.csv"
-    path.write_text("old")
+    if was_there:
+        fill(kind, path, "old")
 
     def interrupted() -> None:
-        with whole(path) as fragment:
-            fragment.write_text("half")
+        with whole(path) as new:
+            fill(kind, new, "half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         interrupted()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == ([path] if was_there else [])
+    assert not was_there or content(path) == ["old"]
 
 
-def test_two_writers_at_once_do_not_mix(tmp_path: Path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_writers_at_once_do_not_mix(tmp_path: Path, kind: str):
     path = tmp_path / "table.csv"
     with whole(path) as first:
-        first.write_text("one")
+        fill(kind, first, "one")
         with whole(path) as second:
-            second.write_text("two")
-    assert path.read_text() == "one"
+            fill(kind, second, "two")
+        assert content(path) == ["two"]
+    assert content(path) == ["one"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_writers_of_two_threads_leave_one_whole_file(tmp_path: Path):
+    path = tmp_path / "table.csv"
+
+    def write(letter: str) -> None:
+        for _ in range(50):
+            write_text(path, letter * 10_000)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert content(path)[0] in ("a" * 10_000, "b" * 10_000)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from common.disk import whole
+kind, path = sys.argv[1], Path(sys.argv[2])
+with whole(path) as new:
+    if kind == "folder":
+        new.mkdir()
+        new = new / "a.txt"
+    with new.open("w") as file:
+        file.write("half")
+        file.flush()
+        print("half-way", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def writing() -> Iterator[Callable[[str, Path], subprocess.Popen]]:
+    """Starts a process that is half-way through writing to a path, and stays there."""
+    begun: list[subprocess.Popen] = []
+
+    def begin(kind: str, path: Path) -> subprocess.Popen:
+        command = [sys.executable, "-c", WRITER, kind, str(path)]
+        begun.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        assert begun[-1].stdout
+        assert begun[-1].stdout.readline() == "half-way\n"
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_writer_leaves_the_old_whole_and_the_next_writer_cleans_up(tmp_path: Path, writing, kind: str):
+    path, other = tmp_path / "table.csv", tmp_path / "other.csv"
+    fill(kind, path, "old")
+    killed = writing(kind, path)
+    killed.kill()
+    killed.wait()
+    assert content(path) == ["old"]
+    (left,) = tmp_path.glob(".partial-*")
+    assert content(left) == ["half"]
+    living = writing(kind, path)  # the next writer, itself not done yet
+    (its,) = tmp_path.glob(".partial-*")
+    assert f"-{living.pid}-" in its.name
+    write_text(other, "elsewhere in the folder")
+    assert sorted(tmp_path.iterdir()) == sorted([path, its, other])
+    with whole(path) as new:
+        fill(kind, new, "new")
+    assert content(path) == ["new"]
+
+
+def test_only_fragments_of_the_dead_on_this_host_are_swept(tmp_path: Path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host, dead, life = socket.gethostname(), ended.pid, "0123abcd"
+    swept = [f".partial-{host}-{dead}-{life}.0-a.csv", f".partial-{host}-{os.getpid()}-{life}.7-b-2.csv"]
+    kept = [
+        f".partial-{host}-{os.getppid()}-{life}.0-a.csv",  # at work
+        f".partial-elsewhere-{dead}-{life}.0-a.csv",
+        f".partial-{host}-2-{dead}-{life}.0-a.csv",  # of a host whose name begins with ours
+        f".partial-{host}-notes.csv",
+        f".retired-{host}-{dead}-{life}.0-a",  # may be the only copy
+        "a.csv",
+    ]
+    for name in (*swept, *kept):
+        (tmp_path / name).write_text("")
+    write_text(tmp_path / "b.csv", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "b.csv"])
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int):
+    folder = tmp_path / "out"
+    fill("folder", folder, "old")
+    renames: list[str] = []
+    rename = Path.rename
+
+    def failing_once(self: Path, target: Path) -> Path:
+        renames.append(self.name)
+        if len(renames) == failing:
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing_once)
+    with pytest.raises(OSError, match="no space"), whole(folder) as new:
+        fill("folder", new, "new")
+    assert content(folder) == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_is_not_put_in_place_is_removed(tmp_path: Path):
+    kept, dropped = tmp_path / "kept.csv", tmp_path / "dropped.csv"
+    with fragment(kept) as one, fragment(dropped) as other:
+        one.write_text("wanted")
+        other.write_text("not wanted any more")
+        put(one, kept)
+    assert list(tmp_path.iterdir()) == [kept]
+    assert content(kept) == ["wanted"]
+
+
+def test_appended_lines_are_synced_and_what_was_there_stays(tmp_path: Path, synced: list[Path]):
+    path = tmp_path / "new" / "rows.jsonl"
+    append(path, "1\n")
+    append(path, "2\n3\n")
+    assert path.read_text() == "1\n2\n3\n"
+    assert synced == [path, path.parent] * 2
 
 
 def test_no_file_is_no_rows(tmp_path):
@@ -75,7 +239,19 @@ def test_what_was_written_is_read_and_what_is_damaged_is_named(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_a_file_reaches_the_disk_before_it_takes_the_place_of_the_old(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_reaches_the_disk_before_it_takes_the_place_of_the_old_and_the_new_name_after(
+    tmp_path: Path, synced: list[Path], kind: str
+):
+    path = tmp_path / "table.csv"
+    with whole(path) as new:
+        fill(kind, new, "all of it")
+        assert synced == []
+    inside = [new / "a.txt"] if kind == "folder" else []
+    assert synced == [*inside, new, tmp_path]
+
+
+def test_a_file_is_as_long_as_it_gets_when_it_reaches_the_disk(tmp_path, monkeypatch):
     path, seen = tmp_path / "status.json", []
     real = os.fsync
 
@@ -85,4 +261,39 @@ def test_a_file_reaches_the_disk_before_it_takes_the_place_of_the_old(tmp_path, 
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_json(path, {"state": "done"})
-    assert seen == [(path.stat().st_size, False)]
+    assert seen[0] == (path.stat().st_size, False)
+    assert [exists for _, exists in seen] == [False, True]
+
+
+def test_one_of_thousands_need_not_wait_for_the_disk(tmp_path: Path, synced: list[Path]):
+    with whole(tmp_path / "image.png", sync=False) as new:
+        new.write_text("pixels")
+    assert content(tmp_path / "image.png") == ["pixels"]
+    assert synced == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_system_that_cannot_sync_writes_all_the_same(tmp_path: Path, monkeypatch, kind: str, number: int):
+    def unable(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", unable)
+    with whole(tmp_path / "table.csv") as new:
+        fill(kind, new, "all of it")
+    assert content(tmp_path / "table.csv") == ["all of it"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_while_syncing_leaves_the_old_file(tmp_path: Path, monkeypatch, number: int):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def failing(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_text(path, "new")
+    assert content(path) == ["old"]
+    assert list(tmp_path.iterdir()) == [path]

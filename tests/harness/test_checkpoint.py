@@ -67,6 +67,12 @@ def test_a_state_before_the_first_step_and_without_an_anchor_comes_back(tiny, tm
     assert same(weights(other), weights(start))
 
 
+def test_a_state_is_on_the_disk_before_it_takes_its_place_and_its_name_after(state, saved, synced):
+    save_state(state, saved, identity="mine")
+    assert [path.name.endswith(f"-{saved.name}") for path in synced] == [True, False]
+    assert synced[1] == saved.parent
+
+
 def test_saving_leaves_nothing_partial_and_replaces_the_old_file(state, saved):
     save_state(state, saved, identity="mine")
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -49,6 +49,15 @@ def test_the_network_is_part_of_what_was_evaluated(exported, change):
     assert own != theirs
 
 
+def test_rows_and_outcomes_are_on_the_disk_before_the_mark_that_speaks_of_them(exported, synced):
+    job, _ = exported
+    folder, table = step_folder(job, 0), job.folder.parent / "results.jsonl"
+    Evaluator(job.settings, job.folder.parent)(job, 0, folder)
+    (mark,) = (number for number, path in enumerate(synced) if path.name.endswith("-evaluated.json"))
+    assert {folder / "outcomes", table, table.parent} <= set(synced[:mark])
+    assert synced[mark + 1 :] == [folder]
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
 def test_a_damaged_mark_is_made_anew(exported, damage):
     job, _ = exported

@@ -76,7 +76,8 @@ class Target:
             raise BadInput(f"{got}: want about {size / 1e9:.1f} GB; free some, or choose another --to")
 
     def finish(self) -> str:
-        """What was done; `BadInput` names the files that were there with other content."""
+        """What was done, once it is on the disk; `BadInput` names the files that were there with other content."""
+        os.sync()
         if self.differing:
             got = f"got {len(self.differing)} files of other content in {self.folder} ({listing(self.differing)})"
             raise BadInput(f"{got}: want those of the download, or none; move them away, or choose another --to")
@@ -92,7 +93,7 @@ class Target:
     def _whole(self, path: Path) -> Iterator[IO[bytes]]:
         """A file that appears once it is complete; a full disk is `BadInput`."""
         try:
-            with whole(path) as fragment, fragment.open("xb") as file:
+            with whole(path, sync=False) as new, new.open("xb") as file:
                 yield file
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

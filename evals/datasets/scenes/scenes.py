@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.disk import checksum, whole
+from common.disk import checksum, whole, write_text
 from common.errors import BadInput
 from common.progress import Bar
 from evals.datasets.scenes.raycast import picture, truth
@@ -173,10 +173,9 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _fill(path: Path, dtype: np.dtype, count: int, *, title: str, render: Callable[[int], np.ndarray]) -> None:
     """Writes all records into one file, and then its checksum."""
-    with whole(path) as fragment, fragment.open("xb") as file:
+    with whole(path) as new, new.open("xb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(file, header)
         for index in Bar(range(count), desc=title, unit="scene"):
             file.write(render(index).tobytes())
-    with whole(_mark(path)) as fragment:
-        fragment.write_text(checksum(path), encoding="ascii")
+    write_text(_mark(path), checksum(path))

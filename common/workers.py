@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -13,8 +14,18 @@ from common.errors import BadInput
 T = TypeVar("T")
 
 
-def batches(make: Callable[[int], T], steps: int, *, workers: int = 0) -> Iterator[T]:
-    """make(0) … make(steps − 1), in order; with `workers`, made ahead in that many processes.
+def batches(
+    make: Callable[[int], T],
+    stop: int,
+    *,
+    first: int = 0,
+    workers: int = 0,
+    at_start: Callable[[], object] | None = None,
+) -> Iterator[T]:
+    """make(first) … make(stop − 1), in order; with `workers`, made ahead in that many processes.
+
+    Args:
+        at_start: what each worker does first, to its own copy of everything; nothing without workers.
 
     Raises:
         BadInput: as `make` does, from a worker too.
@@ -22,10 +33,10 @@ def batches(make: Callable[[int], T], steps: int, *, workers: int = 0) -> Iterat
     loader = DataLoader(
         _Made(make),
         batch_size=None,
-        sampler=range(steps),
+        sampler=range(first, stop),
         num_workers=workers,
         collate_fn=_as_is,
-        worker_init_fn=_start,
+        worker_init_fn=partial(_start, at_start),
         generator=torch.Generator(),  # the loader draws a seed at its start: not from the global state
     )
     for made in loader:
@@ -47,12 +58,14 @@ class _Made(Dataset[Any]):
             return error
 
 
-def _start(_: int) -> None:
+def _start(then: Callable[[], object] | None, _: int) -> None:
     """OpenCV on one thread, as the loader has torch: workers share the cores, and some of its builds wait for ever for
     threads of the parent, which do not survive a fork (github.com/opencv/opencv/issues/5150)."""
     import cv2
 
     cv2.setNumThreads(0)
+    if then:
+        then()
 
 
 def _as_is(item: Any) -> Any:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from common.errors import BadInput
+from common.workers import batches as made_ahead
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
@@ -73,7 +73,7 @@ def views(crops: Crops) -> tuple[list[CropView], list[CropView]]:
     return both, list(local)
 
 
-class Batches(Dataset[Batch]):
+class Batches:
     """batches[step] is the batch of that step: a function of the pool, the settings, the seed and the step alone.
 
     patch: pixels, of the model. gram: the crops for a Gram teacher; they change nothing else in a batch.
@@ -178,29 +178,6 @@ def normalise(images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
     return images.sub_(mean).div_(std)
 
 
-class _Reported(Dataset[Batch | BadInput]):
-    """Hands BadInput over as a value: the loader would wrap what a worker raises in a traceback of many lines."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, step: int) -> Batch | BadInput:
-        try:
-            return self.batches[step]
-        except BadInput as error:
-            return error
-
-
-def _as_is(item: Any) -> Any:
-    return item
-
-
-def _in_worker(worker: int) -> None:
-    info = get_worker_info()
-    if info is not None and isinstance(info.dataset, _Reported):
-        info.dataset.batches.pool.keep_no_more()
-
-
 def stream(batches: Batches, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
     """The batches of steps start … stop − 1, in order and the same for any number of worker processes.
 
@@ -209,16 +186,5 @@ def stream(batches: Batches, start: int, stop: int, workers: int = 0) -> Iterato
     """
     if workers and (stop - start) * batches.data.batch_size >= len(batches.pool):
         batches.pool.preload()
-    loader = DataLoader(
-        _Reported(batches),
-        batch_size=None,
-        sampler=range(start, stop),
-        num_workers=workers,
-        collate_fn=_as_is,
-        worker_init_fn=_in_worker,
-        generator=torch.Generator(),  # the loader draws a seed at its start; not from the run's own generator
-    )
-    for item in loader:
-        if isinstance(item, BadInput):
-            raise item
-        yield item
+    at_start = batches.pool.keep_no_more
+    return made_ahead(batches.__getitem__, stop, first=start, workers=workers, at_start=at_start)

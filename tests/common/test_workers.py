@@ -54,3 +54,22 @@ def test_the_global_random_state_is_untouched_by_batches_and_generators():
     torch.rand(3, generator=draws.torch_generator(0, "toy"))
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
+
+
+class Counter:
+    """Counts up from where it was started; a worker has one of its own."""
+
+    base = 0
+
+    def start(self) -> None:
+        self.base = 100
+
+    def count(self, step: int) -> int:
+        return self.base + step
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(0, [2, 3, 4]), (2, [102, 103, 104])])
+def test_workers_begin_where_they_are_told_after_what_they_do_at_their_start(workers: int, expected: list[int]):
+    counter = Counter()
+    assert list(loader.batches(counter.count, 5, first=2, workers=workers, at_start=counter.start)) == expected
+    assert counter.base == 0

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -46,14 +47,21 @@ class Bar(tqdm):
 
 
 @contextmanager
-def telling() -> Iterator[None]:
-    """What the project logs goes to stderr, above the progress bars: a line as each task ends, also into a file."""
-    handler, level = logging.StreamHandler(), log.level
-    log.addHandler(handler)
+def telling(file: Path | None = None) -> Iterator[None]:
+    """What the project logs goes to stderr, above the progress bars; with a file also to its end, and with the time."""
+    handlers = [logging.StreamHandler(), *([logging.FileHandler(file)] if file else [])]
+    level, propagate = log.level, log.propagate
     log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S") if file else None)
+        log.addHandler(handler)
     try:
         with logging_redirect_tqdm([log]):
             yield
     finally:
-        log.removeHandler(handler)
         log.setLevel(level)
+        log.propagate = propagate
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()

@@ -17,6 +17,7 @@ import torch
 from common.command import Parser, answer
 from common.errors import BadInput
 from common.machine import environment, pick_device
+from common.progress import telling
 from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
@@ -27,7 +28,7 @@ from harness.record import recorded, write_record
 from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.train import train
-from harness.workplace import held, journal
+from harness.workplace import held
 from reports.build import build
 
 log = logging.getLogger("gramlab")
@@ -64,7 +65,7 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     print(plan(experiment, todo, evaluator.tasks, device), flush=True)
     if plan_only:
         return 0
-    with held(folder), journal(folder):
+    with held(folder), telling(folder / "log.txt"):
         write_record(
             folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision.value)
         )

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
 from common import progress
-from common.progress import Bar
+from common.progress import Bar, telling
 
 
 def test_where_no_terminal_is_the_log_tells_how_far_it_is(
@@ -39,3 +40,30 @@ def test_a_terminal_gets_a_bar_that_vanishes(monkeypatch: pytest.MonkeyPatch, ca
     shown = capsys.readouterr().err
     assert "features: 100%" in shown
     assert shown.endswith("\r")
+
+
+def test_the_log_goes_to_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]):
+    with telling():
+        progress.log.info("a line")
+    assert capsys.readouterr().err == "a line\n"
+
+
+def test_the_log_goes_to_the_terminal_and_to_the_end_of_a_file_with_the_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = progress.log
+    for word in ("first", "second"):
+        with telling(tmp_path / "log.txt"):
+            log.info("%s line", word)
+    log.info("nobody hears this")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == ["first line", "second line"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_the_log_is_as_it_was_when_nobody_is_told_any_more():
+    log = progress.log
+    before = log.level, log.propagate, list(log.handlers)
+    with pytest.raises(KeyError), telling():
+        raise KeyError
+    assert (log.level, log.propagate, log.handlers) == before

@@ -1,5 +1,6 @@
-"""The error for input that a user can mend (`BadInput`), and the case of it that is the fault of one network alone."""
+"""The one error for input that a user can mend, a case of it, and what errors of others say in one line."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -10,6 +11,18 @@ class BadInput(ValueError):
 
 class NonFiniteFeatures(BadInput):
     """A backbone gave features that are not finite: its weights are unsound, whatever the data."""
+
+
+def first_line(error: BaseException | str, most: int = 200) -> str:
+    """What an error of some library says, short enough for a message of ours: whole sentences, or else words.
+
+    One that says nothing is named by its kind.
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if len(line) <= most:
+        return line
+    sentences = re.match(r".*[.!?](?=\s)", line[: most + 1])
+    return sentences[0] if sentences else line[:most].rsplit(maxsplit=1)[0] + " …"
 
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:

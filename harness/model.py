@@ -18,7 +18,7 @@ from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from harness import settings
 from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
@@ -86,8 +86,8 @@ def build_backbone(model: settings.Model) -> Eva:
     try:
         backbone = timm.create_model(model.name, pretrained=False, num_classes=0, **backbone_args(model))
     except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"model.args={dict(model.args)} does not fit {model.name}: {reason}; correct them") from error
+        args = dict(model.args)
+        raise BadInput(f"model.args={args} does not fit {model.name}: {first_line(error)}; correct them") from error
     if not isinstance(backbone, Eva) or not isinstance(backbone.rope, RotaryEmbeddingDinoV3):
         raise BadInput(
             f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')"

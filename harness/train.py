@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.disk import write_json
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from common.machine import peak_memory_gib, reset_peak_memory
 from evals.backbones.exported import export
 from harness import checkpoint, gram_teacher
@@ -58,7 +58,7 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
     except BaseException as error:
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(OSError):  # a full disk, say, which is then the error itself
-            write_status(job, state, curves, state_name=kind, error=first_line(error))
+            write_status(job, state, curves, state_name=kind, error=first_line(error, most=1000))
         raise
     finally:
         curves.close()
@@ -75,11 +75,6 @@ def revisit(job: Job, evaluate: Evaluate) -> None:
     """Evaluate the kept steps of a job again where the evaluations have changed since."""
     for folder in sorted(job.folder.glob("step_*/evaluated.json")):
         evaluate(job, int(folder.parent.name.removeprefix("step_")), folder.parent)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error, or its kind where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from evals.results.table import Row, load
 
 TRUNK = "trunk"
@@ -177,12 +177,7 @@ def _unfinished(status: Status, has_rows: bool) -> str:
         return "no record of its end" if has_rows else "not started"
     if status.state == "done":
         return "" if has_rows else "done, but without evaluation rows"
-    return f"{status.state}{progress}{rows}" + (f" ({_first_line(status.error)})" if status.error else "")
-
-
-def _first_line(text: str) -> str:
-    line = text.strip().splitlines()[0] if text.strip() else "no message"
-    return line if len(line) <= 140 else line[:139] + "…"
+    return f"{status.state}{progress}{rows}" + (f" ({first_line(status.error, 140)})" if status.error else "")
 
 
 def _experiment(folder: Path) -> dict[str, Any]:

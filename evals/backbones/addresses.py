@@ -10,12 +10,12 @@ from typing import Any, cast
 import timm
 import torch
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from evals.backbones import exported, huggingface, official, states
 from evals.backbones.backbone import Backbone
 from evals.backbones.exported import CARD, WEIGHTS
 from evals.backbones.timm_models import create
-from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Loaded, first_line, quiet, triple
+from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Loaded, quiet, triple
 
 
 def load(spec: str, *, device: str | torch.device = "cpu") -> Backbone:

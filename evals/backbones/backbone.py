@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from evals.backbones.final_norm import inputs_of, lengths
 from evals.backbones.timm_models import TimmReader
 from evals.backbones.weights import (
@@ -19,7 +19,6 @@ from evals.backbones.weights import (
     IMAGENET_STD,
     Loaded,
     Triple,
-    first_line,
 )
 
 

@@ -18,13 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from evals.backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Loaded,
     Triple,
-    first_line,
     quiet,
     refuse_differences,
     triple,

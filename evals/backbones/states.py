@@ -14,9 +14,9 @@ from typing import Any
 import timm
 from safetensors import SafetensorError, safe_open
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from evals.backbones.timm_models import create_told
-from evals.backbones.weights import Loaded, Tensors, fill, first_line
+from evals.backbones.weights import Loaded, Tensors, fill
 
 NETWORKS = ("teacher", "student")
 _ADDRESS = re.compile(r"(?P<path>.+\.safetensors)(?::(?P<network>\w+))?")

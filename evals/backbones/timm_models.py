@@ -14,8 +14,7 @@ from timm.models.hieradet_sam2 import HieraDet
 from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
 
-from common.errors import BadInput
-from evals.backbones.weights import first_line
+from common.errors import BadInput, first_line
 
 
 def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 
 Triple = tuple[float, float, float]
 Tensors = dict[str, Tensor]
@@ -123,15 +123,6 @@ def refuse_differences(
 def some(keys: list[str], most: int = 4) -> str:
     """The first few of a list, for a message."""
     return ", ".join(keys[:most]) + (" …" if len(keys) > most else "")
-
-
-def first_line(error: Exception, most: int = 200) -> str:
-    """What an exception of some library says, short enough for a message of ours: whole sentences, or else words."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if len(line) <= most:
-        return line
-    sentences = re.match(r".*[.!?](?=\s)", line[: most + 1])
-    return sentences[0] if sentences else line[:most].rsplit(maxsplit=1)[0] + " …"
 
 
 @contextmanager

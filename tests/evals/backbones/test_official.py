@@ -23,7 +23,7 @@ from evals.backbones import official, official_names
 from evals.backbones.addresses import load
 from evals.backbones.backbone import wrap
 from evals.backbones.timm_models import TimmReader, create, create_empty
-from evals.backbones.weights import IMAGENET_MEAN, fill, first_line, read_tensors
+from evals.backbones.weights import IMAGENET_MEAN, fill, read_tensors
 
 State = dict[str, Tensor]
 
@@ -381,13 +381,6 @@ def torn(folder: Path) -> bytes:
     """A file so long that torch still takes its half for an archive."""
     whole = saved({"a": torch.zeros(40_000)}, folder / "long.pth").read_bytes()
     return whole[: len(whole) // 2]
-
-
-def test_what_a_library_says_is_cut_after_a_sentence_or_else_a_word():
-    assert first_line(ValueError("Short.\nMore")) == "Short."
-    assert first_line(ValueError(f"Version 2.1 is torn. {'long ' * 50}"), 40) == "Version 2.1 is torn."
-    assert first_line(ValueError("one two three"), 9) == "one two …"
-    assert first_line(EOFError()) == "EOFError"
 
 
 def test_files_that_hold_no_state_dict_are_one_line(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The one error for input that a user can mend, a case of it, and what errors of others say in one line."""
+"""The error for input that a user can mend (`BadInput`), a case of it, and what errors of others say in one line."""
 
 import re
 from collections.abc import Iterable

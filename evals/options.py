@@ -150,4 +150,5 @@ def refuse_sizes(sized: Sequence[dict[str, TaskSpec]], backbone: Backbone) -> No
     """Refuse sizes that the patches do not divide, before a long run."""
     for spec in chain.from_iterable(tasks.values() for tasks in sized):
         if method_of(spec.protocol).takes != "backbone":  # those pad
-            refuse_uneven(spec.protocol.size, backbone)
+            size = spec.protocol.size
+            refuse_uneven(f"size {size} for {backbone.name}", size, backbone.stride)

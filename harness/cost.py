@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.errors import BadInput
+from evals.features.view import refuse_uneven
 from harness import gram_teacher
 from harness.config import GRAPH, MACHINERY, PROSE, as_dict, identity
-from harness.data.batches import Batch, refuse_uneven
+from harness.data.batches import Batch, refuse_uneven_crops
 from harness.model import Network, build_backbone, patch_size
 from harness.optimizer import build_optimizer
 from harness.schedules import at
@@ -84,7 +84,7 @@ def _count(settings: Experiment) -> Cost:
 def shapes(settings: Experiment, patch: int) -> Batch:
     """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
-    refuse_uneven(crops, patch)
+    refuse_uneven_crops(crops, patch)
     gram = gram_teacher.crops(settings.gram, crops.global_size, patch)
     positions = (crops.global_size // patch) ** 2
     masks = torch.zeros(2 * images, positions, dtype=torch.bool)
@@ -109,9 +109,7 @@ def forward_flops(settings: Experiment, size: int) -> float:
     with torch.device("meta"):
         backbone = build_backbone(settings.model).eval()
     patch = patch_size(backbone)
-    if size % patch:
-        near = max(1, round(size / patch)) * patch
-        raise BadInput(f"got evals.size={size} with patches of {patch}: want a multiple; try {near}")
+    refuse_uneven(f"evals.size={size}", size, patch)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone(torch.empty(1, 3, size, size, device="meta"))
     return float(counter.get_total_flops())

@@ -47,7 +47,7 @@ def extract(
     Raises:
         BadInput: a size that does not fit, an empty set, an unreadable image, features that are not finite.
     """
-    refuse_uneven(view.size, backbone)
+    refuse_uneven(f"size {view.size} for {backbone.name}", view.size, backbone.stride)
     keys = tuple(dataset.key(i) for i in range(len(dataset)))
     if not keys:
         raise BadInput(f"got no images in {dataset.name} ({dataset.split}): want at least one; do check its folder")

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from common.errors import BadInput
-from evals.backbones.backbone import Backbone
 
 Layout = Literal["crop", "whole"]
 
@@ -31,19 +30,16 @@ class View:
     crop_pct: float = 1.0
 
 
-def refuse_uneven(size: int, backbone: Backbone) -> None:
-    """Raises BadInput for a size that the backbone's stride does not divide, naming the nearest that it does."""
-    stride = backbone.stride
-    if size < stride or size % stride:
-        raise BadInput(
-            f"got size {size} for {backbone.name}: want a multiple of its stride {stride}; do use "
-            f"{nearest_multiple(size, stride)}"
-        )
+def refuse_uneven(got: str, size: int, patch: int) -> None:
+    """Raises BadInput, which begins with what was got, for a size that patches (pixels both) do not divide."""
+    if size < patch or size % patch:
+        near = nearest_multiple(size, patch)
+        raise BadInput(f"got {got} with patches of {patch}: want a multiple; try {near}")
 
 
-def nearest_multiple(side: float, stride: int) -> int:
-    """The multiple of the stride that a side in pixels comes nearest to, at least one."""
-    return max(round(side / stride), 1) * stride
+def nearest_multiple(side: float, patch: int) -> int:
+    """The multiple of a patch that a side comes nearest to, at least one; all in pixels."""
+    return max(round(side / patch), 1) * patch
 
 
 def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from common.errors import BadInput
 from common.workers import batches as made_ahead
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
+from evals.features.view import refuse_uneven
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
@@ -52,13 +52,11 @@ class GramCrops(NamedTuple):
     needed: Callable[[int], bool]
 
 
-def refuse_uneven(crops: Crops, patch: int) -> None:
+def refuse_uneven_crops(crops: Crops, patch: int) -> None:
     """Raises BadInput for crops that patches of `patch` pixels do not divide."""
     for key in ("global_size", "local_size"):
         size = getattr(crops, key)
-        if size % patch:
-            near = max(1, round(size / patch)) * patch
-            raise BadInput(f"got crops.{key}={size} with patches of {patch}: want a multiple; try {near}")
+        refuse_uneven(f"crops.{key}={size}", size, patch)
 
 
 def views(crops: Crops) -> tuple[list[CropView], list[CropView]]:
@@ -91,7 +89,7 @@ class Batches:
         seed: int,
         gram: GramCrops | None = None,
     ) -> None:
-        refuse_uneven(crops, patch)
+        refuse_uneven_crops(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed = patch, seed
 

@@ -213,7 +213,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         ([], "got no backbone"),
         (["random:test_vti"], "test_vit"),
         (["random:test_vit", "kn"], "did you mean 'knn'"),
-        (["random:test_vit", "knn", "--sizes", "70"], "do use 64"),
+        (["random:test_vit", "knn", "--sizes", "70"], "want a multiple; try 64"),
         (["random:test_vit", "knn", "--sizes", "big"], "want pixels, as in --sizes 224,448"),
         (["random:test_vit", "--sise", "64"], "unrecognized arguments: --sise"),
         (["random:test_vit", "knn", "--data", "/nowhere"], "want NAME=VALUE"),
@@ -231,7 +231,7 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         (["random:test_vit", "knn", "--points", "0.5,0.5"], "got --points without --plot"),
         (["random:test_vit", "knn", "--reference", "random:test_vit"], "which no task uses: want health"),
         (["random:test_vit", "knn", "--classes", "knn=a,b"], "got --classes knn=…, which no task uses"),
-        (["random:vit_tiny_patch16_224", "knn", "--validate", "--sizes", "100"], "do use 96"),
+        (["random:vit_tiny_patch16_224", "knn", "--validate", "--sizes", "100"], "want a multiple; try 96"),
         (["/nowhere/at/all", "knn"], "/nowhere/at/all"),
     ],
 )

@@ -9,25 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
+from common.drawing import shorten, text_width
 from evals.results.table import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
-from reports.page import (
-    BOTTOM,
-    FAINT,
-    LEFT,
-    RIGHT,
-    SOFT,
-    TOP,
-    TRUNK_LOOK,
-    WIDTH,
-    Look,
-    Page,
-    legend,
-    new_page,
-    shorten,
-    text_width,
-)
+from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, legend, new_page
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, columns, of_column, seed_paths, trajectory
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from reports.page import INK, LEFT, RIGHT, SOFT, Page, text_width
+from common.drawing import text_width
+from reports.page import INK, LEFT, RIGHT, SOFT, Page
 from reports.paths import Path
 from reports.run_folder import Run
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from common.drawing import wrap
 from reports import words
-from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Look, Page, new_page, wrap
+from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Look, Page, new_page
 from reports.results_table import FOOT, HEADER, ROW, continued, draw_table, legend_line, tables
 from reports.run_folder import Run
 from reports.tables import Differences, differences

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from reports.page import FAINT, HEIGHT, WIDTH, text_width
+from common.drawing import text_width
+from reports.page import FAINT, HEIGHT, WIDTH
 
 _RADII = (0.09, 0.14, 0.22, 0.32, 0.45, 0.6, 0.8, 1.05)
 _ANGLES = np.deg2rad([0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90])

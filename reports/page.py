@@ -1,4 +1,4 @@
-"""The sheet that every page of a report is drawn on: A4 landscape, measured and wrapped text, arm styles.
+"""The sheet that every page of a report is drawn on: A4 landscape, its look and that of every arm.
 
 Lengths are inches and the origin is the top left corner, so that text can flow downwards. Colours are those of Okabe
 and Ito ("Color Universal Design", 2008), told apart with the common colour-vision deficiencies; line style and marker
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import text_to_path
+
+from common import drawing
+from common.drawing import shorten, text_width, wrap
 
 WIDTH, HEIGHT = 11.69, 8.27
 LEFT, RIGHT, TOP, BOTTOM = 0.55, WIDTH - 0.55, 0.5, HEIGHT - 0.55
@@ -40,17 +39,11 @@ _DASHES: tuple[Any, ...] = (
 _MARKERS = ("o", "s", "^", "v", "P", "X", "h", "p")
 
 _STYLE = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.monospace": ["DejaVu Sans Mono"],
     "font.size": 8.0,
     "text.color": INK,
-    "text.parse_math": False,  # a "$" in a name is a dollar, not a formula
-    "text.hinting": "none",  # else bitmap text is wider than the measured one
     "axes.edgecolor": FAINT,
     "axes.labelcolor": SOFT,
     "axes.labelsize": 8.0,
-    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -68,16 +61,13 @@ _STYLE = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.solid_capstyle": "round",
-    "pdf.fonttype": 42,
     "pdf.compression": 6,
 }
 
 
 def style() -> Any:
-    """A context in which only this module's look counts, whatever the user's matplotlibrc says."""
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
-    look: dict[Any, Any] = {**defaults, **_STYLE}
-    return matplotlib.rc_context(look)
+    """A context in which only the look of reports counts."""
+    return drawing.style(_STYLE)
 
 
 @dataclass(frozen=True)
@@ -98,62 +88,6 @@ def looks(arms: Sequence[str], baseline: str) -> dict[str, Look]:
         turn, index = divmod(position, count)
         chosen[arm] = Look(_COLOURS[index], _DASHES[(index + 3 * turn) % count], _MARKERS[(index + turn) % count])
     return chosen
-
-
-@lru_cache(maxsize=50_000)
-def _points(text: str, size: float, weight: str, family: str) -> float:
-    font = FontProperties(family=family, weight=weight, size=size)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
-
-
-def text_width(text: str, size: float, *, weight: str = "normal", family: str = "sans-serif") -> float:
-    """Width of one line in inches."""
-    return _points(text, size, weight, family) / 72 if text else 0.0
-
-
-def shorten(text: str, width: float, size: float, *, weight: str = "normal", family: str = "sans-serif") -> str:
-    """The text, its middle replaced by an ellipsis where it is wider than `width` inches."""
-    if text_width(text, size, weight=weight, family=family) <= width:
-        return text
-    low, high = 0, len(text) - 1
-    while low < high:
-        keep = (low + high + 1) // 2
-        if text_width(_cut(text, keep), size, weight=weight, family=family) <= width:
-            low = keep
-        else:
-            high = keep - 1
-    return _cut(text, low)
-
-
-def _cut(text: str, keep: int) -> str:
-    head = (keep + 1) // 2
-    tail = keep - head
-    return text[:head] + "…" + (text[-tail:] if tail else "")
-
-
-def wrap(
-    text: str, width: float, size: float, *, weight: str = "normal", family: str = "sans-serif", lines: int = 99
-) -> list[str]:
-    """Break the text into lines of at most `width` inches, at most `lines` of them; what is left over ends in "…"."""
-    done: list[str] = []
-    for paragraph in text.splitlines():
-        current = ""
-        for word in filter(None, paragraph.split(" ")):  # keeps words together that a no-break space joins
-            word = shorten(word, width, size, weight=weight, family=family)
-            joined = f"{current} {word}".strip()
-            if text_width(joined, size, weight=weight, family=family) <= width:
-                current = joined
-            else:
-                done.append(current)
-                current = word
-        done.append(current)
-    done = [line for line in done if line]
-    if len(done) > lines:
-        last = done[lines - 1]
-        while last and text_width(last + " …", size, weight=weight, family=family) > width:
-            last = last.rpartition(" ")[0]
-        done = [*done[: lines - 1], f"{last} …"]
-    return done
 
 
 @dataclass

@@ -6,24 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
-from reports.page import (
-    BOTTOM,
-    FAINT,
-    INK,
-    LEFT,
-    RIGHT,
-    SOFT,
-    TOP,
-    TRUNK_LOOK,
-    Look,
-    Page,
-    new_page,
-    shorten,
-    text_width,
-    wrap,
-)
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, Look, Page, new_page
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, Differences, Estimate, best, columns, final
 

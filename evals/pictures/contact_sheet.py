@@ -17,11 +17,12 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from common.command import Parser, answer
+from common.drawing import text_width
 from common.errors import BadInput, nearest
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.pictures.palette import colours
-from evals.pictures.sheet import save, style, text_width
+from evals.pictures.sheet import save, style
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 NAMED = 40  # classes in the legend

@@ -11,20 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evals.pictures.sheet import (
-    BLUE,
-    BODY,
-    INK,
-    LINE,
-    MARGIN,
-    SMALL,
-    SOFT,
-    TITLE,
-    VERMILION,
-    shorten,
-    style,
-    write_line,
-)
+from common.drawing import shorten
+from evals.pictures.sheet import BLUE, BODY, INK, LINE, MARGIN, SMALL, SOFT, TITLE, VERMILION, style, write_line
 from evals.results.differences import Difference
 
 WIDTH, NAMES, AXIS, GAP = 10.0, 2.5, 4.1, 0.25  # of the page, of the metrics' names, of the axes, beside the axes

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
+from common.drawing import text_width
 from evals.datasets.labelled_set import IGNORE
 from evals.pictures.palette import colours
 from evals.pictures.sheet import (
@@ -28,7 +29,6 @@ from evals.pictures.sheet import (
     show,
     show_photo,
     style,
-    text_width,
 )
 
 WIDTH = 2.3

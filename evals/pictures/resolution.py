@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from evals.pictures.sheet import BLUE, BODY, LINE, MARGIN, SMALL, SOFT, TITLE, shorten, style, write_line
+from common.drawing import shorten
+from evals.pictures.sheet import BLUE, BODY, LINE, MARGIN, SMALL, SOFT, TITLE, style, write_line
 from evals.results.metrics import metric_of
 from evals.results.table import Measurement
 

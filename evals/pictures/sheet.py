@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 
+from common import drawing
 from common.disk import whole
+from common.drawing import shorten, wrap
 
 INK, SOFT, UNKNOWN = "#1a1a1a", "#5c5c5c", "#bdbdbd"
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -32,30 +30,22 @@ TITLE, BODY, SMALL = 12.0, 9.0, 8.0
 LINE = 1.35 / 72  # height of a line of text per point of its size
 
 _STYLE = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": SMALL,
     "text.color": INK,
-    "text.parse_math": False,  # a "$" in a file's name is a dollar, not a formula
-    "text.hinting": "none",  # else bitmap text is wider than the measured one
     "axes.edgecolor": SOFT,
     "axes.labelcolor": SOFT,
-    "axes.linewidth": 0.6,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "image.interpolation": "nearest",
-    "pdf.fonttype": 42,
     "svg.hashsalt": "gramlab",  # else its names of parts are drawn at random
 }
 
 
 def style() -> Any:
-    """A context in which only this module's look counts, whatever the user's matplotlibrc says."""
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
-    look: dict[Any, Any] = {**defaults, **_STYLE}
-    return matplotlib.rc_context(look)
+    """A context in which only the look of these pictures counts."""
+    return drawing.style(_STYLE)
 
 
 @dataclass(frozen=True)
@@ -148,34 +138,6 @@ def write_line(
     """One line of text whose top left corner lies at these inches."""
     wide, high = figure.get_size_inches()
     figure.text(left / wide, 1 - top / high, text, size=size, weight=weight, color=colour, va="top", ha="left")
-
-
-@lru_cache(maxsize=10_000)
-def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Width of one line in inches."""
-    font = FontProperties(family="DejaVu Sans", weight=weight, size=size)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 if text else 0.0
-
-
-def shorten(text: str, width: float, size: float, *, weight: str = "normal") -> str:
-    """The text, its middle replaced by an ellipsis where it is wider than `width` inches."""
-    shown, keep = text, len(text)
-    while keep and text_width(shown, size, weight) > width:
-        keep -= 1
-        shown = text[: (keep + 1) // 2] + "…" + text[len(text) - keep // 2 :]
-    return shown
-
-
-def wrap(text: str, width: float, size: float) -> list[str]:
-    """The words in lines of at most `width` inches; a single word that is longer keeps a line to itself."""
-    lines: list[str] = []
-    for word in text.split():
-        joined = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(joined, size) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
-    return lines
 
 
 def write(folder: Path, name: str, figure: Figure) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evals.pictures.sheet import DPI, SheetColumn, lay_out, save, shorten, style, text_width, wrap, write
+from evals.pictures.sheet import DPI, SheetColumn, lay_out, save, style, write
 
 
 def test_no_two_texts_of_a_page_overlap_and_none_leaves_it():
@@ -32,19 +32,6 @@ def test_no_two_texts_of_a_page_overlap_and_none_leaves_it():
         assert not any(box.overlaps(other) for other in [*boxes[:place], *panels])
     assert min(panel.y0 for panel in panels) / sheet.figure.dpi >= 0.3
     assert panels[3].height == pytest.approx(1.5 * panels[0].width)  # a tall image gets no endless row
-
-
-def test_words_are_shortened_and_wrapped_to_the_width_that_they_have():
-    long = "validation/n01440764/ILSVRC2012_val_00009111.JPEG"
-    short = shorten(long, 2.0, 8)
-    assert text_width(short, 8) <= 2.0
-    assert short.startswith("valid")
-    assert short.endswith(".JPEG")
-    assert "…" in short
-    assert shorten("short", 2.0, 8) == "short"
-    lines = wrap("some words that need a second line", 1.2, 8)
-    assert len(lines) == 2
-    assert all(text_width(line, 8) <= 1.2 for line in lines)
 
 
 def test_files_do_not_depend_on_the_users_settings_or_the_time(tmp_path: Path):

@@ -133,16 +133,12 @@ def checksum(path: Path) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that a crash cut short is left out."""
-    if not path.exists():
-        return []
+    """Rows of a JSON-lines file, none where there is no file; what is no row, as a last line cut short, is left out."""
     rows = []
-    for line in path.read_text().splitlines():
-        try:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        with suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def read_json(path: Path, *, remedy: str) -> dict[str, Any]:

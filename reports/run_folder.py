@@ -6,9 +6,8 @@ Only tables are read, never weights. A line torn by a killed process is skipped,
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.disk import read_json, read_rows
 from common.errors import BadInput, first_line
 from evals.results.table import Row, load
 
@@ -186,13 +186,7 @@ def _experiment(folder: Path) -> dict[str, Any]:
     path = folder / "experiment.json"
     if not path.is_file():
         raise BadInput(f"got no experiment.json in {folder}: want the folder of a run; give runs/<experiment>")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"got unreadable {path} ({error}): want JSON; run the experiment again") from error
-    if not isinstance(record, dict):
-        raise BadInput(f"got a {type(record).__name__} in {path}: want an object; run the experiment again")
-    return record
+    return read_json(path, remedy="run the experiment again")
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -238,29 +232,17 @@ def _finite(value: Any) -> float:
 
 
 def _status(folder: Path) -> Status:
-    path = folder / "status.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        record = read_json(folder / "status.json", remedy="remove it")
+    except (OSError, BadInput):
         return Status()
-    known = {key: value for key, value in _mapping(record).items() if key in Status.__dataclass_fields__}
-    return Status(**known)
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and math.isfinite(_finite(record.get("step"))):
-            yield record
+    return Status(**{key: value for key, value in record.items() if key in Status.__dataclass_fields__})
 
 
 def _curve(folder: Path) -> Curve:
     """The training curve by name; later lines replace earlier ones of the same step."""
-    path = folder / "metrics.jsonl"
-    records = {int(record["step"]): record for record in (_json_lines(path) if path.is_file() else ())}
+    rows = read_rows(folder / "metrics.jsonl")
+    records = {int(row["step"]): row for row in rows if math.isfinite(_finite(row.get("step")))}
     names = dict.fromkeys(name for record in records.values() for name in record)
     curve = {name: {step: _finite(records[step].get(name)) for step in sorted(records)} for name in names}
     lines = {

@@ -216,6 +216,12 @@ def test_no_file_is_no_rows(tmp_path):
     assert read_rows(tmp_path / "none.jsonl") == []
 
 
+def test_damaged_lines_lose_only_themselves(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"step": 1}\n\x00\xff\n7\n{"step": 2}\n{"step": 3, "lo')
+    assert read_rows(path) == [{"step": 1}, {"step": 2}]
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "deep" / "status.json"
     write_json(path, {"state": "running"})

@@ -60,7 +60,7 @@ def test_a_folder_that_can_give_no_report_is_refused(tmp_path, make_run):
     with pytest.raises(BadInput, match="no result rows"):
         read(folder)
     (folder / "experiment.json").write_text("{")
-    with pytest.raises(BadInput, match="unreadable"):
+    with pytest.raises(BadInput, match=r"experiment\.json cannot be read"):
         read(folder)
 
 

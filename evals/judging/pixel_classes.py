@@ -62,6 +62,11 @@ def same_segments(train: LabelledSet, test: LabelledSet) -> int:
     return len(train.segments)
 
 
+def no_labels(dataset: LabelledSet) -> BadInput:
+    """The error for a set whose masks hold no labelled pixel."""
+    return BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks with classes; check them")
+
+
 def labelled(mask: np.ndarray, grid: tuple[int, int]) -> Bool[np.ndarray, " P"]:
     """Which patches hold a labelled pixel."""
     found = np.zeros(grid[0] * grid[1], bool)

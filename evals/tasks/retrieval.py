@@ -22,7 +22,7 @@ from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.patch_choice import quotas, visits
 from evals.fitting.nearest import search
-from evals.judging.pixel_classes import areas, classes_at, same_segments, shares_of
+from evals.judging.pixel_classes import areas, classes_at, no_labels, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
 
 ROWS = 1024  # queries whose neighbours' labels are gathered at once
@@ -103,7 +103,7 @@ def memory_bank(train: FeatureSet, *, most: int) -> tuple[Float[Tensor, "m D"], 
         patches.append(train.patches(index)[torch.from_numpy(chosen)])
         labels.append(torch.from_numpy(shares[chosen]))
     if not sum(map(len, labels)):
-        raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
+        raise no_labels(train.dataset)
     return torch.cat(patches), torch.cat(labels)
 
 

@@ -1,4 +1,4 @@
-"""How far a depth map is from the truth: the ten errors of monocular depth estimation, for one image at a time.
+"""How far a depth map is from the truth: the ten errors of monocular depth estimation, and the judging of a set by them.
 
 Source: Eigen, Puhrsch, Fergus, NIPS 2014 (arXiv 1406.2283 §3.2, §4.2) for the errors and the scale-invariant one; the
 names and their common set as in BTS (Lee et al., arXiv 1907.10326 §4.2). Values over a set are means over its images.
@@ -6,12 +6,65 @@ names and their common set as in BTS (Lee et al., arXiv 1907.10326 §4.2). Value
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from common.errors import BadInput
+from common.progress import Bar
+from evals.datasets.labelled_set import LabelledSet
+from evals.protocols.protocol import Watch
 
 NAMES = ("rmse", "delta1", "delta2", "delta3", "abs_rel", "log10", "rmse_log", "silog", "sq_rel", "mae")
 SUMS = ("squared_error", "pixels")
+
+
+def judge(
+    dataset: LabelledSet,
+    guess: Callable[[int, tuple[int, int]], np.ndarray],
+    *,
+    valid: Callable[[np.ndarray], np.ndarray],
+    title: str,
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
+    """For each image that has valid depth: its key and its errors, one array [n] each.
+
+    Args:
+        guess: metres [H W] of an image, given its number and the shape of its depth map.
+        valid: from a depth map to the pixels of it that count.
+        watch: also told the metres [H W] of each of these images, NaN where they do not count.
+
+    Raises:
+        BadInput: no image has valid depth.
+    """
+    found: dict[str, list] = {"keys": []}
+    for index in Bar(range(len(dataset)), desc=title, unit="image"):
+        truth = dataset.depth(index)
+        counts = valid(truth)
+        if not counts.any():
+            continue
+        metres = guess(index, (truth.shape[0], truth.shape[1]))
+        if watch:
+            watch(index, np.where(counts, metres, np.float32(np.nan)))
+        found["keys"].append(dataset.key(index))
+        for name, value in depth_errors(metres, truth, valid=counts).items():
+            found.setdefault(name, []).append(value)
+    if not found["keys"]:
+        raise no_depth(dataset)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def refuse_without_depth(*datasets: LabelledSet) -> None:
+    """Raises BadInput for a set that has no depth maps."""
+    for dataset in datasets:
+        if not dataset.has_depth:
+            raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
+
+
+def no_depth(dataset: LabelledSet) -> BadInput:
+    """The error for a set whose depth maps hold no valid depth."""
+    want = "want metres between the protocol's min_depth and max_depth"
+    return BadInput(f"got no valid depth in {dataset.name} ({dataset.split}): {want}; do check its maps")
 
 
 def within(truth: np.ndarray, low: float, high: float) -> np.ndarray:

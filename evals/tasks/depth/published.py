@@ -14,8 +14,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from common.errors import BadInput
-from common.progress import Bar
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
 from evals.features import frozen
@@ -23,15 +21,15 @@ from evals.fitting import augmented, linear_head, training
 from evals.fitting.augmented import AugmentedBatch
 from evals.fitting.linear_head import Readout
 from evals.protocols.protocol import Watch
+from evals.tasks.depth import errors
 from evals.tasks.depth.bins import BinsHead, sig_loss
-from evals.tasks.depth.errors import NAMES, SUMS, depth_errors, within
 from evals.tasks.depth.settings import PublishedDepth
 from evals.tasks.depth.views import batch_of, recolour
 
 
 def metrics(_: PublishedDepth) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
-    return NAMES
+    return errors.NAMES
 
 
 def evaluate(
@@ -54,11 +52,10 @@ def evaluate(
     Raises:
         BadInput: sets without depth or without a valid one; a loss that is not finite.
     """
+    errors.refuse_without_depth(train, test)
     for dataset in (train, test):
-        if not dataset.has_depth:
-            raise BadInput(f"got {dataset.name} without depth: want a set with it; do name another set")
         if not any(judged(protocol, dataset.depth(index)).any() for index in range(len(dataset))):
-            raise _no_depth(dataset)
+            raise errors.no_depth(dataset)
     with frozen.lent(backbone, device) as place:
         head = fresh_head(protocol, backbone).to(place)
         outcomes = fit(protocol, backbone, head, train, test, workers=workers)
@@ -148,26 +145,16 @@ def judge(
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """The outcomes of a head on every test image that has valid depth; see `evaluate`."""
-    keys, rows = [], []
-    for index in Bar(range(len(test)), desc="validation", unit="image"):
-        truth = test.depth(index)
-        valid = judged(protocol, truth)
-        if not valid.any():
-            continue
-        shape = (truth.shape[0], truth.shape[1])
-        guess = predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip)
-        keys.append(test.key(index))
-        rows.append(depth_errors(guess, truth, valid=valid))
-        if watch:
-            watch(index, np.where(valid, guess, np.float32(np.nan)))
-    if not rows:
-        raise _no_depth(test)
-    return {"keys": np.array(keys), **{name: np.array([row[name] for row in rows]) for name in (*NAMES, *SUMS)}}
+
+    def guess(index: int, shape: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+        return predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip)
+
+    return errors.judge(test, guess, valid=partial(judged, protocol), title="validation", watch=watch)
 
 
 def judged(protocol: PublishedDepth, truth: Float[np.ndarray, "H W"]) -> np.ndarray:
     """Which pixels count: those of valid depth, in a whole frame those inside the Eigen crop."""
-    valid = within(truth, protocol.min_depth, protocol.max_depth)
+    valid = errors.within(truth, protocol.min_depth, protocol.max_depth)
     if truth.shape == protocol.frame:
         top, bottom, left, right = protocol.eigen
         inside = np.zeros_like(valid)
@@ -199,7 +186,3 @@ def predict_depth(
             found = (found + see(picture.flip(3)).flip(3)) / 2
     full = nn.functional.interpolate(found, size=shape, mode="bilinear", align_corners=False)
     return full[0, 0].clamp(protocol.min_depth, protocol.max_depth).cpu().numpy()
-
-
-def _no_depth(dataset: LabelledSet) -> BadInput:
-    return BadInput(f"got no valid depth in {dataset.name} ({dataset.split}): want metres; do check its maps")

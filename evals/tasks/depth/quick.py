@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -18,16 +19,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common import limits
-from common.errors import BadInput
 from common.limits import POSITIVE
-from common.progress import Bar
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import PickedRows, Rows, blocks
 from evals.features.scale import fit_scale
 from evals.features.view import cells
 from evals.protocols.protocol import Protocol, Watch
-from evals.tasks.depth.errors import depth_errors, within
+from evals.tasks.depth import errors
 
 BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 HEADROOM = 16.0  # of log-depth above the valid range
@@ -80,32 +79,23 @@ def evaluate(
     Raises:
         BadInput: a set without depth, or without one valid pixel.
     """
-    _check(train, test)
+    errors.refuse_without_depth(train.dataset, test.dataset)
     pairs = [_patch_targets(protocol, train.dataset.depth(i), train.grid(i)) for i in range(len(train))]
     target, weight = (np.concatenate(x) for x in zip(*pairs, strict=True))
     valid = np.flatnonzero(weight)
     if not len(valid):
-        raise _no_depth(train, protocol)
+        raise errors.no_depth(train.dataset)
     x = PickedRows(train.dense(), train.rows()[valid])
     y, w = (torch.from_numpy(values[valid]).to(device) for values in (target, weight))
     scale = fit_scale(x, block=BLOCK)
     slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale)
-    found: dict[str, list] = {"keys": []}
-    for i in Bar(range(len(test)), desc="depth", unit="image"):
-        truth = test.dataset.depth(i)
-        valid = within(truth, protocol.min_depth, protocol.max_depth)
-        if not valid.any():
-            continue
-        log_depth = scale(test.patches(i)).to(device) @ slope + bias
-        guess = predict(protocol, log_depth, test.grid(i), truth.shape)
-        if watch:
-            watch(i, np.where(valid, guess, np.float32(np.nan)))
-        found["keys"].append(test.keys[i])
-        for name, value in depth_errors(guess, truth, valid=valid).items():
-            found.setdefault(name, []).append(value)
-    if not found["keys"]:
-        raise _no_depth(test, protocol)
-    return {name: np.array(values) for name, values in found.items()}
+
+    def guess(index: int, shape: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+        log_depth = scale(test.patches(index)).to(device) @ slope + bias
+        return predict(protocol, log_depth, test.grid(index), shape)
+
+    within = partial(errors.within, low=protocol.min_depth, high=protocol.max_depth)
+    return errors.judge(test.dataset, guess, valid=within, title="depth", watch=watch)
 
 
 def ridge(
@@ -147,20 +137,9 @@ def predict(
 
 def _patch_targets(protocol: QuickDepth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     cell, patches = cells((depth.shape[0], depth.shape[1]), grid), grid[0] * grid[1]
-    valid = within(depth, protocol.min_depth, protocol.max_depth)
+    valid = errors.within(depth, protocol.min_depth, protocol.max_depth)
     pixels = np.bincount(cell[valid], minlength=patches)
     logs = np.bincount(cell[valid], weights=np.log(depth[valid].astype(np.float64)), minlength=patches)
     everything = np.bincount(cell.ravel(), minlength=patches)
     target, weight = logs / np.maximum(pixels, 1), pixels / np.maximum(everything, 1)
     return target.astype(np.float32), weight.astype(np.float32)
-
-
-def _no_depth(features: FeatureSet, protocol: QuickDepth) -> BadInput:
-    want = f"want metres between {protocol.min_depth:g} and {protocol.max_depth:g}"
-    return BadInput(f"got no valid depth in {features.dataset.name}: {want}; do check its depth maps")
-
-
-def _check(train: FeatureSet, test: FeatureSet) -> None:
-    for features in (train, test):
-        if not features.dataset.has_depth:
-            raise BadInput(f"got {features.dataset.name} without depth: want a set with it; do name another set")

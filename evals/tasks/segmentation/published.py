@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from common import draws, limits
-from common.errors import BadInput
 from common.limits import NATURAL, POSITIVE, SHARE, Limit
 from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
@@ -28,7 +27,7 @@ from evals.features import frozen
 from evals.fitting import augmented, linear_head, training
 from evals.fitting.augmented import AugmentedBatch
 from evals.fitting.linear_head import LinearHead, Readout
-from evals.judging.pixel_classes import areas, classes_at, same_segments
+from evals.judging.pixel_classes import areas, classes_at, no_labels, same_segments
 from evals.protocols.protocol import TrainedHead, Watch
 from evals.results import bootstrap
 from evals.tasks.segmentation.sliding import slide
@@ -134,7 +133,7 @@ def evaluate(
     same_segments(train, test)
     for dataset in (train, test):
         if not any((dataset.mask(index) != IGNORE).any() for index in range(len(dataset))):
-            raise BadInput(f"got no labelled pixel in {dataset.name} ({dataset.split}): want masks; do check them")
+            raise no_labels(dataset)
     with frozen.lent(backbone, device) as place:
         head = fresh_head(protocol, backbone, len(train.segments)).to(place)
         outcomes = fit(protocol, backbone, head, train, test, workers=workers)

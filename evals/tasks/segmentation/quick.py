@@ -17,13 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common import limits
-from common.errors import BadInput
 from common.limits import COUNT, POSITIVE
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.scale import fit_scale
-from evals.judging.pixel_classes import areas, classes_at, labelled, same_segments, shares_of
+from evals.judging.pixel_classes import areas, classes_at, labelled, no_labels, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
 
 BLOCK = 16384  # patches whose moments are taken at a time, in float64
@@ -101,7 +100,7 @@ def training_patches(
     known = [labelled(train.dataset.mask(i), train.grid(i)) for i in range(len(train))]
     chosen = np.flatnonzero(np.concatenate(known))
     if not len(chosen):
-        raise BadInput(f"got no labelled pixel in {train.dataset.name}: want masks with classes; do check them")
+        raise no_labels(train.dataset)
     chosen = chosen[spread(range(len(chosen)), most)]
     taken = np.zeros(sum(map(len, known)), bool)
     taken[chosen] = True

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torchvision import transforms as plain
 
+from common.speed import machine_line
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
@@ -143,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=32, help="images in a batch (default: %(default)s)")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
+    print(machine_line(torch.device("cpu")))
     print(f"{'crops':34}{'decoding':>10}{'plain':>10}{'ours':>10}{'ratio':>8}   (images/s and core)")
     for title, (crops, (height, width), patch) in CASES.items():
         photographs = Photographs(height, width)

@@ -32,6 +32,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from common.speed import machine_line
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
@@ -288,6 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--threads", type=int, default=1, help="of torch, BLAS and scikit-learn (default: %(default)s)")
     add("--repeat", type=int, default=1, help="turns of each, the fastest counts (default: %(default)s)")
     given = parser.parse_args(argv)
+    print(machine_line(torch.device("cpu")))
     print(f"threads {given.threads}, torch {torch.__version__}, scikit-learn {sklearn.__version__}")
     torch.set_num_threads(given.threads)
     with threadpool_limits(given.threads):

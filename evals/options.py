@@ -10,8 +10,10 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from common import speed
 from common.command import Parser
 from common.errors import BadInput
+from common.machine import pick_device
 from evals import request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
@@ -61,7 +63,10 @@ def parser(description: str | None = None) -> Parser:
     add("--batch-size", type=int, default=64)
     add("--workers", type=int, default=0, help="processes that read images")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--precision", choices=("float32", "bfloat16"), help="of the backbone; a setting of the protocol too")
+    add(
+        "--precision", choices=("float32", "bfloat16", "auto"),
+        help="of the backbone; a setting of the protocol too. auto: bfloat16 where this machine is faster in it",
+    )  # fmt: skip
     return parser
 
 
@@ -76,12 +81,31 @@ def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     _refuse_unused({"--data": roots, "--classes": classes}, wanted)
     request.check_choices(args.protocol, wanted)
     caps = {"train_images": args.train_images, "test_images": args.test_images}
-    caps |= {"precision": args.precision}
+    caps |= {"precision": _precision(args)}
     given = {key: value for key, value in caps.items() if value is not None}
     settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
+    if args.precision != "auto":
+        _tell_of_slow([word for word, one in settings.items() if one.precision == "bfloat16"], args)
     return {
         w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, cache=cache(args)) for w in wanted
     }
+
+
+def _precision(args: argparse.Namespace) -> str | None:
+    """The precision asked for. "auto" is settled here, before protocols are hashed, and says what it is and why."""
+    if args.precision != "auto":
+        return args.precision
+    chosen, why = speed.choose_precision(speed.precision_rates(pick_device(args.device)))
+    print(f"precision: {why}", file=sys.stderr)
+    return chosen
+
+
+def _tell_of_slow(tasks: Sequence[str], args: argparse.Namespace) -> None:
+    """Say, before anything is computed, how slow the bfloat16 of these tasks is where float32 is faster."""
+    rates = speed.precision_rates(pick_device(args.device)) if tasks else None
+    if rates and rates["bfloat16"] < rates["float32"]:
+        print(f"{', '.join(tasks)}: {speed.bfloat16_words(rates)}; --precision float32 is faster, under another hash",
+              file=sys.stderr)  # fmt: skip
 
 
 def _refuse_unused(options: dict[str, dict[str, str]], wanted: Sequence[Wanted]) -> None:

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.errors import BadInput
-from harness.settings import Experiment
+from harness.settings import Experiment, Precision
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 PROSE = ("name", "question", "source", "expected", "cost")
@@ -73,7 +73,12 @@ def trunk_settings(experiment: Experiment) -> Experiment:
 
 
 def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
-    """Every setting that shapes a result, as plain data; neither machinery, nor paths, nor how long the run will be."""
+    """Every setting that shapes a result, as plain data; neither machinery, nor paths, nor how long the run will be.
+
+    Raises `BadInput` for a precision that is still `auto`, which is no precision.
+    """
+    if settings.precision is Precision.auto:
+        raise BadInput("precision=auto has no identity: want float32 or bfloat16; harness/choices.py settles it first")
     plain = {key: value for key, value in as_dict(settings).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.speed import block_rate
 from evals.features.view import refuse_uneven
 from harness import gram_teacher
 from harness.config import GRAPH, MACHINERY, PROSE, as_dict, identity
 from harness.data.batches import Batch, refuse_uneven_crops
-from harness.model import Network, build_backbone, patch_size
+from harness.model import Network, build_backbone, patch_size, width_of
 from harness.optimizer import build_optimizer
 from harness.schedules import at
 from harness.settings import Experiment, Precision
@@ -116,14 +116,6 @@ def forward_flops(settings: Experiment, size: int) -> float:
 
 
 def machine_rate(settings: Experiment, device: torch.device) -> float:
-    """Operations a second of the best of many matrix products at this model's width, in its precision."""
-    with torch.device("meta"):
-        width = build_backbone(settings.model).embed_dim
-    dtype = torch.bfloat16 if settings.precision is Precision.bfloat16 else torch.float32
-    a, b = torch.ones(4096, width, dtype=dtype, device=device), torch.ones(width, 4 * width, dtype=dtype, device=device)
-    best, deadline = float("inf"), time.perf_counter() + 0.3
-    while time.perf_counter() < deadline:
-        started = time.perf_counter()
-        (a @ b)[0, 0].item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * a.shape[0] * width * 4 * width / best
+    """Operations a second of a ViT block at this model's width, in its precision: the best of a few measurements."""
+    how = {"width": width_of(settings.model), "precision": settings.precision.value, "seconds": 0.05}
+    return max(block_rate(device, **how) for _ in range(6))

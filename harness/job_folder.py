@@ -81,7 +81,7 @@ def refuse_other_settings(job: Job) -> None:
     if identity(before) != job.identity:
         raise BadInput(
             f"{job.folder} holds a run of other settings ({differences(before, job.science)}): "
-            "give this experiment another name=... or move the folder away"
+            "set back what differs, give this experiment another name=... or move the folder away"
         )
 
 

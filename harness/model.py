@@ -107,6 +107,12 @@ def build_backbone(model: settings.Model) -> Eva:
     return backbone
 
 
+def width_of(model: settings.Model) -> int:
+    """Width of a backbone's tokens, without taking its memory. Raises `BadInput` as `build_backbone` does."""
+    with torch.device("meta"):
+        return build_backbone(model).embed_dim
+
+
 def patch_size(backbone: Eva) -> int:
     """Side of a patch in pixels."""
     return int(cast(Any, backbone.patch_embed).patch_size[0])

@@ -17,8 +17,15 @@ from harness.job_folder import is_done, saved_step
 from harness.settings import Experiment
 
 
-def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], device: torch.device) -> str:
-    """The plan as text, a line per job, with totals."""
+def plan(
+    experiment: Experiment,
+    jobs: Sequence[Job],
+    tasks: dict[str, TaskSpec],
+    device: torch.device,
+    *,
+    choices: Sequence[str] = (),
+) -> str:
+    """The plan as text, a line per job, with totals; `choices` say what was left to the machine."""
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
@@ -45,6 +52,7 @@ def plan(experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec]
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision.value}, "
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
+        *choices,
     ]
     tail = f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)"
     return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), tail])

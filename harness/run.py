@@ -18,6 +18,7 @@ from common.command import Parser, answer
 from common.errors import BadInput
 from common.machine import environment, pick_device
 from common.progress import telling
+from harness.choices import settle
 from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
@@ -53,16 +54,15 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     if not experiment.arms:
         raise BadInput(f"{experiment.name} has no arms: want at least one, for example arms: {{plain: {{}}}}")
     device = pick_device(experiment.device.value)
-    if experiment.runtime.threads:
-        torch.set_num_threads(experiment.runtime.threads)
+    folder = Path(experiment.runtime.folder) / experiment.name
+    record = recorded(folder)  # refuses a damaged one before anything is written
+    experiment, choices = settle(experiment, device, record=record)
     pools = Pools(Path(experiment.runtime.cache))
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     for job in todo:
         check(job)
-    folder = Path(experiment.runtime.folder) / experiment.name
-    recorded(folder)  # refuses a damaged record before anything is written
     evaluator = Evaluator(experiment, folder)
-    print(plan(experiment, todo, evaluator.tasks, device), flush=True)
+    print(plan(experiment, todo, evaluator.tasks, device, choices=choices), flush=True)
     if plan_only:
         return 0
     with held(folder), telling(folder / "log.txt"):

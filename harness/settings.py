@@ -24,6 +24,7 @@ class Device(Enum):
 
 
 class Precision(Enum):
+    auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
 

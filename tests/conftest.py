@@ -47,7 +47,11 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Sums are split over threads, so a comparison bit for bit wants a fixed number of them; tiny models want one."""
+    """Sums are split over threads, so a comparison bit for bit wants a fixed number of them; tiny models want one.
+
+    Commands that a test calls find that number named, and measure none.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 

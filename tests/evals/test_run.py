@@ -11,8 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from common import speed
+from evals import options
 from evals.backbones.exported import export
 from evals.backbones.timm_models import create
+from evals.protocols.protocol import Protocol
 from evals.protocols.reading import FOLDER
 from evals.results import outcomes, table
 from evals.run import main
@@ -254,3 +257,31 @@ def test_the_script_runs_from_anywhere(tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert "knn-quick-v1" in done.stdout
+
+
+def asked(*words: str) -> dict[str, Protocol]:
+    """The protocols that a command line asks for."""
+    args = options.parser().parse_intermixed_args(["random:test_vit", *words, "--no-cache"])
+    return {word: spec.protocol for word, spec in options.open_tasks(args).items()}
+
+
+@pytest.mark.parametrize(("bfloat16", "chosen"), [(3e11, "bfloat16"), (1e9, "float32")])
+def test_auto_is_settled_before_protocols_are_hashed(capsys, monkeypatch, bfloat16, chosen):
+    monkeypatch.setattr(speed, "precision_rates", lambda device: {"float32": 1e11, "bfloat16": bfloat16})
+    found = asked("knn", "depth", "--precision", "auto")
+    assert f"precision: {chosen}, chosen by auto: bfloat16 runs at " in capsys.readouterr().err
+    assert found == asked("knn", "depth", "--precision", chosen)
+    assert found["knn"].hash() == replace(protocol_of("knn"), precision=chosen).hash()
+
+
+@pytest.mark.parametrize(("bfloat16", "told"), [(1e9, True), (3e11, False)])
+def test_a_protocol_in_bfloat16_is_told_before_it_starts_where_that_is_slow(capsys, monkeypatch, bfloat16, told):
+    monkeypatch.setattr(speed, "precision_rates", lambda device: {"float32": 1e11, "bfloat16": bfloat16})
+    assert asked("knn", "linear", "--protocol", "knn=paper")["knn"] == protocol_of("knn-paper")
+    line = "knn: bfloat16 runs at 0.01 times the rate of float32 here (1 against 100 GFLOP/s); --precision float32"
+    assert (line in capsys.readouterr().err) == told
+
+
+def test_nothing_is_measured_where_no_protocol_asks_for_bfloat16(monkeypatch):
+    monkeypatch.setattr(speed, "precision_rates", lambda device: pytest.fail("measured"))
+    assert asked("knn", "linear") == {name: protocol_of(name) for name in ("knn", "linear")}

@@ -41,6 +41,12 @@ def test_the_plan_lists_every_job_with_its_steps_and_gram(planned):
     assert "left to do: about" in text
 
 
+def test_the_plan_says_what_was_left_to_the_machine(planned):
+    experiment, found, _ = planned()
+    text = plan(experiment, found, {}, CPU, choices=["threads: 1, on one core", "precision: float32, chosen"])
+    assert text.splitlines()[2:4] == ["threads: 1, on one core", "precision: float32, chosen"]
+
+
 def test_the_plan_knows_what_is_done_and_where_the_rest_goes_on(planned, pool):
     _, found, _ = planned({"runtime.checkpoint_every": 1})
     trunk, plain, _ = found

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from common import speed
 from evals.backbones.exported import export
 from evals.results import table as results
 from harness.model import backbone_args
@@ -122,6 +123,34 @@ def test_a_plan_trains_nothing_and_writes_nothing(write_tiny, capsys, tmp_path):
     assert re.search(r"anchored +0 +2–4 .*EMA of step 2 ×1, weight 2 from 2 +new", out)
     assert "left to do: about" in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_goes_on_with_the_threads_that_its_start_chose(write_tiny, capsys, tmp_path, monkeypatch):
+    path = write_tiny(steps=1, arms={"plain": {}}, evals={"every": 1})
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(speed, "thread_rates", lambda **_: {1: 5.0, 2: 4.0})
+    assert main([str(path)]) == 0
+    assert "\nthreads: 1, measured: 2 at 0.8 times its rate\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs" / "tiny" / "experiment.json").read_text())["environment"]["threads"] == 1
+    monkeypatch.setattr(speed, "thread_rates", lambda **_: pytest.fail("a run that goes on measures nothing"))
+    assert main([str(path), "steps=2"]) == 0
+    assert "\nthreads: 1, as this run had before" in capsys.readouterr().out
+
+
+def test_a_run_under_auto_is_one_under_what_auto_chose(write_tiny, capsys, tmp_path, monkeypatch):
+    path = write_tiny(steps=1, arms={"plain": {}}, evals={"every": 1}, precision="auto")
+    monkeypatch.setattr(speed, "precision_rates", lambda *_, **__: {"float32": 1e11, "bfloat16": 1e9})
+    assert main([str(path)]) == 0
+    assert "\nprecision: float32, chosen by auto: bfloat16 runs at 0.01 times" in capsys.readouterr().out
+    record = json.loads((tmp_path / "runs" / "tiny" / "experiment.json").read_text())
+    assert record["config"]["precision"] == record["environment"]["precision"] == "float32"
+    assert main([str(path), "precision=float32"]) == 0
+    assert "done" in capsys.readouterr().out
+    monkeypatch.setattr(speed, "precision_rates", lambda *_, **__: {"float32": 1e11, "bfloat16": 3e11})
+    assert "set precision=float32 to go on with it" in refused(capsys, path)
+    assert "precision was float32, is bfloat16" in refused(
+        capsys, path, "arms.plain.precision=auto", "precision=float32"
+    )
 
 
 def test_other_settings_under_the_same_name_are_refused_and_change_no_file(finished, capsys, checksums):

@@ -19,7 +19,7 @@ from harness.schedules import at
 from harness.settings import Experiment, Precision
 from harness.step import State, forward
 
-EFFICIENCY = 0.65  # of a bare matrix product's rate: nano steps reached 0.55 to 0.67 of it, ViT-S/16 steps 0.88 (CPU)
+EFFICIENCY = 0.65  # of a block's rate: nano and ViT-S/16 steps reached 0.5 to 1.0 of it, in both precisions (CPU)
 LIBRARIES_GIB = 1.3  # resident besides the model: torch, timm, pandas, matplotlib, decoded images
 
 

@@ -46,7 +46,7 @@ FLOORS = (
     "harness.config harness.data",
     "harness.noise",
     "harness.model",
-    "harness.gram_teacher",
+    "harness.gram_teacher harness.choices",
     "harness.schedules harness.graph",
     "harness.optimizer",
     "harness.step",

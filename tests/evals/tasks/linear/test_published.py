@@ -39,9 +39,10 @@ TINY = {"size": 32, "epochs": 1, "epoch_steps": 4, "batch_size": 10}
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
+    """With open residual branches: the class token of a new network hardly knows of the image, in any precision."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        args = {"embed_dim": 48, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8}
+        args = {"embed_dim": 48, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8, "init_values": 1.0}
         return wrap(create("vit_small_patch16_dinov3_qkvb", args), name="tiny")
 
 
@@ -184,8 +185,10 @@ def test_every_setting_of_the_training_changes_the_head(backbone: Backbone, chan
 def test_heads_are_judged_in_the_precision_of_the_protocol(backbone: Backbone):
     protocol = replace(PAPER, **TINY, rates=(1.0,))
     fitted = fit(protocol, backbone, Reds(14))
-    found = [judge_on(Reds(9), fitted, replace(protocol, precision=p), backbone).loss for p in ("float32", "bfloat16")]
-    assert not torch.equal(*found)
+    whole, half = (
+        judge_on(Reds(9), fitted, replace(protocol, precision=p), backbone).loss for p in ("float32", "bfloat16")
+    )
+    assert ((whole - half).abs() > 1e-5 * whole).all()  # by more than float32 rounds
 
 
 def test_every_setting_is_tried():

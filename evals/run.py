@@ -5,6 +5,8 @@ ours, dinov2:FILE or dinov3:FILE (official checkpoints), or hf:NAME (Hugging Fac
 
 TASK is one of those that --list shows; ade20k stands for segmentation@ade20k and nyu for depth@nyu. DATASET is a
 name that --data gives a folder, or one that GRAMLAB_DATA holds: imagenette, nyuv2, camvid.
+
+docs/protocols.md lists every setting of a protocol, what it may be and what it means.
 """
 
 from __future__ import annotations

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.kinds import described
 from evals import compare, options, prepare, request
 from evals.backbones.addresses import ADDRESSES
+from evals.tasks.methods import METHODS
+from harness import settings_pages
 from harness.cli import COMMANDS
 from harness.config import as_dict, load
 from harness.settings import Experiment
@@ -67,6 +70,17 @@ def test_every_setting_is_documented_once_and_no_other():
 def test_the_documented_defaults_are_those_of_the_code():
     wrong = {key: shown for key, shown in documented() if yaml.safe_load(shown) != KEYS.get(key)}
     assert wrong == {}
+
+
+def test_the_pages_of_settings_are_those_that_the_code_writes():
+    """`python harness/settings_pages.py` writes them anew."""
+    for name, text in settings_pages.pages().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
+
+
+def test_every_setting_of_a_protocol_says_what_it_means():
+    kinds = {method.settings for method in METHODS.values()}
+    assert [s.key for kind in kinds for s in described(kind) if not s.about.meaning] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

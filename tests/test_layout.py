@@ -43,7 +43,7 @@ FLOORS = (
     "evals.run",
     "harness.losses harness.rope harness.curves harness.workplace",
     "harness.settings",
-    "harness.config harness.data",
+    "harness.config harness.data harness.settings_pages",
     "harness.noise",
     "harness.model",
     "harness.gram_teacher harness.choices",

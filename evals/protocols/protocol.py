@@ -5,41 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from dataclasses import asdict
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from common import limits
-from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from common.kinds import About, Count, Natural, NotNegative, Positive, Share, SomeShare, Whole
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import Precision, View
 
 Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Protocol:
     """Settings of one evaluation; a changed setting changes the hash, a changed meaning must raise the version.
 
-    Values live in the protocol's file, none is a default here. `size` is the short side of the input in pixels, and
-    `precision` that in which the backbone computes (features are float32 either way); `train_images` and `test_images`
-    cap the sets to evenly spread subsets, None takes all.
+    Values live in the protocol's file, none is a default here.
     """
 
     method: ClassVar[str]  # which code carries it out: a key of `evals.tasks.methods.METHODS`
     task: ClassVar[str]  # what it measures: the column `eval` of result rows
     needs: ClassVar[Needs]  # what its sets must have
 
-    name: str
-    version: int
-    size: int
-    precision: Precision
-    train_images: int | None
-    test_images: int | None
-
-    def __post_init__(self) -> None:
-        limits.check(self, dict.fromkeys(("size", "train_images", "test_images"), COUNT))
+    name: Annotated[str, About("its name, that of its file")]
+    version: Annotated[Whole, About("raised when the meaning changes, not only the values")]
+    size: Annotated[Count, About("short side of the input in pixels")]
+    precision: Annotated[Precision, About("in which the backbone computes; features are float32 either way")]
+    train_images: Annotated[Count | None, About("at most so many training images, evenly spread; null takes all")]
+    test_images: Annotated[Count | None, About("at most so many test images, evenly spread; null takes all")]
 
     @property
     def id(self) -> str:
@@ -56,42 +51,31 @@ class Protocol:
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Cropped(Protocol):
     """A protocol that sees centre crops: short side to round(`size` / `crop_pct`), then the centre square of `size`."""
 
-    crop_pct: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, {"crop_pct": Limit(low=0, high=1, above=True)})
+    crop_pct: Annotated[SomeShare, About("`size` as a share of the short side that the centre square is cut from")]
 
     @property
     def view(self) -> View:
         return View("crop", self.size, self.crop_pct)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class TrainedHead(Protocol):
     """A protocol that trains a head by AdamW on augmented, live features and keeps it where it is judged best.
 
-    `rate` is reached after `warmup` iterations from `warmup_ratio` of it; the head is judged each `validate_every`
-    iterations; gradients are clipped to the norm `clip`, None does not clip. Every random draw is a function of `seed`.
+    Every random draw is a function of `seed`.
     """
 
-    seed: int
-    init_std: float
-    iterations: int
-    batch_size: int
-    rate: float
-    weight_decay: float
-    clip: float | None
-    warmup: int
-    warmup_ratio: float
-    validate_every: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        counts = dict.fromkeys(("iterations", "batch_size", "validate_every"), COUNT)
-        scales = dict.fromkeys(("init_std", "weight_decay", "warmup"), NATURAL)
-        limits.check(self, {**counts, **scales, **dict.fromkeys(("rate", "clip"), POSITIVE), "warmup_ratio": SHARE})
+    seed: Annotated[Whole, About("of every random draw: the head's start, the order, the views")]
+    init_std: Annotated[NotNegative, About("deviation of the normal distribution that the head's weights start from")]
+    iterations: Annotated[Count, About("training steps in all")]
+    batch_size: Annotated[Count, About("images of a training step")]
+    rate: Annotated[Positive, About("learning rate that the warm-up leads to")]
+    weight_decay: Annotated[NotNegative, About("AdamW's, of all parameters of the head")]
+    clip: Annotated[Positive | None, About("largest norm of the gradient; null does not clip")]
+    warmup: Annotated[Natural, About("iterations of the warm-up")]
+    warmup_ratio: Annotated[Share, About("share of `rate` at which the warm-up begins")]
+    validate_every: Annotated[Count, About("iterations between two judgements of the head, the best of which is kept")]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, TypeVar
 
 import yaml
 
 from common.errors import BadInput, nearest
+from common.schema import filled
 from evals.protocols.protocol import Protocol
 
 FOLDER = Path(__file__).parent
@@ -30,20 +28,13 @@ def load(name: str | Path, kind: type[P], **changes: Any) -> P:
     """The settings of a protocol that ships, by name, or of a file, with some of them changed.
 
     Raises:
-        BadInput: no such protocol, another method than `kind`'s, or keys and values that do not fit.
+        BadInput: no such protocol, another method than `kind`'s, or settings that do not fit, all of them at once.
     """
     content, place = read(name), place_of(name)
     if content.get("method") != kind.method:
         raise BadInput(f"got method {content.get('method')!r} in {place}: want {kind.method}; do name another protocol")
     given = {key: value for key, value in content.items() if key != "method"} | changes
-    hints = typing.get_type_hints(kind)
-    wanted = {field.name: hints[field.name] for field in fields(kind)}
-    for key in given.keys() - wanted.keys():
-        hint = nearest(str(key), wanted, otherwise="do take it out")
-        raise BadInput(f"got setting '{key}' in {place}: want {', '.join(wanted)}; {hint}")
-    if missing := [key for key in wanted if key not in given]:
-        raise BadInput(f"got {place} without {', '.join(missing)}: want every setting of {kind.method}; do add them")
-    found = kind(**{key: _fit(given[key], hint, f"{key} in {place}") for key, hint in wanted.items()})
+    found = filled(kind, given, where=str(name))
     if place.parent != FOLDER and found.name in names() and not _ships(found, changes):
         raise BadInput(f"got {place} with the name {found.name} of a protocol that ships, but other settings: want a "
                        "name of its own; do change `name`")  # fmt: skip
@@ -87,25 +78,3 @@ def _ships(found: Protocol, changes: Mapping[str, Any]) -> bool:
     if read(found.name).get("method") != found.method:
         return False
     return found.hash() == load(found.name, type(found), **changes).hash()
-
-
-def _fit(value: Any, hint: Any, what: str) -> Any:
-    """The value as the type that the setting has; YAML's lists become tuples and its 1 may stand for 1.0."""
-    origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, UnionType):
-        if value is None and type(None) in inside:
-            return None
-        return _fit(value, next(kind for kind in inside if kind is not type(None)), what)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_fit(item, inside[0], what) for item in value)
-    if origin is Literal and value in inside:
-        return value
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-4, without a point, as text
-        except ValueError:
-            pass
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    wanted = ", ".join(map(str, inside)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise BadInput(f"got {value!r} for {what}: want {wanted}; do correct it")

@@ -6,9 +6,8 @@ most pixels right, as for IIC (Ji et al., arXiv 1807.06653, §4) and STEGO (Hami
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from common import limits
 from common.errors import BadInput
-from common.limits import COUNT
+from common.kinds import About, Count, Whole
+from common.schema import settings
 from evals.datasets.labelled_set import IGNORE, Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.patch_choice import quotas, visits
@@ -29,7 +28,7 @@ from evals.judging.pixel_classes import areas
 from evals.protocols.protocol import Protocol, Watch
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Clustering(Protocol):
     """Settings of k-means; the file of the protocol tells the steps."""
 
@@ -37,14 +36,10 @@ class Clustering(Protocol):
     task: ClassVar[str] = "clustering"
     needs: ClassVar[Needs] = "pixel classes"
 
-    max_patches: int
-    rounds: int
-    restarts: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, dict.fromkeys(("max_patches", "rounds", "restarts"), COUNT))
+    max_patches: Annotated[Count, About("patches that the clusters are fitted on, at most")]
+    rounds: Annotated[Count, About("rounds of k-means, at most")]
+    restarts: Annotated[Count, About("starts of k-means, of which the best is kept")]
+    seed: Annotated[Whole, About("of the starts")]
 
 
 def metrics(_: Clustering) -> tuple[str, ...]:

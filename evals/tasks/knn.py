@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common import limits
+from common.kinds import About, Choices, Count, Positive
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.fitting.nearest import BUDGET, search
@@ -18,7 +18,7 @@ from evals.judging.image_classes import shared_classes
 from evals.protocols.protocol import Cropped
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Knn(Cropped):
     """Cosine similarity, weights softmax(similarity / temperature) over the max(k) nearest; the first k vote.
 
@@ -30,14 +30,8 @@ class Knn(Cropped):
     task: ClassVar[str] = "knn"
     needs: ClassVar[Needs] = "image classes"
 
-    k: tuple[int, ...]
-    temperature: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, {"temperature": limits.POSITIVE})
-        if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
-            limits.refuse(self, "k", "different numbers, each at least 1")
+    k: Annotated[Choices[Count], About("numbers of neighbours that vote; the first named is the headline")]
+    temperature: Annotated[Positive, About("divides the cosines before the softmax that weighs the votes")]
 
 
 def metrics(protocol: Knn) -> tuple[str, ...]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from common import limits
-from common.limits import COUNT, FINITE, POSITIVE, SHARE
+from common.kinds import About, Count, Positive, Real, Share, Whole
 from common.progress import Bar
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.judging.image_classes import hits, hold_out, shared_classes, two_classes
@@ -22,17 +21,10 @@ from evals.protocols.protocol import Cropped
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-_LIMITS = {
-    "exponents": FINITE.list_of(2),
-    "held_out": SHARE,
-    "tolerance": POSITIVE,
-    **dict.fromkeys(("c_count", "max_iterations"), COUNT),
-}
-
 log = logging.getLogger("gramlab")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Logreg(Cropped):
     """Settings as `protocols/logreg-paper.yaml` explains them."""
 
@@ -40,21 +32,17 @@ class Logreg(Cropped):
     task: ClassVar[str] = "logreg"
     needs: ClassVar[Needs] = "image classes"
 
-    exponents: tuple[float, ...]
-    c_count: int
-    max_iterations: int
-    tolerance: float
-    held_out: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
+    exponents: Annotated[tuple[Real, Real], About("of 10, the first and the last inverse penalty C that is tried")]
+    c_count: Annotated[Count, About("number of C that are tried")]
+    max_iterations: Annotated[Count, About("iterations of each fit, at most")]
+    tolerance: Annotated[Positive, About("largest component of the gradient at which a fit ends")]
+    held_out: Annotated[Share, About("share of each class's training images that C is chosen on")]
+    seed: Annotated[Whole, About("of the images held out")]
 
     @property
     def grid(self) -> list[float]:
         """Inverse penalties C, rising, evenly spaced in their logarithm."""
-        return (10 ** np.linspace(*limits.pair(self.exponents), self.c_count)).tolist()
+        return (10 ** np.linspace(*self.exponents, self.c_count)).tolist()
 
 
 def metrics(_: Logreg) -> tuple[str, ...]:

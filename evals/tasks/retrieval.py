@@ -6,18 +6,17 @@ Dense nearest-neighbour retrieval of Hummingbird (Balažević et al., arXiv 2306
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common import limits
 from common.errors import BadInput
-from common.limits import COUNT, POSITIVE
+from common.kinds import About, Count, Positive
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.patch_choice import quotas, visits
@@ -28,7 +27,7 @@ from evals.protocols.protocol import Protocol, Watch
 ROWS = 1024  # queries whose neighbours' labels are gathered at once
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Retrieval(Protocol):
     """Settings of the memory bank and its neighbours; the file of the protocol tells the steps."""
 
@@ -36,13 +35,9 @@ class Retrieval(Protocol):
     task: ClassVar[str] = "retrieval"
     needs: ClassVar[Needs] = "pixel classes"
 
-    memory: int
-    k: int
-    temperature: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, {"memory": COUNT, "k": COUNT, "temperature": POSITIVE})
+    memory: Annotated[Count, About("training patches in the memory bank, at most")]
+    k: Annotated[Count, About("nearest patches in memory whose labels a test patch takes")]
+    temperature: Annotated[Positive, About("divides the cosines before the softmax that weighs the labels")]
 
 
 def metrics(_: Retrieval) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ averaging as there; the head is solved in closed form in place of the 256-bin he
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from common import limits
-from common.limits import POSITIVE
+from common.kinds import About, Positive
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import PickedRows, Rows, blocks
@@ -32,7 +31,7 @@ BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 HEADROOM = 16.0  # of log-depth above the valid range
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class QuickDepth(Protocol):
     """Ridge regression from standardised patches to the mean log-depth of the patch's valid pixels.
 
@@ -46,15 +45,14 @@ class QuickDepth(Protocol):
     task: ClassVar[str] = "depth"
     needs: ClassVar[Needs] = "depth"
 
-    l2: float
-    min_depth: float
-    max_depth: float
+    l2: Annotated[Positive, About("penalty on the squared weights, times the total weight of the patches")]
+    min_depth: Annotated[Positive, About("metres, exclusive; pixels that are not farther do not count")]
+    max_depth: Annotated[Positive, About("metres, exclusive; pixels that are not nearer do not count")]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, dict.fromkeys(("l2", "min_depth", "max_depth"), POSITIVE))
+    def conflicts(self) -> Iterator[str]:
+        """No depth in between."""
         if self.min_depth >= self.max_depth:
-            limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
+            yield f"min_depth={self.min_depth}: want below max_depth={self.max_depth}"
 
 
 def metrics(_: QuickDepth) -> tuple[str, ...]:

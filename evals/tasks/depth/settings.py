@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
 
-from common import limits
-from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from annotated_types import Le
+
+from common.kinds import About, Count, Flag, Natural, NotNegative, Positive, Range, Share, ShareBelowOne
+from common.schema import settings
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import Needs
 from evals.protocols.protocol import TrainedHead
 
-_BETA = Limit(low=0, high=1, below=True)
+Box = tuple[Natural, Natural, Natural, Natural]
 
 
-_LIMITS = {
-    **dict.fromkeys(("frame", "crop"), COUNT.list_of(2)),
-    **dict.fromkeys(("box", "eigen"), NATURAL.list_of(4)),
-    "gamma": POSITIVE.list_of(2, rising=True),
-    **dict.fromkeys(("brightness", "colour"), NATURAL.list_of(2, rising=True)),
-    "beta1": _BETA.list_of(2),
-    **dict.fromkeys(("beta2", "warmup_beta1"), _BETA),
-    "degrees": Limit(low=0, high=180),
-    **dict.fromkeys(("rotate", "flip", "recolour", "final_ratio"), SHARE),
-    **dict.fromkeys(
-        (
-            "min_depth",
-            "max_depth",
-            "bin_floor",
-        ),
-        POSITIVE,
-    ),
-    **dict.fromkeys(("bins",), COUNT),
-    **dict.fromkeys(
-        (
-            "mean_weight",
-            "log_shift",
-            "plain_iterations",
-        ),
-        NATURAL,
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PublishedDepth(TrainedHead):
     """Settings as `protocols/depth-standard.yaml` explains them.
 
@@ -57,43 +30,44 @@ class PublishedDepth(TrainedHead):
     task: ClassVar[str] = "depth"
     needs: ClassVar[Needs] = "depth"
 
-    frame: tuple[int, ...]
-    box: tuple[int, ...]
-    eigen: tuple[int, ...]
-    min_depth: float
-    max_depth: float
-    rotate: float
-    degrees: float
-    flip: float
-    crop: tuple[int, ...]
-    recolour: float
-    gamma: tuple[float, ...]
-    brightness: tuple[float, ...]
-    colour: tuple[float, ...]
-    bins: int
-    bin_floor: float
-    mean_weight: float
-    log_shift: float
-    plain_iterations: int
-    final_ratio: float
-    warmup_beta1: float
-    beta1: tuple[float, ...]
-    beta2: float
-    flip_average: bool
+    frame: Annotated[tuple[Count, Count], About("height and width of images that have the borders of the camera")]
+    box: Annotated[Box, About("left, top, right, bottom of what training cuts out of a frame")]
+    eigen: Annotated[Box, About("top, bottom, left, right of where errors count in a frame")]
+    min_depth: Annotated[Positive, About("metres, exclusive; pixels that are not farther do not count")]
+    max_depth: Annotated[Positive, About("metres, exclusive; pixels that are not nearer do not count")]
+    rotate: Annotated[Share, About("chance of a rotation")]
+    degrees: Annotated[NotNegative, Le(180), About("largest rotation, either way")]
+    flip: Annotated[Share, About("chance of a mirror image")]
+    crop: Annotated[tuple[Count, Count], About("height and width of a random crop, in pixels of the frame")]
+    recolour: Annotated[Share, About("chance of other colours")]
+    gamma: Annotated[Range[Positive], About("powers that values of 0 to 1 are raised to")]
+    brightness: Annotated[Range[NotNegative], About("factors of all channels")]
+    colour: Annotated[Range[NotNegative], About("factors of each channel by itself")]
+    bins: Annotated[Count, About("depths that the head's weighted mean is over")]
+    bin_floor: Annotated[Positive, About("least weight of a bin, before weights are made to sum to 1")]
+    mean_weight: Annotated[NotNegative, About("weight of the squared mean of the log-errors in the loss")]
+    log_shift: Annotated[NotNegative, About("metres added before logarithms are taken")]
+    plain_iterations: Annotated[Natural, About("first iterations, whose loss leaves the variance out")]
+    final_ratio: Annotated[Share, About("share of `rate` at which the schedule ends")]
+    warmup_beta1: Annotated[ShareBelowOne, About("AdamW's first beta during the warm-up")]
+    beta1: Annotated[tuple[ShareBelowOne, ShareBelowOne], About("AdamW's first beta after the warm-up and at the end")]
+    beta2: Annotated[ShareBelowOne, About("AdamW's second beta")]
+    flip_average: Annotated[Flag, About("the final test takes the mean with the prediction from the mirror image")]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
+    def conflicts(self) -> Iterator[str]:
+        """No depth in between, boxes that leave the frame, a crop of no pixel."""
         if self.min_depth >= self.max_depth:
-            limits.refuse(self, "min_depth", f"below max_depth ({self.max_depth})")
+            yield f"min_depth={self.min_depth}: want below max_depth={self.max_depth}"
         (height, width), (left, top, right, bottom) = self.frame, self.box
         if not (left < right <= width and top < bottom <= height):
-            limits.refuse(self, "box", f"left, top, right, bottom in that order inside the frame {list(self.frame)}")
+            yield f"box={list(self.box)}: want left, top, right, bottom in that order inside frame={list(self.frame)}"
         top, bottom, left, right = self.eigen
         if not (left < right <= width and top < bottom <= height):
-            limits.refuse(self, "eigen", f"top, bottom, left, right in that order inside the frame {list(self.frame)}")
+            yield (
+                f"eigen={list(self.eigen)}: want top, bottom, left, right in that order inside frame={list(self.frame)}"
+            )
         if not min(self.views.crop):
-            limits.refuse(self, "crop", f"a pixel at least at size {self.size}")
+            yield f"crop={list(self.crop)}: want a pixel at least at size={self.size}"
 
     @property
     def views(self) -> mmseg_bridge.DepthViews:

@@ -9,7 +9,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common import draws
-from common.limits import pair
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import LabelledSet
 from evals.fitting import augmented
@@ -49,7 +48,7 @@ def recolour(protocol: PublishedDepth, step: int, images: Float[Tensor, "B 3 H W
     for place in range(len(images)):
         draw = draws.pcg64(protocol.seed, "colours", step * protocol.batch_size + place)
         if draw.random() < protocol.recolour:
-            gamma = draw.uniform(*pair(protocol.gamma))
-            factors = draw.uniform(*pair(protocol.brightness)) * draw.uniform(*pair(protocol.colour), size=3)
+            gamma = draw.uniform(*protocol.gamma)
+            factors = draw.uniform(*protocol.brightness) * draw.uniform(*protocol.colour, size=3)
             found[place] = (images[place] ** gamma * images.new_tensor(factors).view(3, 1, 1)).clamp(0, 1)
     return found

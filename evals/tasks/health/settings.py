@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from common import limits
-from common.limits import COUNT, FINITE, NATURAL, POSITIVE
+from common.kinds import About, Count, Flag, Natural, Positive, Real
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import View
 from evals.protocols.protocol import Protocol
 
-_LIMITS = {
-    **dict.fromkeys(("group_size", "image_clusters", "group_clusters", "rounds", "positions"), COUNT),
-    "dim_weight": FINITE,
-    "outlier_factor": POSITIVE,
-    "seed": NATURAL,
-}
 
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Health(Protocol):
     """Settings of the label-free measures; the file of the protocol says what each is for."""
 
@@ -27,19 +19,15 @@ class Health(Protocol):
     task: ClassVar[str] = "health"
     needs: ClassVar[Needs] = "images"
 
-    group_size: int
-    image_clusters: int
-    group_clusters: int
-    rounds: int
-    positions: int | None
-    dim_weight: float
-    unit_length: bool
-    outlier_factor: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
+    group_size: Annotated[Count, About("images of a group whose patches are clustered together in DSE")]
+    image_clusters: Annotated[Count, About("clusters of the patches of one image in DSE")]
+    group_clusters: Annotated[Count, About("clusters of the patches of a group in DSE")]
+    rounds: Annotated[Count, About("rounds of k-means, at most")]
+    positions: Annotated[Count | None, About("patches of each image that M_dim looks at; null takes all")]
+    dim_weight: Annotated[Real, About("weight of M_dim in DSE")]
+    unit_length: Annotated[Flag, About("brings patches to length 1 in DSE")]
+    outlier_factor: Annotated[Positive, About("times the median norm beyond which a patch is an outlier")]
+    seed: Annotated[Natural, About("of groups, starts of k-means and positions")]
 
     @property
     def view(self) -> View:

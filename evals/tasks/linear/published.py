@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +19,11 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from common import limits
 from common.draws import Stream, pcg64, torch_generator
 from common.errors import BadInput
-from common.limits import COUNT, NATURAL, POSITIVE, SHARE, Limit
+from common.kinds import About, Choices, Count, NotNegative, Positive, Range, Share, ShareBelowOne, SomeShare, Whole
 from common.progress import Bar
+from common.schema import settings
 from common.workers import batches
 from evals.backbones.backbone import Backbone, Features
 from evals.datasets.labelled_set import LabelledSet, Needs
@@ -32,22 +31,14 @@ from evals.features import frozen
 from evals.features.view import prepare
 from evals.judging.image_classes import shared_classes, two_classes
 from evals.protocols.protocol import Cropped
-from evals.tasks.linear.grid import INPUTS, GridHead, Heads, Judged, cosine, grid, judge
+from evals.tasks.linear.grid import INPUTS, GridHead, Heads, Input, Judged, cosine, grid, judge
 
-_LIMITS = {
-    "crop_area": Limit(low=0, high=1, above=True).list_of(2, rising=True),
-    "crop_aspect": POSITIVE.list_of(2, rising=True),
-    "flip": SHARE,
-    "momentum": Limit(low=0, high=1, below=True),
-    "init_std": NATURAL,
-    **dict.fromkeys(("epochs", "epoch_steps", "batch_size", "rate_batch"), COUNT),
-}
 PORTION = 64  # images that the backbone sees at a time: a batch of 1024 at 512 px takes gigabytes
 
 log = logging.getLogger("gramlab")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PublishedLinear(Cropped):
     """Settings as `protocols/linear-paper.yaml` and `protocols/linear-code.yaml` explain them.
 
@@ -58,24 +49,19 @@ class PublishedLinear(Cropped):
     task: ClassVar[str] = "linear"
     needs: ClassVar[Needs] = "image classes"
 
-    seed: int
-    crop_area: tuple[float, ...]
-    crop_aspect: tuple[float, ...]
-    flip: float
-    inputs: tuple[str, ...]
-    rates: tuple[float, ...]
-    rate_batch: int | None
-    decays: tuple[float, ...]
-    momentum: float
-    init_std: float
-    epochs: int
-    epoch_steps: int | None
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
-        grid(self.inputs, self.rates, self.decays)  # refuses what is none
+    seed: Annotated[Whole, About("of the heads' start, the order of the images and their views")]
+    crop_area: Annotated[Range[SomeShare], About("share of the image that a random crop covers")]
+    crop_aspect: Annotated[Range[Positive], About("width / height of a random crop")]
+    flip: Annotated[Share, About("chance of a mirror image")]
+    inputs: Annotated[Choices[Input], About("what heads read; class token, mean patch, or both side by side")]
+    rates: Annotated[Choices[Positive], About("peak learning rates of the heads, times batch_size / rate_batch")]
+    rate_batch: Annotated[Count | None, About("batch size that `rates` are meant for; null does not scale them")]
+    decays: Annotated[Choices[NotNegative], About("weight decays of the heads, of weights and biases alike")]
+    momentum: Annotated[ShareBelowOne, About("of SGD")]
+    init_std: Annotated[NotNegative, About("deviation of the normal distribution that weights start from")]
+    epochs: Annotated[Count, About("passes over the training images")]
+    epoch_steps: Annotated[Count | None, About("iterations of a pass; null takes as many as see every image")]
+    batch_size: Annotated[Count, About("images of a training step")]
 
     @property
     def heads(self) -> tuple[GridHead, ...]:
@@ -177,7 +163,7 @@ def augmented(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """A random crop at the protocol's size (bicubic, antialiased), by chance mirrored."""
     mirrored = draws.random() < protocol.flip
-    area, aspect = limits.pair(protocol.crop_area), limits.pair(protocol.crop_aspect)
+    area, aspect = protocol.crop_area, protocol.crop_aspect
     top, left, height, width = crop_box(image.shape[0], image.shape[1], draws, area=area, aspect=aspect)
     piece = Image.fromarray(image[top : top + height, left : left + width])
     view = np.asarray(piece.resize((protocol.size, protocol.size), Image.Resampling.BICUBIC))

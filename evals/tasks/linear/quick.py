@@ -10,37 +10,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common import limits
 from common.draws import pcg64
-from common.limits import COUNT, SHARE, Limit
+from common.kinds import About, Choices, Count, NotNegative, Positive, Share, ShareBelowOne, Whole
 from common.progress import Bar
+from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import BYTES, Rows
 from evals.features.scale import Scale, fit_scale
 from evals.judging.image_classes import hold_out, shared_classes, two_classes
 from evals.protocols.protocol import Cropped
-from evals.tasks.linear.grid import INPUTS, GridHead, Heads, cosine, grid, judge, portions
+from evals.tasks.linear.grid import INPUTS, GridHead, Heads, Input, cosine, grid, judge, portions
 
 WHOLE = 2**30  # bytes: a smaller matrix on disk is read once, of a larger one each batch gathers its rows
-
-_LIMITS = {
-    "held_out": SHARE,
-    "momentum": Limit(low=0, high=1, below=True),
-    **dict.fromkeys(("steps", "batch_size"), COUNT),
-}
 
 log = logging.getLogger("gramlab")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class QuickLinear(Cropped):
     """Softmax regressions by SGD with momentum from zero, rate by a cosine to zero. See its file in `protocols/`."""
 
@@ -48,19 +42,14 @@ class QuickLinear(Cropped):
     task: ClassVar[str] = "linear"
     needs: ClassVar[Needs] = "image classes"
 
-    inputs: tuple[str, ...]
-    rates: tuple[float, ...]
-    decays: tuple[float, ...]
-    momentum: float
-    steps: int
-    batch_size: int
-    held_out: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
-        grid(self.inputs, self.rates, self.decays)  # refuses what is none
+    inputs: Annotated[Choices[Input], About("what heads read; class token, mean patch, or both side by side")]
+    rates: Annotated[Choices[Positive], About("peak learning rates of the heads")]
+    decays: Annotated[Choices[NotNegative], About("weight decays of the heads, of weights and biases alike")]
+    momentum: Annotated[ShareBelowOne, About("of SGD")]
+    steps: Annotated[Count, About("training steps of every head")]
+    batch_size: Annotated[Count, About("images of a training step, at most the training set")]
+    held_out: Annotated[Share, About("share of each class's training images that the head is chosen on")]
+    seed: Annotated[Whole, About("of the images held out and of the order of batches")]
 
 
 def metrics(_: QuickLinear) -> tuple[str, ...]:

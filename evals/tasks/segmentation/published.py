@@ -6,20 +6,21 @@ Source: arXiv 2508.10104 §6.1 and App. D. `protocols/segmentation-standard.yaml
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Le
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from common import draws, limits
-from common.limits import NATURAL, POSITIVE, SHARE, Limit
+from common import draws
+from common.kinds import About, Count, Natural, NotNegative, Positive, Range, Share, ShareBelowOne
+from common.schema import settings
 from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import IGNORE, LabelledSet, Needs
@@ -32,32 +33,8 @@ from evals.protocols.protocol import TrainedHead, Watch
 from evals.results import bootstrap
 from evals.tasks.segmentation.sliding import slide
 
-_LIMITS = {
-    "scale": POSITIVE.list_of(2, rising=True),
-    **dict.fromkeys(("contrast", "saturation"), NATURAL.list_of(2, rising=True)),
-    "betas": Limit(low=0, high=1, below=True).list_of(2),
-    "dropout": Limit(low=0, high=1, below=True),
-    "hue": Limit(low=1, high=180),
-    **dict.fromkeys(
-        (
-            "category_cap",
-            "flip",
-        ),
-        SHARE,
-    ),
-    **dict.fromkeys(
-        (
-            "crop",
-            "window",
-            "window_stride",
-        ),
-        POSITIVE,
-    ),
-    **dict.fromkeys(("brightness",), NATURAL),
-}
 
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PublishedSegmentation(TrainedHead):
     """Settings as `protocols/segmentation-standard.yaml` explains them; lengths are shares of `size`.
 
@@ -68,39 +45,38 @@ class PublishedSegmentation(TrainedHead):
     task: ClassVar[str] = "segmentation"
     needs: ClassVar[Needs] = "pixel classes"
 
-    scale: tuple[float, ...]
-    crop: float
-    category_cap: float
-    flip: float
-    brightness: int
-    contrast: tuple[float, ...]
-    saturation: tuple[float, ...]
-    hue: int
-    dropout: float
-    betas: tuple[float, ...]
-    window: float
-    window_stride: float
+    scale: Annotated[Range[Positive], About("short side of a view before its crop, in shares of `size`")]
+    crop: Annotated[Positive, About("side of the square that is cut out, in shares of `size`")]
+    category_cap: Annotated[Share, About("share of a crop's labelled pixels from which one class is too much of it")]
+    flip: Annotated[Share, About("chance of a mirror image")]
+    brightness: Annotated[Natural, About("largest change of the brightness of 255, either way")]
+    contrast: Annotated[Range[NotNegative], About("factors of the contrast")]
+    saturation: Annotated[Range[NotNegative], About("factors of the saturation")]
+    hue: Annotated[Count, Le(180), About("largest change of the hue, of OpenCV's 180 for the circle, either way")]
+    dropout: Annotated[ShareBelowOne, About("chance that a whole feature of an image is dropped")]
+    betas: Annotated[tuple[ShareBelowOne, ShareBelowOne], About("of AdamW")]
+    window: Annotated[Positive, About("side of the sliding window, in shares of `size`")]
+    window_stride: Annotated[Positive, About("from one window to the next, in shares of `size`")]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, _LIMITS)
+    def conflicts(self) -> Iterator[str]:
+        """Lengths of no pixel, and windows that leave gaps."""
         for name in ("crop", "window", "window_stride"):
             if not round(getattr(self, name) * self.size):
-                limits.refuse(self, name, f"a pixel of {self.size} at least")
+                yield f"{name}={getattr(self, name)}: want a pixel of size={self.size} at least"
         if self.window_stride > self.window:
-            limits.refuse(self, "window_stride", f"at most window ({self.window}), so that every pixel is seen")
+            yield f"window_stride={self.window_stride}: want at most window={self.window}, so that every pixel is seen"
 
     @property
     def views(self) -> mmseg_bridge.SegmentationViews:
         return mmseg_bridge.SegmentationViews(
             short_side=self.size,
-            scale=limits.pair(self.scale),
+            scale=self.scale,
             crop=round(self.crop * self.size),
             category_cap=self.category_cap,
             flip=self.flip,
             brightness=self.brightness,
-            contrast=limits.pair(self.contrast),
-            saturation=limits.pair(self.saturation),
+            contrast=self.contrast,
+            saturation=self.saturation,
             hue=self.hue,
         )
 
@@ -171,7 +147,7 @@ def fit(
 
 def options_at(protocol: PublishedSegmentation, step: int) -> dict[str, Any]:
     """Rate and betas of a step counted from 0."""
-    return {"lr": rate_at(protocol, step), "betas": limits.pair(protocol.betas)}
+    return {"lr": rate_at(protocol, step), "betas": protocol.betas}
 
 
 def rate_at(protocol: PublishedSegmentation, step: int) -> float:

@@ -6,9 +6,8 @@ scale, whole images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common import limits
-from common.limits import COUNT, POSITIVE
+from common.kinds import About, Count, Positive
+from common.schema import settings
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
@@ -28,7 +27,7 @@ from evals.protocols.protocol import Protocol, Watch
 BLOCK = 16384  # patches whose moments are taken at a time, in float64
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class QuickSegmentation(Protocol):
     """Softmax regression on standardised patches against the share of each class among the patch's pixels.
 
@@ -42,13 +41,9 @@ class QuickSegmentation(Protocol):
     task: ClassVar[str] = "segmentation"
     needs: ClassVar[Needs] = "pixel classes"
 
-    l2: float
-    iterations: int
-    max_patches: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        limits.check(self, {"l2": POSITIVE, "iterations": COUNT, "max_patches": COUNT})
+    l2: Annotated[Positive, About("penalty on the squared weights, halved")]
+    iterations: Annotated[Count, About("of L-BFGS, at most")]
+    max_patches: Annotated[Count, About("training patches with a labelled pixel, at most, evenly spread")]
 
 
 def metrics(_: QuickSegmentation) -> tuple[str, ...]:

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+import math
 import re
 import typing
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 
 from common.errors import BadInput
+from common.kinds import Flag, Real, core, hints
+from common.schema import filled, settings
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.protocols.reading import load, names
 from evals.tasks.knn import Knn
 from evals.tasks.methods import METHODS, TASKS, protocol_of, variants
+
+
+def kind(protocol: Protocol, field: Field[object]) -> type:
+    """The type of a setting, or of the values that it lists."""
+    found = core(hints(type(protocol))[field.name])
+    return core(typing.get_args(found)[0]) if typing.get_origin(found) is tuple else found
+
 
 SHIPPED = [protocol_of(name) for name in names()]
 CHANGED = {"str": lambda x: f"{x}x", "int": lambda x: x + 1, "float": lambda x: x + 1.0, "bool": lambda x: not x}
@@ -58,14 +68,14 @@ def test_hashes_are_those_that_were_published():
     assert {p.id: p.hash() for p in SHIPPED} == recorded
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Sample(Protocol):
     method: ClassVar[str] = "sample"
     task: ClassVar[str] = "sample"
 
-    rates: tuple[float, ...]
+    rates: tuple[Real, ...]
     pooling: Literal["cls", "mean"]
-    flip: bool
+    flip: Flag
 
 
 GOOD = """method: sample
@@ -99,14 +109,14 @@ def test_a_file_becomes_settings_of_the_right_types(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("pooling: cls", "pooling: max", "got 'max' for pooling in .*: want cls, mean; do correct it"),
-        ("flip: true", "flip: 1", "got 1 for flip in .*: want bool"),
-        ("size: 64", "size: 64.5", "got 64.5 for size"),
-        ("size: 64", "size: true", "got True for size"),
-        ("rates: [1, 2e-4]", "rates: fast", "got 'fast' for rates"),
-        ("rates: [1, 2e-4]", "rates: [fast]", "got 'fast' for rates in .*: want float"),
-        ("flip: true", "flipp: true", "got setting 'flipp' in .*did you mean 'flip'\\?"),
-        ("flip: true", "", "without flip: want every setting of sample"),
+        ("pooling: cls", "pooling: max", "^.*mine.yaml: pooling='max': want one of cls, mean$"),
+        ("flip: true", "flip: 1", "flip=1: want true or false"),
+        ("size: 64", "size: 64.5", "size=64.5: want a whole number, at least 1 \\(short side"),
+        ("size: 64", "size: true", "size=true: want a whole number"),
+        ("rates: [1, 2e-4]", "rates: fast", "rates='fast': want a list of values, each a number$"),
+        ("rates: [1, 2e-4]", "rates: [fast]", "rates\\[0\\]='fast': want a number$"),
+        ("flip: true", "flipp: true", "unknown setting 'flipp'; did you mean flip\\?$"),
+        ("flip: true", "", "mine.yaml: flip is missing: want true or false$"),
         ("method: sample", "method: knn", "got method 'knn'"),
         ("method: sample", "method: [", "unreadable protocol"),
         (GOOD, "- a list", "without settings"),
@@ -116,6 +126,52 @@ def test_a_file_that_does_not_fit_says_what_is_wrong(tmp_path: Path, old: str, n
     assert old in GOOD
     with pytest.raises(BadInput, match=said):
         load(written(tmp_path, GOOD.replace(old, new)), Sample)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path):
+    changes = {"size: 64": "size: 0", "flip: true": "flipp: true", "rates: [1, 2e-4]": "rates: [1, .inf, fast]"}
+    text = GOOD
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    place = written(tmp_path, text)
+    with pytest.raises(BadInput) as refusal:
+        load(place, Sample)
+    assert str(refusal.value).splitlines() == [
+        f"{place}: 5 settings cannot be meant",
+        "  size=0: want a whole number, at least 1 (short side of the input in pixels)",
+        "  rates[1]=inf: want a number",
+        "  rates[2]='fast': want a number",
+        "  flip is missing: want true or false",
+        "  unknown setting 'flipp'; did you mean flip?",
+    ]
+
+
+FLOATS = [(protocol, field) for protocol in SHIPPED for field in fields(protocol) if kind(protocol, field) is float]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("protocol", "field"), FLOATS, ids=lambda x: getattr(x, "name", x))
+def test_what_is_not_finite_is_refused_for_every_number(protocol: Protocol, field: Field[object], value: float):
+    old = getattr(protocol, field.name)
+    new, place = ((value, *old[1:]), r"\[0\]") if isinstance(old, tuple) else (value, "")
+    with pytest.raises(BadInput, match=rf"^{protocol.name}: {field.name}{place}={value}: want a "):
+        replace(protocol, **{field.name: new})
+
+
+WRONG = {int: ("7", True, 7.5), float: ("seven", True), bool: (1, "true")}
+
+
+@pytest.mark.parametrize("protocol", SHIPPED, ids=lambda p: p.id)
+def test_a_value_of_another_type_is_refused_for_every_setting(protocol: Protocol):
+    for field in fields(protocol):
+        old = getattr(protocol, field.name)
+        for wrong in WRONG.get(kind(protocol, field), (7, False)):
+            with pytest.raises(BadInput, match=rf"\b{field.name}(\[0\])?=.*: want "):
+                filled(
+                    type(protocol),
+                    vars(protocol) | {field.name: [wrong] * len(old) if isinstance(old, tuple) else wrong},
+                    where="mine",
+                )
 
 
 def test_a_changed_copy_may_not_bear_the_name_of_a_protocol_that_ships(tmp_path: Path):
@@ -145,7 +201,7 @@ def test_a_file_of_another_method_with_the_name_of_a_protocol_that_ships_is_told
     ],
 )
 def test_settings_that_all_protocols_share_are_refused_in_one_line(key: str, value: float, want: str):
-    with pytest.raises(BadInput, match=rf"^got {key} {value} in knn-quick: want {want}; do correct it$"):
+    with pytest.raises(BadInput, match=rf"^knn-quick: {key}={value}: want a (whole )?number, {want}.* \(.*\)$"):
         load("knn-quick", Knn, **{key: value})
 
 

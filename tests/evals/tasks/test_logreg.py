@@ -136,7 +136,7 @@ def test_sets_and_settings_that_cannot_be_are_refused():
     with pytest.raises(BadInput, match=r"'g' is in .* alone"):
         evaluate(SHORT, train, other)
     for changes, reason in (
-        ({"c_count": 0}, "c_count 0"),
+        ({"c_count": 0}, "c_count=0"),
         ({"exponents": (1.0,)}, "exponents"),
         ({"crop_pct": 2.0}, "crop_pct"),
     ):

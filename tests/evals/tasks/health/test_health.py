@@ -271,7 +271,7 @@ def test_input_that_does_not_fit_is_refused():
     with pytest.raises(BadInput, match="got 7 images: want at least 8"):
         values(tokens[:7], pooled[:7])
     for changes in ({"positions": 0}, {"rounds": 0}, {"outlier_factor": 0.0}):
-        with pytest.raises(BadInput, match=f"got {next(iter(changes))} 0.* in health-quick: want"):
+        with pytest.raises(BadInput, match=f"^health-quick: {next(iter(changes))}=0.*: want"):
             protocol(**changes)
     with pytest.raises(BadInput, match="got 2 x 2 patches an image"):
         measure(tokens[:, :4], pooled, protocol=protocol())

@@ -284,18 +284,20 @@ def test_sets_sizes_and_settings_that_cannot_be_are_refused(backbone: Backbone):
         ({"crop_area": (0.5, 0.1)}, "crop_area"),
         ({"crop_aspect": (1.0,)}, "crop_aspect"),
         ({"crop_pct": 0.0}, "crop_pct"),
-        ({"epochs": 0}, "epochs 0"),
-        ({"epoch_steps": 0}, "epoch_steps 0"),
-        ({"rate_batch": 0}, "rate_batch 0"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"epoch_steps": 0}, "epoch_steps=0"),
+        ({"rate_batch": 0}, "rate_batch=0"),
     ):
         with pytest.raises(BadInput, match=reason):
             replace(protocol, **changes)
 
 
 def test_a_grid_is_checked_with_the_rates_of_the_file():
-    with pytest.raises(BadInput, match=r"rate 0\.01, decay 0\.0\) twice"):
+    with pytest.raises(
+        BadInput, match=r"^linear-code: rates=\[0\.01, 0\.01\]: want a list of one or more different values"
+    ):
         replace(CODE, rates=(0.01, 0.01))
-    with pytest.raises(BadInput, match="got input 'max'"):
+    with pytest.raises(BadInput, match=r"^linear-code: inputs\[0\]='max': want one of cls, mean, cls_mean"):
         replace(CODE, inputs=("max",))
 
 

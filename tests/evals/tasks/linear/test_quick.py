@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -167,15 +169,26 @@ def test_sets_that_cannot_be_learnt_are_refused():
 
 def test_settings_that_cannot_be_are_refused():
     for changes, reason in (
-        ({"inputs": ("patch",)}, "got input 'patch'"),
-        ({"rates": (0.1, 0.1)}, "twice"),
-        ({"rates": (0.1, -1.0)}, "got rate -1.0 for a linear probe: want a finite number above 0"),
-        ({"decays": (-0.5,)}, "got decay -0.5 for a linear probe: want a finite number at least 0"),
-        ({"held_out": 1.5}, "held_out 1.5"),
-        ({"steps": 0}, "steps 0"),
+        ({"inputs": ("patch",)}, "inputs[0]='patch': want one of cls, mean, cls_mean"),
+        ({"rates": ()}, "rates=[]: want a list of one or more different values"),
+        ({"rates": (0.1, 0.1)}, "rates=[0.1, 0.1]: want a list of one or more different values"),
+        ({"held_out": 1.5}, "held_out=1.5"),
+        ({"steps": 0}, "steps=0"),
     ):
-        with pytest.raises(BadInput, match=reason):
+        with pytest.raises(BadInput, match=re.escape(f"linear-quick: {reason}")):
             load("linear-quick", QuickLinear, **changes)
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.0, math.nan, math.inf])
+def test_a_rate_that_does_not_descend_is_refused(rate: float):
+    with pytest.raises(BadInput, match=rf"^linear-quick: rates\[1\]={rate}: want a number, above 0"):
+        load("linear-quick", QuickLinear, rates=(0.1, rate))
+
+
+@pytest.mark.parametrize("decay", [-0.5, math.nan, math.inf])
+def test_a_decay_that_grows_the_weights_is_refused(decay: float):
+    with pytest.raises(BadInput, match=rf"^linear-quick: decays\[1\]={decay}: want a number, at least 0"):
+        load("linear-quick", QuickLinear, decays=(0.0, decay))
 
 
 def test_every_setting_of_the_probe_moves_its_answers():

@@ -1,0 +1,102 @@
+"""What a setting may be and what it means: kinds of value with their bounds, and the words beside them.
+
+A setting is written `rate: Annotated[Positive, About("peak of the learning rate")] = 1e-3` in a class of
+`common.schema.settings`. Pages, `--help` and refusals are made from the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, Predicate
+from pydantic import BeforeValidator, Strict
+
+T = TypeVar("T")
+
+
+class About(NamedTuple):
+    """What a setting means, the first phrase enough by itself, and who says its value."""
+
+    meaning: str
+    source: str = "–"
+
+
+def _from_text(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4, without a point, as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def rising(values: Sequence[Any]) -> bool:
+    """Whether no value is below the one before it."""
+    return list(values) == sorted(values)
+
+
+def one_or_more_different(values: Sequence[Any]) -> bool:
+    """Whether there are values and none comes twice."""
+    return 0 < len(values) == len(set(values))
+
+
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Natural = Annotated[Whole, Ge(0)]
+Count = Annotated[Whole, Ge(1)]
+Real = Annotated[float, Strict(), BeforeValidator(_from_text)]  # finite: `common.schema.settings` sees to it
+Positive = Annotated[Real, Gt(0)]
+NotNegative = Annotated[Real, Ge(0)]
+Share = Annotated[Real, Ge(0), Le(1)]
+SomeShare = Annotated[Real, Gt(0), Le(1)]
+ShareBelowOne = Annotated[Real, Ge(0), Lt(1)]
+Range = Annotated[tuple[T, T], Predicate(rising)]
+Choices = Annotated[tuple[T, ...], Predicate(one_or_more_different)]
+
+
+@functools.cache
+def hints(kind: type) -> dict[str, Any]:
+    """The types of a class's settings, with bounds and meanings."""
+    found = get_type_hints(kind, include_extras=True)
+    return {field.name: found[field.name] for field in dataclasses.fields(kind)}
+
+
+def core(hint: Any) -> Any:
+    """A type without its bounds and without null."""
+    if get_origin(hint) is Annotated:
+        return core(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return core(next(one for one in get_args(hint) if one is not NoneType))
+    return hint
+
+
+def about(hint: Any) -> About:
+    """What stands beside a type."""
+    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, About)), About(""))
+
+
+class Setting(NamedTuple):
+    """One setting as pages show it; `NAME` in its key stands for a name that users choose."""
+
+    key: str
+    hint: Any
+    default: Any
+    about: About
+
+
+def described(kind: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every setting of a class and of the classes inside it."""
+    for field, hint in zip(dataclasses.fields(kind), hints(kind).values(), strict=True):
+        key, inside = f"{prefix}{field.name}", core(hint)
+        element = get_args(inside)[1] if get_origin(inside) is dict else None
+        if dataclasses.is_dataclass(inside):
+            yield from described(inside, f"{key}.")
+        elif dataclasses.is_dataclass(element):
+            yield from described(element, f"{key}.NAME.")
+        else:
+            made = field.default_factory
+            yield Setting(key, hint, field.default if made is dataclasses.MISSING else made(), about(hint))

@@ -1,0 +1,158 @@
+"""Classes of settings that check themselves, and what they say of wrong ones: all faults at once, in our words."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, Predicate
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from common.errors import BadInput
+from common.kinds import about, core, described, hints
+
+T = TypeVar("T")
+NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+BOUNDS = {
+    Gt: lambda mark: f"above {mark.gt}",
+    Ge: lambda mark: f"at least {mark.ge}",
+    Lt: lambda mark: f"below {mark.lt}",
+    Le: lambda mark: f"at most {mark.le}",
+}
+
+
+class Conflicts(ValueError):
+    """Settings that exclude one another, a line each."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[T]) -> type[T]:
+    """A frozen dataclass, given by keywords, that raises BadInput for settings that it does not know or cannot be.
+
+    What joins two settings is told by a method `conflicts(self) -> Iterator[str]`, a line each that begins with
+    `name=value: want …`; it is asked once every setting by itself is sound.
+    """
+    if hasattr(cls, "conflicts"):
+        cls.__post_init__ = _refuse_conflicts  # pyright: ignore[reportAttributeAccessIssue]
+    made: Any = checked(cls, frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+    check = made.__init__
+
+    @functools.wraps(check)
+    def init(self: Any, **given: Any) -> None:
+        try:
+            check(self, **given)
+        except ValidationError as error:
+            raise _refusal(error, made, where=str(given.get("name") or made.__name__)) from None
+
+    made.__init__ = init
+    return made
+
+
+def filled(kind: type[T], plain: Mapping[Any, Any], *, where: str) -> T:
+    """Settings from plain data, as YAML gives it: sections are mappings, lists stand for tuples, 1 for 1.0.
+
+    Raises:
+        BadInput: names `where` they stand and every fault by its full path.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(dict(plain))
+    except ValidationError as error:
+        raise _refusal(error, kind, where=where) from None
+
+
+def wanted(hint: Any) -> str:
+    """What a type with its bounds takes, as in `a number, above 0 and at most 1, or null`."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return ", or ".join("null" if one is NoneType else wanted(one) for one in inside)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    bare, marks = (inside[0], inside[1:]) if origin is Annotated else (hint, ())
+    if get_origin(bare) in (list, tuple):
+        kinds = get_args(bare)
+        count = "" if get_origin(bare) is list or Ellipsis in kinds else f"{len(kinds)} "
+        rules = [mark.func.__name__.replace("_", " ") + " " for mark in marks if isinstance(mark, Predicate)]
+        return f"a list of {count}{''.join(rules)}values, each {wanted(kinds[0])}"
+    if origin is Annotated:
+        noun = NOUNS[bare] if bare in NOUNS else wanted(bare)
+        bounds = " and ".join(BOUNDS[type(mark)](mark) for mark in marks if type(mark) in BOUNDS)
+        bounds = re.sub(r"^at least (\S+) and at most ", r"from \1 to ", bounds)
+        return f"{noun}, {bounds}" if bounds else noun
+    return NOUNS.get(bare, "settings below it, {} for none")
+
+
+def phrase(meaning: str) -> str:
+    """The first phrase of what a setting means."""
+    return meaning.partition("; ")[0]
+
+
+def _refuse_conflicts(self: Any) -> None:
+    if found := list(self.conflicts()):
+        raise Conflicts(*found)
+
+
+def _refusal(error: ValidationError, kind: type, *, where: str) -> BadInput:
+    found = [line for fault in error.errors(include_url=False) for line in _lines(fault, kind)]
+    if len(found) == 1:
+        return BadInput(f"{where}: {found[0]}")
+    return BadInput("\n  ".join([f"{where}: {len(found)} settings cannot be meant", *found]))
+
+
+def _lines(fault: Any, kind: type) -> Iterator[str]:
+    """What is wrong at one place: its path, the value there, what is wanted, and what the setting is for."""
+    loc = list(fault["loc"])
+    if fault["type"] == "value_error":  # `Conflicts` alone
+        yield from (_path([*loc, line]) for line in fault["ctx"]["error"].args)
+    elif fault["type"] in ("unexpected_keyword_argument", "invalid_key"):
+        yield _unknown(loc, kind)
+    elif "[key]" in loc:
+        yield f"{_path(loc[:-1])}: want a name that is text; put it in quotes"
+    elif fault["type"] == "missing" and isinstance(loc[-1], str):
+        yield f"{_path(loc)} is missing: want {_explained(kind, loc)}"
+    else:
+        loc = loc[:-1] if fault["type"] == "missing" else loc  # a list that is too short
+        yield f"{_path(loc)}={_shown(fault['input'])}: want {_explained(kind, loc)}"
+
+
+def _path(loc: list[Any]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+
+
+def _shown(value: Any) -> str:
+    """A value nearly as YAML writes it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _explained(kind: type, loc: list[Any]) -> str:
+    hint, meaning = _at(kind, loc)
+    return f"{wanted(hint)} ({phrase(meaning)})" if meaning else wanted(hint)
+
+
+def _at(kind: Any, loc: list[Any]) -> tuple[Any, str]:
+    """The type at a path, and the meaning of the setting there or, within a list, of the whole."""
+    hint, meaning = kind, ""
+    for part in loc:
+        above = core(hint)
+        if dataclasses.is_dataclass(above):
+            hint = hints(above)[part]  # pyright: ignore[reportArgumentType]
+            meaning = about(hint).meaning
+        else:
+            hint = get_args(above)[1 if get_origin(above) is dict else 0]
+    return hint, meaning
+
+
+def _unknown(loc: list[Any], kind: type) -> str:
+    """With one beside it of nearly its name, or else one anywhere of nearly its path."""
+    path, beside = _path(loc), list(hints(core(_at(kind, loc[:-1])[0])))
+    near = [_path([*loc[:-1], name]) for name in get_close_matches(str(loc[-1]), beside, n=1)]
+    near += get_close_matches(path, [setting.key for setting in described(kind)], n=1, cutoff=0.4)
+    return f"unknown setting '{path}'; " + (f"did you mean {near[0]}?" if near else f"want {', '.join(beside)}")

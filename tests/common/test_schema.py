@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from common.errors import BadInput
+from common.kinds import (
+    About,
+    Choices,
+    Count,
+    Flag,
+    Natural,
+    NotNegative,
+    Positive,
+    Range,
+    Real,
+    Share,
+    ShareBelowOne,
+    SomeShare,
+    Whole,
+    described,
+)
+from common.schema import filled, settings, wanted
+
+NOT_FINITE = (math.nan, math.inf, -math.inf)
+
+
+def one(kind: Any) -> Any:
+    """A class with one setting of this kind."""
+    return settings(type("Toy", (), {"__annotations__": {"value": kind}}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "good", "bad"),
+    [
+        (Flag, "true or false", (True, False), (1, "true", None)),
+        (str, "text", ("", "1"), (1, None, ["a"])),
+        (Whole, "a whole number", (-7, 0), (1.0, "1", True, None)),
+        (Natural, "a whole number, at least 0", (0, 7), (-1, 0.0)),
+        (Count, "a whole number, at least 1", (1, 7), (0, True)),
+        (Real, "a number", (-3, 0.0, "1e-4"), (*NOT_FINITE, "x", "inf", True, None)),
+        (NotNegative, "a number, at least 0", (0, 2.5), (-1, -1e-9, *NOT_FINITE)),
+        (Positive, "a number, above 0", (1e-9, 3), (0, -1, *NOT_FINITE)),
+        (Share, "a number, from 0 to 1", (0, 0.5, 1), (-0.1, 1.1, *NOT_FINITE)),
+        (SomeShare, "a number, above 0 and at most 1", (1e-9, 1), (0, 1.1)),
+        (ShareBelowOne, "a number, at least 0 and below 1", (0, 0.99), (1, -0.1)),
+        (Positive | None, "a number, above 0, or null", (None, 1), (0, "null")),
+        (Literal["a", "b"], "one of a, b", ("a",), ("c", 1, None)),
+        (
+            Range[Positive],
+            "a list of 2 rising values, each a number, above 0",
+            ([1, 2], (2.0, 2.0)),
+            ([2, 1], [0, 1], [1], [1, 2, 3], 1, None),
+        ),
+        (
+            Choices[Count],
+            "a list of one or more different values, each a whole number, at least 1",
+            ([3], (2, 1)),
+            ([], [1, 1], [0], [True], 1),
+        ),
+        (tuple[Whole, Whole], "a list of 2 values, each a whole number", ([2, 1],), ([2.5, 1], [1])),
+        (list[Whole], "a list of values, each a whole number", ([], [1]), ([1.5], 1)),
+    ],
+    ids=str,
+)
+def test_a_kind_takes_what_its_words_say_and_nothing_else(kind: Any, words: str, good: Any, bad: Any):
+    made = one(kind)
+    assert wanted(kind) == words
+    for value in good:
+        assert made(value=value) == filled(made, {"value": value}, where="toy")
+    for value in bad:
+        with pytest.raises(BadInput, match=r"^Toy: value.*: want "):
+            made(value=value)
+        with pytest.raises(BadInput, match=r"^toy: value.*: want "):
+            filled(made, {"value": value}, where="toy")
+
+
+@pytest.mark.parametrize(("kind", "value", "kept"), [(Real, 1, 1.0), (Real, "1e-4", 1e-4), (Whole, 1, 1)])
+def test_whole_numbers_and_text_become_the_number_that_is_meant(kind: Any, value: Any, kept: Any):
+    found = one(kind)(value=value).value
+    assert (found, type(found)) == (kept, type(kept))
+
+
+@settings
+class Room:
+    low: Annotated[Positive, About("metres; not the floor")] = 1.0
+    high: Positive = 2.0
+
+    def conflicts(self) -> Iterator[str]:
+        if self.low >= self.high:
+            yield f"low={self.low}: want below high={self.high}"
+        if self.high > 100:
+            yield f"high={self.high}: want a room"
+
+
+@settings
+class House:
+    name: str = ""
+    hall: Annotated[Room, About("the one behind the door")] = dataclasses.field(default_factory=Room)
+    rooms: dict[str, Room] = dataclasses.field(default_factory=dict)
+    doors: Annotated[tuple[Count, ...], About("their widths", "arXiv")] = (1,)
+
+
+def refusal(plain: dict[Any, Any]) -> list[str]:
+    with pytest.raises(BadInput) as error:
+        filled(House, plain, where="house.yaml")
+    return str(error.value).splitlines()
+
+
+def test_one_fault_is_one_line_with_path_value_what_is_wanted_and_what_for():
+    assert refusal({"hall": {"low": 0}}) == ["house.yaml: hall.low=0: want a number, above 0 (metres)"]
+
+
+def test_all_faults_are_told_at_once_each_with_its_full_path():
+    plain = {
+        "hall": {"low": "x", "high": None, "hihg": 1},
+        "rooms": {"a": {"low": math.inf}, "b": 5, 3: {}, "c": {"low": 9, "high": 3}},
+        "doors": [1, 0],
+        "name": True,
+        "roof": 1,
+    }
+    assert refusal(plain) == [
+        "house.yaml: 10 settings cannot be meant",
+        "  name=true: want text",
+        "  hall.low='x': want a number, above 0 (metres)",
+        "  hall.high=null: want a number, above 0",
+        "  unknown setting 'hall.hihg'; did you mean hall.high?",
+        "  rooms.a.low=inf: want a number, above 0 (metres)",
+        "  rooms.b=5: want settings below it, {} for none",
+        "  rooms[3]: want a name that is text; put it in quotes",
+        "  rooms.c.low=9.0: want below high=3.0",
+        "  doors[1]=0: want a whole number, at least 1 (their widths)",
+        "  unknown setting 'roof'; did you mean rooms?",
+    ]
+
+
+def test_everything_that_two_settings_exclude_is_told_at_once():
+    assert refusal({"hall": {"low": 300, "high": 200}}) == [
+        "house.yaml: 2 settings cannot be meant",
+        "  hall.low=300.0: want below high=200.0",
+        "  hall.high=200.0: want a room",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"), [("nmae", "did you mean name?"), ("low", "did you mean hall.low?"), ("zzz", "want name, hall")]
+)
+def test_an_unknown_setting_is_told_the_nearest_or_all(key: str, hint: str):
+    assert f"unknown setting '{key}'; {hint}" in refusal({key: 1})[0]
+
+
+def test_settings_made_in_code_are_checked_and_name_themselves_or_their_class():
+    with pytest.raises(BadInput, match=r"^Room: low=-1: want a number, above 0 \(metres\)$"):
+        Room(low=-1)
+    with pytest.raises(BadInput, match=r"^mine: doors=\[\]|^mine: doors\[0\]=0"):
+        House(name="mine", doors=(0,))
+    with pytest.raises(BadInput, match=r"^Room: low=3.0: want below high=2.0$"):
+        dataclasses.replace(Room(), low=3)
+
+
+def test_settings_are_frozen_and_survive_copying_and_pickling():
+    house = House(rooms={"a": Room(high=3)})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        house.name = "b"  # pyright: ignore
+    assert pickle.loads(pickle.dumps(house)) == house == dataclasses.replace(house)
+    assert dataclasses.asdict(house)["rooms"] == {"a": {"low": 1.0, "high": 3.0}}
+
+
+def test_a_class_describes_every_setting_in_it():
+    found = {setting.key: setting for setting in described(House)}
+    assert list(found) == ["name", "hall.low", "hall.high", "rooms.NAME.low", "rooms.NAME.high", "doors"]
+    assert found["hall.low"].about == About("metres; not the floor")
+    assert (found["doors"].default, found["doors"].about.source) == ((1,), "arXiv")

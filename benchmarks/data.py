@@ -27,7 +27,8 @@ from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
 from harness.losses.ibot import Ibot
-from harness.settings import Crops, Data
+from harness.recipe import Crops
+from harness.settings import Data
 
 PHOTOS = 64
 CASES = {

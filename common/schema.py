@@ -118,7 +118,8 @@ def _lines(fault: Any, kind: type) -> Iterator[str]:
         yield f"{_path(loc)} is missing: want {_explained(kind, loc)}"
     else:
         loc = loc[:-1] if fault["type"] == "missing" else loc  # a list that is too short
-        yield f"{_path(loc)}={_shown(fault['input'])}: want {_explained(kind, loc)}"
+        quotes = "; put it in quotes" if fault["type"] == "string_type" else ""
+        yield f"{_path(loc)}={_shown(fault['input'])}: want {_explained(kind, loc)}{quotes}"
 
 
 def _path(loc: list[Any]) -> str:

@@ -41,27 +41,27 @@ def settle_precision(
     Raises:
         BadInput: `auto` has another answer here than where the folder's run, known by its `record`, was begun.
     """
-    asked = {experiment.precision.value}
+    asked = {experiment.precision}
     asked |= {own.get("precision", "") for own in (experiment.trunk.overrides, *experiment.arms.values())}
     if not asked & {"auto", "bfloat16"}:
         return experiment, []
     rates = speed.precision_rates(device, width=width_of(experiment.model))
     chosen, why = speed.choose_precision(rates)
     before = record.get("config", {}).get("precision", chosen)
-    if experiment.precision is Precision.auto and before != chosen:
+    if experiment.precision == "auto" and before != chosen:
         raise BadInput(f"got precision=auto, which is {chosen} here, for a run that was begun in {before} "
                        f"({speed.bfloat16_words(rates)}): want one precision in a run; set precision={before} to go "
                        "on with it, or give this experiment another name=...")  # fmt: skip
     return _settled(experiment, chosen), [f"precision: {why if 'auto' in asked else speed.bfloat16_words(rates)}"]
 
 
-def _settled(experiment: Experiment, chosen: str) -> Experiment:
+def _settled(experiment: Experiment, chosen: Precision) -> Experiment:
     def own(overrides: dict[str, Any]) -> dict[str, Any]:
         return {**overrides, "precision": chosen} if overrides.get("precision") == "auto" else overrides
 
     return replace(
         experiment,
-        precision=Precision[chosen] if experiment.precision is Precision.auto else experiment.precision,
+        precision=chosen if experiment.precision == "auto" else experiment.precision,
         trunk=replace(experiment.trunk, overrides=own(experiment.trunk.overrides)),
         arms={arm: own(overrides) for arm, overrides in experiment.arms.items()},
     )

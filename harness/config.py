@@ -7,15 +7,13 @@ the folders beside it, then those of the repository's `experiments/`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import json
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.errors import BadInput
-from harness.settings import Experiment, Precision
+from common.schema import filled
+from harness.settings import Experiment
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 PROSE = ("name", "question", "source", "expected", "cost")
@@ -37,25 +36,22 @@ MACHINERY = ("device", "evals", "runtime")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML file with overrides applied. Raises `BadInput`, one line, for what is wrong in it."""
+    """The experiment of a YAML file with overrides applied.
+
+    Raises:
+        BadInput: what is wrong in it, all at once: in the experiment, or where that is sound in its arms and trunk.
+    """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"no experiment file {path}: want a YAML such as experiments/gram_ablation.yaml")
-    parsed = _parse(overrides)
-    groups = [o for o in parsed if _is_group(o.key_or_group, path.parent)]
-    composed = _compose(path, [o.input_line for o in groups if o.input_line])
-    for override in parsed:
-        if override not in groups:
-            _apply(composed, override)
-    experiment = _typed(composed, where=path.name)
+    where = " with ".join([path.name, *([" ".join(overrides)] if overrides else [])])
+    experiment = filled(Experiment, _read(path, overrides, where=where), where=where)
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)
     if not experiment.name.translate(str.maketrans("", "", "._- ")).isalnum():
         raise BadInput(f"name={experiment.name!r}: want letters, digits, '.', '_' and '-', since it names a folder")
     experiment = _shipped(experiment)
-    for arm in experiment.arms:
-        arm_settings(experiment, arm)
-    trunk_settings(experiment)
+    _refuse_parts(experiment)
     return experiment
 
 
@@ -77,7 +73,7 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
 
     Raises `BadInput` for a precision that is still `auto`, which is no precision.
     """
-    if settings.precision is Precision.auto:
+    if settings.precision == "auto":
         raise BadInput("precision=auto has no identity: want float32 or bfloat16; harness/choices.py settles it first")
     plain = {key: value for key, value in as_dict(settings).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
     if settings.gram.weight == 0:
@@ -95,8 +91,6 @@ def as_dict(settings: Any) -> Any:
     """Settings as plain data that JSON and YAML can hold."""
     if dataclasses.is_dataclass(settings):
         return {f.name: as_dict(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
-    if isinstance(settings, Enum):
-        return settings.value
     if isinstance(settings, Mapping):
         return {str(key): as_dict(value) for key, value in settings.items()}
     if isinstance(settings, list | tuple):
@@ -115,11 +109,6 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-@cache
-def _hints(schema: Any) -> dict[str, Any]:
-    return typing.get_type_hints(schema)
-
-
 def _shipped(experiment: Experiment) -> Experiment:
     """A weights file that is not where the command was given is looked for in the repository, which ships some."""
     trunk, root = experiment.trunk, EXPERIMENTS.parent
@@ -127,6 +116,32 @@ def _shipped(experiment: Experiment) -> Experiment:
         return experiment
     found = dataclasses.replace(trunk, checkpoint=str(root / trunk.checkpoint))
     return dataclasses.replace(experiment, trunk=found)
+
+
+def _refuse_parts(experiment: Experiment) -> None:
+    """Refuse what is wrong in the arms and in the trunk, all at once."""
+    found = []
+    for part in (*(partial(arm_settings, arm=arm) for arm in experiment.arms), trunk_settings):
+        try:
+            part(experiment)
+        except BadInput as error:
+            found.append(str(error))
+    if found:
+        raise BadInput("\n".join(found))
+
+
+def _read(path: Path, overrides: Sequence[str], *, where: str) -> dict[str, Any]:
+    """The file, its groups and the overrides as plain data."""
+    parsed = _parse(overrides)
+    groups = [o for o in parsed if _is_group(o.key_or_group, path.parent)]
+    composed = _compose(path, [o.input_line for o in groups if o.input_line])
+    try:
+        for override in parsed:
+            if override not in groups:
+                _apply(composed, override)
+        return _plain(composed)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"{where}: {_one_line(error)}") from error
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -181,7 +196,6 @@ def _apply(composed: DictConfig, override: Override) -> None:
             raise BadInput(f"{override.input_line}: nothing to remove there")
         del node[leaf]
     else:
-        _refuse_unknown([key], where="the command line")
         OmegaConf.update(composed, key, value, force_add=True)
 
 
@@ -193,122 +207,18 @@ def _refuse_unknown_arm(composed: DictConfig, arm: Any, key: str) -> None:
 
 def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
     flat = flatten(overrides)
-    _refuse_unknown(flat, where=where)
+    shared = [key for key in flat if key.split(".")[0] in (*PROSE, *MACHINERY, *GRAPH) and key != "steps"]
+    if shared:
+        raise BadInput(f"{where}: {', '.join(shared)} belongs to the whole experiment: set it at the top level")
     config = DictConfig(as_dict(experiment))
     for key, value in flat.items():
-        if key.split(".")[0] in ("arms", "seeds", "trunk", "evals", "runtime", "device", "baseline", *PROSE):
-            raise BadInput(f"{where}: {key} belongs to the whole experiment: set it at the top level")
         OmegaConf.update(config, key, value, force_add=True)
-    return _typed(config, where=where)
-
-
-def _typed(config: DictConfig, *, where: str) -> Experiment:
-    """Check names against the schema, then types and values by filling it."""
-    try:
-        plain = _plain(config)
-        _refuse_unknown(_keys(plain, Experiment), where=where)
-        merged = OmegaConf.merge(_writable(OmegaConf.structured(Experiment), plain), OmegaConf.create(plain))
-        filled = OmegaConf.to_object(merged)
-    except BadInput:
-        raise
-    except (OmegaConfBaseException, ValueError) as error:
-        raise BadInput(f"{where}: {_one_line(error)}") from error
-    assert isinstance(filled, Experiment)
-    return filled
+    return filled(Experiment, _plain(config), where=where)
 
 
 def _plain(config: DictConfig | None, *, resolve: bool = True) -> dict[str, Any]:
     """A mapping of settings as plain data; None is an empty one."""
     return {} if config is None else typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
-
-
-def _writable(node: DictConfig, plain: Mapping[str, Any]) -> DictConfig:
-    """The schema, ready to be filled with `plain`.
-
-    OmegaConf marks the fields of frozen dataclasses read-only, each node by itself, those that a merge would create
-    in a dictionary of dataclasses included; so these are created here and the mark is taken off.
-    """
-    OmegaConf.set_readonly(node, False)
-    hints = _hints(OmegaConf.get_type(node)) if dataclasses.is_dataclass(OmegaConf.get_type(node)) else {}
-    for key, kind in hints.items():
-        given = plain.get(key)
-        if not isinstance(given, Mapping):
-            continue
-        if dataclasses.is_dataclass(kind):
-            _writable(node[key], given)
-        elif typing.get_origin(kind) is dict and dataclasses.is_dataclass(element := typing.get_args(kind)[1]):
-            for name, item in given.items():
-                node[key][name] = OmegaConf.structured(element)
-                _writable(node[key][name], item if isinstance(item, Mapping) else {})
-    return node
-
-
-def _keys(plain: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
-    """Dotted keys down to where the schema stops or stops knowing them. Raises ValueError for a value above that."""
-    hints = _hints(schema)
-    for key, value in plain.items():
-        kind, place = hints.get(key), f"{prefix}{key}"
-        element = typing.get_args(kind)[1] if typing.get_origin(kind) is dict else None
-        if dataclasses.is_dataclass(kind):
-            yield from _keys(_section(value, place), typing.cast(type, kind), f"{place}.")
-        elif dataclasses.is_dataclass(element):
-            for name, item in _section(value, place).items():
-                yield from _keys(_section(item, f"{place}.{name}"), typing.cast(type, element), f"{place}.{name}.")
-        else:
-            for name, item in (_section(value, place) if element is not None else {}).items():
-                if typing.get_origin(element) is dict:
-                    _section(item, f"{place}.{name}")
-            yield place
-
-
-def _section(value: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{place}={value!r}: want settings below it, {{}} for none")
-    return value
-
-
-def _refuse_unknown(keys: typing.Iterable[str], *, where: str) -> None:
-    for key in keys:
-        if not _known(key.split("."), Experiment):
-            near = difflib.get_close_matches(key, [*_all_keys(Experiment), *_siblings(key)], n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else "; the known ones are listed in docs/settings.md"
-            raise BadInput(f"{where}: unknown setting {key!r}{hint}")
-
-
-def _siblings(key: str) -> Iterator[str]:
-    """What is known beside the first part of a key that is not."""
-    schema: Any = Experiment
-    above: list[str] = []
-    for part in key.split("."):
-        if typing.get_origin(schema) is dict:
-            schema = typing.get_args(schema)[1]
-        elif dataclasses.is_dataclass(schema) and part in _hints(schema):
-            schema = _hints(schema)[part]
-        else:
-            break
-        above.append(part)
-    if dataclasses.is_dataclass(schema):
-        yield from (".".join([*above, name]) for name in _hints(schema))
-
-
-def _known(parts: list[str], schema: Any) -> bool:
-    if not parts:
-        return True
-    if typing.get_origin(schema) is dict:
-        return _known(parts[1:], typing.get_args(schema)[1])
-    if schema is Any:
-        return True
-    if dataclasses.is_dataclass(schema):
-        hints = _hints(schema)
-        return parts[0] in hints and _known(parts[1:], hints[parts[0]])
-    return False
-
-
-def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
-    for key, kind in _hints(schema).items():
-        yield f"{prefix}{key}"
-        if dataclasses.is_dataclass(kind):
-            yield from _all_keys(typing.cast(type, kind), f"{prefix}{key}.")
 
 
 def _one_line(error: BaseException) -> str:

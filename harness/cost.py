@@ -16,7 +16,7 @@ from harness.data.batches import Batch, refuse_uneven_crops
 from harness.model import Network, build_backbone, patch_size, width_of
 from harness.optimizer import build_optimizer
 from harness.schedules import at
-from harness.settings import Experiment, Precision
+from harness.settings import Experiment
 from harness.step import State, forward
 
 EFFICIENCY = 0.65  # of a block's rate: nano and ViT-S/16 steps reached 0.5 to 1.0 of it, in both precisions (CPU)
@@ -76,7 +76,7 @@ def _count(settings: Experiment) -> Cost:
     weights = sum(p.numel() * p.element_size() for p in student.parameters())
     frozen = weights + sum(p.numel() * p.element_size() for p in (own.parameters() if own else ()))
     activations = sum(storage.nbytes() for storage in saved.values())
-    if settings.precision is Precision.bfloat16:
+    if settings.precision == "bfloat16":
         activations /= 2
     return Cost(float(counter.get_total_flops()), 4 * weights + frozen + activations)
 
@@ -117,5 +117,5 @@ def forward_flops(settings: Experiment, size: int) -> float:
 
 def machine_rate(settings: Experiment, device: torch.device) -> float:
     """Operations a second of a ViT block at this model's width, in its precision: the best of a few measurements."""
-    how = {"width": width_of(settings.model), "precision": settings.precision.value, "seconds": 0.05}
+    how = {"width": width_of(settings.model), "precision": settings.precision, "seconds": 0.05}
     return max(block_rate(device, **how) for _ in range(6))

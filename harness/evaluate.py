@@ -38,7 +38,7 @@ class Evaluator:
         self.tasks = open_tasks(experiment)
         evals = experiment.evals
         tasks = [[name, t.protocol.hash(), _content(t)] for name, t in self.tasks.items()]
-        self.identity = identity(evals.network.value, tasks)
+        self.identity = identity(evals.network, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
         mark = folder / "evaluated.json"
@@ -57,7 +57,7 @@ class Evaluator:
         """All tasks on an exported backbone. Raises `NonFinite` when its features are not finite."""
         evals = self.experiment.evals
         try:
-            backbone = load(str(folder), device=pick_device(self.experiment.device.value))
+            backbone = load(str(folder), device=pick_device(self.experiment.device))
             return suite.evaluate(Subject(backbone, batch_size=evals.batch_size), self.tasks)
         except NonFiniteFeatures as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error
@@ -80,7 +80,7 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     """The evaluations of an experiment, their sets opened. Raises `BadInput` for a missing set or protocol."""
     cache = Path(experiment.runtime.cache)
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
-    own = {"size": experiment.evals.size, "precision": experiment.precision.value}
+    own = {"size": experiment.evals.size, "precision": experiment.precision}
     tasks = {
         name: suite.TaskSpec(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test])
         for name, task in experiment.evals.tasks.items()

@@ -50,9 +50,9 @@ def snapshot_step(gram: Anchoring) -> int:
 
 
 SOURCES: dict[GramTeacher, Source] = {
-    GramTeacher.snapshot: Source(lambda gram: f"EMA of step {snapshot_step(gram)}", copied=snapshot_step),
-    GramTeacher.ema: Source(lambda gram: "ema", live=True),
-    GramTeacher.checkpoint: Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
+    "snapshot": Source(lambda gram: f"EMA of step {snapshot_step(gram)}", copied=snapshot_step),
+    "ema": Source(lambda gram: "ema", live=True),
+    "checkpoint": Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
 }
 
 

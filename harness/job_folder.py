@@ -100,7 +100,7 @@ def differences(before: dict, now: dict) -> str:
 
 def refuse_other_network(job: Job) -> None:
     """Raises `BadInput` when the job's evaluated steps hold the other one of student and teacher."""
-    wanted = job.settings.evals.network.value
+    wanted = job.settings.evals.network
     for path in sorted(job.folder.glob(f"step_*/{CARD}")):
         card = read_json(path, remedy=f"move {path.parent} away")
         found = card.get("extra", {}).get("network", wanted)

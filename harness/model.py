@@ -19,7 +19,7 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
-from harness import settings
+from harness import recipe, settings
 from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
 from harness.rope import rope_table
@@ -70,12 +70,12 @@ class Network(nn.Module):
         self.ibot_head = ProjectionHead(dim, experiment.ibot.head)
 
 
-def backbone_args(model: settings.Model) -> dict[str, Any]:
+def backbone_args(model: recipe.Model) -> dict[str, Any]:
     """The keyword arguments that `timm.create_model` gets, CLS pooling included."""
     return {"global_pool": "token", **model.args}
 
 
-def build_backbone(model: settings.Model) -> Eva:
+def build_backbone(model: recipe.Model) -> Eva:
     """A timm backbone with random weights. Raises `BadInput` for a name or arguments that do not make a DINOv3 ViT."""
     if not timm.is_model(model.name):
         known = timm.list_models("vit*dinov3*")

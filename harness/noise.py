@@ -10,8 +10,9 @@ from torch import Tensor
 
 from common import draws
 from harness.data.batches import Batch
+from harness.recipe import Model
 from harness.rope import RopeDraw, draw_rope
-from harness.settings import Experiment, Model
+from harness.settings import Experiment
 
 
 class BlockDraw(NamedTuple):

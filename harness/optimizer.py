@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness import settings
+from harness import recipe
 from harness.model import Network
 from harness.schedules import At
 
 
-def build_optimizer(network: Network, optimizer: settings.Optimizer) -> torch.optim.AdamW:
+def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.optim.AdamW:
     """AdamW with one group per (rate multiplier, weight decay, last layer) and the parameters' names in `names`."""
     depth = len(network.backbone.blocks)
     groups: dict[tuple[float, float, bool], dict] = {}

@@ -50,7 +50,7 @@ def plan(
         )
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
-        f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision.value}, "
+        f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision}, "
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
         *choices,
     ]

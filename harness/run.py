@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -27,6 +28,7 @@ from harness.job_folder import check
 from harness.plan import plan
 from harness.record import recorded, write_record
 from harness.settings import Experiment
+from harness.settings_pages import overview
 from harness.step import NonFinite
 from harness.train import train
 from harness.workplace import held
@@ -41,7 +43,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    parser = Parser(prog="harness/run.py", description=__doc__)
+    parser = Parser(
+        prog="harness/run.py",
+        description=__doc__,
+        epilog=f"settings, their defaults and what they mean; docs/settings.md tells more:\n\n{overview()}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
     parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
@@ -53,7 +60,7 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     """Plan, train, evaluate and report one experiment."""
     if not experiment.arms:
         raise BadInput(f"{experiment.name} has no arms: want at least one, for example arms: {{plain: {{}}}}")
-    device = pick_device(experiment.device.value)
+    device = pick_device(experiment.device)
     folder = Path(experiment.runtime.folder) / experiment.name
     record = recorded(folder)  # refuses a damaged one before anything is written
     experiment, choices = settle(experiment, device, record=record)
@@ -66,9 +73,7 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     if plan_only:
         return 0
     with held(folder), telling(folder / "log.txt"):
-        write_record(
-            folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision.value)
-        )
+        write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
         failed: set[str] = set()
         for job in todo:
             if job.parent is not None and job.parent.name in failed:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from harness import gram_teacher
 from harness.losses.table import LOSSES
-from harness.settings import Experiment, Scaling
+from harness.settings import Experiment
 
 
 class At(NamedTuple):
@@ -52,9 +52,9 @@ def peak_lr(settings: Experiment) -> float:
     """The learning rate after scaling by batch size (recipe `sqrt_wrt_1024`: lr · 4 · sqrt(batch / 1024))."""
     batch = settings.data.batch_size
     factor = {
-        Scaling.none: 1.0,
-        Scaling.sqrt_wrt_1024: 4 * math.sqrt(batch / 1024),
-        Scaling.linear_wrt_256: batch / 256,
+        "none": 1.0,
+        "sqrt_wrt_1024": 4 * math.sqrt(batch / 1024),
+        "linear_wrt_256": batch / 256,
     }
     return settings.optimizer.lr * factor[settings.optimizer.lr_scaling]
 

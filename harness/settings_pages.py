@@ -1,23 +1,30 @@
-"""What settings say of themselves: `python harness/settings_pages.py` writes the pages that show it.
+"""What settings say of themselves, for docs and `--help`; `python harness/settings_pages.py` writes the pages.
 
-A test compares them with what this writes, so they cannot drift from the code.
+A test compares docs/settings.md and docs/protocols.md with what this writes, so they cannot drift from the code.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common.command import columns
 from common.disk import write_text
-from common.kinds import described
-from common.schema import wanted
+from common.kinds import Setting, described
+from common.schema import phrase, wanted
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.tasks.methods import METHODS, protocol_of
+from harness.losses.table import LOSSES
+from harness.settings import Experiment
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PROTOCOLS = """\
@@ -30,6 +37,88 @@ It names its `method` and gives every setting of it: none has a default. A setti
 what is wanted here is refused, all of them at once. Numbers are finite, and a whole one may stand for any; true and
 false are no numbers. Each setting enters the protocol's hash. The files themselves tell steps and sources.
 """
+# `TABLE a b.c` becomes the table of all settings at or below these keys that no earlier table shows
+SETTINGS = """\
+# Settings
+
+Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py` and
+`harness/losses/`: what they say is changed there. A key is written nested in the YAML (`gram: {weight: 2.0}`), dotted
+in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted on the command line (`gram.weight=2.0`; of one arm
+`arms.NAME.gram.weight=2.0`; `~KEY` removes one). `model=vits` on the command line swaps a group that the file lists
+under `defaults`. An unknown key is refused with the nearest known one, a value that is not what is wanted here by its
+path; all of them at once. Numbers are finite, a whole one may stand for any, true and false are none, and text that
+looks like a number stands in quotes.
+
+*Science* shapes a result and enters a run's hash; *machinery* does not (see
+[identity](runs.md#identity-what-makes-a-run-the-same-run)). Sources: "DINOv3 §x" is arXiv 2508.10104; "official
+code" is what the published code of that paper does where the paper does not say; "Gramlab" is ours. `NAME` stands
+for a name that you choose. Steps count optimizer steps; the first is step 0.
+
+## The four ablation axes (science)
+
+All of Gram anchoring is under `gram`, batch composition under `data`. These six keys are the axes of
+`experiments/gram_ablation.yaml`; they are repeated in no other table.
+
+TABLE gram.weight gram.start_step gram.teacher gram.update_every gram.resolution data.homogeneous_share
+
+## The rest of `gram` (science)
+
+TABLE gram
+
+## The experiment
+
+The prose is printed in the plan and on page one of the report. Neither it nor the lists `seeds` and `arms`, nor
+`steps` and `baseline`, enter the hash of a run; its own seed, the settings that its overrides change and the step of
+its fork do.
+
+TABLE name question source expected cost seeds steps arms baseline device precision trunk
+
+## `model` (science)
+
+TABLE model
+
+The three RoPE draws are made anew for each step, block and kind of crop, and never for a teacher or an evaluation.
+`experiments/model/` holds `nano`, `vits` and `vitb`.
+
+## The other losses (science)
+
+TABLE LOSSES
+
+## `teacher` (science)
+
+TABLE teacher
+
+## `optimizer` (science)
+
+AdamW. Biases, norms and LayerScale are not decayed. Nothing here depends on how long a run will be.
+
+TABLE optimizer
+
+## `crops` (science)
+
+Two global crops and `crops.local_count` local ones of each image; order crop, flip, colour jitter, grayscale, blur,
+solarise. Sizes are pixels and multiples of the patch, scales are shares of the image's area. Aspect 3/4 to 4/3,
+bicubic.
+
+TABLE crops
+
+## `data` (science)
+
+What a data set must look like on disk is in [data.md](data.md). In the hash stand the content of the sources and their
+names, `data.components`, `data.homogeneous_share` and `data.batch_size`.
+
+TABLE data
+
+## `evals` (machinery)
+
+When and on what the frozen features are judged; [evaluations.md](evaluations.md) describes the protocols.
+
+TABLE evals
+
+## `runtime` (machinery)
+
+TABLE runtime
+"""
 
 
 def main() -> int:
@@ -41,26 +130,62 @@ def main() -> int:
 
 def pages() -> dict[str, str]:
     """Every page that is written, by its name in `docs/`."""
-    return {"protocols.md": protocols()}
+    return {"settings.md": settings(), "protocols.md": protocols()}
+
+
+def overview() -> str:
+    """Every setting of an experiment with its default and the first phrase of what it means, for `--help`."""
+    found = sorted(described(Experiment), key=lambda setting: "." in setting.key)  # stable: sections stay together
+    rows = columns([(s.key, written(s.default), phrase(s.about.meaning)) for s in found]).splitlines()
+    parts = groupby(rows, key=lambda row: row.split()[0].rpartition(".")[0].partition(".")[0])
+    return "\n\n".join("\n".join(part) for _, part in parts)
+
+
+def settings() -> str:
+    """The page of an experiment's settings."""
+    left = {setting.key: setting for setting in described(Experiment)}
+
+    def table(match: re.Match[str]) -> str:
+        places = match[1].replace("LOSSES", " ".join(LOSSES)).split()
+        keys = [key for place in places for key in left if f"{key}.".startswith(f"{place}.")]
+        shown = [left.pop(key) for key in keys]
+        rows = ((f"`{s.key}`", f"`{written(s.default)}`", *_told(s), s.about.source) for s in shown)
+        return "\n".join(_table(("key", "default", "wanted", "meaning", "source"), rows))
+
+    page = re.sub(r"^TABLE (.*)$", table, SETTINGS, flags=re.MULTILINE)
+    assert not left, f"{', '.join(left)} in no table of harness/settings_pages.py: want a TABLE that shows them"
+    return page
 
 
 def protocols() -> str:
     """The page of protocols: what all of them have, then each method's own settings."""
     shared = [setting.key for setting in described(Protocol)]
-    found = [PROTOCOLS, "## Every protocol", *_table(Protocol)]
+    found = [PROTOCOLS, "## Every protocol", "", *_own(Protocol)]
     shipped = [protocol_of(name) for name in reading.names()]
     for name, method in METHODS.items():
         files = [protocol.name for protocol in shipped if protocol.method == name]
         named = [f"- [{file}](../evals/protocols/{file}.yaml): {reading.title(file)}." for file in files]
-        found += ["", f"## `method: {name}`", "", *named, *_table(method.settings, without=shared)]
+        found += ["", f"## `method: {name}`", "", *named, "", *_own(method.settings, without=shared)]
     return "\n".join(found) + "\n"
 
 
-def _table(kind: type[Protocol], *, without: Sequence[str] = ()) -> Iterator[str]:
-    yield from ("", "| setting | wanted | meaning |", "|---|---|---|")
-    for setting in described(kind):
-        if setting.key not in without:
-            yield f"| `{setting.key}` | {wanted(setting.hint)} | {setting.about.meaning} |"
+def written(default: Any) -> str:
+    """A default as YAML writes it."""
+    return default or '""' if isinstance(default, str) else json.dumps(default)
+
+
+def _own(kind: type[Protocol], *, without: Sequence[str] = ()) -> Iterator[str]:
+    rows = ((f"`{s.key}`", *_told(s)) for s in described(kind) if s.key not in without)
+    return _table(("setting", "wanted", "meaning"), rows)
+
+
+def _told(setting: Setting) -> tuple[str, str]:
+    return wanted(setting.hint), setting.about.meaning
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(row)} |".replace(" --- ", "---")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def forward(
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
     """bfloat16 autocast when asked for; weights stay in float32."""
-    enabled = precision is Precision.bfloat16 and device.type != "meta"
+    enabled = precision == "bfloat16" and device.type != "meta"
     return torch.autocast(device.type if enabled else "cpu", torch.bfloat16, enabled=enabled)
 
 

@@ -167,7 +167,7 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             checkpoint.prune_states(job.folder / "states", keep=2)
             write_status(job, state, curves, state_name="running")
         if step in job.snapshots and not (snapshot_folder(job, step) / "backbone.json").exists():
-            export_backbone(job, state, snapshot_folder(job, step), which=Role.teacher)
+            export_backbone(job, state, snapshot_folder(job, step), which="teacher")
         if evaluates:
             folder = step_folder(job, step)
             if not (folder / "backbone.json").exists():
@@ -178,9 +178,9 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
 def export_backbone(job: Job, state: State, folder: Path, *, which: Role) -> None:
     """Write a network's backbone where evaluations, Gram teachers and users find it."""
     model = job.settings.model
-    network = state.teacher if which is Role.teacher else state.student
+    network = state.teacher if which == "teacher" else state.student
     names = {"arm": job.arm, "seed": job.seed, "identity": job.identity}
-    extra = {"step": state.step, **names, "network": which.value}
+    extra = {"step": state.step, **names, "network": which}
     export(network.backbone, folder, timm_name=model.name, timm_args=backbone_args(model), extra=extra)
 
 

@@ -5,49 +5,26 @@ import dataclasses
 import importlib
 import re
 import shlex
-import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from common.kinds import described
 from evals import compare, options, prepare, request
 from evals.backbones.addresses import ADDRESSES
 from evals.tasks.methods import METHODS
-from harness import settings_pages
+from harness import run, settings_pages
 from harness.cli import COMMANDS
-from harness.config import as_dict, load
+from harness.config import load
 from harness.settings import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("benchmarks", "common", "docs", "evals", "experiments", "harness", "reports", "tests")
 SECTIONS = tuple(f.name for f in dataclasses.fields(Experiment))
-ROW = re.compile(r"^\| `([\w.]+)` \| `([^`]*)` \|", re.MULTILINE)
 
 
-def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every leaf key with its default; NAME stands for what users name."""
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        hint, place = hints[item.name], f"{prefix}{item.name}"
-        element = typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
-        if dataclasses.is_dataclass(hint):
-            yield from leaves(hint, f"{place}.")
-        elif dataclasses.is_dataclass(element):
-            yield from leaves(element, f"{place}.NAME.")
-        else:
-            made = item.default_factory
-            yield place, as_dict(item.default if made is dataclasses.MISSING else made())
-
-
-KEYS = dict(leaves(Experiment))
-
-
-def documented() -> list[tuple[str, str]]:
-    return ROW.findall((ROOT / "docs" / "settings.md").read_text(encoding="utf-8"))
+KEYS = {setting.key for setting in described(Experiment)}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -62,25 +39,26 @@ def examples(language: str) -> list:
     ]
 
 
-def test_every_setting_is_documented_once_and_no_other():
-    named = [key for key, _ in documented()]
-    assert sorted(named) == sorted(KEYS)
-
-
-def test_the_documented_defaults_are_those_of_the_code():
-    wrong = {key: shown for key, shown in documented() if yaml.safe_load(shown) != KEYS.get(key)}
-    assert wrong == {}
-
-
 def test_the_pages_of_settings_are_those_that_the_code_writes():
     """`python harness/settings_pages.py` writes them anew."""
     for name, text in settings_pages.pages().items():
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
 
 
-def test_every_setting_of_a_protocol_says_what_it_means():
-    kinds = {method.settings for method in METHODS.values()}
-    assert [s.key for kind in kinds for s in described(kind) if not s.about.meaning] == []
+def test_every_setting_says_what_it_means_and_is_on_its_page():
+    for page, kinds in (("protocols.md", [m.settings for m in METHODS.values()]), ("settings.md", [Experiment])):
+        text = settings_pages.pages()[page]
+        settings = [setting for kind in kinds for setting in described(kind)]
+        assert [setting.key for setting in settings if not setting.about.meaning] == []
+        assert [setting.key for setting in settings if f"| `{setting.key}` |" not in text] == []
+
+
+def test_the_help_of_a_run_shows_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for setting in described(Experiment):
+        assert [setting.key, settings_pages.written(setting.default)] in [words[:2] for words in shown]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -41,7 +41,7 @@ FLOORS = (
     "evals.request evals.pictures",
     "evals.options evals.compare evals.prepare",
     "evals.run",
-    "harness.losses harness.rope harness.curves harness.workplace",
+    "harness.losses harness.recipe harness.rope harness.curves harness.workplace",
     "harness.settings",
     "harness.config harness.data harness.settings_pages",
     "harness.noise",

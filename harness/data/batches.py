@@ -20,7 +20,8 @@ from harness.data.masks import batch_masks
 from harness.data.mixing import Composition, compose
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot
-from harness.settings import Crops, Data
+from harness.recipe import Crops
+from harness.settings import Data
 
 
 class Batch(NamedTuple):

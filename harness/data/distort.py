@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from common import draws
-from harness.settings import Crops
+from harness.recipe import Crops
 
 LUMA = (0.2989, 0.587, 0.114)
 KERNEL = 9  # pixels, of the blur

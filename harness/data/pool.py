@@ -29,7 +29,7 @@ class Pool:
     def __init__(
         self,
         sources: Mapping[str, LabelledSet],
-        components: Components = Components.image_class,
+        components: Components = "image_class",
         *,
         memory: int = MEMORY,
     ) -> None:
@@ -46,7 +46,7 @@ class Pool:
         self._kept: dict[int, np.ndarray] = {}
         self.components: dict[str, np.ndarray] = {}
         for start, (name, source) in zip(self._starts, self.sources.items(), strict=False):
-            parts = _by_class(name, source) if components is Components.image_class else {name: np.arange(len(source))}
+            parts = _by_class(name, source) if components == "image_class" else {name: np.arange(len(source))}
             self.components |= {part: start + members for part, members in parts.items()}
 
     def __len__(self) -> int:

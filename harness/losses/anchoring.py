@@ -3,66 +3,103 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from common.limits import require
+from annotated_types import Ge
+
+from common.kinds import About, Count, Flag, Natural, NotNegative, Real
+from common.schema import settings
+
+GramTeacher = Literal["snapshot", "ema", "checkpoint"]
 
 
-class GramTeacher(Enum):
-    snapshot = "snapshot"
-    ema = "ema"
-    checkpoint = "checkpoint"
-
-
-@dataclass(frozen=True)
+@settings
 class Anchoring:
     """A loss that holds a relation between patches to that of an earlier teacher (§4.2): how much, when, to whom."""
 
-    weight: float = 0.0
-    start_step: int = 0
-    warmup_steps: int = 0
-    teacher: GramTeacher = GramTeacher.snapshot
-    teacher_step: int | None = None
-    checkpoint: str | None = None
-    update_every: int | None = None
-    resolution: float = 1.0
-    undistorted: bool = True
+    weight: Annotated[
+        NotNegative,
+        About(
+            "factor of the Gram loss in the total, 0 switches it off; then no other `gram` key enters the hash",
+            "DINOv3 §4.2; official code uses 2 with the mean form of the loss",
+        ),
+    ] = 0.0
+    start_step: Annotated[
+        Natural,
+        About(
+            "first step with the Gram loss; in an arm it must not lie before the fork",
+            "DINOv3 §4.2; official code: 1 M of 1.2 M",
+        ),
+    ] = 0
+    warmup_steps: Annotated[
+        Natural,
+        About("steps of a half-cosine from 0 to `gram.weight`; 0 = full weight at once", "official code (1000)"),
+    ] = 0
+    teacher: Annotated[
+        GramTeacher,
+        About(
+            "whose patches are the target; `snapshot` (the EMA teacher frozen at `gram.teacher_step`), `ema` (the live "
+            "EMA teacher), `checkpoint` (`gram.checkpoint`)",
+            "DINOv3 §4.2; `ema`: official code",
+        ),
+    ] = "snapshot"
+    teacher_step: Annotated[
+        Natural | None,
+        About(
+            "steps after which `snapshot` freezes the EMA teacher, at most `gram.start_step`; "
+            "null = at the start. One before the fork is kept by the trunk only if an arm asks for it when the trunk "
+            "is trained",
+            "DINOv3 §4.2, §4.3 (100 k, 200 k or 1 M)",
+        ),
+    ] = None
+    checkpoint: Annotated[
+        str | None,
+        About(
+            "exported backbone folder for `checkpoint`; of the student's patch size (of its whole architecture "
+            "with `gram.update_every`); its content enters the hash",
+            "official code",
+        ),
+    ] = None
+    update_every: Annotated[
+        Count | None,
+        About(
+            "steps between renewals of the Gram teacher by a copy of the EMA teacher, counted from `gram.start_step`; "
+            "null = never; not with `ema`",
+            "DINOv3 §4.2; official code: 10 k, three times",
+        ),
+    ] = None
+    resolution: Annotated[
+        Real,
+        Ge(1),
+        About(
+            "the Gram teacher sees crops this many times the side of the student's, a multiple of the patch; its "
+            "patches are resized (bicubic) to the student's grid",
+            "DINOv3 §4.3 (2.0)",
+        ),
+    ] = 1.0
+    undistorted: Annotated[
+        Flag,
+        About(
+            "Gram crops get the student's boxes and flips but no colour jitter, grayscale, blur or solarisation",
+            "official code (true for 7B)",
+        ),
+    ] = True
 
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, f"gram.weight={self.weight}: use 0 to switch it off")
-        require(self.start_step >= 0, f"gram.start_step={self.start_step}: want 0 or more")
-        require(
-            self.update_every is None or self.update_every >= 1,
-            f"gram.update_every={self.update_every}: want at least 1 step, or null for never",
-        )
-        require(self.warmup_steps >= 0, f"gram.warmup_steps={self.warmup_steps}: want 0 or more")
-        require(self.resolution >= 1, f"gram.resolution={self.resolution}: want 1.0 or more")
+    def conflicts(self) -> Iterator[str]:
+        """What belongs to another teacher; nothing while the loss is off."""
         if self.weight == 0:
             return
-        if self.teacher is GramTeacher.checkpoint:
-            require(
-                self.checkpoint is not None, "gram.teacher=checkpoint: want gram.checkpoint=<exported backbone folder>"
-            )
-        else:
-            require(
-                self.checkpoint is None,
-                f"gram.checkpoint is set but gram.teacher={self.teacher.value}: set gram.teacher=checkpoint or drop it",
-            )
-        if self.teacher is not GramTeacher.snapshot:
-            require(
-                self.teacher_step is None,
-                f"gram.teacher_step is set but gram.teacher={self.teacher.value}: it belongs to gram.teacher=snapshot",
-            )
-        if self.teacher is GramTeacher.ema:
-            require(
-                self.update_every is None,
-                "gram.update_every is set but gram.teacher=ema is renewed at every step: set it to null",
-            )
-        require(
-            self.teacher_step is None or 0 <= self.teacher_step <= self.start_step,
-            f"gram.teacher_step={self.teacher_step}: want a step from 0 to gram.start_step={self.start_step}",
-        )
+        if self.teacher == "checkpoint" and self.checkpoint is None:
+            yield "checkpoint=null: want an exported backbone folder for teacher=checkpoint"
+        if self.teacher != "checkpoint" and self.checkpoint is not None:
+            yield f"checkpoint={self.checkpoint}: want null with teacher={self.teacher}, or teacher=checkpoint"
+        if self.teacher != "snapshot" and self.teacher_step is not None:
+            yield f"teacher_step={self.teacher_step}: want null with teacher={self.teacher}, or teacher=snapshot"
+        if self.teacher == "ema" and self.update_every is not None:
+            yield f"update_every={self.update_every}: want null with teacher=ema, which is renewed at every step"
+        if self.teacher_step is not None and self.teacher_step > self.start_step:
+            yield f"teacher_step={self.teacher_step}: want at most start_step={self.start_step}"
 
     def weight_at(self, step: int) -> float:
         """Zero before `start_step`, a half-cosine to the weight over `warmup_steps` (ends included), then constant."""

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common.limits import require
+from common.kinds import About, NotNegative, Positive
+from common.schema import settings
 from harness.losses.head import Head
 from harness.losses.inputs import Outputs, Targets
-from harness.losses.precision import (
-    at_least_float32,
-    guarded,
-    refuse_cold,
-    refuse_non_float,
-    refuse_unless,
-    shape,
-)
+from harness.losses.precision import at_least_float32, guarded, refuse_cold, refuse_non_float, refuse_unless, shape
 
 
-@dataclass(frozen=True)
+@settings
 class Dino:
     """The DINO loss on class tokens (§3.2): global crops against each other, local crops against both."""
 
-    weight: float = 1.0
-    local_weight: float = 1.0
-    student_temperature: float = 0.1
+    weight: Annotated[
+        NotNegative, About("factor of the DINO loss on class tokens, 0 switches it off", "DINOv3 §3.2")
+    ] = 1.0
+    local_weight: Annotated[
+        NotNegative,
+        About(
+            "further factor of its local-crop part, 0 leaves local crops out of the forward pass",
+            "official code (1; 0.5 during Gram anchoring)",
+        ),
+    ] = 1.0
+    student_temperature: Annotated[Positive, About("divides the student's logits", "official code")] = 0.1
     head: Head = field(default_factory=Head)
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, f"dino.weight={self.weight}: use 0 to switch it off")
-        require(self.local_weight >= 0, f"dino.local_weight={self.local_weight}: use 0 to switch it off")
-        require(self.student_temperature > 0, f"dino.student_temperature={self.student_temperature}: want more than 0")
 
 
 def _refuse(

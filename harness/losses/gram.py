@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from common.kinds import About
+from common.schema import settings
 from harness.losses.anchoring import Anchoring
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
 
-
-class GramLevel(Enum):
-    image = "image"
-    batch = "batch"
+GramLevel = Literal["image", "batch"]
+Negatives = Literal["keep", "clamp", "clamp_teacher"]
 
 
-class Negatives(Enum):
-    keep = "keep"
-    clamp = "clamp"
-    clamp_teacher = "clamp_teacher"
-
-
-@dataclass(frozen=True)
+@settings
 class Gram(Anchoring):
     """Gram anchoring (§4.2): the relation is the matrix of cosines between patches, kept as `Anchoring` says."""
 
-    level: GramLevel = GramLevel.image
-    negatives: Negatives = Negatives.keep
+    level: Annotated[
+        GramLevel,
+        About(
+            "whose patches one matrix of cosines is over; `image`: those of a crop; `batch`: those of both crops of "
+            "all images, (2 · batch · patches)² entries",
+            "official code (`image` for 7B)",
+        ),
+    ] = "image"
+    negatives: Annotated[
+        Negatives,
+        About(
+            "what becomes of negative cosines; `clamp`: those of both sides count as 0; `clamp_teacher`: those of "
+            "the teacher only",
+            "official code (`keep` for 7B)",
+        ),
+    ] = "keep"
 
 
 def _refuse(student: Tensor, teacher: Tensor, level: str = "image", negatives: str = "keep") -> None:
@@ -49,8 +55,8 @@ def _refuse(student: Tensor, teacher: Tensor, level: str = "image", negatives: s
 def gram_loss(
     student: Float[Tensor, "B P D"],
     teacher: Float[Tensor, "B P E"],
-    level: Literal["image", "batch"] = "image",
-    negatives: Literal["keep", "clamp", "clamp_teacher"] = "keep",
+    level: GramLevel = "image",
+    negatives: Negatives = "keep",
 ) -> Float[Tensor, ""]:
     """Mean squared difference of the two matrices of cosines between patches, diagonal included.
 
@@ -70,7 +76,7 @@ def gram_loss(
     return mse_loss(ours, theirs.to(ours.dtype))
 
 
-def _cosines(patches: Float[Tensor, "B P D"], level: Literal["image", "batch"]) -> Float[Tensor, "N Q Q"]:
+def _cosines(patches: Float[Tensor, "B P D"], level: GramLevel) -> Float[Tensor, "N Q Q"]:
     units = unit_length(patches if level == "image" else patches.flatten(0, 1).unsqueeze(0))
     return units @ units.mT
 
@@ -82,7 +88,7 @@ def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
     if targets.gram is None:
         return {}
-    return {"gram": gram_loss(outputs.patches, targets.gram, level=own.level.value, negatives=own.negatives.value)}
+    return {"gram": gram_loss(outputs.patches, targets.gram, level=own.level, negatives=own.negatives)}
 
 
 def factors(own: Gram, step: int, local_crops: int) -> dict[str, float]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from common.limits import require
+from common.kinds import About, Count, Flag
+from common.schema import settings
 
 
-@dataclass(frozen=True)
+@settings
 class Head:
     """A projection head: three linear layers, unit-length bottleneck, prototypes without bias (§3.2)."""
 
-    hidden: int = 2048
-    bottleneck: int = 256
-    prototypes: int = 65536
-    unit_prototypes: bool = False
-
-    def __post_init__(self) -> None:
-        for key in ("hidden", "bottleneck", "prototypes"):
-            require(getattr(self, key) >= 1, f"head {key}={getattr(self, key)}: want at least 1")
+    hidden: Annotated[Count, About("width of the two hidden layers", "official code")] = 2048
+    bottleneck: Annotated[Count, About("width of the unit-length bottleneck", "official code")] = 256
+    prototypes: Annotated[Count, About("number of prototypes, K", "official code")] = 65536
+    unit_prototypes: Annotated[
+        Flag,
+        About(
+            "scale every prototype to unit length, so that logits are cosines",
+            "Gramlab; the normalised last layer of DINO, arXiv 2104.14294",
+        ),
+    ] = False

@@ -2,63 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from common.limits import require
+from common.kinds import About, NotNegative, Positive, Share, ShareBelowOne
+from common.schema import settings
 from harness.losses.head import Head
 from harness.losses.inputs import Outputs, Targets
-from harness.losses.precision import (
-    at_least_float32,
-    guarded,
-    refuse_cold,
-    refuse_non_float,
-    refuse_unless,
-    shape,
-)
+from harness.losses.precision import at_least_float32, guarded, refuse_cold, refuse_non_float, refuse_unless, shape
+
+IbotPer = Literal["crop", "masked_crop"]
 
 
-class IbotPer(Enum):
-    crop = "crop"
-    masked_crop = "masked_crop"
-
-
-@dataclass(frozen=True)
+@settings
 class Ibot:
     """The iBOT loss on masked patches (§3.2), and how global crops are masked."""
 
-    weight: float = 1.0
-    student_temperature: float = 0.1
-    mask_probability: float = 0.5
-    mask_ratio_min: float = 0.1
-    mask_ratio_max: float = 0.5
-    per: IbotPer = IbotPer.crop
+    weight: Annotated[
+        NotNegative,
+        About(
+            "factor of the iBOT loss on masked patches, 0 switches it off (crops are masked all the same)",
+            "DINOv3 §3.2",
+        ),
+    ] = 1.0
+    student_temperature: Annotated[Positive, About("divides the student's logits", "official code")] = 0.1
+    mask_probability: Annotated[Share, About("share of the global crops that get a mask", "official code")] = 0.5
+    mask_ratio_min: Annotated[
+        ShareBelowOne,
+        About(
+            "least share of masked patches in a masked crop; those of a step are evenly spaced above it",
+            "official code",
+        ),
+    ] = 0.1
+    mask_ratio_max: Annotated[
+        ShareBelowOne, About("largest share of masked patches in a masked crop", "official code")
+    ] = 0.5
+    per: Annotated[
+        IbotPer,
+        About(
+            "what the sum over masked crops is divided by; `crop`: all global crops; `masked_crop`: the masked ones",
+            "`crop`: official code; `masked_crop`: iBOT, arXiv 2111.07832",
+        ),
+    ] = "crop"
     head: Head = field(default_factory=Head)
 
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, f"ibot.weight={self.weight}: use 0 to switch it off")
-        require(self.student_temperature > 0, f"ibot.student_temperature={self.student_temperature}: want more than 0")
-        require(
-            0 <= self.mask_probability <= 1, f"ibot.mask_probability={self.mask_probability}: want a share in [0, 1]"
-        )
-        require(
-            0 <= self.mask_ratio_min <= self.mask_ratio_max < 1,
-            f"ibot.mask_ratio_min={self.mask_ratio_min}, ibot.mask_ratio_max={self.mask_ratio_max}: "
-            "want 0 <= min <= max < 1",
-        )
+    def conflicts(self) -> Iterator[str]:
+        """No share in between."""
+        if self.mask_ratio_min > self.mask_ratio_max:
+            yield f"mask_ratio_min={self.mask_ratio_min}: want at most mask_ratio_max={self.mask_ratio_max}"
 
 
 def _refuse(
-    student_logits: Tensor,
-    teacher_probs: Tensor,
-    masks: Tensor,
-    student_temperature: float = 0.1,
-    per: str = "crop",
+    student_logits: Tensor, teacher_probs: Tensor, masks: Tensor, student_temperature: float = 0.1, per: str = "crop"
 ) -> None:
     got = f"got student {shape(student_logits)}, teacher {shape(teacher_probs)}, masks {shape(masks)}"
     ok = student_logits.ndim == 2 and student_logits.shape == teacher_probs.shape and student_logits.shape[1] > 0
@@ -79,7 +79,7 @@ def ibot_loss(
     teacher_probs: Float[Tensor, "M K"],
     masks: Bool[Tensor, "C P"],
     student_temperature: float = 0.1,
-    per: Literal["crop", "masked_crop"] = "crop",
+    per: IbotPer = "crop",
 ) -> Float[Tensor, ""]:
     """Cross-entropy in nats over the M masked patches: mean within each crop, then over crops.
 
@@ -110,8 +110,7 @@ def terms(own: Ibot, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Masked patches, where there are any."""
     if outputs.ibot is None or targets.ibot is None:
         return {}
-    temperature, per = own.student_temperature, own.per.value
-    return {"ibot": ibot_loss(outputs.ibot, targets.ibot, outputs.masks, temperature, per=per)}
+    return {"ibot": ibot_loss(outputs.ibot, targets.ibot, outputs.masks, own.student_temperature, per=own.per)}
 
 
 def factors(own: Ibot, step: int, local_crops: int) -> dict[str, float]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.limits import require
+from common.kinds import About, NotNegative
+from common.schema import settings
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
 
 EPSILON = 1e-8
 
 
-@dataclass(frozen=True)
+@settings
 class Koleo:
     """The KoLeo regulariser on class tokens of global crops (§3.2)."""
 
-    weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, f"koleo.weight={self.weight}: use 0 to switch it off")
+    weight: Annotated[
+        NotNegative,
+        About("factor of KoLeo, added once for each of the two global crops, 0 switches it off", "DINOv3 §3.2 (0.1)"),
+    ] = 0.1
 
 
 def _refuse(tokens: Tensor) -> None:

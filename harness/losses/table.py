@@ -7,11 +7,12 @@ and its section of the settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from common.schema import settings
 from harness.losses import dino, gram, ibot, koleo
 from harness.losses.dino import Dino
 from harness.losses.gram import Gram
@@ -45,7 +46,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-@dataclass(frozen=True)
+@settings
 class LossSettings:
     """The section of each loss in an experiment's settings, under its name in `LOSSES`."""
 

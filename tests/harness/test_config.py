@@ -9,7 +9,6 @@ from common.errors import BadInput
 from evals.datasets.catalogue import KINDS
 from harness import settings
 from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
-from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
 
 
@@ -36,9 +35,9 @@ def test_values_arrive_with_their_types(read):
         "gram: {weight: 2, start_step: 3, teacher: ema, resolution: 2}\n"
         "data: {sources: {rooms: {kind: scenes, count: 5}}}\n"
     )
-    assert (found.steps, found.seeds, found.device) == (7, [1, 2], settings.Device.cpu)
+    assert (found.steps, found.seeds, found.device) == (7, [1, 2], "cpu")
     assert (found.optimizer.lr, found.optimizer.clip) == (0.001, None)
-    assert found.gram == Gram(weight=2.0, start_step=3, teacher=GramTeacher.ema, resolution=2.0)
+    assert found.gram == Gram(weight=2.0, start_step=3, teacher="ema", resolution=2.0)
     assert isinstance(found.gram.weight, float)
     assert found.data.sources == {"rooms": settings.Set(kind="scenes", count=5)}
 
@@ -121,40 +120,65 @@ def test_the_trunk_has_its_overrides_no_gram_and_ends_at_the_fork(read):
 
 REFUSED = [
     ("stepz: 5", "some.yaml: unknown setting 'stepz'; did you mean steps?"),
-    ("gram: {weigth: 2}", "unknown setting 'gram.weigth'; did you mean gram.weight?"),
+    ("gram: {weigth: 2}", "some.yaml: unknown setting 'gram.weigth'; did you mean gram.weight?"),
     ("dino: {head: {hiden: 2}}", "did you mean dino.head.hidden?"),
     ("data: {sources: {a: {cuont: 3}}}", "did you mean data.sources.a.count?"),
     ("evals: {sets: {a: {splitt: val}}}", "did you mean evals.sets.a.split?"),
-    ("evals: {tasks: {knn: {protcol: knn}}}", "did you mean evals.tasks.knn.protocol?"),
+    ("evals: {tasks: {knn: {protcol: knn, test: a}}, sets: {a: {}}}", "did you mean evals.tasks.knn.protocol?"),
     ("arms: {a: {gram.weigth: 2}}", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
     ("arms: {a: {gram: {weigth: 2}}}", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
     ("trunk: {overrides: {gram.weigth: 1}}", "trunk.overrides: unknown setting 'gram.weigth'"),
-    ("steps: five", "steps: Value 'five' of type 'str' could not be converted to Integer"),
-    ("steps: 5.5", "steps: Value '5.5'"),
-    ("steps: null", "steps: Incompatible value 'None'"),
-    ("runtime: {workers: true}", "runtime.workers: Value 'True'"),
-    ("gram: {weight: two}", "gram.weight: Value 'two'"),
-    ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight: Value 'two'"),
-    ("gram: {teacher: snapshoot}", "expected one of [snapshot, ema, checkpoint]"),
-    ("data: {sources: {a: {kind: scene}}}", f"want one of {', '.join(KINDS)}; did you mean 'scenes'?"),
-    ("device: gpu", "expected one of [auto, cpu, cuda]"),
-    ("seeds: [a]", "seeds[0]: Value 'a'"),
+    (
+        "steps: five",
+        "steps='five': want a whole number, at least 1 (length of each arm in steps, the trunk's included)",
+    ),
+    ("steps: '5'", "steps='5': want a whole number"),
+    ("steps: 5.5", "steps=5.5: want a whole number"),
+    ("steps: null", "steps=null: want a whole number"),
+    ("steps: {a: 1}", "steps={'a': 1}: want a whole number"),
+    ("runtime: {workers: true}", "runtime.workers=true: want a whole number, at least 0"),
+    ("gram: {weight: two}", "gram.weight='two': want a number, at least 0"),
+    ("gram: {weight: true}", "gram.weight=true: want a number"),
+    ("gram: {weight: .inf}", "gram.weight=inf: want a number, at least 0 (factor of the Gram loss in the total, 0"),
+    ("gram: {undistorted: 1}", "gram.undistorted=1: want true or false"),
+    ("model: {rope_shift: .nan}", "model.rope_shift=nan: want a number, or null"),
+    (
+        "model: {name: 5}",
+        "model.name=5: want text (a timm name of the DINOv3 ViT family (RoPE, class token)); put it in quotes",
+    ),
+    ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight='two': want a number"),
+    ("gram: {teacher: snapshoot}", "gram.teacher='snapshoot': want one of snapshot, ema, checkpoint"),
+    (
+        "data: {sources: {a: {kind: scene}}}",
+        f"data.sources.a.kind='scene': want one of {', '.join(KINDS)}; did you mean 'scenes'?",
+    ),
+    ("data: {sources: {a: {kind: nyu}}}", "data.sources.a.root=null: want the folder of a set of kind=nyu"),
+    ("device: gpu", "device='gpu': want one of auto, cpu, cuda"),
+    ("seeds: [a]", "seeds[0]='a': want a whole number"),
+    ("seeds: []", "seeds=[]: want a list of one or more different values"),
+    ("seeds: 5", "seeds=5: want a list of"),
     ("gram: 5", "gram=5: want settings below it"),
-    ("gram: null", "gram=None: want settings below it"),
+    ("gram: null", "gram=null: want settings below it"),
     ("model: {args: 5}", "model.args=5: want settings below it"),
     ("arms: [a, b]", "arms=['a', 'b']: want settings below it"),
-    ("arms: {a: null}", "arms.a=None: want settings below it, {} for none"),
-    ("data: {sources: 5}", "data.sources=5"),
-    ("data: {sources: {a: 5}}", "data.sources.a=5"),
-    ("gram: {weight: 1.0, start_step: 5}\nsteps: 5", "gram.start_step=5: the run ends at steps=5"),
+    ("arms: {a: null}", "arms.a=null: want settings below it, {} for none"),
+    ("arms: {1: {}}", "arms[1]: want a name that is text; put it in quotes"),
+    ("1: 2", "unknown setting '[1]'"),
+    ("data: {sources: 5}", "data.sources=5: want settings below it"),
+    ("data: {sources: {a: 5}}", "data.sources.a=5: want settings below it"),
+    ("gram: {weight: 1.0, start_step: 5}\nsteps: 5", "gram.start_step=5: want below steps=5, where the run ends"),
     ("steps: 5\narms: {a: {gram.weight: 1.0, gram.start_step: 7}}", "arms.a: gram.start_step=7"),
-    ("gram: {update_every: 0}", "gram.update_every=0: want at least 1 step"),
-    ("data: {homogeneous_share: 1.5}", "data.homogeneous_share=1.5: want a share of batches in [0, 1]"),
-    ("gram: {weight: 1.0, teacher: ema, update_every: 5}", "set it to null"),
-    ("gram: {weight: 1.0, checkpoint: x}", "gram.checkpoint is set but gram.teacher=snapshot"),
-    ("gram: {weight: 1.0, teacher: checkpoint}", "want gram.checkpoint="),
-    ("trunk: {steps: 10}\nsteps: 5", "trunk.steps=10"),
-    ("evals: {tasks: {knn: {train: a, test: b}}}", "evals.tasks.knn.train='a': want one of evals.sets: none yet"),
+    ("gram: {update_every: 0}", "gram.update_every=0: want a whole number, at least 1, or null"),
+    ("data: {homogeneous_share: 1.5}", "data.homogeneous_share=1.5: want a number, from 0 to 1 (share of steps whose"),
+    ("gram: {weight: 1.0, teacher: ema, update_every: 5}", "gram.update_every=5: want null with teacher=ema"),
+    ("gram: {weight: 1.0, checkpoint: x}", "gram.checkpoint=x: want null with teacher=snapshot, or teacher=checkpoint"),
+    ("gram: {weight: 1.0, teacher: checkpoint}", "gram.checkpoint=null: want an exported backbone folder"),
+    ("trunk: {steps: 10}\nsteps: 5", "trunk.steps=10: want at most steps=5"),
+    ("evals: {tasks: {knn: {test: b}}}", "evals.tasks.knn.test='b': want one of evals.sets: none yet"),
+    (
+        "evals: {tasks: {knn: {train: a, test: b}}, sets: {b: {}}}",
+        "evals.tasks.knn.train='a': want one of evals.sets: b",
+    ),
     ("arms: {a: {seeds: [1]}}", "arms.a: seeds belongs to the whole experiment"),
     ("arms: {a: {evals.every: 3}}", "arms.a: evals.every belongs to the whole experiment"),
     ("arms: {a: {runtime.folder: x}}", "arms.a: runtime.folder belongs to the whole experiment"),
@@ -177,12 +201,14 @@ def test_a_file_that_cannot_be_meant_is_refused_in_one_line(read, text, said):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("stepz=4", "the command line: unknown setting 'stepz'; did you mean steps?"),
+        ("stepz=4", "some.yaml with stepz=4: unknown setting 'stepz'; did you mean steps?"),
+        ("steps.x=4", "steps={'x': 4}: want a whole number"),
+        ("seeds.x=4", "some.yaml with seeds.x=4: "),
         ("gram.weigth=4", "did you mean gram.weight?"),
         ("arms.a.gram.weigth=4", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
         ("arms.b.gram.weight=4", "no arm 'b'; known: a"),
         ("arms=[b]", "no arm 'b'; known: a"),
-        ("steps=x", "steps: Value 'x'"),
+        ("steps=x", "steps='x': want a whole number"),
         ("steps", "got 'steps': want key=value"),
         ("gram.weight=[1", "cannot read the overrides gram.weight=[1"),
         ("gram.weight=1,2", "got 'gram.weight=1,2': want one value"),
@@ -195,6 +221,52 @@ def test_an_override_that_cannot_be_meant_is_refused_in_one_line(read, override,
     with pytest.raises(BadInput, match=re.escape(said)) as error:
         read("steps: 5\narms: {a: {}}\n", override)
     assert "\n" not in str(error.value)
+
+
+def test_all_faults_of_an_experiment_are_told_at_once_each_with_its_full_path(read):
+    text = """
+stepz: 5
+gram: {weight: -1, teacher: snapshoot}
+optimizer: {lr: .inf, clip: 0}
+dino: {head: {prototypes: 0}}
+ibot: {mask_ratio_min: 0.6}
+evals: {sets: {rooms: {count: 0}, other: {kind: nyu}}}
+"""
+    with pytest.raises(BadInput) as error:
+        read(text, "teacher.temperature=nan")
+    assert str(error.value).splitlines() == [
+        "some.yaml with teacher.temperature=nan: 10 settings cannot be meant",
+        "  dino.head.prototypes=0: want a whole number, at least 1 (number of prototypes, K)",
+        "  ibot.mask_ratio_min=0.6: want at most mask_ratio_max=0.5",
+        "  gram.weight=-1: want a number, at least 0 (factor of the Gram loss in the total, 0 switches it off)",
+        "  gram.teacher='snapshoot': want one of snapshot, ema, checkpoint (whose patches are the target)",
+        "  teacher.temperature=nan: want a number, above 0 (Sinkhorn temperature of both heads after the warm-up)",
+        "  optimizer.lr=inf: want a number, above 0 (rate after the warm-up, before scaling and the factors below)",
+        "  optimizer.clip=0: want a number, above 0, or null "
+        "(largest gradient norm of each of backbone, DINO head and iBOT head)",
+        "  evals.sets.rooms.count=0: want a whole number, at least 1, or null "
+        "(scenes to render, or the size of an evenly spread subset of files)",
+        "  evals.sets.other.root=null: want the folder of a set of kind=nyu",
+        "  unknown setting 'stepz'; did you mean steps?",
+    ]
+
+
+def test_all_arms_and_the_trunk_are_told_at_once(read):
+    text = """
+steps: 9
+arms: {fine: {}, bad: {gram.weight: -1, koleo.weight: x}, late: {gram.weight: 1, gram.start_step: 9, seeds: 1}}
+trunk: {steps: 4, overrides: {crops.flip: 2}}
+"""
+    with pytest.raises(BadInput) as error:
+        read(text)
+    assert str(error.value).splitlines() == [
+        "arms.bad: 2 settings cannot be meant",
+        "  koleo.weight='x': want a number, at least 0 "
+        "(factor of KoLeo, added once for each of the two global crops, 0 switches it off)",
+        "  gram.weight=-1: want a number, at least 0 (factor of the Gram loss in the total, 0 switches it off)",
+        "arms.late: seeds belongs to the whole experiment: set it at the top level",
+        "trunk.overrides: crops.flip=2: want a number, from 0 to 1 (chance of a mirror image)",
+    ]
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):

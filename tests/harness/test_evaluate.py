@@ -9,13 +9,13 @@ from common.errors import BadInput
 from evals.results import table
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder
-from harness.settings import EvaluationTask, Role, Set
+from harness.settings import EvaluationTask, Set
 from harness.step import NonFinite
 from harness.train import export_backbone, fresh_state
 
 CPU = torch.device("cpu")
 SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=6, split="test")}
-KNN = {"evals.sets": SETS, "evals.tasks": {"knn": EvaluationTask("knn", "a", "b")}}
+KNN = {"evals.sets": SETS, "evals.tasks": {"knn": EvaluationTask(protocol="knn", train="a", test="b")}}
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def exported(make_job):
     """A job with the backbone of step 0 in its place, and the state that it came from."""
     job = make_job(KNN)
     state = fresh_state(job.settings, 0, CPU)
-    export_backbone(job, state, step_folder(job, 0), which=Role.teacher)
+    export_backbone(job, state, step_folder(job, 0), which="teacher")
     return job, state
 
 
@@ -42,7 +42,7 @@ def test_a_step_is_evaluated_once(exported):
 
 def test_the_network_is_part_of_what_was_evaluated(exported, change):
     job, _ = exported
-    other = change(job.settings, {"evals.network": Role.student})
+    other = change(job.settings, {"evals.network": "student"})
     again = change(job.settings, {"evals.every": 7})
     own, theirs, same = (Evaluator(e, job.folder.parent).identity for e in (job.settings, other, again))
     assert own == same
@@ -73,7 +73,7 @@ def test_features_that_are_not_finite_are_the_networks_failure(exported):
     job, state = exported
     with torch.no_grad():
         state.teacher.backbone.norm.weight.fill_(float("inf"))
-    export_backbone(job, state, step_folder(job, 0), which=Role.teacher)
+    export_backbone(job, state, step_folder(job, 0), which="teacher")
     with pytest.raises(NonFinite, match=r"step 0: evaluation knn: .*not finite"):
         Evaluator(job.settings, job.folder.parent)(job, 0, step_folder(job, 0))
     assert rows(job) == 0

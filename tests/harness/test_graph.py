@@ -11,7 +11,6 @@ from common.errors import BadInput
 from evals.backbones.exported import export
 from harness.checkpoint import export_weights, save_state
 from harness.graph import TRUNK, jobs
-from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
 from harness.model import backbone_args
 from harness.settings import Set
@@ -189,7 +188,7 @@ def test_a_given_gram_teacher_counts_by_content(tiny, take_steps, listed, tmp_pa
     export(backbone, tmp_path / "other", timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
 
     def identity(name):
-        gram = Gram(weight=1.0, teacher=GramTeacher.checkpoint, checkpoint=str(tmp_path / name))
+        gram = Gram(weight=1.0, teacher="checkpoint", checkpoint=str(tmp_path / name))
         return listed(gram=gram, arms={"plain": {}})[0].identity
 
     assert identity("here") == identity("there") != identity("other")

@@ -9,7 +9,6 @@ import torch
 from common.errors import BadInput
 from harness.graph import jobs
 from harness.job_folder import check, is_done, read_status, saved_steps, state_path, step_folder
-from harness.settings import Role
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -91,7 +90,7 @@ def test_a_damaged_identity_is_named_with_what_to_do(finished, refused, damage):
 
 
 def test_the_other_network_is_refused_in_a_run_that_was_evaluated_on_one(make_job, finished, pool, refused):
-    other = make_job({"evals.every": 2, "evals.network": Role.student, "steps": 8})
+    other = make_job({"evals.every": 2, "evals.network": "student", "steps": 8})
     assert other.identity == finished.identity
     assert "step_000000 holds the teacher, but evals.network=student" in refused(other)
     card = step_folder(finished, 0) / "backbone.json"

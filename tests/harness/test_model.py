@@ -5,7 +5,7 @@ import timm
 import torch
 
 from common.errors import BadInput
-from harness import settings
+from harness import recipe
 from harness.losses.head import Head
 from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
 
@@ -26,7 +26,7 @@ def filled(experiment, number: int = 0) -> Network:
 def test_the_walk_gives_what_timm_gives_without_masks_and_draws(args, side):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = build_backbone(settings.Model(args=args)).eval()
+        backbone = build_backbone(recipe.Model(args=args)).eval()
     pixels = images(2, side)
     with torch.no_grad():
         for block in backbone.blocks:  # large enough for a wrong branch to show
@@ -41,7 +41,7 @@ def test_the_walk_gives_what_timm_gives_without_masks_and_draws(args, side):
 def test_other_members_of_the_family_walk_as_in_timm(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = build_backbone(settings.Model(name=name, args={"depth": 1})).eval()
+        backbone = build_backbone(recipe.Model(name=name, args={"depth": 1})).eval()
     with torch.no_grad():
         tokens, theirs = encode(backbone, images(1, 32)), backbone.forward_features(images(1, 32))
     torch.testing.assert_close(tokens.patches, theirs[:, backbone.num_prefix_tokens :], rtol=0, atol=2e-6)
@@ -49,7 +49,7 @@ def test_other_members_of_the_family_walk_as_in_timm(name):
 
 def test_the_small_model_has_the_papers_parameter_count():
     with torch.device("meta"):
-        backbone = build_backbone(settings.Model())
+        backbone = build_backbone(recipe.Model())
     assert sum(p.numel() for p in backbone.parameters()) == pytest.approx(21.6e6, rel=0.005)
 
 
@@ -167,16 +167,16 @@ def test_the_patch_size_is_the_models(tiny):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (settings.Model(name="vit_small_patch16_dinov3_qkv"), "vit_small_patch16_dinov3_qkvb"),
-        (settings.Model(name="resnet18"), "resnet18"),
-        (settings.Model(name="vit_small_patch16_224", args={"depth": 1}), "DINOv3 family"),
-        (settings.Model(args={"embed_dimension": 32}), "embed_dimension"),
-        (settings.Model(args={"depth": 0}), "at least one block"),
-        (settings.Model(args={"depth": 1, "num_heads": 0}), "does not fit"),
-        (settings.Model(args={"depth": 1, "patch_size": 0}), "does not fit"),
-        (settings.Model(args={"depth": 1, "class_token": False, "global_pool": "avg"}), "a class token"),
-        (settings.Model(args={"depth": 1, "dynamic_img_size": False}), "dynamic_img_size"),
-        (settings.Model(args={"embed_dim": 33, "num_heads": 2, "depth": 1}), "try embed_dim=32"),
+        (recipe.Model(name="vit_small_patch16_dinov3_qkv"), "vit_small_patch16_dinov3_qkvb"),
+        (recipe.Model(name="resnet18"), "resnet18"),
+        (recipe.Model(name="vit_small_patch16_224", args={"depth": 1}), "DINOv3 family"),
+        (recipe.Model(args={"embed_dimension": 32}), "embed_dimension"),
+        (recipe.Model(args={"depth": 0}), "at least one block"),
+        (recipe.Model(args={"depth": 1, "num_heads": 0}), "does not fit"),
+        (recipe.Model(args={"depth": 1, "patch_size": 0}), "does not fit"),
+        (recipe.Model(args={"depth": 1, "class_token": False, "global_pool": "avg"}), "a class token"),
+        (recipe.Model(args={"depth": 1, "dynamic_img_size": False}), "dynamic_img_size"),
+        (recipe.Model(args={"embed_dim": 33, "num_heads": 2, "depth": 1}), "try embed_dim=32"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
@@ -186,4 +186,4 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
 
 
 def test_the_named_models_are_timms():
-    assert timm.is_model(settings.Model().name)
+    assert timm.is_model(recipe.Model().name)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from harness import settings
+from harness import recipe, settings
 from harness.losses.gram import Gram
 from harness.schedules import at, linear_warmup, peak_lr
 
 
 def test_the_stage_one_learning_rate_warms_up_to_its_scaled_peak():
     stage = settings.Experiment(
-        optimizer=settings.Optimizer(lr=5e-5, lr_scaling=settings.Scaling.sqrt_wrt_1024, warmup_steps=100_000),
+        optimizer=recipe.Optimizer(lr=5e-5, lr_scaling="sqrt_wrt_1024", warmup_steps=100_000),
         data=settings.Data(batch_size=4096),
     )
     rates = [at(stage, step).lr for step in (0, 50_000, 100_000, 900_000)]
@@ -19,13 +19,13 @@ def test_the_stage_one_learning_rate_warms_up_to_its_scaled_peak():
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("sqrt_wrt_1024", 2.0), ("linear_wrt_256", 1.0)])
 def test_the_rate_scales_with_the_batch_as_asked(scaling, factor):
     stage = settings.Experiment(
-        optimizer=settings.Optimizer(lr=1e-3, lr_scaling=settings.Scaling(scaling)), data=settings.Data(batch_size=256)
+        optimizer=recipe.Optimizer(lr=1e-3, lr_scaling=scaling), data=settings.Data(batch_size=256)
     )
     assert peak_lr(stage) == pytest.approx(factor * 1e-3)
 
 
 def test_the_temperature_rises_in_a_line_and_stays():
-    stage = settings.Experiment(teacher=settings.Teacher(temperature_warmup_steps=10))
+    stage = settings.Experiment(teacher=recipe.Teacher(temperature_warmup_steps=10))
     assert [at(stage, step).temperature for step in (0, 5, 10, 99)] == pytest.approx([0.04, 0.055, 0.07, 0.07])
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
-from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
 from harness.model import backbone_args
 from harness.settings import EvaluationTask, Role, Set
@@ -29,7 +29,11 @@ pytestmark = pytest.mark.slow  # whole small runs, interrupted and resumed
 CPU = torch.device("cpu")
 GRAM = {"arms": {"anchored": {}}, "gram": Gram(weight=2.0, start_step=2, update_every=2)}
 SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=8, split="test")}
-KNN = {"evals.sets": SETS, "evals.tasks": {"knn": EvaluationTask("knn", "a", "b")}, "evals.every": 2}
+KNN = {
+    "evals.sets": SETS,
+    "evals.tasks": {"knn": EvaluationTask(protocol="knn", train="a", test="b")},
+    "evals.every": 2,
+}
 
 
 class Cut(Exception):
@@ -81,9 +85,9 @@ def anchored(make_job):
     [
         Gram(weight=2.0, start_step=2, update_every=2),
         Gram(weight=2.0, start_step=1, resolution=2.0),
-        Gram(weight=2.0, start_step=1, teacher=GramTeacher.ema),
+        Gram(weight=2.0, start_step=1, teacher="ema"),
         Gram(weight=2.0, start_step=1, undistorted=False),
-        Gram(weight=2.0, start_step=1, teacher=GramTeacher.ema, undistorted=False),  # needs no crops of its own
+        Gram(weight=2.0, start_step=1, teacher="ema", undistorted=False),  # needs no crops of its own
     ],
 )
 def test_the_loop_takes_the_steps_of_the_recipe_on_the_batches_of_the_recipe(
@@ -366,7 +370,7 @@ def test_a_fork_that_died_before_its_first_state_forks_again(tiny, change, pool,
     assert same(final(again["plain"]), final(whole["plain"]))
 
 
-@pytest.mark.parametrize("network", list(Role))
+@pytest.mark.parametrize("network", get_args(Role))
 def test_the_snapshot_is_the_trunks_ema_of_that_step_bit_for_bit(tiny, change, pool, tmp_path, take_steps, network):
     anchored = {"gram.weight": 2.0, "gram.start_step": 3, "gram.teacher_step": 2}
     values = {**FORK, "arms": {"anchored": anchored}, "evals.every": 2, "evals.network": network}
@@ -420,9 +424,7 @@ def given(tiny, take_steps, folder: Path, *, update_every=None, **args):
     model = replace(tiny.model, args={**tiny.model.args, **args})
     backbone = fresh_state(replace(tiny, model=model), 7, CPU).teacher.backbone
     export(backbone, folder, timm_name=model.name, timm_args=backbone_args(model))
-    return Gram(
-        weight=2.0, start_step=1, teacher=GramTeacher.checkpoint, checkpoint=str(folder), update_every=update_every
-    )
+    return Gram(weight=2.0, start_step=1, teacher="checkpoint", checkpoint=str(folder), update_every=update_every)
 
 
 @pytest.mark.parametrize("args", [{}, {"embed_dim": 48}, {"depth": 1}])
@@ -467,18 +469,17 @@ def test_evaluations_come_at_their_cadence_and_at_both_ends(tiny, change, pool, 
     assert seen == [("trunk", 0), ("trunk", 2), ("trunk", 3), ("plain", 4), ("plain", 6), ("plain", 7)]
 
 
-@pytest.mark.parametrize("network", list(Role))
+@pytest.mark.parametrize("network", get_args(Role))
 def test_the_exported_backbone_is_the_evaluated_network(make_job, pool, network):
     job = make_job({"evals.network": network})
     train(job, pool, nothing, device=CPU)
     backbone = load(str(step_folder(job, 6)))
     tensors = final(job)
     assert all(
-        torch.equal(value, tensors[f"{network.value}.backbone.{name}"])
-        for name, value in backbone.model.state_dict().items()
+        torch.equal(value, tensors[f"{network}.backbone.{name}"]) for name, value in backbone.model.state_dict().items()
     )
     names = {"arm": "plain", "seed": 0, "identity": job.identity}
-    assert backbone.extra == {"step": 6, **names, "network": network.value}
+    assert backbone.extra == {"step": 6, **names, "network": network}
 
 
 def test_the_curve_has_a_row_for_each_logged_step_with_every_term(anchored, pool):

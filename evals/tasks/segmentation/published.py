@@ -216,12 +216,7 @@ def pixel_loss(
 
 
 def judge(
-    protocol: PublishedSegmentation,
-    backbone: Backbone,
-    head: Readout,
-    test: LabelledSet,
-    *,
-    watch: Watch | None = None,
+    protocol: PublishedSegmentation, backbone: Backbone, head: Readout, test: LabelledSet, *, watch: Watch | None = None
 ) -> dict[str, np.ndarray]:
     """The outcomes of a head on every test image, areas by mmsegmentation's IoUMetric; see `evaluate`."""
 

@@ -16,7 +16,8 @@ from evals.datasets.image_folder import ImageFolder
 from harness.data.batches import Batches, GramCrops, stream
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot
-from harness.settings import Crops, Data
+from harness.recipe import Crops
+from harness.settings import Data
 
 CROPS = Crops(global_size=32, local_size=16, local_count=3)
 GOLDEN_INDICES = [1, 15, 11, 5]

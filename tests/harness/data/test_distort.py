@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as vision
 
 from harness.data import distort
-from harness.settings import Crops
+from harness.recipe import Crops
 
 SHAPES = [(6, 3, 24, 24), (3, 3, 17, 20)]
 

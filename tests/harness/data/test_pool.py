@@ -7,7 +7,7 @@ from PIL import Image
 from common.errors import BadInput
 from evals.datasets.image_folder import ImageFolder
 from harness.data.pool import Pool, open_pool
-from harness.settings import Components, Data, Set
+from harness.settings import Data, Set
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def pool(folder, components=Components.image_class, **options):
+def pool(folder, components="image_class", **options):
     return Pool({"a": ImageFolder(folder), "b": ImageFolder(folder, classes=["dog"])}, components, **options)
 
 
@@ -39,7 +39,7 @@ def test_components_are_the_classes_of_each_source(folder):
 
 
 def test_components_can_be_the_sources(folder):
-    got = {name: members.tolist() for name, members in pool(folder, Components.source).components.items()}
+    got = {name: members.tolist() for name, members in pool(folder, "source").components.items()}
     assert got == {"a": [0, 1, 2, 3, 4], "b": [5, 6]}
 
 

@@ -1,0 +1,164 @@
+"""Settings of how a network is trained, its losses aside: backbone, optimizer, EMA teacher, crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+from common.kinds import About, Natural, NotNegative, Positive, Real, Share, ShareBelowOne, SomeShare, Whole
+from common.schema import settings
+
+Scaling = Literal["none", "sqrt_wrt_1024", "linear_wrt_256"]
+Side = Annotated[Whole, Ge(5)]  # pixels: blur needs them
+Area = SomeShare
+
+OFFICIAL = "official code"
+
+
+@settings
+class Model:
+    """The backbone: a timm name of the DINOv3 family and the arguments it is created with."""
+
+    name: Annotated[str, About("a timm name of the DINOv3 ViT family (RoPE, class token)", "DINOv3 §3.2")] = (
+        "vit_small_patch16_dinov3_qkvb"
+    )
+    args: Annotated[
+        dict[str, Any],
+        About(
+            "keyword arguments for `timm.create_model`; such as "
+            "`{patch_size: 8, embed_dim: 96, depth: 4, num_heads: 3}`"
+        ),
+    ] = field(default_factory=dict)
+    drop_path: Annotated[
+        ShareBelowOne,
+        About(
+            "share of the crops that each residual branch skips, the same in all blocks; student only",
+            "official code (0.4 for 7B)",
+        ),
+    ] = 0.0
+    rope_shift: Annotated[
+        Real | None,
+        About("patch coordinates are shifted by U(−s, s) on each axis; null = off", "official code (off for 7B)"),
+    ] = None
+    rope_jitter: Annotated[
+        Annotated[Real, Ge(1)] | None,
+        About("each axis is scaled by exp U(−ln j, ln j); null = off", "official code (off for 7B)"),
+    ] = None
+    rope_rescale: Annotated[
+        Annotated[Real, Ge(1)] | None,
+        About("both axes are scaled by one exp U(−ln r, ln r); null = off", "DINOv3 §3.2 (2.0)"),
+    ] = None
+
+
+@settings
+class Optimizer:
+    """AdamW with layer-wise decay; rates are constant after a linear warm-up, so a run can always be extended."""
+
+    lr: Annotated[
+        Positive, About("rate after the warm-up, before scaling and the factors below", "DINOv3 §3.2: constant")
+    ] = 1e-3
+    lr_scaling: Annotated[
+        Scaling,
+        About(
+            "how the batch size scales the rate; `sqrt_wrt_1024`: × 4 · √(batch / 1024); `linear_wrt_256`: "
+            "× batch / 256",
+            "official code (`sqrt_wrt_1024`)",
+        ),
+    ] = "none"
+    warmup_steps: Annotated[Natural, About("steps of the straight line from 0 to the rate", "DINOv3 §3.2 (100 k)")] = 0
+    weight_decay: Annotated[
+        NotNegative, About("AdamW's, constant; not of biases, norms and LayerScale", "DINOv3 §3.2")
+    ] = 0.04
+    beta1: Annotated[ShareBelowOne, About("AdamW's decay of the first moment", OFFICIAL)] = 0.9
+    beta2: Annotated[ShareBelowOne, About("AdamW's decay of the second moment", OFFICIAL)] = 0.99
+    layer_decay: Annotated[
+        SomeShare,
+        About(
+            "rate factor γ from one block to the one before it; block i of L has γ^(L − i), patch embedding and "
+            "tokens γ^(L + 1), heads 1",
+            "official code (0.98 for 7B)",
+        ),
+    ] = 0.98
+    patch_embed_lr: Annotated[Positive, About("further rate factor of the patch embedding", OFFICIAL)] = 0.2
+    clip: Annotated[
+        Positive | None,
+        About(
+            "largest gradient norm of each of backbone, DINO head and iBOT head; null = no clipping",
+            "official code (3; 30 for 7B)",
+        ),
+    ] = 3.0
+    freeze_last_layer_steps: Annotated[
+        Natural, About("steps during which the prototypes have rate 0", "official code (5 k for 7B)")
+    ] = 0
+
+
+@settings
+class Teacher:
+    """The EMA teacher: momentum and the Sinkhorn temperature with its linear warm-up."""
+
+    momentum: Annotated[
+        ShareBelowOne,
+        About(
+            "EMA: teacher ← m · teacher + (1 − m) · student after each step, heads included; constant",
+            "DINOv3 §3.2 says 0.999, official code 0.994",
+        ),
+    ] = 0.994
+    temperature: Annotated[Positive, About("Sinkhorn temperature of both heads after the warm-up", OFFICIAL)] = 0.07
+    temperature_start: Annotated[Positive, About("Sinkhorn temperature at step 0", OFFICIAL)] = 0.04
+    temperature_warmup_steps: Annotated[
+        Natural,
+        About(
+            "steps from the one straight to the other; 0 = `teacher.temperature` from the first step",
+            "official code (100 k)",
+        ),
+    ] = 0
+
+
+@settings
+class Crops:
+    """Multi-crop augmentation (§8 of the recipe; the order crop, flip, colour, blur, solarise)."""
+
+    global_size: Annotated[Side, About("side of a global crop", "official code (224; 256 for 7B)")] = 224
+    local_size: Annotated[Side, About("side of a local crop", "official code (96; 112 for 7B)")] = 96
+    local_count: Annotated[Natural, About("local crops of an image", OFFICIAL)] = 8
+    global_scale_min: Annotated[Area, About("smallest area of a global crop", OFFICIAL)] = 0.32
+    global_scale_max: Annotated[Area, About("largest area of a global crop", OFFICIAL)] = 1.0
+    local_scale_min: Annotated[Area, About("smallest area of a local crop", OFFICIAL)] = 0.05
+    local_scale_max: Annotated[Area, About("largest area of a local crop", OFFICIAL)] = 0.32
+    flip: Annotated[Share, About("chance of a mirror image", "official code (0 for 7B)")] = 0.5
+    jitter: Annotated[Share, About("chance of colour jitter, its four parts in random order", OFFICIAL)] = 0.8
+    brightness: Annotated[
+        NotNegative, About("colour jitter: factor of the brightness, from 1 − b to 1 + b", OFFICIAL)
+    ] = 0.4
+    contrast: Annotated[NotNegative, About("colour jitter: factor of the contrast, from 1 − c to 1 + c", OFFICIAL)] = (
+        0.4
+    )
+    saturation: Annotated[
+        NotNegative, About("colour jitter: factor of the saturation, from 1 − s to 1 + s", OFFICIAL)
+    ] = 0.2
+    hue: Annotated[
+        Real, Ge(0), Le(0.5), About("colour jitter: largest turn of the hue either way; 0.5 is every hue", OFFICIAL)
+    ] = 0.1
+    grayscale: Annotated[Share, About("chance of grey", OFFICIAL)] = 0.2
+    blur_global_1: Annotated[
+        Share,
+        About(
+            "chance of Gaussian blur (9 pixels, σ from 0.1 to 2) of the first global crop",
+            "as declared; the official code applies the complement, 0",
+        ),
+    ] = 1.0
+    blur_global_2: Annotated[
+        Share, About("chance of blur of the second global crop", "as declared; the official code applies 0.9")
+    ] = 0.1
+    blur_local: Annotated[Share, About("chance of blur of a local crop", OFFICIAL)] = 0.5
+    solarize_global_2: Annotated[Share, About("chance that the second global crop is solarised", OFFICIAL)] = 0.2
+
+    def conflicts(self) -> Iterator[str]:
+        """No area in between."""
+        for kind in ("global", "local"):
+            low, high = (getattr(self, f"{kind}_scale_{end}") for end in ("min", "max"))
+            if low > high:
+                yield f"{kind}_scale_min={low}: want at most {kind}_scale_max={high}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +101,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_precision(rates: Mapping[str, float]) -> tuple[str, str]:
+def choose_precision(rates: Mapping[str, float]) -> tuple[Literal["float32", "bfloat16"], str]:
     """What `auto` is, "float32" or "bfloat16", and why."""
     chosen = "bfloat16" if rates["bfloat16"] >= WORTH * rates["float32"] else "float32"
     return chosen, f"{chosen}, chosen by auto: {bfloat16_words(rates)}; it is taken from {WORTH:g} times on"

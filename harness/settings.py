@@ -219,8 +219,8 @@ class Experiment(LossSettings):
         Precision,
         About(
             "in which networks compute; science; `bfloat16` is autocast (weights, moments and losses stay in "
-            "float32); features for the evaluations are computed in it too; `auto` is one of the two, chosen by what this "
-            "machine is faster in, before identities are made; the plan says which and why"
+            "float32); features for the evaluations are computed in it too; `auto` is one of the two, chosen by what "
+            "this machine is faster in, before identities are made; the plan says which and why"
         ),
     ] = "float32"
     trunk: Trunk = field(default_factory=Trunk)

@@ -1,4 +1,4 @@
-"""How far a depth map is from the truth: the ten errors of monocular depth estimation, and the judging of a set by them.
+"""How far a depth map is from the truth: the ten errors of monocular depth, and the judging of a set by them.
 
 Source: Eigen, Puhrsch, Fergus, NIPS 2014 (arXiv 1406.2283 §3.2, §4.2) for the errors and the scale-invariant one; the
 names and their common set as in BTS (Lee et al., arXiv 1907.10326 §4.2). Values over a set are means over its images.

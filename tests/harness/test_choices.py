@@ -8,7 +8,6 @@ from common.errors import BadInput
 from harness.choices import settle_precision, settle_threads
 from harness.config import arm_settings, science, trunk_settings
 from harness.graph import jobs
-from harness.settings import Precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 UNITS, NO_UNITS = {"float32": 1e11, "bfloat16": 3e11}, {"float32": 1e11, "bfloat16": 1e9}
@@ -47,11 +46,11 @@ def unnamed(monkeypatch):
 def test_auto_is_what_the_machine_is_good_at_and_the_identity_carries_that(tiny, change, on, rates, chosen):
     on(rates)
     settled, said = settle_precision(change(tiny, {"precision": "auto"}), CPU, record={})
-    assert settled == change(tiny, {"precision": Precision[chosen]})
+    assert settled == change(tiny, {"precision": chosen})
     assert [line.startswith(f"precision: {chosen}, chosen by auto: bfloat16 runs at ") for line in said] == [True]
     made, plain = (
         [job.identity for job in jobs(one, fingerprint=lambda data: "24 rooms")]
-        for one in (settled, change(tiny, {"precision": Precision[chosen]}))
+        for one in (settled, change(tiny, {"precision": chosen}))
     )
     assert made == plain
 

@@ -15,8 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt, Predicate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
+from common.bounds import about, core, described, hints
 from common.errors import BadInput
-from common.kinds import about, core, described, hints
 
 T = TypeVar("T")
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

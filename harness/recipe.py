@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from common.kinds import About, Natural, NotNegative, Positive, Real, Share, ShareBelowOne, SomeShare, Whole
+from common.bounds import About, Natural, NotNegative, Positive, Real, Share, ShareBelowOne, SomeShare, Whole
 from common.schema import settings
 
 Scaling = Literal["none", "sqrt_wrt_1024", "linear_wrt_256"]

@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Predicate
 
-from common.errors import nearest
-from common.kinds import (
+from common.bounds import (
     About,
     Count,
     Natural,
@@ -23,6 +22,7 @@ from common.kinds import (
     Whole,
     one_or_more_different,
 )
+from common.errors import nearest
 from common.schema import settings
 from evals.datasets.catalogue import KINDS
 from harness.losses.table import LOSSES, LossSettings

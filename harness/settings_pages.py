@@ -16,9 +16,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common.bounds import Setting, described
 from common.command import columns
 from common.disk import write_text
-from common.kinds import Setting, described
 from common.schema import phrase, wanted
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.kinds import described
+from common.bounds import described
 from evals import compare, options, prepare, request
 from evals.backbones.addresses import ADDRESSES
 from evals.tasks.methods import METHODS

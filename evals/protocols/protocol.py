@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from common.kinds import About, Count, Natural, NotNegative, Positive, Share, SomeShare, Whole
+from common.bounds import About, Count, Natural, NotNegative, Positive, Share, SomeShare, Whole
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import Precision, View

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from common.bounds import About, Count, Whole
 from common.errors import BadInput
-from common.kinds import About, Count, Whole
 from common.schema import settings
 from evals.datasets.labelled_set import IGNORE, Needs
 from evals.features.feature_set import FeatureSet

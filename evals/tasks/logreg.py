@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from common.kinds import About, Count, Positive, Real, Share, Whole
+from common.bounds import About, Count, Positive, Real, Share, Whole
 from common.progress import Bar
 from common.schema import settings
 from evals.datasets.labelled_set import Needs

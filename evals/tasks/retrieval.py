@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import About, Count, Positive
 from common.errors import BadInput
-from common.kinds import About, Count, Positive
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from common.kinds import About, Count, Flag, Natural, NotNegative, Real
+from common.bounds import About, Count, Flag, Natural, NotNegative, Real
 from common.schema import settings
 
 GramTeacher = Literal["snapshot", "ema", "checkpoint"]

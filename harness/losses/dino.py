@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common.kinds import About, NotNegative, Positive
+from common.bounds import About, NotNegative, Positive
 from common.schema import settings
 from harness.losses.head import Head
 from harness.losses.inputs import Outputs, Targets

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from common.kinds import About
+from common.bounds import About
 from common.schema import settings
 from harness.losses.anchoring import Anchoring
 from harness.losses.inputs import Outputs, Targets

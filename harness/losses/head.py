@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from common.kinds import About, Count, Flag
+from common.bounds import About, Count, Flag
 from common.schema import settings
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from common.kinds import About, NotNegative, Positive, Share, ShareBelowOne
+from common.bounds import About, NotNegative, Positive, Share, ShareBelowOne
 from common.schema import settings
 from harness.losses.head import Head
 from harness.losses.inputs import Outputs, Targets

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.kinds import About, NotNegative
+from common.bounds import About, NotNegative
 from common.schema import settings
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length

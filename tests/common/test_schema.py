@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from common.errors import BadInput
-from common.kinds import (
+from common.bounds import (
     About,
     Choices,
     Count,
@@ -25,6 +24,7 @@ from common.kinds import (
     Whole,
     described,
 )
+from common.errors import BadInput
 from common.schema import filled, settings, wanted
 
 NOT_FINITE = (math.nan, math.inf, -math.inf)

@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from common.bounds import core, described
 from common.errors import BadInput
-from common.kinds import core, described
 from common.schema import filled
 from evals.backbones.exported import export
 from harness import settings

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Le
 
-from common.kinds import About, Count, Flag, Natural, NotNegative, Positive, Range, Share, ShareBelowOne
+from common.bounds import About, Count, Flag, Natural, NotNegative, Positive, Range, Share, ShareBelowOne
 from common.schema import settings
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import Needs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from common.kinds import About, Count, Flag, Natural, Positive, Real
+from common.bounds import About, Count, Flag, Natural, Positive, Real
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import View

@@ -19,9 +19,9 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from common.bounds import About, Choices, Count, NotNegative, Positive, Range, Share, ShareBelowOne, SomeShare, Whole
 from common.draws import Stream, pcg64, torch_generator
 from common.errors import BadInput
-from common.kinds import About, Choices, Count, NotNegative, Positive, Range, Share, ShareBelowOne, SomeShare, Whole
 from common.progress import Bar
 from common.schema import settings
 from common.workers import batches

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from common.bounds import About, Choices, Count, NotNegative, Positive, Share, ShareBelowOne, Whole
 from common.draws import pcg64
-from common.kinds import About, Choices, Count, NotNegative, Positive, Share, ShareBelowOne, Whole
 from common.progress import Bar
 from common.schema import settings
 from evals.datasets.labelled_set import Needs

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from common import draws
-from common.kinds import About, Count, Natural, NotNegative, Positive, Range, Share, ShareBelowOne
+from common.bounds import About, Count, Natural, NotNegative, Positive, Range, Share, ShareBelowOne
 from common.schema import settings
 from evals import mmseg_bridge
 from evals.backbones.backbone import Backbone

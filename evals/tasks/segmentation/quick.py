@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.kinds import About, Count, Positive
+from common.bounds import About, Count, Positive
 from common.schema import settings
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs

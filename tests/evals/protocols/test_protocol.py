@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
+from common.bounds import Flag, Real, core, hints
 from common.errors import BadInput
-from common.kinds import Flag, Real, core, hints
 from common.schema import filled, settings
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol

@@ -19,6 +19,7 @@ from harness import settings
 from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools
 from harness.losses.gram import Gram
+from harness.losses.table import LOSSES
 from harness.model import backbone_args
 from harness.schedules import at
 from harness.settings import Experiment
@@ -312,8 +313,9 @@ def test_an_impossible_setting_is_refused_by_its_full_path(values):
 
 
 def test_a_run_that_could_learn_nothing_is_refused():
-    off = {"dino.weight": 0.0, "koleo.weight": 0.0}
-    for more, said in (({"ibot.weight": 0.0}, "dino.weight, ibot.weight, koleo.weight are all 0"),
+    alone = [name for name, loss in LOSSES.items() if not loss.anchored]
+    off = {f"{name}.weight": 0.0 for name in alone if name != "ibot"}
+    for more, said in (({"ibot.weight": 0.0}, f"{', '.join(f'{name}.weight' for name in alone)} are all 0"),
                        ({"ibot.mask_probability": 0.001}, "ibot.mask_probability=0.001: want more")):  # fmt: skip
         with pytest.raises(BadInput, match=said):
             filled(Experiment, nested({**off, **more}), where="file")

@@ -22,7 +22,7 @@ def test_every_term_has_a_factor_and_a_title(name):
 
 
 def test_every_term_that_a_step_takes_is_in_the_table(tiny, change, take_steps):
-    everything = change(tiny, {"gram.weight": 2.0})
+    everything = change(tiny, {f"{name}.weight": 1.0 for name in LOSSES})
     _, (row,) = take_steps(everything, 1)
     known = {term for loss in LOSSES.values() for term in loss.titles}
     assert known == row.keys() - {"loss", "target_entropy", "student_entropy", "grad_norm"}

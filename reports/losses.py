@@ -135,7 +135,7 @@ def _calm(axes: Axes, values: np.ndarray) -> None:
     """Limits that single spikes do not stretch, and that do not blow a constant up to noise."""
     low, high = (float(end) for end in np.quantile(values, [0.002, 0.998]))
     share = 0.5 if values.min() == values.max() else 0.02
-    span = max(high - low, share * max(abs(low), abs(high)), 1e-12)
+    span = max(high - low, share * max(abs(low), abs(high))) or 1.0  # all zero
     middle = (low + high) / 2
     half = max((high - low) / 2, span / 2)
     axes.set_ylim(middle - 1.15 * half, middle + 1.15 * half)

@@ -214,12 +214,20 @@ def trunk(tiny, take_steps):
     return take_steps(tiny, 3)[0]
 
 
-def fork_gradients(settings, trunk, batches):
+def in_float64(batch):
+    crops = {name: getattr(batch, name) for name in ("globals", "locals", "gram")}
+    return batch._replace(**{name: one.double() for name, one in crops.items() if one is not None})
+
+
+def fork_gradients(settings, trunk, batch):
+    """Of a step in float64, so that sums of gradients agree to far more than any processor's float32 rounds."""
     state = deepcopy(trunk)
+    for network in (state.student, state.teacher):
+        network.double()
     now = schedules.at(settings, 3)
     if now.renew_gram_teacher:
         state.gram_teacher = frozen_copy(state.teacher.backbone)
-    total, terms, _ = forward(state, batches[3], now, settings, seed=0)
+    total, terms, _ = forward(state, batch, now, settings, seed=0)
     total.backward()
     return terms, {name: p.grad.clone() for name, p in state.student.named_parameters()}, state
 
@@ -235,11 +243,11 @@ ARMS = {
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_gram_arm_changes_the_fork_step_through_its_gram_term_alone(tiny, change, trunk, make_batches, arm):
     settings = change(tiny, {"gram": Gram(**ARMS[arm])})
-    plain_batch, batch = make_batches(tiny)[3], make_batches(settings)[3]
+    plain_batch, batch = in_float64(make_batches(tiny)[3]), in_float64(make_batches(settings)[3])
     for name in ("globals", "locals", "masks", "indices"):
         assert torch.equal(getattr(plain_batch, name), getattr(batch, name)), name
-    plain_terms, plain, _ = fork_gradients(tiny, trunk, make_batches(tiny))
-    terms, with_gram, state = fork_gradients(settings, trunk, make_batches(settings))
+    plain_terms, plain, _ = fork_gradients(tiny, trunk, plain_batch)
+    terms, with_gram, state = fork_gradients(settings, trunk, batch)
     assert set(terms) - set(plain_terms) == {"gram"}
     assert all(torch.equal(plain_terms[name], terms[name]) for name in plain_terms)
     state.student.zero_grad()
@@ -248,7 +256,7 @@ def test_a_gram_arm_changes_the_fork_step_through_its_gram_term_alone(tiny, chan
     assert max(grad.abs().max() for grad in alone.values() if grad is not None) > 1e-4
     for name, grad in with_gram.items():
         through_gram = torch.zeros_like(grad) if alone[name] is None else alone[name]
-        torch.testing.assert_close(grad, plain[name] + through_gram, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(grad, plain[name] + through_gram, rtol=1e-10, atol=1e-12)
         assert ("head" not in name) or alone[name] is None, f"the Gram loss reaches {name}"
 
 

@@ -64,7 +64,7 @@ class Pictures:
 def backbone() -> Backbone:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        args = {"embed_dim": 48, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8}
+        args = {"embed_dim": 48, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8, "init_values": 1.0}
         model = timm.create_model("vit_small_patch16_dinov3_qkvb", num_classes=0, dynamic_img_size=True, **args)
     return wrap(model, name="tiny")
 
@@ -270,7 +270,7 @@ def test_bfloat16_gives_nearly_the_same_features(backbone: Backbone):
     full = extract(backbone, Pictures(), View("crop", 16))
     half = extract(backbone, Pictures(), View("crop", 16), precision="bfloat16")
     assert half.pooled.dtype == torch.float32
-    assert not torch.equal(full.pooled, half.pooled)
+    assert (full.pooled[:] - half.pooled[:]).abs().max() > 1e-3  # float32 itself rounds to some 1e-6 here
     assert torch.nn.functional.cosine_similarity(full.pooled, half.pooled).min() > 0.99
 
 

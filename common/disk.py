@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from common.errors import BadInput
 
-# A fragment lies beside what it will become as `.partial-<host>-<process>-<life>.<number>-<name>`: two writers of one
-# thing never meet, and what a killed one left can be told. Processes of different lives may have one number, as where a
-# container starts again.
-_PREFIX, _LIFE, _NUMBERS = f".partial-{socket.gethostname()}-", secrets.token_hex(4), count()
-_WRITER = re.compile(r"(\d+)-([0-9a-f]{8})\.")
+_HIDDEN, _RETIRED = ".partial-", ".retired"
 # what systems say that cannot sync this; any other error means that it did not reach the disk
 _UNABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EBADF}
 
 
 @contextmanager
 def whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """A place in the same folder, of the same ending, to write a file or make a folder at, which then becomes `path`.
+    """A place of the same name to write a file or make a folder at, which then becomes `path`.
 
     It does so behind the block, at once and after all of it has reached the disk, so that neither a killed process nor
     a loss of power leaves half of it. An exception leaves what was at `path`, and nothing else; of two writers the last
@@ -48,25 +40,45 @@ def whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def fragment(path: Path) -> Iterator[Path]:
-    """`whole` without its end: `put` lets it take its place, and without that it is removed."""
+    """`whole` without its end: `put` lets it take its place, and without that it is removed.
+
+    It lies in a hidden folder beside `path`, which is locked for as long as its writer lives: so two writers never
+    meet, and what a killed one left can be told, whatever machine or container it ran in.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
-    new = path.with_name(f"{_PREFIX}{os.getpid()}-{_LIFE}.{next(_NUMBERS)}-{path.name}")
+    while True:
+        hidden = path.parent / f"{_HIDDEN}{secrets.token_hex(8)}"
+        hidden.mkdir()
+        lock = os.open(hidden, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks: nobody will judge this folder
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if hidden.exists():  # else it was swept away in between
+            break
+        os.close(lock)
     try:
-        yield new
+        yield hidden / path.name
     finally:
-        _remove(new)
+        _remove(hidden)
+        os.close(lock)
 
 
-def put(new: Path, path: Path, *, sync: bool = True) -> None:
-    """Let a fragment take its place; a folder that lay there is removed only then, and comes back where that fails."""
+def put(new: Path, path: Path, *, sync: bool = True, unless: Callable[[], bool] = lambda: False) -> None:
+    """Let a fragment take its place, one writer after the other; a folder that lay there is removed only then.
+
+    Args:
+        unless: asked while nobody else can put anything there; where it is true, what lies there stays.
+    """
     if sync:
         for part in (*new.rglob("*"), new):
             _sync(part)
-    if new.is_dir() and path.exists():
-        _swap(new, path)
-    else:
-        new.replace(path)
+    with _alone(path.parent):
+        if unless():
+            return
+        if new.is_dir() and path.exists():
+            _swap(new, path)
+        else:
+            new.replace(path)
     if sync:
         _sync(path.parent)
 
@@ -84,29 +96,51 @@ def append(path: Path, text: str) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder, which may be tens of gigabytes; once in the life of this one.
 
-    Only those of this host are judged: a number of a process says nothing about another that shares the folder.
+    A folder that one of them was about to replace, and had moved away already, comes back.
     """
-    for left in folder.glob(f"{_PREFIX}*"):
-        if writer := _WRITER.match(left.name.removeprefix(_PREFIX)):
-            process, life = int(writer[1]), writer[2]
-            if not psutil.pid_exists(process) or (process == os.getpid() and life != _LIFE):
-                _remove(left)
+    for hidden in folder.glob(f"{_HIDDEN}*"):
+        try:
+            lock = os.open(hidden, os.O_RDONLY)
+        except OSError:  # its writer has just finished
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for retired in hidden.glob(f"{_RETIRED}/*"):
+                if not (folder / retired.name).exists():
+                    retired.rename(folder / retired.name)
+            _remove(hidden)
+        except OSError:  # its writer lives, or there are no locks to tell
+            pass
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else puts anything into this folder meanwhile, where the system has locks."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """The folders change names. One that is killed half-way leaves the old one hidden: it is never swept away."""
-    retired = new.with_name(new.name.replace(".partial", ".retired", 1))
+    """The new folder takes the name of the old one, which comes back where that fails, or where this is killed."""
+    retired = new.parent / _RETIRED / folder.name
+    retired.parent.mkdir()
     folder.rename(retired)
     try:
         new.rename(folder)
     except BaseException:
         retired.rename(folder)
         raise
-    retired.rename(new)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from common.disk import read_rows, write_text
+from common.disk import append, read_rows, write_text
 
 
 class Curves:
@@ -24,8 +24,7 @@ class Curves:
 
     def add(self, row: dict[str, float]) -> None:
         """Append one logged step."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.path, json.dumps(row) + "\n")
         self.steps_logged, self.seconds_logged = int(row["step"]), float(row["seconds"])
         for key, value in row.items():
             if key != "step":

@@ -100,8 +100,8 @@ class Entry:
         with fragment(final) as new, closing(Writer(new, self.count, dense)) as writer:
             yield writer
             writer.finish(self.about)
-            if _read(final, self.count, dense=dense) is None:  # else another process was faster, and may be reading
-                put(new, final)
+            # where another process was faster, others may be reading what it wrote
+            put(new, final, unless=lambda: _read(final, self.count, dense=dense) is not None)
             writer.found = _read(final, self.count, dense=dense, trusted=True) or _vanished(final)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -37,8 +36,8 @@ def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path):
     path = tmp_path / "new" / "table.csv"
     with whole(path) as fragment:
         fragment.write_text("all of it")
-        assert fragment.suffix == ".csv"
-        assert fragment.parent == path.parent
+        assert fragment.name == path.name
+        assert fragment.parent.parent == path.parent
         assert not path.exists()
     assert path.read_text() == "all of it"
     assert list(path.parent.iterdir()) == [path]
@@ -48,7 +47,7 @@ def test_a_folder_takes_its_place_when_it_is_complete(tmp_path: Path):
     folder = tmp_path / "new" / "step.000100"
     with whole(folder) as new:
         fill("folder", new, "all of it")
-        assert new.parent == folder.parent
+        assert new.parent.parent == folder.parent
         assert not folder.exists()
     assert content(folder) == ["all of it"]
     assert list(folder.parent.iterdir()) == [folder]
@@ -143,11 +142,11 @@ def test_a_killed_writer_leaves_the_old_whole_and_the_next_writer_cleans_up(tmp_
     killed.kill()
     killed.wait()
     assert content(path) == ["old"]
-    (left,) = tmp_path.glob(".partial-*")
+    (left,) = tmp_path.glob(".partial-*/*")
     assert content(left) == ["half"]
-    living = writing(kind, path)  # the next writer, itself not done yet
+    writing(kind, path)  # the next writer, itself not done yet
     (its,) = tmp_path.glob(".partial-*")
-    assert f"-{living.pid}-" in its.name
+    assert its != left.parent
     write_text(other, "elsewhere in the folder")
     assert sorted(tmp_path.iterdir()) == sorted([path, its, other])
     with whole(path) as new:
@@ -155,23 +154,72 @@ def test_a_killed_writer_leaves_the_old_whole_and_the_next_writer_cleans_up(tmp_
     assert content(path) == ["new"]
 
 
-def test_only_fragments_of_the_dead_on_this_host_are_swept(tmp_path: Path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    host, dead, life = socket.gethostname(), ended.pid, "0123abcd"
-    swept = [f".partial-{host}-{dead}-{life}.0-a.csv", f".partial-{host}-{os.getpid()}-{life}.7-b-2.csv"]
-    kept = [
-        f".partial-{host}-{os.getppid()}-{life}.0-a.csv",  # at work
-        f".partial-elsewhere-{dead}-{life}.0-a.csv",
-        f".partial-{host}-2-{dead}-{life}.0-a.csv",  # of a host whose name begins with ours
-        f".partial-{host}-notes.csv",
-        f".retired-{host}-{dead}-{life}.0-a",  # may be the only copy
-        "a.csv",
-    ]
-    for name in (*swept, *kept):
-        (tmp_path / name).write_text("")
-    write_text(tmp_path / "b.csv", "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "b.csv"])
+DIES_WHILE_REPLACING = """
+import os, sys
+from pathlib import Path
+from common.disk import whole
+rename, names = Path.rename, []
+def dying(self, target):
+    names.append(self.name)
+    if len(names) == 2:
+        os._exit(9)
+    return rename(self, target)
+Path.rename = dying
+with whole(Path(sys.argv[1])) as new:
+    new.mkdir()
+    (new / "a.txt").write_text("new")
+"""
+
+
+def test_a_folder_whose_writer_was_killed_while_replacing_it_comes_back(tmp_path: Path):
+    folder = tmp_path / "step_000004"
+    fill("folder", folder, "old")
+    done = subprocess.run([sys.executable, "-c", DIES_WHILE_REPLACING, str(folder)], cwd=ROOT, check=False)
+    assert done.returncode == 9
+    assert not folder.exists()
+    write_text(tmp_path / "b.csv", "the next writer")
+    assert content(folder) == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "step_000004"]
+
+
+REPLACES = """
+import sys
+from pathlib import Path
+from common.disk import whole
+for _ in range(40):
+    with whole(Path(sys.argv[1])) as new:
+        new.mkdir()
+        for name in "ab":
+            (new / name).write_text(sys.argv[2])
+"""
+
+
+def test_processes_that_replace_one_folder_do_so_one_after_the_other(tmp_path: Path):
+    folder = tmp_path / "shared"
+    command = [sys.executable, "-c", REPLACES, str(folder)]
+    running = [subprocess.Popen([*command, text], cwd=ROOT) for text in ("one", "two", "three")]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert content(folder) in (["one"] * 2, ["two"] * 2, ["three"] * 2)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_another_has_put_there_stays_where_it_is_good(tmp_path: Path):
+    path = tmp_path / "entry"
+    fill("folder", path, "another's")
+    with fragment(path) as new:
+        fill("folder", new, "mine")
+        put(new, path, unless=lambda: content(path) == ["another's"])
+    assert content(path) == ["another's"]
+
+
+def test_a_link_that_is_replaced_leaves_what_it_points_to(tmp_path: Path):
+    target, folder = tmp_path / "elsewhere", tmp_path / "step"
+    fill("folder", target, "old")
+    folder.symlink_to(target)
+    with whole(folder) as new:
+        fill("folder", new, "new")
+    assert (content(folder), content(target)) == (["new"], ["old"])
+    assert sorted(tmp_path.iterdir()) == [target, folder]
 
 
 @pytest.mark.parametrize("failing", [1, 2])

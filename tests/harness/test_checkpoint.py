@@ -69,7 +69,7 @@ def test_a_state_before_the_first_step_and_without_an_anchor_comes_back(tiny, tm
 
 def test_a_state_is_on_the_disk_before_it_takes_its_place_and_its_name_after(state, saved, synced):
     save_state(state, saved, identity="mine")
-    assert [path.name.endswith(f"-{saved.name}") for path in synced] == [True, False]
+    assert [path.name for path in synced] == [saved.name, saved.parent.name]
     assert synced[1] == saved.parent
 
 

@@ -169,7 +169,7 @@ def _compose(path: Path, groups: list[str]) -> DictConfig:
         with initialize_config_dir(config_dir=str(path.parent.resolve()), version_base=None):
             search = [f"hydra.searchpath=[file://{EXPERIMENTS}]"]
             composed = compose(config_name=path.name, overrides=[*groups, *search])
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {_one_line(error)}") from error
     if not isinstance(composed, DictConfig):
         raise BadInput(f"{path}: want a mapping of settings at its top level")
@@ -207,6 +207,8 @@ def _refuse_unknown_arm(composed: DictConfig, arm: Any, key: str) -> None:
 
 def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
     flat = flatten(overrides)
+    if strange := [key for key in flat if set("[]") & set(key)]:  # OmegaConf would take evals[every] for evals.every
+        raise BadInput(f"{where}: unknown setting {strange[0]!r}: want names with dots between, as gram.weight")
     shared = [key for key in flat if key.split(".")[0] in (*PROSE, *MACHINERY, *GRAPH) and key != "steps"]
     if shared:
         raise BadInput(f"{where}: {', '.join(shared)} belongs to the whole experiment: set it at the top level")

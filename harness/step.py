@@ -105,8 +105,7 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
         own, ema = state.gram_teacher, teacher.backbone
         gram = gram_teacher.patches(settings.gram, batch, own=own, ema=ema, seen=tokens.patches)
     crops, entropy = batch.globals.shape[:2], torch.special.entr(dino).sum(-1).mean()
-    cls = tokens.cls.unflatten(0, crops)
-    return Targets(dino.unflatten(0, crops), ibot, gram, cls, tokens.patches, entropy)
+    return Targets(dino.unflatten(0, crops), ibot, gram, entropy)
 
 
 def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws], settings: Experiment) -> Outputs:

@@ -1,4 +1,4 @@
-"""Settings of every loss that is kept to a Gram teacher; `harness/gram_teacher.py` is what they steer."""
+"""Settings of what a loss is kept to: the Gram teacher, which `harness/gram_teacher.py` makes of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ GramTeacher = Literal["snapshot", "ema", "checkpoint"]
 
 @settings
 class Anchoring:
-    """A loss that holds a relation between patches to that of an earlier teacher (§4.2): how much, when, to whom."""
+    """What a relation between patches is held to, an earlier teacher (§4.2): how much, when, to whom.
+
+    Apart from the relation itself (`harness/losses/gram.py`), and above any: `gram` is the one section that has it.
+    """
 
     weight: Annotated[
         NotNegative,

@@ -26,13 +26,10 @@ class Outputs(NamedTuple):
 
 class Targets(NamedTuple):
     """What the teachers ask for: probabilities of class tokens [2, B, K] and of the masked patches [M, K]; the Gram
-    teacher's patches [C, P, E]; class tokens [2, B, D] and patches [C, P, D] of the EMA teacher; the entropy of its
-    probabilities in nats, a scalar to watch.
+    teacher's patches [C, P, E]; the entropy of the first in nats, a scalar to watch.
     """
 
     dino: Tensor
     ibot: Tensor | None
     gram: Tensor | None
-    cls: Tensor
-    patches: Tensor
     entropy: Tensor

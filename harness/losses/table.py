@@ -28,8 +28,9 @@ class Loss(NamedTuple):
         factors; none where it is off.
     factors: from its settings, the step and the number of local crops to the factor of each term in the total.
     titles: what the report calls each term.
-    anchored: it is kept to a Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
-        teaches nothing new.
+    anchored: it is kept to the Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
+        teaches nothing new. There is one Gram teacher, that of `gram`; another relation takes the place of the matrix
+        of cosines in that section, it is no second loss beside it.
     """
 
     terms: Callable[[Any, Outputs, Targets], dict[str, Tensor]]

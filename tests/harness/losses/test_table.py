@@ -29,6 +29,10 @@ def test_every_term_that_a_step_takes_is_in_the_table(tiny, change, take_steps):
     assert schedules.at(everything, 0).factors.keys() == known
 
 
+def test_one_loss_alone_is_kept_to_the_gram_teacher():
+    assert [name for name, loss in LOSSES.items() if loss.anchored] == ["gram"]
+
+
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "gram"])
 def test_a_loss_of_weight_zero_has_no_factor_left(name, tiny, change):
     off = change(tiny, {f"{name}.weight": 0.0})

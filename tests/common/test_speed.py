@@ -61,6 +61,20 @@ def test_both_precisions_have_a_rate_here_and_the_threads_are_as_before():
     assert torch.get_num_threads() == before
 
 
+def test_each_precision_runs_once_before_it_counts_so_that_loading_kernels_slows_neither(monkeypatch):
+    seen, now = [], [0.0]
+
+    def measured(device: torch.device, *, precision: str, **_: object) -> float:
+        seen.append(precision)
+        now[0] += 10.0 if len(seen) <= 2 else 0.5
+        return 9.0 if len(seen) <= 2 else 1.0
+
+    monkeypatch.setattr(speed, "block_rate", measured)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
+    assert speed.precision_rates(CPU) == {"float32": 1.0, "bfloat16": 1.0}
+    assert seen == ["float32", "bfloat16"] * 3  # to load, then for 2 seconds
+
+
 def test_threads_are_measured_in_powers_of_two_up_to_all_cores(monkeypatch):
     seen = []
 

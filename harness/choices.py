@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from common import machine, speed
-from common.errors import BadInput
 from harness.model import width_of
 from harness.settings import Experiment, Precision
 
@@ -20,7 +19,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # variables that torch heeds a
 def settle(experiment: Experiment, device: torch.device, *, record: Mapping[str, Any]) -> tuple[Experiment, list[str]]:
     """The experiment with nothing left to choose, torch's threads set, and lines that tell of both in the plan.
 
-    `record` is what the run's folder holds of an earlier start. Raises `BadInput` as `settle_precision` does.
+    `record` is what the run's folder holds of an earlier start.
     """
     threads = settle_threads(experiment, device, record=record)  # first: how fast a precision is hangs on them
     experiment, precision = settle_precision(experiment, device, record=record)
@@ -32,38 +31,55 @@ def settle_precision(
 ) -> tuple[Experiment, list[str]]:
     """The experiment with every `precision: auto` in it, trunk and arms included, made float32 or bfloat16.
 
-    It must come before jobs are made, since precision enters their identities. Nothing is measured where nothing asks
-    for anything but float32.
+    It must come before jobs are made, since precision enters their identities. An `auto` is what the run's `record`
+    holds in its place; else it is measured. Nothing is measured where nothing asks for anything but float32.
 
     Returns:
         The experiment, and lines for the plan: what was chosen and why, or how fast the bfloat16 is that was asked for.
-
-    Raises:
-        BadInput: `auto` has another answer here than where the folder's run, known by its `record`, was begun.
     """
-    asked = {experiment.precision}
-    asked |= {own.get("precision", "") for own in (experiment.trunk.overrides, *experiment.arms.values())}
-    if not asked & {"auto", "bfloat16"}:
-        return experiment, []
-    rates = speed.precision_rates(device, width=width_of(experiment.model))
-    chosen, why = speed.choose_precision(rates)
-    before = record.get("config", {}).get("precision", chosen)
-    if experiment.precision == "auto" and before != chosen:
-        raise BadInput(f"got precision=auto, which is {chosen} here, for a run that was begun in {before} "
-                       f"({speed.bfloat16_words(rates)}): want one precision in a run; set precision={before} to go "
-                       "on with it, or give this experiment another name=...")  # fmt: skip
-    return _settled(experiment, chosen), [f"precision: {why if 'auto' in asked else speed.bfloat16_words(rates)}"]
+    asked, lines = _precisions(experiment), list[str]()
+    config, arms = record.get("config", {}), record.get("arms", {})
+    experiment = _settled(
+        experiment,
+        whole=_own(config),
+        trunk=_own(config.get("trunk", {}).get("overrides", {})),
+        arms={arm: _own(arms.get(arm, {}).get("overrides", {})) for arm in experiment.arms},
+    )
+    known = _precisions(experiment)
+    if kept := {now for before, now in zip(asked, known, strict=True) if before != now}:
+        lines.append(f"precision: {' and '.join(sorted(kept))}, as this run had before")
+    if "auto" in known or "bfloat16" in asked:
+        rates = speed.precision_rates(device, width=width_of(experiment.model))
+        chosen, why = speed.choose_precision(rates)
+        lines.append(f"precision: {why if 'auto' in known else speed.bfloat16_words(rates)}")
+        experiment = _settled(experiment, whole=chosen, trunk=chosen, arms=dict.fromkeys(experiment.arms, chosen))
+    return experiment, lines
 
 
-def _settled(experiment: Experiment, chosen: Precision) -> Experiment:
-    def own(overrides: dict[str, Any]) -> dict[str, Any]:
-        return {**overrides, "precision": chosen} if overrides.get("precision") == "auto" else overrides
+def _own(settings: Mapping[str, Any]) -> Precision:
+    """The precision among settings or overrides; `auto` where they have none."""
+    return settings.get("precision", "auto")
+
+
+def _precisions(experiment: Experiment) -> list[str]:
+    """Those of the experiment, of its trunk and of each arm; empty where these name none of their own."""
+    parts = (experiment.trunk.overrides, *experiment.arms.values())
+    return [experiment.precision, *(overrides.get("precision", "") for overrides in parts)]
+
+
+def _settled(
+    experiment: Experiment, *, whole: Precision, trunk: Precision, arms: Mapping[str, Precision]
+) -> Experiment:
+    """The experiment with these precisions where it has `auto`."""
+
+    def own(overrides: dict[str, Any], precision: Precision) -> dict[str, Any]:
+        return {**overrides, "precision": precision} if overrides.get("precision") == "auto" else overrides
 
     return replace(
         experiment,
-        precision=chosen if experiment.precision == "auto" else experiment.precision,
-        trunk=replace(experiment.trunk, overrides=own(experiment.trunk.overrides)),
-        arms={arm: own(overrides) for arm, overrides in experiment.arms.items()},
+        precision=whole if experiment.precision == "auto" else experiment.precision,
+        trunk=replace(experiment.trunk, overrides=own(experiment.trunk.overrides, trunk)),
+        arms={arm: own(overrides, arms[arm]) for arm, overrides in experiment.arms.items()},
     )
 
 

@@ -80,13 +80,38 @@ def test_nothing_is_measured_where_all_is_float32(tiny, on):
     assert settle_precision(tiny, CPU, record={}) == (tiny, [])
 
 
-def test_auto_that_would_change_a_run_in_its_middle_is_refused_and_says_how_to_go_on(tiny, change, on):
+@pytest.mark.parametrize("before", ["float32", "bfloat16"])
+def test_auto_is_what_the_run_had_before_and_nothing_is_measured(tiny, change, on, before):
+    on(None)
+    settled, said = settle_precision(change(tiny, {"precision": "auto"}), CPU, record={"config": {"precision": before}})
+    assert settled == change(tiny, {"precision": before})
+    assert said == [f"precision: {before}, as this run had before"]
+
+
+def test_auto_of_an_arm_and_of_the_trunk_is_what_each_had_before(tiny, change, on):
+    on(None)
+    record = {
+        "config": {"precision": "float32", "trunk": {"overrides": {"precision": "bfloat16"}}},
+        "arms": {"a": {"overrides": {"precision": "float32"}}, "b": {"overrides": {"precision": "bfloat16"}}},
+    }
+    own = {"precision": "auto"}
+    given = change(tiny, {"arms": {"a": own, "b": own}, "trunk.steps": 2, "trunk.overrides": own})
+    settled, said = settle_precision(given, CPU, record=record)
+    assert trunk_settings(settled).precision == "bfloat16"
+    assert [arm_settings(settled, arm).precision for arm in "ab"] == ["float32", "bfloat16"]
+    assert said == ["precision: bfloat16 and float32, as this run had before"]
+
+
+def test_auto_of_an_arm_that_is_new_to_the_run_is_measured(tiny, change, on):
     on(UNITS)
-    given, record = change(tiny, {"precision": "auto"}), {"config": {"precision": "float32"}}
-    with pytest.raises(BadInput, match=r"bfloat16 here, .* begun in float32 .*set precision=float32 to go on"):
-        settle_precision(given, CPU, record=record)
-    on(NO_UNITS)
-    assert settle_precision(given, CPU, record=record)[0].precision == "float32"
+    given = change(tiny, {"precision": "auto", "arms": {"old": {}, "new": {"precision": "auto"}}})
+    record = {"config": {"precision": "float32"}, "arms": {"old": {"overrides": {}}}}
+    settled, said = settle_precision(given, CPU, record=record)
+    assert [arm_settings(settled, arm).precision for arm in ("old", "new")] == ["float32", "bfloat16"]
+    assert [line[:40] for line in said] == [
+        "precision: float32, as this run had befo",
+        "precision: bfloat16, chosen by auto: bfl",
+    ]
 
 
 def test_a_precision_that_is_not_settled_has_no_identity(tiny, change):

@@ -146,11 +146,24 @@ def test_a_run_under_auto_is_one_under_what_auto_chose(write_tiny, capsys, tmp_p
     assert record["config"]["precision"] == record["environment"]["precision"] == "float32"
     assert main([str(path), "precision=float32"]) == 0
     assert "done" in capsys.readouterr().out
+    monkeypatch.setattr(speed, "precision_rates", lambda *_, **__: pytest.fail("a run that goes on measures nothing"))
+    assert main([str(path), "steps=2"]) == 0
+    assert "\nprecision: float32, as this run had before\n" in capsys.readouterr().out
     monkeypatch.setattr(speed, "precision_rates", lambda *_, **__: {"float32": 1e11, "bfloat16": 3e11})
-    assert "set precision=float32 to go on with it" in refused(capsys, path)
     assert "precision was float32, is bfloat16" in refused(
         capsys, path, "arms.plain.precision=auto", "precision=float32"
     )
+
+
+def test_auto_of_an_arm_and_of_the_trunk_stays_what_it_was_when_the_run_goes_on(write_tiny, capsys, monkeypatch):
+    own = {"precision": "auto"}
+    path = write_tiny(steps=2, arms={"plain": own}, trunk={"steps": 1, "overrides": own}, evals={"every": 1})
+    monkeypatch.setattr(speed, "precision_rates", lambda *_, **__: {"float32": 1e11, "bfloat16": 1e9})
+    assert main([str(path), "precision=float32"]) == 0
+    assert "chosen by auto" in capsys.readouterr().out
+    monkeypatch.setattr(speed, "precision_rates", lambda *_, **__: pytest.fail("a run that goes on measures nothing"))
+    assert main([str(path), "steps=3"]) == 0
+    assert "\nprecision: float32, as this run had before\n" in capsys.readouterr().out
 
 
 def test_other_settings_under_the_same_name_are_refused_and_change_no_file(finished, capsys, checksums):

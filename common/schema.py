@@ -113,13 +113,23 @@ def _lines(fault: Any, kind: type) -> Iterator[str]:
     elif fault["type"] in ("unexpected_keyword_argument", "invalid_key"):
         yield _unknown(loc, kind)
     elif "[key]" in loc:
-        yield f"{_path(loc[:-1])}: want a name that is text; put it in quotes"
+        quotes = "; put it in quotes" if isinstance(fault["input"], int | float) else ""
+        yield f"{_path(loc[:-1])}: want a name that is text{quotes}"
     elif fault["type"] == "missing" and isinstance(loc[-1], str):
         yield f"{_path(loc)} is missing: want {_explained(kind, loc)}"
     else:
         loc = loc[:-1] if fault["type"] == "missing" else loc  # a list that is too short
-        quotes = "; put it in quotes" if fault["type"] == "string_type" else ""
-        yield f"{_path(loc)}={_shown(fault['input'])}: want {_explained(kind, loc)}{quotes}"
+        yield f"{_path(loc)}={_shown(fault['input'])}: want {_explained(kind, loc)}{_way_out(fault)}"
+
+
+def _way_out(fault: Any) -> str:
+    """How the same value is written as what is wanted: text, or the number that a variable's text stands for."""
+    value = fault["input"]
+    if fault["type"] == "string_type" and isinstance(value, int | float):
+        return f"""; put it in quotes, on a command line in two kinds: "'{_shown(value)}'\""""
+    if fault["type"] == "int_type" and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+        return "; from a variable write ${oc.decode:${oc.env:NAME}}"
+    return ""
 
 
 def _path(loc: list[Any]) -> str:

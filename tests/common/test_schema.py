@@ -126,7 +126,7 @@ def test_all_faults_are_told_at_once_each_with_its_full_path():
     }
     assert refusal(plain) == [
         "house.yaml: 10 settings cannot be meant",
-        "  name=true: want text; put it in quotes",
+        "  name=true: want text; put it in quotes, on a command line in two kinds: \"'true'\"",
         "  hall.low='x': want a number, above 0 (metres)",
         "  hall.high=null: want a number, above 0",
         "  unknown setting 'hall.hihg'; did you mean hall.high?",
@@ -137,6 +137,23 @@ def test_all_faults_are_told_at_once_each_with_its_full_path():
         "  doors[1]=0: want a whole number, at least 1 (their widths)",
         "  unknown setting 'roof'; did you mean rooms?",
     ]
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "null"), ({"x": 3}, "{'x': 3}"), ([1], "[1]")])
+def test_what_quotes_would_not_make_the_text_that_is_meant_is_not_told_to_stand_in_them(value: Any, shown: str):
+    assert refusal({"name": value}) == [f"house.yaml: name={shown}: want text"]
+
+
+def test_a_name_that_is_null_is_not_told_to_stand_in_quotes():
+    assert refusal({"rooms": {None: {}}}) == ["house.yaml: rooms.None: want a name that is text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("8", True), ("-8", True), ("8.5", False), ("eight", False), ("", False), (None, False)]
+)
+def test_text_that_reads_as_a_whole_number_is_told_how_a_variable_becomes_one(text: str | None, told: bool):
+    (line,) = refusal({"doors": [text]})
+    assert line.endswith("at least 1 (their widths)" + "; from a variable write ${oc.decode:${oc.env:NAME}}" * told)
 
 
 def test_everything_that_two_settings_exclude_is_told_at_once():

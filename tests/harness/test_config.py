@@ -1,6 +1,7 @@
 """From YAML and `key=value` to settings: what composes, what is refused, and that every refusal is one helpful line."""
 
 import re
+import shlex
 
 import pytest
 import yaml
@@ -61,6 +62,21 @@ def test_an_environment_variable_is_filled_in(read, monkeypatch):
     monkeypatch.delenv("ROOMS")
     with pytest.raises(BadInput, match="the environment variable ROOMS is not set"):
         read(text)
+
+
+@pytest.mark.parametrize("value", ["2024", "true", "1.5"])
+def test_the_quotes_that_a_refusal_tells_make_text_in_a_file_and_on_a_command_line(read, value):
+    with pytest.raises(BadInput, match="put it in quotes") as error:
+        read("", f"name={value}")
+    (quoted,) = shlex.split(f"name={str(error.value).rpartition(': ')[2]}")
+    assert read("", quoted).name == read(f"name: '{value}'").name == value
+
+
+def test_a_whole_number_comes_from_a_variable_as_its_refusal_tells(read, monkeypatch):
+    monkeypatch.setenv("NAME", "8")
+    with pytest.raises(BadInput, match="steps='8': want a whole number") as error:
+        read("steps: ${oc.env:NAME}")
+    assert read(f"steps: {str(error.value).rpartition(' write ')[2]}").steps == 8
 
 
 # --- groups
@@ -144,7 +160,8 @@ REFUSED = [
     ("model: {rope_shift: .nan}", "model.rope_shift=nan: want a number, or null"),
     (
         "model: {name: 5}",
-        "model.name=5: want text (a timm name of the DINOv3 ViT family (RoPE, class token)); put it in quotes",
+        "model.name=5: want text (a timm name of the DINOv3 ViT family (RoPE, class token)); put it in quotes, "
+        "on a command line in two kinds: \"'5'\"",
     ),
     ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight='two': want a number"),
     ("gram: {teacher: snapshoot}", "gram.teacher='snapshoot': want one of snapshot, ema, checkpoint"),

@@ -139,7 +139,7 @@ def test_a_number_in_the_environment_is_taken_as_torch_took_it(tiny, on, unnamed
     assert torch.get_num_threads() == before
 
 
-def test_a_run_goes_on_with_the_threads_it_began_with(tiny, on, unnamed, monkeypatch):
+def test_a_run_goes_on_with_the_threads_it_had_last(tiny, on, unnamed, monkeypatch):
     on(None)
     monkeypatch.setattr(machine, "cores", lambda: 4)
     said = settle_threads(tiny, CPU, record={"environment": {"threads": 3}})

@@ -1,8 +1,9 @@
-"""Every setting of an experiment: what it may be, its default, what it means and who says so.
+"""Settings of an experiment; those of the network and its training are in `recipe`, of each loss in `losses/`.
 
-Science shapes the result and enters a run's hash; machinery (`device`, `runtime`, `evals`) does not. What is impossible
-is refused when a class is filled, combinations by its `conflicts`; docs/settings.md and `--help` are made from these
-words. Section numbers (§) are those of DINOv3, arXiv 2508.10104, unless another paper is named.
+Each says what it may be, its default, what it means and who says so. Science shapes the result and enters a run's hash;
+machinery (`device`, `runtime`, `evals`) does not. What is impossible is refused when a class is filled, combinations by
+its `conflicts`; docs/settings.md and `--help` are made from these words. Section numbers (§) are those of DINOv3, arXiv
+2508.10104, unless another paper is named.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class Runtime:
     threads: Annotated[
         Count | None,
         About(
-            "CPU threads of torch; null = `OMP_NUM_THREADS` where it is set, else what the run had when it began, else "
+            "CPU threads of torch; null = `OMP_NUM_THREADS` where it is set, else what the run had last, else "
             "the fewest that are near the best in a measurement at start. Sums over another number of threads may "
             "differ in the last bits"
         ),

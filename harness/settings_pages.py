@@ -41,13 +41,14 @@ false are no numbers. Each setting enters the protocol's hash. The files themsel
 SETTINGS = """\
 # Settings
 
-Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py` and
-`harness/losses/`: what they say is changed there. A key is written nested in the YAML (`gram: {weight: 2.0}`), dotted
-in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted on the command line (`gram.weight=2.0`; of one arm
-`arms.NAME.gram.weight=2.0`; `~KEY` removes one). `model=vits` on the command line swaps a group that the file lists
-under `defaults`. An unknown key is refused with the nearest known one, a value that is not what is wanted here by its
-path; all of them at once. Numbers are finite, a whole one may stand for any, true and false are none, and text that
-looks like a number stands in quotes.
+Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py`,
+`harness/recipe.py` (model, optimizer, teacher, crops) and `harness/losses/`: what they say is changed there. A key is
+written nested in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted
+on the command line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). `model=vits` on the
+command line swaps a group that the file lists under `defaults`. An unknown key is refused with the nearest known one, a
+value that is not what is wanted here by its path; all of them at once. Numbers are finite, a whole one may stand for
+any, true and false are none, and text that looks like a number stands in quotes (on the command line in two kinds:
+`name="'2024'"`). A whole number from a variable is written `${oc.decode:${oc.env:NAME}}`.
 
 *Science* shapes a result and enters a run's hash; *machinery* does not (see
 [identity](runs.md#identity-what-makes-a-run-the-same-run)). Sources: "DINOv3 §x" is arXiv 2508.10104; "official

@@ -3,13 +3,14 @@
 import ast
 import dataclasses
 import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from common.bounds import described
+from common.bounds import core, described, hints
 from evals import compare, options, prepare, request
 from evals.backbones.addresses import ADDRESSES
 from evals.tasks.methods import METHODS
@@ -51,6 +52,17 @@ def test_every_setting_says_what_it_means_and_is_on_its_page():
         settings = [setting for kind in kinds for setting in described(kind)]
         assert [setting.key for setting in settings if not setting.about.meaning] == []
         assert [setting.key for setting in settings if f"| `{setting.key}` |" not in text] == []
+
+
+def test_the_page_of_settings_names_the_home_of_every_class_of_settings():
+    homes, left = set(), [Experiment]
+    while left:
+        kind = left.pop()
+        homes.add(Path(inspect.getfile(kind)).relative_to(ROOT))
+        left += [core(hint) for hint in hints(kind).values() if dataclasses.is_dataclass(core(hint))]
+    assert Path("harness/recipe.py") in homes
+    head = settings_pages.pages()["settings.md"].partition("what they say is changed there")[0]
+    assert [home for home in homes if f"`{home}`" not in head and f"`{home.parent}/`" not in head] == []
 
 
 def test_the_help_of_a_run_shows_every_setting_with_its_default(capsys):

@@ -11,6 +11,7 @@ from evals.datasets.catalogue import KINDS
 from harness import settings
 from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
 from harness.losses.gram import Gram
+from harness.losses.table import LOSSES
 
 
 @pytest.fixture
@@ -300,7 +301,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 def test_science_holds_neither_machinery_nor_prose_nor_length(tiny):
     keys = set(science(tiny, data_fingerprint="x"))
-    assert keys == {"precision", "model", "dino", "ibot", "koleo", "gram", "teacher", "optimizer", "crops", "data"}
+    assert keys == {"precision", "model", *LOSSES, "teacher", "optimizer", "crops", "data"}
 
 
 def test_science_holds_the_datas_content_in_place_of_its_paths(tiny):

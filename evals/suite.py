@@ -7,23 +7,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from common.errors import BadInput
 from common.progress import Bar
 from evals.backbones.backbone import Backbone
+from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
 from evals.results.metrics import RELATIVE
 from evals.results.table import Measurement, Outcomes
-from evals.tasks.methods import Watch, method_of
+from evals.tasks.methods import method_of
 
-if TYPE_CHECKING:
-    from evals.datasets.labelled_set import LabelledSet
+SuiteWatch = Callable[[str, LabelledSet, int, np.ndarray], None]  # a protocol's `Watch`, with the task and its test set
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def evaluate(
     *,
     reference: Backbone | None = None,
     done: Callable[[list[Measurement]], None] = lambda found: None,
-    watch: Watch | None = None,
+    watch: SuiteWatch | None = None,
 ) -> list[Measurement]:
     """One measurement per metric of each task; the model and the global random state stay as they were.
 

@@ -22,8 +22,8 @@ from evals.results.table import Outcomes, default_folder
 ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
 
 
-class About(NamedTuple):
-    """What an evaluation is: those of A and B with equal `About` are compared."""
+class EvaluationKey(NamedTuple):
+    """What an evaluation is: those of A and B with equal keys are compared."""
 
     eval: str
     dataset: str
@@ -59,7 +59,7 @@ class Difference:
     All of these are of the `images` that both sides have, out of `images_a` and `images_b`.
     """
 
-    about: About
+    about: EvaluationKey
     metric: str
     a: float
     b: float
@@ -113,7 +113,7 @@ class Comparison(NamedTuple):
     unpaired: list[str]
 
 
-def find(address: str) -> dict[About, Evaluation]:
+def find(address: str) -> dict[EvaluationKey, Evaluation]:
     """All evaluations of a checkpoint, by what they are.
 
     Those in the folder that is named come first; the default folder of evals/run.py adds what is missing there. Files
@@ -126,7 +126,7 @@ def find(address: str) -> dict[About, Evaluation]:
         BadInput: no outcomes there, or files that are damaged or do not say what they are.
     """
     own, default = Path(address), default_folder(address)
-    found: dict[About, Evaluation] = {}
+    found: dict[EvaluationKey, Evaluation] = {}
     weights = ""
     for place in (own / "outcomes", own, default / "outcomes"):
         paths = sorted(place.glob("[!.]*.npz"), key=lambda path: (-path.stat().st_mtime_ns, path.name))
@@ -144,7 +144,7 @@ def find(address: str) -> dict[About, Evaluation]:
     return found
 
 
-def read(path: Path) -> tuple[About, Evaluation]:
+def read(path: Path) -> tuple[EvaluationKey, Evaluation]:
     """What a file of outcomes is, and the evaluation in it.
 
     Raises:
@@ -156,7 +156,7 @@ def read(path: Path) -> tuple[About, Evaluation]:
             f"got {path} without {', '.join(missing)}: want outcomes that say what they are; do evaluate again"
         )
     texts = {name: str(outcomes[name]) for name in ("eval", "dataset", "split", "protocol", "protocol_hash")}
-    about = About(**texts, size=int(outcomes["size"]))
+    about = EvaluationKey(**texts, size=int(outcomes["size"]))
     metrics = tuple(str(name) for name in np.atleast_1d(outcomes["metrics"]))
     try:
         for name in metrics:
@@ -169,8 +169,8 @@ def read(path: Path) -> tuple[About, Evaluation]:
 
 
 def compare(
-    first: Mapping[About, Evaluation],
-    second: Mapping[About, Evaluation],
+    first: Mapping[EvaluationKey, Evaluation],
+    second: Mapping[EvaluationKey, Evaluation],
     *,
     metrics: Sequence[str] = (),
     tasks: Sequence[str] = (),
@@ -218,7 +218,7 @@ def compare(
     return Comparison(differences, refused, unpaired)
 
 
-def _refuse_unknown(found: Mapping[About, Evaluation], metrics: Sequence[str], tasks: Sequence[str]) -> None:
+def _refuse_unknown(found: Mapping[EvaluationKey, Evaluation], metrics: Sequence[str], tasks: Sequence[str]) -> None:
     names = {name for about in found for name in _names(about)}
     measured = {name for one in found.values() for metric in one.metrics for name in (metric, metric.partition("@")[0])}
     for kind, given, known in (("metric", metrics, measured), ("task", tasks, names)):
@@ -229,15 +229,15 @@ def _refuse_unknown(found: Mapping[About, Evaluation], metrics: Sequence[str], t
                 raise BadInput(f"got {kind} '{word}': want one of {plain}; {hint}")
 
 
-def _names(about: About) -> set[str]:
+def _names(about: EvaluationKey) -> set[str]:
     return {about.eval, about.dataset, f"{about.eval}@{about.dataset}"}
 
 
-def _chosen(about: About, tasks: Sequence[str]) -> bool:
+def _chosen(about: EvaluationKey, tasks: Sequence[str]) -> bool:
     return not tasks or bool(_names(about) & set(tasks))
 
 
-def _place(about: About, evaluation: Evaluation) -> tuple[int, About]:
+def _place(about: EvaluationKey, evaluation: Evaluation) -> tuple[int, EvaluationKey]:
     """Evaluations come in the order of their first metric in METRICS: whole images before pixels before health."""
     known = list(METRICS)
     return min(known.index(metric.partition("@")[0]) for metric in evaluation.metrics), about
@@ -259,7 +259,9 @@ def _unlike(first: Evaluation, second: Evaluation) -> str:
     return ""
 
 
-def _differences(about: About, first: Evaluation, second: Evaluation, wanted: Sequence[str]) -> Iterator[Difference]:
+def _differences(
+    about: EvaluationKey, first: Evaluation, second: Evaluation, wanted: Sequence[str]
+) -> Iterator[Difference]:
     _, mine, theirs = np.intersect1d(first.keys, second.keys, return_indices=True)
     a = {name: x[mine] for name, x in first.outcomes.items()}
     b = {name: x[theirs] for name, x in second.outcomes.items()}

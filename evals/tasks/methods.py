@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from common.errors import BadInput
-from evals.datasets.labelled_set import LabelledSet
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.tasks import clustering, knn, logreg, retrieval
@@ -20,8 +18,6 @@ from evals.tasks.linear import published as published_linear
 from evals.tasks.linear import quick as quick_linear
 from evals.tasks.segmentation import published as published_segmentation
 from evals.tasks.segmentation import quick as quick_segmentation
-
-Watch = Callable[[str, LabelledSet, int, np.ndarray], None]  # as a protocol's, with the task and its test set
 
 
 class TaskFile(typing.Protocol):

@@ -7,10 +7,10 @@ from matplotlib.colors import to_rgba
 
 from evals.pictures.forest import forest_figure
 from evals.pictures.sheet import BLUE, SOFT, VERMILION
-from evals.results.differences import About, Difference
+from evals.results.differences import Difference, EvaluationKey
 
-KNN = About("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")
-DEPTH = About("depth", "scenes", "val", "depth-quick-v1", 64, "0a1b2c3d")
+KNN = EvaluationKey("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")
+DEPTH = EvaluationKey("depth", "scenes", "val", "depth-quick-v1", 64, "0a1b2c3d")
 TOP1 = Difference(KNN, "top1@10", 0.30, 0.35, 0.05, 0.01, 0.09, images=90, images_a=90, images_b=90)
 RMSE = replace(TOP1, about=DEPTH, metric="rmse", a=0.5, b=0.6, difference=0.1, low=0.05, high=0.15)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.results.differences import About, Comparison, compare, find
+from evals.results.differences import Comparison, EvaluationKey, compare, find
 from evals.results.outcomes import save_outcomes
 from evals.results.table import Measurement, default_folder
 
@@ -192,7 +192,7 @@ def test_tags_tasks_and_metrics_choose_what_is_compared(tmp_path: Path):
 def test_a_backbone_is_found_by_its_name_in_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     save(default_folder("random:test_vit"), "knn", "top1", correct=draws() < 0.5)
-    assert list(find("random:test_vit")) == [About("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")]
+    assert list(find("random:test_vit")) == [EvaluationKey("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")]
 
 
 def test_what_a_step_folder_lacks_comes_from_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

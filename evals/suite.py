@@ -19,7 +19,7 @@ from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
-from evals.results.metrics import RELATIVE
+from evals.results.metrics import METRICS
 from evals.results.table import Measurement, Outcomes
 from evals.tasks.methods import method_of
 
@@ -146,7 +146,8 @@ def _against(spec: TaskSpec, reference: Backbone | None) -> str:
 def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, backbone: str) -> list[Measurement]:
     """Every metric of these outcomes with its bootstrap interval over images; see `Measurement` for the rest."""
     protocol = spec.protocol
-    metrics = method_of(protocol).file.metrics(protocol) + tuple(RELATIVE & outcomes.keys())
+    relative = tuple(name for name, metric in METRICS.items() if metric.relative and name in outcomes)
+    metrics = method_of(protocol).file.metrics(protocol) + relative
     return [
         Measurement(
             eval=protocol.task,

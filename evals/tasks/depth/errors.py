@@ -16,7 +16,6 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.protocols.protocol import Watch
 
 NAMES = ("rmse", "delta1", "delta2", "delta3", "abs_rel", "log10", "rmse_log", "silog", "sq_rel", "mae")
-SUMS = ("squared_error", "pixels")
 
 
 def judge(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from common import draws
-from common import workers as loader
 from common.errors import BadInput
+from common.workers import batches
 
 
 def a_batch(step: int, *, fails_at: int | None = None) -> Tensor:
@@ -21,14 +21,14 @@ def a_batch(step: int, *, fails_at: int | None = None) -> Tensor:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_come_in_order_whatever_the_number_of_workers(workers: int):
-    found = list(loader.batches(a_batch, 5, workers=workers))
+    found = list(batches(a_batch, 5, workers=workers))
     assert all(torch.equal(one, a_batch(step)) for step, one in enumerate(found))
     assert len(found) == 5
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_bad_input_reaches_the_caller_in_one_line_from_a_worker_too(workers: int):
-    made = loader.batches(functools.partial(a_batch, fails_at=1), 3, workers=workers)
+    made = batches(functools.partial(a_batch, fails_at=1), 3, workers=workers)
     next(made)
     with pytest.raises(BadInput, match=r"^got a broken image: want a sound one; do mend it$"):
         next(made)
@@ -42,15 +42,15 @@ def test_workers_have_opencv_on_one_thread_from_their_start_and_the_parent_keeps
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:
-        assert list(loader.batches(threads, 2, workers=2)) == [1, 1]
-        assert list(loader.batches(threads, 1)) == [3]
+        assert list(batches(threads, 2, workers=2)) == [1, 1]
+        assert list(batches(threads, 1)) == [3]
     finally:
         cv2.setNumThreads(before)
 
 
 def test_the_global_random_state_is_untouched_by_batches_and_generators():
     before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    list(loader.batches(a_batch, 2))
+    list(batches(a_batch, 2))
     torch.rand(3, generator=draws.torch_generator(0, "toy"))
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
@@ -71,5 +71,5 @@ class Counter:
 @pytest.mark.parametrize(("workers", "expected"), [(0, [2, 3, 4]), (2, [102, 103, 104])])
 def test_workers_begin_where_they_are_told_after_what_they_do_at_their_start(workers: int, expected: list[int]):
     counter = Counter()
-    assert list(loader.batches(counter.count, 5, first=2, workers=workers, at_start=counter.start)) == expected
+    assert list(batches(counter.count, 5, first=2, workers=workers, at_start=counter.start)) == expected
     assert counter.base == 0

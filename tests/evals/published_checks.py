@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from common import workers as loader
+from common.workers import batches
 from evals.backbones.backbone import Backbone
 from evals.fitting.augmented import AugmentedBatch
 
 
 def assert_equal_from_workers(make: Callable[[int], AugmentedBatch], workers: int) -> None:
     """The first three batches are the same when processes make them."""
-    for alone, together in zip(loader.batches(make, 3), loader.batches(make, 3, workers=workers), strict=True):
+    for alone, together in zip(batches(make, 3), batches(make, 3, workers=workers), strict=True):
         assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 

@@ -57,7 +57,7 @@ def test_a_loaded_state_trains_on_as_the_saved_one_would(settings, state, saved,
     assert same(weights(found), weights(expected))
 
 
-def test_a_state_before_the_first_step_and_without_an_anchor_comes_back(tiny, tmp_path, weights, same):
+def test_a_state_before_the_first_step_and_without_a_gram_teacher_comes_back(tiny, tmp_path, weights, same):
     start = fresh_state(tiny, 0, CPU)
     save_state(start, tmp_path / "s.safetensors", identity="x")
     other = fresh_state(tiny, 1, CPU)

@@ -54,11 +54,11 @@ def test_the_gram_loss_is_computed_from_its_first_step_even_at_weight_zero():
         ({"start_step": 4, "update_every": 3, "weight": 0.0}, []),
     ],
 )
-def test_the_anchor_is_renewed_at_exactly_these_steps(gram, expected):
+def test_the_gram_teacher_is_renewed_at_exactly_these_steps(gram, expected):
     assert steps_that_renew(Gram(**{"weight": 1.0, **gram}), 12) == expected
 
 
-def test_the_papers_anchor_is_the_early_snapshot_then_three_updates_in_forty_thousand_steps():
+def test_the_papers_gram_teacher_is_the_early_snapshot_then_three_updates_in_forty_thousand_steps():
     found = [step for step in range(0, 1_040_000, 10_000) if is_renewed(PAPER, step)]
     assert found == [200_000, 1_010_000, 1_020_000, 1_030_000]
 

@@ -91,7 +91,7 @@ def test_the_batch_is_not_changed_by_the_step(anchored, make_batches, take_steps
         (Gram(weight=1.0, start_step=2, update_every=3), {2: 2, 5: 5}),
     ],
 )
-def test_the_anchor_is_the_ema_teacher_of_exactly_the_renewing_steps(tiny, change, take_steps, gram, expected):
+def test_the_gram_teacher_is_the_ema_teacher_of_exactly_the_renewing_steps(tiny, change, take_steps, gram, expected):
     settings = change(tiny, {"gram": gram, "steps": 20})
     state = fresh_state(settings, 0, CPU)
     teachers, renewed = {}, {}
@@ -107,22 +107,22 @@ def test_the_anchor_is_the_ema_teacher_of_exactly_the_renewing_steps(tiny, chang
 
 def test_the_gram_teacher_is_a_copy_and_not_the_teacher_itself(tiny):
     state = fresh_state(tiny, 0, CPU)
-    anchor = frozen_copy(state.teacher.backbone)
+    copy = frozen_copy(state.teacher.backbone)
     with torch.no_grad():
         state.teacher.backbone.cls_token.add_(1.0)
-    assert not torch.equal(anchor.cls_token, state.teacher.backbone.cls_token)
-    assert frozen_copy(state.teacher.backbone, into=anchor) is anchor
-    assert torch.equal(anchor.cls_token, state.teacher.backbone.cls_token)
+    assert not torch.equal(copy.cls_token, state.teacher.backbone.cls_token)
+    assert frozen_copy(state.teacher.backbone, into=copy) is copy
+    assert torch.equal(copy.cls_token, state.teacher.backbone.cls_token)
 
 
 def test_a_fresh_copy_overwrites_nan(tiny):
     state = fresh_state(tiny, 0, CPU)
-    anchor = frozen_copy(state.teacher.backbone)
+    copy = frozen_copy(state.teacher.backbone)
     with torch.no_grad():
-        for parameter in anchor.parameters():
+        for parameter in copy.parameters():
             parameter.fill_(math.nan)
-    frozen_copy(state.teacher.backbone, into=anchor)
-    assert all(p.isfinite().all() for p in anchor.parameters())
+    frozen_copy(state.teacher.backbone, into=copy)
+    assert all(p.isfinite().all() for p in copy.parameters())
 
 
 def gram_term(settings, state, batch, *, step):
@@ -178,7 +178,7 @@ def test_a_checkpoint_anchors_with_the_exported_backbone(tiny, change, take_step
     from harness.train import resume
 
     source, _ = take_steps(tiny, 2, seed=5)
-    folder = tmp_path / "anchor"
+    folder = tmp_path / "gram_teacher"
     export(source.teacher.backbone, folder, timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
     gram = Gram(weight=2.0, start_step=1, teacher="checkpoint", checkpoint=str(folder))
     job = make_job({"gram": gram})

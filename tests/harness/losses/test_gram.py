@@ -86,7 +86,7 @@ def test_equal_patches_lose_nothing():
     assert gram_loss(patches(), patches()) == 0
 
 
-def test_gram_sends_no_gradient_to_the_anchor():
+def test_gram_sends_no_gradient_to_the_gram_teacher():
     student, teacher = patches(seed=1).requires_grad_(), patches(seed=2).requires_grad_()
     gram_loss(student, teacher).backward()
     assert student.grad is not None

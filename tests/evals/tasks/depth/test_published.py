@@ -28,7 +28,7 @@ from evals.tasks.depth.published import (
 )
 from evals.tasks.depth.settings import PublishedDepth
 from evals.tasks.depth.views import batch_of, cut, recolour
-from tests.evals.live_checks import assert_equal_from_workers, untouched
+from tests.evals.published_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit
 
 FRAME = (480, 640)

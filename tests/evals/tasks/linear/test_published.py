@@ -31,7 +31,7 @@ from evals.tasks.linear.published import (
     portion_of,
     read,
 )
-from tests.evals.live_checks import untouched
+from tests.evals.published_checks import untouched
 
 CODE, PAPER = (load(f"linear-{kind}", PublishedLinear) for kind in ("code", "paper"))
 TINY = {"size": 32, "epochs": 1, "epoch_steps": 4, "batch_size": 10}

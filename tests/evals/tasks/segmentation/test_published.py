@@ -33,7 +33,7 @@ from evals.tasks.segmentation.published import (
     pixel_loss,
     rate_at,
 )
-from tests.evals.live_checks import assert_equal_from_workers, untouched
+from tests.evals.published_checks import assert_equal_from_workers, untouched
 from tests.evals.toys import pixels, tiny_vit
 
 PALETTE = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [20, 250, 250]], dtype=np.uint8)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("common", "evals", "reports", "harness")
 HEAVY = {"mmseg", "mmcv", "mmengine"}
@@ -75,22 +77,33 @@ def module_name(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Absolute names of all modules that a file imports, inside functions too; `from a import b` gives a and a.b."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Absolute names of all that a file imports, inside functions too; `from a import b` gives a.b.
+
+    `import a.b` gives a, the name that it binds and from which all of the package can be had, and `import a.b as b`
+    gives a.b. Where modules are imported by strings, every string that may be a name counts: there are tables of them.
+    """
+    text = path.read_text(encoding="utf-8")
+    assert "__import__" not in text, f"{path}: got __import__: want import_module"
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name if alias.asname else alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
-            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "import_module" in text:
+            yield from re.findall(r"^[\w.]+$", node.value)
 
 
 def arrows(files: Mapping[str, Path]) -> dict[str, set[str]]:
-    """For each module the modules of ours that it imports, itself left out."""
-    found = {module: {name if name in files else name.rpartition(".")[0] for name in imported(path)}
-             for module, path in files.items()}  # fmt: skip
-    return {module: (names & files.keys()) - {module} for module, names in found.items()}
+    """For each module the modules of ours that it imports, itself left out; fails at names of ours that are no file."""
+    graph = {}
+    for module, path in files.items():
+        ours = {name for name in imported(path) if name.split(".")[0] in OURS}
+        found = {name if name in files else name.rpartition(".")[0]: name for name in ours}
+        lost = sorted(name for target, name in found.items() if target not in files)
+        assert not lost, f"{module} imports {lost[0]}, which is no file: want the file that holds what it takes"
+        graph[module] = found.keys() - {module}
+    return graph
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
@@ -151,7 +164,7 @@ def test_a_circle_is_found_and_its_files_are_named(tmp_path):
     texts = {
         "evals.a": "def late():\n    from evals import b\n",
         "evals.b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from evals.c import C\n",
-        "evals.c": "import evals.a\n",
+        "evals.c": "import evals.a as first\n",
         "evals.d": "from evals.a import late\n",
     }
     for name, text in texts.items():
@@ -160,6 +173,51 @@ def test_a_circle_is_found_and_its_files_are_named(tmp_path):
     assert graph == {"evals.a": {"evals.b"}, "evals.b": {"evals.c"}, "evals.c": {"evals.a"}, "evals.d": {"evals.a"}}
     assert sorted(set(circle(graph))) == ["evals.a", "evals.b", "evals.c"]
     assert circle({"evals.d": {"evals.a"}, "evals.a": set()}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("from evals import tasks\ntasks.knn.evaluate()\n", "evals.tasks"),
+        ("import evals.tasks\n", "evals"),
+        ("import evals.tasks as tasks\n", "evals.tasks"),
+        ("import evals.tasks.knn\nevals.suite.measure()\n", "evals"),
+        ("from evals.tasks import *\n", "evals.tasks.*"),
+        ("from importlib import import_module\nimport_module(f'evals.tasks.{name}')\n", "evals.tasks."),
+    ],
+)
+def test_a_package_in_place_of_a_file_is_refused_by_name(text, lost, tmp_path):
+    (tmp_path / "knn").write_text("")
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(AssertionError, match=rf"^evals\.a imports {re.escape(lost)}, which is no file"):
+        arrows({"evals.tasks.knn": tmp_path / "knn", "evals.a": tmp_path / "a"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import importlib\nimportlib.import_module('evals.b')\n",
+        "from importlib import import_module\nimport_module(name='evals.b')\n",
+        "from importlib import import_module as load\nload('evals.b')\n",
+        "import importlib as i\nload = i.import_module\nload('evals.b')\n",
+        "from importlib import import_module\nTABLE = {'b': ('evals.b', 'the b')}\nimport_module(TABLE[name][0])\n",
+    ],
+)
+def test_a_module_that_is_imported_by_a_string_counts(text, tmp_path):
+    (tmp_path / "b").write_text("print('evals.c')\n")
+    (tmp_path / "a").write_text(text)
+    files = {"evals.a": tmp_path / "a", "evals.b": tmp_path / "b", "evals.c": tmp_path / "b"}
+    assert arrows(files) == {"evals.a": {"evals.b"}, "evals.b": set(), "evals.c": set()}
+
+
+def test_an_import_that_no_reading_can_follow_is_refused(tmp_path):
+    (tmp_path / "a").write_text("__import__('evals.b')\n")
+    with pytest.raises(AssertionError, match="got __import__: want import_module"):
+        arrows({"evals.a": tmp_path / "a"})
+
+
+def test_the_commands_of_the_front_count_as_its_imports():
+    assert {module for module, _ in COMMANDS.values()} <= arrows(MODULES)["harness.cli"]
 
 
 def test_an_import_that_runs_upwards_or_along_a_floor_is_found():

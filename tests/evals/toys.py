@@ -18,6 +18,26 @@ from evals.backbones.backbone import Backbone, wrap
 from evals.backbones.timm_models import create
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
+from evals.results.table import Row
+
+ROW = Row(
+    run="trial",
+    arm="plain",
+    seed=0,
+    step=100,
+    eval="knn",
+    protocol="knn-quick-v1",
+    protocol_hash="0a1b2c3d",
+    size=64,
+    dataset="scenes",
+    split="val",
+    data="5cab1e00",
+    metric="top1",
+    value=0.5,
+    low=0.4,
+    high=0.6,
+    images=100,
+)
 
 
 class Labels:

@@ -1,35 +1,15 @@
 from __future__ import annotations
 
-import json
-import logging
-import re
-from pathlib import Path
-from typing import Any
-
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone, wrap
-from evals.backbones.exported import export
 from evals.backbones.timm_models import create
-from harness.train import train
-from tests.evals.toys import silenced
-
-DINO = "vit_small_patch16_dinov3_qkvb"
-TINY = {"embed_dim": 48, "depth": 2, "num_heads": 2, "img_size": 64, "patch_size": 8}
-
-
-def tiny(**more: Any) -> torch.nn.Module:
-    return timm.create_model(DINO, num_classes=0, dynamic_img_size=True, **TINY, **more)
-
-
-def images(*shape: int) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+from tests.evals.backbones.tiny import DINO, TINY, images, tiny
 
 
 def normalised(x: Tensor, backbone: Backbone) -> Tensor:
@@ -129,24 +109,6 @@ def test_models_without_a_map_or_with_one_of_another_grid_are_refused():
         load("random:test_resnet")(images(1, 3, 96, 100))
 
 
-def test_a_random_start_is_fixed_and_leaves_the_global_random_state_alone():
-    before = torch.get_rng_state()
-    first = load("random:test_vit")
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(3)
-    second = load("random:test_vit")
-    assert first.fingerprint == second.fingerprint
-
-
-def test_a_random_start_is_the_one_that_timm_makes_from_seed_0():
-    found = load("random:test_vit").model.state_dict()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        expected = timm.create_model("test_vit", num_classes=0).state_dict()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-
-
 def test_a_forward_pass_alters_no_flag_weight_or_gradient():
     model = tiny(proj_drop_rate=0.5).train()
     model.blocks[0].eval()  # pyright: ignore
@@ -174,206 +136,8 @@ def test_the_fingerprint_sees_weights_shape_free_settings_and_normalisation():
     assert len(prints) == 4
 
 
-def test_an_exported_backbone_comes_back_bit_for_bit(tmp_path: Path):
-    model = tiny()
-    export(model, tmp_path / "step_1", timm_name=DINO, timm_args=TINY, mean=(0.5, 0.4, 0.3), extra={"step": 1})
-    backbone = load(str(tmp_path / "step_1"))
-    original = wrap(model, name="tiny", mean=(0.5, 0.4, 0.3))
-    x = images(2, 3, 64, 64)
-    assert all(torch.equal(a, b) for a, b in zip(backbone(x), original(x), strict=True))
-    assert backbone.extra == {"step": 1}
-    assert backbone.mean == (0.5, 0.4, 0.3)
-    assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
-
-
-def test_an_exported_backbone_loads_into_plain_timm(tmp_path: Path):
-    model = tiny()
-    export(model, tmp_path / "out", timm_name=DINO, timm_args=TINY)
-    card = json.loads((tmp_path / "out" / "backbone.json").read_text())
-    plain = timm.create_model(card["timm_name"], num_classes=0, **card["timm_args"])
-    plain.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), model.parameters(), strict=True))
-
-
-def test_exporting_again_replaces_and_exporting_elsewhere_destroys_nothing(tmp_path: Path):
-    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": 1})
-    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": 2})
-    assert load(str(tmp_path / "out")).extra == {"step": 2}
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(BadInput, match="no exported backbone"):
-        export(tiny(), tmp_path / "thesis", timm_name=DINO, timm_args=TINY)
-    with pytest.raises(TypeError):
-        export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": object()})
-    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
-    assert load(str(tmp_path / "out")).extra == {"step": 2}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "thesis"]
-
-
-@pytest.mark.parametrize("failing", [1, 2])
-def test_a_replacement_that_fails_leaves_the_earlier_export(
-    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": 1})
-    renames: list[str] = []
-    rename = Path.rename
-
-    def failing_once(self: Path, target: Path) -> Path:
-        renames.append(self.name)
-        if len(renames) == failing:
-            raise OSError("no space left on device")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing_once)
-    with pytest.raises(OSError, match="no space"):
-        export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY, extra={"step": 2})
-    assert load(str(tmp_path / "out")).extra == {"step": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_renamed_missing_and_misshapen_keys_are_refused_by_name(tmp_path: Path):
-    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY)
-    weights = tmp_path / "out" / "weights.safetensors"
-    tensors = load_file(weights)
-    save_file({("norm.wight" if k == "norm.weight" else k): x for k, x in tensors.items()}, weights)
-    with pytest.raises(BadInput, match=r"missing: norm\.weight; 1 unknown: norm\.wight"):
-        load(str(tmp_path / "out"))
-    save_file({**tensors, "norm.bias": torch.zeros(3)}, weights)
-    with pytest.raises(BadInput, match=r"of another shape: norm\.bias"):
-        load(str(tmp_path / "out"))
-
-
-def test_a_damaged_folder_is_a_clear_error(tmp_path: Path):
-    with pytest.raises(BadInput, match=r"without backbone\.json and weights\.safetensors"):
-        load(str(tmp_path))
-    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY)
-    weights, card = tmp_path / "out" / "weights.safetensors", tmp_path / "out" / "backbone.json"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadInput, match=r"unreadable .*weights"):
-        load(str(tmp_path / "out"))
-    told = json.loads(card.read_text())
-    card.write_text(json.dumps({**told, "timm_args": {"embed_dimension": 32}}))
-    with pytest.raises(BadInput, match=r"in .*backbone\.json that timm does not take \(.*embed_dimension"):
-        load(str(tmp_path / "out"))
-    card.write_text("{")
-    with pytest.raises(BadInput, match=r"unreadable .*backbone\.json"):
-        load(str(tmp_path / "out"))
-
-
-def test_unknown_names_list_their_neighbours():
-    with pytest.raises(BadInput, match="vit_small_patch16_dinov3"):
-        load("timm:vit_small_patch16_dinov4")
-
-
-def test_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BadInput, match="got no published weights for test_vit2") as caught:
-        load("timm:test_vit2")
-    assert "\n" not in str(caught.value)
-
-
-def test_an_offline_hub_is_one_line_of_whole_sentences(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    """Its client logged every try, and the middle of its second sentence ended ours."""
-
-    def offline(*_: Any, **__: Any) -> torch.nn.Module:
-        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
-        raise OSError(f"The file is not in the cache, {'as we have looked, ' * 5}at all. Please {'check, ' * 20}again.")
-
-    monkeypatch.setattr("evals.backbones.addresses.create", offline)
-    said = r"test_vit2 \(The file is not in the cache, [^.]*at all\.\): want"
-    with silenced("huggingface_hub", caplog), pytest.raises(BadInput, match=said):
-        load("timm:test_vit2")
-
-
 def test_a_size_that_the_model_refuses_is_a_clear_error():
     with pytest.raises(BadInput, match="got 64 x 64 images"):
         wrap(
             timm.create_model("beit_base_patch16_224", num_classes=0, depth=1, embed_dim=48, num_heads=2), name="beit"
         )(images(1, 3, 64, 64))
-
-
-@pytest.fixture
-def trained(make_job: Any, pool: Any) -> Path:
-    """The folder of a job after two real steps, with its training state and its exported backbone."""
-    job = make_job({"steps": 2})
-    train(job, pool, lambda *_: {}, device=torch.device("cpu"))
-    return job.folder
-
-
-def test_a_training_state_is_the_backbone_that_training_exported(trained: Path):
-    state, exported = load(str(trained / "states" / "step_000002.safetensors")), load(str(trained / "step_000002"))
-    assert state.fingerprint == exported.fingerprint
-    assert state.extra == exported.extra
-    assert state.extra["network"] == "teacher"
-    assert state.extra["arm"] == "plain"
-    x = images(2, 3, 32, 48)
-    assert all(torch.equal(a, b) for a, b in zip(state(x), exported(x), strict=True))
-
-
-def test_the_student_of_a_training_state_is_had_by_name(trained: Path):
-    path = trained / "states" / "step_000002.safetensors"
-    student, teacher = load(f"{path}:student"), load(f"{path}:teacher")
-    held = load_file(path)
-    for backbone, name in ((student, "student"), (teacher, "teacher")):
-        assert backbone.extra["network"] == name
-        assert all(
-            torch.equal(tensor, held[f"{name}.backbone.{key}"]) for key, tensor in backbone.model.state_dict().items()
-        )
-    assert student.fingerprint != teacher.fingerprint
-    with pytest.raises(BadInput, match="want teacher or student after the last colon"):
-        load(f"{path}:ema")
-
-
-def test_a_training_state_that_cannot_serve_says_what_is_missing(trained: Path):
-    path, card = trained / "states" / "step_000002.safetensors", trained / "identity.json"
-    settings = json.loads(card.read_text())
-    with pytest.raises(BadInput, match=r"where no file lies.*do take one of step_000002\.safetensors"):
-        load(str(trained / "states" / "step_000003.safetensors"))
-    card.write_text(json.dumps({**settings, "model": {**settings["model"], "args": {"embed_dim": 64, "num_heads": 2}}}))
-    with pytest.raises(BadInput, match=r"missing: blocks\.10\.attn.*of another shape: .*proj\.bias 32 for 64"):
-        load(str(path))
-    card.write_text(json.dumps({**settings, "model": {**settings["model"], "args": {"embed_dimension": 32}}}))
-    with pytest.raises(BadInput, match=r"in .*identity\.json that timm does not take \(.*embed_dimension"):
-        load(str(path))
-    card.write_text(json.dumps({**settings, "model": {"name": "vit_of_tomorrow", "args": {}}}))
-    with pytest.raises(BadInput, match="want a model that timm knows"):
-        load(str(path))
-    card.write_text("{}")
-    with pytest.raises(BadInput, match=r"unreadable .*identity\.json"):
-        load(str(path))
-    card.unlink()
-    with pytest.raises(BadInput, match=r"without .*identity\.json"):
-        load(str(path))
-    card.write_text(json.dumps(settings))
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(BadInput, match="no whole training state"):
-        load(str(path))
-
-
-@pytest.mark.parametrize("file", ["weights.safetensors", "weights.safetensors:student", "backbone.json"])
-def test_a_file_of_an_export_is_sent_to_its_folder(file: str, trained: Path):
-    said = rf"{re.escape(file)}, one file of an export: want the exported folder; do name {trained}/step_000002$"
-    with pytest.raises(BadInput, match=said):
-        load(f"{trained}/step_000002/{file}")
-
-
-def test_an_address_of_no_kind_lists_the_kinds():
-    with pytest.raises(BadInput, match=r"a training state or timm:…, random:…, dinov2:…, dinov3:…, hf:…"):
-        load("dinov4:vits.pth")
-
-
-def test_three_lines_of_the_page_load_an_export_into_plain_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    page = Path(__file__).parents[3] / "docs" / "backbones.md"
-    program = next(b for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "load_state_dict" in b)
-    monkeypatch.chdir(tmp_path)
-    model = tiny()
-    export(model, Path("runs/mine/plain-s0/step_004000"), timm_name=DINO, timm_args=TINY)
-    names: dict[str, Any] = {}
-    exec(program, names)
-    assert all(torch.equal(a, b) for a, b in zip(names["model"].parameters(), model.parameters(), strict=True))
-    assert (
-        len([line for line in program.splitlines() if line and not line.startswith(("import", "from", "folder"))]) == 3
-    )

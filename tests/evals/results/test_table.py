@@ -9,29 +9,9 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.results.bootstrap import value
-from evals.results.metrics import LEADING, METRICS, RELATIVE, metric_of
 from evals.results.outcomes import ABOUT, load_outcomes, save_outcomes
 from evals.results.table import Measurement, Row, append, default_folder, load
-
-ROW = Row(
-    run="trial",
-    arm="plain",
-    seed=0,
-    step=100,
-    eval="knn",
-    protocol="knn-quick-v1",
-    protocol_hash="0a1b2c3d",
-    size=64,
-    dataset="scenes",
-    split="val",
-    data="5cab1e00",
-    metric="top1",
-    value=0.5,
-    low=0.4,
-    high=0.6,
-    images=100,
-)
+from tests.evals.toys import ROW
 
 
 def test_rows_read_back_as_written(tmp_path: Path):
@@ -88,20 +68,6 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path):
         load_outcomes(tmp_path / "none.npz")
 
 
-def test_outcomes_read_back_by_image(tmp_path: Path):
-    outcomes = {"keys": np.array(["a/1", "b/2"]), "correct": np.array([True, False])}
-    place = {name: getattr(ROW, name, "aa") for name in (*ABOUT, "metric")}
-    measured = Measurement(**place, value=0.5, low=0.0, high=1.0, images=2, outcomes=outcomes)
-    (path,) = save_outcomes(tmp_path, [measured, replace(measured, metric="top5")])
-    found = load_outcomes(path)
-    assert found.keys() == {*outcomes, *ABOUT, "metrics"}
-    assert all((found[name] == outcomes[name]).all() for name in outcomes)
-    assert {name: found[name].item() for name in ABOUT} == {name: place[name] for name in ABOUT}
-    assert found["metrics"].tolist() == ["top1", "top5"]
-    assert [p.name for p in tmp_path.iterdir()] == ["knn-scenes-val-knn-quick-v1-64px-0a1b2c3d.npz"]
-    assert measured.row(run="trial", arm="plain", seed=0, step=1).value == 0.5
-
-
 def test_unlike_settings_splits_and_sizes_stand_side_by_side(tmp_path: Path):
     place = {name: getattr(ROW, name, "aa") for name in (*ABOUT, "metric")}
     outcomes = {"keys": np.array(["a"]), "correct": np.array([True])}
@@ -110,24 +76,6 @@ def test_unlike_settings_splits_and_sizes_stand_side_by_side(tmp_path: Path):
     assert len(set(save_outcomes(tmp_path, [one, *others]))) == 4
     append(tmp_path / "rows.jsonl", [m.row(run="r", arm="", seed=0, step=0) for m in (one, *others)])
     assert len(load(tmp_path / "rows.jsonl")) == 4
-
-
-def test_damaged_outcomes_are_named(tmp_path: Path):
-    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(BadInput, match=r"unreadable outcomes .*torn\.npz"):
-        load_outcomes(tmp_path / "torn.npz")
-
-
-AREAS = ("miou", "fscore", "precision", "recall", "dice")
-
-
-def test_a_metric_with_a_tag_is_its_metric_on_the_outcomes_that_bear_it():
-    case = metric_of("top1@10")
-    assert case == METRICS["top1"]._replace(label="top-1 accuracy @10", measure=case.measure)
-    hits = {"keys": np.arange(4), "correct": np.ones(4), "correct@10": np.array([True, False, False, False])}
-    assert (value("top1", hits), value("top1@10", hits)) == (1.0, 0.25)
-    with pytest.raises(BadInput, match="got metric 'top2@10'"):
-        metric_of("top2@10")
 
 
 @pytest.mark.parametrize(
@@ -140,19 +88,6 @@ def test_a_metric_with_a_tag_is_its_metric_on_the_outcomes_that_bear_it():
 )
 def test_results_of_a_backbone_lie_in_a_folder_of_its_name(spec: str, folder: str):
     assert default_folder(spec) == Path("runs", "evals", folder)
-
-
-@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"top1", "top5", "pixel_accuracy", "mean_accuracy", *AREAS}))
-def test_a_metric_of_single_images_is_the_mean_of_the_outcome_of_its_name(name: str):
-    others = {other: np.full(4, -9.0) for other in METRICS}
-    found = {"keys": np.arange(4), **others, name: np.array([0.0, 1.0, 2.0, 5.0])}
-    assert value(name, found) == 2.0
-
-
-def test_what_leads_a_report_is_the_table_s_own_choice():
-    """The first table and the second curve of a report hang on it."""
-    assert LEADING == ("top1", "miou", "rmse")
-    assert {"gram_drift"} == RELATIVE
 
 
 def test_rows_and_statistics_import_without_torch_and_pandas():

@@ -53,7 +53,7 @@ def test_rows_and_outcomes_are_on_the_disk_before_the_mark_that_speaks_of_them(e
     job, _ = exported
     folder, table = step_folder(job, 0), job.folder.parent / "results.jsonl"
     Evaluator(job.settings, job.folder.parent)(job, 0, folder)
-    (mark,) = (number for number, path in enumerate(synced) if path.name.endswith("-evaluated.json"))
+    (mark,) = (number for number, path in enumerate(synced) if path.name == "evaluated.json")
     assert {folder / "outcomes", table, table.parent} <= set(synced[:mark])
     assert synced[mark + 1 :] == [folder]
 

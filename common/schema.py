@@ -129,7 +129,7 @@ def _way_out(fault: Any) -> str:
         return f"""; put it in quotes, on a command line in two kinds: "'{_shown(value)}'\""""
     if fault["type"] == "int_type" and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
         return "; from a variable write ${oc.decode:${oc.env:NAME}}"
-    return ""
+    return "; and a finite one" if fault["type"] == "finite_number" else ""
 
 
 def _path(loc: list[Any]) -> str:

@@ -130,7 +130,7 @@ def test_all_faults_are_told_at_once_each_with_its_full_path():
         "  hall.low='x': want a number, above 0 (metres)",
         "  hall.high=null: want a number, above 0",
         "  unknown setting 'hall.hihg'; did you mean hall.high?",
-        "  rooms.a.low=inf: want a number, above 0 (metres)",
+        "  rooms.a.low=inf: want a number, above 0 (metres); and a finite one",
         "  rooms.b=5: want settings below it, {} for none",
         "  rooms[3]: want a name that is text; put it in quotes",
         "  rooms.c.low=9.0: want below high=3.0",

@@ -262,8 +262,10 @@ evals: {sets: {rooms: {count: 0}, other: {kind: nyu}}}
         "  ibot.mask_ratio_min=0.6: want at most mask_ratio_max=0.5",
         "  gram.weight=-1: want a number, at least 0 (factor of the Gram loss in the total, 0 switches it off)",
         "  gram.teacher='snapshoot': want one of snapshot, ema, checkpoint (whose patches are the target)",
-        "  teacher.temperature=nan: want a number, above 0 (Sinkhorn temperature of both heads after the warm-up)",
-        "  optimizer.lr=inf: want a number, above 0 (rate after the warm-up, before scaling and the factors below)",
+        "  teacher.temperature=nan: want a number, above 0 (Sinkhorn temperature of both heads after the warm-up)"
+        "; and a finite one",
+        "  optimizer.lr=inf: want a number, above 0 (rate after the warm-up, before scaling and the factors below)"
+        "; and a finite one",
         "  optimizer.clip=0: want a number, above 0, or null "
         "(largest gradient norm of each of backbone, DINO head and iBOT head)",
         "  evals.sets.rooms.count=0: want a whole number, at least 1, or null "

@@ -139,7 +139,7 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path):
     assert str(refusal.value).splitlines() == [
         f"{place}: 5 settings cannot be meant",
         "  size=0: want a whole number, at least 1 (short side of the input in pixels)",
-        "  rates[1]=inf: want a number",
+        "  rates[1]=inf: want a number; and a finite one",
         "  rates[2]='fast': want a number",
         "  flip is missing: want true or false",
         "  unknown setting 'flipp'; did you mean flip?",

@@ -11,12 +11,12 @@ from common.errors import BadInput, NonFiniteFeatures
 from common.machine import pick_device
 from evals import suite
 from evals.backbones.addresses import load
+from evals.datasets.settings import open_one
 from evals.features.shelf import Subject
 from evals.results import outcomes, table
 from evals.results.table import Measurement
 from evals.tasks.methods import protocol_of
 from harness.config import identity
-from harness.data.pool import open_one
 from harness.graph import Job
 from harness.settings import Experiment
 from harness.step import NonFinite

@@ -23,9 +23,8 @@ from common.bounds import (
     Whole,
     one_or_more_different,
 )
-from common.errors import nearest
 from common.schema import settings
-from evals.datasets.catalogue import KINDS
+from evals.datasets.settings import Set
 from harness.losses.table import LOSSES, LossSettings
 from harness.recipe import Crops, Model, Optimizer, Teacher
 
@@ -33,39 +32,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Components = Literal["image_class", "source"]
 Role = Literal["teacher", "student"]
-
-
-@settings
-class Set:
-    """One data set, of a kind in the catalogue's table `KINDS`: scenes are rendered, others are read from `root`."""
-
-    kind: Annotated[str, About(f"one of {', '.join(KINDS)}")] = "scenes"
-    root: Annotated[
-        str | None, About("folder of a set that is read (`nyu`: or its .mat file); `${oc.env:VARIABLE}` is replaced")
-    ] = None
-    split: Annotated[str, About("which part of the set")] = "train"
-    name: Annotated[str | None, About("its name in result rows; null = NAME")] = None
-    size: Annotated[Count | None, About("pixels a side, `scenes` only; null = 64")] = None
-    count: Annotated[
-        Count | None,
-        About("scenes to render, or the size of an evenly spread subset of files; null = 1000 scenes, all files"),
-    ] = None
-    seed: Annotated[Whole, About("of the scenes that are rendered")] = 0
-    classes: Annotated[
-        list[str] | None,
-        About(
-            "which classes; `folder`: these sub-folders, in this order; `ade20k`, `nyu`: names of the pixel classes, "
-            "or one of `ade20k`, `nyu40`, `camvid`"
-        ),
-    ] = None
-
-    def conflicts(self) -> Iterator[str]:
-        """A kind that is not in the table, nowhere to read from."""
-        if self.kind not in KINDS:
-            hint = nearest(self.kind, KINDS, otherwise="correct it")
-            yield f"kind={self.kind!r}: want one of {', '.join(KINDS)}; {hint}"
-        elif self.root is None and not KINDS[self.kind].rendered:
-            yield f"root=null: want the folder of a set of kind={self.kind}"
 
 
 @settings

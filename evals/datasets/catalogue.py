@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from common.errors import BadInput, nearest
 from evals.datasets.labelled_set import LabelledSet, Needs
+from evals.datasets.reading import AS_USUAL, Reading
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
 
@@ -56,7 +57,7 @@ KINDS: dict[str, Kind] = {
     "ade20k": Kind(_ade20k),
     "nyu": Kind(_nyu),
 }
-ARGUMENTS = ("root", "split", "name", "size", "count", "seed", "classes", "cache")
+ARGUMENTS = ("root", "split", "name", "size", "count", "seed", "classes", "reading", "cache")
 
 
 def open_set(
@@ -69,14 +70,15 @@ def open_set(
     count: int | None = None,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    reading: Reading = AS_USUAL,
     cache: Path | None = None,
     **unknown: Any,
 ) -> LabelledSet:
     """The set of this kind; every problem with the arguments or the files is a `BadInput`.
 
     `count` is the number of images to render, or for files the size of an evenly spread subset.
-    `root` is the folder (or file) of a set that is read, `size` and `seed` belong to rendered ones. What is None, and
-    a seed of 0, is left to the kind.
+    `root` is the folder (or file) of a set that is read, `reading` tells how its files are; `size` and `seed` belong to
+    rendered ones. What is None, and a seed of 0, is left to the kind.
     """
     if kind not in KINDS:
         hint = nearest(kind, KINDS, otherwise="correct it")
@@ -89,9 +91,12 @@ def open_set(
     rendered = KINDS[kind].rendered
     if root is None and not rendered:
         raise BadInput(f"got no root for a set of kind '{kind}': want its folder; set root")
+    told = dict(reading.changed())
     read = {"root": None if root is None else Path(root).expanduser(), "classes": classes}
     drawn = {"size": size, "seed": seed or None}
-    own, others = (drawn | {"cache": cache}, read) if rendered else (read, drawn)
+    own, others = drawn | {"cache": cache}, read | told
+    if not rendered:
+        own, others = read | {"reading": reading if told else None}, drawn
     for key in (key for key, value in others.items() if value is not None):
         made = "rendered" if rendered else "read from files"
         raise BadInput(f"got {key} for a set of kind '{kind}': want none, its images are {made}; leave {key} out")

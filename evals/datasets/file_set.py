@@ -14,6 +14,7 @@ import numpy as np
 from common.errors import BadInput
 from evals.datasets.files import digest, opened, read_rgb, same_size, spread, stamp
 from evals.datasets.labelled_set import IGNORE, BeyondClasses
+from evals.datasets.reading import AS_USUAL, Reading
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class FileSet(ABC):
         name: str | None = None,
         count: int | None = None,
         classes: Sequence[str] | None = None,
+        reading: Reading = AS_USUAL,
     ) -> None:
+        self.reading = reading
         found = self.find(root, split, classes)
         self.root, self.split, self.name = root, split, name or root.resolve().name
         self.classes, self.segments, self.has_depth = found.classes, found.segments, bool(found.depths)
@@ -61,7 +64,7 @@ class FileSet(ABC):
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         """The files of a split, and the names of the classes of images or pixels, by default or as chosen.
 
-        The constructor calls it once, before anything is set.
+        The constructor calls it once, before anything but `reading` is set.
 
         Raises:
             BadInput: a split, classes or files that are not there.
@@ -100,10 +103,10 @@ class FileSet(ABC):
 
     @cached_property
     def _fingerprint(self) -> str:
-        return digest(self._files(), self.kind, self.classes or self.segments)
+        return digest(self._files(), self.kind, self.classes or self.segments, *self.reading.changed())
 
     def stamp(self) -> str:
-        return stamp(self._files(), self.kind, self.classes or self.segments)
+        return stamp(self._files(), self.kind, self.classes or self.segments, *self.reading.changed())
 
     def notes(self) -> list[str]:
         """What the files tell beyond the images that were found, for those who check a set."""

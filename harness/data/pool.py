@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.datasets.catalogue import open_set
 from evals.datasets.labelled_set import LabelledSet
-from harness.settings import Components, Data, Set
+from evals.datasets.settings import open_one
+from harness.settings import Components, Data
 
 MEMORY = 1 << 30  # bytes
 
@@ -108,21 +108,6 @@ def fingerprint(pool: Pool) -> str:
     """Hex over the names and contents of all sources; another order of sources is another pool."""
     parts = [[name, source.split, source.fingerprint()] for name, source in pool.sources.items()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
-    """The labelled set of its settings, called `name` unless it has a name of its own."""
-    return open_set(
-        one.kind,
-        root=one.root,
-        split=one.split,
-        name=one.name or name,
-        size=one.size,
-        count=one.count,
-        seed=one.seed,
-        classes=one.classes,
-        cache=cache,
-    )
 
 
 def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY) -> Pool:

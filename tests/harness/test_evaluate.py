@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from common.errors import BadInput
+from evals.datasets.settings import Set
 from evals.results import table
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder
-from harness.settings import EvaluationTask, Set
+from harness.settings import EvaluationTask
 from harness.step import NonFinite
 from harness.train import export_backbone, fresh_state
 

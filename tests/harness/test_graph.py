@@ -9,11 +9,11 @@ import torch
 
 from common.errors import BadInput
 from evals.backbones.exported import export
+from evals.datasets.settings import Set
 from harness.checkpoint import export_weights, save_state
 from harness.graph import TRUNK, jobs
 from harness.losses.gram import Gram
 from harness.model import backbone_args
-from harness.settings import Set
 
 
 def fingerprint(data):

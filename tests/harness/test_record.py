@@ -7,11 +7,11 @@ import pytest
 from common.disk import write_json
 from common.errors import BadInput
 from evals.datasets.scenes.scenes import Scenes
+from evals.datasets.settings import Set
 from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
 from harness.graph import jobs
 from harness.record import chance, notes, write_record
-from harness.settings import Set
 
 ARMS = {
     "plain": {},

@@ -13,6 +13,7 @@ from common.disk import read_rows
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import export
+from evals.datasets.settings import Set
 from evals.results import table
 from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
@@ -20,7 +21,7 @@ from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
 from harness.losses.gram import Gram
 from harness.model import backbone_args
-from harness.settings import EvaluationTask, Role, Set
+from harness.settings import EvaluationTask, Role
 from harness.step import NonFinite
 from harness.train import fresh_state, resume, train
 

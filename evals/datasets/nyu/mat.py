@@ -12,6 +12,7 @@ from common.errors import BadInput
 from evals.datasets.ade20k import segment_names
 from evals.datasets.files import digest, spread, stamp
 from evals.datasets.labelled_set import IGNORE, BeyondClasses
+from evals.datasets.reading import AS_USUAL, Reading
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"
@@ -46,7 +47,11 @@ class NyuMat:
         name: str | None = None,
         count: int | None = None,
         classes: Sequence[str] | None = None,
+        reading: Reading = AS_USUAL,
     ) -> None:
+        if told := reading.changed():
+            want = "want none, the file says how it is read"
+            raise BadInput(f"got {told[0][0]} for {path}: {want}; leave {told[0][0]} out")
         self._path, self.split, self.name = path, split, name or "nyuv2"
         self._file: Any = None
         arrays = self._arrays()

@@ -43,8 +43,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(kind, given, message):
 
 
 def test_a_kind_that_joins_the_table_is_opened_and_known_to_the_settings(monkeypatch):
-    from harness.data.pool import open_one
-    from harness.settings import Set
+    from evals.datasets.settings import Set, open_one
 
     given = []
     monkeypatch.setitem(KINDS, "toy", Kind(lambda **arguments: given.append(arguments)))

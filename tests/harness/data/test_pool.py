@@ -6,8 +6,9 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.image_folder import ImageFolder
+from evals.datasets.settings import Set
 from harness.data.pool import Pool, open_pool
-from harness.settings import Data, Set
+from harness.settings import Data
 
 
 @pytest.fixture

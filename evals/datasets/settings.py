@@ -1,0 +1,63 @@
+"""One data set as settings name it, and the way from there to the set itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from common.bounds import About, Count, Whole
+from common.errors import nearest
+from common.schema import settings
+from evals.datasets.catalogue import KINDS, open_set
+from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.reading import Reading
+
+
+@settings
+class Set(Reading):
+    """One data set, of a kind in the catalogue's table `KINDS`: scenes are rendered, others are read from `root`."""
+
+    kind: Annotated[str, About(f"one of {', '.join(KINDS)}")] = "scenes"
+    root: Annotated[
+        str | None, About("folder of a set that is read (`nyu`: or its .mat file); `${oc.env:VARIABLE}` is replaced")
+    ] = None
+    split: Annotated[str, About("which part of the set")] = "train"
+    name: Annotated[str | None, About("its name in result rows; null = NAME")] = None
+    size: Annotated[Count | None, About("pixels a side, `scenes` only; null = 64")] = None
+    count: Annotated[
+        Count | None,
+        About("scenes to render, or the size of an evenly spread subset of files; null = 1000 scenes, all files"),
+    ] = None
+    seed: Annotated[Whole, About("of the scenes that are rendered")] = 0
+    classes: Annotated[
+        list[str] | None,
+        About(
+            "which classes; `folder`: these sub-folders, in this order; `ade20k`, `nyu`: names of the pixel classes, "
+            "or one of `ade20k`, `nyu40`, `camvid`"
+        ),
+    ] = None
+
+    def conflicts(self) -> Iterator[str]:
+        """A kind that is not in the table, nowhere to read from."""
+        if self.kind not in KINDS:
+            hint = nearest(self.kind, KINDS, otherwise="correct it")
+            yield f"kind={self.kind!r}: want one of {', '.join(KINDS)}; {hint}"
+        elif self.root is None and not KINDS[self.kind].rendered:
+            yield f"root=null: want the folder of a set of kind={self.kind}"
+
+
+def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
+    """The labelled set of its settings, called `name` unless it has a name of its own."""
+    return open_set(
+        one.kind,
+        root=one.root,
+        split=one.split,
+        name=one.name or name,
+        size=one.size,
+        count=one.count,
+        seed=one.seed,
+        classes=one.classes,
+        reading=one,
+        cache=cache,
+    )

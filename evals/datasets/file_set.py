@@ -12,8 +12,10 @@ from typing import ClassVar
 import numpy as np
 
 from common.errors import BadInput
-from evals.datasets.files import digest, opened, read_rgb, same_size, spread, stamp
-from evals.datasets.labelled_set import IGNORE, BeyondClasses
+from evals.datasets.depth_file import read_depth
+from evals.datasets.files import digest, spread, stamp
+from evals.datasets.image_file import read_rgb, same_size
+from evals.datasets.mask_file import read_mask
 from evals.datasets.reading import AS_USUAL, Reading
 
 
@@ -114,26 +116,3 @@ class FileSet(ABC):
 
     def _files(self) -> list[Path]:
         return [*self._images, *self._depths, *self._masks]
-
-
-def read_mask(path: Path, names: Sequence[str]) -> np.ndarray:
-    """uint8 [H, W] from an 8-bit annotation: 0 and 255 become `IGNORE`, v becomes class v - 1."""
-    with opened(path) as image:
-        if image.mode not in ("L", "P"):
-            raise BadInput(f"got {path} in mode {image.mode}: want an 8-bit mask of one channel; convert it")
-        values = np.array(image)
-    top = int(values[values != IGNORE].max(initial=0))
-    if top > len(names):
-        want = f"want 0 to {len(names)} (one per class) or 255"
-        raise BeyondClasses(f"got value {top} in {path}: {want}; correct classes", top)
-    values[values == 0] = IGNORE
-    values[values != IGNORE] -= 1
-    return values
-
-
-def read_depth(path: Path) -> np.ndarray:
-    """float32 [H, W] in metres, 0 where unknown, from 16 bits of millimetres."""
-    with opened(path) as image:
-        if not image.mode.startswith("I"):
-            raise BadInput(f"got {path} in mode {image.mode}: want 16 bits of millimetres; convert it")
-        return np.asarray(image).astype(np.float32) / np.float32(1000)

@@ -37,8 +37,9 @@ def parser(description: str | None = None) -> Parser:
     add("--list", action="store_true", help="show tasks, protocols and metrics, and stop")
     add("--validate", action="store_true", help="check backbone, protocols and every file of the data, and stop")
     add(
-        "--data", action="append", default=[], metavar="NAME=PATH", help="where a data set, or the data of a task, lies"
-    )
+        "--data", action="append", default=[], metavar="NAME=PATH",
+        help="where a data set, or the data of a task, lies: its folder, or a YAML file with the keys of evals.sets",
+    )  # fmt: skip
     add(
         "--classes",
         action="append",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.command import columns
 from common.errors import BadInput, nearest
-from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set
-from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set, refuse_without, tell_part
+from evals.datasets.labelled_set import LabelledSet, Needs
+from evals.datasets.set_file import is_set_file, read_set
+from evals.datasets.settings import open_one
 from evals.mmseg_bridge import ade20k_classes
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
@@ -129,16 +131,18 @@ def open_task(
     classes: Mapping[str, str],
     cache: Path | None,
 ) -> TaskSpec:
-    """The task with its sets opened."""
+    """The task with its sets opened. `roots` leads from a set's name to its folder or its YAML file."""
     name = wanted.data or ""
     root, names = roots.get(name), classes.get(name, classes.get(wanted.word))
     listed = names.split(",") if names else None
     if root is not None and name == wanted.task:  # data of one task bears the folder's name
-        name = Path(root).resolve().name
+        name = Path(root).resolve().stem if is_set_file(root) else Path(root).resolve().name
 
     def opened(split: str) -> LabelledSet:
         if not name:
             return open_set("scenes", split=split, size=SCENES_SIZE, count=SCENES[split], cache=cache)
+        if root is not None and is_set_file(root):
+            return _of_file(root, name, split=split, classes=listed, needs=settings.needs, cache=cache)
         return open_named(name, root=root, split=split, classes=listed, needs=settings.needs)
 
     test = opened("val")
@@ -148,6 +152,24 @@ def open_task(
     if method_of(settings).takes == "test set":
         return TaskSpec(settings, None, test)
     return TaskSpec(settings, opened("train"), test)
+
+
+def _of_file(
+    path: str, name: str, *, split: str, classes: list[str] | None, needs: Needs, cache: Path | None
+) -> LabelledSet:
+    """The set of a YAML file: heads are fitted on `train`, whatever its `split`, which names the part to be judged."""
+    known = KNOWN.get(name)
+    held_out = known.held_out if known and split == "val" else split
+    one = read_set(path, called=name, split=held_out, needs=needs)
+    if split == "train":
+        one = replace(one, split=split)
+    if classes is not None:
+        one = replace(one, classes=classes)
+    dataset = open_one(name, one, cache=cache)
+    refuse_without(dataset, needs, name=name, place=path)
+    if known and one.count is None:
+        tell_part(dataset, known, name=name, place=path)
+    return dataset
 
 
 def listing() -> str:

@@ -168,14 +168,25 @@ def open_named(
         split = known.held_out if split == "val" else split
         classes = known.classes if classes is None else classes
     dataset = open_set(kind, root=place, split=split, name=name, count=count, classes=classes)
+    refuse_without(dataset, needs, name=name, place=place)
+    if known and count is None and not quiet:
+        tell_part(dataset, known, name=name, place=place)
+    return dataset
+
+
+def refuse_without(dataset: LabelledSet, needs: Needs, *, name: str, place: Path | str) -> None:
+    """Raises `BadInput` where a set has not what an evaluation asks of it."""
     has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
     if not has.get(needs, True):
         want = f"want a set with {needs}; name another with TASK@NAME or --data"
         raise BadInput(f"got data set '{name}' in {place} without {needs}: {want}")
-    if known and count is None and not quiet and (part := part_of(dataset, known)):
+
+
+def tell_part(dataset: LabelledSet, known: Known, *, name: str, place: Path | str) -> None:
+    """A warning where a set is a part of what is published."""
+    if part := part_of(dataset, known):
         hint = f"python evals/prepare.py --check {name} {place} tells more"
         log.warning("%s/%s in %s: %s; %s", name, dataset.split, place, part, hint)
-    return dataset
 
 
 def part_of(dataset: LabelledSet, known: Known) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from common.drawing import text_width
 from common.errors import BadInput, nearest
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import IGNORE, LabelledSet
+from evals.datasets.set_file import is_set_file, read_set
+from evals.datasets.settings import open_one
 from evals.pictures.palette import colours
 from evals.pictures.sheet import save, style
 
@@ -82,9 +85,11 @@ def _legend(figure: Figure, named: tuple[str, ...], palette: np.ndarray, across:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description="Draws images of a data set with their masks and depth.")
-    parser.add_argument("set", help=f"a kind ({', '.join(KINDS)}) or a known set ({', '.join(KNOWN)})")
+    parser.add_argument(
+        "set", help=f"a kind ({', '.join(KINDS)}), a known set ({', '.join(KNOWN)}) or a set's YAML file"
+    )
     parser.add_argument("--root", type=Path, help="folder of a set that is read from files; known ones have a place")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--split", help="which part of the set (default: train)")
     parser.add_argument("--size", type=int, help="pixels a side, for scenes")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes")
     parser.add_argument("--count", type=int, help="scenes to render, or size of an evenly spread subset")
@@ -117,7 +122,10 @@ def _run(argv: list[str] | None) -> int:
 
 
 def _opened(name: str, *, root: Path | None, size: int | None, seed: int, **given: Any) -> LabelledSet:
-    """The set of this kind or name; a name that is both is the known set where no folder is given."""
+    """The set of this kind, name or file; a name that is both is the known set where no folder is given."""
+    if is_set_file(name):
+        return _of_file(Path(name), {"root": root, "size": size, "seed": seed or None, **given})
+    given["split"] = given["split"] or "train"
     if name not in KINDS and name not in KNOWN:
         hint = nearest(name, (*KINDS, *KNOWN), otherwise="correct it")
         raise BadInput(f"got data set '{name}': want {', '.join(dict.fromkeys((*KINDS, *KNOWN)))}; {hint}")
@@ -126,6 +134,15 @@ def _opened(name: str, *, root: Path | None, size: int | None, seed: int, **give
     if size is not None or seed:
         raise BadInput(f"got --size or --seed for {name}: want none, they belong to scenes; leave them out")
     return open_named(name, root=root, option="--root FOLDER", **given)
+
+
+def _of_file(path: Path, given: dict[str, Any]) -> LabelledSet:
+    """The set of a YAML file; what the command line gives as well wins."""
+    if given.pop("root") is not None:
+        raise BadInput(f"got --root beside {path}: want the root that the file names; leave --root out")
+    told = {key: value for key, value in given.items() if value is not None}
+    one = read_set(path, called=path.stem, split="train")
+    return open_one(path.stem, replace(one, **told), cache=None)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from common import yaml_file
 from common.errors import BadInput, nearest
 from common.schema import filled
 from evals.protocols.protocol import Protocol
@@ -44,6 +43,8 @@ def load(name: str | Path, kind: type[P], **changes: Any) -> P:
 def read(name: str | Path) -> Mapping[str, Any]:
     """The content of a protocol's file, not yet checked against the settings of its method."""
     path = place_of(name)
+    if path.parent != FOLDER and not path.is_file():
+        raise BadInput(f"got protocol {name}, and no such file: want a .yaml file, or the name of a protocol")
     if not path.is_file():
         hint = nearest(str(name), names(), otherwise=f"known: {', '.join(names())}")
         raise BadInput(f"got protocol {name}: want a name or a .yaml file; {hint}")
@@ -64,11 +65,10 @@ def place_of(name: str | Path) -> Path:
 @cache
 def _parsed(path: Path, _changed: int) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"got unreadable protocol {path} ({reason}): want YAML; do mend it") from error
-    if not isinstance(content, dict):
+        content = yaml_file.read(path)
+    except BadInput as error:
+        raise BadInput(f"got unreadable protocol {error}; do mend it") from error
+    if not content:
         raise BadInput(f"got protocol {path} without settings: want `key: value` lines; do start from one that ships")
     return content
 

@@ -120,6 +120,8 @@ def test_a_file_becomes_settings_of_the_right_types(tmp_path: Path):
         ("method: sample", "method: knn", "got method 'knn'"),
         ("method: sample", "method: [", "unreadable protocol"),
         (GOOD, "- a list", "without settings"),
+        ("flip: true", "flip: true\nflip: false", "found duplicate key 'flip', first in line"),
+        (GOOD, "", "without settings"),
     ],
 )
 def test_a_file_that_does_not_fit_says_what_is_wrong(tmp_path: Path, old: str, new: str, said: str):
@@ -208,5 +210,5 @@ def test_settings_that_all_protocols_share_are_refused_in_one_line(key: str, val
 def test_an_unknown_protocol_names_the_nearest():
     with pytest.raises(BadInput, match=r"got protocol knn-quik: .*did you mean 'knn-quick'\?$"):
         load("knn-quik", Knn)
-    with pytest.raises(BadInput, match=r"got protocol /nowhere/mine\.yaml"):
+    with pytest.raises(BadInput, match=r"got protocol /nowhere/mine\.yaml, and no such file: want a \.yaml file"):
         protocol_of("/nowhere/mine.yaml")

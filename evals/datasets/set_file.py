@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from common import yaml_file
 from common.errors import BadInput, first_line
 from common.schema import filled
 from evals.datasets.catalogue import KINDS, KNOWN, kind_of
@@ -29,7 +29,9 @@ def read_set(path: str | Path, *, called: str, split: str, needs: Needs = "image
         BadInput: a file that is no mapping of such settings, all faults at once.
     """
     path = Path(path).expanduser()
-    plain = _content(path)
+    if not path.is_file():
+        raise BadInput(f"got no file {path}: want a set's YAML with kind and root, or its folder; correct the path")
+    plain = yaml_file.read(path)
     if isinstance(root := plain.get("root"), str):
         plain["root"] = str(path.parent / Path(_filled_in(root, path)).expanduser())
     known = KNOWN.get(called)
@@ -41,20 +43,6 @@ def read_set(path: str | Path, *, called: str, split: str, needs: Needs = "image
     elif "kind" not in plain:
         raise BadInput(f"{path}: got neither kind nor root: want kind: one of {', '.join(KINDS)}, and the set's root")
     return filled(Set, {**silent, **plain}, where=str(path))
-
-
-def _content(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
-        raise BadInput(f"got no file {path}: want a set's YAML with kind and root, or its folder; correct the path")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(
-            f"got unreadable {path} ({first_line(' '.join(str(error).split()))}): want YAML; mend it"
-        ) from error
-    if not isinstance(content, dict):
-        raise BadInput(f"got {path} without settings: want `key: value` lines such as kind: folder and root: photos")
-    return content
 
 
 def _filled_in(root: str, path: Path) -> str:

@@ -85,8 +85,8 @@ def test_data_of_a_task_bears_the_name_of_its_file(pets):
         ("count: 3\n", "a.yaml: got neither kind nor root: want kind: one of scenes, folder"),
         ("root: pets\nsplits: val\n", "a.yaml: unknown setting 'splits'; did you mean split?"),
         ("root: pets\ncount: 0\n", "a.yaml: count=0: want a whole number, at least 1"),
-        ("- pets\n", "a.yaml without settings: want `key: value` lines"),
-        ("root: [\n", "got unreadable .*a.yaml .*: want YAML"),
+        ("- pets\n", "a.yaml: without settings: want a mapping"),
+        ("root: [\n", "a.yaml: line 2: expected the node content"),
         ("root: ${oc.env:NOWHERE_AT_ALL}\n", "NOWHERE_AT_ALL.*: want a folder; set the variable"),
     ],
 )

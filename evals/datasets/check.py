@@ -40,9 +40,10 @@ class Checked:
     without_depth: int
     partial: str
     warnings: tuple[str, ...]
+    look: str = ""  # at what of its images is not told by every file alike, as their levels
 
     def __str__(self) -> str:
-        told = [f"{self.name}/{self.split}: {self.images} images, all readable"]
+        told = [f"{self.name}/{self.split}: {self.images} images, all readable", *filter(None, [self.look])]
         if self.segments:
             share = self.ignored / max(self.ignored + sum(self.pixels), 1)
             told.append(f"{sum(map(bool, self.pixels))} of {len(self.segments)} pixel classes, {share:.1%} unlabelled")
@@ -82,6 +83,7 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
         without_depth=tally.without_depth,
         partial=_partial(dataset, named) if named and _whole(dataset) else "",
         warnings=tuple(_warnings(dataset, tally, absent)),
+        look=str(dataset.look) if isinstance(dataset, FileSet) else "",
     )
 
 

@@ -15,6 +15,7 @@ from common.errors import BadInput
 from evals.datasets.depth_file import read_depth
 from evals.datasets.files import digest, spread, stamp
 from evals.datasets.image_file import read_rgb, same_size
+from evals.datasets.look import look
 from evals.datasets.mask_file import read_mask
 from evals.datasets.reading import AS_USUAL, Reading
 
@@ -61,6 +62,7 @@ class FileSet(ABC):
         self._labels = spread(found.labels, count)
         listed = (found.images, found.masks, found.depths)
         self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
+        self.look = look(self._images, reading, name=self.name)
 
     @abstractmethod
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
@@ -79,7 +81,7 @@ class FileSet(ABC):
         return self._images[index].relative_to(self.root).as_posix()
 
     def image(self, index: int) -> np.ndarray:
-        return read_rgb(self._images[index])
+        return read_rgb(self._images[index], self.reading, asked=self.look.scale is not None)
 
     def label(self, index: int) -> int:
         if not self.classes:

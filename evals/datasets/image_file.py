@@ -1,7 +1,9 @@
-"""Reading one picture, with errors that name the file."""
+"""Reading one picture as 8-bit colours, with errors that name the file."""
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,54 +11,172 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
+from evals.datasets import deep_file
+from evals.datasets.levels import Levels, ask, chosen, eight_bits, ends, on_white, refuse_beyond, scale_of
+from evals.datasets.reading import AS_USUAL, LARGEST, Reading, UnfitFiles
 
-_ORIENTATION = 0x0112
-_ON_ITS_SIDE = (5, 6, 7, 8)
-_WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+# What others decode can start programs (EPS) or is no photograph; only these decoders ever see a file
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
+OTHERS = (  # where a file of another kind says what it is, and in words what it is
+    (0, b"version https://git-lfs", "a Git LFS pointer: git lfs pull fetches the file"),
+    (0, b"<", "text such as a web page"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"\x89HDF", "HDF5"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (4, b"ftyphei", "HEIC: convert it to JPEG or PNG"),
+    (4, b"ftypmif1", "HEIC: convert it to JPEG or PNG"),
+    (4, b"ftyp", "a video: take frames from it"),
+    (128, b"DICM", "DICOM: convert it to 16-bit PNG"),
+)
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is a warning on the console, then another; `refuse_large` is ours
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in its errors too
+
+
+class NoImage(BadInput):
+    """A file that Pillow takes for no picture of `FORMATS`."""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture whose pixels are read within; whatever goes wrong names the file."""
+def opened(path: Path, *, megapixels: float = LARGEST) -> Iterator[Image.Image]:
+    """A picture whose pixels are read within; whatever goes wrong names the file, and nothing reaches the console.
+
+    Raises:
+        BadInput: no file, no picture, or one of more than so many million pixels, which its header tells.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of doubtful metadata beside sound pixels
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                refuse_large(image.size, path, megapixels)
+                yield image
+        except BadInput:
+            raise
+        except FileNotFoundError as error:
+            raise BadInput(f"got no file {path}: want an image; restore it") from error
+        except UnidentifiedImageError as error:
+            raise NoImage(_unreadable(path, what_is(path))) from error
+        except Exception as error:  # decoders raise anything on files that are damaged on purpose
+            raise BadInput(
+                _unreadable(path, (isinstance(error, OSError) and error.strerror) or first_line(error))
+            ) from error
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    return f"got unreadable image {path} ({reason}): want a whole image; replace or remove it"
+
+
+def what_is(path: Path) -> str:
+    """What a file is that is no picture, in words."""
+    with path.open("rb") as file:
+        start = file.read(160)
+    found = next((words for place, mark, words in OTHERS if start[place:].lstrip().startswith(mark)), "")
+    return "empty" if not start else f"no image but {found}" if found else "no image"
+
+
+def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:
+    """Raises UnfitFiles for a (width, height) of more than so many million pixels, before they take the memory."""
+    if (here := size[0] * size[1] / 1e6) > megapixels:
+        got = f"got image {path} of {size[0]} x {size[1]} pixels, {here:,.0f} million"
+        do = f"set max_megapixels: {int(here) + 1} for the set, or shrink it"
+        raise UnfitFiles(f"{got}: want at most {megapixels:,.0f} million; {do}")
+
+
+def read_rgb(path: Path, reading: Reading = AS_USUAL, *, asked: bool = True) -> np.ndarray:
+    """uint8 [H, W, 3], turned upright; transparent parts lie on white, deeper levels are scaled to 8 bits.
+
+    Args:
+        asked: whether it has been asked, of a look at its set, what levels of more than 8 bits mean.
+
+    Raises:
+        BadInput: as `opened`.
+        UnfitFiles: levels or channels of which `reading` does not say what they mean, or other than it says.
+    """
+    found = read_levels(path, reading, asked=asked)
+    if isinstance(found, np.ndarray):
+        return found
+    if found.bits == 8:
+        return on_white(found.values)
+    scale = scale_of(found, reading, path)
+    if not asked and reading.bits is None and reading.range is None:
+        ask({path: ends(found.values)[1]}, found, name=path.parent.name)
+    if not reading.clip:
+        refuse_beyond(found, scale, path)
+    return on_white(eight_bits(found, scale))
+
+
+def read_levels(path: Path, reading: Reading, *, asked: bool = True) -> Levels | np.ndarray:
+    """The channels as the file has them where their meaning is a matter of `reading`, else `shown`."""
     try:
-        with Image.open(path) as image:
-            yield image
-    except BadInput:
-        raise
-    except FileNotFoundError as error:
-        raise BadInput(f"got no file {path}: want an image; restore it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        reason = "empty" if path.is_file() and path.stat().st_size == 0 else reason
-        raise BadInput(f"got unreadable image {path} ({reason}): want a whole image; replace or remove it") from error
+        with opened(path, megapixels=reading.max_megapixels) as image:
+            refuse_unclear(image, path, reading)
+            usual = not deep_file.is_deep(image) or (asked and _by_upper_byte(image, reading))
+            if usual and reading.channels is None:
+                return shown(image)
+            return chosen(deep_file.levels_of(image, path, reading.channels), reading.channels, path)
+    except NoImage:
+        if not (tags := deep_file.tags_in(path)):
+            raise
+        refuse_large((tags[deep_file.WIDTH], tags[deep_file.HEIGHT]), path, reading.max_megapixels)
+        found = deep_file.by_opencv(path, tags)
+        if found.values.shape[2] == 4 and reading.channels is None and tags.get(deep_file.EXTRA) != (2,):
+            raise undecided_channels(path, 4) from None
+        return chosen(found, reading.channels, path)
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3], turned upright; transparent parts lie on white, deep grey levels are scaled to 8 bits."""
-    with opened(path) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in _WIDE:
-            return np.repeat(_eight_bits(np.asarray(upright, dtype=np.float64))[..., None], 3, axis=2)
-        if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-        return np.array(upright.convert("RGB"))
+def undecided_channels(path: Path, count: int) -> UnfitFiles:
+    """What to say of channels whose meaning the file does not tell."""
+    first = "[1]" if count == 2 else "[1, 2, 3]"
+    want = f"want to know whether the last of them is transparency; set channels: {first} if it is none"
+    return UnfitFiles(f"got {count} channels in {path}: {want}, or channels: {list(range(1, count + 1))} if it is")
 
 
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Levels of 8 or 16 bits, or shares of one, judged by their maximum."""
-    top = grey.max(initial=0)
-    factor = 255 if top <= 1 else 1 if top <= 255 else 255 / 65535
-    return np.clip(np.nan_to_num(grey) * factor + 0.5, 0, 255).astype(np.uint8)
+def refuse_unclear(image: Image.Image, path: Path, reading: Reading) -> None:
+    """Raises UnfitFiles for two channels of which nothing is told, and for a TIFF of several pages of one size.
+
+    These are a volume, a film or channels apart; a smaller page behind the first is a preview.
+    """
+    if image.format != "TIFF":
+        return
+    if deep_file.tags_of(image).get(deep_file.SAMPLES) == 2 and image.mode == "L" and reading.channels is None:
+        raise undecided_channels(path, 2)
+    if getattr(image, "is_animated", False):
+        first = image.size
+        image.seek(1)
+        if image.size == first:
+            raise UnfitFiles(f"got several pages in {path}: want one picture in a file; write each page out as a file")
+        image.seek(0)
+
+
+def _by_upper_byte(image: Image.Image, reading: Reading) -> bool:
+    """Whether Pillow makes 8 bits of deep colours as their scale wants it."""
+    whole = reading.bits in (None, 16) and reading.range is None
+    return whole and image.mode not in deep_file.WIDE and deep_file.tags_of(image).get(deep_file.PLANAR) != 2
+
+
+def shown(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3] of a picture of 8 bits, upright, its transparent parts on white."""
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return np.array(upright.convert("RGB"))
 
 
 def upright_size(path: Path) -> tuple[int, int]:
     """(height, width) of a picture once upright, from its header."""
-    with opened(path) as image:
-        sideways = image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
-        width, height = image.size
+    try:
+        with opened(path, megapixels=float("inf")) as image:
+            sideways = image.getexif().get(deep_file.ORIENTATION) in deep_file.ON_ITS_SIDE
+            width, height = image.size
+    except NoImage:
+        if not (tags := deep_file.tags_in(path)):
+            raise
+        return deep_file.upright_size(tags)
     return (width, height) if sideways else (height, width)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from evals.backbones.backbone import Backbone
     from evals.datasets.labelled_set import LabelledSet
 
-VERSION = 5  # raise when the same view of the same image shows other pixels, or files mean something else
+VERSION = 6  # raise when the same view of the same image shows other pixels, or files mean something else
 CARD, PLACES = "card.json", "places.npy"
 
 

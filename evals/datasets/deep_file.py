@@ -1,0 +1,150 @@
+"""The numbers in pictures of more than 8 bits a channel, and in TIFF that Pillow does not read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin
+
+from evals.datasets.levels import Levels
+from evals.datasets.reading import UnfitFiles
+
+WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
+ORIENTATION, ON_ITS_SIDE = 274, (5, 6, 7, 8)
+KINDS = {1: "u", 2: "i", 3: "f"}  # by FORMAT
+READ = "1, 3 or 4 interleaved channels of 8 or 16-bit integers or 32-bit floats"
+
+
+def tags_of(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of a TIFF; none of another format."""
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+
+
+def tags_in(path: Path) -> Mapping[int, Any]:
+    """The tags of a TIFF that Pillow does not identify; none where the file is no TIFF."""
+    with path.open("rb") as file:
+        start = file.read(16)
+        if start[:4] not in (b"II*\0", b"MM\0*"):
+            return {}
+        found = TiffImagePlugin.ImageFileDirectory_v2(start[:8])
+        file.seek(found.next)
+        found.load(file)
+    return found if WIDTH in found and HEIGHT in found else {}
+
+
+def upright_size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    """(height, width) of a TIFF once upright."""
+    size = (tags[HEIGHT], tags[WIDTH])
+    return size[::-1] if tags.get(ORIENTATION) in ON_ITS_SIDE else size
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits of which Pillow does not make 8 by what the file itself declares."""
+    if tags := tags_of(image):
+        return max(tags.get(BITS, (1,))) > 8
+    if image.format == "PNG":
+        return image.mode in WIDE or re.match(r"(LA|RGBA?);16", _packing(image)) is not None
+    return image.mode in WIDE
+
+
+def _packing(image: Image.Image) -> str:
+    """How Pillow calls the order of the bits, as in "RGB;16B"."""
+    tiles = getattr(image, "tile", ())
+    packing = tiles[0].args if tiles else ""
+    return str(packing[0] if isinstance(packing, tuple) else packing)
+
+
+def levels_of(image: Image.Image, path: Path, channels: Sequence[int] | None = None) -> Levels:
+    """The channels of an opened picture, upright: those that it shows, or at least those of these numbers."""
+    tags, bands = tags_of(image), len(image.getbands())
+    if tags.get(SAMPLES, 1) == 1 and image.mode in WIDE:
+        return _grey(image, tags)
+    if is_deep(image) or (tags.get(SAMPLES, 1) > bands and max(channels or (1,)) > bands):
+        found = by_opencv(path, tags)
+        found = found if tags else _upright(found, image)
+        return found if channels else found._replace(values=found.values[..., :bands])
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("P", "PA", "1") or "transparency" in upright.info:
+        upright = upright.convert("L" if upright.mode == "1" else "RGBA")
+    values = np.asarray(upright)
+    return Levels(values if values.ndim == 3 else values[..., None], 8)
+
+
+def _grey(image: Image.Image, tags: Mapping[int, Any]) -> Levels:
+    bits = _room(tags)
+    image.load()
+    values = np.asarray(ImageOps.exif_transpose(image))
+    number = _number(tags) if tags else "f" if image.mode == "F" else "u"
+    if number == "u" and bits <= 16:
+        values = values.astype(np.uint16)
+    return Levels(values[..., None], bits, from_white=tags.get(PHOTOMETRIC) == 0)
+
+
+def _number(tags: Mapping[int, Any]) -> str:
+    return KINDS.get((tags.get(FORMAT) or (1,))[0], "?")
+
+
+def _room(tags: Mapping[int, Any]) -> int:
+    return max(tags.get(BITS, (16,)))
+
+
+def by_opencv(path: Path, tags: Mapping[int, Any]) -> Levels:
+    """The channels of a PNG (`tags` empty) as they are stored, or of a TIFF, upright; red before blue.
+
+    Raises:
+        UnfitFiles: what OpenCV reads otherwise than the header says.
+    """
+    import cv2
+
+    samples = tags.get(SAMPLES, 1)
+    bits = _room(tags)
+    apart = tags.get(PLANAR) == 2 and samples > 1
+    if tags and (
+        apart or samples not in (1, 3, 4) or tags.get(PHOTOMETRIC) not in (0, 1, 2) or tags.get(EXTRA) == (1,)
+    ):
+        raise UnfitFiles(_told(path, tags))
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnfitFiles(_told(path, tags)) from error
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+    if found is None:
+        raise UnfitFiles(_told(path, tags))
+    values = found if found.ndim == 3 else found[..., None]
+    shape = (*upright_size(tags), samples) if tags else values.shape
+    odd = _number(tags) == "?" or bits % 8
+    if odd or values.shape != shape or values.dtype != np.dtype(f"{_number(tags)}{bits // 8}"):
+        raise UnfitFiles(_told(path, tags))
+    order = [2, 1, 0, 3][: values.shape[2]] if values.shape[2] > 2 else [0]
+    return Levels(values[..., order], bits, from_white=tags.get(PHOTOMETRIC) == 0)
+
+
+def _told(path: Path, tags: Mapping[int, Any]) -> str:
+    """What an odd TIFF holds, and into what to convert it."""
+    apart = " in planes of their own" if tags.get(PLANAR) == 2 else ""
+    number = {"u": "integers", "i": "integers with a sign", "f": "floats"}
+    kind = number.get(_number(tags), "other numbers")
+    count = tags.get(SAMPLES, 1)
+    got = f"got {path} of {count} channel{'s' * (count > 1)}{apart}, {_room(tags)}-bit {kind}"
+    return f"{got}: want {READ}; convert it, as by gdal_translate -b 3 -b 2 -b 1 -co INTERLEAVE=PIXEL"
+
+
+def _upright(levels: Levels, image: Image.Image) -> Levels:
+    """What is stored, turned by the orientation that the header tells."""
+    turn = image.getexif().get(ORIENTATION)
+    values = levels.values
+    if turn in ON_ITS_SIDE:
+        values = values.swapaxes(0, 1)
+    if turn in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        values = values[::-1]
+    return levels._replace(values=values)

@@ -20,6 +20,7 @@ from common.errors import BadInput
 
 T = TypeVar("T")
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+SETTINGS = "settings below it, {} for none"
 BOUNDS = {
     Gt: lambda mark: f"above {mark.gt}",
     Ge: lambda mark: f"at least {mark.ge}",
@@ -80,12 +81,14 @@ def wanted(hint: Any) -> str:
         count = "" if get_origin(bare) is list or Ellipsis in kinds else f"{len(kinds)} "
         rules = [mark.func.__name__.replace("_", " ") + " " for mark in marks if isinstance(mark, Predicate)]
         return f"a list of {count}{''.join(rules)}values, each {wanted(kinds[0])}"
+    if get_origin(bare) is dict and wanted(value := get_args(bare)[1]) != SETTINGS:
+        return f"a mapping of {wanted(get_args(bare)[0])}, to {wanted(value)}"
     if origin is Annotated:
         noun = NOUNS[bare] if bare in NOUNS else wanted(bare)
         bounds = " and ".join(BOUNDS[type(mark)](mark) for mark in marks if type(mark) in BOUNDS)
         bounds = re.sub(r"^at least (\S+) and at most ", r"from \1 to ", bounds)
         return f"{noun}, {bounds}" if bounds else noun
-    return NOUNS.get(bare, "settings below it, {} for none")
+    return NOUNS.get(bare, SETTINGS)
 
 
 def phrase(meaning: str) -> str:
@@ -112,6 +115,8 @@ def _lines(fault: Any, kind: type) -> Iterator[str]:
         yield from (_path([*loc, line]) for line in fault["ctx"]["error"].args)
     elif fault["type"] in ("unexpected_keyword_argument", "invalid_key"):
         yield _unknown(loc, kind)
+    elif "[key]" in loc and (key := get_args(core(_at(kind, loc[:-2])[0]))[0]) is not str:
+        yield f"{_path(loc[:-2])}: got the key {fault['input']!r}: want {wanted(key)}"
     elif "[key]" in loc:
         quotes = "; put it in quotes" if isinstance(fault["input"], int | float) else ""
         yield f"{_path(loc[:-1])}: want a name that is text{quotes}"

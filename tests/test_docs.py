@@ -9,10 +9,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common.bounds import core, described, hints
 from evals import compare, options, prepare, request
 from evals.backbones.addresses import ADDRESSES
+from evals.datasets.set_file import read_set
 from evals.tasks.methods import METHODS
 from harness import run, settings_pages
 from harness.cli import COMMANDS
@@ -145,10 +147,13 @@ def test_comparisons_and_preparations_that_are_shown_are_understood():
 
 
 @pytest.mark.parametrize("block", examples("yaml"))
-def test_every_experiment_that_is_shown_loads(block, tmp_path):
+def test_every_experiment_and_every_set_that_is_shown_loads(block, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(block, encoding="utf-8")
-    assert load(path).arms
+    if "kind" in yaml.safe_load(block):
+        assert read_set(path, called="mine", split="train").root
+    else:
+        assert load(path).arms
 
 
 @pytest.mark.parametrize("block", examples("python"))

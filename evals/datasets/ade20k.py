@@ -7,8 +7,10 @@ from pathlib import Path
 
 from common.errors import BadInput
 from evals.datasets.file_set import FileSet, Found
-from evals.datasets.files import folders_in, images_in, known_folder, listing, partners, split_folder, strays
+from evals.datasets.files import folders_in, images_in, known_folder, listing, split_folder
 from evals.datasets.labelled_set import IGNORE
+from evals.datasets.partners import partners, strays
+from evals.datasets.reading import Reading
 
 LAYOUT = "images/{training,validation}/*.jpg beside annotations/{training,validation}/*.png"
 # fmt: off
@@ -47,6 +49,18 @@ def segment_names(classes: Sequence[str] | None, default: str) -> tuple[str, ...
     return names
 
 
+def pixel_classes(reading: Reading, classes: Sequence[str] | None, default: str) -> tuple[str, ...]:
+    """The classes of a set's masks: those that `values` or `palette` names, ordered by `classes`, or else these."""
+    named = reading.named()
+    if not named:
+        return segment_names(classes, default)
+    names = segment_names(named if classes is None else classes, default)
+    if odd := [name for name in (*named, *names) if (name in named) != (name in names)]:
+        place, key = ("classes", "values or palette")[:: 1 if odd[0] in names else -1]
+        raise BadInput(f"got class '{odd[0]}' in {place} alone: want the same names in {key}; correct one of them")
+    return names
+
+
 def split_images(root: Path, split: str, *, layout: str = LAYOUT) -> list[Path]:
     """The images of a split, from `root`/images/`split`; `layout` is what an error says should be there."""
     folder = known_folder(root, what="root", layout=layout) / "images"
@@ -82,7 +96,7 @@ def stray_notes(images: Path, *folders: Path) -> list[str]:
 class Ade20k(FileSet):
     """Images with pixel classes; `classes` are their names, a known list as ["nyu40"], or by default ADE20K's 150.
 
-    As published (ADEChallengeData2016), 0 in a mask is "other objects" and ignored; see `read_mask`.
+    As published (ADEChallengeData2016), 0 in a mask is "other objects" and ignored; `Reading` says how others count.
     """
 
     kind = "ade20k"
@@ -91,7 +105,7 @@ class Ade20k(FileSet):
         images = split_images(root, split)
         self._beside = root / "annotations" / images[0].parent.name
         masks = partners(images, self._beside, what="annotation", layout=LAYOUT)
-        return Found(images, masks=masks, segments=segment_names(classes, "ade20k"))
+        return Found(images, masks=masks, segments=pixel_classes(self.reading, classes, "ade20k"))
 
     def notes(self) -> list[str]:
         return stray_notes(self._images[0].parent, self._beside)

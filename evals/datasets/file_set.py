@@ -16,8 +16,8 @@ from evals.datasets.depth_file import read_depth
 from evals.datasets.files import digest, spread, stamp
 from evals.datasets.image_file import read_rgb, same_size
 from evals.datasets.look import look
-from evals.datasets.mask_file import read_mask
-from evals.datasets.reading import AS_USUAL, Reading
+from evals.datasets.mask_file import mask_values, read_mask
+from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class FileSet(ABC):
     ) -> None:
         self.reading = reading
         found = self.find(root, split, classes)
+        _refuse_idle(reading, masks=found.masks, depths=found.depths, where=root)
         self.root, self.split, self.name = root, split, name or root.resolve().name
         self.classes, self.segments, self.has_depth = found.classes, found.segments, bool(found.depths)
         self.whole = count is None or count >= len(found.images)
@@ -91,14 +92,18 @@ class FileSet(ABC):
     def mask(self, index: int) -> np.ndarray:
         if not self._masks:
             raise BadInput(f"got set '{self.name}' without {self.without_mask}")
-        mask = read_mask(self._masks[index], self.segments)
+        mask = read_mask(self._masks[index], self.segments, self.reading)
         same_size(self._masks[index], (mask.shape[0], mask.shape[1]), self._images[index])
         return mask
+
+    def mask_values(self, index: int) -> np.ndarray:
+        """The whole numbers [H, W] of a mask as they are stored, before `reading` says what they mean."""
+        return mask_values(self._masks[index])
 
     def depth(self, index: int) -> np.ndarray:
         if not self._depths:
             raise BadInput(f"got set '{self.name}' without {self.without_depth}")
-        depth = read_depth(self._depths[index])
+        depth = read_depth(self._depths[index], self.reading)
         same_size(self._depths[index], (depth.shape[0], depth.shape[1]), self._images[index])
         return depth
 
@@ -118,3 +123,10 @@ class FileSet(ABC):
 
     def _files(self) -> list[Path]:
         return [*self._images, *self._depths, *self._masks]
+
+
+def _refuse_idle(reading: Reading, *, masks: Sequence[Path], depths: Sequence[Path], where: Path) -> None:
+    """Refuse settings of masks or depth for a set that has none."""
+    for keys, files, what in ((OF_MASKS, masks, "masks"), (OF_DEPTH, depths, "depth")):
+        for key in (key for key, _ in reading.changed() if key in keys and not files):
+            raise BadInput(f"got {key} for {where}: want none, it has no {what}; leave {key} out")

@@ -82,28 +82,6 @@ def spread(items: Sequence[T], count: int | None) -> list[T]:
     return [items[place * len(items) // count] for place in range(count)]
 
 
-def partners(images: Sequence[Path], folder: Path, *, what: str, layout: str) -> list[Path]:
-    """For each image the .png of the same name in a folder that mirrors theirs; all missing ones are counted."""
-    known_folder(folder, what=f"{what} folder", layout=layout)
-    present = set(images_in(folder))
-    found = [folder / f"{image.stem}.png" for image in images]
-    without = [(image, path) for image, path in zip(images, found, strict=True) if path not in present]
-    if without:
-        image, partner = without[0]
-        if len(without) == 1:
-            raise BadInput(f"got no {what} for {image}: want {partner} ({layout}); add it or remove the image")
-        some = listing([image.name for image, _ in without])
-        got = f"got no {what} for {len(without)} of the {len(images)} images in {image.parent} ({some})"
-        raise BadInput(f"{got}: want {partner} and so on ({layout}); finish the download")
-    return found
-
-
-def strays(images: Path, folder: Path) -> list[Path]:
-    """The .png files of a folder that have no image of the same name: signs of images that are missing."""
-    stems = {path.stem for path in images_in(images)}
-    return [path for path in images_in(folder) if path.suffix == ".png" and path.stem not in stems]
-
-
 def listing(items: Sequence[str], most: int = 3) -> str:
     """The first few of them, and how many more there are."""
     rest = f" and {len(items) - most} more" if len(items) > most else ""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Predicate
+from pydantic import BeforeValidator
 
 from common.bounds import About, Count, Flag, Positive, Real, Whole
 from common.errors import BadInput
 from common.schema import settings
 
 LARGEST = 179.0  # million pixels: what Pillow takes for no bomb
+UNLABELLED = "ignore"  # the name that `values` and `palette` give what belongs to no class
 
 
 class UnfitFiles(BadInput):
@@ -27,6 +29,27 @@ def different_and_rising(values: tuple[float, float]) -> bool:
 def one_to_four(values: list[int]) -> bool:
     """Whether there are at least one and at most four values."""
     return 1 <= len(values) <= 4
+
+
+def _several(given: Any) -> Any:
+    """One value stands for a list of one."""
+    return given if isinstance(given, list | tuple) or given is None else [given]
+
+
+def _colours(given: Any) -> Any:
+    """One colour stands for a list of one."""
+    alone = isinstance(given, list | tuple) and given and not isinstance(given[0], list | tuple)
+    return [given] if alone else given
+
+
+def _from_digits(key: Any) -> Any:
+    """JSON, which keeps settings, has no keys but text."""
+    return int(key) if isinstance(key, str) and key.isdecimal() else key
+
+
+MaskValue = Annotated[Whole, BeforeValidator(_from_digits), Ge(0), Le(65535)]
+Shade = Annotated[Whole, Ge(0), Le(255)]
+Colours = Annotated[tuple[tuple[Shade, Shade, Shade], ...], BeforeValidator(_colours)]
 
 
 @settings
@@ -53,13 +76,66 @@ class Reading:
         ),
     ] = None
     max_megapixels: Annotated[Positive, About("million pixels of the largest picture that is read")] = LARGEST
+    labels: Annotated[
+        Literal["from_one", "from_zero"] | None,
+        About(
+            "which value of a mask is the first of `classes`; 1 (and 0 is ignored) or 0. null = `from_one`, and masks "
+            "that look otherwise are refused"
+        ),
+    ] = None
+    ignore: Annotated[
+        tuple[MaskValue, ...] | None,
+        BeforeValidator(_several),
+        About("values of a mask that belong to no class; one or a list. null = 255, unless `values` names it"),
+    ] = None
+    values: Annotated[
+        dict[MaskValue, str] | None,
+        About("the class of each value of a mask, in place of `labels`; `ignore` is the name for none"),
+    ] = None
+    palette: Annotated[
+        dict[str, Colours] | None,
+        About(
+            "the colour of each class, [red, green, blue] or several of them, where masks are coded by colours; "
+            "`ignore` is the name for what belongs to no class"
+        ),
+    ] = None
+    depth_scale: Annotated[
+        Positive | None,
+        About("what a depth map's values are divided by to be metres; null = 1000 for whole numbers, 1 for others"),
+    ] = None
+    depth_unknown: Annotated[
+        tuple[Real, ...],
+        BeforeValidator(_several),
+        About("values of a depth map that mean unknown; beside 0, those below it, NaN and infinity"),
+    ] = ()
 
     def conflicts(self) -> Iterator[str]:
-        """Two scales, or nothing to cut to."""
+        """Two ways of saying one thing, one value or colour with two meanings, nothing to tell apart."""
         if self.bits is not None and self.range is not None:
             yield f"bits={self.bits}: want no `bits` beside `range`, they say the same; leave one out"
         if self.clip and self.bits is None and self.range is None:
             yield "clip=true: want `bits` or `range` beside it, to which levels are cut"
+        for name in ("values", "palette"):
+            if getattr(self, name) is not None and len(self.named()) < 2:
+                yield f"{name}={getattr(self, name)}: want two classes at least"
+        if self.values is not None and self.labels:
+            yield f"labels={self.labels!r}: want none beside values, which says all"
+        if self.palette is not None:
+            beside = [name for name in ("labels", "values", "ignore") if getattr(self, name) is not None]
+            for name in beside:
+                way = f"; write the colours of no class as palette.{UNLABELLED}" if name == "ignore" else ""
+                yield f"{name}={getattr(self, name)!r}: want none beside palette, which says all{way}"
+            every = [colour for colours in self.palette.values() for colour in colours]
+            for colour in dict.fromkeys(colour for colour in every if every.count(colour) > 1):
+                yield f"palette: want {list(colour)} for one class"
+        for value in self.ignore or ():
+            if value in (self.values or {}):
+                yield f"ignore={list(self.ignore or ())}: want no value that values names, as {value}"
+
+    def named(self) -> tuple[str, ...]:
+        """The classes that `values` or `palette` name, in their order; () where neither is given."""
+        names = self.palette or (self.values or {}).values()
+        return tuple(dict.fromkeys(name for name in names if name != UNLABELLED))
 
     def changed(self) -> tuple[tuple[str, object], ...]:
         """The settings that differ from their defaults, by name: part of the set's fingerprint.
@@ -71,3 +147,4 @@ class Reading:
 
 
 AS_USUAL = Reading()
+OF_MASKS, OF_DEPTH = ("labels", "ignore", "values", "palette"), ("depth_scale", "depth_unknown")

@@ -39,7 +39,8 @@ class Set(Reading):
     ] = None
 
     def conflicts(self) -> Iterator[str]:
-        """A kind that is not in the table, nowhere to read from."""
+        """A kind that is not in the table, nowhere to read from, and what `Reading` finds."""
+        yield from super().conflicts()
         if self.kind not in KINDS:
             hint = nearest(self.kind, KINDS, otherwise="correct it")
             yield f"kind={self.kind!r}: want one of {', '.join(KINDS)}; {hint}"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.datasets.ade20k import segment_names, split_images, stray_notes
+from evals.datasets.ade20k import pixel_classes, split_images, stray_notes
 from evals.datasets.file_set import FileSet, Found
-from evals.datasets.files import partners
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.nyu.lists import NyuList, has_lists
 from evals.datasets.nyu.mat import MAT_NAME, NyuMat
+from evals.datasets.partners import partners
 
 FOLDER_LAYOUT = "images/{training,validation}/*.jpg beside depth/{training,validation}/*.png"
 LAYOUT = f"nyudepthv2_{{train,test}}_files_with_gt.txt with their files, {FOLDER_LAYOUT}, or {MAT_NAME}"
@@ -45,7 +45,7 @@ class NyuFolder(FileSet):
         depths = partners(images, self._beside[0], what="depth", layout=FOLDER_LAYOUT)
         masked = classes is not None or self._beside[1].is_dir()
         masks = partners(images, self._beside[1], what="annotation", layout=FOLDER_LAYOUT) if masked else []
-        segments = segment_names(classes, "nyu40") if masked else ()
+        segments = pixel_classes(self.reading, classes, "nyu40") if masked else ()
         self.without_mask = f"masks: want {root / 'annotations'}; add it or leave segmentation out"
         return Found(images, masks=masks, depths=depths, segments=segments)
 

@@ -10,11 +10,9 @@ from evals.datasets.files import (
     digest,
     images_below,
     listing,
-    partners,
     split_folder,
     spread,
     stamp,
-    strays,
 )
 
 
@@ -128,25 +126,6 @@ def test_the_stamp_tells_a_copy_from_its_original(tmp_path):
     places = [tmp_path / folder / "a" for folder in ("here", "there")]
     assert len({digest([place]) for place in places}) == 1
     assert len({stamp([place]) for place in places}) == 2
-
-
-def test_all_missing_partners_are_counted(tmp_path):
-    images = [tmp_path / "images" / f"{number}.jpg" for number in range(6)]
-    (tmp_path / "masks").mkdir()
-    (tmp_path / "masks" / "2.png").touch()
-    message = r"got no mask for 5 of the 6 images in .*images \(0\.jpg, 1\.jpg, 3\.jpg and 2 more\): "
-    with pytest.raises(BadInput, match=message + r"want .*masks.0\.png and so on \(a layout\); finish the download"):
-        partners(images, tmp_path / "masks", what="mask", layout="a layout")
-    with pytest.raises(BadInput, match=r"got no mask for .*images.0\.jpg: want .*masks.0\.png \(a layout\); add it or"):
-        partners(images[:1], tmp_path / "masks", what="mask", layout="a layout")
-    assert partners(images[2:3], tmp_path / "masks", what="mask", layout="x") == [tmp_path / "masks" / "2.png"]
-
-
-def test_files_without_an_image_are_strays(tmp_path):
-    for name in ("images/a.jpg", "masks/a.png", "masks/b.png", "masks/.hidden.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert strays(tmp_path / "images", tmp_path / "masks") == [tmp_path / "masks" / "b.png"]
 
 
 def test_a_listing_is_cut_short():

@@ -1,0 +1,73 @@
+"""The numbers of a mask or a depth map as they are stored, in a picture or in an array of numpy's."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from common.errors import BadInput
+from evals.datasets.image_file import opened
+
+ARRAYS = (".npy", ".npz")
+WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of whole numbers beyond 8 bits
+WHOLE = ("1", "L", "P", *WIDE)
+
+
+def stored_values(path: Path, *, what: str, modes: tuple[str, ...], want: str) -> np.ndarray:
+    """The numbers [H, W] of a file: uint8, uint16, int32 or a kind of float. Where there is a palette, its indices.
+
+    Args:
+        what: what it should be, for errors.
+        modes: those of Pillow's that do.
+        want: what an error says of others.
+    """
+    if path.suffix.lower() in ARRAYS:
+        return _array(path)
+    with exact(path, what=what) as image:
+        if image.mode not in modes:
+            raise BadInput(f"got {path} in mode {image.mode}: {want}")
+        values = np.array(image)
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+@contextmanager
+def exact(path: Path, *, what: str) -> Iterator[Image.Image]:
+    """A picture that holds the very values that were written, and one alone: JPEG blurs them, GIF numbers them anew."""
+    with opened(path) as image:
+        if image.format in ("JPEG", "MPO", "GIF"):
+            want = "want a format that keeps values; save it as PNG from the first source"
+            raise BadInput(f"got {path}, a {image.format}, for {what}: {want}")
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            raise BadInput(f"got {path} of {pages} pages for {what}: want one; save that alone")
+        yield image
+
+
+def _array(path: Path) -> np.ndarray:
+    """Of an .npy file, or of an .npz file with one array; nothing is unpickled."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            loaded = _only_one(path, loaded)
+    except FileNotFoundError as error:
+        raise BadInput(f"got no file {path}: want an array; restore it") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = "empty" if path.is_file() and path.stat().st_size == 0 else " ".join(str(error).split())
+        raise BadInput(f"got unreadable array {path} ({reason}): want a whole one; replace it") from error
+    flat = loaded.squeeze() if loaded.ndim == 3 and 1 in loaded.shape else loaded
+    if flat.ndim != 2 or flat.dtype.kind not in "buif":
+        shape = " x ".join(map(str, loaded.shape))
+        raise BadInput(f"got {path} of {shape} values of {loaded.dtype}: want rows and columns of numbers; convert it")
+    return flat.astype(np.uint8) if flat.dtype.kind == "b" else flat
+
+
+def _only_one(path: Path, archive: np.lib.npyio.NpzFile) -> np.ndarray:
+    with archive:
+        if len(archive.files) != 1:
+            held = f"{len(archive.files)} arrays ({', '.join(archive.files)})"
+            raise BadInput(f"got {path} of {held}: want one; store that alone")
+        return archive[archive.files[0]]

@@ -1,4 +1,4 @@
-"""The error for input that a user can mend (`BadInput`), a case of it, and what errors of others say in one line."""
+"""The error for input that a user can mend (`BadInput`), two cases of it, and what errors of others say in one line."""
 
 import re
 from collections.abc import Iterable
@@ -11,6 +11,10 @@ class BadInput(ValueError):
 
 class NonFiniteFeatures(BadInput):
     """A backbone gave features that are not finite: its weights are unsound, whatever the data."""
+
+
+class NonFiniteWeights(BadInput):
+    """Weights of a backbone are not finite."""
 
 
 def first_line(error: BaseException | str, most: int = 200) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from common.disk import whole
 from common.errors import BadInput
+from evals.backbones.weights import refuse_non_finite
 from harness.step import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
@@ -91,6 +92,7 @@ def load_weights(state: State, path: Path) -> None:
         ) from error
     own = {key: t for key, t in _tensors(state).items() if key.startswith(NETWORKS)}
     _copy_all(own, tensors, path)
+    refuse_non_finite(f"trunk.checkpoint={path}", own)
 
 
 def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
@@ -98,6 +100,7 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
     with safe_open(source, framework="pt") as file:
         step = file.metadata()["step"]
         keep = {key: file.get_tensor(key).to(dtype) for key in file.keys() if key.startswith(NETWORKS)}
+    refuse_non_finite(f"{source} as {dtype}", keep)
     with whole(target) as new:
         save_file(keep, new, metadata={"step": step})
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.disk import read_json, write_json
-from common.errors import BadInput, NonFiniteFeatures
+from common.errors import BadInput, NonFiniteFeatures, NonFiniteWeights
 from common.machine import pick_device
 from evals import suite
 from evals.backbones.addresses import load
@@ -54,12 +54,12 @@ class Evaluator:
         return values
 
     def measure(self, step: int, folder: Path) -> list[Measurement]:
-        """All tasks on an exported backbone. Raises `NonFinite` when its features are not finite."""
+        """All tasks on an exported backbone. Raises `NonFinite` when its weights or features are not finite."""
         evals = self.experiment.evals
         try:
             backbone = load(str(folder), device=pick_device(self.experiment.device))
             return suite.evaluate(Subject(backbone, batch_size=evals.batch_size), self.tasks)
-        except NonFiniteFeatures as error:  # this network's fault, and no other's
+        except (NonFiniteFeatures, NonFiniteWeights) as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error
 
 

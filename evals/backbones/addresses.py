@@ -15,7 +15,7 @@ from evals.backbones import exported, huggingface, official, states
 from evals.backbones.backbone import Backbone
 from evals.backbones.exported import CARD, WEIGHTS
 from evals.backbones.timm_models import create
-from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Loaded, quiet, triple
+from evals.backbones.weights import Loaded, quiet, refuse_non_finite, statistics
 
 
 def load(spec: str, *, device: str | torch.device = "cpu") -> Backbone:
@@ -68,14 +68,15 @@ def _timm(name: str, *, pretrained: bool) -> Loaded:
             f"got no published weights for {name} ({first_line(error)}): want them on the Hugging Face hub or in its "
             f"cache; do check the network and the tag, or take random:{name}"
         ) from error
+    refuse_non_finite(f"timm:{name}", model.state_dict())
     published = cast(dict[str, Any], cast(Any, model).pretrained_cfg)
-    return Loaded(model, triple(published.get("mean"), IMAGENET_MEAN), triple(published.get("std"), IMAGENET_STD))
+    return Loaded(model, *statistics(published.get("mean"), published.get("std")))
 
 
 ADDRESSES: dict[str, Callable[[str], Loaded]] = {
     "timm": lambda name: _timm(name, pretrained=True),
     "random": lambda name: _timm(name, pretrained=False),
-    "dinov2": lambda path: official.load(Path(path), "dinov2"),
-    "dinov3": lambda path: official.load(Path(path), "dinov3"),
+    "dinov2": lambda spec: official.load(spec, "dinov2"),
+    "dinov3": lambda spec: official.load(spec, "dinov3"),
     "hf": huggingface.load,
 }

@@ -18,10 +18,19 @@ import timm
 from safetensors.torch import save_file
 from torch import nn
 
-from common.disk import whole
-from common.errors import BadInput
+from common.disk import read_json, whole
+from common.errors import BadInput, first_line
 from evals.backbones.timm_models import create_told
-from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Loaded, Triple, fill, read_tensors, triple
+from evals.backbones.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Loaded,
+    Triple,
+    fill,
+    read_tensors,
+    refuse_non_finite,
+    statistics,
+)
 
 CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
 
@@ -66,20 +75,31 @@ def load(folder: Path) -> Loaded:
     Raises:
         BadInput: a card that cannot be read or is of another format, or weights that do not fit to the last key.
     """
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        name, args = str(card["timm_name"]), dict(card["timm_args"])
-        mean, std = triple(card["mean"], IMAGENET_MEAN), triple(card["std"], IMAGENET_STD)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"got an unreadable {folder / CARD} ({error}): want what export wrote; do export again"
-        ) from error
-    if card.get("format") != FORMAT or not timm.is_model(name):
-        raise BadInput(
-            f"got format {card.get('format')} of model {name} in {folder / CARD}: want format {FORMAT} of a model that "
-            "timm knows; do export again with this version"
-        )
+    card = _card(folder / CARD)
+    name, args = card["timm_name"], card["timm_args"]
     model = create_told(name, args, card=folder / CARD)
     wanted = f"the model of its {CARD}; do export it from that very model"
-    fill(model, read_tensors(folder / WEIGHTS), source=str(folder / WEIGHTS), wanted=wanted)
-    return Loaded(model, mean, std, card.get("extra") or {})
+    tensors = read_tensors(folder / WEIGHTS)
+    refuse_non_finite(str(folder / WEIGHTS), tensors)
+    fill(model, tensors, source=str(folder / WEIGHTS), wanted=wanted)
+    return Loaded(model, *statistics(card["mean"], card["std"]), card["extra"])
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """A card whose entries are what export writes. Raises BadInput."""
+    try:
+        card = {"extra": {}, **read_json(path, remedy="export again")}
+        statistics(card["mean"], card["std"])
+        kinds = {"timm_name": str, "timm_args": dict, "mean": list, "std": list, "extra": dict}
+        if wrong := [key for key, kind in kinds.items() if not isinstance(card[key], kind)]:
+            raise ValueError(f"{wrong[0]} is {first_line(repr(card[wrong[0]]), most=80)}")
+    except (ValueError, KeyError, OSError, RecursionError) as error:
+        raise BadInput(
+            f"got an unreadable {path} ({first_line(error)}): want what export wrote; do export again"
+        ) from error
+    if card["format"] != FORMAT or not timm.is_model(card["timm_name"]):
+        raise BadInput(
+            f"got format {card['format']} of model {card['timm_name']} in {path}: want format {FORMAT} of a model that "
+            "timm knows; do export again with this version"
+        )
+    return card

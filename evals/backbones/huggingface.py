@@ -26,7 +26,8 @@ from evals.backbones.weights import (
     Triple,
     quiet,
     refuse_differences,
-    triple,
+    refuse_non_finite,
+    statistics,
 )
 
 # Final norms that a model does not apply to the hidden states that it returns
@@ -208,6 +209,7 @@ def _model(kind: Any, config: Any, name: str) -> nn.Module:
         misshapen=[key for key, *_ in told["mismatched_keys"]],
         wanted="the weights of its config.json; do save the model again",
     )
+    refuse_non_finite(f"hf:{name}", model.state_dict())
     return model
 
 
@@ -244,8 +246,8 @@ def _statistics(name: str) -> tuple[Triple, Triple]:
         card: Mapping[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         if not card.get("do_normalize", True):
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return triple(card.get("image_mean"), IMAGENET_MEAN), triple(card.get("image_std"), IMAGENET_STD)
-    except (ValueError, TypeError) as error:
+        return statistics(card.get("image_mean"), card.get("image_std"))
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadInput(
             f"got an unreadable {path} ({first_line(error)}): want JSON with three numbers each for image_mean and "
             "image_std, or none; do download or save it again"

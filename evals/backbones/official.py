@@ -21,10 +21,12 @@ from evals.backbones.timm_models import create_empty
 from evals.backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    NETWORKS,
     Loaded,
     Tensors,
     fill,
     read_tensors,
+    refuse_non_finite,
     some,
 )
 
@@ -38,30 +40,65 @@ class Converted(NamedTuple):
     unknown: list[str]
 
 
-def load(path: Path, family: str) -> Loaded:
+def load(spec: str, family: str) -> Loaded:
     """An official file as a timm model in float32.
 
     Args:
+        spec: the file's path, which may end in `:teacher` or `:student` where it is a training dump of both.
         family: "dinov2" or "dinov3".
 
     Raises:
         BadInput: an unreadable file, an unknown size, keys that differ, or weights that are no trained ones.
     """
-    official = unwrapped(read_tensors(path), source=str(path))
+    path, network = _address(spec)
+    tensors = of_network(read_tensors(path, network=network), network, address=f"{family}:{path}")
+    official = unwrapped(tensors, source=str(path))
     _refuse_other_family(official, family, path)
     if family == "dinov3":
         _refuse_key_bias(official, path)
     found = converted(official, family, source=str(path))
-    unsound = [key for key, tensor in found.tensors.items() if not tensor.isfinite().all()]
-    if unsound:
-        raise BadInput(
-            f"got {path} with {some(unsound)} not finite: want trained weights; do download or save it again"
-        )
+    refuse_non_finite(str(path), found.tensors)
     model = create_empty(found.timm_name, found.timm_args)
     wanted = f"the keys of an official {family} file, here for {found.timm_name}; do check the file and the address"
     fill(model, found.tensors, source=str(path), wanted=wanted, unknown=found.unknown)
     statistics = (pair for word, pair in official_names.STATISTICS.items() if word in path.name)
     return Loaded(model, *next(statistics, (IMAGENET_MEAN, IMAGENET_STD)))
+
+
+def _address(spec: str) -> tuple[Path, str | None]:
+    """A file, and the network of it that is asked for."""
+    head, colon, word = spec.rpartition(":")
+    if Path(spec).is_file() or not (colon and Path(head).is_file()):
+        return Path(spec), None
+    if word not in NETWORKS:
+        raise BadInput(f"got {spec}: want {' or '.join(NETWORKS)} after the last colon; do correct it")
+    return Path(head), word
+
+
+def of_network(tensors: Tensors, network: str | None, *, address: str) -> Tensors:
+    """The tensors of one network of a training dump, by their names in that network; others' are left aside.
+
+    Raises:
+        BadInput: a dump of several without a word which one, or a word for a file that is no dump.
+    """
+    found = {key: official_names.NETWORK.match(key) for key in tensors}
+    held = sorted({match[1] for match in found.values() if match})
+    if network is None and held:
+        choices = " or ".join(f"{address}:{name}" for name in NETWORKS if name in held)
+        raise BadInput(
+            f"got {address}, a training dump with {' and '.join(held)}: want one network; do name {choices} (the "
+            "teacher, an average of the student, is what papers evaluate)"
+        )
+    if network is not None and network not in held:
+        raise BadInput(
+            f"got {address}:{network}, a file with {' and '.join(held) or 'one network alone'}: want what it holds; do "
+            f"name {address}{f':{held[0]}' if held else ''}"
+        )
+    return {
+        key[match.end() :] if match else key: tensors[key]
+        for key, match in found.items()
+        if network is None or (match and match[1] == network)
+    }
 
 
 def unwrapped(tensors: Tensors, *, source: str) -> Tensors:

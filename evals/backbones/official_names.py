@@ -6,10 +6,11 @@ Names and shapes are those of the files that facebookresearch publishes for DINO
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evals.backbones.weights import Triple
+from evals.backbones.weights import NETWORKS, Triple
 
 # --- what a file may be
 
@@ -77,9 +78,11 @@ class Rule:
 
 
 _AFFINE = r"(weight|bias)"
+# Where the name of a network begins the names of a training dump of several
+NETWORK = re.compile(rf"(?:(?:module|_orig_mod|_fsdp_wrapped_module)\.)*({'|'.join(NETWORKS)})\.")
 # Wrappers of training code inside names, and the grouping of blocks that DINOv2 trains with: the second number counts
 WRAPPING = (
-    (r"^(?:module\.|_orig_mod\.)*(?:backbone\.)?", ""),
+    (r"^(?:(?:module|_orig_mod|_fsdp_wrapped_module)\.)*(?:backbone\.(?:module\.)?)?", ""),
     (r"_checkpoint_wrapped_module\.|_orig_mod\.|_fsdp_wrapped_module\.", ""),
     (r"^blocks\.\d+\.(\d+\.)", r"blocks.\1"),
 )

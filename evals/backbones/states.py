@@ -16,9 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from common.errors import BadInput, first_line
 from evals.backbones.timm_models import create_told
-from evals.backbones.weights import Loaded, Tensors, fill
+from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, refuse_non_finite
 
-NETWORKS = ("teacher", "student")
 _ADDRESS = re.compile(r"(?P<path>.+\.safetensors)(?::(?P<network>\w+))?")
 
 
@@ -46,6 +45,7 @@ def load(spec: str) -> Loaded:
         raise BadInput(f"got {path}, where no file lies: want a training state; {near}")
     settings = _settings(path)
     header, tensors = _read(path, f"{network}.backbone.")
+    refuse_non_finite(f"{path}:{network}", tensors)
     args, card = {"global_pool": "token", **settings["model"]["args"]}, _card(path)
     model = create_told(str(settings["model"]["name"]), args, card=card)
     fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")

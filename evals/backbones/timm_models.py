@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,9 @@ from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
+
+# What timm's factory takes beside an architecture's own arguments: files to open and places to fetch weights from
+FACTORY = {p.name for p in inspect.signature(timm.create_model).parameters.values() if p.kind is not p.VAR_KEYWORD}
 
 
 def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
@@ -30,6 +34,11 @@ def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> n
 
 def create_told(name: str, args: Mapping[str, Any], *, card: Path) -> nn.Module:
     """As `create`, from what a file says. Raises BadInput that names it where timm does not take the arguments."""
+    if foreign := sorted(FACTORY & args.keys()):
+        raise BadInput(
+            f"got {', '.join(foreign)} among the arguments of {name} in {card}: want those of the architecture alone; "
+            "do take them out"
+        )
     try:
         return create(name, args)
     except Exception as error:  # whatever a model's code makes of values that it was not written for

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.errors import BadInput, first_line
+from common.errors import BadInput, NonFiniteWeights, first_line
 
 Triple = tuple[float, float, float]
 Tensors = dict[str, Tensor]
@@ -23,8 +23,10 @@ Tensors = dict[str, Tensor]
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
+# The networks of self-distillation, the one that is usually evaluated first: an average of the other
+NETWORKS = ("teacher", "student")
 # What training dumps put around the state dict that is wanted
-WRAPPERS = ("teacher", "model", "state_dict")
+WRAPPERS = (NETWORKS[0], "model", "state_dict")
 
 
 class Reader(Protocol):
@@ -57,16 +59,34 @@ class Loaded(NamedTuple):
     reader: Reader | None = None
 
 
-def triple(values: Any, default: Triple) -> Triple:
-    """Three numbers, one a channel; `default` for None. Raises ValueError or TypeError for anything else."""
+def statistics(mean: Any, std: Any) -> tuple[Triple, Triple]:
+    """Mean and deviation of the channels of images in 0…1, as a card tells them; ImageNet's for None.
+
+    Raises:
+        ValueError: anything but three numbers each, means from 0 to 1, deviations above 0 and up to 1.
+    """
+    means, deviations = _triple("mean", mean, IMAGENET_MEAN), _triple("std", std, IMAGENET_STD)
+    if not all(0 <= x <= 1 for x in means):  # 123.7 is meant for pixels to 255
+        raise ValueError(f"mean is {mean}: want numbers from 0 to 1, as inputs are")
+    if not all(0 < x <= 1 for x in deviations):
+        raise ValueError(f"std is {std}: want numbers above 0 and up to 1, as inputs lie in 0…1")
+    return means, deviations
+
+
+def _triple(name: str, values: Any, default: Triple) -> Triple:
     if values is None:
         return default
-    red, green, blue = (float(x) for x in values)
+    if not isinstance(values, list | tuple) or len(values) != 3 or not all(type(x) in (int, float) for x in values):
+        raise ValueError(f"{name} is {first_line(repr(values), most=80)}: want three numbers, one a channel")
+    red, green, blue = map(float, values)
     return red, green, blue
 
 
-def read_tensors(path: Path) -> Tensors:
+def read_tensors(path: Path, *, network: str | None = None) -> Tensors:
     """The state dict of a `.safetensors` file or of a PyTorch file, on the CPU, unwrapped from a training dump.
+
+    Args:
+        network: of `NETWORKS`: what lies under this word in the dump, with the word before every name.
 
     Raises:
         BadInput: no such file, a damaged one, one that would have to run code, or one that holds no state dict.
@@ -80,7 +100,7 @@ def read_tensors(path: Path) -> Tensors:
             raise BadInput(
                 f"got an unreadable {path} ({error}): want whole safetensors; do export or copy it again"
             ) from error
-    return _state_dict(_unpickled(path), path)
+    return _state_dict(_unpickled(path), path, network)
 
 
 def fill(
@@ -118,6 +138,16 @@ def refuse_differences(
     if any(faults.values()):
         named = "; ".join(f"{len(keys)} {fault}: {some(keys)}" for fault, keys in faults.items() if keys)
         raise BadInput(f"got {source} with {named}: want {wanted}")
+
+
+def refuse_non_finite(source: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `NonFiniteWeights` that names the tensors with NaN or infinity, if there are any."""
+    unsound = sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all())
+    if unsound:
+        raise NonFiniteWeights(
+            f"got {source} with {some(unsound)} not finite: want sound weights; do download them again, or "
+            "take an earlier step"
+        )
 
 
 def some(keys: list[str], most: int = 4) -> str:
@@ -173,18 +203,20 @@ def _beginning(path: Path) -> bytes:
         return file.read(16)
 
 
-def _state_dict(content: Any, path: Path) -> Tensors:
+def _state_dict(content: Any, path: Path, network: str | None) -> Tensors:
+    wrappers, prefix = (network or WRAPPERS[0], *WRAPPERS[1:]), ""
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+        key = next((key for key in wrappers if isinstance(content.get(key), Mapping)), None)
+        if key is None:
             break
-        content = inner
+        content, prefix = content[key], f"{key}." if key == network else prefix
     if not isinstance(content, Mapping) or not content:
         raise BadInput(f"got {path}, which holds no state dict: want names with tensors; do name another file")
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
+        inside = [f" or name {path}:{word}" for word in NETWORKS if isinstance(content.get(word), Mapping)]
         raise BadInput(
-            f"got {path} with {some(others)}, no tensors: want a state dict, alone or under {', '.join(WRAPPERS)}; "
-            "do save it so"
+            f"got {path} with {some(others)}, no tensors: want a state dict, alone or under {', '.join(wrappers)}; "
+            f"do save it so{','.join(inside)}"
         )
-    return {str(key): value for key, value in content.items()}
+    return {f"{prefix}{key}": value for key, value in content.items()}

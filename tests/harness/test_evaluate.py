@@ -70,12 +70,19 @@ def test_a_damaged_mark_is_made_anew(exported, damage):
     assert len(table.load(job.folder.parent / "results.jsonl")) == 1
 
 
-def test_features_that_are_not_finite_are_the_networks_failure(exported):
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3e38, r"step 0: evaluation knn: .*not finite"),  # a number, but products with it are none
+        (float("inf"), r"step 0: got \S+/weights\.safetensors with norm\.weight not finite"),
+    ],
+)
+def test_weights_and_features_that_are_not_finite_are_the_networks_failure(exported, value, said):
     job, state = exported
     with torch.no_grad():
-        state.teacher.backbone.norm.weight.fill_(float("inf"))
+        state.teacher.backbone.norm.weight.fill_(value)
     export_backbone(job, state, step_folder(job, 0), which="teacher")
-    with pytest.raises(NonFinite, match=r"step 0: evaluation knn: .*not finite"):
+    with pytest.raises(NonFinite, match=said):
         Evaluator(job.settings, job.folder.parent)(job, 0, step_folder(job, 0))
     assert rows(job) == 0
     assert not (step_folder(job, 0) / "evaluated.json").exists()

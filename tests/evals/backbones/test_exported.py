@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,46 @@ def test_a_damaged_folder_is_a_clear_error(tmp_path: Path):
         load(str(tmp_path / "out"))
     card.write_text("{")
     with pytest.raises(BadInput, match=r"unreadable .*backbone\.json"):
+        load(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("std", [0.2, 0, 0.2], r"std is \[0\.2, 0, 0\.2\]: want numbers above 0 and up to 1"),
+        ("std", [0.2, -0.2, 0.2], "want numbers above 0"),
+        ("std", [58.4, 57.1, 57.4], "up to 1, as inputs lie in 0…1"),
+        ("std", [0.2, math.nan, 0.2], "std is .*nan"),
+        ("mean", [0.4, math.nan, 0.4], "mean is .*nan.*: want numbers from 0 to 1"),
+        ("mean", [math.inf, 0.4, 0.4], "mean is .*inf"),
+        ("mean", [123.7, 116.3, 103.5], "mean is .*123"),
+        ("mean", [0.4, 0.4], "mean is .*: want three numbers, one a channel"),
+        ("mean", [0.4, 0.4, 0.4, 0.4], "want three numbers"),
+        ("mean", "123", "mean is '123': want three numbers"),
+        ("mean", ["0.4", "0.4", "0.4"], "want three numbers"),
+        ("mean", [True, True, True], "want three numbers"),
+        ("mean", None, "mean is None"),
+        ("timm_args", [1], r"timm_args is \[1\]"),
+        ("timm_name", 3, "timm_name is 3"),
+        ("extra", "step 3", "extra is 'step 3'"),
+    ],
+)
+def test_a_card_that_is_no_card_is_refused_by_what_is_wrong_in_it(key: str, value: Any, said: str, tmp_path: Path):
+    """A deviation of 0 or NaN went into the features before."""
+    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY)
+    card = tmp_path / "out" / "backbone.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), key: value}))
+    with pytest.raises(BadInput, match=rf"got an unreadable {card} \(.*{said}") as caught:
+        load(str(tmp_path / "out"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_card_cannot_make_timm_open_a_file(tmp_path: Path):
+    export(tiny(), tmp_path / "out", timm_name=DINO, timm_args=TINY)
+    card = tmp_path / "out" / "backbone.json"
+    told = json.loads(card.read_text())
+    card.write_text(json.dumps({**told, "timm_args": {**TINY, "checkpoint_path": "other.pth", "pretrained": True}}))
+    with pytest.raises(BadInput, match="got checkpoint_path, pretrained among the arguments of vit_small"):
         load(str(tmp_path / "out"))
 
 

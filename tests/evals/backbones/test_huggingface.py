@@ -190,7 +190,17 @@ def test_inputs_are_normalised_as_the_models_card_says(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"image_mean": [0.5]}', '{"image_std": ["a", "b", "c"]}', '{"image_mean": 0.5}']
+    "text",
+    [
+        "{",
+        "[1]",
+        '{"image_mean": [0.5]}',
+        '{"image_std": ["a", "b", "c"]}',
+        '{"image_mean": 0.5}',
+        "[" * 100_000,
+        '{"image_mean": [123.7, 116.3, 103.5]}',
+        '{"image_std": [0.2, 0, 0.2]}',
+    ],
 )
 def test_a_card_of_inputs_that_cannot_be_read_is_named(text: str, tmp_path: Path):
     saved(FAMILIES["vit"][0], tmp_path)

@@ -228,6 +228,87 @@ def test_a_training_dump_is_unwrapped(name: str, tmp_path: Path):
     assert read.keys() - dump.keys() >= state.keys() - {"blocks"}
 
 
+def dump(state: State, *, before: str = "", within: str = "") -> State:
+    """Student and teacher as official training saves them; the teacher's weights are one larger."""
+    own = {f"{within}backbone.{key}": tensor for key, tensor in state.items()}
+    heads = {"dino_head.mlp.0.weight": torch.zeros(3), "ibot_head.last_layer.weight": torch.zeros(3)}
+    return {
+        **{f"{before}student.{key}": tensor for key, tensor in {**own, **heads}.items()},
+        **{f"{before}teacher.{key}": tensor + 1 for key, tensor in own.items()},
+        **{f"{before}teacher.{key}": tensor for key, tensor in heads.items()},
+        "dino_loss.center": torch.zeros(3),
+    }
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "vit_small_patch16_dinov3_qkvb", "convnext_tiny"])
+@pytest.mark.parametrize(
+    ("before", "within"),
+    [
+        ("", ""),
+        ("module.", ""),
+        ("_orig_mod.", "_orig_mod."),
+        ("", "_fsdp_wrapped_module."),
+        ("_fsdp_wrapped_module.", "module."),
+    ],
+)
+def test_a_training_dump_of_two_networks_gives_the_one_that_is_named(
+    name: str, before: str, within: str, tmp_path: Path
+):
+    state = cheap(name)
+    if "rope_embed.periods" in state:
+        del state["rope_embed.periods"]
+    path = saved({"model": dump(state, before=before, within=within), "iteration": 5}, tmp_path / "dump.pth")
+    read = {
+        word: official.unwrapped(
+            official.of_network(read_tensors(path, network=word), word, address="a"), source="file"
+        )
+        for word in ("teacher", "student")
+    }
+    heads = {"dino_head.mlp.0.weight", "ibot_head.last_layer.weight"}
+    assert read["teacher"].keys() == read["student"].keys() == state.keys() | heads
+    assert all(torch.equal(read["student"][key], state[key]) for key in state)
+    assert all(torch.equal(read["teacher"][key], state[key] + 1) for key in state)
+
+
+def test_the_networks_of_a_dump_are_addresses(tmp_path: Path):
+    name = "vit_small_patch14_dinov2"
+    state = {key: tensor.clone() for key, tensor in published(name, randomised(name).state_dict()).items()}
+    both = saved({"model": dump(state), "optimizer": {}}, tmp_path / "model.rank_0.pth")
+    nested = saved({"student": state, "teacher": {k: x + 1 for k, x in state.items()}}, tmp_path / "dino.pth")
+    save_file({key: tensor.clone() for key, tensor in dump(state).items()}, tmp_path / "dump.safetensors")
+    for path in (both, nested, tmp_path / "dump.safetensors"):
+        teacher, student = (load(f"dinov2:{path}:{word}").model for word in ("teacher", "student"))
+        assert torch.equal(student.norm.weight, state["norm.weight"])  # pyright: ignore
+        assert torch.equal(teacher.norm.weight, state["norm.weight"] + 1)  # pyright: ignore
+    assert torch.equal(load(f"dinov2:{nested}").model.norm.weight, state["norm.weight"] + 1)  # pyright: ignore
+
+
+def test_a_dump_of_two_networks_without_a_word_is_refused_with_the_words(tmp_path: Path):
+    said = refusal({"model": dump(cheap("vit_small_patch14_dinov2"))}, tmp_path / "dump.pth", "dinov2")
+    both = f"do name dinov2:{tmp_path}/dump.pth:teacher or dinov2:{tmp_path}/dump.pth:student"
+    assert said.startswith(f"got dinov2:{tmp_path}/dump.pth, a training dump with student and teacher: want one")
+    assert both in said
+    with pytest.raises(BadInput, match="want teacher or student after the last colon"):
+        load(f"dinov2:{tmp_path}/dump.pth:ema")
+
+
+def test_a_word_for_a_network_that_a_file_does_not_hold_is_refused(tmp_path: Path):
+    alone = saved(cheap("convnext_tiny"), tmp_path / "alone.pth")
+    with pytest.raises(BadInput, match=rf"a file with one network alone: .*; do name dinov3:{alone}$"):
+        load(f"dinov3:{alone}:teacher")
+    half = saved({k: x for k, x in dump(cheap("convnext_tiny")).items() if "student" in k}, tmp_path / "half.pth")
+    with pytest.raises(BadInput, match=rf"a file with student: .*; do name dinov3:{half}:student$"):
+        load(f"dinov3:{half}:teacher")
+    nested = saved({"student": cheap("convnext_tiny")}, tmp_path / "nested.pth")
+    with pytest.raises(BadInput, match=rf"got {nested} with student, no tensors: .* or name {nested}:student$"):
+        load(f"dinov3:{nested}")
+
+
+def test_a_file_whose_name_ends_as_an_address_does_is_that_file(tmp_path: Path):
+    path = saved(cheap("convnext_tiny"), tmp_path / "weights:teacher")
+    assert load(f"dinov3:{path}").stride == 32
+
+
 def test_the_mask_of_the_bias_is_applied_as_dinov3_does():
     def biases(mask: list[float], bias: list[float]) -> list[float]:
         state = cheap("vit_small_patch16_dinov3_qkvb")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.errors import BadInput
 from evals.datasets.file_set import FileSet, Found
-from evals.datasets.files import folders_in, images_in, known_folder, listing, split_folder
+from evals.datasets.files import Passed, folders_in, images_in, known_folder, listing, split_folder
 from evals.datasets.labelled_set import IGNORE
 from evals.datasets.partners import partners, strays
 from evals.datasets.reading import Reading
@@ -61,8 +61,11 @@ def pixel_classes(reading: Reading, classes: Sequence[str] | None, default: str)
     return names
 
 
-def split_images(root: Path, split: str, *, layout: str = LAYOUT) -> list[Path]:
-    """The images of a split, from `root`/images/`split`; `layout` is what an error says should be there."""
+def split_images(root: Path, split: str, passed: Passed, *, layout: str = LAYOUT) -> list[Path]:
+    """The images of a split, from `root`/images/`split`; `passed` takes down what else lies there.
+
+    `layout` is what an error says should be there.
+    """
     folder = known_folder(root, what="root", layout=layout) / "images"
     if not folder.is_dir():
         below = next((part for part in folders_in(root) if (part / "images").is_dir()), None)
@@ -71,7 +74,9 @@ def split_images(root: Path, split: str, *, layout: str = LAYOUT) -> list[Path]:
     part = split_folder(folder, split)
     if part is None:
         part = known_folder(folder / split, what="image folder", layout=layout)
-    images = images_in(part)
+    images = images_in(part, passed)
+    for inside in folders_in(part):
+        passed.add("folder", inside)
     if not images:
         want = f"want files like .jpg or .png ({layout})"
         raise BadInput(f"got no image in {part}: {want}; correct the path or split, or finish the download")
@@ -102,10 +107,11 @@ class Ade20k(FileSet):
     kind = "ade20k"
 
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
-        images = split_images(root, split)
+        passed = Passed()
+        images = split_images(root, split, passed)
         self._beside = root / "annotations" / images[0].parent.name
         masks = partners(images, self._beside, what="annotation", layout=LAYOUT)
-        return Found(images, masks=masks, segments=pixel_classes(self.reading, classes, "ade20k"))
+        return Found(images, masks=masks, segments=pixel_classes(self.reading, classes, "ade20k"), passed=passed)
 
     def notes(self) -> list[str]:
         return stray_notes(self._images[0].parent, self._beside)

@@ -91,7 +91,7 @@ def open_set(
     rendered = KINDS[kind].rendered
     if root is None and not rendered:
         raise BadInput(f"got no root for a set of kind '{kind}': want its folder; set root")
-    told = dict(reading.changed())
+    told = dict(reading.given())
     read = {"root": None if root is None else Path(root).expanduser(), "classes": classes}
     drawn = {"size": size, "seed": seed or None}
     own, others = drawn | {"cache": cache}, read | told
@@ -179,7 +179,9 @@ def refuse_without(dataset: LabelledSet, needs: Needs, *, name: str, place: Path
     has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
     if not has.get(needs, True):
         want = f"want a set with {needs}; name another with TASK@NAME or --data"
-        raise BadInput(f"got data set '{name}' in {place} without {needs}: {want}")
+        lone = needs == "image classes" and not (dataset.segments or dataset.has_depth)
+        where = f" ({dataset.key(0)} lies in no folder of a class)" if lone else ""
+        raise BadInput(f"got data set '{name}' in {place} without {needs}{where}: {want}")
 
 
 def tell_part(dataset: LabelledSet, known: Known, *, name: str, place: Path | str) -> None:

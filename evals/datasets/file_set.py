@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -13,8 +13,9 @@ import numpy as np
 
 from common.errors import BadInput
 from evals.datasets.depth_file import read_depth
-from evals.datasets.files import digest, spread, stamp
+from evals.datasets.files import Passed, digest, spread, stamp
 from evals.datasets.image_file import read_rgb, same_size
+from evals.datasets.inventory import Inventory
 from evals.datasets.look import look
 from evals.datasets.mask_file import mask_values, read_mask
 from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
@@ -22,7 +23,10 @@ from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
 
 @dataclass(frozen=True)
 class Found:
-    """The files of a split: lists of equal length, or empty where the set has none of a kind."""
+    """The files of a split: lists of equal length, or empty where the set has none of a kind.
+
+    `passed` over are files that lie there too; `remarks` say how the folder was understood where that is worth a word.
+    """
 
     images: Sequence[Path]
     labels: Sequence[int] = ()
@@ -30,6 +34,8 @@ class Found:
     depths: Sequence[Path] = ()
     classes: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
+    passed: Passed = field(default_factory=Passed)
+    remarks: tuple[str, ...] = ()
 
 
 class FileSet(ABC):
@@ -59,7 +65,8 @@ class FileSet(ABC):
         _refuse_idle(reading, masks=found.masks, depths=found.depths, where=root)
         self.root, self.split, self.name = root, split, name or root.resolve().name
         self.classes, self.segments, self.has_depth = found.classes, found.segments, bool(found.depths)
-        self.whole = count is None or count >= len(found.images)
+        self.whole, self._listed = count is None or count >= len(found.images), len(found.images)
+        self._over, self._remarks = found.passed.named(root), found.remarks
         self._labels = spread(found.labels, count)
         listed = (found.images, found.masks, found.depths)
         self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
@@ -106,6 +113,17 @@ class FileSet(ABC):
         depth = read_depth(self._depths[index], self.reading)
         same_size(self._depths[index], (depth.shape[0], depth.shape[1]), self._images[index])
         return depth
+
+    def found(self) -> Inventory:
+        return Inventory(
+            len(self),
+            self._listed,
+            len(self.classes),
+            len(self.segments),
+            depth=self.has_depth,
+            skipped=self._over,
+            remarks=self._remarks,
+        )
 
     def fingerprint(self) -> str:
         return self._fingerprint

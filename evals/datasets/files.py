@@ -10,18 +10,24 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from common.errors import BadInput
+from PIL import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+from common.errors import BadInput
+from evals.datasets.image_file import FORMATS
+
+AGAIN = "folder read before"
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid"), ("test", "testing"))
+ALL_SPLITS = tuple(name for names in SPLIT_NAMES for name in names)
 T = TypeVar("T")
 
 
 def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
     """The path itself, or `BadInput` with the layout that is wanted where it is no folder."""
     if not path.is_dir():
-        state = "a file" if path.exists() else "missing"
-        raise BadInput(f"got {what} {path} ({state}): want {layout}; correct the path")
+        state = "a file" if path.exists() else "a dangling link" if path.is_symlink() else "missing"
+        do = "unpack it" if path.suffix.lower() in ARCHIVES and path.exists() else "correct the path"
+        raise BadInput(f"got {what} {path} ({state}): want {layout}; {do}")
     return path
 
 
@@ -31,7 +37,7 @@ def split_folder(parent: Path, split: str) -> Path | None:
     for name in (split, *alike):
         if (parent / name).is_dir():
             return parent / name
-    others = [name for names in SPLIT_NAMES for name in names if (parent / name).is_dir()]
+    others = [name for name in ALL_SPLITS if (parent / name).is_dir()]
     if others:
         raise BadInput(f"got split '{split}' for {parent}: want one of {', '.join(sorted(others))}; correct split")
     return None
@@ -42,37 +48,93 @@ def usual_split(split: str) -> str:
     return next((names[0] for names in SPLIT_NAMES if split in names), split)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Image files directly in a folder, sorted by name."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if _is_image(entry)]
-    return [folder / name for name in sorted(names)]
+def suffixes() -> tuple[str, ...]:
+    """The suffixes of pictures that can be read, small letters, as Pillow lists them."""
+    return tuple(suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 
-def images_below(folder: Path) -> list[Path]:
+class Passed:
+    """What lies in the folders of a set and is no image of it: the paths by the reason."""
+
+    def __init__(self) -> None:
+        self.over: dict[str, list[Path]] = {}
+
+    def add(self, reason: str, path: Path) -> None:
+        """Take down one more."""
+        self.over.setdefault(reason, []).append(path)
+
+    def take(self, other: Passed) -> None:
+        """Add what another has taken down."""
+        for reason, paths in other.over.items():
+            self.over.setdefault(reason, []).extend(paths)
+
+    def named(self, root: Path) -> dict[str, list[str]]:
+        """The reasons, each with its paths counted from `root`."""
+        return {reason: [path.relative_to(root).as_posix() for path in paths] for reason, paths in self.over.items()}
+
+
+def images_in(folder: Path, passed: Passed | None = None) -> list[Path]:
+    """Image files directly in a folder, sorted by name; `passed` takes down the other files."""
+    return _looked_through(folder, passed or Passed())[0]
+
+
+def images_below(folder: Path, passed: Passed | None = None) -> list[Path]:
     """Image files at any depth, sorted by path; hidden ones are left out and a folder linked twice is read once."""
+    passed = passed or Passed()
     found: list[Path] = []
     visited: set[str] = set()
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         if (real := os.path.realpath(here)) in visited:
+            passed.add(AGAIN, here)
             continue
         visited.add(real)
-        found += images_in(here)
-        waiting += folders_in(here)
+        images, folders = _looked_through(here, passed)
+        found += images
+        waiting += folders
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def folders_in(folder: Path) -> list[Path]:
     """Sub-folders that are not hidden, sorted by name."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
-    return [folder / name for name in sorted(names)]
+    return _looked_through(folder, Passed())[1]
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+def has_images(folder: Path) -> bool:
+    """Whether there is an image at any depth; the first one ends the search."""
+    waiting, visited = [folder], set()
+    while waiting:
+        here = waiting.pop()
+        if (real := os.path.realpath(here)) not in visited:
+            visited.add(real)
+            images, folders = _looked_through(here, Passed())
+            if images:
+                return True
+            waiting += folders
+    return False
+
+
+def _looked_through(folder: Path, passed: Passed) -> tuple[list[Path], list[Path]]:
+    """Images and sub-folders directly in a folder, each sorted by name."""
+    images, folders, pictures = [], [], suffixes()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir()
+                if entry.name.startswith((".", "__") if is_folder else "."):  # as .DS_Store and __MACOSX are
+                    passed.add("hidden", folder / entry.name)
+                elif is_folder:
+                    folders.append(entry.name)
+                elif not entry.name.lower().endswith(pictures):
+                    passed.add("no picture by its suffix", folder / entry.name)
+                elif entry.is_file():
+                    images.append(entry.name)
+                else:
+                    passed.add("dangling link" if entry.is_symlink() else "no file", folder / entry.name)
+    except PermissionError:
+        passed.add("unreadable folder", folder)
+    return [folder / name for name in sorted(images)], [folder / name for name in sorted(folders)]
 
 
 def spread(items: Sequence[T], count: int | None) -> list[T]:

@@ -7,50 +7,133 @@ from pathlib import Path
 
 from common.errors import BadInput, nearest
 from evals.datasets.file_set import FileSet, Found
-from evals.datasets.files import folders_in, images_below, images_in, known_folder, split_folder
+from evals.datasets.files import (
+    ALL_SPLITS,
+    ARCHIVES,
+    Passed,
+    folders_in,
+    has_images,
+    images_below,
+    images_in,
+    known_folder,
+    listing,
+    split_folder,
+)
+from evals.datasets.inventory import skipped_words
+
+LAYOUT = "a folder of images, or of a folder for each class, below train and val or without splits"
 
 
 class ImageFolder(FileSet):
     """Images below `root`/`split`, or below `root` itself where it has no splits.
 
-    Sub-folders are the classes, in order of their names, and may be nested inside. Images that lie directly in the
-    folder, or `classes=[]`, make it a set without classes. `classes` chooses sub-folders and their order.
+    Sub-folders are the classes, in order of their names, and may be nested inside. Where there are none, or with
+    `classes=[]`, it is a set without classes. `classes` chooses sub-folders and their order. A layout that has two
+    readings is refused by both, with the setting that chooses.
     """
 
     kind = "folder"
     without_label = "classes: want a sub-folder for each class; use a set with classes"
 
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
-        known_folder(root, what="root")
-        folder = split_folder(root, split) or root
-        names = _class_names(folder, classes)
-        members = _by_class(folder, names) if names else [(path, -1) for path in images_below(folder)]
+        known_folder(root, what="root", layout=LAYOUT)
+        passed, splits = Passed(), self.reading.splits
+        folder = _part(root, split, splits)
+        names = _class_names(folder, classes, passed)
+        members = _by_class(folder, names, passed) if names else [(path, -1) for path in images_below(folder, passed)]
         if not members:
-            raise BadInput(f"got no image in {folder}: want files like .jpg or .png; correct the path or split")
+            raise _none(folder, passed)
+        if splits is None and names:
+            _refuse_inner_splits(folder, {path.parent for path, _ in members})
         images, labels = zip(*members, strict=True)
-        return Found(images, labels, classes=names)
+        remarks = () if folder != root else (f"no folders of splits, so '{split}' is all of it",)
+        for path in images_in(root) if folder != root else ():
+            passed.add("beside the splits", path)
+        return Found(images, labels, classes=names, passed=passed, remarks=remarks)
 
 
-def _class_names(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def _part(root: Path, split: str, splits: bool | None) -> Path:
+    """The folder of a split: `root` itself where it has no splits, or is said to have none."""
+    if splits is False:
+        return root
+    inside = folders_in(root)
+    named = [path.name for path in inside if path.name in (*ALL_SPLITS, split)]
+    if splits is None and named:
+        beside = [path.name for path in inside if path.name not in named and has_images(path)]
+        if beside:
+            got = f"got the folder {named[0]} beside {listing(beside)} in {root}"
+            do = f"set splits: true to read {named[0]} as a split, splits: false to read all of them as classes"
+            raise BadInput(f"{got}: want either splits or classes; {do}")
+    if splits and not named:
+        raise BadInput(f"got splits: true for {root}: want folders such as train and val in it; correct root or splits")
+    return split_folder(root, split) or root
+
+
+def _class_names(folder: Path, wanted: Sequence[str] | None, passed: Passed) -> tuple[str, ...]:
     present = [path.name for path in folders_in(folder)]
     if wanted is None:
-        return () if images_in(folder) else tuple(present)
+        loose = images_in(folder, passed if present else None)
+        if not loose:
+            return tuple(present)
+        passed.over.clear()  # all of the folder is looked through once more
+        if held := [name for name in present if has_images(folder / name)]:
+            raise _stray(folder, [path.name for path in loose], held)
+        return ()
     for name in wanted:
         if name not in present:
             want = f"want one of {', '.join(present)}" if present else "want its sub-folder"
             hint = nearest(name, present, otherwise="correct classes")
             raise BadInput(f"got class '{name}' for {folder}: {want}; {hint}")
+    for path in images_in(folder) if wanted else ():
+        passed.add("beside the classes", path)
     return tuple(wanted)
 
 
-def _by_class(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+def _stray(folder: Path, loose: Sequence[str], held: Sequence[str]) -> BadInput:
+    """The error for images that lie beside folders of images."""
+    got = f"got {listing(loose)} beside the folders {listing(held)} in {folder}"
+    shown = ", ".join(held) if len(held) <= 10 else f"{', '.join(held[:3])}, …"
+    do = f"move {'it' if len(loose) == 1 else 'them'} away to read the folders as classes, or set classes: [{shown}]"
+    return BadInput(f"{got}: want images or folders of classes; {do}, or classes: [] to read all without classes")
+
+
+def _by_class(folder: Path, classes: Sequence[str], passed: Passed) -> list[tuple[Path, int]]:
     members: list[tuple[Path, int]] = []
-    empty: list[str] = []
+    empty: list[tuple[str, Passed]] = []
     for number, name in enumerate(classes):
-        paths = images_below(folder / name)
+        own = Passed()
+        paths = images_below(folder / name, own)
         members += [(path, number) for path in paths]
+        passed.take(own)
         if not paths:
-            empty.append(name)
+            empty.append((name, own))
     if empty and members:
-        raise BadInput(f"got empty class '{empty[0]}' in {folder}: want at least one image; fill or remove its folder")
+        name, own = empty[0]
+        got = f"got empty class '{name}' in {folder}{_instead(folder, own)}"
+        raise BadInput(f"{got}: want at least one image; fill or remove its folder")
     return members
+
+
+def _none(folder: Path, passed: Passed) -> BadInput:
+    """The error for a folder without any image."""
+    got = f"got no image in {folder}{_instead(folder, passed)}"
+    packed = any(path.suffix.lower() in ARCHIVES for paths in passed.over.values() for path in paths)
+    do = "unpack the archive" if packed else "correct the path or split"
+    return BadInput(f"{got}: want files like .jpg or .png; {do}")
+
+
+def _instead(folder: Path, passed: Passed) -> str:
+    """What lies in a folder in place of images."""
+    return f" ({skipped_words(passed.named(folder))})" if passed.over else ""
+
+
+def _refuse_inner_splits(folder: Path, holders: set[Path]) -> None:
+    """Refuses class/train/*.jpg, where the images of all splits would be read as one."""
+    for holder in sorted(holders):
+        parts = holder.relative_to(folder).parts
+        inner = next((part for part in parts[1:] if part in ALL_SPLITS), None)
+        if inner:
+            got = f"got the folder {inner} inside of {parts[0]} in {folder}"
+            do = f"move {parts[0]}/{inner} to {inner}/{parts[0]} and so on, name {folder / parts[0]} as root where "
+            do += f"{parts[0]} is no class, or set splits: false to read all below {parts[0]} as one class"
+            raise BadInput(f"{got}: want splits above classes, as in train/cat; {do}")

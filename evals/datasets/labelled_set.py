@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from common.errors import BadInput
+from evals.datasets.inventory import Inventory
 
 IGNORE = 255
 Needs = Literal["image classes", "pixel classes", "depth", "images"]  # what an evaluation asks of a set
@@ -57,6 +58,10 @@ class LabelledSet(Protocol):
 
     def depth(self, index: int) -> np.ndarray:
         """float32 [H, W], metres along the camera's axis, 0 where unknown."""
+        ...
+
+    def found(self) -> Inventory:
+        """What it holds, and what was passed over on the way."""
         ...
 
     def fingerprint(self) -> str:

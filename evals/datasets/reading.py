@@ -14,6 +14,7 @@ from common.errors import BadInput
 from common.schema import settings
 
 LARGEST = 179.0  # million pixels: what Pillow takes for no bomb
+WHICH = ("splits", "max_megapixels")  # say which files are read, and those the fingerprint lists anyway
 UNLABELLED = "ignore"  # the name that `values` and `palette` give what belongs to no class
 
 
@@ -56,6 +57,13 @@ Colours = Annotated[tuple[tuple[Shade, Shade, Shade], ...], BeforeValidator(_col
 class Reading:
     """What the files of a set do not say by themselves; each default is what most sets have."""
 
+    splits: Annotated[
+        Flag | None,
+        About(
+            "`folder` only: whether folders such as `train` and `val` in `root` are splits; `false` reads them as "
+            "classes, null asks where there are other folders of images beside them"
+        ),
+    ] = None
     bits: Annotated[
         Annotated[Whole, Ge(1), Le(32)] | None,
         About(
@@ -137,13 +145,14 @@ class Reading:
         names = self.palette or (self.values or {}).values()
         return tuple(dict.fromkeys(name for name in names if name != UNLABELLED))
 
-    def changed(self) -> tuple[tuple[str, object], ...]:
-        """The settings that differ from their defaults, by name: part of the set's fingerprint.
-
-        How large a picture may be changes none that is read.
-        """
+    def given(self) -> tuple[tuple[str, object], ...]:
+        """The settings that differ from their defaults, by name."""
         found = ((one.name, getattr(self, one.name), one.default) for one in fields(Reading))
-        return tuple((name, value) for name, value, default in found if value != default and name != "max_megapixels")
+        return tuple((name, value) for name, value, default in found if value != default)
+
+    def changed(self) -> tuple[tuple[str, object], ...]:
+        """Those of them that tell how a file is read: part of the set's fingerprint."""
+        return tuple((name, value) for name, value in self.given() if name not in WHICH)
 
 
 AS_USUAL = Reading()

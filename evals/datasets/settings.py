@@ -46,6 +46,8 @@ class Set(Reading):
             yield f"kind={self.kind!r}: want one of {', '.join(KINDS)}; {hint}"
         elif self.root is None and not KINDS[self.kind].rendered:
             yield f"root=null: want the folder of a set of kind={self.kind}"
+        if self.splits is not None and self.kind != "folder":
+            yield f"splits={str(self.splits).lower()}: want it for kind=folder alone"
 
 
 def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:

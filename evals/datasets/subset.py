@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from common.errors import BadInput
-from evals.datasets.files import spread
+from common.errors import BadInput, nearest
+from evals.datasets.files import listing, spread
+from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet
 
 
 class Subset:
-    """The images of `dataset` at `indices`, in that order; names, classes and readers are the set's own."""
+    """The images of `dataset` at `indices`, in that order; names, classes and readers are the set's own.
 
-    def __init__(self, dataset: LabelledSet, indices: Sequence[int]) -> None:
+    `excluded` are the keys of images that settings leave out, for `found`.
+    """
+
+    def __init__(self, dataset: LabelledSet, indices: Sequence[int], *, excluded: Sequence[str] = ()) -> None:
         outside = [index for index in indices if not 0 <= index < len(dataset)]
         if outside:
             want = f"want 0 to {len(dataset) - 1}"
             raise BadInput(f"got index {outside[0]} for a subset of '{dataset.name}': {want}; correct the indices")
         self._dataset, self.indices = dataset, tuple(int(index) for index in indices)
+        self._excluded = excluded
 
     @property
     def name(self) -> str:
@@ -60,6 +66,12 @@ class Subset:
     def depth(self, index: int) -> np.ndarray:
         return self._dataset.depth(self.indices[index])
 
+    def found(self) -> Inventory:
+        whole = self._dataset.found()
+        skipped = {"excluded": self._excluded} if self._excluded else {}
+        listed = whole.listed - len(self._excluded)
+        return replace(whole, images=len(self), listed=listed, skipped={**whole.skipped, **skipped})
+
     def fingerprint(self) -> str:
         return self._of(self._dataset.fingerprint())
 
@@ -77,3 +89,23 @@ def spread_subset(dataset: LabelledSet, count: int | None) -> LabelledSet:
     if count < 1:
         raise BadInput(f"got count {count} for a subset of '{dataset.name}': want at least 1; leave it out for all")
     return Subset(dataset, spread(range(len(dataset)), count))
+
+
+def without(dataset: LabelledSet, keys: Sequence[str]) -> LabelledSet:
+    """The set without the images of these keys; `places_of` refuses keys that it has not."""
+    if not keys:
+        return dataset
+    out = set(places_of(dataset, keys))
+    return Subset(dataset, [index for index in range(len(dataset)) if index not in out], excluded=keys)
+
+
+def places_of(dataset: LabelledSet, keys: Sequence[str]) -> list[int]:
+    """Where the images of these keys are in a set. Raises `BadInput` that names keys which it has not."""
+    places = {dataset.key(index): index for index in range(len(dataset))}
+    if unknown := [key for key in keys if key not in places]:
+        hint = nearest(unknown[0], places, otherwise=f"names are as in {next(iter(places), 'none')}")
+        want = "want the names of images as the set gives them"
+        raise BadInput(
+            f"got exclude={listing(unknown)} for set '{dataset.name}', split '{dataset.split}': {want}; {hint}"
+        )
+    return [places[key] for key in keys]

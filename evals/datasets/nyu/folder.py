@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.datasets.ade20k import pixel_classes, split_images, stray_notes
 from evals.datasets.file_set import FileSet, Found
+from evals.datasets.files import Passed
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.nyu.lists import NyuList, has_lists
 from evals.datasets.nyu.mat import MAT_NAME, NyuMat
@@ -39,7 +40,8 @@ class NyuFolder(FileSet):
     kind = "nyu"
 
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
-        images = split_images(root, split, layout=LAYOUT)
+        passed = Passed()
+        images = split_images(root, split, passed, layout=LAYOUT)
         part = images[0].parent.name
         self._beside = [root / "depth" / part, root / "annotations" / part]
         depths = partners(images, self._beside[0], what="depth", layout=FOLDER_LAYOUT)
@@ -47,7 +49,7 @@ class NyuFolder(FileSet):
         masks = partners(images, self._beside[1], what="annotation", layout=FOLDER_LAYOUT) if masked else []
         segments = pixel_classes(self.reading, classes, "nyu40") if masked else ()
         self.without_mask = f"masks: want {root / 'annotations'}; add it or leave segmentation out"
-        return Found(images, masks=masks, depths=depths, segments=segments)
+        return Found(images, masks=masks, depths=depths, segments=segments, passed=passed)
 
     def notes(self) -> list[str]:
         return stray_notes(self._images[0].parent, *(folder for folder in self._beside if folder.is_dir()))

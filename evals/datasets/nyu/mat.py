@@ -11,6 +11,7 @@ import numpy as np
 from common.errors import BadInput
 from evals.datasets.ade20k import segment_names
 from evals.datasets.files import digest, spread, stamp
+from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import IGNORE, BeyondClasses
 from evals.datasets.reading import AS_USUAL, Reading
 
@@ -49,7 +50,7 @@ class NyuMat:
         classes: Sequence[str] | None = None,
         reading: Reading = AS_USUAL,
     ) -> None:
-        if told := reading.changed():
+        if told := reading.given():
             want = "want none, the file says how it is read"
             raise BadInput(f"got {told[0][0]} for {path}: {want}; leave {told[0][0]} out")
         self._path, self.split, self.name = path, split, name or "nyuv2"
@@ -61,7 +62,7 @@ class NyuMat:
                 raise BadInput(f"got {path} without '{key}': want NYU Depth v2's labelled file; correct the path")
         rows = _rows(path, split, len(arrays["images"]))
         self.whole = count is None or count >= len(rows)
-        self._rows = spread(rows, count)
+        self._rows, self._listed = spread(rows, count), len(rows)
         self._to_segment, self.segments = self._segments(arrays, classes)
 
     def __getstate__(self) -> dict[str, object]:
@@ -94,6 +95,9 @@ class NyuMat:
     def depth(self, index: int) -> np.ndarray:
         depth = np.ascontiguousarray(self._row(self._depth, index).T, dtype=np.float32)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+    def found(self) -> Inventory:
+        return Inventory(len(self), self._listed, segments=len(self.segments), depth=True)
 
     def fingerprint(self) -> str:
         return digest([self._path], "nyu", self._rows, self.segments)

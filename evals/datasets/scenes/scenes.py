@@ -18,6 +18,7 @@ import numpy as np
 from common.disk import checksum, whole, write_text
 from common.errors import BadInput
 from common.progress import Bar
+from evals.datasets.inventory import Inventory
 from evals.datasets.scenes.raycast import picture, truth
 from evals.datasets.scenes.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
 
@@ -81,6 +82,9 @@ class Scenes:
 
     def depth(self, index: int) -> np.ndarray:
         return np.array(self._record("truth", self._checked(index))["depth"])
+
+    def found(self) -> Inventory:
+        return Inventory(self.count, self.count, len(self.classes), len(self.segments), depth=True)
 
     def fingerprint(self) -> str:
         settings = {"version": VERSION, "seed": self.seed, "split": self.split, "size": self.size, "count": self.count}

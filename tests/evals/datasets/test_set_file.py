@@ -83,7 +83,7 @@ def test_data_of_a_task_bears_the_name_of_its_file(pets):
         ("kind: floder\nroot: pets\n", "a.yaml: kind='floder': want one of scenes, folder, ade20k, nyu; did you mean"),
         ("kind: folder\n", "a.yaml: root=null: want the folder of a set of kind=folder"),
         ("count: 3\n", "a.yaml: got neither kind nor root: want kind: one of scenes, folder"),
-        ("root: pets\nsplits: val\n", "a.yaml: unknown setting 'splits'; did you mean split?"),
+        ("root: pets\nclass: [cat]\n", "a.yaml: unknown setting 'class'; did you mean classes"),
         ("root: pets\ncount: 0\n", "a.yaml: count=0: want a whole number, at least 1"),
         ("- pets\n", "a.yaml: without settings: want a mapping"),
         ("root: [\n", "a.yaml: line 2: expected the node content"),

@@ -10,7 +10,7 @@ from typing import Any
 from common.disk import read_json
 from common.errors import BadInput
 from evals.backbones.exported import CARD
-from harness import checkpoint, gram_teacher
+from harness import checkpoint, excluded, gram_teacher
 from harness.config import flatten, identity
 from harness.graph import Job
 
@@ -62,6 +62,7 @@ def saved_steps(job: Job) -> list[int]:
 def check(job: Job) -> None:
     """Raises `BadInput`, and touches nothing, when the job's folder, or its trunk's, cannot serve the job."""
     refuse_other_settings(job)
+    excluded.refuse_shorter(job)
     refuse_other_network(job)
     if is_done(job):
         return

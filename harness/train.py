@@ -18,7 +18,8 @@ from common.disk import write_json
 from common.errors import BadInput, first_line
 from common.machine import peak_memory_gib, reset_peak_memory
 from evals.backbones.exported import export
-from harness import checkpoint, gram_teacher
+from evals.datasets.files import listing
+from harness import checkpoint, excluded, gram_teacher
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
@@ -29,10 +30,11 @@ from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
 from harness.schedules import at
 from harness.settings import Experiment, Role
-from harness.step import State, train_step
+from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]
+SHOWN = 16  # names of images in an error
 ANCHORED = tuple(term for loss in LOSSES.values() if loss.anchored for term in loss.titles)  # their factors move
 
 
@@ -51,6 +53,7 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
     state = resume(job, device)
     batches = batches_of(job, pool, state)
     claim_folder(job)
+    excluded.note(job, pool, step=state.step)
     curves = Curves(job.folder, step=state.step)
     try:
         revisit(job, evaluate)
@@ -145,7 +148,8 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
     bar = tqdm(total=job.stop, initial=state.step, desc=job.name, unit="step", disable=None, dynamic_ncols=True)
     with bar:
         for batch in stream(batches, state.step, job.stop, workers=settings.runtime.workers):
-            terms = train_step(state, to_device(batch, device), at(settings, state.step), settings, seed=job.seed)
+            with naming_images(batches.pool, batch):
+                terms = train_step(state, to_device(batch, device), at(settings, state.step), settings, seed=job.seed)
             homogeneous.append(batch.component is not None)
             bar.update()
             if state.step % settings.runtime.log_every == 0 or state.step == job.stop:
@@ -155,6 +159,16 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
                 curves.add(row)
                 bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", *ANCHORED) if k in row))
             mark(job, state, evaluate, curves, watch)
+
+
+@contextmanager
+def naming_images(pool: Pool, batch: Batch) -> Iterator[None]:
+    """A step that is not finite also names the files that it was taken on."""
+    try:
+        yield
+    except NonFinite as error:
+        names = [pool.key(index) for index in batch.indices.tolist()]
+        raise NonFinite(f"{error}: {listing(names, most=SHOWN)}") from error
 
 
 def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stopwatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from common.schema import settings
 from evals.datasets.catalogue import KINDS, open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.reading import Reading
+from evals.datasets.subset import without
 
 
 @settings
@@ -37,6 +39,14 @@ class Set(Reading):
             "or one of `ade20k`, `nyu40`, `camvid`"
         ),
     ] = None
+    exclude: Annotated[
+        list[str],
+        About(
+            "images to leave out, by the names that refusals give them, as in `[train/cat/0007.jpg]`; a training "
+            "source takes another image of the same component where one of them is drawn, and a run goes on when the "
+            "list grows"
+        ),
+    ] = field(default_factory=list)
 
     def conflicts(self) -> Iterator[str]:
         """A kind that is not in the table, nowhere to read from, and what `Reading` finds."""
@@ -51,8 +61,8 @@ class Set(Reading):
 
 
 def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
-    """The labelled set of its settings, called `name` unless it has a name of its own."""
-    return open_set(
+    """The labelled set of its settings, called `name` unless it has a name of its own; `exclude` is left out."""
+    opened = open_set(
         one.kind,
         root=one.root,
         split=one.split,
@@ -64,3 +74,4 @@ def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
         reading=one,
         cache=cache,
     )
+    return without(opened, one.exclude)

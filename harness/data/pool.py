@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.errors import BadInput
+from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.settings import open_one
+from evals.datasets.subset import places_of
 from harness.settings import Components, Data
 
 MEMORY = 1 << 30  # bytes
@@ -23,7 +27,10 @@ class Pool:
     """One index space over sources, in their order; decoded images are kept up to `memory` bytes.
 
     components: name -> sorted indices. By image class they are called "source/class"; a source without classes is one
-    component under its own name, and a class without images is none. Raises BadInput for no source or an empty one.
+    component under its own name, and a class without images is none. Images that are `excluded`, source -> keys, keep
+    their place, so that no draw changes: where one of them is drawn, the next of its component is taken.
+
+    Raises BadInput for no source or an empty one, and for keys that a source has not, or that leave a component empty.
     """
 
     def __init__(
@@ -31,6 +38,7 @@ class Pool:
         sources: Mapping[str, LabelledSet],
         components: Components = "image_class",
         *,
+        excluded: Mapping[str, Sequence[str]] | None = None,
         memory: int = MEMORY,
     ) -> None:
         if not sources:
@@ -48,6 +56,8 @@ class Pool:
         for start, (name, source) in zip(self._starts, self.sources.items(), strict=False):
             parts = _by_class(name, source) if components == "image_class" else {name: np.arange(len(source))}
             self.components |= {part: start + members for part, members in parts.items()}
+        self.excluded = {name: tuple(dict.fromkeys(keys)) for name, keys in (excluded or {}).items() if keys}
+        self._instead = self._stand_ins()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -59,6 +69,7 @@ class Pool:
 
     def image(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3]. Raises BadInput naming the source and file of an image that cannot be read."""
+        index = self._instead.get(index, index)
         kept = self._kept.get(index)
         if kept is not None:
             return kept
@@ -78,11 +89,68 @@ class Pool:
         """What is kept stays, nothing is added: for worker processes, whose copies would add up."""
         self._room = 0
 
+    def fault(self, index: int) -> str:
+        """Why an image cannot be read, whether it is excluded or not; "" where it can."""
+        try:
+            self._decoded(index)
+        except BadInput as error:
+            return str(error).partition(": want")[0].removeprefix("got ")
+        return ""
+
+    def remedy(self, indices: Iterable[int]) -> str:
+        """The settings that leave these images out as well, as words of a command line."""
+        lists: dict[str, list[str]] = {}
+        for which, within in map(self._place, indices):
+            name = self._names[which]
+            listed = lists.setdefault(name, [_quoted(key) for key in self.excluded.get(name, ())])
+            listed.append(_quoted(self._sets[which].key(within)))
+        return " ".join(f'"data.sources.{name}.exclude=[{",".join(listed)}]"' for name, listed in lists.items())
+
+    def places(self, keys: Mapping[str, Sequence[str]]) -> list[int]:
+        """The indices of images, source -> keys. Raises BadInput for keys that a source has not."""
+        starts = dict(zip(self._names, self._starts.tolist(), strict=False))
+        return [starts[name] + at for name, own in keys.items() for at in places_of(self.sources[name], own)]
+
+    def found(self) -> dict[str, str]:
+        """A line for each source: what it holds, and what was passed over."""
+        lines = {}
+        for name, source in self.sources.items():
+            count = sum(part == name or part.startswith(f"{name}/") for part in self.components)
+            whole = source.found()
+            out = self.excluded.get(name, ())
+            skipped = {**whole.skipped, **({"excluded": out} if out else {})}
+            told = replace(whole, images=whole.images - len(out), skipped=skipped)
+            lines[name] = line(f"{name}/{source.split}", told, components=count)
+        return lines
+
+    def _stand_ins(self) -> dict[int, int]:
+        """For each excluded index the next one of its component that is not, around its end."""
+        out = set(self.places(self.excluded))
+        found: dict[int, int] = {}
+        for part, members in self.components.items() if out else ():
+            kept = np.array([index not in out for index in members.tolist()])
+            if not kept.any():
+                raise BadInput(
+                    f"got every image of {part} in data.sources.{part.partition('/')[0]}.exclude: want one left at "
+                    "least; choose classes without it"
+                )
+            rest = members[kept]
+            for index in members[~kept].tolist():
+                found[index] = int(rest[np.searchsorted(rest, index) % len(rest)])
+        return found
+
     def _place(self, index: int) -> tuple[int, int]:
         which = int(np.searchsorted(self._starts, index, side="right")) - 1
         return which, int(index - self._starts[which])
 
     def _read(self, index: int) -> np.ndarray:
+        try:
+            return self._decoded(index)
+        except BadInput as error:
+            got = str(error).rpartition("; ")[0]
+            raise BadInput(f"{got}; set {self.remedy([index])} to go on without it") from error
+
+    def _decoded(self, index: int) -> np.ndarray:
         which, within = self._place(index)
         try:
             image = self._sets[which].image(within)
@@ -110,10 +178,20 @@ def fingerprint(pool: Pool) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def _quoted(key: str) -> str:
+    """A key as an element of a list, on a command line and in YAML."""
+    return key if re.fullmatch(r"[\w./+-]+", key) else "'{}'".format(key.replace("'", r"\'"))
+
+
 def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY) -> Pool:
     """The pool of `data.sources`; cache: folder for what sets keep between runs. Raises BadInput as they do."""
-    sources = {name: open_one(name, one, cache=cache) for name, one in settings.sources.items()}
-    return Pool(sources, settings.components, memory=memory)
+    sources, excluded = {}, {name: one.exclude for name, one in settings.sources.items()}
+    for name, one in settings.sources.items():
+        try:
+            sources[name] = open_one(name, replace(one, exclude=[]), cache=cache)
+        except BadInput as error:
+            raise BadInput(f"data.sources.{name}: {error}") from error
+    return Pool(sources, settings.components, excluded=excluded, memory=memory)
 
 
 class Pools:
@@ -128,3 +206,7 @@ class Pools:
         if key not in self._open:
             self._open[key] = open_pool(settings, cache=self._cache)
         return self._open[key]
+
+    def opened(self) -> list[Pool]:
+        """Those that were asked for so far."""
+        return list(self._open.values())

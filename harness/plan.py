@@ -24,8 +24,9 @@ def plan(
     device: torch.device,
     *,
     choices: Sequence[str] = (),
+    found: Sequence[str] = (),
 ) -> str:
-    """The plan as text, a line per job, with totals; `choices` say what was left to the machine."""
+    """The plan as text, a line per job, with totals; `choices` say what the machine chose, `found` what is read."""
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
@@ -53,6 +54,7 @@ def plan(
         f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision}, "
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
         *choices,
+        *found,
     ]
     tail = f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)"
     return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), tail])

@@ -19,10 +19,12 @@ from common.command import Parser, answer
 from common.errors import BadInput
 from common.machine import environment, pick_device
 from common.progress import telling
+from harness.check_data import check_data
 from harness.choices import settle
 from harness.config import load
 from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
+from harness.found import found_lines
 from harness.graph import Job, jobs
 from harness.job_folder import check
 from harness.plan import plan
@@ -52,11 +54,12 @@ def _run(argv: list[str] | None) -> int:
     parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
+    parser.add_argument("--check-data", action="store_true", help="read every training image before the first step")
     args = parser.parse_intermixed_args(argv)
-    return run(load(args.experiment, args.overrides), plan_only=args.plan)
+    return run(load(args.experiment, args.overrides), plan_only=args.plan, checks_data=args.check_data)
 
 
-def run(experiment: Experiment, *, plan_only: bool = False) -> int:
+def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = False) -> int:
     """Plan, train, evaluate and report one experiment."""
     if not experiment.arms:
         raise BadInput(f"{experiment.name} has no arms: want at least one, for example arms: {{plain: {{}}}}")
@@ -69,11 +72,21 @@ def run(experiment: Experiment, *, plan_only: bool = False) -> int:
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    print(plan(experiment, todo, evaluator.tasks, device, choices=choices), flush=True)
+    found = found_lines(folder, todo, pools, evaluator.tasks)
+    print(plan(experiment, todo, evaluator.tasks, device, choices=choices, found=found), flush=True)
+    if checks_data:
+        with telling():
+            checked = [
+                check_data(data, pools(data))
+                for data in {repr(j.settings.data): j.settings.data for j in todo}.values()
+            ]
+        print(*dict.fromkeys(checked), sep="\n", flush=True)
     if plan_only:
         return 0
     with held(folder), telling(folder / "log.txt"):
         write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
+        for told in found:
+            log.info("%s", told)
         failed: set[str] = set()
         for job in todo:
             if job.parent is not None and job.parent.name in failed:

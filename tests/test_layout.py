@@ -52,7 +52,7 @@ FLOORS = (
     "harness.schedules harness.graph",
     "harness.optimizer",
     "harness.step",
-    "harness.checkpoint harness.cost harness.evaluate harness.excluded",
+    "harness.checkpoint harness.cost harness.evaluate harness.excluded harness.found harness.check_data",
     "harness.job_folder harness.export_trunk",
     "harness.train harness.plan harness.record",
     "reports.page reports.run_folder reports.pairing",

@@ -89,6 +89,14 @@ class Pool:
         """What is kept stays, nothing is added: for worker processes, whose copies would add up."""
         self._room = 0
 
+    def source(self, index: int) -> str:
+        """The name of the source that an image is from."""
+        return self._names[self._place(index)[0]]
+
+    def is_excluded(self, index: int) -> bool:
+        """Whether another image is taken where this one is drawn."""
+        return index in self._instead
+
     def fault(self, index: int) -> str:
         """Why an image cannot be read, whether it is excluded or not; "" where it can."""
         try:
@@ -206,7 +214,3 @@ class Pools:
         if key not in self._open:
             self._open[key] = open_pool(settings, cache=self._cache)
         return self._open[key]
-
-    def opened(self) -> list[Pool]:
-        """Those that were asked for so far."""
-        return list(self._open.values())

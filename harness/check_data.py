@@ -1,0 +1,40 @@
+"""Reads every training image once before a run: what cannot be read is named with the setting that leaves it out."""
+
+from __future__ import annotations
+
+import os
+
+from common.errors import BadInput
+from common.progress import Bar
+from common.workers import batches
+from evals.datasets.catalogue import KINDS
+from harness.data.pool import Pool
+from harness.settings import Data
+
+SHOWN = 10  # files whose fault is told
+
+
+def check_data(data: Data, pool: Pool) -> str:
+    """One line about the images that are read from files, excluded ones left aside, in all processes of the machine.
+
+    Raises:
+        BadInput: names those that cannot be read, and the setting that leaves all of them out.
+    """
+    places = [index for index in range(len(pool)) if _is_read(data, pool, index)]
+    workers = (os.cpu_count() or 1) if len(places) > 1 else 0
+    found = batches(lambda at: pool.fault(places[at]), len(places), workers=workers)
+    with Bar(found, total=len(places), desc="checking training images", unit="image") as bar:
+        faults = {place: fault for place, fault in zip(places, bar, strict=True) if fault}
+    if faults:
+        told = [f"  {fault}" for fault in list(faults.values())[:SHOWN]]
+        rest = [f"  and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        head = f"got {len(faults):,} of {len(places):,} training images that cannot be read: want whole images"
+        raise BadInput(
+            "\n".join([f"{head}; replace them, or go on without them by", f"  {pool.remedy(faults)}", *told, *rest])
+        )
+    return f"all {len(places):,} training images that lie in files can be read"
+
+
+def _is_read(data: Data, pool: Pool, index: int) -> bool:
+    source = pool.source(index)
+    return not KINDS[data.sources[source].kind].rendered and not pool.is_excluded(index)

@@ -1,0 +1,43 @@
+"""What an experiment stands on, a line each for plan and log: run folder, training images, sets, protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from evals.datasets.inventory import line
+from evals.suite import TaskSpec
+from harness.data.pool import Pool
+from harness.graph import Job
+from harness.settings import Data
+
+
+def found_lines(
+    folder: Path, jobs: Sequence[Job], pool_of: Callable[[Data], Pool], tasks: Mapping[str, TaskSpec]
+) -> list[str]:
+    """A line for the folder, for each source of each pool, for each set and for each task."""
+    arms: dict[str, list[str]] = {}
+    for job in jobs:
+        for told in _training(job.settings.data, pool_of(job.settings.data)):
+            names = arms.setdefault(told, [])
+            names += [job.arm] if job.arm not in names else []
+    everyone = list(dict.fromkeys(job.arm for job in jobs))
+    trained = [told if names == everyone else f"{told}; arms {', '.join(names)}" for told, names in arms.items()]
+    sets = [one for task in tasks.values() for one in (task.train_set, task.test_set) if one is not None]
+    held = dict.fromkeys(f"evaluation set {line(f'{one.name}/{one.split}', one.found())}" for one in sets)
+    return [f"run folder: {folder}", *trained, *held, *(_task(name, task) for name, task in tasks.items())]
+
+
+def _training(data: Data, pool: Pool) -> list[str]:
+    lines = [f"training source {told}" for told in pool.found().values()]
+    if data.homogeneous_share and len(pool.components) == 1:
+        only = next(iter(pool.components))
+        told = f"data.homogeneous_share={data.homogeneous_share}: the pool is the one component {only}"
+        lines.append(f"{told}, so a homogeneous batch is a batch like any other")
+    return lines
+
+
+def _task(name: str, task: TaskSpec) -> str:
+    fitted = f"fitted on {task.train_set.name}/{task.train_set.split}, " if task.train_set is not None else ""
+    judged = f"judged on {task.test_set.name}/{task.test_set.split}"
+    return f"evaluation {name}: {task.protocol.id} #{task.protocol.hash()} at {task.protocol.size} px, {fitted}{judged}"

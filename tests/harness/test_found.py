@@ -1,0 +1,90 @@
+"""What was found is told: sources, sets and protocols in the plan, and what cannot be read before a run."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import BadInput
+from evals.datasets.settings import Set
+from harness.check_data import check_data
+from harness.data.pool import Pools
+from harness.evaluate import open_tasks
+from harness.found import found_lines
+from harness.graph import jobs
+from harness.settings import Data, EvaluationTask
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of three pictures, a note, a dangling link."""
+    for number in range(6):
+        path = tmp_path / "photos" / "train" / ("cat", "dog")[number // 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(path)
+    (tmp_path / "photos" / "train" / "cat" / "notes.txt").touch()
+    (tmp_path / "photos" / "train" / "dog" / "gone.jpg").symlink_to("nowhere")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def told(tiny, change, photos, tmp_path):
+    """The lines of an experiment on the photos, with changes."""
+
+    def of(values=None):
+        sources = {"photos": Set(kind="folder", root=str(photos)), "rooms": Set(size=32, count=5)}
+        given = {"data.sources": sources, "runtime.folder": str(tmp_path / "runs"), "arms": {"plain": {}}}
+        experiment = change(tiny, {**given, **(values or {})})
+        pools = Pools()
+        todo = jobs(experiment, fingerprint=lambda data: "photos")
+        return found_lines(tmp_path / "runs" / "tiny", todo, pools, open_tasks(experiment))
+
+    return of
+
+
+def test_every_source_says_what_it_holds_and_what_was_passed_over(told, tmp_path):
+    folder, photos, rooms = told()
+    assert folder == f"run folder: {tmp_path / 'runs' / 'tiny'}"
+    assert photos.startswith("training source photos/train: 6 images, 2 classes, 2 components; skipped 2: ")
+    assert "1 no picture by its suffix (train/cat/notes.txt)" in photos
+    assert "1 dangling link (train/dog/gone.jpg)" in photos
+    assert rooms == "training source rooms/train: 5 images, 6 classes, 11 pixel classes, depth, 5 components"
+
+
+def test_sets_and_protocols_of_the_evaluations_are_told(told, photos):
+    sets = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=8, split="test", name="rooms")}
+    lines = told({"evals.sets": sets, "evals.tasks": {"near": EvaluationTask(protocol="knn", train="a", test="b")}})
+    assert "evaluation set a/val: 24 images, 6 classes, 11 pixel classes, depth" in lines
+    assert "evaluation set rooms/test: 8 images, 6 classes, 11 pixel classes, depth" in lines
+    assert re.fullmatch(
+        r"evaluation near: knn-quick-v1 #[0-9a-f]{8} at 32 px, fitted on a/val, judged on rooms/test", lines[-1]
+    )
+
+
+def test_arms_on_other_images_are_told_apart_and_one_component_is_said(told):
+    sources = {"rooms": Set(size=32, count=5)}
+    arms = {"plain": {}, "one": {"data.components": "source", "data.homogeneous_share": 0.5}}
+    lines = told({"data.sources": sources, "arms": arms})
+    assert [line.rpartition(", ")[2] for line in lines[1:3]] == ["5 components; arms plain", "1 component; arms one"]
+    assert lines[3] == (
+        "data.homogeneous_share=0.5: the pool is the one component rooms, so a homogeneous batch is a batch like any "
+        "other; arms one"
+    )
+
+
+def test_reading_all_training_images_names_those_that_cannot_be_read(photos):
+    (photos / "train" / "cat" / "1.png").write_bytes(b"no image")
+    (photos / "train" / "dog" / "4.png").write_bytes(b"")
+    data = Data(sources={"photos": Set(kind="folder", root=str(photos)), "rooms": Set(size=32, count=5)})
+    with pytest.raises(BadInput) as error:
+        check_data(data, Pools()(data))
+    head, remedy, *faults = str(error.value).splitlines()
+    assert head.startswith("got 2 of 6 training images that cannot be read: want whole images")
+    assert remedy == '  "data.sources.photos.exclude=[train/cat/1.png,train/dog/4.png]"'
+    assert [fault.partition(" (")[0] for fault in faults] == [
+        f"  unreadable image {photos / 'train' / name}" for name in ("cat/1.png", "dog/4.png")
+    ]
+    left = Set(kind="folder", root=str(photos), exclude=["train/cat/1.png", "train/dog/4.png"])
+    data = Data(sources={"photos": left})
+    assert check_data(data, Pools()(data)) == "all 4 training images that lie in files can be read"

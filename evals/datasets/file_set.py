@@ -122,7 +122,7 @@ class FileSet(ABC):
             len(self.segments),
             depth=self.has_depth,
             skipped=self._over,
-            remarks=self._remarks,
+            remarks=(*self._remarks, *filter(None, [str(self.look)])),
         )
 
     def fingerprint(self) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from common.errors import BadInput
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.reading import UnfitFiles
 from evals.datasets.settings import open_one
 from evals.datasets.subset import places_of
 from harness.settings import Components, Data
@@ -154,6 +155,8 @@ class Pool:
     def _read(self, index: int) -> np.ndarray:
         try:
             return self._decoded(index)
+        except UnfitFiles:  # names what to set for all
+            raise
         except BadInput as error:
             got = str(error).rpartition("; ")[0]
             raise BadInput(f"{got}; set {self.remedy([index])} to go on without it") from error

@@ -193,7 +193,9 @@ def test_values_and_colours_name_the_classes_and_a_list_may_order_them(beach):
 def test_settings_of_masks_and_depth_are_refused_where_there_are_none(beach):
     message = told(lambda: open_set("ade20k", root=beach, reading=Reading(depth_scale=5000)))
     assert re.search(r"got depth_scale for \S*beach: want none, it has no depth; leave depth_scale out", message)
-    assert "it has no masks" in told(lambda: open_set("folder", root=beach, reading=Reading(labels="from_zero")))
+    assert "it has no masks" in told(
+        lambda: open_set("folder", root=beach / "images", reading=Reading(labels="from_zero"))
+    )
     assert "got labels for a set of kind 'scenes'" in told(
         lambda: open_set("scenes", reading=Reading(labels="from_zero"))
     )

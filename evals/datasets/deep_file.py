@@ -99,29 +99,26 @@ def by_opencv(path: Path, tags: Mapping[int, Any]) -> Levels:
 
     Raises:
         UnfitFiles: what OpenCV reads otherwise than the header says.
+        ValueError, cv2.error: what it cannot decode.
     """
     import cv2
 
-    samples = tags.get(SAMPLES, 1)
-    bits = _room(tags)
+    samples, bits = tags.get(SAMPLES, 1), _room(tags)
+    kind = f"{_number(tags)}{bits // 8}"
     apart = tags.get(PLANAR) == 2 and samples > 1
-    if tags and (
-        apart or samples not in (1, 3, 4) or tags.get(PHOTOMETRIC) not in (0, 1, 2) or tags.get(EXTRA) == (1,)
-    ):
+    told = not tags or (tags.get(PHOTOMETRIC) in (0, 1, 2) and tags.get(EXTRA) != (1,))
+    if not told or apart or bits % 8 or kind not in ("u1", "u2", "i2", "i4", "f4", "f8") or samples not in (1, 3, 4):
         raise UnfitFiles(_told(path, tags))
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise UnfitFiles(_told(path, tags)) from error
     finally:
         cv2.utils.logging.setLogLevel(before)
     if found is None:
-        raise UnfitFiles(_told(path, tags))
+        raise ValueError("damaged, or of a compression that OpenCV does not know")
     values = found if found.ndim == 3 else found[..., None]
     shape = (*upright_size(tags), samples) if tags else values.shape
-    odd = _number(tags) == "?" or bits % 8
-    if odd or values.shape != shape or values.dtype != np.dtype(f"{_number(tags)}{bits // 8}"):
+    if values.shape != shape or values.dtype != np.dtype(kind):
         raise UnfitFiles(_told(path, tags))
     order = [2, 1, 0, 3][: values.shape[2]] if values.shape[2] > 2 else [0]
     return Levels(values[..., order], bits, from_white=tags.get(PHOTOMETRIC) == 0)

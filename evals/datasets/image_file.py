@@ -28,6 +28,7 @@ OTHERS = (  # where a file of another kind says what it is, and in words what it
     (0, b"\x93NUMPY", "a NumPy array"),
     (4, b"ftyphei", "HEIC: convert it to JPEG or PNG"),
     (4, b"ftypmif1", "HEIC: convert it to JPEG or PNG"),
+    (4, b"ftypavi", "AVIF that is damaged"),
     (4, b"ftyp", "a video: take frames from it"),
     (128, b"DICM", "DICOM: convert it to 16-bit PNG"),
 )
@@ -47,12 +48,17 @@ def opened(path: Path, *, megapixels: float = LARGEST) -> Iterator[Image.Image]:
     Raises:
         BadInput: no file, no picture, or one of more than so many million pixels, which its header tells.
     """
+    with _named(path), Image.open(path, formats=FORMATS) as image:
+        refuse_large(image.size, path, megapixels)
+        yield image
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of doubtful metadata beside sound pixels
         try:
-            with Image.open(path, formats=FORMATS) as image:
-                refuse_large(image.size, path, megapixels)
-                yield image
+            yield
         except BadInput:
             raise
         except FileNotFoundError as error:
@@ -60,9 +66,8 @@ def opened(path: Path, *, megapixels: float = LARGEST) -> Iterator[Image.Image]:
         except UnidentifiedImageError as error:
             raise NoImage(_unreadable(path, what_is(path))) from error
         except Exception as error:  # decoders raise anything on files that are damaged on purpose
-            raise BadInput(
-                _unreadable(path, (isinstance(error, OSError) and error.strerror) or first_line(error))
-            ) from error
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise BadInput(_unreadable(path, reason or first_line(error))) from error
 
 
 def _unreadable(path: Path, reason: str) -> str:
@@ -81,7 +86,7 @@ def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:
     """Raises UnfitFiles for a (width, height) of more than so many million pixels, before they take the memory."""
     if (here := size[0] * size[1] / 1e6) > megapixels:
         got = f"got image {path} of {size[0]} x {size[1]} pixels, {here:,.0f} million"
-        do = f"set max_megapixels: {int(here) + 1} for the set, or shrink it"
+        do = f"set max_megapixels: {int(here) + 1} for the set, or shrink or remove it"
         raise UnfitFiles(f"{got}: want at most {megapixels:,.0f} million; {do}")
 
 
@@ -118,12 +123,20 @@ def read_levels(path: Path, reading: Reading, *, asked: bool = True) -> Levels |
                 return shown(image)
             return chosen(deep_file.levels_of(image, path, reading.channels), reading.channels, path)
     except NoImage:
-        if not (tags := deep_file.tags_in(path)):
+        if (found := _foreign_tiff(path, reading)) is None:
             raise
+        return found
+
+
+def _foreign_tiff(path: Path, reading: Reading) -> Levels | None:
+    """The channels of a TIFF that Pillow does not identify; None where the file is no TIFF."""
+    with _named(path):
+        if not (tags := deep_file.tags_in(path)):
+            return None
         refuse_large((tags[deep_file.WIDTH], tags[deep_file.HEIGHT]), path, reading.max_megapixels)
         found = deep_file.by_opencv(path, tags)
         if found.values.shape[2] == 4 and reading.channels is None and tags.get(deep_file.EXTRA) != (2,):
-            raise undecided_channels(path, 4) from None
+            raise undecided_channels(path, 4)
         return chosen(found, reading.channels, path)
 
 
@@ -174,7 +187,9 @@ def upright_size(path: Path) -> tuple[int, int]:
             sideways = image.getexif().get(deep_file.ORIENTATION) in deep_file.ON_ITS_SIDE
             width, height = image.size
     except NoImage:
-        if not (tags := deep_file.tags_in(path)):
+        with _named(path):
+            tags = deep_file.tags_in(path)
+        if not tags:
             raise
         return deep_file.upright_size(tags)
     return (width, height) if sideways else (height, width)

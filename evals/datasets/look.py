@@ -45,6 +45,13 @@ def look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
     Raises:
         UnfitFiles: what has two readings of which `reading` chooses none, or is other than it says.
     """
+    try:
+        return _look(images, reading, name=name)
+    except UnfitFiles as error:
+        raise UnfitFiles(f"{error} (docs/my-data.md says where)") from error
+
+
+def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
     looked = [(path, seen) for path in spread(images, LOOKED) if (seen := _seen(path, reading))]
     deep = {path: seen.deep for path, seen in looked if seen.deep}
     kinds = {levels.kind: levels for levels in deep.values()}

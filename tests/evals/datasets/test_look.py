@@ -35,7 +35,9 @@ def test_twelve_bits_in_sixteen_are_asked_for_when_the_set_is_opened(tmp_path):
         "got images of 16-bit integers in set 'ct' whose levels reach 4001 in the 3 that were looked"
     )
     assert "000.png" in told
-    assert told.endswith("want to know whether white is 4095 or 65535; set bits: 12 or bits: 16")
+    assert told.endswith(
+        "want to know whether white is 4095 or 65535; set bits: 12 or bits: 16 (docs/my-data.md says where)"
+    )
     assert opened(tmp_path / "ct", bits=12).image(0).max() == 249  # 4001 of 4095
     assert opened(tmp_path / "ct", bits=16).image(0).max() == 16
     assert opened(tmp_path / "ct", range=(1000, 4000), clip=True).image(0).max() == 255

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
-from evals.backbones.weights import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Loaded,
-    Triple,
-    quiet,
-    refuse_differences,
-    refuse_non_finite,
-    statistics,
-)
+from evals.backbones.huggingface_inputs import inputs_of
+from evals.backbones.weights import Loaded, quiet, refuse_differences, refuse_endless, refuse_non_finite
 
 # Final norms that a model does not apply to the hidden states that it returns
 FINAL_NORMS = {
@@ -42,7 +34,6 @@ FINAL_NORMS = {
 HEADS = ("classifier", "cls_classifier", "decode_head", "decoder", "distillation_classifier", "head", "lm_head")
 # Settings that say where a model came from, not what it computes
 _PROSE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
-_CARD = "preprocessor_config.json"
 # What the hub lets a model be called; anything else is a path
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
@@ -58,8 +49,10 @@ def load(name: str) -> Loaded:
     _refuse_no_folder(name)
     with quiet("huggingface_hub", "transformers"), _no_bars(transformers):
         config = _config(transformers, name)
+        _refuse_foreign_code(config, name)
+        refuse_endless(f"the config.json of hf:{name}", vars(config))
         model = _model(_class_of(transformers, config, name), config, name)
-        mean, std = _statistics(name)
+        mean, std = inputs_of(name)
         return Loaded(model.eval(), mean, std, reader=HubReader(model, config, name))
 
 
@@ -158,6 +151,17 @@ def _config(transformers: Any, name: str) -> Any:
         raise _unavailable("model", name, error) from error
 
 
+def _refuse_foreign_code(config: Any, name: str) -> None:
+    """Attention may be named as a kernel of the hub, `owner/name`, whose code the library would fetch and run."""
+    for part in (config, *vars(config).values()):
+        attention = getattr(part, "_attn_implementation", None)
+        if isinstance(attention, str) and "/" in attention:
+            raise BadInput(
+                f"got hf:{name} whose attention is {attention}, code of the hub: want one that transformers holds; do "
+                "take attn_implementation out of its config.json"
+            )
+
+
 def _unavailable(what: str, name: str, error: Exception) -> BadInput:
     wanted = (
         "a folder with config.json and safetensors; do save the model there again"
@@ -235,39 +239,6 @@ def _opens(path: Path) -> bool:
             return True
     except SafetensorError:
         return False
-
-
-def _statistics(name: str) -> tuple[Triple, Triple]:
-    """Mean and deviation that inputs in [0, 1] are normalised with: the model's own where its card tells them."""
-    path = _image_card(name)
-    if path is None:
-        return IMAGENET_MEAN, IMAGENET_STD
-    try:
-        card: Mapping[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-        if not card.get("do_normalize", True):
-            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return statistics(card.get("image_mean"), card.get("image_std"))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(
-            f"got an unreadable {path} ({first_line(error)}): want JSON with three numbers each for image_mean and "
-            "image_std, or none; do download or save it again"
-        ) from error
-
-
-def _image_card(name: str) -> Path | None:
-    if Path(name).is_dir():
-        path = Path(name, _CARD)
-        return path if path.is_file() else None
-    client = importlib.import_module("huggingface_hub")
-    try:
-        return Path(client.hf_hub_download(name, _CARD))
-    except client.errors.LocalEntryNotFoundError as error:  # a subclass of the next
-        raise BadInput(
-            f"got hf:{name} without its {_CARD} in the cache: want it, for the mean and deviation of inputs; do go "
-            "online once"
-        ) from error
-    except client.errors.EntryNotFoundError:
-        return None
 
 
 def _final_norm(model: nn.Module, model_type: str) -> nn.Module:

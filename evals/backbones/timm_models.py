@@ -16,6 +16,7 @@ from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
+from evals.backbones.weights import refuse_endless
 
 # What timm's factory takes beside an architecture's own arguments: files to open and places to fetch weights from
 FACTORY = {p.name for p in inspect.signature(timm.create_model).parameters.values() if p.kind is not p.VAR_KEYWORD}
@@ -39,6 +40,7 @@ def create_told(name: str, args: Mapping[str, Any], *, card: Path) -> nn.Module:
             f"got {', '.join(foreign)} among the arguments of {name} in {card}: want those of the architecture alone; "
             "do take them out"
         )
+    refuse_endless(str(card), args)
     try:
         return create(name, args)
     except Exception as error:  # whatever a model's code makes of values that it was not written for

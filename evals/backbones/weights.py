@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from common.errors import BadInput, NonFiniteWeights, first_line
 
+LAYERS = 1000  # more than any vision network has; a file that says 10⁹ of them would be built for ever
 Triple = tuple[float, float, float]
 Tensors = dict[str, Tensor]
 
@@ -150,6 +152,18 @@ def refuse_non_finite(source: str, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
+def refuse_endless(source: str, settings: Mapping[str, Any]) -> None:
+    """Raises `BadInput` where a file's settings ask for more than `LAYERS` blocks."""
+    for key in ("depth", "depths", "layers", "num_hidden_layers"):
+        value = settings.get(key)
+        blocks = [x for x in (value if isinstance(value, list | tuple) else [value]) if isinstance(x, int)]
+        if sum(blocks) > LAYERS:
+            raise BadInput(
+                f"got {key} of {first_line(repr(value), most=80)} in {source}: want {LAYERS} blocks at most; do check "
+                "where the file comes from"
+            )
+
+
 def some(keys: list[str], most: int = 4) -> str:
     """The first few of a list, for a message."""
     return ", ".join(keys[:most]) + (" …" if len(keys) > most else "")
@@ -175,12 +189,13 @@ def _shape(tensor: Tensor) -> str:
 def _unpickled(path: Path) -> Any:
     """The content of a PyTorch file as far as tensors and plain values go; big files stay on disk until copied."""
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):  # files from before PyTorch 1.6 cannot be mapped
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # what it says of TorchScript is refused
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError as error:
+                if "mmap" not in str(error):  # files from before PyTorch 1.6 cannot be mapped
+                    raise
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:

@@ -29,6 +29,11 @@ def first_line(error: BaseException | str, most: int = 200) -> str:
     return sentences[0] if sentences else line[:most].rsplit(maxsplit=1)[0] + " …"
 
 
+def found(error: Exception) -> str:
+    """What was got, without what is wanted and what to do, for a message of another error."""
+    return first_line(error, most=400).partition(": want")[0].removeprefix("got ")
+
+
 def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
     """What to do about an unknown word: "did you mean …?", or `otherwise` where none of the known ones is like it."""
     near = get_close_matches(word, list(known), n=1)

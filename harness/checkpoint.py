@@ -6,72 +6,71 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.disk import whole
-from common.errors import BadInput
-from evals.backbones.weights import refuse_non_finite
+from common.errors import BadInput, found
+from common.steps import files_by_step
+from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
+from evals.backbones.states import Contents, read
+from evals.backbones.weights import read_safetensors, refuse_non_finite
 from harness.step import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, SafetensorError)
+_DAMAGE = (SafetensorError, OSError, RuntimeError, KeyError, ValueError)
 
 
 def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
-    tensors = {key: tensor.detach().contiguous() for key, tensor in _tensors(state).items()}
-    meta = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in _tensors(state).items()}
+    about = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
     with whole(path) as new:
-        save_file(tensors, new, metadata=meta)
+        save_file(tensors, new, metadata=sealed(about, tensors))
 
 
 def load_state(state: State, path: Path, *, identity: str | None) -> None:
     """Fill `state` in place from `path`; a Gram teacher is made like the teacher unless the state has one already.
 
-    Raises `BadInput` when the file is damaged, of other settings, or of other shapes.
+    Raises `BadInput` when the file is damaged or changed, of other settings, or of other shapes.
     """
+    header, tensors, digested = _contents(path, identity)
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = _header(file.metadata() or {}, path, identity)
-            own = state.gram_teacher or frozen_copy(state.teacher.backbone)
-            state.gram_teacher = own if json.loads(meta["anchor"]) else None
-            _restore(state, {key: file.get_tensor(key) for key in file.keys()}, path)
+        own = state.gram_teacher or frozen_copy(state.teacher.backbone)
+        state.gram_teacher = own if json.loads(header["anchor"]) else None
+        _restore(state, tensors, path)
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
-    state.step = int(meta["step"])
+    if not digested:
+        tell_of_no_digest(path)
+    state.step = int(header["step"])
 
 
-def read_header(path: Path, *, identity: str | None) -> int:
-    """The step of a saved state, without its tensors. Raises `BadInput` as `load_state`, shapes left aside."""
+def verified_step(path: Path, *, identity: str | None) -> int:
+    """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside."""
+    return int(_contents(path, identity).header["step"])
+
+
+def _contents(path: Path, identity: str | None) -> Contents:
     try:
-        with safe_open(path, framework="pt") as file:
-            return int(_header(file.metadata() or {}, path, identity)["step"])
+        contents = read(path)
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
-
-
-def _header(meta: dict[str, str], path: Path, identity: str | None) -> dict[str, str]:
-    if identity is not None and meta["identity"] != identity:
-        raise BadInput(
-            f"{path} was written under other settings ({meta['identity']}, now {identity}): use another name"
-        )
-    return meta
+    theirs = contents.header["identity"]
+    if identity not in (None, theirs):
+        raise BadInput(f"{path} was written under other settings ({theirs}, now {identity}): use another name")
+    return contents
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
-    if isinstance(error, BadInput):
-        return error
-    return BadInput(f"{path} cannot be read as a training state ({error}): remove it to start from the one before")
+    return BadInput(f"{path} cannot be read as a training state ({found(error)}): want a whole one, as the one before")
 
 
 def latest_states(folder: Path) -> list[Path]:
     """Saved states in `folder`, newest first."""
-    return sorted(
-        folder.glob("step_*.safetensors"), key=lambda path: int(path.stem.removeprefix("step_")), reverse=True
-    )
+    return [*files_by_step(folder, ".safetensors").values()][::-1]
 
 
 def prune_states(folder: Path, *, keep: int) -> None:
@@ -85,24 +84,26 @@ def load_weights(state: State, path: Path) -> None:
     if not path.is_file():
         raise BadInput(f"trunk.checkpoint={path}: no such file; want a .safetensors written by harness/export_trunk.py")
     try:
-        tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
-    except SafetensorError as error:
+        header, held = read_safetensors(path)
+        if KEY in header:  # a file without one is bound to the run by its content
+            refuse_changed(header, held, source=path.name, before=())
+    except BadInput as error:
         raise BadInput(
-            f"trunk.checkpoint={path} cannot be read ({error}): want whole safetensors; copy it again"
+            f"trunk.checkpoint={path} cannot be read ({found(error)}): want whole safetensors; copy it again"
         ) from error
+    tensors = {key: tensor.float() for key, tensor in held.items()}
     own = {key: t for key, t in _tensors(state).items() if key.startswith(NETWORKS)}
     _copy_all(own, tensors, path)
     refuse_non_finite(f"trunk.checkpoint={path}", own)
 
 
 def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
-    """Copy student and teacher out of a saved state, weights only, rounded to `dtype`."""
-    with safe_open(source, framework="pt") as file:
-        step = file.metadata()["step"]
-        keep = {key: file.get_tensor(key).to(dtype) for key in file.keys() if key.startswith(NETWORKS)}
+    """Copy student and teacher out of a saved state, weights only, rounded to `dtype`. Raises as `load_state`."""
+    header, tensors, _ = _contents(source, None)
+    keep = {key: tensor.to(dtype) for key, tensor in tensors.items() if key.startswith(NETWORKS)}
     refuse_non_finite(f"{source} as {dtype}", keep)
     with whole(target) as new:
-        save_file(keep, new, metadata={"step": step})
+        save_file(keep, new, metadata=sealed({"step": header["step"]}, keep))
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

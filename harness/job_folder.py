@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from common.disk import read_json
 from common.errors import BadInput
-from evals.backbones.exported import CARD
+from common.steps import files_by_step, folders_by_step, step_name
+from evals.backbones.addresses import load
+from evals.backbones.exported import told
 from harness import checkpoint, excluded, gram_teacher
 from harness.config import flatten, identity
 from harness.graph import Job
@@ -17,17 +20,17 @@ from harness.graph import Job
 
 def state_path(job: Job, step: int) -> Path:
     """Where the full training state after `step` steps lies."""
-    return job.folder / "states" / f"step_{step:06d}.safetensors"
+    return job.folder / "states" / f"{step_name(step)}.safetensors"
 
 
 def step_folder(job: Job, step: int) -> Path:
     """Where the exported backbone after `step` steps lies: of the network that is evaluated."""
-    return job.folder / f"step_{step:06d}"
+    return job.folder / step_name(step)
 
 
 def snapshot_folder(job: Job, step: int) -> Path:
     """Where the EMA backbone after `step` steps lies, when an arm anchors to it."""
-    return job.folder / f"ema_{step:06d}"
+    return job.folder / step_name(step, "ema")
 
 
 def is_done(job: Job) -> bool:
@@ -46,14 +49,20 @@ def read_status(job: Job) -> dict[str, Any]:
 
 
 def saved_step(job: Job) -> int:
-    """The last step whose state is on disk; the job's first when there is none."""
-    steps = saved_steps(job)
-    return steps[0] if steps else job.start
+    """The last step whose state is on disk and whole; the job's first when there is none."""
+    return next(whole_steps(job), job.start)
+
+
+def whole_steps(job: Job) -> Iterator[int]:
+    """The steps whose states are on disk and whole, newest first; each is read to its last bit as it is asked for."""
+    for path in checkpoint.latest_states(job.folder / "states"):
+        with suppress(BadInput):
+            yield checkpoint.verified_step(path, identity=job.identity)
 
 
 def saved_steps(job: Job) -> list[int]:
     """The steps whose states are on disk, newest first."""
-    return [int(path.stem.removeprefix("step_")) for path in checkpoint.latest_states(job.folder / "states")]
+    return [*files_by_step(job.folder / "states", ".safetensors")][::-1]
 
 
 # --- refusals, all before anything is written and without building a model
@@ -66,6 +75,7 @@ def check(job: Job) -> None:
     refuse_other_network(job)
     if is_done(job):
         return
+    refuse_unfit_gram_teacher(job)
     saved = checkpoint.latest_states(job.folder / "states")
     if saved:
         refuse_unusable_states(job, saved)
@@ -102,12 +112,11 @@ def differences(before: dict, now: dict) -> str:
 def refuse_other_network(job: Job) -> None:
     """Raises `BadInput` when the job's evaluated steps hold the other one of student and teacher."""
     wanted = job.settings.evals.network
-    for path in sorted(job.folder.glob(f"step_*/{CARD}")):
-        card = read_json(path, remedy=f"move {path.parent} away")
-        found = card.get("extra", {}).get("network", wanted)
+    for folder in folders_by_step(job.folder).values():
+        found = told(folder).get("network", wanted)
         if found != wanted:
             raise BadInput(
-                f"{path.parent} holds the {found}, but evals.network={wanted}: a run is evaluated on one network; "
+                f"{folder} holds the {found}, but evals.network={wanted}: a run is evaluated on one network; "
                 f"set evals.network={found} or give this experiment another name=..."
             )
 
@@ -117,7 +126,7 @@ def refuse_unusable_states(job: Job, saved: list[Path]) -> None:
     errors = []
     for path in saved:
         try:
-            step = checkpoint.read_header(path, identity=job.identity)
+            step = checkpoint.verified_step(path, identity=job.identity)
         except BadInput as error:
             errors.append(error)
             continue
@@ -135,10 +144,11 @@ def none_readable(job: Job, errors: Sequence[BadInput]) -> BadInput:
 
 
 def refuse_lost_fork(job: Job, parent: Job) -> None:
-    """Raises `BadInput` when a finished trunk no longer has the state that the job forks from."""
-    path = state_path(parent, job.start)
-    if path.exists():
-        checkpoint.read_header(path, identity=parent.identity)
+    """Raises `BadInput` when a trunk that went further no longer has the state that the job forks from.
+
+    One that ended there makes it again (`harness/kept.py`).
+    """
+    if state_path(parent, job.start).exists() or read_status(parent).get("steps") == job.start:
         return
     kept = sorted(saved_steps(parent))
     listed = f"the states of steps {', '.join(map(str, kept))}" if kept else "no state"
@@ -147,6 +157,16 @@ def refuse_lost_fork(job: Job, parent: Job) -> None:
         f"{job.name} forks at trunk.steps={job.start}, but {parent.folder} kept {listed}: {choice}"
         "give this experiment another name=... to train such a trunk"
     )
+
+
+def refuse_unfit_gram_teacher(job: Job) -> None:
+    """Raises `BadInput` when the backbone given as Gram teacher is damaged, or its weights are not finite."""
+    folder = gram_teacher.given_folder(job.settings.gram)
+    if folder is not None:
+        try:
+            load(str(folder))
+        except BadInput as error:
+            raise BadInput(f"gram.checkpoint={folder}: {error}") from error
 
 
 def gram_folder(job: Job) -> Path | None:

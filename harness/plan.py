@@ -14,6 +14,7 @@ from harness.config import flatten
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
 from harness.graph import TRUNK, Job
 from harness.job_folder import is_done, saved_step
+from harness.kept import Fault
 from harness.settings import Experiment
 
 
@@ -25,8 +26,15 @@ def plan(
     *,
     choices: Sequence[str] = (),
     found: Sequence[str] = (),
+    broken: Sequence[Fault] = (),
 ) -> str:
-    """The plan as text, a line per job, with totals; `choices` say what the machine chose, `found` what is read."""
+    """The plan as text, a line per job, with totals.
+
+    Args:
+        choices: what the machine chose.
+        found: what is read.
+        broken: what the jobs have kept and is not whole.
+    """
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
@@ -35,8 +43,10 @@ def plan(
     for job in jobs:
         seconds, memory = job_cost(job, rate)
         seconds += len(evaluated_steps(job)) * evaluation
-        left = 0.0 if is_done(job) else seconds * (job.stop - saved_step(job)) / max(job.stop - job.start, 1)
-        total += left
+        at = job.stop if is_done(job) else saved_step(job)
+        again = [fault for fault in broken if fault.job == job and fault.start is not None]
+        steps = job.stop - at + sum(fault.step - (fault.start or 0) for fault in again)
+        total += seconds * steps / max(job.stop - job.start, 1)
         rows.append(
             (
                 job.arm,
@@ -46,7 +56,7 @@ def plan(
                 duration(seconds),
                 f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
                 gram_teacher.words(job.settings.gram, job.start, job.stop),
-                "done" if is_done(job) else f"from step {saved_step(job)}" if saved_step(job) > job.start else "new",
+                "done" if is_done(job) else f"from step {at}" if at > job.start else "new",
             )
         )
     head = [
@@ -57,7 +67,8 @@ def plan(
         *found,
     ]
     tail = f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)"
-    return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), tail])
+    damage = [f"  damaged: {fault.words}" for fault in broken]
+    return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), *damage, tail])
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -27,6 +28,8 @@ from harness.evaluate import Evaluator
 from harness.found import found_lines
 from harness.graph import Job, jobs
 from harness.job_folder import check
+from harness.kept import Fault, faults
+from harness.mending import mend
 from harness.plan import plan
 from harness.record import recorded, write_record
 from harness.settings import Experiment
@@ -72,8 +75,8 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    found = found_lines(folder, todo, pools, evaluator.tasks)
-    print(plan(experiment, todo, evaluator.tasks, device, choices=choices, found=found), flush=True)
+    found, broken = found_lines(folder, todo, pools, evaluator.tasks), faults(todo)
+    print(plan(experiment, todo, evaluator.tasks, device, choices=choices, found=found, broken=broken), flush=True)
     if checks_data:
         with telling():
             checked = [
@@ -92,15 +95,16 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
             if job.parent is not None and job.parent.name in failed:
                 log.error("%s: not started, since %s failed", job.name, job.parent.name)
                 failed.add(job.name)
-            elif not trained(job, pools(job.settings.data), evaluator, device):
+            elif not trained(job, [f for f in broken if f.job == job], pools(job.settings.data), evaluator, device):
                 failed.add(job.name)
         print(build(folder) if evaluator.tasks else folder)
     return 1 if failed else 0
 
 
-def trained(job: Job, pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
-    """Train one job; what is not finite ends this job, is logged, and leaves the others to go on."""
+def trained(job: Job, broken: Sequence[Fault], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
+    """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on."""
     try:
+        mend(job, broken, pool, evaluator, device=device)
         train(job, pool, evaluator, device=device)
     except NonFinite as error:
         log.error("%s: stopped, since not all is finite: %s", job.name, error)

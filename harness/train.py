@@ -15,9 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.disk import write_json
-from common.errors import BadInput, first_line
+from common.errors import BadInput, first_line, found
 from common.machine import peak_memory_gib, reset_peak_memory
-from evals.backbones.exported import export
+from common.steps import folders_by_step
+from evals.backbones import exported
 from evals.datasets.files import listing
 from harness import checkpoint, excluded, gram_teacher
 from harness.curves import Curves
@@ -76,8 +77,15 @@ def claim_folder(job: Job) -> None:
 
 def revisit(job: Job, evaluate: Evaluate) -> None:
     """Evaluate the kept steps of a job again where the evaluations have changed since."""
-    for folder in sorted(job.folder.glob("step_*/evaluated.json")):
-        evaluate(job, int(folder.parent.name.removeprefix("step_")), folder.parent)
+    for step, folder in folders_by_step(job.folder).items():
+        if not (folder / "evaluated.json").exists():
+            continue
+        try:
+            evaluate(job, step, folder)
+        except BadInput as error:
+            if not exported.fault(folder):
+                raise
+            log.warning("%s step %d: not evaluated again (%s)", job.name, step, found(error))
 
 
 def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
@@ -105,6 +113,11 @@ def resume(job: Job, device: torch.device) -> State:
         return state
     if errors:
         raise none_readable(job, errors)
+    return first_state(job, device)
+
+
+def first_state(job: Job, device: torch.device) -> State:
+    """What the job begins with: the end of its parent, else step 0, from weights when given."""
     state = fresh_state(job.settings, job.seed, device)
     if job.parent is not None:
         path = state_path(job.parent, job.parent.stop)
@@ -180,22 +193,29 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             checkpoint.save_state(state, state_path(job, step), identity=job.identity)
             checkpoint.prune_states(job.folder / "states", keep=2)
             write_status(job, state, curves, state_name="running")
-        if step in job.snapshots and not (snapshot_folder(job, step) / "backbone.json").exists():
+        if step in job.snapshots and exported.fault(snapshot_folder(job, step)):
             export_backbone(job, state, snapshot_folder(job, step), which="teacher")
         if evaluates:
             folder = step_folder(job, step)
-            if not (folder / "backbone.json").exists():
+            if exported.fault(folder):
                 export_backbone(job, state, folder, which=settings.evals.network)
             curves.add_evaluation(step, evaluate(job, step, folder))
 
 
-def export_backbone(job: Job, state: State, folder: Path, *, which: Role) -> None:
-    """Write a network's backbone where evaluations, Gram teachers and users find it."""
+def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_results: bool = False) -> None:
+    """Write a network's backbone where evaluations, Gram teachers and users find it; see `exported.export`."""
     model = job.settings.model
     network = state.teacher if which == "teacher" else state.student
     names = {"arm": job.arm, "seed": job.seed, "identity": job.identity}
     extra = {"step": state.step, **names, "network": which}
-    export(network.backbone, folder, timm_name=model.name, timm_args=backbone_args(model), extra=extra)
+    exported.export(
+        network.backbone,
+        folder,
+        timm_name=model.name,
+        timm_args=backbone_args(model),
+        extra=extra,
+        keep_results=keep_results,
+    )
 
 
 class Stopwatch:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from common.errors import BadInput
+from common.steps import step_name
 from evals.results.bootstrap import paired_difference
 from evals.results.outcomes import load_outcomes, outcomes_name
 
@@ -49,4 +50,4 @@ def paired_images(
 def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
     """Where `save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
     name = outcomes_name(column.eval, column.dataset, column.split, column.protocol, column.protocol_hash, column.size)
-    return next(iter(sorted((lane / f"step_{step:06d}").rglob(name))), None)
+    return next(iter(sorted((lane / step_name(step)).rglob(name))), None)

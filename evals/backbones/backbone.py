@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
+from evals.backbones.digest import add
 from evals.backbones.final_norm import inputs_of, lengths
 from evals.backbones.timm_models import TimmReader
 from evals.backbones.weights import (
@@ -69,8 +70,7 @@ class Backbone(nn.Module):
         for path, module in self.model.named_modules():
             digest.update(f"{path}:{type(module).__name__}".encode())
         for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            add(digest, name, tensor)
         return digest.hexdigest()
 
     @torch.no_grad()

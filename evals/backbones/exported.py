@@ -10,6 +10,7 @@ It loads into plain timm:
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,25 @@ from safetensors.torch import save_file
 from torch import nn
 
 from common.disk import read_json, whole
-from common.errors import BadInput, first_line
+from common.errors import BadInput, first_line, found
+from common.steps import step_of
+from evals.backbones.digest import KEY, digest, refuse_changed, refuse_other_step, tell_of_no_digest
 from evals.backbones.timm_models import create_told
 from evals.backbones.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Loaded,
+    Tensors,
     Triple,
     fill,
-    read_tensors,
+    read_safetensors,
     refuse_non_finite,
     statistics,
 )
 
 CARD, WEIGHTS, FORMAT = "backbone.json", "weights.safetensors", 1
+ENTRIES = ("format", "timm_name", "timm_args", "mean", "std", "extra")
+_HEADER = {"format": "pt"}  # what other tools expect in the header of the weights
 
 
 def export(
@@ -44,24 +50,28 @@ def export(
     mean: Triple = IMAGENET_MEAN,
     std: Triple = IMAGENET_STD,
     extra: Mapping[str, Any] | None = None,
+    keep_results: bool = False,
 ) -> None:
     """Write a backbone folder whole or not at all; an earlier export at the same place is replaced.
 
     Args:
         extra: what else to remember (step, configuration hash); plain JSON values.
+        keep_results: keep what else lies in the earlier export, since it is of the same weights.
 
     Raises:
         BadInput: something that is no exported backbone lies at `folder`.
     """
-    if folder.exists() and not (folder / CARD).is_file():
+    if folder.exists() and not ((folder / CARD).is_file() or (folder / WEIGHTS).is_file()):
         raise BadInput(f"got {folder}, which holds no exported backbone: want a new folder; do name another place")
-    card = {"format": FORMAT, "timm_name": timm_name, "timm_args": dict(timm_args), "mean": mean, "std": std}
-    text = json.dumps({**card, "extra": dict(extra or {})}, indent=2)
+    card = dict(zip(ENTRIES, (FORMAT, timm_name, dict(timm_args), mean, std, dict(extra or {})), strict=True))
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
+    card[KEY] = digest({**card, "header": _HEADER}, tensors)
     with whole(folder) as new:
-        new.mkdir()
-        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
-        (new / CARD).write_text(text + "\n", encoding="utf-8")
+        if keep_results and folder.exists():
+            shutil.copytree(folder, new, ignore=shutil.ignore_patterns(CARD, WEIGHTS, ".*"))
+        new.mkdir(exist_ok=True)
+        save_file(tensors, new / WEIGHTS, metadata=_HEADER)
+        (new / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -79,10 +89,40 @@ def load(folder: Path) -> Loaded:
     name, args = card["timm_name"], card["timm_args"]
     model = create_told(name, args, card=folder / CARD)
     wanted = f"the model of its {CARD}; do export it from that very model"
-    tensors = read_tensors(folder / WEIGHTS)
+    header, tensors = read_safetensors(folder / WEIGHTS)
     refuse_non_finite(str(folder / WEIGHTS), tensors)
     fill(model, tensors, source=str(folder / WEIGHTS), wanted=wanted)
+    if not _bears_digest(folder, card, header, tensors):
+        tell_of_no_digest(folder)
     return Loaded(model, *statistics(card["mean"], card["std"]), card["extra"])
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """What an export was told to remember; nothing where its card cannot be read."""
+    try:
+        return _card(folder / CARD)["extra"]
+    except BadInput:
+        return {}
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with an exported folder, from its card to the last bit of its weights; None where it is whole."""
+    if missing := missing_files(folder):
+        return f"{folder} without {' and '.join(missing)}"
+    try:
+        card = _card(folder / CARD)
+        _bears_digest(folder, card, *read_safetensors(folder / WEIGHTS))
+    except BadInput as error:
+        return found(error)
+    return None
+
+
+def _bears_digest(folder: Path, card: dict[str, Any], header: dict[str, str], tensors: Tensors) -> bool:
+    """Whether an export has a digest. Raises BadInput where it differs, or where its name bears another step."""
+    said = card if KEY not in card else {**card, "header": header}
+    held = refuse_changed(said, tensors, source=f"{folder} ({CARD} or {WEIGHTS})", before=ENTRIES)
+    refuse_other_step(step_of(folder.name), card["extra"].get("step"), source=str(folder))
+    return held
 
 
 def _card(path: Path) -> dict[str, Any]:
@@ -97,9 +137,9 @@ def _card(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"got an unreadable {path} ({first_line(error)}): want what export wrote; do export again"
         ) from error
-    if card["format"] != FORMAT or not timm.is_model(card["timm_name"]):
+    if card.get("format") != FORMAT or not timm.is_model(card["timm_name"]):
         raise BadInput(
-            f"got format {card['format']} of model {card['timm_name']} in {path}: want format {FORMAT} of a model that "
-            "timm knows; do export again with this version"
+            f"got format {card.get('format')} of model {card['timm_name']} in {path}: want format {FORMAT} of a model "
+            "that timm knows; do export again with this version"
         )
     return card

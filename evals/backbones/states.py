@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
-from common.errors import BadInput, first_line
+from common.errors import BadInput, found
+from common.steps import files_by_step, step_of
+from evals.backbones.digest import refuse_changed, refuse_other_step, tell_of_no_digest
 from evals.backbones.timm_models import create_told
-from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, refuse_non_finite
+from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, open_safetensors, refuse_non_finite
 
+ENTRIES = ("step", "identity", "anchor")  # what the header says, beside the digest
 _ADDRESS = re.compile(r"(?P<path>.+\.safetensors)(?::(?P<network>\w+))?")
 
 
@@ -40,15 +43,19 @@ def load(spec: str) -> Loaded:
     if network not in NETWORKS:
         raise BadInput(f"got {spec}: want {' or '.join(NETWORKS)} after the last colon; do correct it")
     if not path.is_file():
-        kept = sorted(other.name for other in path.parent.glob("step_*.safetensors"))  # training keeps the newest two
+        kept = [other.name for other in files_by_step(path.parent, ".safetensors").values()]  # the newest two
         near = f"do take one of {', '.join(kept)}" if kept else "do check the path"
         raise BadInput(f"got {path}, where no file lies: want a training state; {near}")
     settings = _settings(path)
-    header, tensors = _read(path, f"{network}.backbone.")
+    header, held, digested = _read(path)
+    prefix = f"{network}.backbone."
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in held.items() if name.startswith(prefix)}
     refuse_non_finite(f"{path}:{network}", tensors)
     args, card = {"global_pool": "token", **settings["model"]["args"]}, _card(path)
     model = create_told(str(settings["model"]["name"]), args, card=card)
     fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")
+    if not digested:
+        tell_of_no_digest(path)
     folder, seed = path.parent.parent.name, settings.get("seed")
     arm = folder.removesuffix(f"-s{seed}")
     step = int(header["step"])
@@ -79,17 +86,36 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _read(path: Path, prefix: str) -> tuple[dict[str, str], Tensors]:
-    """The file's header and the tensors below `prefix`, which is taken off; the others are not read."""
+class Contents(NamedTuple):
+    """All that a state holds; `digested`: its digest confirms it, which those from before states had one lack."""
+
+    header: dict[str, str]
+    tensors: Tensors
+    digested: bool
+
+
+def read(path: Path) -> Contents:
+    """A training state as it was written.
+
+    Raises:
+        SafetensorError, OSError, BadInput: a file that is damaged, has changed since it was written, or bears the name
+            of another step. A caller says what to do.
+    """
+    header, tensors = open_safetensors(path)
+    digested = refuse_changed(header, tensors, source=path.name, before=ENTRIES)
+    if missing := [entry for entry in ENTRIES if entry not in header]:
+        raise BadInput(f"got no {missing[0]} in its header")
+    if not header["step"].isdecimal():
+        raise BadInput(f"got step {header['step']!r}")
+    refuse_other_step(step_of(path.stem), int(header["step"]), source=path.name)
+    return Contents(header, tensors, digested)
+
+
+def _read(path: Path) -> Contents:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118, a file is no dict
-            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-            int(header["step"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        return read(path)
+    except (SafetensorError, OSError, BadInput) as error:
         raise BadInput(
-            f"got {path}, which is no whole training state ({first_line(error)}): want what training saved; do name "
+            f"got {path}, which is no whole training state ({found(error)}): want what training saved; do name "
             "another step"
         ) from error
-    return header, tensors

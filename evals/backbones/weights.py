@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from common.errors import BadInput, NonFiniteWeights, first_line
@@ -96,13 +95,24 @@ def read_tensors(path: Path, *, network: str | None = None) -> Tensors:
     if not path.is_file():
         raise BadInput(f"got {path}, where no file lies: want a checkpoint file; do check the path")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise BadInput(
-                f"got an unreadable {path} ({error}): want whole safetensors; do export or copy it again"
-            ) from error
+        return read_safetensors(path)[1]
     return _state_dict(_unpickled(path), path, network)
+
+
+def open_safetensors(path: Path) -> tuple[dict[str, str], Tensors]:
+    """As `read_safetensors`, with the errors of the system and of the library."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], Tensors]:
+    """What the header of a `.safetensors` file says beside its tensors, and these, on the CPU. Raises BadInput."""
+    try:
+        return open_safetensors(path)
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            f"got an unreadable {path} ({first_line(error)}): want whole safetensors; do export or copy it again"
+        ) from error
 
 
 def fill(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import BadInput, nearest
+from common.steps import folders_by_step
 from evals.results.bootstrap import paired_difference, value
 from evals.results.metrics import METRICS, RELATIVE, Metric, metric_of, write_number
 from evals.results.outcomes import ABOUT, load_outcomes
@@ -135,7 +136,7 @@ def find(address: str) -> dict[EvaluationKey, Evaluation]:
             if evaluation.backbone == weights:
                 found.setdefault(about, evaluation)
     if not found:
-        steps = sorted(own.glob("step_*"))
+        steps = [*folders_by_step(own).values()]
         raise BadInput(
             f"got no outcomes (.npz) of {address}, neither in {own / 'outcomes'} nor in {default / 'outcomes'}: "
             "want an evaluated checkpoint; "

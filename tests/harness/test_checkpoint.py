@@ -14,8 +14,8 @@ from harness.checkpoint import (
     load_state,
     load_weights,
     prune_states,
-    read_header,
     save_state,
+    verified_step,
 )
 from harness.train import fresh_state
 
@@ -111,14 +111,14 @@ def test_a_truncated_file_is_refused_by_name(settings, saved, kept, weights, sam
 
 
 def test_the_header_tells_the_step_and_refuses_what_loading_would(saved, tmp_path):
-    assert read_header(saved, identity="mine") == read_header(saved, identity=None) == 3
+    assert verified_step(saved, identity="mine") == verified_step(saved, identity=None) == 3
     with pytest.raises(BadInput, match="other settings"):
-        read_header(saved, identity="theirs")
+        verified_step(saved, identity="theirs")
     content = saved.read_bytes()
     for kept in (0, 200, len(content) - 1):
         saved.write_bytes(content[:kept])
         with pytest.raises(BadInput, match=r"step_000003\.safetensors cannot be read"):
-            read_header(saved, identity="mine")
+            verified_step(saved, identity="mine")
 
 
 def test_a_missing_file_is_refused(settings, tmp_path):

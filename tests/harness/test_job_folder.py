@@ -99,8 +99,8 @@ def test_the_other_network_is_refused_in_a_run_that_was_evaluated_on_one(make_jo
         del content["extra"]["network"]
         path.write_text(json.dumps(content))
     check(other)
-    card.write_text("{")
-    assert str(card) in refused(other)
+    card.write_text("{")  # is made again, of the network that is asked for
+    check(other)
 
 
 FORK = {"trunk.steps": 3, "arms": {"plain": {}}}
@@ -141,10 +141,10 @@ def test_the_states_kept_by_a_longer_trunk_serve_as_the_message_says(forked, poo
     assert is_done(arm)
 
 
-def test_a_damaged_fork_and_a_snapshot_that_was_not_kept_are_refused(forked, pool, refused):
+def test_a_snapshot_that_was_not_kept_is_refused_and_a_damaged_fork_is_not(forked, pool, refused):
     trunk, _ = forked(FORK)
     train(trunk, pool, nothing, device=CPU)
     late = {"late": {"gram.weight": 2.0, "gram.start_step": 3, "gram.teacher_step": 1}}
     assert "gram.teacher_step=1" in refused(forked({**FORK, "arms": late})[1])
-    state_path(trunk, 3).write_bytes(b"")
-    assert "step_000003.safetensors cannot be read" in refused(forked(FORK)[1])
+    state_path(trunk, 3).write_bytes(b"")  # is made again
+    check(forked(FORK)[1])

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from common.errors import BadInput
 from evals.backbones import addresses
 from evals.backbones.addresses import load
+from evals.backbones.digest import KEY, sealed
 from evals.backbones.exported import export
+from evals.backbones.weights import read_safetensors
 from harness.checkpoint import export_weights, load_weights
 from harness.train import fresh_state, resume
 from tests.evals.backbones.test_official import published, randomised
@@ -25,12 +26,12 @@ CPU = torch.device("cpu")
 
 
 def spoilt(path: Path, key: str, value: float) -> None:
-    """One number of a tensor in a safetensors file becomes another."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    """One number of a tensor in a safetensors file was another when it was written."""
+    header, tensors = read_safetensors(path)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     tensors[key].view(-1)[-1] = value
-    save_file(tensors, path, metadata=metadata)
+    about = {key: text for key, text in header.items() if key != KEY}
+    save_file(tensors, path, metadata=sealed(about, tensors) if KEY in header else header)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

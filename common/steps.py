@@ -1,0 +1,33 @@
+"""Names that bear a step, such as `step_000012`: written and told from all others in one place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"(?P<kind>[a-z]+)_(?P<step>[0-9]{6}|[1-9][0-9]{6,17})")
+
+
+def step_name(step: int, kind: str = "step") -> str:
+    """`step_000012`."""
+    return f"{kind}_{step:06d}"
+
+
+def step_of(name: str, kind: str = "step") -> int | None:
+    """The step that a name bears; None for any other, such as `step_12`, `step_000012.bak` or `step_000012 (copy)`."""
+    match = _NAME.fullmatch(name)
+    return int(match["step"]) if match and match["kind"] == kind else None
+
+
+def files_by_step(folder: Path, suffix: str) -> dict[int, Path]:
+    """The files `step_NNNNNN` with this suffix in a folder, the earliest first."""
+    return _sorted({path: step_of(path.stem) for path in folder.glob(f"step_*{suffix}") if path.is_file()})
+
+
+def folders_by_step(folder: Path) -> dict[int, Path]:
+    """The folders `step_NNNNNN` in a folder, the earliest first."""
+    return _sorted({path: step_of(path.name) for path in folder.glob("step_*") if path.is_dir()})
+
+
+def _sorted(found: dict[Path, int | None]) -> dict[int, Path]:
+    return dict(sorted((step, path) for path, step in found.items() if step is not None))

@@ -1,0 +1,77 @@
+"""The digest of a file of weights: over all that it says, to the last bit, so that damage shows when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import BadInput
+
+log = logging.getLogger("gramlab")
+
+KEY = "digest"
+
+
+def sealed(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a file says beside its tensors (JSON values), with the digest of it all."""
+    return {**about, KEY: digest(about, tensors)}
+
+
+def refuse_changed(
+    said: Mapping[str, Any], tensors: Mapping[str, Tensor], *, source: str, before: Collection[str]
+) -> bool:
+    """Whether a file bears a digest; False for one from before there were any.
+
+    Args:
+        said: what the file says beside its tensors, its digest included.
+        before: the entries that files had before they had a digest: one of others has lost it.
+
+    Raises:
+        BadInput: the file's content is not what was written.
+    """
+    about = {key: value for key, value in said.items() if key != KEY}
+    if KEY not in said and about.keys() <= {*before}:
+        return False
+    told, found = str(said.get(KEY, "none")), digest(about, tensors)
+    if told != found:
+        raise BadInput(
+            f"got {source}, whose content is not what was written (its digest is {told[:12]}, the content's "
+            f"{found[:12]}): want it as it was; do make or copy it again"
+        )
+    return True
+
+
+def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 in hex over names, types, shapes and bytes of tensors, and what else is said of them (JSON values)."""
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        add(found, name, tensors[name])
+    return found.hexdigest()
+
+
+def add(found: Any, name: str, tensor: Tensor) -> None:
+    """Take a tensor into a hash of hashlib."""
+    found.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+    found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def refuse_other_step(named: int | None, step: int | None, *, source: str) -> None:
+    """Raises `BadInput` where the name of a file bears another step than its content; None where one bears none."""
+    if None not in (named, step) and named != step:
+        raise BadInput(
+            f"got {source}, which holds step {step}: want the step that its name bears; do give it back its name"
+        )
+
+
+@cache
+def tell_of_no_digest(source: Path) -> None:
+    """One line on a file that is taken as it is, once in the life of this process."""
+    log.warning("%s has no digest, as it is from before there were any: it is taken as it is", source)

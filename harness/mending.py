@@ -1,0 +1,79 @@
+"""Makes again what a run has kept and is not whole: the same training from the state before it gives the same bits.
+
+Curves, status and results stay as they are, since they tell of the same steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from common.progress import Bar
+from harness import checkpoint
+from harness.data.batches import stream
+from harness.data.pool import Pool
+from harness.graph import Job
+from harness.job_folder import snapshot_folder, state_path
+from harness.kept import MARK, Fault
+from harness.schedules import at
+from harness.step import State, train_step
+from harness.train import (
+    Evaluate,
+    batches_of,
+    export_backbone,
+    first_gram_teacher,
+    first_state,
+    fresh_state,
+    to_device,
+)
+
+log = logging.getLogger("gramlab")
+
+
+def mend(job: Job, faults: Sequence[Fault], pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
+    """Make again what `harness.kept` found of this job; a new file takes the place of a bad one once it is whole."""
+    state = None
+    for fault in sorted(faults, key=lambda fault: fault.step):
+        log.warning("%s", fault.words)
+        if fault.start is None:
+            continue
+        if state is None or state.step < fault.start:
+            state = state_at(job, fault.start, device)
+        advance(job, state, pool, fault.step)
+        write_again(job, state, fault, evaluate)
+
+
+def state_at(job: Job, step: int, device: torch.device) -> State:
+    """The job's state after `step` steps, as it is kept; where it begins, as it began."""
+    path = state_path(job, step)
+    if not path.exists():
+        return first_state(job, device)
+    state = fresh_state(job.settings, job.seed, device)
+    state.gram_teacher = first_gram_teacher(job, state, device)  # for its architecture
+    checkpoint.load_state(state, path, identity=job.identity)
+    return state
+
+
+def advance(job: Job, state: State, pool: Pool, step: int) -> None:
+    """Take the job's steps until `step`."""
+    settings, device = job.settings, next(state.student.parameters()).device
+    batches = batches_of(job, pool, state)
+    with Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step") as bar:
+        for batch in stream(batches, state.step, step, workers=settings.runtime.workers):
+            train_step(state, to_device(batch, device), at(settings, state.step), settings, seed=job.seed)
+            bar.update()
+
+
+def write_again(job: Job, state: State, fault: Fault, evaluate: Evaluate) -> None:
+    """Put a whole one in the place of a bad one, and evaluate an export that was not."""
+    if fault.path == state_path(job, fault.step):
+        checkpoint.save_state(state, fault.path, identity=job.identity)
+    elif fault.path == snapshot_folder(job, fault.step):
+        export_backbone(job, state, fault.path, which="teacher")
+    else:
+        evaluated = (fault.path / MARK).exists()
+        export_backbone(job, state, fault.path, which=job.settings.evals.network, keep_results=evaluated)
+        if not evaluated:
+            evaluate(job, fault.step, fault.path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +30,7 @@ from evals import options, request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
-from evals.datasets.check import check, refuse_wrong_list
-from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.check import check
 from evals.features.shelf import Subject
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
@@ -39,7 +38,7 @@ from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TaskSpec, evaluate, refuse_unfit
+from evals.suite import TaskSpec, distinct, evaluate, refuse_misread, refuse_unfit
 
 log = logging.getLogger("gramlab")
 
@@ -75,9 +74,7 @@ def _run(argv: list[str] | None) -> int:
     if args.validate:
         print(validate(sized))
         return 0
-    masked = (spec for spec in tasks.values() if spec.protocol.needs == "pixel classes")
-    for dataset in _distinct(spec.train_set or spec.test_set for spec in masked):
-        refuse_wrong_list(dataset)
+    refuse_misread(tasks)
     gallery = Gallery(points) if args.plot else None
     with telling():
         _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
@@ -88,21 +85,17 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
     """Every file of every set read once; a line for each set, task and size. Raises BadInput with all that is wrong."""
     opened = (s for spec in sized[0].values() for s in (spec.train_set, spec.test_set) if s)
     found, wrong = [], []
-    for dataset in _distinct(opened):
+    for dataset in distinct(opened):
         try:
             found.append(str(check(dataset, known=dataset.name if dataset.name in KNOWN else None)))
         except BadInput as error:
             wrong.append(str(error))
     if wrong:
         raise BadInput("; ".join(wrong))
+    refuse_misread(sized[0])
     protocols = [(name, spec.protocol) for tasks in sized for name, spec in tasks.items()]
     used = [f"ready: {name} at {p.size} px by {p.id} #{p.hash()}" for name, p in protocols]
     return "\n".join([*found, *used])
-
-
-def _distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
-    """Each set once, however many tasks have opened it."""
-    return list({(one.name, one.split, one.fingerprint()): one for one in opened}.values())
 
 
 def _evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from common.errors import BadInput
 from common.progress import Bar
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.mask_look import refuse_misread_masks
 from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.protocols.protocol import Protocol
@@ -52,6 +53,19 @@ def refuse_unfit(tasks: Mapping[str, TaskSpec]) -> None:
                 f"evaluation {name}: got the same {len(test)} images for training and for judging ({test.name}): want "
                 "a folder with one for each split, train and val; do name the folder above, or part the images"
             )
+
+
+def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
+    """Raises BadInput for masks that would be read as something else, or teach nothing; some of each set are read."""
+    masked = [spec for spec in tasks.values() if spec.protocol.needs == "pixel classes"]
+    fitted = distinct(spec.train_set or spec.test_set for spec in masked)
+    every = distinct([*fitted, *(spec.test_set for spec in masked)])
+    refuse_misread_masks(fitted, every[len(fitted) :])
+
+
+def distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
+    """Each set once, however many tasks have opened it."""
+    return list({(one.name, one.split, one.fingerprint()): one for one in opened}.values())
 
 
 def evaluate(

@@ -77,7 +77,11 @@ def _content(task: suite.TaskSpec) -> list[str]:
 
 
 def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
-    """The evaluations of an experiment, their sets opened. Raises `BadInput` for a missing set or protocol."""
+    """The evaluations of an experiment, their sets opened.
+
+    Raises:
+        BadInput: a missing set or protocol, a head without images to be fitted on, masks that may be misread.
+    """
     cache = Path(experiment.runtime.cache)
     sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
     own = {"size": experiment.evals.size, "precision": experiment.precision}
@@ -86,4 +90,5 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
         for name, task in experiment.evals.tasks.items()
     }
     suite.refuse_unfit(tasks)
+    suite.refuse_misread(tasks)
     return tasks

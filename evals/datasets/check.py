@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,12 +14,11 @@ from common.progress import Bar
 from evals.datasets.ade20k import segment_names
 from evals.datasets.catalogue import KNOWN, Known, part_of
 from evals.datasets.file_set import FileSet
-from evals.datasets.files import SPLIT_NAMES, listing, spread, usual_split
+from evals.datasets.files import SPLIT_NAMES, listing, usual_split
 from evals.datasets.labelled_set import IGNORE, BeyondClasses, LabelledSet
-from evals.datasets.nyu.mat import NyuMat
+from evals.datasets.mask_look import absent, is_whole, refuse_absent
 
 SHOWN = 5
-LOOKED = 200  # masks that tell whether a list of classes fits, before a set is used
 NEAR, FAR = 0.1, 20.0  # metres between which the depth of most rooms lies
 
 
@@ -67,9 +66,9 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
     for index in Bar(range(len(dataset)), desc=f"checking {dataset.name}/{dataset.split}", unit="image"):
         tally.see(dataset, index)
     tally.refuse(dataset)
-    absent = _absent(dataset, tally.pixels)
+    lacking = absent(dataset, tally.pixels)
     if dataset.split in SPLIT_NAMES[0]:  # a held-out split may lack classes
-        _refuse_wrong_list(dataset, absent)
+        refuse_absent(dataset, lacking)
     named = KNOWN[known] if known else _by_classes(dataset)
     return Checked(
         name=dataset.name,
@@ -81,8 +80,8 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
         unmasked=tally.unmasked,
         depth=(tally.near if dataset.has_depth else 0.0, tally.far),
         without_depth=tally.without_depth,
-        partial=_partial(dataset, named) if named and _whole(dataset) else "",
-        warnings=tuple(_warnings(dataset, tally, absent)),
+        partial=_partial(dataset, named) if named and is_whole(dataset) else "",
+        warnings=tuple(_warnings(dataset, tally, lacking)),
         look=str(dataset.look) if isinstance(dataset, FileSet) else "",
     )
 
@@ -151,47 +150,6 @@ def _first(found: list[str]) -> list[str]:
     return [*found[:SHOWN], *rest]
 
 
-def refuse_wrong_list(dataset: LabelledSet) -> None:
-    """Raises BadInput for a list of classes of which more than half have no pixel in the masks of a whole set.
-
-    Evenly spread masks are looked at, and all of them where these lack most classes.
-    """
-    if not _whole(dataset):
-        return
-    images = range(len(dataset))
-    if _most(dataset, _absent_in(dataset, spread(images, max(LOOKED, len(dataset.segments))))):
-        _refuse_wrong_list(dataset, _absent_in(dataset, images))
-
-
-def _absent_in(dataset: LabelledSet, indices: Iterable[int]) -> list[str]:
-    """The classes without a pixel in these masks."""
-    pixels = np.zeros(256, dtype=np.int64)
-    for index in indices:
-        pixels += np.bincount(dataset.mask(index).ravel(), minlength=256)
-    return _absent(dataset, pixels)
-
-
-def _most(dataset: LabelledSet, absent: list[str]) -> bool:
-    return 2 * len(absent) > len(dataset.segments)
-
-
-def _absent(dataset: LabelledSet, pixels: np.ndarray) -> list[str]:
-    return [name for name, count in zip(dataset.segments, pixels, strict=False) if not count]
-
-
-def _refuse_wrong_list(dataset: LabelledSet, absent: list[str]) -> None:
-    """Fewer images than classes cannot show them all, nor can a part of a set."""
-    names = dataset.segments
-    if _whole(dataset) and len(dataset) >= len(names) and _most(dataset, absent):
-        got = f"got {len(names)} classes for set '{dataset.name}', of which {len(absent)} have no pixel in its masks"
-        want = f"want the list that the masks were made with; {len(names) - len(absent)} classes occur"
-        raise BadInput(f"{got} ({listing(absent)}): {want}; correct classes")
-
-
-def _whole(dataset: LabelledSet) -> bool:
-    return isinstance(dataset, FileSet | NyuMat) and dataset.whole
-
-
 def _by_classes(dataset: LabelledSet) -> Known | None:
     named = PurePosixPath(dataset.key(0)).stem.startswith("ADE_")
     return KNOWN["ade20k"] if named and dataset.segments == segment_names(None, "ade20k") else None
@@ -209,10 +167,10 @@ def _partial(dataset: LabelledSet, known: Known) -> str:
     return told
 
 
-def _warnings(dataset: LabelledSet, tally: _Tally, absent: list[str]) -> list[str]:
+def _warnings(dataset: LabelledSet, tally: _Tally, lacking: list[str]) -> list[str]:
     found = dataset.notes() if isinstance(dataset, FileSet) else []
-    if absent:
-        found.append(f"{len(absent)} of {len(dataset.segments)} classes never occur ({listing(absent)})")
+    if lacking:
+        found.append(f"{len(lacking)} of {len(dataset.segments)} classes never occur ({listing(lacking)})")
     if tally.unmasked:
         found.append(f"images without a labelled pixel: {tally.unmasked}")
     if 2 * tally.odd > tally.measured:

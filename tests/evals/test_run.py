@@ -154,6 +154,34 @@ def test_a_class_list_of_which_the_masks_lack_most_is_refused(tmp_path: Path, ca
     assert "got 10 classes for set 'shapes', of which 7 have no pixel in its masks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("validate", [[], ["--validate"]])
+def test_masks_that_may_count_from_zero_are_asked_about_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], validate: list[str]
+):
+    root = labelled(tmp_path / "shapes", top=2)
+    given = ["segmentation@shapes", "--classes", "shapes=a,b,c", "--sizes", "64", "--no-cache", *validate]
+    assert main(["random:test_vit", *given, "--data", f"shapes={root}"]) == 2
+    assert "got masks of 'shapes' (train) that may count their 3 classes from 0 or from 1" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    (tmp_path / "shapes.yaml").write_text("kind: ade20k\nroot: shapes\nlabels: from_zero\n")
+    assert main(["random:test_vit", *given, "--data", f"shapes={tmp_path / 'shapes.yaml'}"]) == 0
+
+
+def test_masks_are_worth_the_same_whatever_they_count_from(tmp_path: Path):
+    root = labelled(tmp_path / "one")
+    labelled(tmp_path / "zero")
+    for path in (tmp_path / "zero" / "annotations").glob("*/*.png"):  # 0, unlabelled, becomes 255
+        Image.fromarray(np.array(Image.open(path)) - np.uint8(1)).save(path)
+    (tmp_path / "zero.yaml").write_text("{kind: ade20k, root: zero, classes: [a, b, c], labels: from_zero}")
+    given = ["--sizes", "64", "--no-cache"]
+    words = [f"segmentation@{name}" for name in ("one", "zero")]
+    data = ["--data", f"one={root}", "--classes", "one=a,b,c", "--data", f"zero={tmp_path / 'zero.yaml'}"]
+    assert main(["random:test_vit", *words, *data, *given]) == 0
+    frame = table.load(table.default_folder("random:test_vit") / "results.jsonl")
+    values = frame.pivot(index="metric", columns="dataset", values="value")
+    assert (values.one == values.zero).all()
+
+
 def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
     root = labelled(tmp_path / "shapes")
     words = ["segmentation@shapes", "retrieval@shapes", "--data", f"shapes={root}", "--classes", "shapes=a,b,c"]

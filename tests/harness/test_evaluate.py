@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.settings import Set
@@ -39,6 +41,23 @@ def test_a_step_is_evaluated_once(exported):
     assert evaluate(job, 0, step_folder(job, 0)).keys() == {"knn/b/top1"}
     assert evaluate(job, 0, step_folder(job, 0)) == {}
     assert rows(job) == 1
+
+
+def test_masks_that_may_count_from_zero_are_asked_about_before_training(make_job, change, tmp_path):
+    for split in ("training", "validation"):
+        for folder, pixels in (("images", np.zeros((4, 6, 3))), ("annotations", np.arange(24).reshape(4, 6) % 2)):
+            (tmp_path / "set" / folder / split).mkdir(parents=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "set" / folder / split / "a.png")
+    given = {"kind": "ade20k", "root": str(tmp_path / "set"), "classes": ["background", "lesion"]}
+    tasks = {"lesions": EvaluationTask(protocol="segmentation", train="train", test="val")}
+
+    def evaluator(**reading):
+        sets = {split: Set(split=split, **given, **reading) for split in ("train", "val")}
+        return Evaluator(change(make_job().settings, {"evals.sets": sets, "evals.tasks": tasks}), tmp_path)
+
+    with pytest.raises(BadInput, match=r"masks of 'train' \(train\) that may count their 2 classes from 0 or from 1"):
+        evaluator()
+    assert evaluator(labels="from_zero").tasks["lesions"].test_set.mask(0).tolist() == [[0, 1, 0, 1, 0, 1]] * 4
 
 
 def test_the_network_is_part_of_what_was_evaluated(exported, change):

@@ -7,7 +7,8 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named, open_set
-from evals.datasets.check import check, refuse_wrong_list
+from evals.datasets.check import check
+from evals.datasets.mask_look import refuse_wrong_list
 from evals.datasets.subset import spread_subset
 
 NAMES = ["sky", "sea", "sand"]

@@ -22,7 +22,7 @@ def read_depth(path: Path, reading: Reading = AS_USUAL) -> np.ndarray:
     want = "want 16 bits of millimetres, or metres as float TIFF or .npy; convert it"
     if reading.depth_scale is None:
         want += ", or say by depth_scale how many of 8 bits make a metre"
-    values = stored_values(path, what="depth", modes=(*WIDE, "F", "L"), want=want)
+    values = stored_values(path, reading, what="depth", modes=(*WIDE, "F", "L"), want=want)
     if values.dtype.itemsize == 1 and reading.depth_scale is None:
         raise BadInput(f"got {path} in mode L: {want}")
     with np.errstate(invalid="ignore", over="ignore"):

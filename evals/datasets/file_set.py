@@ -105,7 +105,7 @@ class FileSet(ABC):
 
     def mask_values(self, index: int) -> np.ndarray:
         """The whole numbers [H, W] of a mask as they are stored, before `reading` says what they mean."""
-        return mask_values(self._masks[index])
+        return mask_values(self._masks[index], self.reading)
 
     def depth(self, index: int) -> np.ndarray:
         if not self._depths:

@@ -24,8 +24,8 @@ def read_mask(path: Path, names: Sequence[str], reading: Reading = AS_USUAL) -> 
         BadInput: no mask, or a colour that no class has.
     """
     if reading.palette is not None:
-        return _by_colour(path, names, reading.palette)
-    values = mask_values(path)
+        return _by_colour(path, names, reading)
+    values = mask_values(path, reading)
     odd = values[(values < 0) | (values >= _VALUES)] if values.dtype.itemsize > 1 else values[:0]
     if not odd.size:
         found = class_of(names, reading)[values]
@@ -36,10 +36,10 @@ def read_mask(path: Path, names: Sequence[str], reading: Reading = AS_USUAL) -> 
     raise BeyondClasses(f"got value {top} in {path}: {_wanted(names, reading)}", top)
 
 
-def mask_values(path: Path) -> np.ndarray:
+def mask_values(path: Path, reading: Reading = AS_USUAL) -> np.ndarray:
     """The whole numbers [H, W] that a mask holds, whatever they mean; those of a picture with a palette are indices."""
     want = "want an 8-bit mask of one channel; convert it, or name the colour of each class by palette"
-    values = stored_values(path, what="a mask", modes=WHOLE, want=want)
+    values = stored_values(path, reading, what="a mask", modes=WHOLE, want=want)
     if values.dtype.kind == "f":
         raise BadInput(f"got {path} of {values.dtype}: want whole numbers, one for each class; convert it")
     return values
@@ -78,12 +78,13 @@ def _wanted(names: Sequence[str], reading: Reading) -> str:
     return f"want 0 to {top} (one per class){besides}; correct classes, or say by values what each means"
 
 
-def _by_colour(path: Path, names: Sequence[str], palette: dict[str, tuple[tuple[int, int, int], ...]]) -> np.ndarray:
+def _by_colour(path: Path, names: Sequence[str], reading: Reading) -> np.ndarray:
     """uint8 [H, W] of a mask whose classes are colours, each with its number in red · 256² + green · 256 + blue."""
     numbers = {name: number for number, name in enumerate(names)} | {UNLABELLED: IGNORE}
+    palette = reading.palette or {}
     coded = sorted((_code(colour), numbers[name]) for name, colours in palette.items() for colour in colours)
     codes, classes = np.array(coded).T
-    pixels = _code(np.moveaxis(_colours(path), 2, 0).astype(np.int64))
+    pixels = _code(np.moveaxis(_colours(path, reading), 2, 0).astype(np.int64))
     places = np.searchsorted(codes, pixels).clip(max=len(codes) - 1)
     if (odd := pixels[codes[places] != pixels]).size:
         code = int(odd[0])
@@ -98,11 +99,11 @@ def _code(colour: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.asarray(red << 16 | green << 8 | blue)
 
 
-def _colours(path: Path) -> np.ndarray:
+def _colours(path: Path, reading: Reading) -> np.ndarray:
     """uint8 [H, W, 3]."""
     if path.suffix.lower() in ARRAYS:
         raise BadInput(f"got {path} for a mask of colours: want a picture, as PNG; convert it, or leave palette out")
-    with exact(path, what="a mask") as image:
+    with exact(path, reading, what="a mask") as image:
         if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
             raise BadInput(f"got {path} in mode {image.mode}: want RGB; convert it")
         full = np.array(image.convert("RGBA"))

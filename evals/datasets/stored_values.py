@@ -12,13 +12,14 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.image_file import opened
+from evals.datasets.reading import Reading
 
 ARRAYS = (".npy", ".npz")
 WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of whole numbers beyond 8 bits
 WHOLE = ("1", "L", "P", *WIDE)
 
 
-def stored_values(path: Path, *, what: str, modes: tuple[str, ...], want: str) -> np.ndarray:
+def stored_values(path: Path, reading: Reading, *, what: str, modes: tuple[str, ...], want: str) -> np.ndarray:
     """The numbers [H, W] of a file: uint8, uint16, int32 or a kind of float. Where there is a palette, its indices.
 
     Args:
@@ -28,7 +29,7 @@ def stored_values(path: Path, *, what: str, modes: tuple[str, ...], want: str) -
     """
     if path.suffix.lower() in ARRAYS:
         return _array(path)
-    with exact(path, what=what) as image:
+    with exact(path, reading, what=what) as image:
         if image.mode not in modes:
             raise BadInput(f"got {path} in mode {image.mode}: {want}")
         values = np.array(image)
@@ -36,14 +37,14 @@ def stored_values(path: Path, *, what: str, modes: tuple[str, ...], want: str) -
 
 
 @contextmanager
-def exact(path: Path, *, what: str) -> Iterator[Image.Image]:
+def exact(path: Path, reading: Reading, *, what: str) -> Iterator[Image.Image]:
     """A picture that holds the very values that were written, and one alone: JPEG blurs them, GIF numbers them anew."""
-    with opened(path) as image:
+    with opened(path, megapixels=reading.max_megapixels) as image:
         if image.format in ("JPEG", "MPO", "GIF"):
             want = "want a format that keeps values; save it as PNG from the first source"
             raise BadInput(f"got {path}, a {image.format}, for {what}: {want}")
-        if (pages := getattr(image, "n_frames", 1)) > 1:
-            raise BadInput(f"got {path} of {pages} pages for {what}: want one; save that alone")
+        if getattr(image, "is_animated", False):  # which does not count them: they may be without end
+            raise BadInput(f"got {path} of several pages for {what}: want one; save that alone")
         yield image
 
 

@@ -72,7 +72,7 @@ def test_files_that_hold_no_depth_are_refused_by_name(tmp_path):
     for name, message in {
         "rgb.png": "in mode RGB: want 16 bits of millimetres, or metres as float TIFF or .npy",
         "a.jpg": "a JPEG, for depth",
-        "pages.tif": "of 2 pages for depth",
+        "pages.tif": "of several pages for depth",
         "cube.npy": "of 2 x 3 x 4 values of float64",
     }.items():
         found = told(lambda name=name: read_depth(tmp_path / name))

@@ -147,7 +147,7 @@ def test_files_that_hold_no_mask_are_refused_by_name(tmp_path):
     for name, message in {
         "jpeg.png": "a JPEG, for a mask: want a format that keeps values; save it as PNG",
         "gif.png": "a GIF, for a mask",
-        "pages.tif": "of 2 pages for a mask",
+        "pages.tif": "of several pages for a mask",
         "grey.tif": "in mode F: want an 8-bit mask",
         "float.npy": "of float32: want whole numbers",
         "flat.npy": "of 6 values of uint8: want rows and columns",

@@ -17,7 +17,7 @@ from evals.datasets.settings import open_one
 from evals.mmseg_bridge import ade20k_classes
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
-from evals.suite import TaskSpec
+from evals.suite import TaskSpec, paired
 from evals.tasks.methods import TASKS, method_of, protocol_of, variants
 
 ALIASES = {"ade20k": ("segmentation", "ade20k"), "nyu": ("depth", "nyu")}
@@ -150,8 +150,8 @@ def open_task(
         print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {wanted.data}=LIST names another",
               file=sys.stderr)  # fmt: skip
     if method_of(settings).takes == "test set":
-        return TaskSpec(settings, None, test)
-    return TaskSpec(settings, opened("train"), test)
+        return paired(settings, None, test)
+    return paired(settings, opened("train"), test)
 
 
 def _of_file(

@@ -38,7 +38,7 @@ from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TaskSpec, distinct, evaluate, refuse_misread, refuse_unfit
+from evals.suite import TaskSpec, distinct, evaluate, found_lines, refuse_misread, refuse_unfit
 
 log = logging.getLogger("gramlab")
 
@@ -71,6 +71,7 @@ def _run(argv: list[str] | None) -> int:
     reference = options.open_reference(args.reference, backbone) if args.reference else None
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
     options.refuse_sizes(sized, backbone)
+    print(*found_lines(tasks), sep="\n", file=sys.stderr)
     if args.validate:
         print(validate(sized))
         return 0

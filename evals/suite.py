@@ -14,16 +14,20 @@ import numpy as np
 from common.errors import BadInput
 from common.progress import Bar
 from evals.backbones.backbone import Backbone
-from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.files import spread
+from evals.datasets.inventory import line
+from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.datasets.mask_look import refuse_misread_masks
-from evals.datasets.subset import spread_subset
+from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf, Subject
+from evals.judging.pixel_classes import same_segments
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
 from evals.results.metrics import METRICS
 from evals.results.table import Measurement, Outcomes
 from evals.tasks.methods import method_of
 
+LOOKED = 8  # images that tell whether two sets are one
 SuiteWatch = Callable[[str, LabelledSet, int, np.ndarray], None]  # a protocol's `Watch`, with the task and its test set
 
 
@@ -40,19 +44,71 @@ class TaskSpec:
         return replace(self, protocol=replace(self.protocol, size=size))
 
 
-def refuse_unfit(tasks: Mapping[str, TaskSpec]) -> None:
-    """Raises BadInput that names a task whose head has no images to be fitted on, or those on which it is judged."""
+def paired(protocol: Protocol, train: LabelledSet | None, test: LabelledSet) -> TaskSpec:
+    """The task on two sets. A test set that holds some of the training set's classes, or all in another order, is
+    numbered by that list, so that a label means the same in both."""
+    both = protocol.needs == "image classes" and train is not None and train.classes != test.classes
+    if both and test.classes and set(test.classes) <= set(train.classes):
+        test = Renumbered(test, train.classes)
+    return TaskSpec(protocol, train, test)
+
+
+def refuse_unfit(tasks: Mapping[str, TaskSpec], *, where: str = "evaluation ") -> None:
+    """Raises BadInput for tasks that names and counts show to be impossible: sets without what a task needs or with
+    other classes, a head without images to be fitted on or fitted on those on which it is judged.
+
+    All faults are told, a line each that begins with `where` and the task's name.
+    """
+    found = []
     for name, spec in tasks.items():
-        if method_of(spec.protocol).takes == "test set":
-            continue
-        train, test = spec.train_set, spec.test_set
-        if train is None:
-            raise BadInput(f"evaluation {name}: got no training set: want one to fit the head on; do name it")
-        if len(train) == len(test) and train.fingerprint() == test.fingerprint():
+        try:
+            _refuse_unfit(spec)
+        except BadInput as error:
+            found.append(f"{where}{name}: {error}")
+    if found:
+        raise BadInput("\n".join(found))
+
+
+def _refuse_unfit(spec: TaskSpec) -> None:
+    protocol, method, test = spec.protocol, method_of(spec.protocol), spec.test_set
+    train = None if method.takes == "test set" else spec.train_set
+    if train is None and method.takes != "test set":
+        raise BadInput("got no training set: want one to fit the head on; do name it")
+    for dataset in filter(None, (train, test)):
+        _refuse_without(dataset, protocol.needs)
+    if train is not None:
+        if _same_images(train, test):
             raise BadInput(
-                f"evaluation {name}: got the same {len(test)} images for training and for judging ({test.name}): want "
-                "a folder with one for each split, train and val; do name the folder above, or part the images"
+                f"got the same {len(test)} images for training and for judging ({test.name}): want a folder with one "
+                "for each split, train and val; do name the folder above, or part the images"
             )
+        if protocol.needs == "pixel classes":
+            same_segments(train, test)
+    if method.preconditions:
+        capped = train and spread_subset(train, protocol.train_images)
+        method.preconditions(protocol, capped, spread_subset(test, protocol.test_images))
+
+
+def _same_images(train: LabelledSet, test: LabelledSet) -> bool:
+    """Whether two sets are one: files of equal names and sizes may still be other images, so a few are looked at."""
+    if len(train) != len(test) or train.fingerprint() != test.fingerprint():
+        return False
+    try:
+        return all(np.array_equal(train.image(at), test.image(at)) for at in spread(range(len(test)), LOOKED))
+    except BadInput:  # not to be told apart
+        return True
+
+
+def _refuse_without(dataset: LabelledSet, needs: Needs) -> None:
+    has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
+    if not has.get(needs, True):
+        raise BadInput(f"got {dataset.name}/{dataset.split} without {needs}: want a set with them; do name another")
+
+
+def found_lines(tasks: Mapping[str, TaskSpec]) -> list[str]:
+    """A line for each set, training sets first: what it holds and what was passed over."""
+    sets = [*(spec.train_set for spec in tasks.values()), *(spec.test_set for spec in tasks.values())]
+    return list(dict.fromkeys(line(f"{one.name}/{one.split}", one.found()) for one in sets if one is not None))
 
 
 def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:

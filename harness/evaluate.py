@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,15 +82,32 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     """The evaluations of an experiment, their sets opened.
 
     Raises:
-        BadInput: a missing set or protocol, a head without images to be fitted on, masks that may be misread.
+        BadInput: a missing set or protocol, tasks that names and counts show to be impossible, masks that may be misread.
     """
-    cache = Path(experiment.runtime.cache)
-    sets = {name: open_one(name, one, cache=cache) for name, one in experiment.evals.sets.items()}
+    cache, sets, faults = Path(experiment.runtime.cache), {}, []
+    for name, one in experiment.evals.sets.items():
+        with _told(faults, f"evals.sets.{name}"):
+            sets[name] = open_one(name, one, cache=cache)
+    protocols = {}
+    for name, task in experiment.evals.tasks.items():
+        with _told(faults, f"evals.tasks.{name}.protocol={task.protocol}"):
+            protocols[name] = protocol_of(task.protocol)
+    if faults:
+        raise BadInput("\n".join(faults))
     own = {"size": experiment.evals.size, "precision": experiment.precision}
     tasks = {
-        name: suite.TaskSpec(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test])
+        name: suite.paired(replace(protocols[name], **own), sets.get(task.train), sets[task.test])
         for name, task in experiment.evals.tasks.items()
     }
-    suite.refuse_unfit(tasks)
+    suite.refuse_unfit(tasks, where="evals.tasks.")
     suite.refuse_misread(tasks)
     return tasks
+
+
+@contextmanager
+def _told(faults: list[str], path: str) -> Iterator[None]:
+    """Takes down what is wrong inside, with the path of the setting it lies at."""
+    try:
+        yield
+    except BadInput as error:
+        faults.append(f"{path}: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from evals.datasets.inventory import line
+from evals import suite
 from evals.suite import TaskSpec
 from harness.data.pool import Pool
 from harness.graph import Job
@@ -23,8 +23,7 @@ def found_lines(
             names += [job.arm] if job.arm not in names else []
     everyone = list(dict.fromkeys(job.arm for job in jobs))
     trained = [told if names == everyone else f"{told}; arms {', '.join(names)}" for told, names in arms.items()]
-    sets = [one for task in tasks.values() for one in (task.train_set, task.test_set) if one is not None]
-    held = dict.fromkeys(f"evaluation set {line(f'{one.name}/{one.split}', one.found())}" for one in sets)
+    held = [f"evaluation set {told}" for told in suite.found_lines(tasks)]
     return [f"run folder: {folder}", *trained, *held, *(_task(name, task) for name, task in tasks.items())]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from textwrap import indent
 
 import torch
 
 from common.command import columns
+from common.errors import BadInput
 from evals.suite import TaskSpec
 from harness import gram_teacher
 from harness.config import flatten
@@ -41,7 +43,8 @@ def plan(
     rows = [("arm", "seed", "steps", "evaluations", "time", "memory", "Gram", "state")]
     total = 0.0
     for job in jobs:
-        seconds, memory = job_cost(job, rate)
+        with in_arm(job, experiment):
+            seconds, memory = job_cost(job, rate)
         seconds += len(evaluated_steps(job)) * evaluation
         at = job.stop if is_done(job) else saved_step(job)
         again = [fault for fault in broken if fault.job == job and fault.start is not None]
@@ -79,6 +82,18 @@ def job_cost(job: Job, rate: float) -> tuple[float, float]:
     anchored = step_cost(job.settings, gram=True) if with_gram else plain
     flops = (job.stop - job.start - with_gram) * plain.flops + with_gram * anchored.flops
     return flops / rate, max(plain.memory, anchored.memory)
+
+
+@contextmanager
+def in_arm(job: Job, experiment: Experiment) -> Iterator[None]:
+    """What is wrong with crops that are an arm's own, or the trunk's, names it."""
+    try:
+        yield
+    except BadInput as error:
+        if job.settings.crops == experiment.crops:
+            raise
+        place = "trunk.overrides" if job.arm == TRUNK else f"arms.{job.arm}"
+        raise BadInput("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error
 
 
 def evaluated_steps(job: Job) -> list[int]:

@@ -82,6 +82,31 @@ class Subset:
         return hashlib.sha256(f"{whole} {self.indices}".encode()).hexdigest()
 
 
+class Renumbered(Subset):
+    """A set whose classes are some of `classes`, by their names, with labels that count through all of these."""
+
+    def __init__(self, dataset: LabelledSet, classes: Sequence[str]) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self._classes = tuple(classes)
+        self._numbers = [self._classes.index(name) for name in dataset.classes]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    def label(self, index: int) -> int:
+        return self._numbers[super().label(index)]
+
+    def found(self) -> Inventory:
+        own = super().found()
+        without = [name for name in self._classes if name not in self._dataset.classes]
+        told = f"no image of {len(without)} of the {len(self._classes)} classes of training ({listing(without)})"
+        return replace(own, remarks=(*own.remarks, told) if without else own.remarks)
+
+    def _of(self, whole: str) -> str:
+        return hashlib.sha256(f"{whole} {self._classes}".encode()).hexdigest()
+
+
 def spread_subset(dataset: LabelledSet, count: int | None) -> LabelledSet:
     """`count` images at even distances, or the set itself where `count` is None or no smaller than the set."""
     if count is None or count >= len(dataset):

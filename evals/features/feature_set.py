@@ -58,7 +58,7 @@ class FeatureSet:
         if not self.dataset.classes:
             raise BadInput(
                 f"got {self.dataset.name} ({self.dataset.split}) without image classes: want a set with them; "
-                "do take knn, linear and logreg off it or name another set"
+                "do name another set"
             )
         return torch.tensor([self.dataset.label(i) for i in range(len(self))], dtype=torch.long)
 

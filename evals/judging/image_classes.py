@@ -21,18 +21,29 @@ def shared_classes(train: LabelledSet, test: LabelledSet) -> int:
     if ours == theirs:
         return len(ours)
     first, second = (f"{one.name}/{one.split}" for one in (train, test))
-    odd = sorted(set(ours) ^ set(theirs))
-    what = f"{odd[0]!r} is in {first if odd[0] in ours else second} alone" if odd else "in another order"
+    odd = [(first, sorted(set(ours) - set(theirs))), (second, sorted(set(theirs) - set(ours)))]
+    what = ", ".join(f"{names[0]!r} is in {place} alone" for place, names in odd if names) or "in another order"
+    do = f"choose those of {second} that {first} has too, by its setting `classes`"
+    if not set(ours) & set(theirs):
+        do = "where folders are patients, clips or days and no classes, name the classes in a table (docs/my-data.md)"
     raise BadInput(
-        f"got {len(ours)} classes in {first} and {len(theirs)} in {second} ({what}): want one list for both; "
-        "do add the missing folders or give a list"
+        f"got {len(ours)} classes in {first} and {len(theirs)} in {second} ({what}): want one list for both; do {do}"
     )
 
 
 def two_classes(labels: Int[Tensor, " n"], dataset: LabelledSet) -> None:
     """Raises BadInput where there is nothing to tell apart."""
     if len(labels.unique()) < 2:
-        raise BadInput(f"got one class in {dataset.name}: want at least two; do add classes or drop linear and logreg")
+        raise BadInput(f"got one class in {dataset.name}: want at least two; do add classes or name another set")
+
+
+def learnable(train: LabelledSet, test: LabelledSet, *, held_out: bool = False) -> None:
+    """Raises BadInput where labels alone show that no head can be fitted, or, with `held_out`, none chosen."""
+    shared_classes(train, test)
+    labels = torch.tensor([train.label(index) for index in range(len(train))])
+    two_classes(labels, train)
+    if held_out and int(labels.bincount().max()) < 2:
+        raise _one_each(len(labels))
 
 
 def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tensor, " n"]:
@@ -48,8 +59,12 @@ def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tens
         order = pcg64(seed, "held out", int(label)).permutation(len(members))
         held[members[torch.from_numpy(order[:count])]] = True
     if not held.any():
-        raise BadInput(f"got {len(labels)} training images, one per class: want two of a class at least; do add images")
+        raise _one_each(len(labels))
     return held
+
+
+def _one_each(images: int) -> BadInput:
+    return BadInput(f"got {images} training images, one per class: want two of a class at least; do add images")
 
 
 def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:

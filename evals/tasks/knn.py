@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.bounds import About, Choices, Count, Positive
+from common.errors import BadInput
 from common.schema import settings
-from evals.datasets.labelled_set import Needs
+from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features.feature_set import FeatureSet
 from evals.fitting.nearest import BUDGET, search
 from evals.judging.image_classes import shared_classes
@@ -38,6 +39,14 @@ def metrics(protocol: Knn) -> tuple[str, ...]:
     """top1 for one k; else top1@k and top5@k, those of the first k leading."""
     tagged = tuple(f"{metric}@{k}" for metric in ("top1", "top5") for k in protocol.k)
     return tagged if len(protocol.k) > 1 else ("top1",)
+
+
+def preconditions(protocol: Knn, train: LabelledSet, test: LabelledSet) -> None:
+    """Raises BadInput for what `evaluate` refuses, as far as names and counts tell."""
+    shared_classes(train, test)
+    if max(protocol.k) > len(train):
+        got = f"got k={max(protocol.k)} and {len(train)} training images"
+        raise BadInput(f"{got}: want no more neighbours than images; do lower k or add images")
 
 
 def evaluate(

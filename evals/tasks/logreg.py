@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from common.bounds import About, Count, Positive, Real, Share, Whole
 from common.progress import Bar
 from common.schema import settings
-from evals.datasets.labelled_set import Needs
+from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features.feature_set import FeatureSet
-from evals.judging.image_classes import hits, hold_out, shared_classes, two_classes
+from evals.judging.image_classes import hits, hold_out, learnable, shared_classes, two_classes
 from evals.protocols.protocol import Cropped
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class Logreg(Cropped):
 def metrics(_: Logreg) -> tuple[str, ...]:
     """The names of its metrics, the leading one first."""
     return "top1", "top5"
+
+
+def preconditions(_: Logreg, train: LabelledSet, test: LabelledSet) -> None:
+    """Raises BadInput for what `evaluate` refuses, as far as names and counts tell."""
+    learnable(train, test, held_out=True)
 
 
 def evaluate(

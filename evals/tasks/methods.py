@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,7 +34,8 @@ class Method(NamedTuple):
     `takes` is what `evaluate` is given after the protocol: the "features" of the training and of the test set, those of
     the "test set" alone, or the "backbone" and both sets, for methods that augment images. `dense` ones need the
     patches; those that `compare` also take the same features of a reference backbone; those that predict `pixels`
-    show their predictions to whoever watches.
+    show their predictions to whoever watches. `preconditions` are given the protocol and both sets, and refuse what
+    names and counts alone show to be impossible.
     """
 
     settings: type[Protocol]
@@ -42,14 +44,17 @@ class Method(NamedTuple):
     dense: bool = False
     compares: bool = False
     pixels: bool = False
+    preconditions: Callable[..., None] | None = None
 
 
 # By the word that a protocol's file gives as `method`, which its hash covers; tasks run in this order
 METHODS: dict[str, Method] = {
-    "knn": Method(knn.Knn, knn),
-    "linear": Method(quick_linear.QuickLinear, quick_linear),
-    "linear_live": Method(published_linear.PublishedLinear, published_linear, "backbone"),
-    "logreg": Method(logreg.Logreg, logreg),
+    "knn": Method(knn.Knn, knn, preconditions=knn.preconditions),
+    "linear": Method(quick_linear.QuickLinear, quick_linear, preconditions=quick_linear.preconditions),
+    "linear_live": Method(
+        published_linear.PublishedLinear, published_linear, "backbone", preconditions=published_linear.preconditions
+    ),
+    "logreg": Method(logreg.Logreg, logreg, preconditions=logreg.preconditions),
     "segmentation": Method(quick_segmentation.QuickSegmentation, quick_segmentation, dense=True, pixels=True),
     "segmentation_live": Method(
         published_segmentation.PublishedSegmentation, published_segmentation, "backbone", pixels=True
@@ -58,7 +63,7 @@ METHODS: dict[str, Method] = {
     "depth_live": Method(published_depth.PublishedDepth, published_depth, "backbone", pixels=True),
     "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True),
     "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True),
-    "health": Method(health.Health, health, "test set", dense=True, compares=True),
+    "health": Method(health.Health, health, "test set", dense=True, compares=True, preconditions=health.preconditions),
 }
 TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values()))
 

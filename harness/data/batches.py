@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
+from common.errors import BadInput
 from common.workers import batches as made_ahead
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.features.view import refuse_uneven
@@ -54,10 +55,16 @@ class GramCrops(NamedTuple):
 
 
 def refuse_uneven_crops(crops: Crops, patch: int) -> None:
-    """Raises BadInput for crops that patches of `patch` pixels do not divide."""
+    """Raises BadInput for crops that patches of `patch` pixels do not divide, a line for each."""
+    faults = []
     for key in ("global_size", "local_size"):
         size = getattr(crops, key)
-        refuse_uneven(f"crops.{key}={size}", size, patch)
+        try:
+            refuse_uneven(f"crops.{key}={size}", size, patch)
+        except BadInput as error:
+            faults.append(str(error))
+    if faults:
+        raise BadInput("\n".join(faults))
 
 
 def views(crops: Crops) -> tuple[list[CropView], list[CropView]]:

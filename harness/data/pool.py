@@ -196,12 +196,15 @@ def _quoted(key: str) -> str:
 
 def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY) -> Pool:
     """The pool of `data.sources`; cache: folder for what sets keep between runs. Raises BadInput as they do."""
-    sources, excluded = {}, {name: one.exclude for name, one in settings.sources.items()}
+    sources, faults = {}, []
     for name, one in settings.sources.items():
         try:
             sources[name] = open_one(name, replace(one, exclude=[]), cache=cache)
         except BadInput as error:
-            raise BadInput(f"data.sources.{name}: {error}") from error
+            faults.append(f"data.sources.{name}: {error}")
+    if faults:
+        raise BadInput("\n".join(faults))
+    excluded = {name: one.exclude for name, one in settings.sources.items()}
     return Pool(sources, settings.components, excluded=excluded, memory=memory)
 
 

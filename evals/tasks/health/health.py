@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import BadInput
+from evals.datasets.labelled_set import LabelledSet
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
 from evals.tasks.health import dse
@@ -31,6 +32,11 @@ def metrics(protocol: Health, *, reference: bool = False) -> tuple[str, ...]:
     names = ("dse", "dse_inter", "dse_intra", "dse_dim", "cls_patch_cosine", "locality")
     names += ("effective_rank", "rankme", "norm_outliers")
     return (*names, "gram_drift") if reference else names
+
+
+def preconditions(_: Health, __: LabelledSet | None, test: LabelledSet) -> None:
+    """Raises BadInput for what `evaluate` refuses, as far as counts tell."""
+    _enough(len(test))
 
 
 def evaluate(
@@ -105,8 +111,7 @@ def _measure(
 
 
 def _check(patches: Patches, reference: Patches | None) -> None:
-    if len(patches) < FEWEST_IMAGES:
-        raise BadInput(f"got {len(patches)} images: want at least {FEWEST_IMAGES}; do add some")
+    _enough(len(patches))
     if max(patches.grid) < 3:
         raise BadInput(
             f"got {patches.grid[0]} x {patches.grid[1]} patches an image, all of them neighbours: want a side of at "
@@ -117,6 +122,11 @@ def _check(patches: Patches, reference: Patches | None) -> None:
             f"got a reference with {len(reference)} x {reference.grid} patches for {len(patches)} x {patches.grid}: "
             "want the same images and grid; do use networks of one patch size"
         )
+
+
+def _enough(images: int) -> None:
+    if images < FEWEST_IMAGES:
+        raise BadInput(f"got {images} images: want at least {FEWEST_IMAGES}; do add some")
 
 
 def _check_shapes(tokens: Tensor, pooled: Tensor, lengths: Tensor | None) -> None:

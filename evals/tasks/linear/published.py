@@ -29,7 +29,7 @@ from evals.backbones.backbone import Backbone, Features
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features import frozen
 from evals.features.view import prepare
-from evals.judging.image_classes import shared_classes, two_classes
+from evals.judging.image_classes import learnable
 from evals.protocols.protocol import Cropped
 from evals.tasks.linear.grid import INPUTS, GridHead, Heads, Input, Judged, cosine, grid, judge
 
@@ -103,7 +103,7 @@ def evaluate(
     Raises:
         BadInput: a size that the backbone refuses, sets without or of unlike classes, a grid that diverges.
     """
-    _check(train, test)
+    preconditions(protocol, train, test)
     with frozen.lent(backbone, device):
         fitted = fit(protocol, backbone, train, workers=workers)
         judged = judge_on(test, fitted, protocol, backbone, workers=workers)
@@ -219,10 +219,10 @@ def _fresh(protocol: PublishedLinear, like: dict[str, Tensor], *, classes: int) 
     return Heads(protocol.heads, like, classes=classes, momentum=protocol.momentum, start=start)
 
 
-def _check(train: LabelledSet, test: LabelledSet) -> None:
+def preconditions(_: PublishedLinear, train: LabelledSet, test: LabelledSet) -> None:
+    """Raises BadInput for what `evaluate` refuses, as far as names and counts tell."""
     for dataset in (train, test):
         if not dataset.classes or not len(dataset):
             what = "images" if dataset.classes else "image classes"
             raise BadInput(f"got {dataset.name} ({dataset.split}) without {what}: want a set with them; do name one")
-    shared_classes(train, test)
-    two_classes(torch.tensor([train.label(index) for index in range(len(train))]), train)
+    learnable(train, test)

@@ -21,11 +21,11 @@ from common.bounds import About, Choices, Count, NotNegative, Positive, Share, S
 from common.draws import pcg64
 from common.progress import Bar
 from common.schema import settings
-from evals.datasets.labelled_set import Needs
+from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import BYTES, Rows
 from evals.features.scale import Scale, fit_scale
-from evals.judging.image_classes import hold_out, shared_classes, two_classes
+from evals.judging.image_classes import hold_out, learnable, shared_classes, two_classes
 from evals.protocols.protocol import Cropped
 from evals.tasks.linear.grid import INPUTS, GridHead, Heads, Input, cosine, grid, judge, portions
 
@@ -55,6 +55,11 @@ class QuickLinear(Cropped):
 def metrics(_: QuickLinear) -> tuple[str, ...]:
     """The names of its metrics: one, since quick sets have few classes."""
     return ("top1",)
+
+
+def preconditions(_: QuickLinear, train: LabelledSet, test: LabelledSet) -> None:
+    """Raises BadInput for what `evaluate` refuses, as far as names and counts tell."""
+    learnable(train, test, held_out=True)
 
 
 def evaluate(

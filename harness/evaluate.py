@@ -82,7 +82,8 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     """The evaluations of an experiment, their sets opened.
 
     Raises:
-        BadInput: a missing set or protocol, tasks that names and counts show to be impossible, masks that may be misread.
+        BadInput: a missing set or protocol, tasks that names and counts show to be impossible, masks that may be
+            misread.
     """
     cache, sets, faults = Path(experiment.runtime.cache), {}, []
     for name, one in experiment.evals.sets.items():

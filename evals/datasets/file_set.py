@@ -25,7 +25,8 @@ from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
 class Found:
     """The files of a split: lists of equal length, or empty where the set has none of a kind.
 
-    `passed` over are files that lie there too; `remarks` say how the folder was understood where that is worth a word.
+    `passed` over are files that lie there too; `remarks` say how the folder was understood where that is worth a word;
+    `meaning` is what the set's content depends on beside its files and their reading.
     """
 
     images: Sequence[Path]
@@ -36,6 +37,7 @@ class Found:
     segments: tuple[str, ...] = ()
     passed: Passed = field(default_factory=Passed)
     remarks: tuple[str, ...] = ()
+    meaning: tuple[object, ...] = ()
 
 
 class FileSet(ABC):
@@ -66,7 +68,7 @@ class FileSet(ABC):
         self.root, self.split, self.name = root, split, name or root.resolve().name
         self.classes, self.segments, self.has_depth = found.classes, found.segments, bool(found.depths)
         self.whole, self._listed = count is None or count >= len(found.images), len(found.images)
-        self._over, self._remarks = found.passed.named(root), found.remarks
+        self._over, self._remarks, self._meaning = found.passed.named(root), found.remarks, found.meaning
         self._labels = spread(found.labels, count)
         listed = (found.images, found.masks, found.depths)
         self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
@@ -130,10 +132,13 @@ class FileSet(ABC):
 
     @cached_property
     def _fingerprint(self) -> str:
-        return digest(self._files(), self.kind, self.classes or self.segments, *self.reading.changed())
+        return digest(self._files(), *self._settings())
 
     def stamp(self) -> str:
-        return stamp(self._files(), self.kind, self.classes or self.segments, *self.reading.changed())
+        return stamp(self._files(), *self._settings())
+
+    def _settings(self) -> tuple[object, ...]:
+        return self.kind, self.classes or self.segments, *self.reading.changed(), *self._meaning
 
     def notes(self) -> list[str]:
         """What the files tell beyond the images that were found, for those who check a set."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import BadInput, nearest
+from evals.datasets.class_table import in_split, read_table
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import (
     ALL_SPLITS,
@@ -37,6 +38,8 @@ class ImageFolder(FileSet):
 
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         known_folder(root, what="root", layout=LAYOUT)
+        if self.reading.table is not None:
+            return _by_table(root, split, classes, root / self.reading.table, self.reading.splits)
         passed, splits = Passed(), self.reading.splits
         folder = _part(root, split, splits)
         names = _class_names(folder, classes, passed)
@@ -50,6 +53,40 @@ class ImageFolder(FileSet):
         for path in images_in(root) if folder != root else ():
             passed.add("beside the splits", path)
         return Found(images, labels, classes=names, passed=passed, remarks=remarks)
+
+
+def _by_table(root: Path, split: str, classes: Sequence[str] | None, table: Path, splits: bool | None) -> Found:
+    """The images of a split that a table names, in order of their names; it or else folders tell the splits."""
+    every, passed = read_table(table), Passed()
+    parted = any(row.split for row in every)
+    folder = root if parted else _part(root, split, splits)
+    here = {path.relative_to(root).as_posix(): path for path in images_below(folder, passed)}
+    below = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
+    rows = [row for row in in_split(every, split, table) if row.file.startswith(below)]
+    if missing := [row.file for row in rows if row.file not in here]:
+        got = f"got no image for {len(missing)} of the {len(rows)} lines of {table} ({listing(missing)})"
+        raise BadInput(f"{got}: want files of these names below {root}; correct the table or finish the download")
+    label_of = {row.file: row.label for row in rows}
+    names = _chosen(classes, sorted(set(label_of.values())), table)
+    members = [(path, names.index(label_of[file])) for file, path in here.items() if label_of.get(file) in names]
+    if not members:
+        raise BadInput(f"got no image for split '{split}' in {table}: want lines of it; correct the table or split")
+    known = {row.file for row in every}
+    for path in (path for file, path in here.items() if file not in known):
+        passed.add("not in the table", path)
+    images, labels = zip(*members, strict=True)
+    remarks = () if parted or below else (f"no splits in {table.name} or folders, so '{split}' is all of it",)
+    return Found(images, labels, classes=names, passed=passed, remarks=remarks, meaning=labels)
+
+
+def _chosen(wanted: Sequence[str] | None, present: Sequence[str], place: Path) -> tuple[str, ...]:
+    """The classes that are wanted, or all. Raises `BadInput` for one that is not there."""
+    for name in wanted or ():
+        if name not in present:
+            want = f"want one of {', '.join(present)}" if present else "want its sub-folder"
+            hint = nearest(name, present, otherwise="correct classes")
+            raise BadInput(f"got class '{name}' for {place}: {want}; {hint}")
+    return tuple(present if wanted is None else wanted)
 
 
 def _part(root: Path, split: str, splits: bool | None) -> Path:
@@ -79,14 +116,9 @@ def _class_names(folder: Path, wanted: Sequence[str] | None, passed: Passed) -> 
         if held := [name for name in present if has_images(folder / name)]:
             raise _stray(folder, [path.name for path in loose], held)
         return ()
-    for name in wanted:
-        if name not in present:
-            want = f"want one of {', '.join(present)}" if present else "want its sub-folder"
-            hint = nearest(name, present, otherwise="correct classes")
-            raise BadInput(f"got class '{name}' for {folder}: {want}; {hint}")
     for path in images_in(folder) if wanted else ():
         passed.add("beside the classes", path)
-    return tuple(wanted)
+    return _chosen(wanted, present, folder)
 
 
 def _stray(folder: Path, loose: Sequence[str], held: Sequence[str]) -> BadInput:

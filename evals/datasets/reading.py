@@ -14,7 +14,7 @@ from common.errors import BadInput
 from common.schema import settings
 
 LARGEST = 179.0  # million pixels: what Pillow takes for no bomb
-WHICH = ("splits", "max_megapixels")  # say which files are read, and those the fingerprint lists anyway
+WHICH = ("splits", "table", "max_megapixels")  # say which files are read, and those the fingerprint lists anyway
 UNLABELLED = "ignore"  # the name that `values` and `palette` give what belongs to no class
 
 
@@ -62,6 +62,13 @@ class Reading:
         About(
             "`folder` only: whether folders such as `train` and `val` in `root` are splits; `false` reads them as "
             "classes, null asks where there are other folders of images beside them"
+        ),
+    ] = None
+    table: Annotated[
+        str | None,
+        About(
+            "`folder` only: a CSV file below `root` with the columns `file` (below `root` too), `class` and perhaps "
+            "`split`, in place of folders of classes"
         ),
     ] = None
     bits: Annotated[

@@ -56,8 +56,12 @@ class Set(Reading):
             yield f"kind={self.kind!r}: want one of {', '.join(KINDS)}; {hint}"
         elif self.root is None and not KINDS[self.kind].rendered:
             yield f"root=null: want the folder of a set of kind={self.kind}"
-        if self.splits is not None and self.kind != "folder":
-            yield f"splits={str(self.splits).lower()}: want it for kind=folder alone"
+        if self.table is not None and self.classes == []:
+            yield "classes=[]: want none beside table, which names them"
+        for name in ("splits", "table") if self.kind != "folder" else ():
+            if (value := getattr(self, name)) is not None:
+                shown = str(value).lower() if isinstance(value, bool) else repr(value)
+                yield f"{name}={shown}: want it for kind=folder alone"
 
 
 def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:

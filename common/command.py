@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -24,6 +25,8 @@ def answer(act: Callable[[], int], *, interrupted: str = "what was finished is k
     Args:
         interrupted: what to tell a user who stopped the command.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, or none that it can show
     try:
         return act()
     except (BadInput, OSError) as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import matplotlib
-from matplotlib.font_manager import FontProperties
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
 SANS = "DejaVu Sans"  # comes with matplotlib
@@ -30,15 +32,41 @@ def style(own: Mapping[str, Any]) -> Any:
     return matplotlib.rc_context(look)
 
 
+@cache
+def _letters(file: str) -> frozenset[int]:
+    return frozenset(get_font(file).get_charmap()) | {ord("\n")}
+
+
+def drawable(text: str, font: FontProperties) -> str:
+    r"""The text with \u732b or the like for each letter that the font lacks, so that names stay unlike each other.
+
+    A byte of a file's name that is no UTF-8 becomes \xe9 or the like.
+    """
+    letters = _letters(findfont(font))
+    if all(ord(letter) in letters for letter in text):
+        return text
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(x if ord(x) in letters else x.encode("unicode_escape").decode() for x in text)
+
+
+def make_drawable(figure: Figure) -> None:
+    """Every text of the figure in letters that its font has: what `text_width` and its like have measured."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(drawable(text.get_text(), text.get_fontproperties()))
+
+
 @lru_cache(maxsize=50_000)
 def text_width(text: str, size: float, *, weight: str = "normal", family: str = SANS) -> float:
     """Width of one line in inches."""
     font = FontProperties(family=family, weight=weight, size=size)
+    text = drawable(text, font)
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 if text else 0.0
 
 
 def shorten(text: str, width: float, size: float, *, weight: str = "normal", family: str = SANS) -> str:
     """The text, its middle replaced by an ellipsis where it is wider than `width` inches."""
+    text = drawable(text, FontProperties(family=family, weight=weight))
     if text_width(text, size, weight=weight, family=family) <= width:
         return text
     low, high = 0, len(text) - 1

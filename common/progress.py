@@ -49,7 +49,10 @@ class Bar(tqdm):
 @contextmanager
 def telling(file: Path | None = None) -> Iterator[None]:
     """What the project logs goes to stderr, above the progress bars; with a file also to its end, and with the time."""
-    handlers = [logging.StreamHandler(), *([logging.FileHandler(file)] if file else [])]
+    handlers = [
+        logging.StreamHandler(),
+        *([logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")] if file else []),
+    ]
     level, propagate = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from common.command import Parser, answer
 from common.disk import whole
+from common.drawing import make_drawable
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
@@ -32,6 +33,8 @@ def build(folder: Path, *, png: Path | None = None) -> Path:
     target, table = folder / "report.pdf", folder / "results.csv"
     with style():
         pages = render(run)
+        for page in pages:
+            make_drawable(page.figure)
         with whole(target) as new_target, whole(table) as new_table:
             _write_pdf(new_target, pages, title=run.name)
             tidy(run).to_csv(new_table, index=False, lineterminator="\n")

@@ -13,7 +13,7 @@ import numpy as np
 
 from common.errors import BadInput
 from evals.datasets.depth_file import read_depth
-from evals.datasets.files import Passed, digest, spread, stamp
+from evals.datasets.files import Passed, digest, printable, spread, stamp
 from evals.datasets.image_file import read_rgb, same_size
 from evals.datasets.inventory import Inventory
 from evals.datasets.look import look
@@ -65,8 +65,9 @@ class FileSet(ABC):
         self.reading = reading
         found = self.find(root, split, classes)
         _refuse_idle(reading, masks=found.masks, depths=found.depths, where=root)
-        self.root, self.split, self.name = root, split, name or root.resolve().name
-        self.classes, self.segments, self.has_depth = found.classes, found.segments, bool(found.depths)
+        self.root, self.split, self.name = root, split, printable(name or root.resolve().name)
+        self.classes, self.segments = tuple(map(printable, found.classes)), found.segments
+        self.has_depth = bool(found.depths)
         self.whole, self._listed = count is None or count >= len(found.images), len(found.images)
         self._over, self._remarks, self._meaning = found.passed.named(root), found.remarks, found.meaning
         self._labels = spread(found.labels, count)
@@ -88,7 +89,7 @@ class FileSet(ABC):
         return len(self._images)
 
     def key(self, index: int) -> str:
-        return self._images[index].relative_to(self.root).as_posix()
+        return printable(self._images[index].relative_to(self.root).as_posix())
 
     def image(self, index: int) -> np.ndarray:
         return read_rgb(self._images[index], self.reading, asked=self.look.scale is not None)

@@ -22,6 +22,11 @@ ALL_SPLITS = tuple(name for names in SPLIT_NAMES for name in names)
 T = TypeVar("T")
 
 
+def printable(name: str) -> str:
+    r"""A name as text that any file and console takes: a byte that is no UTF-8 becomes \xe9 or the like."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
     """The path itself, or `BadInput` with the layout that is wanted where it is no folder."""
     if not path.is_dir():
@@ -177,7 +182,7 @@ def _hashed(
     inside = {folder: folder.relative_to(shared) for folder in folders}
     for folder, name, state in found:
         told = "\0".join(str(fact) for fact in facts(state))
-        total.update(f"{inside[folder] / name}\0{told}\n".encode())
+        total.update(f"{inside[folder] / name}\0{told}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 
 

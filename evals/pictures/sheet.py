@@ -151,4 +151,5 @@ def save(figure: Figure, path: Path) -> None:
     """Save a figure in the format of its file name, whole or not at all, with nothing in it that tells the time."""
     timeless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix.lower())
     with whole(path) as new, style():
+        drawing.make_drawable(figure)
         figure.savefig(new, dpi=DPI, metadata=timeless)

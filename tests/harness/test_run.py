@@ -63,6 +63,46 @@ def refused(capsys, *arguments: str) -> str:
     return err
 
 
+# --- names
+
+
+def test_names_that_are_no_utf8_or_that_no_font_has_pass_through_training_and_report(
+    tmp_path, write_tiny, capfd, monkeypatch
+):
+    root = tmp_path / os.fsdecode(b"ph\xf6tos")
+    for split in ("train", "val"):
+        for number, name in enumerate((b"caf\xe9", b"caf\xe8", "猫".encode())):
+            folder = root / split / os.fsdecode(name)
+            folder.mkdir(parents=True)
+            for image in range(8 if split == "train" else 5):
+                picture = np.full((40, 40, 3), 60 * number + image, dtype=np.uint8)
+                Image.fromarray(picture).save(folder / os.fsdecode(b"\xff%d.png" % image))
+    monkeypatch.setenv("PHOTOS", str(root))
+    photos = {"kind": "folder", "root": "${oc.env:PHOTOS}"}
+    sets = {split: {**photos, "split": split} for split in ("train", "val")}
+    tasks = {"knn": {"protocol": "knn", "train": "train", "test": "val"}}
+    path = write_tiny(
+        steps=2,
+        question="哪个更好?",
+        arms={"朴素": {}, "anchored": {"gram.weight": 2.0}},
+        baseline="朴素",
+        data={"batch_size": 4, "sources": {"photos": photos}},
+        evals={"every": 2, "sets": sets, "tasks": tasks},
+    )
+    text = yaml.safe_load(path.read_text())
+    del text["data"]["sources"]["scenes"]
+    path.write_text(yaml.safe_dump(text, allow_unicode=True), encoding="utf-8")
+    assert main([str(path)]) == 0
+    told = capfd.readouterr()
+    assert "Warning" not in told.err + told.out
+    assert "knn/val/top1" in told.err
+    outcomes = np.load(next((tmp_path / "runs" / "tiny").rglob("*.npz")), allow_pickle=False)
+    assert "val/caf\\xe9/\\xff0.png" in outcomes["keys"].tolist()
+    assert (tmp_path / "runs" / "tiny" / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert main([str(path)]) == 0  # what was written is read again
+    assert "done" in capfd.readouterr().out
+
+
 # --- a finished run
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.image_file import FORMATS
+from evals.datasets.other_file import by_suffix
 
 AGAIN = "folder read before"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -75,7 +76,10 @@ class Passed:
 
     def named(self, root: Path) -> dict[str, list[str]]:
         """The reasons, each with its paths counted from `root`."""
-        return {reason: [path.relative_to(root).as_posix() for path in paths] for reason, paths in self.over.items()}
+        return {
+            reason: [printable(path.relative_to(root).as_posix()) for path in paths]
+            for reason, paths in self.over.items()
+        }
 
 
 def images_in(folder: Path, passed: Passed | None = None) -> list[Path]:
@@ -132,7 +136,7 @@ def _looked_through(folder: Path, passed: Passed) -> tuple[list[Path], list[Path
                 elif is_folder:
                     folders.append(entry.name)
                 elif not entry.name.lower().endswith(pictures):
-                    passed.add("no picture by its suffix", folder / entry.name)
+                    passed.add(by_suffix(entry.name), folder / entry.name)
                 elif entry.is_file():
                     images.append(entry.name)
                 else:

@@ -14,25 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common.errors import BadInput, first_line
 from evals.datasets import deep_file
 from evals.datasets.levels import Levels, ask, chosen, eight_bits, ends, on_white, refuse_beyond, scale_of
+from evals.datasets.other_file import what_is
 from evals.datasets.reading import AS_USUAL, LARGEST, Reading, UnfitFiles
 
 # What others decode can start programs (EPS) or is no photograph; only these decoders ever see a file
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
-OTHERS = (  # where a file of another kind says what it is, and in words what it is
-    (0, b"version https://git-lfs", "a Git LFS pointer: git lfs pull fetches the file"),
-    (0, b"<", "text such as a web page"),
-    (0, b"%!PS", "PostScript"),
-    (0, b"%PDF", "PDF"),
-    (0, b"8BPS", "a Photoshop file"),
-    (0, b"\x89HDF", "HDF5"),
-    (0, b"\x93NUMPY", "a NumPy array"),
-    (4, b"ftyphei", "HEIC: convert it to JPEG or PNG"),
-    (4, b"ftypmif1", "HEIC: convert it to JPEG or PNG"),
-    (4, b"ftypavi", "AVIF that is damaged"),
-    (4, b"ftyp", "a video: take frames from it"),
-    (128, b"DICM", "DICOM: convert it to 16-bit PNG"),
-)
-
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is a warning on the console, then another; `refuse_large` is ours
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in its errors too
 
@@ -72,14 +58,6 @@ def _named(path: Path) -> Iterator[None]:
 
 def _unreadable(path: Path, reason: str) -> str:
     return f"got unreadable image {path} ({reason}): want a whole image; replace or remove it"
-
-
-def what_is(path: Path) -> str:
-    """What a file is that is no picture, in words."""
-    with path.open("rb") as file:
-        start = file.read(160)
-    found = next((words for place, mark, words in OTHERS if start[place:].lstrip().startswith(mark)), "")
-    return "empty" if not start else f"no image but {found}" if found else "no image"
 
 
 def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:

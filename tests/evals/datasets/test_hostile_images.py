@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from common.errors import BadInput
+from evals.datasets.catalogue import open_set
+from evals.datasets.depth_file import read_depth
 from evals.datasets.image_file import FORMATS, read_rgb, upright_size
 from evals.datasets.look import look
 from evals.datasets.mask_file import read_mask
@@ -87,9 +89,9 @@ BOMBS = {
     "page.jpg": (b"\n<!DOCTYPE html><html>", "no image but text such as a web page"),
     "pointer.png": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull fetches the file"),
     "phone.jpg": (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC: convert it to JPEG or PNG"),
-    "film.jpg": (b"\0\0\0\x18ftypisom" + bytes(99), "a video: take frames from it"),
+    "film.jpg": (b"\0\0\0\x18ftypisom" + bytes(99), "no image but video: take frames from it"),
     "scan.png": (bytes(128) + b"DICM" + bytes(99), "DICOM: convert it to 16-bit PNG"),
-    "array.tif": (b"\x93NUMPY" + bytes(99), "a NumPy array"),
+    "array.tif": (b"\x93NUMPY" + bytes(99), "no image but array: write it as PNG or TIFF"),
 }
 
 
@@ -193,3 +195,36 @@ def test_whatever_bytes_are_changed_the_answer_is_a_picture_or_one_line(tmp_path
             except BadInput as error:
                 answers.add(f"refused in {str(error).count(chr(10)) + 1} line")
     assert answers == {"uint8", "refused in 1 line"}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("IM1.dcm", "DICOM: convert it to 16-bit PNG"),
+        ("IMG_1.HEIC", "HEIC: convert it to JPEG or PNG"),
+        ("drive.mp4", "video: take frames from it"),
+        ("P1.NEF", "raw file of a camera: convert it to JPEG or PNG"),
+        ("ct.nii.gz", "volume: write its slices as 16-bit PNG"),
+        ("tile.npy", "array: write it as PNG or TIFF"),
+        ("notes.txt", "no picture by its suffix"),
+    ],
+)
+def test_files_that_are_no_pictures_are_told_with_what_to_do(tmp_path, name, told):
+    (tmp_path / name).touch()
+    with pytest.raises(BadInput, match=rf"got no image in .* \(1 {told} \({name}\)\): want files like"):
+        open_set("folder", root=tmp_path)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    assert open_set("folder", root=tmp_path).found().skipped == {told: [name]}
+
+
+def test_the_limit_of_pixels_holds_for_masks_and_depth_too(tmp_path):
+    Image.new("L", (2000, 1000), 1).save(tmp_path / "a.png")
+    Image.new("I;16", (2000, 1000), 1000).save(tmp_path / "b.png")
+    small, large = Reading(max_megapixels=1), Reading(max_megapixels=2)
+    for read in (
+        lambda how: read_mask(tmp_path / "a.png", ["x"], how),
+        lambda how: read_depth(tmp_path / "b.png", how),
+    ):
+        with pytest.raises(BadInput, match="want at most 1 million; set max_megapixels: 3"):
+            read(small)
+        assert read(large).shape == (1000, 2000)

@@ -17,6 +17,7 @@ from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing, usual_split
 from evals.datasets.labelled_set import IGNORE, BeyondClasses, LabelledSet
 from evals.datasets.mask_look import absent, is_whole, refuse_absent
+from evals.datasets.reading import UnfitFiles
 
 SHOWN = 5
 NEAR, FAR = 0.1, 20.0  # metres between which the depth of most rooms lies
@@ -122,6 +123,8 @@ class _Tally:
             return read()
         except BeyondClasses as error:
             self.beyond.append(error)
+        except UnfitFiles as error:  # tells which setting of the set decides
+            self.problems[str(error).removeprefix("got ")] = None
         except BadInput as error:
             self.problems[str(error).partition(": want")[0].removeprefix("got ")] = None
         return None

@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from PIL import Image
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.check import check
+from evals.datasets.image_file import read_rgb
 from evals.datasets.look import LOOKED
 from evals.datasets.reading import Reading, UnfitFiles
 from evals.datasets.settings import Set, open_one
@@ -79,7 +82,7 @@ def test_a_deep_picture_that_was_not_looked_at_is_asked_for_when_it_is_read(tmp_
     ):
         dataset.image(1)
     assert opened(tmp_path, bits=12).image(1).max() == 237
-    with pytest.raises(BadInput, match="levels reach 3800"):
+    with pytest.raises(BadInput, match=r"got 1 problem in set .*levels reach 3800 .*; set bits: 12 or bits: 16\)"):
         check(dataset)
 
 
@@ -199,6 +202,24 @@ def test_tiff_that_nobody_reads_says_into_what_to_convert_it(tmp_path, values, h
         UnfitFiles, match=f"got .*a.tif {got}: want 1, 3 or 4 interleaved channels .*; convert it, as by"
     ):
         opened(tmp_path)
+
+
+def test_twelve_bits_that_a_tiff_declares_are_no_question(tmp_path):
+    packed = bytes([0x12, 0x3F, 0xFF] * 24)  # pairs of 291 and 4095
+    tags = {256: 12, 257: 4, 258: 12, 259: 1, 262: 1, 273: 122, 277: 1, 278: 4, 279: 72}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, 9) + entries + bytes(4) + packed)
+    dataset = opened(tmp_path)
+    assert dataset.image(0)[0, :2, 0].tolist() == [18, 255]
+    assert "levels 0 to 4095 (12-bit integers)" in str(check(dataset))
+
+
+def test_inks_are_read_as_colours_whether_stored_as_they_are_or_turned_round(tmp_path):
+    inks = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    inks.save(tmp_path / "inks.tif")
+    inks.save(tmp_path / "adobe.jpg", quality=95)  # Pillow writes it as Adobe does: 255 is no ink
+    for name in ("inks.tif", "adobe.jpg"):
+        assert np.abs(read_rgb(tmp_path / name)[8, 8].astype(int) - [255, 0, 0]).max() <= 3
 
 
 def test_deep_grey_whose_zero_is_white_is_turned_round(tmp_path):

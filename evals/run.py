@@ -151,7 +151,9 @@ def table(found: Sequence[Measurement]) -> str:
     for m, line in zip(found, lines, strict=True):
         judged = f"{m.dataset}/{m.split} at {m.size} px, {m.images} images"
         heading = f"{m.eval} on {judged}, {m.protocol} #{m.protocol_hash}"
-        text += [f"  {line}"] if heading == last else ["", heading, f"  {line}"]
+        if heading != last:
+            text += ["", heading, *(f"  note: {note}" for note in m.notes)]
+        text.append(f"  {line}")
         last = heading
     return "\n".join(text)
 

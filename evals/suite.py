@@ -14,6 +14,7 @@ import numpy as np
 from common.errors import BadInput
 from common.progress import Bar
 from evals.backbones.backbone import Backbone
+from evals.datasets.depth_look import refuse_misread_depth
 from evals.datasets.files import spread
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet, Needs
@@ -25,7 +26,9 @@ from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
 from evals.results.metrics import METRICS
 from evals.results.table import Measurement, Outcomes
-from evals.tasks.methods import method_of
+from evals.tasks.depth.quick import QuickDepth
+from evals.tasks.depth.settings import PublishedDepth
+from evals.tasks.methods import method_of, notes_on
 
 LOOKED = 8  # images that tell whether two sets are one
 SuiteWatch = Callable[[str, LabelledSet, int, np.ndarray], None]  # a protocol's `Watch`, with the task and its test set
@@ -112,11 +115,15 @@ def found_lines(tasks: Mapping[str, TaskSpec]) -> list[str]:
 
 
 def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
-    """Raises BadInput for masks that would be read as something else, or teach nothing; some of each set are read."""
+    """Raises BadInput for masks or depth that would be read as something else; some of each set are read for that."""
     masked = [spec for spec in tasks.values() if spec.protocol.needs == "pixel classes"]
     fitted = distinct(spec.train_set or spec.test_set for spec in masked)
     every = distinct([*fitted, *(spec.test_set for spec in masked)])
     refuse_misread_masks(fitted, every[len(fitted) :])
+    for spec in tasks.values():
+        if isinstance(protocol := spec.protocol, QuickDepth | PublishedDepth):
+            for one in distinct(s for s in (spec.train_set, spec.test_set) if s):
+                refuse_misread_depth(one, low=protocol.min_depth, high=protocol.max_depth)
 
 
 def distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
@@ -218,6 +225,7 @@ def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, back
     protocol = spec.protocol
     relative = tuple(name for name, metric in METRICS.items() if metric.relative and name in outcomes)
     metrics = method_of(protocol).file.metrics(protocol) + relative
+    notes = notes_on(protocol, spread_subset(spec.test_set, protocol.test_images), outcomes)
     return [
         Measurement(
             eval=protocol.task,
@@ -235,6 +243,7 @@ def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, back
             outcomes=outcomes,
             against=against,
             backbone=backbone,
+            notes=notes,
         )
         for metric, (value, low, high) in bootstrap.intervals(metrics, outcomes).items()
     ]

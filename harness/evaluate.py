@@ -38,6 +38,7 @@ class Evaluator:
         self.experiment = experiment
         self.table = folder / "results.jsonl"
         self.tasks = open_tasks(experiment)
+        self.told: set[str] = set()
         evals = experiment.evals
         tasks = [[name, t.protocol.hash(), _content(t)] for name, t in self.tasks.items()]
         self.identity = identity(evals.network, tasks)
@@ -53,7 +54,16 @@ class Evaluator:
         write_json(mark, {"identity": self.identity})
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
         log.info("%s step %d: %s", job.name, step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
+        self._tell(found)
         return values
+
+    def _tell(self, found: list[Measurement]) -> None:
+        """What of the truth was there to be judged, in the log once: it is the same at each step."""
+        for m in found:
+            for note in (f"{m.eval} on {m.dataset}/{m.split}: {note}" for note in m.notes):
+                if note not in self.told:
+                    log.info("%s", note)
+                self.told.add(note)
 
     def measure(self, step: int, folder: Path) -> list[Measurement]:
         """All tasks on an exported backbone. Raises `NonFinite` when its weights or features are not finite."""

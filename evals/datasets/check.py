@@ -13,6 +13,7 @@ from common.errors import BadInput
 from common.progress import Bar
 from evals.datasets.ade20k import segment_names
 from evals.datasets.catalogue import KNOWN, Known, part_of
+from evals.datasets.depth_look import ROOM, odd_median
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing, usual_split
 from evals.datasets.labelled_set import IGNORE, BeyondClasses, LabelledSet
@@ -20,14 +21,13 @@ from evals.datasets.mask_look import absent, is_whole, refuse_absent
 from evals.datasets.reading import UnfitFiles
 
 SHOWN = 5
-NEAR, FAR = 0.1, 20.0  # metres between which the depth of most rooms lies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """What a set holds. `pixels` counts by pixel class; `unmasked` and `without_depth` count images without any valid
-    pixel; `depth` is the range in metres, (0, 0) where the set has none. `partial` says what of a published set is
-    missing, "" where nothing is; `warnings` are sentences for the user."""
+    pixel; `depth` is the range in metres and `median` that of the images' medians, 0 where the set has none. `partial`
+    says what of a published set is missing, "" where nothing is; `warnings` are sentences for the user."""
 
     name: str
     split: str
@@ -37,6 +37,7 @@ class Checked:
     ignored: int
     unmasked: int
     depth: tuple[float, float]
+    median: float
     without_depth: int
     partial: str
     warnings: tuple[str, ...]
@@ -48,7 +49,9 @@ class Checked:
             share = self.ignored / max(self.ignored + sum(self.pixels), 1)
             told.append(f"{sum(map(bool, self.pixels))} of {len(self.segments)} pixel classes, {share:.1%} unlabelled")
         if self.depth[1]:
-            told.append(f"depth {self.depth[0]:.2f} to {self.depth[1]:.2f} m")
+            told.append(
+                f"depth {self.depth[0]:.2f} to {self.depth[1]:.2f} m, median {self.median:.2f} m (rooms: {ROOM})"
+            )
         if self.without_depth:
             told.append(f"images without depth: {self.without_depth}")
         notes = [self.partial] if self.partial else []
@@ -80,6 +83,7 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
         ignored=int(tally.pixels[IGNORE]),
         unmasked=tally.unmasked,
         depth=(tally.near if dataset.has_depth else 0.0, tally.far),
+        median=tally.median,
         without_depth=tally.without_depth,
         partial=_partial(dataset, named) if named and is_whole(dataset) else "",
         warnings=tuple(_warnings(dataset, tally, lacking)),
@@ -96,7 +100,7 @@ class _Tally:
         self.pixels = np.zeros(256, dtype=np.int64)
         self.unmasked = self.without_depth = 0
         self.near, self.far = np.inf, 0.0
-        self.measured = self.odd = 0
+        self.medians: list[float] = []
 
     def see(self, dataset: LabelledSet, index: int) -> None:
         """Count one image in."""
@@ -114,8 +118,12 @@ class _Tally:
         self.without_depth += not known.size
         if known.size:
             self.near, self.far = min(self.near, float(known.min())), max(self.far, float(known.max()))
-            self.measured += known.size
-            self.odd += int(((known < NEAR) | (known > FAR)).sum())
+            self.medians.append(float(np.median(known)))
+
+    @property
+    def median(self) -> float:
+        """Metres: over images, of each image's median."""
+        return float(np.median(self.medians)) if self.medians else 0.0
 
     def _attempt(self, read: Callable[[], Any]) -> Any:
         """What `read` gives, or None where it fails; the reason is kept, without what to do about it."""
@@ -176,6 +184,6 @@ def _warnings(dataset: LabelledSet, tally: _Tally, lacking: list[str]) -> list[s
         found.append(f"{len(lacking)} of {len(dataset.segments)} classes never occur ({listing(lacking)})")
     if tally.unmasked:
         found.append(f"images without a labelled pixel: {tally.unmasked}")
-    if 2 * tally.odd > tally.measured:
-        found.append(f"most depth is below {NEAR} m or beyond {FAR:g} m: are the files in millimetres?")
+    if tally.medians and (odd := odd_median(tally.median)):
+        found.append(odd)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor
 from common.errors import BadInput
 from common.progress import Bar
 from evals import mmseg_bridge
+from evals.datasets.files import listing
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.features.view import cells
 from evals.protocols.protocol import Watch
+from evals.results.table import Outcomes
 
 Guess = Callable[[tuple[int, int]], np.ndarray]  # from the shape (H, W) of a mask to classes [H W]
 
@@ -43,6 +45,13 @@ def areas(
             watch(index, found)
     keys = np.array([dataset.key(index) for index in range(len(dataset))])
     return {"keys": keys, "intersect": intersect, "predicted": predicted, "truth": truth}
+
+
+def notes(dataset: LabelledSet, outcomes: Outcomes) -> Iterator[str]:
+    """Which classes are in none of the judged masks: means over classes are without them, unless they are predicted."""
+    absent = [name for name, pixels in zip(dataset.segments, outcomes["truth"].sum(0), strict=True) if not pixels]
+    if absent:
+        yield f"{len(absent)} of {len(dataset.segments)} classes are in none of these masks ({listing(absent)})"
 
 
 def same_segments(train: LabelledSet, test: LabelledSet) -> int:

@@ -67,12 +67,13 @@ class Measurement(Value):
     """A value with the outcomes it came from.
 
     `against` is a hash of what else the value depends on, the training set of the head or the reference backbone;
-    `backbone` the fingerprint of the weights.
+    `backbone` the fingerprint of the weights; `notes` tell what of the truth was there to be judged.
     """
 
     outcomes: Outcomes
     against: str = ""
     backbone: str = ""
+    notes: tuple[str, ...] = ()
 
     def row(self, *, run: str, arm: str, seed: int, step: int) -> Row:
         value = {field.name: getattr(self, field.name) for field in fields(Value)}

@@ -9,9 +9,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from common.errors import BadInput
+from evals.datasets.labelled_set import LabelledSet
+from evals.judging import pixel_classes
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
+from evals.results.table import Outcomes
 from evals.tasks import clustering, knn, logreg, retrieval
+from evals.tasks.depth import errors
 from evals.tasks.depth import published as published_depth
 from evals.tasks.depth import quick as quick_depth
 from evals.tasks.health import health
@@ -91,3 +95,10 @@ def variants(task: str) -> tuple[str, ...]:
 
 def method_of(protocol: Protocol) -> Method:
     return METHODS[protocol.method]
+
+
+def notes_on(protocol: Protocol, dataset: LabelledSet, outcomes: Outcomes) -> tuple[str, ...]:
+    """What the outcomes on a test set tell of its masks or depth, for who reads the values."""
+    if protocol.needs == "pixel classes":
+        return tuple(pixel_classes.notes(dataset, outcomes))
+    return tuple(errors.notes(protocol, dataset, outcomes)) if protocol.needs == "depth" else ()

@@ -182,6 +182,59 @@ def test_masks_are_worth_the_same_whatever_they_count_from(tmp_path: Path):
     assert (values.one == values.zero).all()
 
 
+def measured(root: Path, *, scale: int) -> Path:
+    """A set with depth of 0.5 to 4.5 m in ADE20K's layout, and in one pixel of twenty 12 m."""
+    draw = np.random.default_rng(0)
+    for split in ("training", "validation"):
+        for folder in ("images", "depth"):
+            (root / folder / split).mkdir(parents=True)
+        for i in range(12):
+            metres = np.kron(draw.uniform(0.5, 4.5, (5, 6)), np.ones((8, 8)))
+            image = (metres[..., None] * 50 + draw.integers(0, 20, (40, 48, 3))).astype(np.uint8)
+            metres[::10, ::2] = 12
+            Image.fromarray((metres * scale).astype(np.uint16)).save(root / "depth" / split / f"{i:03d}.png")
+            Image.fromarray(image).save(root / "images" / split / f"{i:03d}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("validate", [[], ["--validate"]])
+def test_depth_of_another_scale_is_refused_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], validate: list[str]
+):
+    given = ["--data", f"tum={measured(tmp_path / 'tum', scale=5000)}", "--sizes", "64", "--no-cache", *validate]
+    assert main(["random:test_vit", "depth@tum", *given]) == 2
+    assert "of the known depth of 'tum' (train) outside 0.001 to 10 m, where it does" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_depth_is_worth_the_same_in_every_unit_and_what_does_not_count_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    measured(tmp_path / "tum", scale=5000)
+    (tmp_path / "tum.yaml").write_text("{kind: nyu, root: tum, depth_scale: 5000}")
+    data = ["--data", f"mm={measured(tmp_path / 'mm', scale=1000)}", "--data", f"tum={tmp_path / 'tum.yaml'}"]
+    assert main(["random:test_vit", "depth@mm", "depth@tum", *data, "--sizes", "64", "--no-cache"]) == 0
+    note = "  note: 5.00% of the known depth is outside 0.001 to 10 m and does not count"
+    assert capsys.readouterr().out.splitlines().count(note) == 2
+    out = table.default_folder("random:test_vit")
+    frame = table.load(out / "results.jsonl")
+    values = frame.pivot(index="metric", columns="dataset", values="value")
+    np.testing.assert_allclose(values.mm, values.tum, rtol=1e-3)  # millimetres are coarser
+    for path in (out / "outcomes").iterdir():
+        kept = outcomes.load_outcomes(path)
+        assert (kept["outside_pixels"].sum() / kept["known_pixels"].sum()) == pytest.approx(0.05)
+
+
+def test_classes_that_are_not_judged_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    given = ["--data", f"shapes={labelled(tmp_path / 'shapes')}", "--classes", "shapes=a,b,c,d", "--sizes", "64"]
+    assert main(["random:test_vit", "segmentation@shapes", "clustering@shapes", *given, "--no-cache"]) == 2
+    assert "may count their 4 classes from 0 or from 1" in capsys.readouterr().err
+    (tmp_path / "shapes.yaml").write_text("{kind: ade20k, root: shapes, labels: from_one}")
+    given[1] = f"shapes={tmp_path / 'shapes.yaml'}"
+    assert main(["random:test_vit", "segmentation@shapes", "clustering@shapes", *given, "--no-cache"]) == 0
+    assert capsys.readouterr().out.count("  note: 1 of 4 classes are in none of these masks (d)\n") == 2
+
+
 def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
     root = labelled(tmp_path / "shapes")
     words = ["segmentation@shapes", "retrieval@shapes", "--data", f"shapes={root}", "--classes", "shapes=a,b,c"]

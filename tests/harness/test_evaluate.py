@@ -1,6 +1,7 @@
 """Evaluations while training: made once, made again when they change, and a sick network is its own arm's failure."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,20 @@ def test_masks_that_may_count_from_zero_are_asked_about_before_training(make_job
     with pytest.raises(BadInput, match=r"masks of 'train' \(train\) that may count their 2 classes from 0 or from 1"):
         evaluator()
     assert evaluator(labels="from_zero").tasks["lesions"].test_set.mask(0).tolist() == [[0, 1, 0, 1, 0, 1]] * 4
+
+
+def test_what_is_there_to_be_judged_is_told_once(make_job, change, caplog):
+    caplog.set_level("INFO", logger="gramlab")
+    job = make_job(KNN)
+    depth = {"evals.tasks": {"depth": EvaluationTask(protocol="depth", train="a", test="b")}}
+    job = replace(job, settings=change(job.settings, depth))
+    evaluate = Evaluator(job.settings, job.folder.parent)
+    for step in (0, 2):
+        folder = step_folder(job, step)
+        export_backbone(job, fresh_state(job.settings, 0, CPU), folder, which="teacher")
+        evaluate(job, step, folder)
+    note = "depth on b/test: 0.00% of the known depth is outside 0.001 to 10 m and does not count"
+    assert caplog.messages.count(note) == 1
 
 
 def test_the_network_is_part_of_what_was_evaluated(exported, change):

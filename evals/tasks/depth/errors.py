@@ -6,7 +6,8 @@ names and their common set as in BTS (Lee et al., arXiv 1907.10326 §4.2). Value
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from common.errors import BadInput
 from common.progress import Bar
 from evals.datasets.labelled_set import LabelledSet
 from evals.protocols.protocol import Watch
+from evals.results.table import Outcomes
 
 NAMES = ("rmse", "delta1", "delta2", "delta3", "abs_rel", "log10", "rmse_log", "silog", "sq_rel", "mae")
 
@@ -23,14 +25,18 @@ def judge(
     guess: Callable[[int, tuple[int, int]], np.ndarray],
     *,
     valid: Callable[[np.ndarray], np.ndarray],
+    limits: tuple[float, float],
     title: str,
     watch: Watch | None = None,
 ) -> dict[str, np.ndarray]:
     """For each image that has valid depth: its key and its errors, one array [n] each.
 
+    Beside them `known_pixels` and those of them, `outside_pixels`, that do not lie within the limits.
+
     Args:
         guess: metres [H W] of an image, given its number and the shape of its depth map.
         valid: from a depth map to the pixels of it that count.
+        limits: metres, exclusive: what lies outside of them never counts.
         watch: also told the metres [H W] of each of these images, NaN where they do not count.
 
     Raises:
@@ -48,9 +54,21 @@ def judge(
         found["keys"].append(dataset.key(index))
         for name, value in depth_errors(metres, truth, valid=counts).items():
             found.setdefault(name, []).append(value)
+        known = truth[truth > 0]
+        found.setdefault("known_pixels", []).append(known.size)
+        found.setdefault("outside_pixels", []).append(known.size - within(known, *limits).sum())
     if not found["keys"]:
         raise no_depth(dataset)
     return {name: np.array(values) for name, values in found.items()}
+
+
+def notes(protocol: Any, dataset: LabelledSet, outcomes: Outcomes) -> Iterator[str]:
+    """How much of the known depth does not count, and how many images have none that does."""
+    outside = outcomes["outside_pixels"].sum() / outcomes["known_pixels"].sum()
+    text = f"{outside:.2%} of the known depth is outside {protocol.min_depth:g} to {protocol.max_depth:g} m"
+    yield f"{text} and does not count"
+    if without := len(dataset) - len(outcomes["keys"]):
+        yield f"images without depth that counts are left out: {without}"
 
 
 def refuse_without_depth(*datasets: LabelledSet) -> None:

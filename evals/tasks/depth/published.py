@@ -149,7 +149,8 @@ def judge(
     def guess(index: int, shape: tuple[int, int]) -> Float[np.ndarray, "h w"]:
         return predict_depth(backbone, head, test.image(index), protocol, shape=shape, flip=flip)
 
-    return errors.judge(test, guess, valid=partial(judged, protocol), title="validation", watch=watch)
+    limits, valid = (protocol.min_depth, protocol.max_depth), partial(judged, protocol)
+    return errors.judge(test, guess, valid=valid, limits=limits, title="validation", watch=watch)
 
 
 def judged(protocol: PublishedDepth, truth: Float[np.ndarray, "H W"]) -> np.ndarray:

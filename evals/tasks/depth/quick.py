@@ -92,8 +92,9 @@ def evaluate(
         log_depth = scale(test.patches(index)).to(device) @ slope + bias
         return predict(protocol, log_depth, test.grid(index), shape)
 
-    within = partial(errors.within, low=protocol.min_depth, high=protocol.max_depth)
-    return errors.judge(test.dataset, guess, valid=within, title="depth", watch=watch)
+    low, high = limits = protocol.min_depth, protocol.max_depth
+    valid = partial(errors.within, low=low, high=high)
+    return errors.judge(test.dataset, guess, valid=valid, limits=limits, title="depth", watch=watch)
 
 
 def ridge(

@@ -42,9 +42,11 @@ def test_a_sound_set_is_counted(beach):
     found = check(open_set("nyu", root=beach, classes=NAMES))
     assert (found.images, found.pixels, found.ignored, found.unmasked) == (8, (24, 8, 16), 16, 0)
     assert found.depth == (pytest.approx(0.9), pytest.approx(3.0))
+    assert found.median == pytest.approx(2)
     assert (found.without_depth, found.partial, found.warnings) == (0, "", ())
     assert str(found) == (
-        "beach/train: 8 images, all readable, 3 of 3 pixel classes, 25.0% unlabelled, depth 0.90 to 3.00 m"
+        "beach/train: 8 images, all readable, 3 of 3 pixel classes, 25.0% unlabelled, depth 0.90 to 3.00 m, "
+        "median 2.00 m (rooms: 1 to 4 m)"
     )
 
 
@@ -134,7 +136,7 @@ def test_images_without_truth_and_odd_depth_are_told(beach):
     assert (found.unmasked, found.without_depth) == (1, 1)
     assert found.warnings == (
         "images without a labelled pixel: 1",
-        "most depth is below 0.1 m or beyond 20 m: are the files in millimetres?",
+        "the median depth is 40.00 m, a room's about 1 to 4 m: if the unit is wrong, say depth_scale",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import BadInput
 from evals.datasets.labelled_set import IGNORE
-from evals.judging.pixel_classes import areas, labelled, same_segments, shares_of
+from evals.judging.pixel_classes import areas, labelled, notes, same_segments, shares_of
 from tests.evals.toys import Masks
 
 
@@ -33,6 +33,20 @@ def test_areas_count_labelled_pixels_by_class_whatever_the_order_of_the_images()
             assert found["intersect"][i, c] == ((says == c) & (mask == c)).sum()
             assert found["predicted"][i, c] == ((says == c) & known).sum()
             assert found["truth"][i, c] == (mask == c).sum()
+
+
+def test_classes_that_no_judged_mask_holds_are_told():
+    masks = [np.array([[0, 2, IGNORE]], np.uint8), np.array([[2, 2, 2]], np.uint8)]
+
+    def told(names: str) -> list[str]:
+        dataset: Any = Masks(masks, names)
+        guesses = ((index, lambda shape: np.zeros(shape, int)) for index in range(2))
+        return list(notes(dataset, areas(dataset, guesses, title="toy")))
+
+    assert told("abcd") == ["2 of 4 classes are in none of these masks (b, d)"]
+    assert told("abcdefgh") == ["6 of 8 classes are in none of these masks (b, d, e and 3 more)"]
+    masks[1][0, 0] = 1
+    assert told("abc") == []
 
 
 def test_sets_without_classes_or_with_unlike_ones_are_refused():

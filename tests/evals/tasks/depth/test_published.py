@@ -108,7 +108,8 @@ def test_the_published_crop_is_416_by_544_of_a_frame_and_shrinks_with_it():
 @pytest.mark.parametrize("flip", [False, True])
 def test_an_oracle_has_no_error(shape: tuple[int, int], flip: bool):
     found = judge(settings(), pixels(), reader, Written(depths(3, shape)), flip=flip)
-    assert set(found) == {"keys", *metrics(settings()), "squared_error", "pixels"}
+    counted = {"squared_error", "pixels", "known_pixels", "outside_pixels"}
+    assert set(found) == {"keys", *metrics(settings()), *counted}
     assert {name: found[name].max() for name in ("rmse", "abs_rel", "silog", "squared_error")} == dict.fromkeys(
         ("rmse", "abs_rel", "silog", "squared_error"), 0
     )

@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from common.errors import BadInput
 from evals.features.feature_set import FeatureSet
 from evals.protocols.reading import load
+from evals.tasks.depth.errors import notes
 from evals.tasks.depth.quick import QuickDepth, evaluate, predict, ridge
 
 
@@ -134,6 +135,27 @@ def test_invalid_pixels_teach_nothing_and_images_without_depth_are_left_out():
     assert (found["rmse"] != whole["rmse"]).all()  # so that what the three images teach would be seen
     assert len(found["keys"]) == len(found["rmse"]) == len(found["delta1"]) == 19
     assert "image-3" not in found["keys"]
+
+
+def test_known_depth_that_does_not_count_is_counted_and_told():
+    train, test = oracle(20, pixels=4, seed=0), oracle(10, pixels=4, seed=1)
+    for index, values in enumerate(((0, 11), (0.0005, 10), (2, 3), (0, 0))):
+        test.dataset.depth(index)[:] = np.resize(values, test.dataset.depth(index).shape)
+    found = evaluate(settings_of(), train, test)
+    size = test.dataset.depth(0).size
+    assert found["keys"].tolist() == [f"image-{index}" for index in (2, *range(4, 10))]
+    assert found["known_pixels"].tolist() == [size] * 7
+    assert found["outside_pixels"].tolist() == [0] * 7
+    test.dataset.depth(5)[0, 0] = 12
+    test.dataset.depth(6)[0, 0] = 0
+    found = evaluate(settings_of(), train, test)
+    assert found["known_pixels"].tolist() == [size, size, size, size - 1, size, size, size]
+    assert found["outside_pixels"].tolist() == [0, 0, 1, 0, 0, 0, 0]
+    share = f"{1 / (7 * size - 1):.2%} of the known depth is outside 0.001 to 10 m and does not count"
+    assert list(notes(settings_of(), test.dataset, found)) == [
+        share,
+        "images without depth that counts are left out: 3",
+    ]
 
 
 def test_sets_without_depth_are_refused():

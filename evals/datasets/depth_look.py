@@ -1,0 +1,64 @@
+"""What evenly spread depth maps of a set tell before it is used: whether they are in metres."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from common.errors import BadInput
+from evals.datasets.file_set import FileSet
+from evals.datasets.files import spread
+from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.nyu.mat import NyuMat
+
+LOOKED = 200  # maps of a set
+PIXELS = 10_000  # of each of them, at most
+MOST = 0.1  # of the known depth that may lie outside the valid range
+ROOM = "1 to 4 m"  # where the median depth of most rooms lies
+NEAR, FAR = 0.5, 8.0  # metres: a median beyond these is odd for rooms
+
+log = logging.getLogger("gramlab")
+
+
+def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> None:
+    """Raises BadInput where more than `MOST` of the known depth is not between `low` and `high` metres.
+
+    Such pixels count nowhere, so that a wrong scale would leave the near ones alone, and these are easy. A median that
+    no room has is told in the log.
+    """
+    if not (dataset.has_depth and isinstance(dataset, FileSet | NyuMat)):  # rendered ones are in metres
+        return
+    indices = spread(range(len(dataset)), LOOKED)
+    known = np.concatenate([_some(dataset.depth(index)) for index in indices])
+    if not known.size:
+        want = "want metres, 0 where unknown; correct depth_unknown or the files"
+        raise BadInput(f"got no known depth in {len(indices)} maps of '{dataset.name}' ({dataset.split}): {want}")
+    outside = known[(known <= low) | (known >= high)]
+    if outside.size <= MOST * known.size:
+        if odd := odd_median(float(np.median(known))):
+            log.warning("%s/%s: %s", dataset.name, dataset.split, odd)
+        return
+    values, counts = np.unique(outside, return_counts=True)
+    one = counts.max() > outside.size / 2 and len(indices) > 1
+    alone = f", most of it the one depth of {values[counts.argmax()]:g} m" if one else ""
+    share, median = outside.size / known.size, np.median(known)
+    raise BadInput(
+        f"got {share:.0%} of the known depth of '{dataset.name}' ({dataset.split}) outside {low:g} to {high:g} m, "
+        f"where it does not count{alone} (median {median:.2f} m over {len(indices)} maps): want metres, in a room "
+        f"{ROOM} at the median; write in the set's settings what values are divided by, depth_scale (5000 in TUM "
+        "RGB-D, 256 in KITTI), or which mean unknown, depth_unknown, or take a protocol of another max_depth"
+    )
+
+
+def odd_median(median: float) -> str:
+    """What to say of a median in metres; "" where a room may have it."""
+    if NEAR <= median <= FAR:
+        return ""
+    return f"the median depth is {median:.2f} m, a room's about {ROOM}: if the unit is wrong, say depth_scale"
+
+
+def _some(depth: np.ndarray) -> np.ndarray:
+    """Known pixels of a map, at most `PIXELS` of them."""
+    known = depth[depth > 0]
+    return known[:: -(-known.size // PIXELS) or 1]

@@ -24,6 +24,7 @@ from torchvision import transforms as plain
 
 from common.speed import machine_line
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
+from evals.datasets.inventory import Inventory
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
 from harness.losses.ibot import Ibot
@@ -67,6 +68,9 @@ class Photographs:
 
     def depth(self, index: int) -> np.ndarray:
         raise NotImplementedError
+
+    def found(self) -> Inventory:
+        return Inventory(len(self), len(self))
 
     def fingerprint(self) -> str:
         return "photographs"

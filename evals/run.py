@@ -71,9 +71,10 @@ def _run(argv: list[str] | None) -> int:
     reference = options.open_reference(args.reference, backbone) if args.reference else None
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
     options.refuse_sizes(sized, backbone)
-    print(*found_lines(tasks), sep="\n", file=sys.stderr)
     if args.validate:
-        print(validate(sized))
+        ready = validate(sized)
+        print(*found_lines(tasks), sep="\n", file=sys.stderr)
+        print(ready)
         return 0
     refuse_misread(tasks)
     gallery = Gallery(points) if args.plot else None
@@ -111,6 +112,7 @@ def _evaluate(
     out = args.out or results.default_folder(args.spec)
     options.make_folders(*filter(None, (out, options.cache(args))))
     found: list[Measurement] = []
+    print(*found_lines(sized[0]), sep="\n", file=sys.stderr)
     print(backbone.name)
     for tasks in sized:
         keep, watch = partial(_keep, out, backbone), gallery.watch if gallery else None

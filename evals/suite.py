@@ -50,9 +50,9 @@ class TaskSpec:
 def paired(protocol: Protocol, train: LabelledSet | None, test: LabelledSet) -> TaskSpec:
     """The task on two sets. A test set that holds some of the training set's classes, or all in another order, is
     numbered by that list, so that a label means the same in both."""
-    both = protocol.needs == "image classes" and train is not None and train.classes != test.classes
-    if both and test.classes and set(test.classes) <= set(train.classes):
-        test = Renumbered(test, train.classes)
+    ours = train.classes if train is not None and protocol.needs == "image classes" else ()
+    if ours != test.classes and test.classes and set(test.classes) <= set(ours):
+        test = Renumbered(test, ours)
     return TaskSpec(protocol, train, test)
 
 

@@ -179,6 +179,8 @@ def refuse_without(dataset: LabelledSet, needs: Needs, *, name: str, place: Path
     has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
     if not has.get(needs, True):
         want = f"want a set with {needs}; name another with TASK@NAME or --data"
+        if needs == "image classes":
+            want += ", or give its classes by folders or a table (docs/my-data.md)"
         lone = needs == "image classes" and not (dataset.segments or dataset.has_depth)
         where = f" ({dataset.key(0)} lies in no folder of a class)" if lone else ""
         raise BadInput(f"got data set '{name}' in {place} without {needs}{where}: {want}")

@@ -45,7 +45,8 @@ def split_folder(parent: Path, split: str) -> Path | None:
             return parent / name
     others = [name for name in ALL_SPLITS if (parent / name).is_dir()]
     if others:
-        raise BadInput(f"got split '{split}' for {parent}: want one of {', '.join(sorted(others))}; correct split")
+        want = f"want one of {', '.join(sorted(others))}"
+        raise BadInput(f"got split '{split}' for {parent}: {want}; set split, for --data in a set's YAML file")
     return None
 
 

@@ -43,11 +43,10 @@ class ImageFolder(FileSet):
         passed, splits = Passed(), self.reading.splits
         folder = _part(root, split, splits)
         names = _class_names(folder, classes, passed)
-        members = _by_class(folder, names, passed) if names else [(path, -1) for path in images_below(folder, passed)]
+        members = [(path, -1) for path in images_below(folder, passed)] if not names else []
+        members = members or _by_class(folder, names, passed, splits=splits)
         if not members:
             raise _none(folder, passed)
-        if splits is None and names:
-            _refuse_inner_splits(folder, {path.parent for path, _ in members})
         images, labels = zip(*members, strict=True)
         remarks = () if folder != root else (f"no folders of splits, so '{split}' is all of it",)
         for path in images_in(root) if folder != root else ():
@@ -129,7 +128,7 @@ def _stray(folder: Path, loose: Sequence[str], held: Sequence[str]) -> BadInput:
     return BadInput(f"{got}: want images or folders of classes; {do}, or classes: [] to read all without classes")
 
 
-def _by_class(folder: Path, classes: Sequence[str], passed: Passed) -> list[tuple[Path, int]]:
+def _by_class(folder: Path, classes: Sequence[str], passed: Passed, *, splits: bool | None) -> list[tuple[Path, int]]:
     members: list[tuple[Path, int]] = []
     empty: list[tuple[str, Passed]] = []
     for number, name in enumerate(classes):
@@ -139,6 +138,8 @@ def _by_class(folder: Path, classes: Sequence[str], passed: Passed) -> list[tupl
         passed.take(own)
         if not paths:
             empty.append((name, own))
+    if splits is None:
+        _refuse_inner_splits(folder, {path.parent for path, _ in members})
     if empty and members:
         name, own = empty[0]
         got = f"got empty class '{name}' in {folder}{_instead(folder, own)}"

@@ -25,7 +25,7 @@ def shared_classes(train: LabelledSet, test: LabelledSet) -> int:
     what = ", ".join(f"{names[0]!r} is in {place} alone" for place, names in odd if names) or "in another order"
     do = f"choose those of {second} that {first} has too, by its setting `classes`"
     if not set(ours) & set(theirs):
-        do = "where folders are patients, clips or days and no classes, name the classes in a table (docs/my-data.md)"
+        do = "name the classes in a table where folders are patients, clips or days (docs/my-data.md)"
     raise BadInput(
         f"got {len(ours)} classes in {first} and {len(theirs)} in {second} ({what}): want one list for both; do {do}"
     )

@@ -15,7 +15,7 @@ from common.schema import settings
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features.feature_set import FeatureSet
 from evals.fitting.nearest import BUDGET, search
-from evals.judging.image_classes import shared_classes
+from evals.judging.image_classes import learnable, shared_classes
 from evals.protocols.protocol import Cropped
 
 
@@ -43,7 +43,7 @@ def metrics(protocol: Knn) -> tuple[str, ...]:
 
 def preconditions(protocol: Knn, train: LabelledSet, test: LabelledSet) -> None:
     """Raises BadInput for what `evaluate` refuses, as far as names and counts tell."""
-    shared_classes(train, test)
+    learnable(train, test)
     if max(protocol.k) > len(train):
         got = f"got k={max(protocol.k)} and {len(train)} training images"
         raise BadInput(f"{got}: want no more neighbours than images; do lower k or add images")

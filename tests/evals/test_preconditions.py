@@ -75,7 +75,7 @@ def test_folders_that_are_no_classes_are_told_where_none_is_shared(tmp_path):
     pictures(tmp_path / "scans" / "train", p01=2, p02=2)
     pictures(tmp_path / "scans" / "val", p03=2)
     said = refused(protocol_of("logreg"), opened(tmp_path / "scans", "train"), opened(tmp_path / "scans"))
-    assert "where folders are patients, clips or days and no classes, name the classes in a table" in said
+    assert "do name the classes in a table where folders are patients, clips or days" in said
 
 
 def test_more_neighbours_than_training_images_are_refused(pets):
@@ -85,7 +85,7 @@ def test_more_neighbours_than_training_images_are_refused(pets):
     assert "got k=5 and 4 training images: want no more" in refused(capped, opened(pets, "train"), opened(pets))
 
 
-@pytest.mark.parametrize("name", ["linear", "linear-paper", "logreg"])
+@pytest.mark.parametrize("name", ["knn", "linear", "linear-paper", "logreg"])
 def test_one_class_is_refused(tmp_path, name):
     pictures(tmp_path / "train", cat=4)
     pictures(tmp_path / "val", cat=2)

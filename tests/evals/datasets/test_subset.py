@@ -3,6 +3,8 @@ import pytest
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
+from evals.datasets.inventory import line
+from evals.datasets.settings import Set, open_one
 from evals.datasets.subset import Subset, spread_subset
 
 
@@ -41,3 +43,16 @@ def test_places_outside_the_set_are_refused(rooms):
         Subset(rooms, [0, 7])
     with pytest.raises(BadInput, match="got count 0 for a subset of 'scenes': want at least 1"):
         spread_subset(rooms, 0)
+
+
+def test_an_evaluation_set_leaves_out_what_its_settings_exclude():
+    whole = open_one("rooms", Set(split="val", size=16, count=7), cache=None)
+    less = open_one("rooms", Set(split="val", size=16, count=7, exclude=["val/000002", "val/000005"]), cache=None)
+    assert [less.key(index) for index in range(len(less))] == [f"val/00000{number}" for number in (0, 1, 3, 4, 6)]
+    assert np.array_equal(less.image(2), whole.image(3))
+    assert less.fingerprint() != whole.fingerprint()
+    assert line("rooms/val", less.found()) == (
+        "rooms/val: 5 images, 6 classes, 11 pixel classes, depth; skipped 2: 2 excluded (val/000002)"
+    )
+    with pytest.raises(BadInput, match=r"got exclude=val/9 for set 'rooms', split 'val': want the names of images"):
+        open_one("rooms", Set(split="val", size=16, count=7, exclude=["val/9"]), cache=None)

@@ -96,6 +96,19 @@ def phrase(meaning: str) -> str:
     return meaning.partition("; ")[0]
 
 
+def shown(value: Any, most: int = 120) -> str:
+    """A value nearly as YAML writes it, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        text = f"{{{', '.join(f'{shown(key)}: {shown(one)}' for key, one in value.items())}}}"
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(map(shown, value))}]"
+    else:
+        text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 2]} …"
+
+
 def _refuse_conflicts(self: Any) -> None:
     if found := list(self.conflicts()):
         raise Conflicts(*found)
@@ -124,14 +137,14 @@ def _lines(fault: Any, kind: type) -> Iterator[str]:
         yield f"{_path(loc)} is missing: want {_explained(kind, loc)}"
     else:
         loc = loc[:-1] if fault["type"] == "missing" else loc  # a list that is too short
-        yield f"{_path(loc)}={_shown(fault['input'])}: want {_explained(kind, loc)}{_way_out(fault)}"
+        yield f"{_path(loc)}={shown(fault['input'])}: want {_explained(kind, loc)}{_way_out(fault)}"
 
 
 def _way_out(fault: Any) -> str:
     """How the same value is written as what is wanted: text, or the number that a variable's text stands for."""
     value = fault["input"]
     if fault["type"] == "string_type" and isinstance(value, int | float):
-        return f"""; put it in quotes, on a command line in two kinds: "'{_shown(value)}'\""""
+        return f"""; put it in quotes, on a command line in two kinds: "'{shown(value)}'\""""
     if fault["type"] == "int_type" and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
         return "; from a variable write ${oc.decode:${oc.env:NAME}}"
     return "; and a finite one" if fault["type"] == "finite_number" else ""
@@ -139,13 +152,6 @@ def _way_out(fault: Any) -> str:
 
 def _path(loc: list[Any]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
-
-
-def _shown(value: Any) -> str:
-    """A value nearly as YAML writes it."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _explained(kind: type, loc: list[Any]) -> str:

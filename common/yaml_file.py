@@ -15,6 +15,7 @@ LARGEST = 2**18  # bytes; the largest file of the project has some thousand
 DEPTH = 40  # mappings and lists within one another
 VALUES = 20_000  # with aliases written out
 TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")} | {"!"}
+NULLS = ("", "~", "null", "Null", "NULL")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 INT = r"[-+]?(?:0|[1-9][0-9_]{0,400}|0x[0-9a-fA-F]{1,400})"
 FLOAT = r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?)"
@@ -132,7 +133,7 @@ def _keep_key(path: Path, event: Any, mapping: _Open) -> None:
     mapping.wants_key, is_key = not mapping.wants_key, mapping.wants_key
     if not is_key:
         return
-    if not isinstance(event, yaml.ScalarEvent) or (not event.value and event.style is None):
+    if not isinstance(event, yaml.ScalarEvent) or (event.style is None and event.value in NULLS) or "\n" in event.value:
         _refuse(path, event, "a key that is no name: want `name: value`")
     if event.value in mapping.keys:
         first = mapping.keys[event.value]

@@ -1,51 +1,47 @@
-"""From a YAML file and `key=value` overrides to checked settings: Hydra composes, the schema refuses the unknown.
+"""From a YAML file and `key=value` overrides to checked settings, and what of them is a run's identity.
 
-`hydra.main` takes no path as its argument, so the file is composed through Hydra's compose API. Its config groups are
-the folders beside it, then those of the repository's `experiments/`.
+`layers` lays the file over its defaults, `overrides` applies the command line, OmegaConf fills in `${...}`, and the
+schema refuses what cannot be meant.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import re
 import typing
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from common.bounds import described
 from common.errors import BadInput
 from common.schema import filled
+from harness.layers import EXPERIMENTS, composed, entries, groups
+from harness.overrides import Change, apply, choose_arms, flatten, parsed, put
 from harness.settings import Experiment
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 PROSE = ("name", "question", "source", "expected", "cost")
 GRAPH = ("seeds", "steps", "arms", "baseline", "trunk")
 MACHINERY = ("device", "evals", "runtime")
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML file with overrides applied.
+def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str] | None = None) -> Experiment:
+    """The experiment of a YAML file with overrides applied, and of its arms these alone where they are given.
 
     Raises:
         BadInput: what is wrong in it, all at once: in the experiment, or where that is sound in its arms and trunk.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"no experiment file {path}: want a YAML such as experiments/gram_ablation.yaml")
+    _refuse_no_file(path)
     where = " with ".join([path.name, *([" ".join(overrides)] if overrides else [])])
-    experiment = filled(Experiment, _read(path, overrides, where=where), where=where)
+    experiment = filled(Experiment, _read(path, overrides, arms, where=where), where=where)
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)
     if not experiment.name.translate(str.maketrans("", "", "._- ")).isalnum():
@@ -98,15 +94,20 @@ def as_dict(settings: Any) -> Any:
     return settings
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys; a key may be dotted already."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _refuse_no_file(path: Path) -> None:
+    """A file that is not there is told with the nearest of those that are, a folder with the files in it."""
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+        beside = {file.stem: file for folder in (EXPERIMENTS, path.parent) for file in folder.glob("*.yaml")}
+    except (OSError, ValueError):  # a name that no file system takes
+        is_file, is_folder, beside = False, False, {}
+    if is_folder:
+        inside = sorted(file.name for file in path.glob("*.yaml"))
+        raise BadInput(f"{path} is a folder: want an experiment file; in it: {', '.join(inside[:9]) or 'no .yaml'}")
+    if not is_file:
+        near = get_close_matches(path.stem, beside, n=1)
+        hint = f"; did you mean {beside[near[0]]}?" if near else ""
+        raise BadInput(f"no experiment file {path}: want a YAML such as experiments/gram_ablation.yaml{hint}")
 
 
 def _shipped(experiment: Experiment) -> Experiment:
@@ -130,115 +131,66 @@ def _refuse_parts(experiment: Experiment) -> None:
         raise BadInput("\n".join(found))
 
 
-def _read(path: Path, overrides: Sequence[str], *, where: str) -> dict[str, Any]:
+def _read(path: Path, overrides: Sequence[str], arms: Sequence[str] | None, *, where: str) -> dict[str, Any]:
     """The file, its groups and the overrides as plain data."""
-    parsed = _parse(overrides)
-    groups = [o for o in parsed if _is_group(o.key_or_group, path.parent)]
-    composed = _compose(path, [o.input_line for o in groups if o.input_line])
-    try:
-        for override in parsed:
-            if override not in groups:
-                _apply(composed, override)
-        return _plain(composed)
-    except OmegaConfBaseException as error:
-        raise BadInput(f"{where}: {_one_line(error)}") from error
+    choices, added, rest = _chosen(path, parsed(overrides))
+    plain = composed(path, choices, added=added)
+    for change in rest:
+        apply(plain, change)
+    if arms is not None:
+        choose_arms(plain, arms)
+    return _resolved(plain, where=where)
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise BadInput(f"got {text!r}: want key=value, for example steps=200")
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise BadInput(f"cannot read the overrides {' '.join(overrides)}: {_one_line(error)}") from error
-    for override in parsed:
-        if override.is_sweep_override():
-            raise BadInput(
-                f"got {override.input_line!r}: want one value; a list is written in brackets, as in seeds=[0,1]"
-            )
-    return parsed
-
-
-def _is_group(key: str, folder: Path) -> bool:
-    return any((base / key).is_dir() for base in (folder, EXPERIMENTS))
-
-
-def _compose(path: Path, groups: list[str]) -> DictConfig:
-    try:
-        with initialize_config_dir(config_dir=str(path.parent.resolve()), version_base=None):
-            search = [f"hydra.searchpath=[file://{EXPERIMENTS}]"]
-            composed = compose(config_name=path.name, overrides=[*groups, *search])
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise BadInput(f"{path}: {_one_line(error)}") from error
-    if not isinstance(composed, DictConfig):
-        raise BadInput(f"{path}: want a mapping of settings at its top level")
-    OmegaConf.set_struct(composed, False)
-    return composed
-
-
-def _apply(composed: DictConfig, override: Override) -> None:
-    key, value = override.key_or_group, override.value()
-    if key == "arms" and isinstance(value, list):
-        for arm in value:
-            _refuse_unknown_arm(composed, arm, key)
-        composed["arms"] = {arm: composed["arms"][arm] for arm in value}
-        if composed.get("baseline") not in value:
-            composed["baseline"] = None
-    elif key.startswith("arms.") and key.count(".") > 1:
-        _, arm, setting = key.split(".", 2)
-        _refuse_unknown_arm(composed, arm, key)
-        composed["arms"][arm] = {**flatten(_plain(composed["arms"][arm], resolve=False)), setting: value}
-    elif override.is_delete():
-        parent, _, leaf = key.rpartition(".")
-        node = OmegaConf.select(composed, parent) if parent else composed
-        if not isinstance(node, DictConfig) or leaf not in node:
-            raise BadInput(f"{override.input_line}: nothing to remove there")
-        del node[leaf]
-    else:
-        OmegaConf.update(composed, key, value, force_add=True)
-
-
-def _refuse_unknown_arm(composed: DictConfig, arm: Any, key: str) -> None:
-    arms = composed.get("arms") or {}
-    if arm not in arms:
-        raise BadInput(f"{key}: no arm {arm!r}; known: {', '.join(arms)}; a new one belongs in the YAML file")
+def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None], dict[str, str], list[Change]]:
+    """The words that choose another file for a group of the defaults, those that add a group, and all others."""
+    choices, added, rest = dict[str, str | None](), dict[str, str](), list[Change]()
+    own = {entry.group for entry in entries(path)} - {""}
+    known = {*groups(path.parent)} - {setting.key for setting in described(Experiment)}
+    for change in changes:
+        group = change.key in own or change.key in known or "/" in change.key
+        if group and change.removes:
+            choices[change.key] = None
+        elif group and isinstance(change.value, str):
+            if change.adds and change.key not in own:
+                added[change.key] = change.value
+            else:
+                choices[change.key] = change.value
+        else:
+            rest.append(change)
+    return choices, added, rest
 
 
 def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
     flat = flatten(overrides)
-    if strange := [key for key in flat if set("[]") & set(key)]:  # OmegaConf would take evals[every] for evals.every
+    if strange := [key for key in flat if set("[]") & set(key)]:
         raise BadInput(f"{where}: unknown setting {strange[0]!r}: want names with dots between, as gram.weight")
+    if idle := [key for key, value in flat.items() if value == {}]:
+        raise BadInput(f"{where}: {idle[0]}={{}} changes nothing, since mappings here add: leave it out")
     shared = [key for key in flat if key.split(".")[0] in (*PROSE, *MACHINERY, *GRAPH) and key != "steps"]
     if shared:
         raise BadInput(f"{where}: {', '.join(shared)} belongs to the whole experiment: set it at the top level")
-    config = DictConfig(as_dict(experiment))
+    plain = as_dict(experiment)
     for key, value in flat.items():
-        OmegaConf.update(config, key, value, force_add=True)
-    return filled(Experiment, _plain(config), where=where)
+        put(plain, key, value)
+    return filled(Experiment, plain, where=where)
 
 
-def _plain(config: DictConfig | None, *, resolve: bool = True) -> dict[str, Any]:
-    """A mapping of settings as plain data; None is an empty one."""
-    return {} if config is None else typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+def _resolved(plain: dict[str, Any], *, where: str) -> dict[str, Any]:
+    """The settings with `${oc.env:VARIABLE}` and `${other.setting}` replaced by what they stand for."""
+    try:
+        return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(plain), resolve=True))
+    except (OmegaConfBaseException, RecursionError, ValueError, TypeError) as error:
+        raise BadInput(f"{where}: {_told(error)}") from error
 
 
-def _one_line(error: BaseException) -> str:
-    """The telling line of a library's message, with what to do where the library leaves that open."""
-    variable = re.search(r"Environment variable '(\w+)' not found", str(error))
-    if variable:
-        return f"the environment variable {variable[1]} is not set: want the folder of the data; export it first"
-    group = re.search(r"Could not override '(\S+)'. No match in the defaults list", str(error))
-    if group:
-        return f"{group[1]} is not among the file's defaults: add `- {group[1]}: ...` to them"
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    start = next((i for i, line in enumerate(lines) if line.startswith("Available options")), None)
-    if start is not None:
-        known = itertools.takewhile(lambda line: not line.startswith("Config search path"), lines[start + 1 :])
-        return f"{lines[0]}; known: {', '.join(known)}"
-    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
-    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
+def _told(error: BaseException) -> str:
+    """What is wrong with an interpolation, without the words of the library."""
+    key = getattr(error, "full_key", None) or "a value"
+    if variable := re.search(r"Environment variable '(\w+)' not found", str(error)):
+        return f"{key}: the environment variable {variable[1]} is not set: want the folder of the data; export it first"
+    if lost := re.search(r"Interpolation key '(.*?)' not found", str(error)):
+        return f"{key}: ${{{lost[1]}}}: no such setting is given: want one of the file, or ${{oc.env:VARIABLE}}"
+    if "recursi" in str(error).lower():
+        return f"{key}: ${{...}} leads into itself: want a value at the end of it"
+    return f"{key}: ${{...}} cannot be replaced by a value: want ${{oc.env:VARIABLE}} or ${{other.setting}}"

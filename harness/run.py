@@ -56,16 +56,22 @@ def _run(argv: list[str] | None) -> int:
     )
     parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
+    parser.add_argument("--arms", metavar="NAME,NAME", help="these arms of the file alone, such as plain,anchored")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
     parser.add_argument("--check-data", action="store_true", help="read every training image before the first step")
     args = parser.parse_intermixed_args(argv)
-    return run(load(args.experiment, args.overrides), plan_only=args.plan, checks_data=args.check_data)
+    arms = args.arms.split(",") if args.arms is not None else None
+    experiment = load(args.experiment, args.overrides, arms=arms)
+    return run(experiment, plan_only=args.plan, checks_data=args.check_data)
 
 
 def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = False) -> int:
     """Plan, train, evaluate and report one experiment."""
     if not experiment.arms:
-        raise BadInput(f"{experiment.name} has no arms: want at least one, for example arms: {{plain: {{}}}}")
+        raise BadInput(
+            f"{experiment.name}: neither the file nor the command line names an arm: want at least one, for example "
+            "arms: {plain: {}}"
+        )
     device = pick_device(experiment.device)
     folder = Path(experiment.runtime.folder) / experiment.name
     record = recorded(folder)  # refuses a damaged one before anything is written

@@ -174,8 +174,8 @@ class Experiment(LossSettings):
     arms: Annotated[
         dict[str, dict[str, Any]],
         About(
-            "name → dotted overrides; `{}` keeps the settings as they are. On the command line `arms=[a,b]` chooses "
-            "among them"
+            "name → dotted overrides; `{}` keeps the settings as they are. On the command line `--arms a,b` or "
+            "`arms=[a,b]` chooses among them, `arms={c: {}}` takes their place"
         ),
     ] = field(default_factory=dict)
     baseline: Annotated[str | None, About("arm that the others are compared with; null = the first")] = None

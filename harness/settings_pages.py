@@ -44,11 +44,15 @@ SETTINGS = """\
 Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py`,
 `harness/recipe.py` (model, optimizer, teacher, crops) and `harness/losses/`: what they say is changed there. A key is
 written nested in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted
-on the command line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). `model=vits` on the
-command line swaps a group that the file lists under `defaults`. An unknown key is refused with the nearest known one, a
-value that is not what is wanted here by its path; all of them at once. Numbers are finite, a whole one may stand for
-any, true and false are none, and text that looks like a number stands in quotes (on the command line in two kinds:
-`name="'2024'"`). A whole number from a variable is written `${oc.decode:${oc.env:NAME}}`.
+on the command line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). There a mapping of
+names of your own takes the place of the file's (`arms={…}`, `data.sources={…}`, `evals.sets={…}`, `evals.tasks={…}`,
+`model.args={…}`), and one of a section changes what it names (`gram={weight: 2.0}` leaves the rest of `gram`).
+`model=vits` on the command line swaps a group that the file lists under `defaults`.
+
+An unknown key is refused with the nearest known one, a value that is not what is wanted here by its path; all of them
+at once. A file is UTF-8 and names each key once. Numbers are finite, a whole one may stand for any, true and false are
+none, and text that looks like a number stands in quotes (on the command line in two kinds: `name="'2024'"`); `010` and
+`1:30` are text. A number from a variable is written `${oc.decode:${oc.env:NAME}}`.
 
 *Science* shapes a result and enters a run's hash; *machinery* does not (see
 [identity](runs.md#identity-what-makes-a-run-the-same-run)). Sources: "DINOv3 §x" is arXiv 2508.10104; "official

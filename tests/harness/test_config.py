@@ -56,6 +56,40 @@ def test_the_command_line_comes_last(read):
     assert arm_settings(read(text, "arms.b.gram.weight=4"), "b").gram.weight == 4.0
 
 
+def test_arms_are_chosen_by_an_override_or_by_an_argument_and_the_baseline_is_one_of_them(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("arms: {a: {}, b: {gram.weight: 3.0}, c: {}}\nbaseline: a\n")
+    for found in (load(path, ["arms=[c,b]"]), load(path, arms=["c", "b"])):
+        assert (list(found.arms), found.baseline) == (["c", "b"], None)
+        assert arm_settings(found, "b").gram.weight == 3.0
+    assert load(path, arms=["a"]).baseline == "a"
+    with pytest.raises(BadInput, match=r"arms: no arm 'bb'; known: a, b, c; did you mean 'b'\?"):
+        load(path, arms=["a", "bb"])
+
+
+def test_a_mapping_of_ones_own_names_replaces_the_files_and_one_of_a_section_adds(read):
+    text = """
+gram: {start_step: 3}
+model: {args: {depth: 2, num_heads: 2}}
+arms: {a: {gram.weight: 2.0, gram.start_step: 4}, b: {}}
+baseline: a
+data: {sources: {one: {count: 3}, two: {}}, batch_size: 5}
+evals: {sets: {rooms: {}}, tasks: {knn: {train: rooms, test: rooms}}}
+"""
+    found = read(text, "arms={mine: {gram.weight: 1.0}}")
+    assert (found.arms, found.baseline) == ({"mine": {"gram.weight": 1.0}}, None)
+    assert read(text, "arms.a={gram.start_step: 5}").arms["a"] == {"gram.start_step": 5}
+    assert read(text, "arms={}").arms == {}
+    assert list(read(text, "data.sources={three: {}}").data.sources) == ["three"]
+    assert read(text, "data.sources={}").data.sources == {}
+    assert read(text, "evals.tasks={}").evals.tasks == {}
+    assert read(text, "model.args={depth: 3}").model.args == {"depth": 3}
+    assert read(text, "data={sources: {three: {}}}").data.batch_size == 5
+    assert read(text, "gram={weight: 1.0}").gram == Gram(weight=1.0, start_step=3)
+    assert read(text, "data.sources.one={size: 32}").data.sources["one"] == settings.Set(count=3, size=32)
+    assert read(text, "~arms.a.gram.weight").arms["a"] == {"gram.start_step": 4}
+
+
 def test_an_environment_variable_is_filled_in(read, monkeypatch):
     monkeypatch.setenv("ROOMS", "/some/where")
     text = "data: {sources: {a: {kind: folder, root: '${oc.env:ROOMS}/x'}}}"
@@ -208,7 +242,18 @@ REFUSED = [
     ("a: [", "line 2: "),
     ("steps: 5\nsteps: 6", "line 2: found duplicate key"),
     ("- 1\n- 2", "some.yaml: "),
-    ("steps: ${nothing}", "Interpolation key 'nothing' not found"),
+    ("steps: ${nothing}", "steps: ${nothing}: no such setting is given"),
+    ("steps: ${steps}", "${...} leads into itself"),
+    ("steps: ${gram.start_step}\ngram: {start_step: '${steps}'}", "${...} leads into itself"),
+    ("steps: ${oc.nothing:1}", "steps: ${...} cannot be replaced by a value"),
+    ("steps: ${", "steps: ${...} cannot be replaced by a value"),
+    ("steps: ???", "line 1: ??? stands for a value that is missing"),
+    ("gram: {undistorted: 010}", "gram.undistorted='010': want true or false"),
+    ("steps: 010", "steps='010': want a whole number"),
+    ("steps: 1:30", "steps='1:30': want a whole number"),
+    ("hydra: {run: {dir: x}}", "unknown setting 'hydra'"),
+    ("arms: {a: {gram: {}}}", "arms.a: gram={} changes nothing"),
+    ("arms: {a: {model.args: {}}}", "arms.a: model.args={} changes nothing"),
 ]
 
 
@@ -228,11 +273,28 @@ def test_a_file_that_cannot_be_meant_is_refused_in_one_line(read, text, said):
         ("gram.weigth=4", "did you mean gram.weight?"),
         ("arms.a.gram.weigth=4", "arms.a: unknown setting 'gram.weigth'; did you mean gram.weight?"),
         ("arms.b.gram.weight=4", "no arm 'b'; known: a"),
-        ("data=null", "Config group override must be a string or a list"),
+        ("data=null", "data=null: want settings below it"),
+        ("data=5", "data=5: want settings below it"),
+        ("data=[1]", "data=[1]: want settings below it"),
+        ("model=vits", "model is not among the file's defaults: add `- model: ...` to them"),
+        ("model@teacher=vits", "unknown setting 'model@teacher'"),
+        ("=3", "got '=3': want key=value"),
+        ("~", "got '~': want key=value"),
+        ("~steps=9", "got '~steps=9': want ~steps, which removes it, or steps=9"),
+        ("gram..weight=1", "got 'gram..weight=1': want key=value"),
+        ("steps=???", "got 'steps=???': ??? stands for a value that is missing"),
+        ("steps=${steps}", "${...} leads into itself"),
+        ("seeds=[1,${nothing}]", "${nothing}: no such setting is given"),
+        ("seeds=range(3)", "got 'seeds=range(3)': want one value"),
+        ("seeds=[1,range(3)]", "want"),
+        ("seeds=" + "[" * 2000, "not nested deeply"),
+        ("arms=[a,a]", "arms: 'a' is named twice"),
         ("arms=[b]", "no arm 'b'; known: a"),
+        ("~arms.a.gram.weight", "nothing to remove there"),
+        ("question=a\0b", "want key=value"),
         ("steps=x", "steps='x': want a whole number"),
         ("steps", "got 'steps': want key=value"),
-        ("gram.weight=[1", "cannot read the overrides gram.weight=[1"),
+        ("gram.weight=[1", "cannot read the override gram.weight=[1: want key=value"),
         ("gram.weight=1,2", "got 'gram.weight=1,2': want one value"),
         ("gram=4", "gram=4: want settings below it"),
         ("~stepz", "nothing to remove"),
@@ -293,9 +355,23 @@ trunk: {steps: 4, overrides: {crops.flip: 2}}
     ]
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path):
-    with pytest.raises(BadInput, match=r"no experiment file .*missing\.yaml"):
+def test_a_missing_file_is_refused_by_name_with_the_nearest_one_beside_it(tmp_path):
+    with pytest.raises(BadInput, match=r"no experiment file .*missing\.yaml: want a YAML such as \S+$"):
         load(tmp_path / "missing.yaml")
+    (tmp_path / "mising.yaml").touch()
+    with pytest.raises(BadInput, match=r"did you mean .*/mising\.yaml\?$"):
+        load(tmp_path / "missing.yaml")
+    with pytest.raises(BadInput, match=r"did you mean .*/experiments/gram_ablation\.yaml\?$"):
+        load("gram_ablatoin.yaml")
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(BadInput, match="no experiment file"):
+            load(tmp_path / name)
+
+
+def test_a_folder_is_told_with_the_files_in_it(tmp_path):
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(BadInput, match=r"is a folder: want an experiment file; in it: mine\.yaml$"):
+        load(tmp_path)
 
 
 # --- science

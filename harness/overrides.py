@@ -1,0 +1,171 @@
+"""`key=value` words of a command line: read by Hydra's grammar, and applied to the plain data of an experiment.
+
+A mapping of names that users choose, such as `arms` or `data.sources`, is replaced whole; one of a section changes what
+it names, as a section of a file does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from common.bounds import core, hints
+from common.errors import BadInput, nearest
+from common.yaml_file import CONTROL, DEPTH
+from harness.layers import merged
+from harness.settings import Experiment
+
+LONGEST = 10_000  # characters
+
+
+class Change(NamedTuple):
+    """One word of the command line; `value` is plain data, None where the key is removed."""
+
+    text: str
+    key: str
+    value: Any
+    removes: bool = False
+    adds: bool = False
+
+
+def parsed(texts: Sequence[str]) -> list[Change]:
+    """The changes that words ask for. Raises `BadInput` for the first that cannot be read."""
+    return [_parsed(text) for text in texts]
+
+
+def apply(plain: dict[str, Any], change: Change) -> None:
+    """Change the settings in place."""
+    *above, leaf = change.key.split(".")
+    if change.key == "arms" and isinstance(change.value, list):
+        choose_arms(plain, change.value)
+        return
+    if len(above) > 1 and above[0] == "arms":
+        _change_arm(plain, change)
+        return
+    if change.removes:
+        place: Any = plain
+        for part in above:
+            place = place.get(part) if isinstance(place, dict) else None
+        _remove(place, leaf, change)
+        return
+    put(plain, change.key, change.value)
+    if change.key == "arms":
+        _keep_baseline(plain)
+
+
+def choose_arms(plain: dict[str, Any], names: Sequence[Any]) -> None:
+    """Keep these arms alone, in this order. Raises `BadInput` for one that is unknown or named twice."""
+    for name in names:
+        _refuse_unknown_arm(plain, name, "arms")
+        if names.count(name) > 1:
+            raise BadInput(f"arms: {name!r} is named twice: want each once")
+    plain["arms"] = {name: plain["arms"][name] for name in names}
+    _keep_baseline(plain)
+
+
+def put(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; a mapping is merged into a section, and replaces a mapping of names that users choose."""
+    *above, leaf = key.split(".")
+    for part in above:
+        if not isinstance(plain.get(part), dict):
+            plain[part] = {}
+        plain = plain[part]
+    before = plain.get(leaf)
+    whole = not isinstance(before, dict) or not isinstance(value, dict) or _is_named(key)
+    plain[leaf] = value if whole else merged(before, value)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys; a key may be dotted already."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _parsed(text: str) -> Change:
+    want = "want key=value, for example steps=200"
+    word = text.lstrip("~+")
+    key, sign, given = word.partition("=")
+    if not (sign or text.startswith("~")) or not re.fullmatch(r"[^\s.=]+(\.[^\s.=]+)*", key):
+        raise BadInput(f"got {text!r}: {want}")
+    if text.startswith("~") and sign:
+        raise BadInput(f"got {text!r}: want ~{key}, which removes it, or {key}={given}")
+    if len(text) > LONGEST or max(map(text.count, "[{(")) > DEPTH or CONTROL.search(text):
+        raise BadInput(f"got {text[:40]!r} …: {want}, at most {LONGEST} characters, not nested deeply")
+    try:
+        found = OverridesParser.create().parse_override(text)
+    except (HydraException, ArithmeticError, ValueError) as error:
+        raise BadInput(f"cannot read the override {text}: {want}; what holds ,:=[]{{}}() stands in quotes") from error
+    if found.is_sweep_override() or not _is_plain(value := found.value()):
+        raise BadInput(f"got {text!r}: want one value; a list is written in brackets, as in seeds=[0,1]")
+    if "???" in _scalars(value):
+        raise BadInput(f"got {text!r}: ??? stands for a value that is missing: want one")
+    return Change(text, key, value, removes=found.is_delete(), adds=found.is_add() or found.is_force_add())
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if parts is None:
+        yield value
+    else:
+        for part in parts:
+            yield from _scalars(part)
+
+
+def _is_plain(value: Any) -> bool:
+    return all(one is None or isinstance(one, bool | int | float | str) for one in _scalars(value))
+
+
+def _change_arm(plain: dict[str, Any], change: Change) -> None:
+    """A setting of one arm, which may stand there nested or dotted."""
+    _, arm, setting = change.key.split(".", 2)
+    _refuse_unknown_arm(plain, arm, change.key)
+    if not isinstance(plain["arms"][arm], dict):  # which is refused with the file's other faults
+        return
+    own = plain["arms"][arm] = flatten(plain["arms"][arm])
+    if change.removes:
+        _remove(own, setting, change)
+    else:
+        own[setting] = change.value
+
+
+def _remove(place: Any, leaf: str, change: Change) -> None:
+    if not isinstance(place, dict) or leaf not in place:
+        raise BadInput(f"{change.text}: nothing to remove there: want a key of the file")
+    del place[leaf]
+
+
+def _refuse_unknown_arm(plain: Mapping[str, Any], arm: Any, key: str) -> None:
+    arms = plain.get("arms")
+    known = list(arms) if isinstance(arms, dict) else []
+    if arm not in known:
+        hint = nearest(str(arm), map(str, known), otherwise="a new one belongs in the YAML file")
+        raise BadInput(f"{key}: no arm {arm!r}; known: {', '.join(map(str, known)) or 'none'}; {hint}")
+
+
+def _keep_baseline(plain: dict[str, Any]) -> None:
+    """A baseline that was not chosen is none."""
+    if isinstance(plain.get("arms"), dict) and plain.get("baseline") not in plain["arms"]:
+        plain["baseline"] = None
+
+
+def _is_named(key: str) -> bool:
+    """Whether a key holds a mapping of names that users choose."""
+    hint: Any = Experiment
+    for part in key.split("."):
+        inside = core(hint)
+        if get_origin(inside) is dict:
+            hint = get_args(inside)[1]
+        elif isinstance(inside, type) and hasattr(inside, "__dataclass_fields__"):
+            hint = hints(inside).get(part)
+        else:
+            return False
+    return get_origin(core(hint)) is dict

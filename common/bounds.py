@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, Predicate
-from pydantic import BeforeValidator, Strict
+from pydantic import Strict
 
 T = TypeVar("T")
 
@@ -25,12 +26,10 @@ class About(NamedTuple):
     source: str = "–"
 
 
-def _from_text(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4, without a point, as text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+class Words(NamedTuple):
+    """What a kind of text takes, said in place of its rule."""
+
+    said: str
 
 
 def rising(values: Sequence[Any]) -> bool:
@@ -43,16 +42,47 @@ def one_or_more_different(values: Sequence[Any]) -> bool:
     return 0 < len(values) == len(set(values))
 
 
+def is_name(text: str) -> bool:
+    """Whether it can name a folder or file on any system, and is no option of a command."""
+    return re.fullmatch(r"\w[\w.-]*", text) is not None and len(text.encode()) <= NAME_BYTES
+
+
+def is_label(text: str) -> bool:
+    """Whether it is a name that people read: no control characters, no blanks at its ends."""
+    return text == text.strip() != "" and text.isprintable() and len(text.encode()) <= NAME_BYTES
+
+
+def is_path(text: str) -> bool:
+    """Whether a file system could have it; names that are no UTF-8 arrive with lone surrogates, and are meant."""
+    parts = [part.encode(errors="surrogateescape") for part in re.split(r"[/\\]", text)]
+    return bool(text.strip()) and not CONTROL.search(text) and len(text) <= 4096 and max(map(len, parts)) <= 255
+
+
+# No sense lies beyond these. They end no sentence of a page; a refusal names the one that was passed
+MOST = 10**9  # steps, images and all else that is counted
+HIDDEN = (MOST, 2**63 - 1, -(2**63))
+NAME_BYTES = 100  # a file's name has 255, of which ours are a part
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
-Natural = Annotated[Whole, Ge(0)]
-Count = Annotated[Whole, Ge(1)]
-Real = Annotated[float, Strict(), BeforeValidator(_from_text)]  # finite: `common.schema.settings` sees to it
+Whole = Annotated[int, Strict(), Ge(-(2**63)), Le(2**63 - 1)]
+Natural = Annotated[Whole, Ge(0), Le(MOST)]
+Count = Annotated[Whole, Ge(1), Le(MOST)]
+Seed = Annotated[Whole, Ge(0)]
+Batch = Annotated[Count, Le(2**20)]
+Pixels = Annotated[Count, Le(2**15)]  # of a side
+Width = Annotated[Count, Le(2**17)]  # of a layer
+Real = Annotated[float, Strict()]  # finite: `common.schema.settings` sees to it
 Positive = Annotated[Real, Gt(0)]
 NotNegative = Annotated[Real, Ge(0)]
 Share = Annotated[Real, Ge(0), Le(1)]
 SomeShare = Annotated[Real, Gt(0), Le(1)]
 ShareBelowOne = Annotated[Real, Ge(0), Lt(1)]
+Name = Annotated[
+    str, Predicate(is_name), Words(f"a name of letters, digits, '.', '_' and '-', at most {NAME_BYTES} bytes")
+]
+Label = Annotated[str, Predicate(is_label), Words(f"a name of printed characters, at most {NAME_BYTES} bytes")]
+Place = Annotated[str, Predicate(is_path), Words("a path without control characters")]
 Range = Annotated[tuple[T, T], Predicate(rising)]
 Choices = Annotated[tuple[T, ...], Predicate(one_or_more_different)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -15,10 +16,11 @@ from annotated_types import Ge, Gt, Le, Lt, Predicate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from common.bounds import about, core, described, hints
-from common.errors import BadInput
+from common.bounds import HIDDEN, Words, about, core, described, hints
+from common.errors import BadInput, nearest
 
 T = TypeVar("T")
+DECODED = "from a variable write ${oc.decode:${oc.env:NAME}}"
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 SETTINGS = "settings below it, {} for none"
 BOUNDS = {
@@ -84,11 +86,16 @@ def wanted(hint: Any) -> str:
     if get_origin(bare) is dict and wanted(value := get_args(bare)[1]) != SETTINGS:
         return f"a mapping of {wanted(get_args(bare)[0])}, to {wanted(value)}"
     if origin is Annotated:
-        noun = NOUNS[bare] if bare in NOUNS else wanted(bare)
-        bounds = " and ".join(BOUNDS[type(mark)](mark) for mark in marks if type(mark) in BOUNDS)
+        noun = next((mark.said for mark in marks if isinstance(mark, Words)), NOUNS.get(bare) or wanted(bare))
+        bounds = " and ".join(BOUNDS[type(mark)](mark) for mark in marks if _is_shown(mark))
         bounds = re.sub(r"^at least (\S+) and at most ", r"from \1 to ", bounds)
         return f"{noun}, {bounds}" if bounds else noun
     return NOUNS.get(bare, SETTINGS)
+
+
+def _is_shown(mark: Any) -> bool:
+    """A bound that a sentence tells: one that has a sense of its own."""
+    return type(mark) in BOUNDS and next(iter(dataclasses.astuple(mark))) not in HIDDEN
 
 
 def phrase(meaning: str) -> str:
@@ -128,11 +135,8 @@ def _lines(fault: Any, kind: type) -> Iterator[str]:
         yield from (_path([*loc, line]) for line in fault["ctx"]["error"].args)
     elif fault["type"] in ("unexpected_keyword_argument", "invalid_key"):
         yield _unknown(loc, kind)
-    elif "[key]" in loc and (key := get_args(core(_at(kind, loc[:-2])[0]))[0]) is not str:
-        yield f"{_path(loc[:-2])}: got the key {fault['input']!r}: want {wanted(key)}"
     elif "[key]" in loc:
-        quotes = "; put it in quotes" if isinstance(fault["input"], int | float) else ""
-        yield f"{_path(loc[:-1])}: want a name that is text{quotes}"
+        yield _odd_name(fault, loc, kind)
     elif fault["type"] == "missing" and isinstance(loc[-1], str):
         yield f"{_path(loc)} is missing: want {_explained(kind, loc)}"
     else:
@@ -140,14 +144,40 @@ def _lines(fault: Any, kind: type) -> Iterator[str]:
         yield f"{_path(loc)}={shown(fault['input'])}: want {_explained(kind, loc)}{_way_out(fault)}"
 
 
+def _odd_name(fault: Any, loc: list[Any], kind: type) -> str:
+    """What is wrong with a name that a user chose, or with another key of a mapping."""
+    key, given = get_args(core(_at(kind, loc[:-2])[0]))[0], fault["input"]
+    if core(key) is not str:
+        return f"{_path(loc[:-2])}: got the key {given!r}: want {wanted(key)}"
+    if isinstance(given, str):
+        return f"{_path(loc[:-1])}: want another name: {wanted(key)}"
+    quotes = "; put it in quotes" if isinstance(given, int | float) else ""
+    return f"{_path(loc[:-1])}: want a name that is text{quotes}"
+
+
 def _way_out(fault: Any) -> str:
-    """How the same value is written as what is wanted: text, or the number that a variable's text stands for."""
-    value = fault["input"]
+    """How the same value is written as what is wanted, the word that was nearly met, or a bound that no page tells."""
+    value, bounds = fault["input"], fault.get("ctx", {})
     if fault["type"] == "string_type" and isinstance(value, int | float):
         return f"""; put it in quotes, on a command line in two kinds: "'{shown(value)}'\""""
     if fault["type"] == "int_type" and isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
-        return "; from a variable write ${oc.decode:${oc.env:NAME}}"
+        return f"; {DECODED}"
+    if fault["type"] == "float_type" and isinstance(value, str) and _is_number(value):
+        return f"; leave the quotes out, {DECODED}"
+    if fault["type"] == "literal_error" and isinstance(value, str):
+        near = nearest(value, re.findall(r"'([^']*)'", bounds["expected"]), otherwise="")
+        return f"; {near}" if near else ""
+    for bound, words in (("le", "at most"), ("ge", "at least")):
+        if bounds.get(bound) in HIDDEN:
+            return f"; and {words} {bounds[bound]}"
     return "; and a finite one" if fault["type"] == "finite_number" else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _path(loc: list[Any]) -> str:
@@ -173,8 +203,14 @@ def _at(kind: Any, loc: list[Any]) -> tuple[Any, str]:
 
 
 def _unknown(loc: list[Any], kind: type) -> str:
-    """With one beside it of nearly its name, or else one anywhere of nearly its path."""
+    """With one beside it of nearly its name, or else one anywhere whose last part is as good as its own."""
     path, beside = _path(loc), list(hints(core(_at(kind, loc[:-1])[0])))
+    known = [setting.key for setting in described(kind)]
+    if path in known:
+        nested = path.replace(".", ": {") + ": …" + "}" * path.count(".")
+        return f"unknown setting '{path}'; want it nested, {nested}"
     near = [_path([*loc[:-1], name]) for name in get_close_matches(str(loc[-1]), beside, n=1)]
-    near += get_close_matches(path, [setting.key for setting in described(kind)], n=1, cutoff=0.4)
+    leaves = {key: key.rpartition(".")[2] for key in known}
+    alike = get_close_matches(str(loc[-1]).rpartition(".")[2], leaves.values(), cutoff=0.8)
+    near += get_close_matches(path, [key for key, leaf in leaves.items() if leaf in alike], n=1, cutoff=0)
     return f"unknown setting '{path}'; " + (f"did you mean {near[0]}?" if near else f"want {', '.join(beside)}")

@@ -20,9 +20,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from common.bounds import described
+from common.bounds import NAME_BYTES, described, is_name
 from common.errors import BadInput
-from common.schema import filled
+from common.schema import filled, shown
 from harness.layers import EXPERIMENTS, composed, entries, groups
 from harness.overrides import Change, apply, choose_arms, flatten, parsed, put
 from harness.settings import Experiment
@@ -44,8 +44,9 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str]
     experiment = filled(Experiment, _read(path, overrides, arms, where=where), where=where)
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)
-    if not experiment.name.translate(str.maketrans("", "", "._- ")).isalnum():
-        raise BadInput(f"name={experiment.name!r}: want letters, digits, '.', '_' and '-', since it names a folder")
+    if experiment.name != experiment.name.strip() or not is_name(experiment.name.replace(" ", "_")):
+        want = f"want letters, digits, '.', '_' and '-', at most {NAME_BYTES} bytes, since it names a folder"
+        raise BadInput(f"name={shown(experiment.name)}: {want}")
     experiment = _shipped(experiment)
     _refuse_parts(experiment)
     return experiment

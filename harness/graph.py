@@ -70,8 +70,6 @@ def _trunk(experiment: Experiment, seed: int, base: Path, fingerprint: Fingerpri
 
 
 def _arm(experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, fingerprint: Fingerprint) -> Job:
-    if arm == TRUNK or not arm.replace("_", "").replace("-", "").replace(".", "").isalnum():
-        raise BadInput(f"arms.{arm}: want another name, of letters, digits, '.', '_' and '-', and not {TRUNK!r}")
     settings = arm_settings(experiment, arm)
     fork = trunk.stop if trunk else 0
     gram = settings.gram

@@ -12,7 +12,7 @@ from common.bounds import About, Natural, NotNegative, Positive, Real, Share, Sh
 from common.schema import settings
 
 Scaling = Literal["none", "sqrt_wrt_1024", "linear_wrt_256"]
-Side = Annotated[Whole, Ge(5)]  # pixels: blur needs them
+Side = Annotated[Whole, Ge(5), Le(2**15)]  # pixels: blur needs them
 Area = SomeShare
 
 OFFICIAL = "official code"
@@ -40,7 +40,7 @@ class Model:
         ),
     ] = 0.0
     rope_shift: Annotated[
-        Real | None,
+        NotNegative | None,
         About("patch coordinates are shifted by U(−s, s) on each axis; null = off", "official code (off for 7B)"),
     ] = None
     rope_jitter: Annotated[
@@ -123,7 +123,7 @@ class Crops:
 
     global_size: Annotated[Side, About("side of a global crop", "official code (224; 256 for 7B)")] = 224
     local_size: Annotated[Side, About("side of a local crop", "official code (96; 112 for 7B)")] = 96
-    local_count: Annotated[Natural, About("local crops of an image", OFFICIAL)] = 8
+    local_count: Annotated[Natural, Le(1000), About("local crops of an image", OFFICIAL)] = 8
     global_scale_min: Annotated[Area, About("smallest area of a global crop", OFFICIAL)] = 0.32
     global_scale_max: Annotated[Area, About("largest area of a global crop", OFFICIAL)] = 1.0
     local_scale_min: Annotated[Area, About("smallest area of a local crop", OFFICIAL)] = 0.05

@@ -8,23 +8,31 @@ its `conflicts`; docs/settings.md and `--help` are made from these words. Sectio
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Predicate
+from annotated_types import Le, Predicate
 
 from common.bounds import (
     About,
+    Batch,
     Count,
+    Label,
+    Name,
     Natural,
+    Pixels,
+    Place,
     Share,
     Whole,
     one_or_more_different,
 )
+from common.errors import BadInput
 from common.schema import settings
 from evals.datasets.settings import Set
+from evals.tasks.methods import protocol_of
 from harness.losses.table import LOSSES, LossSettings
 from harness.recipe import Crops, Model, Optimizer, Teacher
 
@@ -38,7 +46,7 @@ Role = Literal["teacher", "student"]
 class Data:
     """Training images: named sources, their components, and how batches of `batch_size` images are composed (§3.1)."""
 
-    sources: dict[str, Set] = field(default_factory=dict)
+    sources: dict[Label, Set] = field(default_factory=dict)
     components: Annotated[
         Components,
         About(
@@ -49,7 +57,7 @@ class Data:
     homogeneous_share: Annotated[
         Share, About("share of steps whose batch comes from one component alone", "DINOv3 §3.1 (0.1)")
     ] = 0.0
-    batch_size: Annotated[Count, About("images in a step")] = 64
+    batch_size: Annotated[Batch, About("images in a step")] = 64
 
 
 @settings
@@ -68,6 +76,13 @@ class EvaluationTask:
     ] = ""
     test: Annotated[str, About("the name in `evals.sets` that is scored")] = ""
 
+    def conflicts(self) -> Iterator[str]:
+        """A protocol that there is not, or whose file cannot be meant."""
+        try:
+            protocol_of(self.protocol)
+        except BadInput as error:
+            yield f"protocol={self.protocol!r}: {' '.join(str(error).split())}"
+
 
 @settings
 class Evals:
@@ -77,14 +92,14 @@ class Evals:
         Count, About("steps between evaluations; the last step is always evaluated, step 0 too where there is no fork")
     ] = 100
     size: Annotated[
-        Count, About("short side of the input in pixels, a multiple of the patch; part of the protocol's hash")
+        Pixels, About("short side of the input in pixels, a multiple of the patch; part of the protocol's hash")
     ] = 224
-    batch_size: Annotated[Count, About("images of a forward pass")] = 64
+    batch_size: Annotated[Batch, About("images of a forward pass")] = 64
     network: Annotated[
         Role, About("whose backbone is exported and evaluated; `teacher` (EMA) or `student`", "DINOv3 §6")
     ] = "teacher"
-    sets: dict[str, Set] = field(default_factory=dict)
-    tasks: dict[str, EvaluationTask] = field(default_factory=dict)
+    sets: dict[Label, Set] = field(default_factory=dict)
+    tasks: dict[Label, EvaluationTask] = field(default_factory=dict)
 
     def conflicts(self) -> Iterator[str]:
         """Tasks on sets that there are not, and tasks whose rows could not be told apart."""
@@ -120,7 +135,7 @@ class Trunk:
         About("dotted overrides for the trunk alone; Gram anchoring is off in it unless `gram.weight` is set here"),
     ] = field(default_factory=dict)
     checkpoint: Annotated[
-        str | None,
+        Place | None,
         About(
             "weights of student and teacher (`.safetensors`) to start step 0 from; its content enters the hash. "
             "null = random weights"
@@ -132,14 +147,15 @@ class Trunk:
 class Runtime:
     """Machinery: nothing here may change a result."""
 
-    folder: Annotated[str, About("where run folders lie")] = "runs"
-    cache: Annotated[str, About("where rendered scenes are kept")] = ".cache/gramlab"
+    folder: Annotated[Place, About("where run folders lie")] = "runs"
+    cache: Annotated[Place, About("where rendered scenes are kept")] = ".cache/gramlab"
     workers: Annotated[
         Natural,
+        Le(1024),
         About("processes that make batches; 0 = the training process itself. The batches are the same for any number"),
     ] = 0
     threads: Annotated[
-        Count | None,
+        Annotated[Count, Le(1024)] | None,
         About(
             "CPU threads of torch; null = `OMP_NUM_THREADS` where it is set, else what the run had last, else "
             "the fewest that are near the best in a measurement at start. Sums over another number of threads may "
@@ -172,7 +188,7 @@ class Experiment(LossSettings):
         Count, About("length of each arm in steps, the trunk's included; a larger number later continues the run")
     ] = 1000
     arms: Annotated[
-        dict[str, dict[str, Any]],
+        dict[Name, dict[str, Any]],
         About(
             "name → dotted overrides; `{}` keeps the settings as they are. On the command line `--arms a,b` or "
             "`arms=[a,b]` chooses among them, `arms={c: {}}` takes their place"
@@ -200,7 +216,7 @@ class Experiment(LossSettings):
     runtime: Runtime = field(default_factory=Runtime)
 
     def conflicts(self) -> Iterator[str]:
-        """Steps that never come, nothing to learn from, a baseline that is no arm."""
+        """Steps that never come, nothing to learn from, arms of one folder, a baseline that is no arm."""
         if self.trunk.steps > self.steps:
             yield f"trunk.steps={self.trunk.steps}: want at most steps={self.steps}, where the arms end"
         if self.gram.weight > 0 and self.gram.start_step >= self.steps:
@@ -215,5 +231,10 @@ class Experiment(LossSettings):
                 f"ibot.mask_probability={self.ibot.mask_probability}: want more, or another loss on: none of "
                 f"{crops} crops would be masked"
             )
+        folders = {"trunk": "the trunk"}
+        for arm in self.arms:
+            other = folders.setdefault(unicodedata.normalize("NFC", arm).casefold(), arm)
+            if other != arm:
+                yield f"arms.{arm}: want another name: {other} has this folder where a disk takes A for a"
         if self.baseline is not None and self.baseline not in self.arms:
             yield f"baseline={self.baseline!r}: want one of the arms: {', '.join(self.arms) or 'none yet'}"

@@ -7,13 +7,15 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
-from common.bounds import About, Count, Whole
+from common.bounds import About, Count, Label, Place, Whole
 from common.errors import nearest
 from common.schema import settings
 from evals.datasets.catalogue import KINDS, open_set
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.reading import Reading
 from evals.datasets.subset import without
+
+MOST_SCENES = 10**6  # rendering them takes days
 
 
 @settings
@@ -22,10 +24,10 @@ class Set(Reading):
 
     kind: Annotated[str, About(f"one of {', '.join(KINDS)}")] = "scenes"
     root: Annotated[
-        str | None, About("folder of a set that is read (`nyu`: or its .mat file); `${oc.env:VARIABLE}` is replaced")
+        Place | None, About("folder of a set that is read (`nyu`: or its .mat file); `${oc.env:VARIABLE}` is replaced")
     ] = None
     split: Annotated[str, About("which part of the set")] = "train"
-    name: Annotated[str | None, About("its name in result rows; null = NAME")] = None
+    name: Annotated[Label | None, About("its name in result rows; null = NAME")] = None
     size: Annotated[Count | None, About("pixels a side, `scenes` only; null = 64")] = None
     count: Annotated[
         Count | None,
@@ -49,11 +51,13 @@ class Set(Reading):
     ] = field(default_factory=list)
 
     def conflicts(self) -> Iterator[str]:
-        """A kind that is not in the table, nowhere to read from, and what `Reading` finds."""
+        """A kind that is not in the table, nowhere to read from, too many scenes, and what `Reading` finds."""
         yield from super().conflicts()
         if self.kind not in KINDS:
             hint = nearest(self.kind, KINDS, otherwise="correct it")
             yield f"kind={self.kind!r}: want one of {', '.join(KINDS)}; {hint}"
+        elif KINDS[self.kind].rendered and self.count and self.count > MOST_SCENES:
+            yield f"count={self.count}: want at most {MOST_SCENES} scenes"
         elif self.root is None and not KINDS[self.kind].rendered:
             yield f"root=null: want the folder of a set of kind={self.kind}"
         if self.table is not None and self.classes == []:

@@ -10,7 +10,19 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from common.bounds import About, Count, Natural, NotNegative, Positive, Share, SomeShare, Whole
+from common.bounds import (
+    About,
+    Batch,
+    Count,
+    Name,
+    Natural,
+    NotNegative,
+    Pixels,
+    Positive,
+    Share,
+    SomeShare,
+    Whole,
+)
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import Precision, View
@@ -29,9 +41,9 @@ class Protocol:
     task: ClassVar[str]  # what it measures: the column `eval` of result rows
     needs: ClassVar[Needs]  # what its sets must have
 
-    name: Annotated[str, About("its name, that of its file")]
-    version: Annotated[Whole, About("raised when the meaning changes, not only the values")]
-    size: Annotated[Count, About("short side of the input in pixels")]
+    name: Annotated[Name, About("its name, that of its file")]
+    version: Annotated[Count, About("raised when the meaning changes, not only the values")]
+    size: Annotated[Pixels, About("short side of the input in pixels")]
     precision: Annotated[Precision, About("in which the backbone computes; features are float32 either way")]
     train_images: Annotated[Count | None, About("at most so many training images, evenly spread; null takes all")]
     test_images: Annotated[Count | None, About("at most so many test images, evenly spread; null takes all")]
@@ -72,7 +84,7 @@ class TrainedHead(Protocol):
     seed: Annotated[Whole, About("of every random draw: the head's start, the order, the views")]
     init_std: Annotated[NotNegative, About("deviation of the normal distribution that the head's weights start from")]
     iterations: Annotated[Count, About("training steps in all")]
-    batch_size: Annotated[Count, About("images of a training step")]
+    batch_size: Annotated[Batch, About("images of a training step")]
     rate: Annotated[Positive, About("learning rate that the warm-up leads to")]
     weight_decay: Annotated[NotNegative, About("AdamW's, of all parameters of the head")]
     clip: Annotated[Positive | None, About("largest norm of the gradient; null does not clip")]

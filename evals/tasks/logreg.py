@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from common.bounds import About, Count, Positive, Real, Share, Whole
+from common.bounds import About, Count, Positive, Real, ShareBelowOne, Whole
 from common.progress import Bar
 from common.schema import settings
 from evals.datasets.labelled_set import LabelledSet, Needs
@@ -36,7 +36,7 @@ class Logreg(Cropped):
     c_count: Annotated[Count, About("number of C that are tried")]
     max_iterations: Annotated[Count, About("iterations of each fit, at most")]
     tolerance: Annotated[Positive, About("largest component of the gradient at which a fit ends")]
-    held_out: Annotated[Share, About("share of each class's training images that C is chosen on")]
+    held_out: Annotated[ShareBelowOne, About("share of each class's training images that C is chosen on")]
     seed: Annotated[Whole, About("of the images held out")]
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from common.errors import BadInput
+from common.errors import BadInput, nearest
 from evals.datasets.labelled_set import LabelledSet
 from evals.judging import pixel_classes
 from evals.protocols import reading
@@ -79,6 +79,10 @@ def protocol_of(choice: str) -> Protocol:
         BadInput: an unknown name, or a file that does not fit.
     """
     name = variants(choice)[0] if choice in TASKS else choice
+    if name not in reading.names() and not name.endswith((".yaml", ".yml")):
+        known = (*TASKS, *reading.names())
+        hint = nearest(name, known, otherwise="the quick protocol of a task has the task's name")
+        raise BadInput(f"got protocol {name!r}: want a .yaml file or one of {', '.join(known)}; {hint}")
     method = reading.read(name).get("method")
     if not isinstance(method, str) or method not in METHODS:
         place = reading.place_of(name)

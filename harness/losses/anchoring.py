@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from common.bounds import About, Count, Flag, Natural, NotNegative, Real
+from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real
 from common.schema import settings
 
 GramTeacher = Literal["snapshot", "ema", "checkpoint"]
@@ -57,7 +57,7 @@ class Anchoring:
         ),
     ] = None
     checkpoint: Annotated[
-        str | None,
+        Place | None,
         About(
             "exported backbone folder for `checkpoint`; of the student's patch size (of its whole architecture "
             "with `gram.update_every`); its content enters the hash",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from common.bounds import About, Count, Flag
+from annotated_types import Le
+
+from common.bounds import About, Count, Flag, Width
 from common.schema import settings
 
 
@@ -12,9 +14,9 @@ from common.schema import settings
 class Head:
     """A projection head: three linear layers, unit-length bottleneck, prototypes without bias (§3.2)."""
 
-    hidden: Annotated[Count, About("width of the two hidden layers", "official code")] = 2048
-    bottleneck: Annotated[Count, About("width of the unit-length bottleneck", "official code")] = 256
-    prototypes: Annotated[Count, About("number of prototypes, K", "official code")] = 65536
+    hidden: Annotated[Width, About("width of the two hidden layers", "official code")] = 2048
+    bottleneck: Annotated[Width, About("width of the unit-length bottleneck", "official code")] = 256
+    prototypes: Annotated[Count, Le(2**24), About("number of prototypes, K", "official code")] = 65536
     unit_prototypes: Annotated[
         Flag,
         About(

@@ -13,11 +13,16 @@ from common.bounds import (
     Choices,
     Count,
     Flag,
+    Label,
+    Name,
     Natural,
     NotNegative,
+    Pixels,
+    Place,
     Positive,
     Range,
     Real,
+    Seed,
     Share,
     ShareBelowOne,
     SomeShare,
@@ -40,10 +45,30 @@ def one(kind: Any) -> Any:
     [
         (Flag, "true or false", (True, False), (1, "true", None)),
         (str, "text", ("", "1"), (1, None, ["a"])),
-        (Whole, "a whole number", (-7, 0), (1.0, "1", True, None)),
-        (Natural, "a whole number, at least 0", (0, 7), (-1, 0.0)),
-        (Count, "a whole number, at least 1", (1, 7), (0, True)),
-        (Real, "a number", (-3, 0.0, "1e-4"), (*NOT_FINITE, "x", "inf", True, None)),
+        (Whole, "a whole number", (-7, 0, 2**63 - 1), (1.0, "1", True, None, 2**63, -(2**63) - 1)),
+        (Natural, "a whole number, at least 0", (0, 7, 10**9), (-1, 0.0, 10**9 + 1)),
+        (Count, "a whole number, at least 1", (1, 7), (0, True, 10**30)),
+        (Seed, "a whole number, at least 0", (0, 2**63 - 1), (-1, 2**70)),
+        (Pixels, "a whole number, from 1 to 32768", (1, 32768), (0, 8_000_000)),
+        (
+            Name,
+            "a name of letters, digits, '.', '_' and '-', at most 100 bytes",
+            ("a", "knn-v1.0", "_x", "é"),
+            ("", "-a", ".", "..", "a b", "a/b", "a\\b", "a\n", "\0", "x" * 101, "é" * 51, 1),
+        ),
+        (
+            Label,
+            "a name of printed characters, at most 100 bytes",
+            ("ADE20K (val)", "a/b", "é"),
+            ("", " a", "a ", "a\nb", "a\0b", "\u202ea", "x" * 101),
+        ),
+        (
+            Place,
+            "a path without control characters",
+            ("/a b/c", "..", "caf\udce9"),
+            ("", " ", "a\0b", "a\nb", "x" * 256, "é" * 128, "a/" * 2049),
+        ),
+        (Real, "a number", (-3, 0.0, 1e-4), (*NOT_FINITE, "1e-4", "2.0", "x", "inf", True, None, 10**400)),
         (NotNegative, "a number, at least 0", (0, 2.5), (-1, -1e-9, *NOT_FINITE)),
         (Positive, "a number, above 0", (1e-9, 3), (0, -1, *NOT_FINITE)),
         (Share, "a number, from 0 to 1", (0, 0.5, 1), (-0.1, 1.1, *NOT_FINITE)),
@@ -80,8 +105,8 @@ def test_a_kind_takes_what_its_words_say_and_nothing_else(kind: Any, words: str,
             filled(made, {"value": value}, where="toy")
 
 
-@pytest.mark.parametrize(("kind", "value", "kept"), [(Real, 1, 1.0), (Real, "1e-4", 1e-4), (Whole, 1, 1)])
-def test_whole_numbers_and_text_become_the_number_that_is_meant(kind: Any, value: Any, kept: Any):
+@pytest.mark.parametrize(("kind", "value", "kept"), [(Real, 1, 1.0), (Whole, 1, 1)])
+def test_whole_numbers_become_the_number_that_is_meant(kind: Any, value: Any, kept: Any):
     found = one(kind)(value=value).value
     assert (found, type(found)) == (kept, type(kept))
 

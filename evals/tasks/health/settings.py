@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from common.bounds import About, Count, Flag, Natural, Positive, Real
+from common.bounds import About, Count, Flag, Positive, Real, Seed
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import View
@@ -27,7 +27,7 @@ class Health(Protocol):
     dim_weight: Annotated[Real, About("weight of M_dim in DSE")]
     unit_length: Annotated[Flag, About("brings patches to length 1 in DSE")]
     outlier_factor: Annotated[Positive, About("times the median norm beyond which a patch is an outlier")]
-    seed: Annotated[Natural, About("of groups, starts of k-means and positions")]
+    seed: Annotated[Seed, About("of groups, starts of k-means and positions")]
 
     @property
     def view(self) -> View:

@@ -19,7 +19,19 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from common.bounds import About, Choices, Count, NotNegative, Positive, Range, Share, ShareBelowOne, SomeShare, Whole
+from common.bounds import (
+    About,
+    Batch,
+    Choices,
+    Count,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    ShareBelowOne,
+    SomeShare,
+    Whole,
+)
 from common.draws import Stream, pcg64, torch_generator
 from common.errors import BadInput
 from common.progress import Bar
@@ -61,7 +73,7 @@ class PublishedLinear(Cropped):
     init_std: Annotated[NotNegative, About("deviation of the normal distribution that weights start from")]
     epochs: Annotated[Count, About("passes over the training images")]
     epoch_steps: Annotated[Count | None, About("iterations of a pass; null takes as many as see every image")]
-    batch_size: Annotated[Count, About("images of a training step")]
+    batch_size: Annotated[Batch, About("images of a training step")]
 
     @property
     def heads(self) -> tuple[GridHead, ...]:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.bounds import About, Choices, Count, NotNegative, Positive, Share, ShareBelowOne, Whole
+from common.bounds import About, Batch, Choices, Count, NotNegative, Positive, ShareBelowOne, Whole
 from common.draws import pcg64
 from common.progress import Bar
 from common.schema import settings
@@ -47,8 +47,8 @@ class QuickLinear(Cropped):
     decays: Annotated[Choices[NotNegative], About("weight decays of the heads, of weights and biases alike")]
     momentum: Annotated[ShareBelowOne, About("of SGD")]
     steps: Annotated[Count, About("training steps of every head")]
-    batch_size: Annotated[Count, About("images of a training step, at most the training set")]
-    held_out: Annotated[Share, About("share of each class's training images that the head is chosen on")]
+    batch_size: Annotated[Batch, About("images of a training step, at most the training set")]
+    held_out: Annotated[ShareBelowOne, About("share of each class's training images that the head is chosen on")]
     seed: Annotated[Whole, About("of the images held out and of the order of batches")]
 
 

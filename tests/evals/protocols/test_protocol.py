@@ -111,7 +111,7 @@ def test_a_file_becomes_settings_of_the_right_types(tmp_path: Path):
     [
         ("pooling: cls", "pooling: max", "^.*mine.yaml: pooling='max': want one of cls, mean$"),
         ("flip: true", "flip: 1", "flip=1: want true or false"),
-        ("size: 64", "size: 64.5", "size=64.5: want a whole number, at least 1 \\(short side"),
+        ("size: 64", "size: 64.5", "size=64.5: want a whole number, from 1 to 32768 \\(short side"),
         ("size: 64", "size: true", "size=true: want a whole number"),
         ("rates: [1, 2e-4]", "rates: fast", "rates='fast': want a list of values, each a number$"),
         ("rates: [1, 2e-4]", "rates: [fast]", "rates\\[0\\]='fast': want a number$"),
@@ -140,7 +140,7 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path):
         load(place, Sample)
     assert str(refusal.value).splitlines() == [
         f"{place}: 5 settings cannot be meant",
-        "  size=0: want a whole number, at least 1 (short side of the input in pixels)",
+        "  size=0: want a whole number, from 1 to 32768 (short side of the input in pixels)",
         "  rates[1]=inf: want a number; and a finite one",
         "  rates[2]='fast': want a number",
         "  flip is missing: want true or false",
@@ -195,7 +195,8 @@ def test_a_file_of_another_method_with_the_name_of_a_protocol_that_ships_is_told
 @pytest.mark.parametrize(
     ("key", "value", "want"),
     [
-        ("size", 0, "at least 1"),
+        ("size", 0, "from 1 to 32768"),
+        ("version", -1, "at least 1"),
         ("train_images", 0, "at least 1"),
         ("test_images", -3, "at least 1"),
         ("crop_pct", 0.0, "above 0 and at most 1"),
@@ -205,6 +206,22 @@ def test_a_file_of_another_method_with_the_name_of_a_protocol_that_ships_is_told
 def test_settings_that_all_protocols_share_are_refused_in_one_line(key: str, value: float, want: str):
     with pytest.raises(BadInput, match=rf"^knn-quick: {key}={value}: want a (whole )?number, {want}.* \(.*\)$"):
         load("knn-quick", Knn, **{key: value})
+
+
+@pytest.mark.parametrize("name", ["my knn", "a/b", "..", "-x", "", "x" * 101])
+def test_a_name_that_would_be_no_name_of_a_file_is_refused(name: str):
+    with pytest.raises(BadInput, match=r"name='.*': want a name of letters, digits, '\.', '_' and '-', at most 100"):
+        replace(protocol_of("knn"), name=name)
+
+
+@pytest.mark.parametrize(
+    ("choice", "changes"),
+    [("logreg", {"held_out": 1}), ("linear-quick", {"held_out": 1.0}), ("linear-quick", {"batch_size": 10**9})],
+)
+def test_values_without_sense_are_refused(choice: str, changes: dict[str, float]):
+    (key, value), shipped = *changes.items(), protocol_of(choice)
+    with pytest.raises(BadInput, match=rf"{key}={value}: want a "):
+        replace(shipped, **changes)
 
 
 def test_an_unknown_protocol_names_the_nearest():

@@ -70,6 +70,15 @@ def filled(kind: type[T], plain: Mapping[Any, Any], *, where: str) -> T:
         raise _refusal(error, kind, where=where) from None
 
 
+def faults(kind: type, plain: Mapping[str, Any]) -> list[str]:
+    """What is wrong in plain data, a line each that begins with the path; [] where it fills the class."""
+    try:
+        TypeAdapter(kind).validate_python(dict(plain))
+    except ValidationError as error:
+        return _told(error, kind)
+    return []
+
+
 def wanted(hint: Any) -> str:
     """What a type with its bounds takes, as in `a number, above 0 and at most 1, or null`."""
     origin, inside = get_origin(hint), get_args(hint)
@@ -122,10 +131,14 @@ def _refuse_conflicts(self: Any) -> None:
 
 
 def _refusal(error: ValidationError, kind: type, *, where: str) -> BadInput:
-    found = [line for fault in error.errors(include_url=False) for line in _lines(fault, kind)]
+    found = _told(error, kind)
     if len(found) == 1:
         return BadInput(f"{where}: {found[0]}")
     return BadInput("\n  ".join([f"{where}: {len(found)} settings cannot be meant", *found]))
+
+
+def _told(error: ValidationError, kind: type) -> list[str]:
+    return [line for fault in error.errors(include_url=False) for line in _lines(fault, kind)]
 
 
 def _lines(fault: Any, kind: type) -> Iterator[str]:

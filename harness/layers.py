@@ -64,10 +64,11 @@ def entries(path: Path) -> list[Entry]:
         raise BadInput(f"{path}: defaults={shown(listed)}: want a list; {want} a line")
     found = []
     for one in listed:
-        group, name = next(iter(one.items())) if isinstance(one, dict) and len(one) == 1 else ("", one)
-        if not all(isinstance(part, str) and NAMED.fullmatch(part) for part in (group or OWN, name)):
+        group, name = next(iter(one.items())) if isinstance(one, dict) and len(one) == 1 else (None, one)
+        parts = [name] if group is None else [group, name]
+        if not all(isinstance(part, str) and NAMED.fullmatch(part) for part in parts):
             raise BadInput(f"{path}: defaults: got {shown(one)}: {want}, of files beside the experiment or below")
-        found.append(Entry(group, name.removesuffix(".yaml")))
+        found.append(Entry(group or "", str(name).removesuffix(".yaml")))
     own = Entry("", OWN)
     for one in found:
         if found.count(one) > 1 or (one.group and [other.group for other in found].count(one.group) > 1):

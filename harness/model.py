@@ -19,6 +19,7 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
+from common.schema import shown
 from harness import recipe, settings
 from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
@@ -77,26 +78,18 @@ def backbone_args(model: recipe.Model) -> dict[str, Any]:
 
 def build_backbone(model: recipe.Model) -> Eva:
     """A timm backbone with random weights. Raises `BadInput` for a name or arguments that do not make a DINOv3 ViT."""
-    if not timm.is_model(model.name):
-        known = timm.list_models("vit*dinov3*")
-        near = difflib.get_close_matches(model.name, known, n=3) or known[:3]
-        raise BadInput(
-            f"model.name={model.name!r} is no timm model: want one of the DINOv3 family, such as {', '.join(near)}"
-        )
+    family = timm.list_models("vit*dinov3*")
+    near = ", ".join(difflib.get_close_matches(model.name, family, n=3) or family[:3])
+    refusal = f"model.name={model.name!r}: want a ViT of timm's DINOv3 family (RoPE, CLS), such as {near}"
+    if model.name.partition(".")[0] not in family:
+        raise BadInput(refusal)
     try:
         backbone = timm.create_model(model.name, pretrained=False, num_classes=0, **backbone_args(model))
     except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
-        args = dict(model.args)
-        raise BadInput(f"model.args={args} does not fit {model.name}: {first_line(error)}; correct them") from error
+        why = f"model.args={shown(model.args)} does not fit {model.name}: {first_line(error)}; correct them"
+        raise BadInput(why) from error
     if not isinstance(backbone, Eva) or not isinstance(backbone.rope, RotaryEmbeddingDinoV3):
-        raise BadInput(
-            f"model.name={model.name!r}: want a ViT of the DINOv3 family (RoPE, CLS), see timm.list_models('*dinov3*')"
-        )
-    if not len(backbone.blocks) or backbone.cls_token is None or not backbone.dynamic_img_size:
-        raise BadInput(
-            f"model.args={dict(model.args)}: want at least one block, a class token and dynamic_img_size; "
-            "leave depth, class_token and dynamic_img_size at their values"
-        )
+        raise BadInput(refusal)
     heads = cast(Any, backbone.blocks[0]).attn.num_heads
     if backbone.embed_dim % (4 * heads):
         near = 4 * heads * max(1, round(backbone.embed_dim / (4 * heads)))

@@ -75,8 +75,9 @@ def put(plain: dict[str, Any], key: str, value: Any) -> None:
             plain[part] = {}
         plain = plain[part]
     before = plain.get(leaf)
-    whole = not isinstance(before, dict) or not isinstance(value, dict) or _is_named(key)
-    plain[leaf] = value if whole else merged(before, value)
+    if isinstance(before, dict) and isinstance(value, dict) and not _is_named(key):
+        value = merged(before, value)
+    plain[leaf] = value
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,14 +8,59 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from common.bounds import About, Natural, NotNegative, Positive, Real, Share, ShareBelowOne, SomeShare, Whole
-from common.schema import settings
+from common.bounds import (
+    About,
+    Count,
+    Flag,
+    Natural,
+    NotNegative,
+    Positive,
+    Real,
+    Share,
+    ShareBelowOne,
+    SomeShare,
+    Whole,
+    Width,
+    hints,
+)
+from common.errors import nearest
+from common.schema import faults, settings, shown
 
 Scaling = Literal["none", "sqrt_wrt_1024", "linear_wrt_256"]
 Side = Annotated[Whole, Ge(5), Le(2**15)]  # pixels: blur needs them
 Area = SomeShare
 
 OFFICIAL = "official code"
+
+
+@settings
+class Arguments:
+    """What a backbone may be made with: all that changes the network as it is run here, and nothing of a file."""
+
+    patch_size: Annotated[Count, Le(256), About("side of a patch in pixels")] = 16
+    embed_dim: Annotated[Width, About("width of the tokens")] = 384
+    depth: Annotated[Count, Le(1000), About("number of blocks")] = 12
+    num_heads: Annotated[Count, Le(1000), About("heads of the attention")] = 6
+    mlp_ratio: Annotated[Positive, Le(64), About("width of the MLP, in widths of the tokens")] = 4.0
+    qkv_bias: Annotated[Flag, About("biases of the attention's queries, keys and values")] = True
+    qk_norm: Annotated[Flag, About("queries and keys are normalised")] = False
+    swiglu_mlp: Annotated[Flag, About("a SwiGLU in place of the MLP")] = False
+    swiglu_align_to: Annotated[Natural, Le(2**12), About("the width of the SwiGLU is a multiple of it, 0 = any")] = 0
+    scale_mlp: Annotated[Flag, About("a norm inside the MLP")] = False
+    init_values: Annotated[Positive, About("start of LayerScale")] = 1e-5
+    num_reg_tokens: Annotated[Natural, Le(1000), About("register tokens")] = 4
+    rope_temperature: Annotated[Positive, About("base of RoPE's periods")] = 100.0
+
+
+ALWAYS = "every model here has it; leave it out"
+ELSEWHERE = {
+    **dict.fromkeys(("checkpoint_path", "pretrained", "cache_dir"), "no file is read for it; see trunk.checkpoint"),
+    **dict.fromkeys(("class_token", "dynamic_img_size", "use_rot_pos_emb", "global_pool"), ALWAYS),
+    **{f"rope_{name}_coords": f"want model.rope_{name}" for name in ("shift", "jitter", "rescale")},
+    "drop_path_rate": "want model.drop_path",
+    "img_size": "want crops.global_size, crops.local_size and evals.size",
+    "in_chans": "images have three channels; leave it out",
+}
 
 
 @settings
@@ -28,8 +73,8 @@ class Model:
     args: Annotated[
         dict[str, Any],
         About(
-            "keyword arguments for `timm.create_model`; such as "
-            "`{patch_size: 8, embed_dim: 96, depth: 4, num_heads: 3}`"
+            "what the backbone is made with; such as `{patch_size: 8, embed_dim: 96, depth: 4, num_heads: 3}`; of "
+            f"{', '.join(hints(Arguments))}"
         ),
     ] = field(default_factory=dict)
     drop_path: Annotated[
@@ -51,6 +96,15 @@ class Model:
         Annotated[Real, Ge(1)] | None,
         About("both axes are scaled by one exp U(−ln r, ln r); null = off", "DINOv3 §3.2 (2.0)"),
     ] = None
+
+    def conflicts(self) -> Iterator[str]:
+        """Arguments that there are not, or that timm would take for something else."""
+        known = hints(Arguments)
+        for name in (name for name in self.args if name not in known):
+            hint = ELSEWHERE.get(name) or nearest(name, known, otherwise="leave it out")
+            yield f"args.{name}={shown(self.args[name])}: want one of {', '.join(known)}; {hint}"
+        own = {name: value for name, value in self.args.items() if name in known}
+        yield from (f"args.{line}" for line in faults(Arguments, own))
 
 
 @settings

@@ -1,13 +1,20 @@
 """The walk through timm's backbone, masks, heads, and an initialisation that forgets nothing."""
 
+import math
+import re
+
 import pytest
 import timm
 import torch
 
+from common import schema
+from common.bounds import hints
 from common.errors import BadInput
+from evals.backbones.timm_models import TimmReader
 from harness import recipe
 from harness.losses.head import Head
 from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
+from harness.settings import Experiment
 
 NANO = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "init_values": 0.1, "num_reg_tokens": 4}
 
@@ -170,12 +177,6 @@ def test_the_patch_size_is_the_models(tiny):
         (recipe.Model(name="vit_small_patch16_dinov3_qkv"), "vit_small_patch16_dinov3_qkvb"),
         (recipe.Model(name="resnet18"), "resnet18"),
         (recipe.Model(name="vit_small_patch16_224", args={"depth": 1}), "DINOv3 family"),
-        (recipe.Model(args={"embed_dimension": 32}), "embed_dimension"),
-        (recipe.Model(args={"depth": 0}), "at least one block"),
-        (recipe.Model(args={"depth": 1, "num_heads": 0}), "does not fit"),
-        (recipe.Model(args={"depth": 1, "patch_size": 0}), "does not fit"),
-        (recipe.Model(args={"depth": 1, "class_token": False, "global_pool": "avg"}), "a class token"),
-        (recipe.Model(args={"depth": 1, "dynamic_img_size": False}), "dynamic_img_size"),
         (recipe.Model(args={"embed_dim": 33, "num_heads": 2, "depth": 1}), "try embed_dim=32"),
     ],
 )
@@ -183,6 +184,62 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
     with pytest.raises(BadInput, match=said) as error:
         build_backbone(model)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            {"embed_dimension": 32},
+            "model.args.embed_dimension=32: want one of .*; did you mean 'embed_dim'?",
+        ),
+        ({"depth": 0}, "model.args.depth=0: want a whole number, from 1 to 1000 (number of blocks)"),
+        ({"depth": 10**6}, "model.args.depth=1000000: want"),
+        ({"num_heads": 0}, "model.args.num_heads=0: want"),
+        ({"patch_size": "8"}, "model.args.patch_size='8': want a whole number"),
+        ({"patch_size": [8, 8]}, "model.args.patch_size=[8, 8]: want a whole number"),
+        ({"init_values": None}, "model.args.init_values=null: want a number, above 0"),
+        ({"init_values": math.nan}, "model.args.init_values=nan: want a number, above 0"),
+        ({"mlp_ratio": math.inf}, "model.args.mlp_ratio=inf: want a number, above 0"),
+        ({"checkpoint_path": "x"}, "model.args.checkpoint_path='x': want one of .*; no file is read for it"),
+        ({"pretrained": True}, "no file is read for it; see trunk.checkpoint"),
+        ({"cache_dir": "x"}, "no file is read for it"),
+        ({"pretrained_cfg": {"url": "x"}}, "model.args.pretrained_cfg={'url': 'x'}: want one of"),
+        ({"class_token": False}, "every model here has it"),
+        ({"dynamic_img_size": False}, "every model here has it"),
+        ({"drop_path_rate": 0.1}, "want model.drop_path"),
+        ({"rope_rescale_coords": 2.0}, "want model.rope_rescale"),
+        ({"img_size": 10**7}, "want crops.global_size"),
+        ({"use_post_norm": True}, "model.args.use_post_norm=true: want one of"),
+        ({"norm_layer": "x"}, "model.args.norm_layer='x': want one of"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_no_network_of_ours_is_refused_as_the_settings_are_filled(args, said):
+    with pytest.raises(BadInput) as error:
+        schema.filled(Experiment, {"model": {"args": args}}, where="file")
+    pattern = ".*".join(re.escape(part) for part in said.split(".*"))
+    assert re.search(rf"^file: .*{pattern}", str(error.value))
+    assert "\n" not in str(error.value)
+
+
+SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.5, "num_reg_tokens": 1}
+OTHER = {
+    **NANO, "patch_size": 4, "depth": 1, "num_heads": 4, "init_values": 0.2, "mlp_ratio": 2, "rope_temperature": 50,
+    "qkv_bias": False, "qk_norm": True, "swiglu_mlp": True, "swiglu_align_to": 48, "scale_mlp": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(hints(recipe.Arguments)))
+def test_every_argument_makes_another_network_that_is_walked_as_timm_walks_it(name):
+    base = {**SMALL, "swiglu_mlp": name == "swiglu_align_to", "mlp_ratio": 4.5}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbones = [build_backbone(recipe.Model(args=args)).eval() for args in (base, {**base, name: OTHER[name]})]
+    assert TimmReader(backbones[0]).settings != TimmReader(backbones[1]).settings
+    with torch.no_grad():
+        tokens, theirs = encode(backbones[1], images(1, 32)), backbones[1].forward_features(images(1, 32))
+    torch.testing.assert_close(tokens.patches, theirs[:, backbones[1].num_prefix_tokens :], rtol=0, atol=1e-5)
 
 
 def test_the_named_models_are_timms():

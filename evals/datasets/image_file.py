@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:
     """Raises UnfitFiles for a (width, height) of more than so many million pixels, before they take the memory."""
     if (here := size[0] * size[1] / 1e6) > megapixels:
         got = f"got image {path} of {size[0]} x {size[1]} pixels, {here:,.0f} million"
-        do = f"set max_megapixels: {int(here) + 1} for the set, or shrink or remove it"
+        do = f"set max_megapixels: {math.ceil(here)} for the set, or shrink or remove it"
         raise UnfitFiles(f"{got}: want at most {megapixels:,.0f} million; {do}")
 
 
@@ -151,11 +152,12 @@ def _by_upper_byte(image: Image.Image, reading: Reading) -> bool:
 def shown(image: Image.Image) -> np.ndarray:
     """uint8 [H, W, 3] of a picture of 8 bits, upright, its transparent parts on white."""
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # no copy: it may be large
+    upright = image
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return np.array(upright.convert("RGB"))
+    return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
 
 
 def upright_size(path: Path) -> tuple[int, int]:

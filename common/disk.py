@@ -1,4 +1,4 @@
-"""The one way to write: a file or folder appears whole and synced or not at all; and how tables are read back."""
+"""The one way to write: a file or folder appears whole and synced or not at all; and how JSON is read back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 
+DEEPEST = 50  # levels of a JSON file of ours, which need a dozen at most
 _HIDDEN, _RETIRED = ".partial-", ".retired"
 # what systems say that cannot sync this; any other error means that it did not reach the disk
 _UNABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EBADF}
@@ -166,24 +167,44 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file, none where there is no file; what is no row, as a last line cut short, is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict)]
-
-
 def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
-    """A JSON object. Raises `BadInput`, naming the file and the remedy, when it is empty, damaged or no object."""
+    """A JSON object. Raises `BadInput`, naming the file and the remedy, where it cannot be read or is damaged."""
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise BadInput(f"{path} cannot be read ({error}): want the JSON object that was written; {remedy}") from error
+        return json_object(path.read_bytes())
+    except (OSError, ValueError) as error:
+        said = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        raise BadInput(f"{path} cannot be read ({said}): want the JSON object that was written; {remedy}") from error
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """The object that JSON in UTF-8 holds. Raises ValueError for anything that was not written by `json.dumps` here."""
+    try:
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+        deep = not _within(content, DEEPEST)
+    except RecursionError:
+        content, deep = None, True
+    if deep:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
     if not isinstance(content, dict):
-        raise BadInput(f"{path} holds a {type(content).__name__}: want the JSON object that was written; {remedy}")
+        raise ValueError(f"{type(content).__name__} instead of an object")
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it holds {next(name for name in names if names.count(name) > 1)!r} twice")
+    return content
+
+
+def _within(content: Any, levels: int) -> bool:
+    """Whether lists and objects lie no deeper than that inside one another."""
+    inside = [content]
+    for _ in range(levels + 1):
+        lists = (one.values() if isinstance(one, dict) else one for one in inside if isinstance(one, dict | list))
+        inside = [x for one in lists for x in one]
+    return not inside
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -26,6 +26,7 @@ from common.command import answer, columns
 from common.errors import BadInput
 from common.machine import pick_device
 from common.progress import telling
+from common.records import refuse_no_file
 from evals import options, request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
@@ -61,7 +62,9 @@ def _run(argv: list[str] | None) -> int:
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
-    options.refuse_unwritable(args.out or results.default_folder(args.spec), what="results", do="name it by --out")
+    out = args.out or results.default_folder(args.spec)
+    options.refuse_unwritable(out, what="results", do="name it by --out")
+    refuse_no_file(out / "results.jsonl")
     if cache := options.cache(args):
         options.refuse_unwritable(cache, what="the cache", do="name it by --cache, or use --no-cache")
     tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from common.disk import append, read_rows, write_text
+from common.disk import append, write_text
+from common.records import CurvePoint, read_lines
+
+log = logging.getLogger("gramlab")
 
 
 class Curves:
-    """The training curve of one job: `metrics.jsonl` and TensorBoard scalars, cut back to `step` when resumed."""
+    """The training curve of one job: `metrics.jsonl` and TensorBoard scalars, cut back to `step` when resumed.
+
+    A damaged line is told and left out.
+    """
 
     def __init__(self, folder: Path, *, step: int):
         self.path = folder / "metrics.jsonl"
-        rows = [row for row in read_rows(self.path) if row["step"] <= step]
+        found = read_lines(self.path, CurvePoint)
+        for said in found.told():
+            log.warning(said)
+        rows = [row for row in found.rows if row["step"] <= step]
         if self.path.exists():
             write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-        self.steps_logged = int(rows[-1]["step"]) if rows else 0
-        self.seconds_logged = float(rows[-1]["seconds"]) if rows else 0.0
+        self.steps_logged = rows[-1]["step"] if rows else 0
+        self.seconds_logged = rows[-1].get("seconds", 0.0) if rows else 0.0
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.disk import read_json, write_json
+from common.disk import checksum, write_json
 from common.errors import BadInput, NonFiniteFeatures, NonFiniteWeights
 from common.machine import pick_device
+from common.records import read_record
 from evals import suite
 from evals.backbones.addresses import load
+from evals.backbones.exported import CARD
 from evals.datasets.settings import open_one
 from evals.features.shelf import Subject
 from evals.results import outcomes, table
-from evals.results.table import Measurement
+from evals.results.table import Measurement, Row
 from evals.tasks.methods import protocol_of
 from harness.config import identity
 from harness.graph import Job
+from harness.job_folder import kept_steps
 from harness.settings import Experiment
 from harness.step import NonFinite
 
 log = logging.getLogger("gramlab")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """`evaluated.json` of a step: by which evaluations, the files of outcomes with their SHA-256, and all rows."""
+
+    identity: str
+    outcomes: dict[str, str]
+    rows: list[Row]
 
 
 class Evaluator:
@@ -31,12 +43,17 @@ class Evaluator:
 
     Called with a job, a step and the folder of the exported backbone; appends rows to `results.jsonl`, leaves
     per-image outcomes in the folder, and returns values by "eval/dataset/metric". A step that was evaluated by the
-    same protocols on the same sets is skipped.
+    same protocols on the same sets is skipped, once rows that the table has lost are in it again.
+
+    Raises:
+        BadInput: `results.jsonl` is no file. Its damaged lines, which `lost` tells, are left as they are.
     """
 
     def __init__(self, experiment: Experiment, folder: Path):
         self.experiment = experiment
         self.table = folder / "results.jsonl"
+        found = table.read(self.table)
+        self.damaged, self.known = found.told(), {row.identity: table.line(row) for row in found.rows}
         self.tasks = open_tasks(experiment)
         self.told: set[str] = set()
         evals = experiment.evals
@@ -44,18 +61,61 @@ class Evaluator:
         self.identity = identity(evals.network, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
-        mark = folder / "evaluated.json"
-        if was_evaluated(mark, self.identity):
+        if self.holds(folder):
+            return {}
+        if not (folder / CARD).is_file():
+            log.warning("%s cannot be evaluated again, since it holds no weights; what it holds is kept", folder)
             return {}
         found = self.measure(step, folder)
-        outcomes.save_outcomes(folder / "outcomes", found)
+        kept = outcomes.save_outcomes(folder / "outcomes", found)
         run = self.experiment.name
-        table.append(self.table, [m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found])
-        write_json(mark, {"identity": self.identity})
+        rows = table.latest(m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found)
+        self.add(rows)
+        mark = {"outcomes": {path.name: checksum(path) for path in kept}, "rows": [table.plain(row) for row in rows]}
+        write_json(folder / "evaluated.json", {"identity": self.identity, **mark})
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
-        log.info("%s step %d: %s", job.name, step, "  ".join(f"{k} {v:.3f}" for k, v in values.items()))
+        told = "  ".join(f"{k} {v:.3f}" for k, v in values.items()) or "exported; no evaluation is asked for"
+        log.info("%s step %d: %s", job.name, step, told)
         self._tell(found)
         return values
+
+    def holds(self, folder: Path) -> bool:
+        """Whether a step was evaluated as now and all that this left is there, its rows in the table again."""
+        path = folder / "evaluated.json"
+        mark = read_mark(path)
+        if mark is None or mark.identity != self.identity:
+            return False
+        rows, files = mark.rows, {folder / "outcomes" / name: digest for name, digest in mark.outcomes.items()}
+        if lost := [row for row in rows if row.identity not in self.known]:
+            self.add(lost)
+            log.warning("%s lacked %d of the %d rows of %s: written again", self.table, len(lost), len(rows), folder)
+        changed = [self.table] if self.unlike(rows) else []
+        changed += [one for one, digest in files.items() if not one.is_file() or checksum(one) != digest]
+        if changed:
+            log.warning("%s: not as it was when %s was evaluated; evaluating again", changed[0], folder)
+        return not changed
+
+    def lost(self, jobs: Iterable[Job]) -> list[str]:
+        """What is damaged in the table, and which of its steps have no weights any more, a line each."""
+        told = [f"{line}; what is missing is made again" for line in self.damaged]
+        for job in jobs:
+            steps = {step for _, arm, seed, step, *_ in self.known if (arm, seed) == (job.arm, job.seed)}
+            if gone := sorted(steps - {*kept_steps(job, holding=CARD)}):
+                listed = ", ".join(map(str, gone))
+                told.append(
+                    f"{job.folder} has no weights of step {listed}: their rows in {self.table} stand as they are"
+                )
+        return told
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Put rows into the table, but not twice: that of a run which died is that of one which did not."""
+        if new := self.unlike(rows):
+            table.append(self.table, new)
+            self.known |= {row.identity: table.line(row) for row in new}
+
+    def unlike(self, rows: Iterable[Row]) -> list[Row]:
+        """Those rows that the table does not hold to the last digit."""
+        return [row for row in rows if self.known.get(row.identity) != table.line(row)]
 
     def _tell(self, found: list[Measurement]) -> None:
         """What of the truth was there to be judged, in the log once: it is the same at each step."""
@@ -75,13 +135,13 @@ class Evaluator:
             raise NonFinite(f"step {step}: {error}") from error
 
 
-def was_evaluated(mark: Path, identity: str) -> bool:
-    """Whether `evaluated.json` names these evaluations; a damaged one names none, so that they are made again."""
+def read_mark(path: Path) -> Mark | None:
+    """What `evaluated.json` says; None where there is none, or one that is damaged or older than its rows."""
     try:
-        return mark.exists() and read_json(mark, remedy="remove it").get("identity") == identity
+        return read_record(path, Mark, remedy="evaluating again") if path.exists() else None
     except BadInput as error:
-        log.warning("%s; evaluating again", error)
-        return False
+        log.warning("%s", error)
+        return None
 
 
 def _content(task: suite.TaskSpec) -> list[str]:

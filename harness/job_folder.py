@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from common.disk import read_json
 from common.errors import BadInput
+from common.records import Status, read_record, refuse_no_file
 from common.steps import files_by_step, folders_by_step, step_name
 from evals.backbones.addresses import load
-from evals.backbones.exported import told
+from evals.backbones.exported import CARD, told
 from harness import checkpoint, excluded, gram_teacher
 from harness.config import flatten, identity
 from harness.graph import Job
@@ -34,18 +34,50 @@ def snapshot_folder(job: Job, step: int) -> Path:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the job reached its last step, or one beyond it, when it was asked for more."""
+    """Whether the job reached its last step, or one beyond it, when it was asked for more: by word and by weights."""
+    return says_done(job) and reached(job) >= job.stop
+
+
+def says_done(job: Job) -> bool:
+    """Whether `status.json` says that the job reached its last step."""
     status = read_status(job)
-    return status.get("state") == "done" and status.get("steps", 0) >= job.stop
+    return status.state == "done" and (status.steps or 0) >= job.stop
 
 
-def read_status(job: Job) -> dict[str, Any]:
-    """The job's `status.json`; empty where there is none or where it is damaged, since training writes it anew."""
+def reached(job: Job) -> int:
+    """The last step whose weights lie in the folder, in a state or exported; the job's first when there are none."""
+    return max([job.start, *saved_steps(job), *kept_steps(job, holding=CARD)])
+
+
+def kept_steps(job: Job, *, holding: str) -> list[int]:
+    """The steps whose folders hold a file of that name, the earliest first."""
+    return [step for step, folder in folders_by_step(job.folder).items() if (folder / holding).exists()]
+
+
+def read_status(job: Job) -> Status:
+    """The job's `status.json`; `Status()` where there is none or a damaged one, since training writes it anew."""
     path = job.folder / "status.json"
     try:
-        return read_json(path, remedy="remove it") if path.exists() else {}
+        return read_record(path, Status, remedy="it is written anew") if path.exists() else Status()
     except BadInput:
-        return {}
+        return Status()
+
+
+def lost(jobs: Iterable[Job]) -> Iterator[str]:
+    """What the folders of jobs have lost and the same command makes anew, a line each."""
+    for job in jobs:
+        path, status = job.folder / "status.json", read_status(job)
+        if path.exists() and status == Status():
+            yield f"{path} cannot be read: it is written anew"
+        if is_done(job):
+            continue
+        if says_done(job):
+            yield (
+                f"{path} says done at step {status.steps}, but the newest weights beside it are of step "
+                f"{reached(job)}: trains on from step {saved_step(job)}"
+            )
+        elif reached(job) > job.start and not saved_steps(job):
+            yield f"{job.folder} kept no state of its {reached(job)} steps: trains them again from step {job.start}"
 
 
 def saved_step(job: Job) -> int:
@@ -70,6 +102,9 @@ def saved_steps(job: Job) -> list[int]:
 
 def check(job: Job) -> None:
     """Raises `BadInput`, and touches nothing, when the job's folder, or its trunk's, cannot serve the job."""
+    own = [job.folder / name for name in ("identity.json", "status.json", "metrics.jsonl")]
+    for path in (*own, *job.folder.glob("step_*/evaluated.json")):
+        refuse_no_file(path)
     refuse_other_settings(job)
     excluded.refuse_shorter(job)
     refuse_other_network(job)
@@ -88,12 +123,25 @@ def check(job: Job) -> None:
 def refuse_other_settings(job: Job) -> None:
     """Raises `BadInput` when the job's folder holds a run of other settings."""
     path = job.folder / "identity.json"
-    before = read_json(path, remedy="restore it or move the folder away") if path.exists() else job.science
-    if identity(before) != job.identity:
+    if path.exists():
+        remedy = "remove it where no setting has changed, else restore it or move the folder away"
+        before = read_json(path, remedy=remedy)
+        different = differences(before, job.science) if identity(before) != job.identity else ""
+    else:
+        different = next(_other_hashes(job), "")
+    if different:
         raise BadInput(
-            f"{job.folder} holds a run of other settings ({differences(before, job.science)}): "
+            f"{job.folder} holds a run of other settings ({different}): "
             "set back what differs, give this experiment another name=... or move the folder away"
         )
+
+
+def _other_hashes(job: Job) -> Iterator[str]:
+    """Hashes of other settings that the exported backbones bear: all that tells once `identity.json` is lost."""
+    for step in kept_steps(job, holding=CARD):
+        path = step_folder(job, step) / CARD
+        if (found := told(path.parent).get("identity", job.identity)) != job.identity:
+            yield f"hash {found} in {path}, now {job.identity}; its identity.json is lost"
 
 
 def differences(before: dict, now: dict) -> str:
@@ -148,7 +196,7 @@ def refuse_lost_fork(job: Job, parent: Job) -> None:
 
     One that ended there makes it again (`harness/kept.py`).
     """
-    if state_path(parent, job.start).exists() or read_status(parent).get("steps") == job.start:
+    if state_path(parent, job.start).exists() or read_status(parent).steps == job.start:
         return
     kept = sorted(saved_steps(parent))
     listed = f"the states of steps {', '.join(map(str, kept))}" if kept else "no state"

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.disk import read_json, write_json
+from common.disk import write_json
+from common.records import Asked, read_record, refuse_no_file
 from evals.datasets.catalogue import KINDS
 from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
@@ -26,7 +27,7 @@ def write_record(
     """Write or renew the record; arms and seeds that the folder already knew stay in it."""
     before = recorded(folder)
     arms = [furthest(job) for job in jobs if job.arm in experiment.arms]
-    seeds = sorted({*before.get("seeds", []), *experiment.seeds})
+    seeds: list[int] = sorted({*before.get("seeds", []), *experiment.seeds})
     record = {
         **{key: getattr(experiment, key) for key in ("name", "question", "source", "expected", "cost")},
         "baseline": experiment.baseline or before.get("baseline") or next(iter(experiment.arms), None),
@@ -50,15 +51,17 @@ def write_record(
     write_json(folder / "experiment.json", record)
 
 
-def recorded(folder: Path) -> dict[str, Any]:
+def recorded(folder: Path) -> Asked:
     """What the folder's record says so far. Raises `BadInput` when it is damaged."""
     path = folder / "experiment.json"
-    return read_json(path, remedy="remove it, the next run writes it anew") if path.exists() else {}
+    refuse_no_file(path)
+    remedy = "remove it, and the next run writes it anew, for the arms and seeds that it is given"
+    return read_record(path, Asked, remedy=remedy) if path.exists() else {}
 
 
 def furthest(job: Job) -> Job:
     """The job as it was when it was asked for the most steps: fewer leave it as it is."""
-    return replace(job, stop=max(job.stop, read_status(job).get("steps", 0)))
+    return replace(job, stop=max(job.stop, read_status(job).steps or 0))
 
 
 def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from harness.data.pool import Pool, Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.found import found_lines
 from harness.graph import Job, jobs
-from harness.job_folder import check
+from harness.job_folder import check, lost
 from harness.kept import Fault, faults
 from harness.mending import mend
 from harness.plan import plan
@@ -81,7 +81,8 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    found, broken = found_lines(folder, todo, pools, evaluator.tasks), faults(todo)
+    found = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo), *lost(todo)]
+    broken = faults(todo)
     print(plan(experiment, todo, evaluator.tasks, device, choices=choices, found=found, broken=broken), flush=True)
     if checks_data:
         with telling():

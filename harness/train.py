@@ -25,7 +25,15 @@ from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.graph import Job
-from harness.job_folder import check, gram_folder, is_done, none_readable, snapshot_folder, state_path, step_folder
+from harness.job_folder import (
+    check,
+    gram_folder,
+    is_done,
+    none_readable,
+    snapshot_folder,
+    state_path,
+    step_folder,
+)
 from harness.losses.table import LOSSES
 from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
@@ -48,6 +56,7 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
     check(job)
     if is_done(job):
         log.info("%s: done at step %d, skipped", job.name, job.stop)
+        claim_folder(job)
         revisit(job, evaluate)
         return
     reset_peak_memory(device)
@@ -76,9 +85,9 @@ def claim_folder(job: Job) -> None:
 
 
 def revisit(job: Job, evaluate: Evaluate) -> None:
-    """Evaluate the kept steps of a job again where the evaluations have changed since."""
+    """Evaluate the kept steps of a job again, where the evaluations have changed since or what they left is damaged."""
     for step, folder in folders_by_step(job.folder).items():
-        if not (folder / "evaluated.json").exists():
+        if not any((folder / name).exists() for name in (exported.CARD, "evaluated.json")):
             continue
         try:
             evaluate(job, step, folder)

@@ -1,13 +1,14 @@
 """What a run's folder holds, read once: the experiment, the result rows, the training curves, the state of each run.
 
-Only tables are read, never weights. A line torn by a killed process is skipped, a missing file leaves a gap that
-`Run.gaps` names; only a folder that cannot give any report at all is refused.
+Only tables are read, never weights. A damaged line is skipped and told in `Run.damaged`, a missing file leaves a gap
+that `gaps` names; only a folder that cannot give any report at all is refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,25 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.disk import read_json, read_rows
 from common.errors import BadInput, first_line
-from evals.results.table import Row, load
+from common.records import Asked, CurvePoint, Happening, LossTerm, Status, read_lines, read_record
+from evals.results import table
+from evals.results.table import Row
 
 TRUNK = "trunk"
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
-
-
-@dataclass(frozen=True)
-class Status:
-    """State of one arm with one seed: "done", "running", "failed", "interrupted", or "absent" where no file tells."""
-
-    state: str = "absent"
-    step: int | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    images_per_second: float | None = None
-    peak_memory_gib: float | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,10 @@ Curve = Mapping[str, Line]
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment as its tables tell it; `curves` and `status` are keyed by (arm, seed)."""
+    """One experiment as its tables tell it; `curves` and `status` are keyed by (arm, seed).
+
+    `damaged` names each file, or line of one, that could not be read.
+    """
 
     folder: Path
     name: str
@@ -88,6 +80,7 @@ class Run:
     chance: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     @property
     def has_trunk(self) -> bool:
@@ -114,60 +107,53 @@ class Run:
 
 def read(folder: Path) -> Run:
     """Read `runs/<experiment>`; BadInput when the folder, its experiment.json or every result row is missing."""
-    record = _experiment(folder)
-    path = folder / "results.jsonl"
-    rows = _rows(path)
-    if not rows:
-        raise BadInput(f"got no result rows in {path}: want at least one evaluated step; run the experiment first")
-    arms = _mapping(record.get("arms"))
+    asked = _asked(folder)
+    rows, told = _rows(folder)
+    arms = asked.get("arms", {})
     names = tuple(arms) or tuple(dict.fromkeys(row.arm for row in rows if row.arm != TRUNK))
-    seeds = tuple(record.get("seeds") or sorted({row.seed for row in rows}))
+    seeds = tuple(asked.get("seeds") or sorted({row.seed for row in rows}))
     if not names:
         raise BadInput(f"got no arm in {folder / 'experiment.json'}: want at least one; run the experiment again")
-    baseline = str(record.get("baseline") or names[0])
+    baseline = asked.get("baseline") or names[0]
     if baseline not in names:
         raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
-    lanes = [(arm, seed) for arm in (TRUNK, *names) for seed in seeds]
+    lanes = {(arm, seed): folder / f"{arm}-s{seed}" for arm in (TRUNK, *names) for seed in seeds}
     return Run(
         folder=folder,
-        name=str(record.get("name") or folder.name),
+        name=asked.get("name") or folder.name,
         arms=names,
         seeds=seeds,
         baseline=baseline,
         rows=rows,
-        **{key: str(record.get(key) or "") for key in ("question", "source", "expected", "cost")},
-        steps=record.get("steps"),
-        trunk_steps=int(record.get("trunk_steps") or 0),
-        summaries={arm: str(_mapping(entry).get("summary") or "") for arm, entry in arms.items()},
-        overrides={arm: _mapping(_mapping(entry).get("overrides")) for arm, entry in arms.items()},
-        events={arm: _events(entries) for arm, entries in _mapping(record.get("events")).items()},
-        config=_mapping(record.get("config")),
-        environment=_mapping(record.get("environment")),
-        notes=tuple(str(note) for note in record.get("notes") or ()),
-        losses={name: _term(name, entry) for name, entry in _mapping(record.get("losses")).items()},
-        chance=_mapping(record.get("chance")),
-        curves={lane: curve for lane in lanes if (curve := _curve(_lane_folder(folder, *lane)))},
-        status={lane: _status(_lane_folder(folder, *lane)) for lane in lanes},
+        **{key: asked.get(key, "") for key in ("question", "source", "expected", "cost")},
+        steps=asked.get("steps"),
+        trunk_steps=asked.get("trunk_steps", 0),
+        summaries={arm: entry.get("summary", "") for arm, entry in arms.items()},
+        overrides={arm: entry.get("overrides", {}) for arm, entry in arms.items()},
+        events={arm: _events(entries) for arm, entries in asked.get("events", {}).items()},
+        config=asked.get("config", {}),
+        environment=asked.get("environment", {}),
+        notes=tuple(asked.get("notes", ())),
+        losses={name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
+        chance=asked.get("chance", {}),
+        curves={lane: curve for lane, place in lanes.items() if (curve := _curve(place, told))},
+        status={lane: _status(place, told) for lane, place in lanes.items()},
+        damaged=tuple(said.replace(f"{folder}/", "") for said in told),
     )
 
 
 def gaps(run: Run) -> list[str]:
-    """What is not finished or has no evaluation rows, a sentence for each state with the arms and seeds in it."""
+    """What is not finished, has no evaluation rows or is damaged; a sentence for each state with the arms in it."""
     found: dict[str, list[str]] = {}
     seen = {(row.arm, row.seed) for row in run.rows}
     for lane in run.lanes:
         for seed in run.seeds:
             who = f"{lane} seed {seed}" if len(run.seeds) > 1 else lane
             status, has_rows = run.status.get((lane, seed), Status()), (lane, seed) in seen
-            sentence = _unfinished(status, has_rows)
+            sentence = _unfinished(status, has_rows) or _unlogged(status, run.curves.get((lane, seed), {}))
             if sentence and not (lane == TRUNK and status.state == "absent"):
                 found.setdefault(sentence, []).append(who)
-    return [f"{', '.join(who)}: {sentence}" for sentence, who in found.items()]
-
-
-def _term(name: str, entry: Any) -> Term:
-    known = _mapping(entry)
-    return Term(str(known.get("title") or name), anchored=bool(known.get("anchored")))
+    return [*(f"{', '.join(who)}: {sentence}" for sentence, who in found.items()), *run.damaged]
 
 
 def _unfinished(status: Status, has_rows: bool) -> str:
@@ -180,73 +166,67 @@ def _unfinished(status: Status, has_rows: bool) -> str:
     return f"{status.state}{progress}{rows}" + (f" ({first_line(status.error, 140)})" if status.error else "")
 
 
-def _experiment(folder: Path) -> dict[str, Any]:
+def _unlogged(status: Status, curve: Curve) -> str:
+    """What a finished job's training curve lacks at its end, which is always logged."""
+    if status.state != "done" or status.step is None:
+        return ""
+    last = int(curve["step"].steps[-1]) if curve else 0
+    ends = f"ends at step {last} of {status.step}" if last else "is lost"
+    return f"done, but its training curve (metrics.jsonl) {ends}" if last < status.step else ""
+
+
+def _asked(folder: Path) -> Asked:
     if not folder.is_dir():
         raise BadInput(f"got no folder {folder}: want the folder of a run; give runs/<experiment>")
     path = folder / "experiment.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise BadInput(f"got no experiment.json in {folder}: want the folder of a run; give runs/<experiment>")
-    return read_json(path, remedy="run the experiment again")
+    return read_record(path, Asked, remedy="move it away and run the experiment again, which writes it anew")
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
+def _rows(folder: Path) -> tuple[tuple[Row, ...], list[str]]:
+    """The result rows, and what is damaged in their table."""
+    path = folder / "results.jsonl"
+    found = table.read(path)
+    if not found.rows:
+        said = "".join(f" ({line})" for line in found.told())
+        raise BadInput(f"got no result rows in {path}{said}: want at least one evaluated step; run the experiment")
+    return tuple(found.rows), found.told()
 
 
-def _events(entries: Any) -> tuple[Event, ...]:
-    events = [Event(int(entry["step"]), str(entry["kind"])) for entry in entries or ()]
+def _term(name: str, entry: LossTerm) -> Term:
+    return Term(entry.get("title", name), entry.get("anchored", False))
+
+
+def _events(entries: Sequence[Happening]) -> tuple[Event, ...]:
+    events = [Event(entry["step"], entry["kind"]) for entry in entries]
     return tuple(sorted(events, key=lambda event: (event.step, event.kind)))
 
 
-def _lane_folder(folder: Path, arm: str, seed: int) -> Path:
-    return folder / f"{arm}-s{seed}"
-
-
-def _rows(path: Path) -> tuple[Row, ...]:
-    records = load(path).to_dict("records") if path.is_file() else []
-    return tuple(_row({str(key): value for key, value in record.items()}) for record in records)
-
-
-def _row(record: dict[str, Any]) -> Row:
-    """A row with the types it declares, whatever JSON's nulls have become."""
-    numbers: dict[str, Any] = {key: _finite(record[key]) for key in ("value", "low", "high")}
-    counts: dict[str, Any] = {
-        "seed": int(record["seed"]),
-        "step": int(record["step"]),
-        "size": int(record["size"]),
-        "images": int(np.nan_to_num(_finite(record["images"]))),
-    }
-    texts = ("run", "arm", "eval", "protocol", "protocol_hash", "dataset", "metric", "split", "data")
-    fields: dict[str, Any] = {key: _text(record[key]) for key in texts}
-    return Row(**fields, **counts, **numbers)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _finite(value: Any) -> float:
-    """The number, or NaN for anything that is no finite number."""
-    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")
-    return number if math.isfinite(number) else float("nan")
-
-
-def _status(folder: Path) -> Status:
+def _status(folder: Path, told: list[str]) -> Status:
+    """What `status.json` says; a damaged one is `told`."""
+    path = folder / "status.json"
     try:
-        record = read_json(folder / "status.json", remedy="remove it")
-    except (OSError, BadInput):
+        return read_record(path, Status, remedy="run the experiment again") if os.path.lexists(path) else Status()
+    except BadInput as error:
+        told.append(str(error))
         return Status()
-    return Status(**{key: value for key, value in record.items() if key in Status.__dataclass_fields__})
 
 
-def _curve(folder: Path) -> Curve:
-    """The training curve by name; later lines replace earlier ones of the same step."""
-    rows = read_rows(folder / "metrics.jsonl")
-    records = {int(row["step"]): row for row in rows if math.isfinite(_finite(row.get("step")))}
-    names = dict.fromkeys(name for record in records.values() for name in record)
-    curve = {name: {step: _finite(records[step].get(name)) for step in sorted(records)} for name in names}
+def _curve(folder: Path, told: list[str]) -> Curve:
+    """The training curve by name; later lines replace earlier ones of the same step. What is damaged is `told`."""
+    try:
+        found = read_lines(folder / "metrics.jsonl", CurvePoint)
+    except BadInput as error:
+        told.append(str(error))
+        return {}
+    told += found.told()
+    points = {row["step"]: row for row in found.rows}
+    names = dict.fromkeys(name for point in points.values() for name in point)
+    curve = {name: {step: points[step].get(name) for step in sorted(points)} for name in names}
     lines = {
-        name: {step: value for step, value in line.items() if math.isfinite(value)} for name, line in curve.items()
+        name: {step: value for step, value in line.items() if value is not None and math.isfinite(value)}
+        for name, line in curve.items()
     }
     return {
         name: Line(np.array([*line], dtype=float), np.array([*line.values()])) for name, line in lines.items() if line

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pypdf import PdfReader
 
-from common.disk import read_rows
+from common.records import CurvePoint, read_lines
 from evals.results import table
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
@@ -86,7 +86,7 @@ def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache,
     assert all(f"  {arm} " in text for arm in experiment.arms)
     for job in found:
         train(job, pools(job.settings.data), lambda job, step, folder: {}, device=torch.device("cpu"))
-        rows = read_rows(job.folder / "metrics.jsonl")
+        rows = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
         assert [row["step"] for row in rows] == list(range(job.start + 1, job.stop + 1))
         assert ("gram" in rows[-1]) == (job.settings.gram.weight > 0)
 
@@ -109,5 +109,5 @@ def test_the_vit_s_smoke_run_goes_the_whole_way_below_eight_gib(tmp_path, cache)
     statuses = [json.loads(path.read_text()) for path in tmp_path.glob("vits_smoke/*/status.json")]
     assert {status["state"] for status in statuses} == {"done"}
     assert max(status["peak_memory_gib"] for status in statuses) < 8
-    first = read_rows(tmp_path / "vits_smoke" / "trunk-s0" / "metrics.jsonl")[0]
+    first = read_lines(tmp_path / "vits_smoke" / "trunk-s0" / "metrics.jsonl", CurvePoint).rows[0]
     assert first["dino_global"] == pytest.approx(math.log(65536), rel=0.05)

@@ -10,18 +10,22 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from common import disk
+from common.bounds import Natural, Whole
 from common.errors import BadInput
+from common.records import Lines, Number, Step, read_line, read_lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Measured = Annotated[Number, BeforeValidator(lambda value: math.nan if value is None else value)]  # null is NaN
 Outcomes = Mapping[str, np.ndarray]  # "keys" [n] names the images; every other array has n rows
 
 
@@ -36,15 +40,15 @@ class Value:
     eval: str
     protocol: str
     protocol_hash: str
-    size: int
+    size: Natural
     dataset: str
     split: str
     data: str
     metric: str
-    value: float
-    low: float
-    high: float
-    images: int
+    value: Measured
+    low: Measured
+    high: Measured
+    images: Natural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +57,13 @@ class Row(Value):
 
     run: str
     arm: str
-    seed: int
-    step: int
+    seed: Whole
+    step: Step
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What it is a value of: all but `data` and the numbers."""
+        return tuple(getattr(self, name) for name in IDENTITY)
 
 
 _PLACE = ("run", "arm", "seed", "step")
@@ -82,13 +91,43 @@ class Measurement(Value):
 
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Add rows to a JSONL file, on disk when it returns; a fragment that a killed writer left is cut off first."""
-    text = "".join(json.dumps(_plain(row)) + "\n" for row in rows)
+    text = "".join(line(row) + "\n" for row in rows)
     _mend(path)
     disk.append(path, text)
 
 
+def line(row: Row) -> str:
+    """A row as the table holds it."""
+    return json.dumps(plain(row))
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """A row for JSON, which knows no NaN: a strict reader would lose the whole file to it."""
+    given = {name: getattr(row, name) for name in COLUMNS}
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in given.items()}
+
+
+def read(path: Path) -> Lines[Row]:
+    """The rows of a file, one per identity, of which the last written wins; none where there is no file.
+
+    Raises:
+        BadInput: a folder lies there, or a link to nowhere.
+    """
+    found = read_lines(path, Row)
+    return found._replace(rows=latest(found.rows))
+
+
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """One row per identity, the last; in the order in which these were written."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        found.pop(row.identity, None)
+        found[row.identity] = row
+    return list(found.values())
+
+
 def load(path: Path) -> pd.DataFrame:
-    """All rows of a file, one per identity: the last written wins. A torn last line is left out.
+    """The rows of a file as a data frame. A torn last line is left out.
 
     Raises:
         BadInput: no such file, or a line inside it that is not a row.
@@ -97,12 +136,16 @@ def load(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise BadInput(f"got no file at {path}: want a results.jsonl; do run the experiment or the evaluation first")
-    *lines, tail = path.read_text(encoding="utf-8").split("\n")
-    rows = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
-    if _is_row(tail):
-        rows.append(json.loads(tail))
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": float, "low": float, "high": float})
-    return frame.drop_duplicates(list(IDENTITY), keep="last").reset_index(drop=True)
+    found = read(path)
+    ended = path.read_bytes().count(b"\n")
+    if inside := [said for number, said in found.damaged.items() if number <= ended]:
+        raise BadInput(
+            f"got a line that is no result row at {inside[0]}: want {', '.join(COLUMNS)}; do move the file away, "
+            "where an older version wrote it, or the line"
+        )
+    return pd.DataFrame([asdict(row) for row in found.rows], columns=list(COLUMNS)).astype(
+        {"value": float, "low": float, "high": float}
+    )
 
 
 def default_folder(spec: str) -> Path:
@@ -110,37 +153,24 @@ def default_folder(spec: str) -> Path:
     return Path("runs", "evals", re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "backbone")
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    # NaN is not JSON: a strict reader would lose the whole file to it
-    given = {name: getattr(row, name) for name in COLUMNS}
-    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in given.items()}
-
-
-def _is_row(line: str) -> bool:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return isinstance(row, dict) and set(COLUMNS) <= set(row)
-
-
-def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
-    if not _is_row(line):
-        raise BadInput(
-            f"got a line that is no result row at {path}:{number}: want {', '.join(COLUMNS)}; do move the file away, "
-            "where an older version wrote it, or the line"
-        )
-    return json.loads(line)
-
-
 def _mend(path: Path) -> None:
+    """End the last line, where it is a row or none of ours, or cut off the part of a row that is left there."""
     content = path.read_bytes() if path.is_file() else b""
     if not content or content.endswith(b"\n"):
         return
     tail = content[content.rfind(b"\n") + 1 :]
     with path.open("r+b") as file:
-        if _is_row(tail.decode("utf-8", errors="replace")):
+        if _is_part_of_a_row(tail):
+            file.truncate(len(content) - len(tail))
+        else:
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
-        else:
-            file.truncate(len(content) - len(tail))
+
+
+def _is_part_of_a_row(line: bytes) -> bool:
+    start = b'{"run": "'
+    try:
+        read_line(line, Row)
+    except ValueError:
+        return line.startswith(start) or start.startswith(line)
+    return False

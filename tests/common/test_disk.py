@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from common.disk import append, fragment, put, read_json, read_rows, whole, write_json, write_text
+from common.disk import append, fragment, put, read_json, whole, write_json, write_text
 from common.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,16 +258,6 @@ def test_appended_lines_are_synced_and_what_was_there_stays(tmp_path: Path, sync
     append(path, "2\n3\n")
     assert path.read_text() == "1\n2\n3\n"
     assert synced == [path, path.parent] * 2
-
-
-def test_no_file_is_no_rows(tmp_path):
-    assert read_rows(tmp_path / "none.jsonl") == []
-
-
-def test_damaged_lines_lose_only_themselves(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"step": 1}\n\x00\xff\n7\n{"step": 2}\n{"step": 3, "lo')
-    assert read_rows(path) == [{"step": 1}, {"step": 2}]
 
 
 def test_a_file_is_replaced_whole(tmp_path):

@@ -139,6 +139,16 @@ def photos(folder: Path, classes: int = 2) -> Path:
     return folder
 
 
+def test_a_folder_in_the_place_of_the_table_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "results.jsonl").mkdir()
+    assert main(["random:test_vit", "knn", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"gramlab: {tmp_path}/results.jsonl is no file: ")
+    assert (said.err.count("\n"), said.out) == (1, "")
+
+
 def test_a_head_is_not_judged_on_the_images_that_it_is_fitted_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     given = ["--data", f"p={photos(tmp_path / 'p')}", "--sizes", "64", "--no-cache"]
     assert main(["random:test_vit", "knn@p", *given]) == 2

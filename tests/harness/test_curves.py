@@ -2,7 +2,7 @@
 
 import json
 
-from common.disk import read_rows
+from common.records import CurvePoint, read_lines
 from harness.curves import Curves
 
 
@@ -19,7 +19,7 @@ def test_rows_come_back_as_they_were_added(tmp_path):
     for row in rows(1, 2, 3):
         curves.add(row)
     curves.close()
-    assert read_rows(tmp_path / "metrics.jsonl") == rows(1, 2, 3)
+    assert read_lines(tmp_path / "metrics.jsonl", CurvePoint).rows == rows(1, 2, 3)
     assert (curves.steps_logged, curves.seconds_logged) == (3, 1.5)
 
 
@@ -28,18 +28,18 @@ def test_a_resumed_curve_is_cut_back_to_where_the_run_goes_on(tmp_path):
     curves = Curves(tmp_path, step=2)
     curves.add(rows(3)[0])
     curves.close()
-    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert [row["step"] for row in read_lines(tmp_path / "metrics.jsonl", CurvePoint).rows] == [1, 2, 3]
 
 
 def test_a_line_that_a_crash_cut_short_is_left_out_and_written_over(tmp_path):
     written(tmp_path, 1, 2)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "sec')
-    assert read_rows(tmp_path / "metrics.jsonl") == rows(1, 2)
+    assert read_lines(tmp_path / "metrics.jsonl", CurvePoint).rows == rows(1, 2)
     curves = Curves(tmp_path, step=3)
     curves.add(rows(3)[0])
     curves.close()
-    assert read_rows(tmp_path / "metrics.jsonl") == rows(1, 2, 3)
+    assert read_lines(tmp_path / "metrics.jsonl", CurvePoint).rows == rows(1, 2, 3)
 
 
 def test_scalars_reach_tensorboard(tmp_path):

@@ -93,7 +93,7 @@ def test_rows_and_outcomes_are_on_the_disk_before_the_mark_that_speaks_of_them(e
     assert synced[mark + 1 :] == [folder]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "null", '{"identity": 7}', "\0", '{"a":' * 2000 + "}" * 2000])
 def test_a_damaged_mark_is_made_anew(exported, damage):
     job, _ = exported
     evaluate = Evaluator(job.settings, job.folder.parent)
@@ -102,6 +102,109 @@ def test_a_damaged_mark_is_made_anew(exported, damage):
     assert evaluate(job, 0, step_folder(job, 0)) != {}
     assert json.loads(mark.read_text())["identity"] == evaluate.identity
     assert len(table.load(job.folder.parent / "results.jsonl")) == 1
+
+
+@pytest.fixture
+def evaluated(exported):
+    """The same, once evaluated: what tries it again as a new process would, and gives what that evaluated."""
+    job, _ = exported
+    folder = step_folder(job, 0)
+
+    def again():
+        return Evaluator(job.settings, job.folder.parent)(job, 0, folder)
+
+    assert again().keys() == {"knn/b/top1"}
+    return folder, job.folder.parent / "results.jsonl", again
+
+
+def test_rows_that_the_table_lost_come_back_from_the_mark_without_evaluating(evaluated, caplog):
+    _, path, again = evaluated
+    whole = path.read_bytes()
+    for damaged in (None, b"", whole[:-30], whole[:-1] + b"\0\0"):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        caplog.clear()
+        assert again() == {}
+        assert "results.jsonl lacked 1 of the 1 rows of " in caplog.text
+        assert table.read(path).rows[0].value == json.loads(whole)["value"]
+        assert again() == {}
+    path.write_bytes(whole[:-30])
+    again()
+    assert path.read_bytes() == whole
+
+
+def test_a_row_that_was_changed_is_evaluated_again(evaluated, caplog):
+    _, path, again = evaluated
+    whole = path.read_text()
+    path.write_text(whole.replace('"value": 0.', '"value": 0.9'))
+    assert path.read_text() != whole
+    assert again().keys() == {"knn/b/top1"}
+    assert "results.jsonl: not as it was when " in caplog.text
+    assert path.read_text().splitlines()[1] + "\n" == whole
+    assert table.line(table.read(path).rows[0]) + "\n" == whole
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped", "folder"])
+def test_outcomes_that_are_not_as_they_were_are_made_again(evaluated, damage, caplog):
+    folder, path, again = evaluated
+    (outcomes,) = folder.glob("outcomes/*.npz")
+    whole, rows = outcomes.read_bytes(), path.read_bytes()
+    outcomes.unlink()
+    if damage == "folder":
+        outcomes.parent.rmdir()
+    elif damage != "gone":
+        outcomes.write_bytes(whole[:-9] if damage == "cut" else whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
+    assert again().keys() == {"knn/b/top1"}
+    assert f"{outcomes.name}: not as it was when {folder} was evaluated; evaluating again" in caplog.text
+    assert outcomes.read_bytes() == whole
+    assert path.read_bytes() == rows
+    assert again() == {}
+
+
+def test_a_mark_from_before_it_held_its_rows_is_made_anew(evaluated, caplog):
+    folder, path, again = evaluated
+    mark, rows = folder / "evaluated.json", path.read_bytes()
+    new = mark.read_text()
+    mark.write_text(json.dumps({"identity": json.loads(new)["identity"]}))
+    assert again().keys() == {"knn/b/top1"}
+    assert "evaluated.json cannot be read (outcomes is missing)" in caplog.text
+    assert (mark.read_text(), path.read_bytes()) == (new, rows)
+
+
+def test_what_has_lost_its_weights_keeps_what_it_holds(evaluated, exported, caplog):
+    folder, path, again = evaluated
+    for name in ("backbone.json", "weights.safetensors"):
+        (folder / name).unlink()
+    path.unlink()
+    assert again() == {}
+    assert len(table.read(path).rows) == 1
+    next(folder.glob("outcomes/*.npz")).unlink()
+    assert again() == {}
+    assert f"{folder} cannot be evaluated again, since it holds no weights" in caplog.text
+    job, _ = exported
+    (said,) = Evaluator(job.settings, job.folder.parent).lost([job])
+    assert said.startswith(f"{job.folder} has no weights of step 0: ")
+
+
+def test_damaged_lines_of_the_table_are_told_at_the_start(evaluated, exported):
+    _, path, _ = evaluated
+    path.write_text('{"run": "a"}\n' + path.read_text() + "\0\n")
+    job, _ = exported
+    (said,) = Evaluator(job.settings, job.folder.parent).lost([job])
+    assert said == f"{path}:1: eval is missing: left out, and 1 more; what is missing is made again"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadInput, match=r"results.jsonl is no file: .* move away"):
+        Evaluator(job.settings, job.folder.parent)
+
+
+def test_a_run_without_evaluations_says_so(exported, change, caplog):
+    job, _ = exported
+    none = change(job.settings, {"evals.tasks": {}})
+    with caplog.at_level("INFO", "gramlab"):
+        assert Evaluator(none, job.folder.parent)(job, 0, step_folder(job, 0)) == {}
+    assert "plain-s0 step 0: exported; no evaluation is asked for" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
 
 from common.errors import BadInput
+from common.records import Status
 from harness.graph import jobs
-from harness.job_folder import check, is_done, read_status, saved_steps, state_path, step_folder
+from harness.job_folder import check, is_done, kept_steps, lost, read_status, saved_steps, state_path, step_folder
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -70,23 +72,97 @@ def test_states_of_which_none_can_be_read_are_refused_with_the_reason(make_job, 
     assert "step_000006.safetensors" in said
 
 
-@pytest.mark.parametrize("damage", ["", '{"state": "do', '"done"', "[]"])
+DAMAGED = ["", '{"state": "do', '"done"', "[]", "null", '{"steps": "6"}', '{"steps": 1e999}', '{"a":' * 2000, "\0\0"]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_status_counts_as_unfinished(finished, pool, damage):
     assert is_done(finished)
     (finished.folder / "status.json").write_text(damage)
-    assert read_status(finished) == {}
+    assert read_status(finished) == Status()
+    assert [*lost([finished])] == [f"{finished.folder}/status.json cannot be read: it is written anew"]
     assert not is_done(finished)
     train(finished, pool, nothing, device=CPU)
     assert is_done(finished)
+    assert [*lost([finished])] == []
 
 
-@pytest.mark.parametrize("damage", ["", '{"model": ', "[]"])
+def test_a_job_is_done_by_word_and_by_weights(make_job, finished, pool):
+    path = finished.folder / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "step": 9, "steps": 99}))
+    assert is_done(finished)
+    longer = make_job({"evals.every": 2, "steps": 9})
+    assert not is_done(longer)
+    said = "says done at step 99, but the newest weights beside it are of step 6: trains on from step 6"
+    assert [*lost([longer])] == [f"{path} {said}"]
+    train(longer, pool, nothing, device=CPU)
+    assert is_done(longer)
+    assert (read_status(longer).step, saved_steps(longer)) == (9, [9, 8])
+    for step in saved_steps(longer):  # an export alone is enough
+        state_path(longer, step).unlink()
+    assert is_done(longer)
+
+
+def test_a_job_whose_states_were_removed_is_told_that_it_begins_again(make_job, finished, pool):
+    for step in saved_steps(finished):
+        state_path(finished, step).unlink()
+    assert [*lost([finished])] == []
+    longer = make_job({"evals.every": 2, "steps": 9})
+    said = f"{longer.folder} kept no state of its 6 steps: trains them again from step 0"
+    assert [*lost([longer])] == [said]
+
+
+def test_folders_that_only_begin_like_a_step_are_passed_over(finished):
+    before = kept_steps(finished, holding="backbone.json")
+    assert before == [0, 2, 4, 6]
+    for name in ("step_000006 (copy)", "step_000006.bak", "step_old", "step_"):
+        shutil.copytree(step_folder(finished, 6), finished.folder / name)
+    (finished.folder / "step_000008").write_text("no folder")
+    assert kept_steps(finished, holding="backbone.json") == before
+    check(finished)
+
+
+@pytest.mark.parametrize("name", ["identity.json", "status.json", "metrics.jsonl", "step_000006/evaluated.json"])
+def test_a_folder_in_the_place_of_a_file_is_refused_with_what_to_do(finished, pool, refused, name):
+    path = finished.folder / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    assert refused(finished).startswith(f"{path} is no file: ")
+    path.rename(finished.folder / "moved")  # as the line says
+    check(finished)
+    train(finished, pool, nothing, device=CPU)
+
+
+def test_a_link_to_nowhere_in_the_place_of_a_file_is_refused(finished, refused):
+    path = finished.folder / "metrics.jsonl"
+    path.unlink()
+    path.symlink_to(finished.folder / "nowhere")
+    assert refused(finished).startswith(f"{path} is no file: ")
+
+
+def test_settings_are_known_by_the_backbones_where_the_identity_is_lost(make_job, finished, pool, refused):
+    path = finished.folder / "identity.json"
+    whole = path.read_bytes()
+    path.unlink()
+    said = refused(make_job({"evals.every": 2, "optimizer.lr": 0.5}))
+    assert "holds a run of other settings (hash " in said
+    assert "its identity.json is lost" in said
+    train(finished, pool, nothing, device=CPU)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["", '{"model": ', "[]", "null", "\0", '{"a":' * 2000])
 def test_a_damaged_identity_is_named_with_what_to_do(finished, refused, damage):
     path = finished.folder / "identity.json"
     path.write_text(damage)
     said = refused(finished)
     assert said.startswith(str(path))
     assert "restore it or move the folder away" in said
+    path.unlink()  # as the line says
+    check(finished)
+    path.write_text(damage)
+    finished.folder.rename(finished.folder.with_name("away"))
+    check(finished)
 
 
 def test_the_other_network_is_refused_in_a_run_that_was_evaluated_on_one(make_job, finished, pool, refused):

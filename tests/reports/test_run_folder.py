@@ -70,3 +70,72 @@ def test_a_baseline_that_is_no_arm_is_refused(make_run):
     (folder / "experiment.json").write_text(json.dumps(record | {"baseline": "plian"}))
     with pytest.raises(BadInput, match="plian"):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("results.jsonl", '{"run": "a", "arm": "plain"}'), ("plain-s0/metrics.jsonl", '{"step": "7"}')]
+)
+def test_a_damaged_line_costs_itself_alone_and_is_told_with_its_number(make_run, name, line):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    before = read(folder)
+    first, second, *others = (folder / name).read_text().splitlines()
+    (folder / name).write_text("\n".join([first, line, second, *others, line]) + "\n")
+    after = read(folder)
+    assert after.rows == before.rows
+    curves = [run.curves["plain", 0]["loss"].values.tolist() for run in (before, after)]
+    assert curves[0] == curves[1]
+    (said,) = gaps(after)
+    assert said.startswith(f"{name}:2: ")
+    assert said.endswith(": left out, and 1 more")
+
+
+def test_a_lost_row_of_the_curve_leaves_those_behind_it(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    path = folder / "plain-s0" / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:4], "\0\xff\n", *lines[5:]]), encoding="latin-1")
+    assert read(folder).curves["plain", 0]["loss"].steps.tolist() == [*range(21, 25), *range(26, 41)]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"step": "9"}', '{"steps": -1}', '{"seconds": 1e999}'])
+def test_a_damaged_status_is_told(make_run, damage):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    (folder / "plain-s0" / "status.json").write_text(damage)
+    first, second = gaps(read(folder))
+    assert first == "plain: no record of its end"
+    assert second.startswith("plain-s0/status.json cannot be read (")
+
+
+def test_a_finished_job_without_the_end_of_its_curve_is_told(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}, "other": {}})
+    path = folder / "plain-s0" / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-5]))
+    (folder / "other-s0" / "metrics.jsonl").unlink()
+    assert gaps(read(folder)) == [
+        "plain: done, but its training curve (metrics.jsonl) ends at step 35 of 40",
+        "other: done, but its training curve (metrics.jsonl) is lost",
+    ]
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "results.jsonl"])
+def test_a_folder_in_the_place_of_a_table_is_refused_and_elsewhere_told(make_run, name):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    for one in ("status.json", "metrics.jsonl"):
+        (folder / "plain-s0" / one).unlink()
+        (folder / "plain-s0" / one).mkdir()
+    assert len(gaps(read(folder))) == 3
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(BadInput, match=f"{name} (cannot be read|is no file)"):
+        read(folder)
+
+
+def test_files_of_others_in_a_run_folder_are_passed_over(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
+    before = read(folder)
+    (folder / "results (copy).jsonl").write_text("no rows")
+    (folder / "plain-s0" / "status.json~").write_text("{")
+    (folder / "plain-s0 (copy)").mkdir()
+    (folder / "notes.txt").write_bytes(b"\xff")
+    after = read(folder)
+    assert (after.rows, gaps(after)) == (before.rows, [])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,8 @@ import pytest
 
 from common.errors import BadInput
 from evals.results.outcomes import ABOUT, load_outcomes, save_outcomes
-from evals.results.table import Measurement, Row, append, default_folder, load
+from evals.results.table import Measurement, Row, append, default_folder, load, plain, read
+from evals.results.table import line as line_of
 from tests.evals.toys import ROW
 
 
@@ -96,3 +98,66 @@ def test_rows_and_statistics_import_without_torch_and_pandas():
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\xff\xfe",
+        b"\0\0",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"a":' * 2000 + b"}" * 2000,
+        *(json.dumps(plain(ROW) | wrong).encode() for wrong in (
+            {"step": "100"}, {"step": None}, {"step": -1}, {"step": 100.0}, {"step": True}, {"value": "0.5"},
+            {"value": [0.5]}, {"value": 10**400}, {"seed": "0"}, {"images": -6}, {"size": 1e400}, {"arm": 7},
+            {"metric": None},
+        )),
+        json.dumps({name: x for name, x in plain(ROW).items() if name != "step"}).encode(),
+        line_of(ROW).replace('"step": 100', '"step": 100, "step": 200').encode(),
+    ],
+)  # fmt: skip
+def test_a_damaged_line_costs_that_line_and_is_named(tmp_path: Path, line: bytes):
+    path = tmp_path / "results.jsonl"
+    others = [replace(ROW, step=step) for step in (200, 300)]
+    text = [line_of(row).encode() for row in others]
+    path.write_bytes(b"\n".join([text[0], line, text[1]]) + b"\n")
+    rows, damaged = read(path)
+    assert rows == others
+    assert [*damaged] == ([2] if line else [])
+    assert all(said.startswith(f"{path}:2: ") for said in damaged.values())
+
+
+def test_a_row_of_a_newer_version_is_read(tmp_path: Path):
+    (tmp_path / "r.jsonl").write_text(json.dumps({"later": 1, **plain(ROW)}) + "\n")
+    assert read(tmp_path / "r.jsonl") == ([ROW], {})
+
+
+@pytest.mark.parametrize("tail", [b"\xff\xfe no row", b"[]", b"someone else's notes"])
+def test_what_is_no_part_of_a_row_is_not_cut_off(tmp_path: Path, tail: bytes):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(tail)
+    append(path, [ROW])
+    assert path.read_bytes() == tail + b"\n" + line_of(ROW).encode() + b"\n"
+    assert read(path).rows == [ROW]
+
+
+@pytest.mark.parametrize("length", [1, 5, 9, 30, 200])
+def test_a_part_of_a_row_is_cut_off_before_another_is_added(tmp_path: Path, length: int):
+    path = tmp_path / "results.jsonl"
+    append(path, [ROW])
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:length])
+    append(path, [replace(ROW, step=200)])
+    assert [row.step for row in read(path).rows] == [100, 200]
+    assert read(path).damaged == {}
+
+
+def test_a_folder_and_a_link_to_nowhere_are_refused(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("folder", "link"):
+        with pytest.raises(BadInput, match=f"{name} is no file: "):
+            read(tmp_path / name)

@@ -136,13 +136,27 @@ def find(address: str) -> dict[EvaluationKey, Evaluation]:
             if evaluation.backbone == weights:
                 found.setdefault(about, evaluation)
     if not found:
-        steps = [*folders_by_step(own).values()]
         raise BadInput(
             f"got no outcomes (.npz) of {address}, neither in {own / 'outcomes'} nor in {default / 'outcomes'}: "
-            "want an evaluated checkpoint; "
-            + (f"do name one of its steps, as {steps[-1]}" if steps else f"do run: python evals/run.py {address}")
+            f"want an evaluated checkpoint; do {_way_on(own)}"
         )
     return found
+
+
+def _way_on(address: Path) -> str:
+    """What to do about an address without outcomes: name a step below it or beside it, correct it, or evaluate it."""
+    if below := _steps(address) or [step for folder in sorted(address.glob("*/")) for step in _steps(folder)]:
+        return f"name one of its steps, as {below[-1]}"
+    if address.exists() or ":" in str(address):
+        return f"run: python evals/run.py {address}"
+    if beside := _steps(address.parent):
+        return f"name a step that {address.parent} has: {', '.join(step.name for step in beside)}"
+    return f"correct the name, since {address} is not there"
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The folders of evaluated steps of a job."""
+    return [*folders_by_step(folder).values()]
 
 
 def read(path: Path) -> tuple[EvaluationKey, Evaluation]:
@@ -159,12 +173,14 @@ def read(path: Path) -> tuple[EvaluationKey, Evaluation]:
     texts = {name: str(outcomes[name]) for name in ("eval", "dataset", "split", "protocol", "protocol_hash")}
     about = EvaluationKey(**texts, size=int(outcomes["size"]))
     metrics = tuple(str(name) for name in np.atleast_1d(outcomes["metrics"]))
-    try:
-        for name in metrics:
-            metric_of(name)
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from error
     images = {name: x for name, x in outcomes.items() if name not in (*ABOUT, "metrics")}
+    for name in metrics:
+        try:
+            value(name, images)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadInput(f"got {path} without all that {name} is computed from: do evaluate again") from error
     backbone, data, against = (str(outcomes[name]) for name in ("backbone", "data", "against"))
     return about, Evaluation(path, backbone, data, against, metrics, images)
 

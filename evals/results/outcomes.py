@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from common.disk import whole
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from evals.results.table import Measurement
 
 ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "split", "data", "against", "backbone")
@@ -45,6 +44,21 @@ def load_outcomes(path: Path) -> dict[str, np.ndarray]:
         raise BadInput(f"got no file at {path}: want saved outcomes (.npz); do evaluate with outcomes kept")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"got unreadable outcomes {path} ({error}): want a whole .npz; do evaluate again") from error
+            found = {name: archive[name] for name in archive.files}
+    except Exception as error:  # damage is a dozen kinds of error in zipfile, zlib, tokenize and numpy
+        said = first_line(error)
+        raise BadInput(f"got unreadable outcomes {path} ({said}): want a whole .npz; do evaluate again") from error
+    if wrong := next(_wrong(found), ""):
+        raise BadInput(f"got {path} with {wrong}: want outcomes as they were saved; do evaluate again")
+    return found
+
+
+def _wrong(found: dict[str, np.ndarray]) -> Iterator[str]:
+    """What cannot be outcomes: names of as many images as there are rows of numbers, and what they are outcomes of."""
+    images = found["keys"].shape if "keys" in found else ()
+    for name, array in found.items():
+        text = name in ("keys", "metrics") or (name in ABOUT and name != "size")
+        if array.dtype.kind not in ("U" if text else "iu" if name == "size" else "biuf"):
+            yield f"{name} of type {array.dtype}"
+        elif array.ndim > 0 if name in ABOUT else array.ndim > 1 if name == "metrics" else array.shape[:1] != images:
+            yield f"{name} of shape {array.shape} for {len(found.get('keys', ()))} images"

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import BadInput
 from evals.results.differences import Comparison, EvaluationKey, compare, find
-from evals.results.outcomes import save_outcomes
+from evals.results.outcomes import load_outcomes, save_outcomes
 from evals.results.table import Measurement, default_folder
 
 KEYS = np.array([f"image-{number}" for number in range(60)])
@@ -211,6 +211,29 @@ def test_missing_outcomes_say_what_to_run(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "plain-s0" / "step_000500").mkdir(parents=True)
     with pytest.raises(BadInput, match="do name one of its steps, as plain-s0/step_000500"):
         find("plain-s0")
+
+
+def test_a_step_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for step in ("step_000100", "step_000500", "step_000500 (copy)", "step_old"):
+        save(Path("runs/trial/plain-s0") / step, "knn", "top1", correct=draws() < 0.5)
+    with pytest.raises(BadInput, match=r"do name a step that runs/trial/plain-s0 has: step_000100, step_000500$"):
+        find("runs/trial/plain-s0/step_000300")
+    with pytest.raises(BadInput, match=r"do name one of its steps, as runs/trial/plain-s0/step_000500$"):
+        find("runs/trial")
+    with pytest.raises(BadInput, match=r"do correct the name, since runs/trail is not there$"):
+        find("runs/trail")
+    with pytest.raises(BadInput, match=r"do run: python evals/run.py timm:vit_small$"):
+        find("timm:vit_small")
+
+
+def test_outcomes_that_lack_what_a_metric_is_computed_from_are_named(tmp_path: Path):
+    step = save(tmp_path, "knn", "top1", correct=draws() < 0.5)
+    (path,) = step.glob("outcomes/*.npz")
+    kept = {name: array for name, array in load_outcomes(path).items() if name != "correct"}
+    np.savez_compressed(path, allow_pickle=False, **kept)
+    with pytest.raises(BadInput, match=r"\.npz without all that top1 is computed from: do evaluate again"):
+        find(str(step))
 
 
 def test_outcomes_that_do_not_say_what_they_are_and_damaged_ones_are_named(tmp_path: Path):

@@ -1,14 +1,21 @@
-"""How every command of the project speaks: bad input ends in one line on stderr and exit code 2, never a traceback."""
+"""How every command of the project speaks: what ends it early is one line on stderr and an exit code, no traceback."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
 from common.errors import BadInput
+from common.interrupts import Interrupted, interruptible
+from common.unwritable import Unwritable
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as other tools end in `… | head`
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,22 +26,56 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}; --help shows the usage")
 
 
-def answer(act: Callable[[], int], *, interrupted: str = "what was finished is kept") -> int:
-    """The exit code of a command: what `act` returns, 2 for bad input, 130 when interrupted.
+def answer(act: Callable[[], int], *, afterwards: str = "the same command goes on with what is left to do") -> int:
+    """The exit code of a command: what `act` returns, 2 for bad input or a disk that fails, 128 + n for signal n.
 
     Args:
-        interrupted: what to tell a user who stopped the command.
+        afterwards: where a command stands that was interrupted or ran out of disk, unless the error has notes on it.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, or none that it can show
+    with interruptible():
+        try:
+            return _answer(act, afterwards)
+        except KeyboardInterrupt as error:
+            _complain(str(error) or "interrupted", *getattr(error, "__notes__", [afterwards]))
+            return error.code if isinstance(error, Interrupted) else 130
+        finally:
+            _drop_unwritten(sys.stdout)
+
+
+def _answer(act: Callable[[], int], afterwards: str) -> int:
     try:
-        return act()
+        code = act()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return BROKEN_PIPE
     except (BadInput, OSError) as error:
-        print(f"gramlab: {error}", file=sys.stderr)
+        what = str(error) if isinstance(error, BadInput) or error.errno is None else _of_system(error)
+        _complain(what, *getattr(error, "__notes__", [afterwards] if isinstance(error, Unwritable) else []))
         return 2
-    except KeyboardInterrupt:
-        print(f"gramlab: interrupted; {interrupted}", file=sys.stderr)
-        return 130
+
+
+def _complain(*parts: str) -> None:
+    with suppress(OSError):  # nobody listens
+        print(f"gramlab: {'; '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, and for which file; all that is written has its name but for what is printed."""
+    printing = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    place = error.filename or ("standard output" if printing else "")
+    return f"{place}: {error.strerror}" if place else str(error)
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    """Forget what a stream no longer takes, or Python would complain of it when it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

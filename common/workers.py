@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from common.errors import BadInput
+from common.interrupts import ignore_in_worker
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ def _start(then: Callable[[], object] | None, _: int) -> None:
     threads of the parent, which do not survive a fork (github.com/opencv/opencv/issues/5150)."""
     import cv2
 
+    ignore_in_worker()
     cv2.setNumThreads(0)
     if then:
         then()

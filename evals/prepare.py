@@ -18,6 +18,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+    from common.interrupts import listen
+
+    listen()
+
 from common.command import Parser, answer
 from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named

@@ -21,6 +21,9 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+    from common.interrupts import listen
+
+    listen()
 
 from common.command import answer, columns
 from common.errors import BadInput
@@ -46,7 +49,7 @@ log = logging.getLogger("gramlab")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
-    return answer(lambda: _run(argv), interrupted="rows of finished tasks are kept, features too where they are cached")
+    return answer(lambda: _run(argv), afterwards="rows of finished tasks are kept, features too where they are cached")
 
 
 def _run(argv: list[str] | None) -> int:

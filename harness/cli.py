@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common.interrupts import listen
 
 COMMANDS = {
     "run": ("harness.run", "train, evaluate and report an experiment file"),
@@ -17,6 +23,8 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Hand the remaining arguments to the named command; returns its exit code."""
+    if argv is None:
+        listen()
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: gramlab COMMAND ...\n\n" + "\n".join(f"  {n:8s}{text}" for n, (_, text) in COMMANDS.items()))
@@ -25,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"gramlab: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    try:
-        return import_module(COMMANDS[name][0]).main(rest)
-    except KeyboardInterrupt:  # while modules load; from there on commands answer it themselves
-        print("gramlab: interrupted", file=sys.stderr)
-        return 130
+    return import_module(COMMANDS[name][0]).main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,6 +14,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+    from common.interrupts import listen
+
+    listen()
+
 import torch
 
 from common.command import Parser, answer

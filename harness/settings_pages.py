@@ -16,6 +16,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+    from common.interrupts import listen
+
+    listen()
+
 from common.bounds import Setting, described
 from common.command import columns
 from common.disk import write_text

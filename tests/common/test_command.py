@@ -1,7 +1,23 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from common.command import Parser, answer, columns
 from common.errors import BadInput
+from common.unwritable import Unwritable
+
+ROOT = Path(__file__).resolve().parents[2]
+PRINTS = """
+import sys, time
+from common.command import answer
+time.sleep(0.3)
+code = answer(lambda: print("x\\n" * {size}) or 0)
+print(code, file=sys.stderr)
+sys.exit(code)
+"""
 
 
 def test_bad_input_and_missing_files_are_one_line_and_exit_code_two(capsys):
@@ -30,3 +46,44 @@ def test_a_parser_complains_in_one_line_instead_of_printing_its_usage():
 
 def test_columns_are_aligned():
     assert columns([("a", "bb"), ("ccc", "d")]) == "a    bb\nccc  d"
+
+
+def test_a_disk_that_fails_is_exit_code_two_and_says_what_the_same_command_does(capsys):
+    def fails(*notes: str) -> int:
+        error = Unwritable("cannot write a (full): make room there")
+        for note in notes:
+            error.add_note(note)
+        raise error
+
+    assert answer(fails, afterwards="rows are kept") == 2
+    assert capsys.readouterr().err == "gramlab: cannot write a (full): make room there; rows are kept\n"
+    assert answer(lambda: fails("it goes on from step 4"), afterwards="rows are kept") == 2
+    assert capsys.readouterr().err == "gramlab: cannot write a (full): make room there; it goes on from step 4\n"
+
+
+def test_an_error_of_the_system_names_its_file(capsys):
+    assert answer(lambda: Path("/nowhere/at/all").stat().st_size) == 2
+    assert capsys.readouterr().err == "gramlab: /nowhere/at/all: No such file or directory\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("size", [10, 10**6])
+def test_who_stops_listening_ends_a_command_without_a_word(size, unbuffered):
+    program = PRINTS.format(size=size)
+    with subprocess.Popen(["sh", "-c", '"$0" -c "$1" | true; echo ended >&2', sys.executable, program],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.stderr.read() == "141\nended\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_on_a_full_disk_is_one_line(unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTS.format(size=10)],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False,
+        )  # fmt: skip
+    assert done.stderr == "gramlab: standard output: No space left on device\n2\n"
+    assert done.returncode == 2

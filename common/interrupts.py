@@ -1,0 +1,103 @@
+"""Signals that end a command – Ctrl-C, `kill`, a closed terminal – at any moment in one line and with an exit code.
+
+Cheap to import: it comes before the imports that take seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 5.0  # seconds for what an interruption sets off; a further signal changes nothing in them
+_answered = False  # whether an interruption was told already
+
+
+class Interrupted(KeyboardInterrupt):
+    """One of `SIGNALS` has arrived."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(words(number))
+        self.code = 128 + number  # what a shell reports for a process that died of it
+
+
+def words(number: int) -> str:
+    """How an interruption is told."""
+    return "interrupted" if number == signal.SIGINT else f"interrupted by {signal.Signals(number).name}"
+
+
+def listen() -> None:
+    """From a command's first line on, a signal ends it at once: until `interruptible`, nothing is at stake."""
+    _take(_leave)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, a signal raises `Interrupted` in the main thread; others within `PATIENCE` leave its cleanup alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ends = _Ends()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _take(ends.interrupt)
+    hook, sys.unraisablehook = sys.unraisablehook, ends.unraisable
+    try:
+        yield
+    finally:
+        ends.deaf_until = math.inf
+        sys.unraisablehook = hook
+        for number, handler in (before | ends.silenced).items():
+            signal.signal(number, handler)
+
+
+def ignore_in_worker() -> None:
+    """In a worker process: Ctrl-C and a closed terminal reach it too, and are the main process's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+class _Ends:
+    """What ends a command while it works, and until when further signals are not heard."""
+
+    def __init__(self) -> None:
+        self.process, self.deaf_until = os.getpid(), -math.inf
+        self.silenced: dict[int, Any] = {}
+
+    def interrupt(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self.process or time.monotonic() < self.deaf_until:  # the former in a worker just forked
+            return
+        global _answered
+        _answered, self.deaf_until = True, time.monotonic() + PATIENCE
+        # where workers die of the same signal, torch raises an error in the midst of whatever happens here
+        self.silenced.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, lambda *_: None))
+        raise Interrupted(number)
+
+    def unraisable(self, lost: Any) -> None:
+        """Python drops an exception that is raised while an object is removed: the signal is sent once more."""
+        if not isinstance(lost.exc_value, Interrupted):
+            sys.__unraisablehook__(lost)
+            return
+        self.deaf_until = -math.inf
+        number = lost.exc_value.code - 128
+        threading.Timer(0.05, os.kill, (self.process, number)).start()
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    if not _answered:
+        os.write(2, f"gramlab: {words(number)} before anything was begun\n".encode())
+    os._exit(128 + number)
+
+
+def _take(handler: Any) -> None:
+    """Let `handler` have the signals, but for one that this process was told to ignore, as by `nohup`."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)

@@ -1,0 +1,124 @@
+"""Signals end a command in one line and with its exit code: while it imports, works, cleans up, and in workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common.command import answer
+from common.interrupts import Interrupted, interruptible
+
+ROOT = Path(__file__).resolve().parents[2]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "interrupted by SIGTERM", signal.SIGHUP: "interrupted by SIGHUP"}
+BEGIN = "import sys, time\nfrom common.command import answer\nfrom common.interrupts import listen\nlisten()\n"
+WORK = """
+def work():
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    finally:
+        {cleanup}
+    return 0
+sys.exit(answer(work, afterwards="go on"))
+"""
+
+
+def begun(program: str, *, before: str = "") -> subprocess.Popen[str]:
+    """A process group of its own that has printed a line."""
+    command = ["sh", "-c", f'{before} exec "$0" -c "$1"', sys.executable, program]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_while_a_command_imports_is_one_line(number: signal.Signals):
+    process = begun(BEGIN + "print('listening', flush=True)\ntime.sleep(60)\n")
+    process.send_signal(number)
+    assert process.communicate()[1] == f"gramlab: {WORDS[number]} before anything was begun\n"
+    assert process.returncode == CODES[number]
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_while_a_command_works_is_one_line_that_tells_what_to_do(number: signal.Signals):
+    process = begun(BEGIN + WORK.format(cleanup="pass"))
+    process.send_signal(number)
+    assert process.communicate()[1] == f"gramlab: {WORDS[number]}; go on\n"
+    assert process.returncode == CODES[number]
+
+
+def test_signals_that_come_during_the_cleanup_leave_it_alone():
+    process = begun(
+        BEGIN + WORK.format(cleanup="print('cleans', flush=True); time.sleep(1); print('clean', flush=True)")
+    )
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "cleans\n"
+    for number in CODES:
+        process.send_signal(number)
+        time.sleep(0.1)
+    assert process.communicate() == ("clean\n", "gramlab: interrupted; go on\n")
+    assert process.returncode == 130
+
+
+def test_a_signal_that_was_to_be_ignored_stays_ignored():
+    process = begun(
+        BEGIN + "print(answer(lambda: print('at work', flush=True) or time.sleep(0.5) or 7))", before="trap '' HUP;"
+    )
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate() == ("7\n", "")
+
+
+def test_an_interruption_that_python_drops_comes_back_and_is_no_noise():
+    """As it does where one is raised while an object is removed, such as a loader that waits for its workers."""
+    lost = "class Slow:\n    def __del__(self):\n        print('removes', flush=True)\n        time.sleep(60)\n"
+    process = begun(BEGIN + lost + "def work():\n    Slow()\n    time.sleep(60)\n    return 0\nsys.exit(answer(work))")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30)[1].startswith("gramlab: interrupted by SIGTERM; the same command")
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_worker_processes_say_nothing_whoever_the_signal_reaches(number: signal.Signals):
+    program = BEGIN + (
+        "from common.workers import batches\n"
+        "def make(index):\n    time.sleep(0.05)\n    return index\n"
+        "def work():\n    for index in batches(make, 1000, workers=2): print(index, flush=True)\n"
+        "sys.exit(answer(work))"
+    )
+    process = begun(program)
+    os.killpg(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    assert said == f"gramlab: {WORDS[number]}; the same command goes on with what is left to do\n"
+    assert process.returncode == CODES[number]
+
+
+def test_notes_of_an_interruption_tell_more_than_the_command_knows(capsys: pytest.CaptureFixture[str]):
+    def work() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Interrupted as error:
+            error.add_note("it goes on from step 4")
+            raise
+        return 0
+
+    assert answer(work) == 143
+    assert capsys.readouterr().err == "gramlab: interrupted by SIGTERM; it goes on from step 4\n"
+
+
+def test_handlers_and_hooks_are_what_they_were_afterwards():
+    numbers = (*CODES, signal.SIGCHLD)
+    before = [signal.getsignal(number) for number in numbers], sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGHUP)
+    assert ([signal.getsignal(number) for number in numbers], sys.unraisablehook) == before

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput, first_line
+from common.unwritable import HIDDEN, refuse_lost, writing
 
 DEEPEST = 50  # levels of a JSON file of ours, which need a dozen at most
-_HIDDEN, _RETIRED = ".partial-", ".retired"
+_RETIRED = ".retired"
 # what systems say that cannot sync this; any other error means that it did not reach the disk
 _UNABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EBADF}
 
@@ -33,6 +34,9 @@ def whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
     Args:
         sync: wait for the disk; False for one of many thousands, whose writer waits once, for all of them.
+
+    Raises:
+        Unwritable: a full disk, or whatever else keeps it from being written.
     """
     with fragment(path) as new:
         yield new
@@ -46,21 +50,28 @@ def fragment(path: Path) -> Iterator[Path]:
     It lies in a hidden folder beside `path`, which is locked for as long as its writer lives: so two writers never
     meet, and what a killed one left can be told, whatever machine or container it ran in.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent)
+    with writing(path):
+        refuse_lost(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        hidden, lock = _hidden_beside(path)
+        try:
+            yield hidden / path.name
+        finally:
+            _remove(hidden)
+            os.close(lock)
+
+
+def _hidden_beside(path: Path) -> tuple[Path, int]:
+    """A new hidden folder and the open descriptor that locks it."""
     while True:
-        hidden = path.parent / f"{_HIDDEN}{secrets.token_hex(8)}"
+        hidden = path.parent / f"{HIDDEN}{secrets.token_hex(8)}"
         hidden.mkdir()
         lock = os.open(hidden, os.O_RDONLY)
         with suppress(OSError):  # a file system without locks: nobody will judge this folder
             fcntl.flock(lock, fcntl.LOCK_EX)
         if hidden.exists():  # else it was swept away in between
-            break
-        os.close(lock)
-    try:
-        yield hidden / path.name
-    finally:
-        _remove(hidden)
+            return hidden, lock
         os.close(lock)
 
 
@@ -85,12 +96,14 @@ def put(new: Path, path: Path, *, sync: bool = True, unless: Callable[[], bool] 
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file, in one write, and wait until it has reached the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-    _sync(path)
-    _sync(path.parent)
+    """Add to the end of a file, in one write, and wait until it has reached the disk. Raises `Unwritable`."""
+    with writing(path):
+        refuse_lost(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+        _sync(path)
+        _sync(path.parent)
 
 
 @cache
@@ -99,7 +112,7 @@ def sweep(folder: Path) -> None:
 
     A folder that one of them was about to replace, and had moved away already, comes back.
     """
-    for hidden in folder.glob(f"{_HIDDEN}*"):
+    for hidden in folder.glob(f"{HIDDEN}*"):
         try:
             lock = os.open(hidden, os.O_RDONLY)
         except OSError:  # its writer has just finished

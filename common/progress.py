@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,26 @@ class Bar(tqdm):
         return True
 
 
+class _File(logging.Handler):
+    """Lines at the end of a file; one that finds no room is left out, for stderr has it too and nobody reads it back.
+
+    logging's own handler prints a traceback then, and fails once more when it closes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add one line."""
+        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(self.format(record) + "\n")
+
+
 @contextmanager
 def telling(file: Path | None = None) -> Iterator[None]:
     """What the project logs goes to stderr, above the progress bars; with a file also to its end, and with the time."""
-    handlers = [
-        logging.StreamHandler(),
-        *([logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")] if file else []),
-    ]
+    handlers = [logging.StreamHandler(), *([_File(file)] if file else [])]
     level, propagate = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -6,10 +6,9 @@ import json
 import logging
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from common.disk import append, write_text
 from common.records import CurvePoint, read_lines
+from harness.scalars import Scalars
 
 log = logging.getLogger("gramlab")
 
@@ -30,21 +29,18 @@ class Curves:
             write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self.steps_logged = rows[-1]["step"] if rows else 0
         self.seconds_logged = rows[-1].get("seconds", 0.0) if rows else 0.0
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self.board = Scalars(folder / "tensorboard", first_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:
         """Append one logged step."""
         append(self.path, json.dumps(row) + "\n")
         self.steps_logged, self.seconds_logged = int(row["step"]), float(row["seconds"])
-        for key, value in row.items():
-            if key != "step":
-                self.board.add_scalar(f"train/{key}", value, int(row["step"]))
+        self.board.add(int(row["step"]), {f"train/{key}": value for key, value in row.items() if key != "step"})
 
     def add_evaluation(self, step: int, values: dict[str, float]) -> None:
         """Show evaluation results in TensorBoard, beside the losses."""
-        for key, value in values.items():
-            self.board.add_scalar(f"evals/{key}", value, step)
+        self.board.add(step, {f"evals/{key}": value for key, value in values.items()})
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Let go of the file for TensorBoard."""
         self.board.close()

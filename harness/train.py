@@ -18,6 +18,7 @@ from common.disk import write_json
 from common.errors import BadInput, first_line, found
 from common.machine import peak_memory_gib, reset_peak_memory
 from common.steps import folders_by_step
+from common.unwritable import staying
 from evals.backbones import exported
 from evals.datasets.files import listing
 from harness import checkpoint, excluded, gram_teacher
@@ -30,6 +31,7 @@ from harness.job_folder import (
     gram_folder,
     is_done,
     none_readable,
+    saved_step,
     snapshot_folder,
     state_path,
     step_folder,
@@ -64,6 +66,12 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
     batches = batches_of(job, pool, state)
     claim_folder(job)
     excluded.note(job, pool, step=state.step)
+    with staying(job.folder):
+        finish(job, state, batches, evaluate)
+
+
+def finish(job: Job, state: State, batches: Batches, evaluate: Evaluate) -> None:
+    """All that is left of the job, its status always on disk; what ends it early says where it goes on."""
     curves = Curves(job.folder, step=state.step)
     try:
         revisit(job, evaluate)
@@ -72,6 +80,7 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(OSError):  # a full disk, say, which is then the error itself
             write_status(job, state, curves, state_name=kind, error=first_line(error, most=1000))
+        error.add_note(f"the same command goes on with {job.name} from step {saved_step(job)}")
         raise
     finally:
         curves.close()

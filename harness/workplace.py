@@ -9,21 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import BadInput
+from common.unwritable import staying, writing
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes. Raises `BadInput`, naming the holder, when one is at work in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    """Hold the folder against other processes, and against being removed: it is not made anew by the next write.
+
+    Raises `BadInput`, naming the holder, when another one is at work in it; `Unwritable`.
+    """
+    lock = folder / ".lock"
+    with writing(lock):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+b", buffering=0)
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             raise BadInput(
-                f"{folder} is in use by process {file.read().strip()}: wait for it or choose another name=..."
+                f"{folder} is in use by process {lock.read_text().strip()}: wait for it or choose another name=..."
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+        with writing(lock):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        with staying(folder):
+            yield

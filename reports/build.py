@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+    from common.interrupts import listen
+
+    listen()
 
 from matplotlib.backends.backend_pdf import PdfPages
 from tqdm import tqdm
@@ -35,9 +40,11 @@ def build(folder: Path, *, png: Path | None = None) -> Path:
         pages = render(run)
         for page in pages:
             make_drawable(page.figure)
-        with whole(target) as new_target, whole(table) as new_table:
-            _write_pdf(new_target, pages, title=run.name)
-            tidy(run).to_csv(new_table, index=False, lineterminator="\n")
+        pdf = _as_pdf(pages, title=run.name)
+        with whole(target) as new_target:
+            new_target.write_bytes(pdf)
+            with whole(table) as new_table:
+                tidy(run).to_csv(new_table, index=False, lineterminator="\n")
         if png is not None:
             _write_pngs(png, pages)
     return target
@@ -57,12 +64,15 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _write_pdf(path: Path, pages: Sequence[Page], *, title: str) -> None:
+def _as_pdf(pages: Sequence[Page], *, title: str) -> bytes:
     # without a creation date the same tables give the same bytes
     metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
-    with PdfPages(path, metadata=metadata) as pdf:
-        for page in tqdm(pages, desc="report", unit="page", disable=None):
-            pdf.savefig(page.figure)
+    content = io.BytesIO()
+    pdf = PdfPages(content, metadata=metadata)  # closed on success alone: a page that failed would fail it once more
+    for page in tqdm(pages, desc="report", unit="page", disable=None):
+        pdf.savefig(page.figure)
+    pdf.close()
+    return content.getvalue()
 
 
 def _write_pngs(folder: Path, pages: Sequence[Page]) -> None:

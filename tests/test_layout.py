@@ -43,8 +43,8 @@ FLOORS = (
     "evals.request evals.pictures",
     "evals.options evals.compare evals.prepare",
     "evals.run",
-    "harness.losses harness.recipe harness.rope harness.curves harness.workplace",
-    "harness.settings harness.layers",
+    "harness.losses harness.recipe harness.rope harness.scalars harness.workplace",
+    "harness.settings harness.layers harness.curves",
     "harness.overrides",
     "harness.config harness.data harness.settings_pages",
     "harness.noise",
@@ -322,6 +322,18 @@ def test_every_entry_script_finds_the_packages_before_it_imports_them():
             continue
         ours = min(text.find(f"\nfrom {package}.") % len(text) for package in OURS)
         assert 0 <= text.find("sys.path[0] = str(Path(__file__).resolve().parents[") < ours, path.name
+
+
+def test_every_entry_script_hears_signals_before_it_imports_what_takes_seconds():
+    quick = sys.stdlib_module_names | {"common"}
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        if "__main__" not in text:
+            continue
+        earlier, heard, _ = text.partition(" listen()\n")
+        names = re.findall(r"^\s*(?:from|import) (\w+)", earlier, re.MULTILINE)
+        assert heard, path.name
+        assert set(names) <= quick, path.name
 
 
 def test_experiments_holds_settings_alone():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from common.disk import checksum, fragment, put
 from common.errors import BadInput
+from common.unwritable import in_cache
 from evals.features.matrix import BYTES, DiskRows, Rows, Sink
 from evals.features.view import View
 
@@ -97,7 +98,7 @@ class Entry:
             writer.finish()
             return
         final = self.folder / ("dense" if dense else "pooled")
-        with fragment(final) as new, closing(Writer(new, self.count, dense)) as writer:
+        with in_cache(), fragment(final) as new, closing(Writer(new, self.count, dense)) as writer:
             yield writer
             writer.finish(self.about)
             # where another process was faster, others may be reading what it wrote
@@ -133,9 +134,10 @@ class Writer:
             self._rows += len(patches)
 
     def close(self) -> None:
-        """Let go of the files."""
-        for sink in self._sinks.values():
-            sink.close()
+        """Let go of all files, also where the disk is full and one cannot be completed."""
+        with ExitStack() as all_of_them:
+            for sink in self._sinks.values():
+                all_of_them.callback(sink.close)
 
     def finish(self, about: dict[str, Any] | None = None) -> None:
         """Complete the matrices; with `about`, describe them in the card."""

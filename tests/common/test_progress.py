@@ -67,3 +67,18 @@ def test_the_log_is_as_it_was_when_nobody_is_told_any_more():
     with pytest.raises(KeyError), telling():
         raise KeyError
     assert (log.level, log.propagate, log.handlers) == before
+
+
+def test_a_log_that_finds_no_room_leaves_the_line_out_and_hides_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def fails() -> None:
+        progress.log.info("a line")
+        raise KeyError
+
+    with pytest.raises(KeyError), telling(Path("/dev/full")):
+        fails()
+    with telling(tmp_path / "nowhere" / "log.txt"):
+        progress.log.info("another line")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == ["a line", "another line"]

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 
 from common.errors import BadInput
 from common.records import CurvePoint, read_lines
+from common.unwritable import Unwritable
 from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from evals.datasets.settings import Set
@@ -136,6 +139,40 @@ def test_a_run_that_died_between_checkpoints_repeats_the_steps_and_their_rows(an
     train(job, pool, nothing, device=CPU)
     assert same(final(job), whole[0])
     assert curve(job.folder) == whole[1]
+
+
+def test_a_run_that_found_no_room_says_where_it_goes_on_and_does_so_bit_for_bit(
+    anchored, pool, whole, same, files_at_most
+):
+    """From the third step on nothing can be written."""
+    with ExitStack() as disk:
+
+        def fills(job, step, folder):
+            if step == 2:
+                disk.enter_context(files_at_most(0))
+            return {}
+
+        job = anchored({"evals.every": 2, "runtime.checkpoint_every": 1, "runtime.log_every": 6})
+        with pytest.raises(Unwritable) as error:
+            train(job, pool, fills, device=CPU)
+    assert str(error.value).startswith(f"cannot write {state_path(job, 3)} (File too large): ")
+    assert error.value.__notes__ == ["the same command goes on with anchored-s0 from step 2"]
+    assert (status(job)["state"], saved_step(job)) == ("running", 2)
+    assert not list(job.folder.rglob(".partial-*"))
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+
+
+def test_a_folder_that_was_removed_while_it_was_trained_ends_the_run_and_stays_away(anchored, pool):
+    def removes(job, step, folder):
+        if step == 2:
+            shutil.rmtree(job.folder)
+        return {}
+
+    job = anchored({"evals.every": 2})
+    with pytest.raises(Unwritable, match=r"/metrics.jsonl: .*anchored-s0 was removed, moved or replaced since"):
+        train(job, pool, removes, device=CPU)
+    assert not job.folder.exists()
 
 
 @pytest.mark.parametrize("first", [3, 5])

@@ -2,10 +2,13 @@
 
 import multiprocessing
 import os
+import shutil
 
 import pytest
 
+from common.disk import append
 from common.errors import BadInput
+from common.unwritable import Unwritable
 from harness.workplace import held
 
 
@@ -41,3 +44,22 @@ def test_a_failure_inside_lets_the_folder_go(tmp_path):
     with pytest.raises(KeyError), held(tmp_path):
         raise KeyError
     assert ask_another_process(tmp_path) == "got it"
+
+
+def test_a_folder_that_takes_no_lock_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with (
+        pytest.raises(Unwritable, match=r"cannot write .*/runs/a/.lock \(Not a directory\)"),
+        held(tmp_path / "runs/a"),
+    ):
+        pass
+
+
+def test_a_held_folder_is_not_made_anew_once_it_was_removed(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    with held(folder):
+        append(folder / "results.jsonl", "1\n")
+        shutil.rmtree(folder)
+        with pytest.raises(Unwritable, match="was removed, moved or replaced since this command began"):
+            append(folder / "results.jsonl", "2\n")
+    assert not folder.exists()

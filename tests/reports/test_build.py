@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_pdf import PdfPages
 from pypdf import PdfReader
 
 from evals.results.table import load
@@ -220,3 +221,30 @@ def test_a_failure_while_drawing_leaves_the_old_report_and_no_litter(make_run, m
         build(folder)
     assert (folder / "report.pdf").read_bytes() == b"old"
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_page_that_cannot_be_drawn_is_the_only_error_and_leaves_the_old_report(ablation, monkeypatch, checksums):
+    def fails(*args, **kwargs):
+        raise ValueError("a page that cannot be drawn")
+
+    build(ablation)
+    before = checksums(ablation)
+    monkeypatch.setattr(PdfPages, "savefig", fails)
+    with pytest.raises(ValueError, match="a page that cannot be drawn") as error:
+        build(ablation)
+    assert error.value.__context__ is None
+    assert checksums(ablation) == before
+
+
+def test_a_report_that_finds_no_room_is_one_line_and_leaves_the_old_one(ablation, capsys, checksums, files_at_most):
+    build(ablation)
+    before = checksums(ablation)
+    capsys.readouterr()
+    with files_at_most(10_000):
+        assert main([str(ablation)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gramlab: ")]
+    assert said == [
+        f"gramlab: cannot write {ablation}/report.pdf (File too large): raise the limit on the size of files (ulimit "
+        "-f); the same command goes on with what is left to do"
+    ]
+    assert checksums(ablation) == before

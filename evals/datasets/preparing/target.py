@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shutil
@@ -56,8 +55,8 @@ class Target:
         if os.path.lexists(path):
             self._compare(name, path.samefile(source) or same_content(path, source))
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.hardlink_to(source.resolve())
         except OSError:
             with self._whole(path) as file, source.open("rb") as origin:
@@ -91,14 +90,9 @@ class Target:
 
     @contextmanager
     def _whole(self, path: Path) -> Iterator[IO[bytes]]:
-        """A file that appears once it is complete; a full disk is `BadInput`."""
-        try:
-            with whole(path, sync=False) as new, new.open("xb") as file:
-                yield file
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BadInput(f"got no room left for {path}: want a disk with space; free some, and go on") from error
-            raise
+        """A file that appears once it is complete."""
+        with whole(path, sync=False) as new, new.open("xb") as file:
+            yield file
 
 
 def encoded(pixels: np.ndarray, suffix: str) -> bytes:

@@ -18,6 +18,7 @@ import numpy as np
 from common.disk import checksum, whole, write_text
 from common.errors import BadInput
 from common.progress import Bar
+from common.unwritable import in_cache
 from evals.datasets.inventory import Inventory
 from evals.datasets.scenes.raycast import picture, truth
 from evals.datasets.scenes.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
@@ -130,7 +131,7 @@ class Scenes:
             path = folder / f"scenes-{self.fingerprint()[:16]}-{part}.npy"
             found = _opened(path, self._dtype(part), self.count)
             if found is None:
-                with _alone(path):
+                with in_cache(), _alone(path):
                     found = _opened(path, self._dtype(part), self.count)
                     if found is None:
                         title = f"rendering {self.name}/{self.split} {part}"

@@ -14,6 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from common import disk
 from common.errors import BadInput
+from common.unwritable import Unwritable
 from evals.backbones.backbone import Backbone, wrap
 from evals.features import store
 from evals.features.extract import WAITING, Shown, _batches, _show, extract
@@ -182,6 +183,16 @@ def test_what_a_killed_extraction_left_goes_with_the_next_one_and_that_of_living
         extract(backbone, Pictures(), View("whole", 16), dense=True, cache=tmp_path)
         whole = [left.with_name(kind) for kind in ("dense", "pooled")]
         assert sorted(left.parent.iterdir()) == sorted([living.parent, *whole])
+
+
+def test_a_cache_on_a_full_disk_is_told_as_such_and_holds_nothing(backbone: Backbone, tmp_path: Path, files_at_most):
+    with (
+        files_at_most(100),
+        pytest.raises(Unwritable, match=rf"cannot write {tmp_path}/features/\w+/pooled \(.*, or name another cache \("),
+    ):
+        extract(backbone, Pictures(), View("whole", 16), cache=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    extract(backbone, Pictures(), View("whole", 16), cache=tmp_path)
 
 
 def test_patches_serve_who_needs_none_and_are_added_for_who_does(backbone: Backbone, tmp_path: Path):

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from common.errors import BadInput
+from common.unwritable import Unwritable
 from evals.datasets.scenes import scenes
 from evals.datasets.scenes.scenes import Scenes
 
@@ -249,3 +251,12 @@ def test_a_cache_that_cannot_be_a_folder_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"got cache folder .*file.* want a folder that can be written"):
         Scenes(size=16, count=2, cache=tmp_path / "file").image(0)
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_cache_on_a_full_disk_is_told_as_such(tmp_path, files_at_most):
+    with files_at_most(1000), pytest.raises(Unwritable) as error:
+        Scenes(size=16, count=4, cache=tmp_path).image(0)
+    assert re.match(rf"cannot write {tmp_path}/scenes-\w+-image.npy \(File too large\): ", str(error.value))
+    assert str(error.value).endswith(", or name another cache (runtime.cache=... of a run, else --cache)")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+    assert Scenes(size=16, count=4, cache=tmp_path).image(0).shape == (16, 16, 3)

@@ -25,7 +25,7 @@ def prepare(downloads: Path, target: Target) -> None:
         archive = downloads if downloads.suffix == ".zip" else find(downloads, SCENE_PARSING)
         if not archive.is_file():
             raise BadInput(f"got no file {archive}: want {SCENE_PARSING}; fetch it, or correct --from")
-        unpack(archive, target, chosen=place_of, want=str(SCENE_PARSING))
+        unpack(archive, target, chosen=place_of, want=SCENE_PARSING)
         return
     source = next((folder for folder in (downloads, downloads / FOLDER) if (folder / "images").is_dir()), None)
     if source is None:

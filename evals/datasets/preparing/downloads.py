@@ -12,6 +12,15 @@ from evals.datasets.nyu.mat import MAPPING as MAPPING_NAME
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What an archive holds at most that is the published one, rounded up: files, their bytes, bytes of one file."""
+
+    files: int
+    total: int
+    largest: int
+
+
+@dataclass(frozen=True)
 class Download:
     """A file to fetch. `size` is for people; `names` are those under which it is found, its own name first."""
 
@@ -19,6 +28,7 @@ class Download:
     what: str
     size: str
     page: str
+    contents: Contents | None = None
 
     def __str__(self) -> str:
         return f"{self.names[0]}, {self.what}, {self.size}, from {self.page}"
@@ -29,6 +39,7 @@ SCENE_PARSING = Download(
     "ADE20K scene parsing, 150 classes",
     "0.9 GB",
     "http://sceneparsing.csail.mit.edu (http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip)",
+    Contents(files=44_500, total=2 * 10**9, largest=16 * 10**6),
 )
 LABELLED = Download(
     (MAT_NAME,),
@@ -53,6 +64,7 @@ SYNC = Download(
     "NYU Depth v2, raw recordings synchronised for training by BTS",
     "some GB",
     "https://github.com/cleinc/bts/tree/master/pytorch",
+    Contents(files=200_000, total=32 * 10**9, largest=4 * 10**6),
 )
 TRAIN_LIST = Download(
     (TRAIN,),

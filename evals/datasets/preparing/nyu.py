@@ -93,7 +93,7 @@ def _counted(dataset: NyuMat) -> Iterator[int]:
 def _gather(sync: Path, target: Target) -> list[str]:
     """Bring the synchronised frames below sync/; their names there, as SCENE/FILE."""
     if sync.is_file():
-        places = unpack(sync, target, chosen=place_of, want=str(SYNC))
+        places = unpack(sync, target, chosen=place_of, want=SYNC)
         return [place.removeprefix("sync/") for place in places]
     names = sorted(f"{match[1]}/{match[2]}" for path in sync.glob("*/*") if (match := FRAMES.search(path.as_posix())))
     if not names:

@@ -1,0 +1,122 @@
+"""A whole run that is stopped again and again, at every stage, and ends as one that nothing disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from harness.run import main
+
+pytestmark = pytest.mark.slow  # the command itself, started again and again
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = {"size": 32, "split": "val", "name": "rooms"}
+SECTIONS = {
+    "steps": 40,
+    "arms": {"anchored": {"gram.weight": 2.0, "gram.start_step": 2}},
+    "evals": {
+        "every": 20,
+        "sets": {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}},
+        "tasks": {"knn": {"protocol": "knn", "train": "kept", "test": "asked"}},
+    },
+    "runtime": {"checkpoint_every": 3, "workers": 2},
+}
+GOES_ON = "the same command goes on with"
+
+
+def started(path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path)]
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def stopped(process: subprocess.Popen[str], number: signal.Signals, *, group: bool) -> str:
+    """The one line that it ends with; what the log tells on stderr begins with the time."""
+    (os.killpg if group else os.kill)(process.pid, number)
+    said = process.communicate(timeout=120)[1].splitlines()
+    ended = [line for line in said if not line[:4].isdigit()]
+    assert process.returncode == 128 + number
+    assert len(ended) == 1, ended
+    return ended[0]
+
+
+def wait_for_steps(process: subprocess.Popen[str], curve: Path, count: int) -> None:
+    while (len(curve.read_text().splitlines()) if curve.exists() else 0) < count:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def tensors(folder: Path) -> dict[str, dict[str, bytes]]:
+    """All weights and states below a folder, to the bit."""
+    return {
+        str(path.relative_to(folder)): {name: x.numpy().tobytes() for name, x in load_file(path).items()}
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+
+
+def test_a_run_that_is_stopped_at_every_stage_ends_bit_for_bit_as_one_that_was_not(tmp_path, tiny_text):
+    path, calm = tmp_path / "tiny.yaml", tmp_path / "calm.yaml"
+    path.write_text(tiny_text(tmp_path, **SECTIONS))
+    calm.write_text(tiny_text(tmp_path / "calm", **SECTIONS))
+    assert main([str(calm), "name=tiny"]) == 0
+    job = tmp_path / "runs" / "tiny" / "anchored-s0"
+
+    process = started(path)
+    time.sleep(0.5)
+    assert stopped(process, signal.SIGINT, group=True) == "gramlab: interrupted before anything was begun"
+    assert not (tmp_path / "runs").exists()
+
+    process = started(path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "experiment tiny\n"
+    assert stopped(process, signal.SIGHUP, group=False).startswith(f"gramlab: interrupted by SIGHUP; {GOES_ON}")
+
+    for number, steps, group in ((signal.SIGTERM, 8, True), (signal.SIGINT, 17, True), (signal.SIGTERM, 30, False)):
+        process = started(path)
+        wait_for_steps(process, job / "metrics.jsonl", steps)
+        saved = stopped(process, number, group=group).rpartition(f"; {GOES_ON} anchored-s0 from step ")[2]
+        assert (job / "states" / f"step_{int(saved):06d}.safetensors").exists()
+        assert json.loads((job / "status.json").read_text())["state"] == "interrupted"
+
+    assert main([str(path)]) == 0
+    assert tensors(tmp_path / "runs") == tensors(tmp_path / "calm" / "runs")
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "harness/run.py run.yaml",
+        "harness/cli.py run run.yaml",
+        "harness/export_trunk.py a b",
+        "evals/run.py random:vit_tiny_patch16_224",
+        "evals/compare.py a b",
+        "evals/prepare.py",
+        "evals/pictures/contact_sheet.py scenes",
+        "reports/build.py runs",
+    ],
+)
+def test_every_command_hears_a_signal_while_it_imports(command, tmp_path):
+    script, *words = command.split()
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", str(ROOT / script), *words],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:  # the times of imports: the last one before those that take seconds
+        if line.rstrip().endswith(" numpy.version"):
+            break
+    process.send_signal(signal.SIGTERM)
+    said = [line for line in process.communicate()[1].splitlines() if not line.startswith("import time:")]
+    assert said == ["gramlab: interrupted by SIGTERM before anything was begun"]
+    assert process.returncode == 143

@@ -27,6 +27,7 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose shorter names",
     errno.EIO: "check that disk",
 }
+_ELSEWHERE = ", or name another cache (runtime.cache=... of a run, else --cache)"
 _held: dict[Path, int] = {}  # folders that must stay, and an open descriptor of each
 
 
@@ -56,7 +57,9 @@ def in_cache() -> Iterator[None]:
     try:
         yield
     except Unwritable as error:
-        raise Unwritable(f"{error}, or name another cache (runtime.cache=... of a run, else --cache)") from error
+        if _ELSEWHERE in str(error):  # a cache that is filled while another one is
+            raise
+        raise Unwritable(f"{error}{_ELSEWHERE}") from error
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common.command import answer
+from common.errors import BadInput
 from common.interrupts import listen
 
 COMMANDS = {
@@ -25,15 +27,17 @@ def main(argv: list[str] | None = None) -> int:
     """Hand the remaining arguments to the named command; returns its exit code."""
     if argv is None:
         listen()
-    arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: gramlab COMMAND ...\n\n" + "\n".join(f"  {n:8s}{text}" for n, (_, text) in COMMANDS.items()))
-        return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"gramlab: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    return import_module(COMMANDS[name][0]).main(rest)
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in COMMANDS:
+        return import_module(COMMANDS[name][0]).main(rest)
+    return answer(lambda: _help(name))
+
+
+def _help(name: str) -> int:
+    if name not in ("-h", "--help"):
+        raise BadInput(f"unknown command {name!r}; known: {', '.join(COMMANDS)}")
+    print("usage: gramlab COMMAND ...\n\n" + "\n".join(f"  {n:8s}{text}" for n, (_, text) in COMMANDS.items()))
+    return 0
 
 
 if __name__ == "__main__":

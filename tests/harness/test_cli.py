@@ -1,8 +1,14 @@
 """The command `gramlab` hands its arguments to the scripts."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness import cli
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
@@ -17,6 +23,12 @@ def test_an_unknown_command_lists_the_known_ones(capsys):
     captured = capsys.readouterr()
     assert captured.err == f"gramlab: unknown command 'ran'; known: {', '.join(cli.COMMANDS)}\n"
     assert captured.out == ""
+
+
+def test_help_ends_without_a_word_where_nobody_reads_it():
+    command = ["sh", "-c", '"$0" harness/cli.py | true', sys.executable]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_run_is_the_main_job(write_tiny, capsys):

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 from pypdf import PdfReader
 
+from common import disk
 from evals.results.table import load
 from reports.build import build, main
 from reports.figures import PAGES
@@ -247,4 +248,15 @@ def test_a_report_that_finds_no_room_is_one_line_and_leaves_the_old_one(ablation
         f"gramlab: cannot write {ablation}/report.pdf (File too large): raise the limit on the size of files (ulimit "
         "-f); the same command goes on with what is left to do"
     ]
+    assert checksums(ablation) == before
+
+
+def test_what_a_killed_report_left_goes_with_the_next_one(ablation, checksums):
+    build(ablation)
+    before = checksums(ablation)
+    dead = ablation / ".partial-of-the-dead"
+    dead.mkdir()
+    (dead / "report.pdf").write_bytes(b"half")
+    disk.sweep.cache_clear()  # a process looks once
+    build(ablation)
     assert checksums(ablation) == before

@@ -63,7 +63,9 @@ def export(
     """
     if folder.exists() and not ((folder / CARD).is_file() or (folder / WEIGHTS).is_file()):
         raise BadInput(f"got {folder}, which holds no exported backbone: want a new folder; do name another place")
-    card = dict(zip(ENTRIES, (FORMAT, timm_name, dict(timm_args), mean, std, dict(extra or {})), strict=True))
+    card: dict[str, Any] = dict(
+        zip(ENTRIES, (FORMAT, timm_name, dict(timm_args), mean, std, dict(extra or {})), strict=True)
+    )
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
     card[KEY] = digest({**card, "header": _HEADER}, tensors)
     with whole(folder) as new:

@@ -69,7 +69,7 @@ def test_what_is_there_to_be_judged_is_told_once(make_job, change, caplog):
     evaluate = Evaluator(job.settings, job.folder.parent)
     for step in (0, 2):
         folder = step_folder(job, step)
-        export_backbone(job, fresh_state(job.settings, 0, CPU), folder, which="teacher")
+        export_backbone(job, replace(fresh_state(job.settings, 0, CPU), step=step), folder, which="teacher")
         evaluate(job, step, folder)
     note = "depth on b/test: 0.00% of the known depth is outside 0.001 to 10 m and does not count"
     assert caplog.messages.count(note) == 1

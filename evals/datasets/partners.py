@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import BadInput
-from evals.datasets.files import images_in, known_folder, listing
+from evals.datasets.files import folders_in, images_in, known_folder, listing
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".npy", ".npz")  # the first that is there is taken
 UNREAD = {
@@ -19,6 +19,8 @@ UNREAD = {
 
 def partners(images: Sequence[Path], folder: Path, *, what: str, layout: str) -> list[Path]:
     """For each image the file of its name with one of `SUFFIXES` in either case; all missing ones are counted."""
+    if not folder.exists() and (hint := _beside(folder)):
+        raise BadInput(f"got {what} folder {folder} (missing): want {layout}; {hint}")
     known_folder(folder, what=f"{what} folder", layout=layout)
     present = _by_stem(folder)
     found = [present.get(image.stem) for image in images]
@@ -52,6 +54,18 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 def _visible(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+
+
+def _beside(folder: Path) -> str:
+    """What lies where a folder of a split is missing, and how it becomes that; "" where nothing is like it."""
+    if folder.parent.is_dir():
+        files = _visible(folder.parent)
+        suffixes = {Path(name).suffix.lower() for name in files}
+        way = next((way for known, way in UNREAD.items() if suffixes & {*known}), "")
+        return f"{folder.parent} holds {listing(files)}, and {way}" if way else ""
+    root = folder.parent.parent
+    others = [path.name for path in folders_in(root) if path.name != "images"] if root.is_dir() else []
+    return f"there are the folders {listing(others)}: give the right one this name" if others else ""
 
 
 def _what_to_do(folder: Path, without: set[str], matched: set[str]) -> str:

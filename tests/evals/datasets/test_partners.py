@@ -64,3 +64,20 @@ def test_one_mask_of_another_kind_is_named(tmp_path):
         (tmp_path / "masks" / name).touch()
     with pytest.raises(BadInput, match=r"got no mask for .*1\.jpg: want .*1\.png \(x\); there lie 1\.jpg: JPEG and"):
         partners(images, tmp_path / "masks", what="mask", layout="x")
+
+
+def test_what_lies_where_a_folder_of_masks_is_missing_is_named(tmp_path):
+    (tmp_path / "images" / "training").mkdir(parents=True)
+    (tmp_path / "labels").mkdir()
+    images, folder = [tmp_path / "images" / "training" / "a.jpg"], tmp_path / "annotations" / "training"
+    message = r"got mask folder .*annotations.training \(missing\): want x; "
+    with pytest.raises(BadInput, match=message + "there are the folders labels: give the right one this name"):
+        partners(images, folder, what="mask", layout="x")
+    folder.parent.mkdir()
+    with pytest.raises(BadInput, match=message + "correct the path"):
+        partners(images, folder, what="mask", layout="x")
+    (folder.parent / "instances_train.json").touch()
+    with pytest.raises(
+        BadInput, match=message + r".*annotations holds instances_train\.json, and outlines are no mask"
+    ):
+        partners(images, folder, what="mask", layout="x")

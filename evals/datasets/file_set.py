@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,16 @@ class FileSet(ABC):
         listed = (found.images, found.masks, found.depths)
         self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
         self.look = look(self._images, reading, name=self.name)
+
+    def leave_out(self, places: Collection[int]) -> None:
+        """Take images out that settings exclude; the set stays what it is in all else."""
+        out = {"excluded": [self.key(place) for place in sorted(places)]}
+        kept = [place for place in range(len(self)) if place not in places]
+        listed = (self._images, self._labels, self._masks, self._depths)
+        self._images, self._labels, self._masks, self._depths = (
+            [one[place] for place in kept] if one else [] for one in listed
+        )
+        self._over, self._listed = {**self._over, **out}, self._listed - len(places)
 
     @abstractmethod
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:

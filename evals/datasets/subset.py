@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from common.errors import BadInput, nearest
+from evals.datasets.file_set import FileSet
 from evals.datasets.files import listing, spread
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet
@@ -121,7 +122,11 @@ def without(dataset: LabelledSet, keys: Sequence[str]) -> LabelledSet:
     if not keys:
         return dataset
     out = set(places_of(dataset, keys))
-    return Subset(dataset, [index for index in range(len(dataset)) if index not in out], excluded=keys)
+    if isinstance(dataset, FileSet):
+        dataset.leave_out(out)
+        return dataset
+    kept = [index for index in range(len(dataset)) if index not in out]
+    return Subset(dataset, kept, excluded=[dataset.key(place) for place in sorted(out)])
 
 
 def places_of(dataset: LabelledSet, keys: Sequence[str]) -> list[int]:

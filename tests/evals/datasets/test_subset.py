@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.inventory import line
+from evals.datasets.mask_look import refuse_misread_masks
 from evals.datasets.settings import Set, open_one
 from evals.datasets.subset import Subset, spread_subset
 
@@ -56,3 +58,22 @@ def test_an_evaluation_set_leaves_out_what_its_settings_exclude():
     )
     with pytest.raises(BadInput, match=r"got exclude=val/9 for set 'rooms', split 'val': want the names of images"):
         open_one("rooms", Set(split="val", size=16, count=7, exclude=["val/9"]), cache=None)
+
+
+def test_a_set_of_files_without_some_of_them_keeps_masks_beside_images_and_is_questioned_as_before(tmp_path):
+    for number in range(12):
+        for folder, mode in (("images", "RGB"), ("annotations", "L")):
+            path = tmp_path / "set" / folder / "training" / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            level = number % 2 if mode == "L" else number
+            image = np.full((20, 20) if mode == "L" else (20, 20, 3), level, np.uint8)
+            Image.fromarray(image).save(path)
+    settings = Set(
+        kind="ade20k", root=str(tmp_path / "set"), classes=["back", "front"], exclude=["images/training/03.png"]
+    )
+    left = open_one("set", settings, cache=None)
+    assert (len(left), left.key(3), int(left.image(3)[0, 0, 0])) == (11, "images/training/04.png", 4)
+    assert left.mask_values(3)[0, 0] == 0
+    assert left.found().skipped == {"excluded": ["images/training/03.png"]}
+    with pytest.raises(BadInput, match="labels: from_zero"):
+        refuse_misread_masks([left], [])

@@ -88,3 +88,25 @@ def test_reading_all_training_images_names_those_that_cannot_be_read(photos):
     left = Set(kind="folder", root=str(photos), exclude=["train/cat/1.png", "train/dog/4.png"])
     data = Data(sources={"photos": left})
     assert check_data(data, Pools()(data)) == "all 4 training images that lie in files can be read"
+
+
+def test_faults_of_sets_and_protocols_are_told_together_with_their_paths(told, tmp_path):
+    away = Set(kind="folder", root=str(tmp_path / "away"))
+    sets = {"a": away, "b": Set(size=32, count=8, split="test")}
+    with pytest.raises(BadInput) as error:
+        told({"evals.sets": sets, "evals.tasks": {"near": EvaluationTask(protocol="knnn", train="a", test="b")}})
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"evals.sets.a: got root {tmp_path / 'away'} (missing): want ")
+    assert second.startswith("evals.tasks.near.protocol=knnn: got protocol ")
+    with pytest.raises(BadInput) as error:
+        told({"data.sources": {"one": away, "rooms": Set(size=32, count=5), "two": away}})
+    assert [line.partition(": ")[0] for line in str(error.value).splitlines()] == [
+        "data.sources.one",
+        "data.sources.two",
+    ]
+
+
+def test_an_evaluation_that_cannot_be_is_told_by_its_path_when_it_is_opened(told):
+    sets = {"a": Set(size=32, count=12, split="val"), "b": Set(size=32, count=8, split="test")}
+    with pytest.raises(BadInput, match=r"^evals\.tasks\.near: got k=20 and 12 training images: want no more"):
+        told({"evals.sets": sets, "evals.tasks": {"near": EvaluationTask(protocol="knn", train="a", test="b")}})

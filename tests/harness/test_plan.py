@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from common.errors import BadInput
 from harness.graph import jobs
 from harness.losses.gram import Gram
 from harness.plan import duration, evaluated_steps, job_cost, plan
@@ -95,3 +96,14 @@ def test_a_job_costs_its_plain_and_its_anchored_steps(make_job):
 )
 def test_durations_are_in_readable_units(seconds, words):
     assert duration(seconds) == words
+
+
+def test_crops_that_the_patch_does_not_divide_are_told_together_with_the_arm_that_sets_them(planned):
+    with pytest.raises(BadInput) as error:
+        planned({"crops.global_size": 30, "crops.local_size": 12})
+    assert str(error.value).splitlines() == [
+        "got crops.global_size=30 with patches of 8: want a multiple; try 32",
+        "got crops.local_size=12 with patches of 8: want a multiple; try 16",
+    ]
+    with pytest.raises(BadInput, match=r"^arms\.odd: got crops\.global_size=30 with patches of 8"):
+        planned({"arms": {"plain": {}, "odd": {"crops.global_size": 30}}})

@@ -86,7 +86,7 @@ def load_weights(state: State, path: Path) -> None:
     try:
         header, held = read_safetensors(path)
         if KEY in header:  # a file without one is bound to the run by its content
-            refuse_changed(header, held, source=path.name, before=())
+            refuse_changed(header, held, source="content", before=())
     except BadInput as error:
         raise BadInput(
             f"trunk.checkpoint={path} cannot be read ({found(error)}): want whole safetensors; copy it again"

@@ -44,16 +44,22 @@ class Fault(NamedTuple):
     def words(self) -> str:
         """One line for plan and log."""
         if self.start is None:
-            return f"{self.reason}: {self.otherwise}"
+            return f"{self.reason}; {self.otherwise}"
         if self.start == self.step:
-            return f"{self.reason}: made again from the state of that step"
-        return f"{self.reason}: made again by steps {self.start}–{self.step} of {self.job.name}"
+            return f"{self.reason}; made again from the state of that step"
+        return f"{self.reason}; made again by steps {self.start}–{self.step} of {self.job.name}"
 
 
 def faults(jobs: Sequence[Job]) -> list[Fault]:
     """All that these jobs have kept, still need or show, and that is not whole; every file is read to its last bit."""
-    all_found = [fault for job in jobs for fault in (*_states(job), *_exports(job), *_of_the_trunk(job))]
-    return list({fault.path: fault for fault in all_found}.values())
+    kept: dict[Path, Fault] = {}
+    for job in jobs:
+        own = [*_states(job), *_exports(job)]
+        begins = not is_done(job) and saved_step(job) == job.start
+        if begins or any(fault.start == job.start for fault in own):
+            own += _of_the_trunk(job)
+        kept |= {fault.path: fault for fault in own}
+    return list(kept.values())
 
 
 def _states(job: Job) -> Iterator[Fault]:
@@ -85,12 +91,12 @@ def _exports(job: Job) -> Iterator[Fault]:
 
 
 def _of_the_trunk(job: Job) -> Iterator[Fault]:
-    """The state that a job forks from and the snapshot that it anchors to, where its trunk has made them already."""
+    """The state that a job begins with and the snapshot that it anchors to, where its trunk has made them already."""
     trunk = job.parent
-    if trunk is None or is_done(job):
+    if trunk is None:
         return
     path = state_path(trunk, job.start)
-    if is_done(trunk) and not saved_steps(job) and (reason := _damage(path, trunk)):
+    if is_done(trunk) and (reason := _damage(path, trunk)):
         yield Fault(trunk, job.start, path, reason, _start(trunk, job.start))
     step = gram_teacher.early_step(job.settings.gram, job.start)
     if step is not None and (is_done(trunk) or step <= saved_step(trunk)):

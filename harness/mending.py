@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
+from common.errors import BadInput
 from common.progress import Bar
 from harness import checkpoint
 from harness.data.batches import stream
 from harness.data.pool import Pool
+from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import MARK, Fault
@@ -23,9 +25,9 @@ from harness.train import (
     Evaluate,
     batches_of,
     export_backbone,
-    first_gram_teacher,
     first_state,
     fresh_state,
+    read_gram_teacher,
     to_device,
 )
 
@@ -39,8 +41,12 @@ def mend(job: Job, faults: Sequence[Fault], pool: Pool, evaluate: Evaluate, *, d
         log.warning("%s", fault.words)
         if fault.start is None:
             continue
-        if state is None or state.step < fault.start:
-            state = state_at(job, fault.start, device)
+        try:
+            if state is None or state.step < fault.start:
+                state = state_at(job, fault.start, device)
+        except BadInput as error:  # what needs it is refused as it comes to it
+            log.warning("%s cannot be made again: %s", fault.path, error)
+            continue
         advance(job, state, pool, fault.step)
         write_again(job, state, fault, evaluate)
 
@@ -51,7 +57,7 @@ def state_at(job: Job, step: int, device: torch.device) -> State:
     if not path.exists():
         return first_state(job, device)
     state = fresh_state(job.settings, job.seed, device)
-    state.gram_teacher = first_gram_teacher(job, state, device)  # for its architecture
+    state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
     checkpoint.load_state(state, path, identity=job.identity)
     return state
 

@@ -25,6 +25,7 @@ from harness import checkpoint, excluded, gram_teacher
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
+from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import (
     check,
@@ -120,7 +121,7 @@ def resume(job: Job, device: torch.device) -> State:
     errors = []
     for path in checkpoint.latest_states(job.folder / "states"):
         state = fresh_state(job.settings, job.seed, device)
-        state.gram_teacher = first_gram_teacher(job, state, device)  # for its architecture
+        state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
         try:
             checkpoint.load_state(state, path, identity=job.identity)
         except BadInput as error:
@@ -142,13 +143,12 @@ def first_state(job: Job, device: torch.device) -> State:
         checkpoint.load_state(state, path, identity=job.parent.identity)
     elif job.settings.trunk.checkpoint is not None:
         checkpoint.load_weights(state, Path(job.settings.trunk.checkpoint))
-    state.gram_teacher = first_gram_teacher(job, state, device)
+    state.gram_teacher = read_gram_teacher(job, state, gram_folder(job), device)
     return state
 
 
-def first_gram_teacher(job: Job, state: State, device: torch.device) -> Eva | None:
-    """A Gram teacher that exists before the job starts: a given backbone or a snapshot of the trunk; else None."""
-    folder = gram_folder(job)
+def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Eva | None:
+    """The Gram teacher in a folder, where there is one."""
     if folder is None:
         return None
     return gram_teacher.read(folder, job.settings.gram, like=state.teacher.backbone, device=device)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def refuse_changed(
 
     Args:
         said: what the file says beside its tensors, its digest included.
+        source: for the message: whose content it is.
         before: the entries that files had before they had a digest: one of others has lost it.
 
     Raises:
@@ -43,22 +45,27 @@ def refuse_changed(
     told, found = str(said.get(KEY, "none")), digest(about, tensors)
     if told != found:
         raise BadInput(
-            f"got {source}, whose content is not what was written (its digest is {told[:12]}, the content's "
-            f"{found[:12]}): want it as it was; do make or copy it again"
+            f"got {source} that is not what was written, its digest {told[:12]} but now {found[:12]}: want it as it "
+            "was; do make or copy it again"
         )
     return True
 
 
 def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 in hex over names, types, shapes and bytes of tensors, and what else is said of them (JSON values)."""
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(tensors):
-        add(found, name, tensors[name])
-    return found.hexdigest()
+    """SHA-256 in hex of what is said of tensors (JSON values) and of the SHA-256 of each of them."""
+    with ThreadPoolExecutor() as pool:  # hashlib lets other threads run
+        parts = list(pool.map(_of_one, tensors.items()))
+    return hashlib.sha256(json.dumps([about, sorted(parts)], sort_keys=True).encode()).hexdigest()
+
+
+def _of_one(item: tuple[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    add(found, *item)
+    return f"{item[0]}:{found.hexdigest()}"
 
 
 def add(found: Any, name: str, tensor: Tensor) -> None:
-    """Take a tensor into a hash of hashlib."""
+    """Take name, type, shape and bytes of a tensor into a hash of hashlib."""
     found.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
     found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 

@@ -122,7 +122,7 @@ def fault(folder: Path) -> str | None:
 def _bears_digest(folder: Path, card: dict[str, Any], header: dict[str, str], tensors: Tensors) -> bool:
     """Whether an export has a digest. Raises BadInput where it differs, or where its name bears another step."""
     said = card if KEY not in card else {**card, "header": header}
-    held = refuse_changed(said, tensors, source=f"{folder} ({CARD} or {WEIGHTS})", before=ENTRIES)
+    held = refuse_changed(said, tensors, source=f"{folder} with content", before=ENTRIES)
     refuse_other_step(step_of(folder.name), card["extra"].get("step"), source=str(folder))
     return held
 

@@ -102,7 +102,7 @@ def read(path: Path) -> Contents:
             of another step. A caller says what to do.
     """
     header, tensors = open_safetensors(path)
-    digested = refuse_changed(header, tensors, source=path.name, before=ENTRIES)
+    digested = refuse_changed(header, tensors, source="content", before=ENTRIES)
     if missing := [entry for entry in ENTRIES if entry not in header]:
         raise BadInput(f"got no {missing[0]} in its header")
     if not header["step"].isdecimal():

@@ -147,7 +147,7 @@ def test_an_end_of_a_trunk_that_was_removed_is_made_again(run, finished, again):
     forget(run / "plain-s0")
     (run / "trunk-s0" / "states" / "step_000004.safetensors").unlink()
     plan, _ = again("--plan")
-    assert "step_000004.safetensors is missing: made again by steps 3–4 of trunk-s0" in plan
+    assert "step_000004.safetensors is missing; made again by steps 3–4 of trunk-s0" in plan
     again()
     assert_as_if_nothing_had_been(run, finished)
 
@@ -219,6 +219,34 @@ def test_an_export_ahead_of_the_state_is_made_again_as_training_passes_by(run, f
     assert_as_if_nothing_had_been(run, finished)
 
 
+def test_an_export_is_made_again_whatever_has_become_of_the_snapshot_that_its_arm_began_with(run, finished, again):
+    snapshot = run / "trunk-s0" / "ema_000001" / "weights.safetensors"
+    flip(snapshot)
+    flip(run / "anchored-s0" / "step_000006" / "weights.safetensors")
+    plan, _ = again()
+    assert "ema_000001" not in plan
+    shutil.copy(finished / "trunk-s0" / "ema_000001" / "weights.safetensors", snapshot)
+    assert_as_if_nothing_had_been(run, finished)
+
+
+def test_an_arm_that_lost_all_but_an_export_begins_again_for_it(run, finished, again):
+    """Its trunk's end and its snapshot are damaged too, and come first."""
+    arm = run / "anchored-s0"
+    shutil.rmtree(arm / "states")
+    (arm / "step_000006" / "evaluated.json").unlink()
+    flip(arm / "step_000006" / "weights.safetensors")
+    flip(run / "trunk-s0" / "ema_000001" / "weights.safetensors")
+    flip(run / "trunk-s0" / "states" / "step_000004.safetensors")
+    plan, _ = again()
+    assert [line.rpartition("; ")[2] for line in plan.splitlines() if "damaged: " in line] == [
+        "made again by steps 4–6 of anchored-s0",
+        "made again by steps 3–4 of trunk-s0",
+        "made again by steps 0–1 of trunk-s0",
+    ]
+    shutil.copytree(finished / "anchored-s0" / "states", arm / "states")
+    assert_as_if_nothing_had_been(run, finished)
+
+
 def test_what_nothing_needs_any_more_is_left_alone(run, again, checksums):
     flip(run / "trunk-s0" / "states" / "step_000004.safetensors")
     flip(run / "trunk-s0" / "ema_000001" / "weights.safetensors")
@@ -278,6 +306,6 @@ def test_a_given_gram_teacher_that_is_damaged_is_refused_before_any_arm_starts(r
     capsys.readouterr()
     assert command(tmp_path, tiny_text, arms={"given": gram, **ARMS}) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"gramlab: gram.checkpoint={given}: got {given} (backbone.json or weights.safetensors)")
+    assert said.startswith(f"gramlab: gram.checkpoint={given}: got {given} with content that is not what was written")
     assert said.count("\n") == 1
     assert sorted(p.name for p in run.iterdir()) == before

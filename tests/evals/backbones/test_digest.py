@@ -125,7 +125,7 @@ def test_an_address_of_a_state_is_checked_as_well(trained: Path):
     content = path.read_bytes()
     path.write_bytes(flipped(content, 8 * len(content) - 3))
     for word in ("teacher", "student"):
-        with pytest.raises(BadInput, match=r"no whole training state .*content is not what was written"):
+        with pytest.raises(BadInput, match=r"no whole training state .*content that is not what was written"):
             load(f"{path}:{word}")
 
 
@@ -140,7 +140,7 @@ def test_a_state_from_before_states_had_a_digest_is_read_and_said_so(trained: Pa
         assert load(str(path)).fingerprint == load(str(path)).fingerprint == expected
     assert caplog.messages == [f"{path} has no digest, as it is from before there were any: it is taken as it is"]
     save_file(load_file(path), path, metadata={**plain, "digesu": "0"})  # a flipped bit makes no old file
-    with pytest.raises(BadInput, match="content is not what was written"):
+    with pytest.raises(BadInput, match="content that is not what was written"):
         load(str(path))
 
 
@@ -167,7 +167,7 @@ def test_a_changed_export_is_refused_on_loading(trained: Path):
     folder = trained / "step_000002"
     content = (folder / "weights.safetensors").read_bytes()
     (folder / "weights.safetensors").write_bytes(flipped(content, 8 * len(content) - 30))
-    with pytest.raises(BadInput, match=rf"got {folder} .*whose content is not what was written"):
+    with pytest.raises(BadInput, match=rf"got {folder} .*content that is not what was written"):
         load(str(folder))
 
 
@@ -176,7 +176,7 @@ def test_the_card_is_under_the_digest_too(trained: Path):
     card = json.loads((folder / "backbone.json").read_text())
     for changed in ({"mean": [0.5, 0.5, 0.5]}, {"extra": {**card["extra"], "step": 3}}, {"more": 1}):
         (folder / "backbone.json").write_text(json.dumps({**card, **changed}))
-        with pytest.raises(BadInput, match="whose content is not what was written"):
+        with pytest.raises(BadInput, match="content that is not what was written"):
             load(str(folder))
     (folder / "backbone.json").write_text(json.dumps(card, indent=7, sort_keys=True))  # the same, written otherwise
     assert load(str(folder)).extra["step"] == 2

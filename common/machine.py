@@ -39,10 +39,17 @@ def environment(device: torch.device, *, precision: str) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gib": round(memory_bytes(torch.device("cpu")) / 2**30, 1),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "precision": precision,
     }
+
+
+def memory_bytes(device: torch.device) -> int:
+    """All memory of the machine, or of a CUDA device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
 
 
 def cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 
 from common import machine, speed
+from common.errors import BadInput
 from harness.model import width_of
 from harness.settings import Experiment, Precision
 
+EACH = 16  # threads for each core are more than ever helped
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # variables that torch heeds as it starts
 
 
@@ -89,8 +92,12 @@ def settle_threads(experiment: Experiment, device: torch.device, *, record: Mapp
     Bits depend on their number, so a run goes on with that of its `record` where the cores suffice. They are measured
     where nobody named them, and on the CPU alone.
     """
-    named = next((name for name in THREADS if os.environ.get(name)), None)
+    named = next((name for name in THREADS if _is_count(os.environ.get(name, ""))), None)
+    idle = [f"; {name}={os.environ[name]!r} is no number and is not heeded" for name in THREADS if _is_odd(name)]
     begun = record.get("environment", {}).get("threads", 0)
+    most = EACH * machine.cores()
+    if experiment.runtime.threads and experiment.runtime.threads > most:
+        raise BadInput(f"runtime.threads={experiment.runtime.threads}: want at most {most} on {machine.cores()} cores")
     if experiment.runtime.threads:
         count, words = experiment.runtime.threads, "by runtime.threads"
     elif named or device.type != "cpu":
@@ -100,4 +107,13 @@ def settle_threads(experiment: Experiment, device: torch.device, *, record: Mapp
     else:
         count, words = speed.choose_threads(speed.thread_rates(width=width_of(experiment.model)))
     torch.set_num_threads(count)
-    return f"threads: {count}, {words}"
+    return f"threads: {count}, {words}{''.join(idle)}"
+
+
+def _is_count(text: str) -> bool:
+    """Whether torch takes a variable's value: a number, of the outermost level where there are several."""
+    return re.fullmatch(r"\s*[1-9]\d{0,8}\s*(,.*)?", text) is not None
+
+
+def _is_odd(name: str) -> bool:
+    return name in os.environ and not _is_count(os.environ[name]) and os.environ[name] != ""

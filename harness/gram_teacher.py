@@ -212,8 +212,8 @@ def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
 
 def words(gram: Anchoring, start: int, stop: int) -> str:
     """What is anchored to, when that is renewed, how strongly and from which step; for plan and report."""
-    found = events(gram, start, stop)
-    if not found:
+    if gram.weight == 0:
         return "off"
     renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
-    return f"{source(gram).words(gram)} ×{gram.resolution:g}{renewed}, weight {gram.weight:g} from {found[0]['step']}"
+    teacher = f"{source(gram).words(gram)} ×{gram.resolution:g}{renewed}"
+    return f"{teacher}, weight {gram.weight:g} from {max(gram.start_step, start)}"

@@ -96,11 +96,12 @@ def in_arm(job: Job, experiment: Experiment) -> Iterator[None]:
         raise BadInput("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error
 
 
-def evaluated_steps(job: Job) -> list[int]:
+def evaluated_steps(job: Job) -> Sequence[int]:
     """Steps after which the job is evaluated; an arm's fork is evaluated with its trunk."""
     every = job.settings.evals.every
     first = job.start if job.parent is None else job.start + 1
-    return sorted({*(step for step in range(first, job.stop + 1) if step % every == 0), job.stop})
+    regular = range(first + -first % every, job.stop + 1, every)
+    return regular if job.stop in regular else [*regular, job.stop]
 
 
 def arm_lines(experiment: Experiment) -> list[str]:

@@ -39,7 +39,7 @@ class Arguments:
 
     patch_size: Annotated[Count, Le(256), About("side of a patch in pixels")] = 16
     embed_dim: Annotated[Width, About("width of the tokens")] = 384
-    depth: Annotated[Count, Le(1000), About("number of blocks")] = 12
+    depth: Annotated[Count, Le(200), About("number of blocks")] = 12
     num_heads: Annotated[Count, Le(1000), About("heads of the attention")] = 6
     mlp_ratio: Annotated[Positive, Le(64), About("width of the MLP, in widths of the tokens")] = 4.0
     qkv_bias: Annotated[Flag, About("biases of the attention's queries, keys and values")] = True

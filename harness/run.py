@@ -24,6 +24,7 @@ from common.command import Parser, answer
 from common.errors import BadInput
 from common.machine import environment, pick_device
 from common.progress import telling
+from harness import memory
 from harness.check_data import check_data
 from harness.choices import settle
 from harness.config import load
@@ -79,7 +80,9 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     device = pick_device(experiment.device)
     folder = Path(experiment.runtime.folder) / experiment.name
     record = recorded(folder)  # refuses a damaged one before anything is written
+    tight = memory.check(experiment, device)
     experiment, choices = settle(experiment, device, record=record)
+    choices += tight
     pools = Pools(Path(experiment.runtime.cache))
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     for job in todo:

@@ -41,6 +41,8 @@ Precision = Literal["float32", "bfloat16", "auto"]
 Components = Literal["image_class", "source"]
 Role = Literal["teacher", "student"]
 
+MOST_RENEWALS = 10**5  # of a Gram teacher: each is recorded, and drawn in the report
+
 
 @settings
 class Data:
@@ -221,6 +223,9 @@ class Experiment(LossSettings):
             yield f"trunk.steps={self.trunk.steps}: want at most steps={self.steps}, where the arms end"
         if self.gram.weight > 0 and self.gram.start_step >= self.steps:
             yield f"gram.start_step={self.gram.start_step}: want below steps={self.steps}, where the run ends"
+        renewals = (self.steps - self.gram.start_step) // (self.gram.update_every or self.steps)
+        if self.gram.weight > 0 and renewals > MOST_RENEWALS:
+            yield f"gram.update_every={self.gram.update_every}: {renewals} renewals: want at most {MOST_RENEWALS}"
         on = [name for name, loss in LOSSES.items() if not loss.anchored and getattr(self, name).weight]
         if not on:
             weights = (f"{name}.weight" for name, loss in LOSSES.items() if not loss.anchored)

@@ -54,7 +54,7 @@ FLOORS = (
     "harness.optimizer",
     "harness.step",
     "harness.checkpoint harness.cost harness.excluded harness.found harness.check_data",
-    "harness.job_folder harness.export_trunk",
+    "harness.job_folder harness.export_trunk harness.memory",
     "harness.kept",
     "harness.train harness.plan harness.record harness.evaluate",
     "harness.mending",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real
 from common.schema import settings
@@ -75,6 +75,7 @@ class Anchoring:
     resolution: Annotated[
         Real,
         Ge(1),
+        Le(64),
         About(
             "the Gram teacher sees crops this many times the side of the student's, a multiple of the patch; its "
             "patches are resized (bicubic) to the student's grid",

@@ -139,6 +139,22 @@ def test_a_number_in_the_environment_is_taken_as_torch_took_it(tiny, on, unnamed
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize("value", ["x", "0", "-1", "1.5", "2x"])
+def test_a_variable_that_torch_cannot_read_is_no_source_of_threads_and_is_told(tiny, on, unnamed, monkeypatch, value):
+    on({1: 10.0, 2: 4.0})
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    said = settle_threads(tiny, CPU, record={})
+    assert said.startswith("threads: 1, measured: ")
+    assert said.endswith(f"; OMP_NUM_THREADS='{value}' is no number and is not heeded")
+
+
+def test_more_threads_than_cores_could_ever_serve_are_refused(tiny, change, on, unnamed, monkeypatch):
+    on(None)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    with pytest.raises(BadInput, match=r"runtime\.threads=33: want at most 32 on 2 cores"):
+        settle_threads(change(tiny, {"runtime.threads": 33}), CPU, record={})
+
+
 def test_a_run_goes_on_with_the_threads_it_had_last(tiny, on, unnamed, monkeypatch):
     on(None)
     monkeypatch.setattr(machine, "cores", lambda: 4)

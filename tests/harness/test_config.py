@@ -207,6 +207,10 @@ REFUSED = [
     ("lr: 2", "unknown setting 'lr'; did you mean optimizer.lr?"),
     ("gram: {weight: '2.0'}", "gram.weight='2.0': want a number, at least 0"),
     ("arms: {a: {gram.weight: '2.0'}}", "arms.a: gram.weight='2.0': want a number, at least 0"),
+    (
+        "steps: 1000000\ngram: {weight: 1, update_every: 1}",
+        "gram.update_every=1: 1000000 renewals: want at most 100000",
+    ),
     ("optimizer: {lr: .inf}", "optimizer.lr=inf: want a number, above 0"),
     ("teacher: {temperature: .inf}", "teacher.temperature=inf: want a number, above 0"),
     ("teacher: {temperature: inf}", "teacher.temperature='inf': want a number, above 0"),

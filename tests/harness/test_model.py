@@ -193,7 +193,7 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
             {"embed_dimension": 32},
             "model.args.embed_dimension=32: want one of .*; did you mean 'embed_dim'?",
         ),
-        ({"depth": 0}, "model.args.depth=0: want a whole number, from 1 to 1000 (number of blocks)"),
+        ({"depth": 0}, "model.args.depth=0: want a whole number, from 1 to 200 (number of blocks)"),
         ({"depth": 10**6}, "model.args.depth=1000000: want"),
         ({"num_heads": 0}, "model.args.num_heads=0: want"),
         ({"patch_size": "8"}, "model.args.patch_size='8': want a whole number"),

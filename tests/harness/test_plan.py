@@ -73,11 +73,17 @@ def test_the_plan_knows_what_is_done_and_where_the_rest_goes_on(planned, pool):
 )
 def test_evaluated_steps_are_those_that_training_evaluates(planned, pool, every, trunk, arm):
     _, found, _ = planned({"evals.every": every})
-    assert (evaluated_steps(found[0]), evaluated_steps(found[1])) == (trunk, arm)
+    assert ([*evaluated_steps(found[0])], [*evaluated_steps(found[1])]) == (trunk, arm)
     seen = {job.arm: [] for job in found}
     for job in found[:2]:
         train(job, pool, lambda job, step, folder: seen[job.arm].append(step) or {}, device=CPU)
     assert (seen["trunk"], seen["plain"]) == (trunk, arm)
+
+
+def test_a_run_without_an_end_in_sight_is_planned_at_once(planned):
+    _, found, text = planned({"steps": 10**9, "evals.every": 1, "arms": {"plain": {}}})
+    assert len(evaluated_steps(found[1])) == 10**9 - 3
+    assert " 3–1000000000 " in text
 
 
 def test_a_job_costs_its_plain_and_its_anchored_steps(make_job):

@@ -1,0 +1,166 @@
+"""What a run will hold in memory, from its settings alone: what is clearly beyond the machine is refused at once.
+
+A closed form within a tenth of what `cost` counts for ViTs from nano to base; `cost` itself makes masks and modules as
+large as the settings ask for. Beside it stands what `cost` leaves out: workers and evaluations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from common.errors import BadInput
+from common.machine import memory_bytes
+from evals.datasets.catalogue import KINDS
+from evals.tasks.methods import method_of, protocol_of
+from harness.config import arm_settings, trunk_settings
+from harness.cost import LIBRARIES_GIB
+from harness.model import build_backbone, patch_size
+from harness.settings import Evals, Experiment
+
+BEYOND = 2  # times what there is: the estimate is to a factor of two
+COPIES = 5  # of the weights: student, EMA teacher, gradients, two moments
+SAVED = 20  # floats that a block keeps for the gradient, of each token and channel
+LOGITS = 3  # copies of the logits
+FORWARD = 12  # floats of a block without gradient, of each token and channel
+WORKER = 0.2 * 2**30  # bytes of a process of its own, beside what it shares
+AHEAD = 2  # batches that each worker makes ahead
+PATCH = "model.args.patch_size"
+
+Numbers = dict[str, float]
+USUAL: Numbers = {  # where nothing is evaluated or anchored by default
+    "gram.resolution": 1,
+    "evals.size": Evals().size,
+    "evals.batch_size": Evals().batch_size,
+    "evals.sets.*.count": 1000,
+}
+Place = Literal["this machine", "the GPU"]
+
+
+def check(experiment: Experiment, device: torch.device) -> list[str]:
+    """Lines for the plan on what may not fit.
+
+    Raises:
+        BadInput: more than `BEYOND` times the memory of this machine, or of its GPU, by the setting that takes most.
+    """
+    usual = sizes(Experiment()) | USUAL
+    there: dict[Place, float] = {"this machine": memory_bytes(torch.device("cpu"))}
+    if device.type == "cuda":
+        there["the GPU"] = memory_bytes(device)
+    lines = dict[str, None]()
+    for settings in _parts(experiment):
+        numbers, half = sizes(settings), settings.precision == "bfloat16"
+        for place, total in there.items():
+            wanted = held(numbers, place, split=len(there) > 1, half=half)
+            if wanted <= total:
+                continue
+            less = {key: held(_as_usual(numbers, usual, key), place, split=len(there) > 1, half=half) for key in usual}
+            most = min(less, key=less.__getitem__)
+            line = f"{most}={numbers[most]:.16g} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
+            if wanted > BEYOND * total:
+                raise BadInput(f"{line} of memory: want less of it")
+            lines[f"memory: {line}: it may not suffice"] = None
+    return list(lines)
+
+
+def sizes(settings: Experiment) -> Numbers:
+    """The settings that memory grows with, by their keys."""
+    with torch.device("meta"):
+        backbone = build_backbone(settings.model)
+    crops, evals = settings.crops, settings.evals
+    heads = {
+        f"{name}.head.{key}": getattr(getattr(settings, name).head, key)
+        for name in ("dino", "ibot")
+        for key in ("hidden", "bottleneck", "prototypes")
+    }
+    return {
+        "data.batch_size": settings.data.batch_size,
+        "crops.global_size": crops.global_size,
+        "crops.local_size": crops.local_size,
+        "crops.local_count": crops.local_count,
+        "gram.resolution": settings.gram.resolution if settings.gram.weight else 0,
+        PATCH: patch_size(backbone),
+        "model.args.embed_dim": backbone.embed_dim,
+        "model.args.depth": len(backbone.blocks),
+        "model.args.num_reg_tokens": backbone.num_prefix_tokens - 1,
+        **heads,
+        "runtime.workers": settings.runtime.workers,
+        "evals.size": evals.size if evals.tasks else 0,
+        "evals.batch_size": min(evals.batch_size, _most_images(settings)) if evals.tasks else 0,
+        "evals.sets.*.count": _dense_images(settings),
+    }
+
+
+def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
+    """Bytes at the peak; `split`: a GPU holds training and evaluation, this machine the rest; `half`: bfloat16."""
+    batch, width, depth = n["data.batch_size"], n["model.args.embed_dim"], n["model.args.depth"]
+    globals_, locals_, larger, seen = (
+        _tokens(n, side)
+        for side in (
+            n["crops.global_size"],
+            n["crops.local_size"],
+            n["crops.global_size"] * n["gram.resolution"],
+            n["evals.size"],
+        )
+    )
+    areas = 2 * n["crops.global_size"] ** 2 * (1 + n["gram.resolution"] ** 2)
+    pixels = 12 * batch * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
+    weights = 4 * COPIES * (12 * depth * width**2 + _head(n, "dino") + _head(n, "ibot"))
+    student = batch * (2 * globals_ + n["crops.local_count"] * locals_)
+    blocks = 4 * SAVED * depth * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
+    rows = n["dino.head.prototypes"] * batch * (2 + n["crops.local_count"])
+    logits = 4 * LOGITS * (rows + n["ibot.head.prototypes"] * 0.3 * batch * globals_)
+    images = 4 * n["evals.batch_size"] * (6 * n["evals.size"] ** 2 + FORWARD * width * seen)
+    on_device = weights + pixels + blocks + logits + images
+    features = 4 * width * seen * n["evals.sets.*.count"]
+    here = LIBRARIES_GIB * 2**30 + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features
+    if place == "the GPU":
+        return on_device
+    return here + (pixels if split else on_device)
+
+
+def _parts(experiment: Experiment) -> Iterator[Experiment]:
+    if experiment.trunk.steps:
+        yield trunk_settings(experiment)
+    for arm in experiment.arms:
+        yield arm_settings(experiment, arm)
+
+
+def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:
+    """With one setting as small as its default, or smaller where it is."""
+    least = max if key == PATCH else min
+    return numbers | {key: least(numbers[key], usual[key])}
+
+
+def _tokens(n: Numbers, side: float) -> float:
+    return (side / n[PATCH]) ** 2 + 1 + n["model.args.num_reg_tokens"] if side else 0
+
+
+def _head(n: Numbers, name: str) -> float:
+    hidden, bottleneck, prototypes = (n[f"{name}.head.{key}"] for key in ("hidden", "bottleneck", "prototypes"))
+    return hidden * (n["model.args.embed_dim"] + hidden + bottleneck) + bottleneck * prototypes
+
+
+def _dense_images(settings: Experiment) -> float:
+    """Images whose patches an evaluation holds at once, as far as the settings tell their number."""
+    found: dict[str, float] = {}
+    for task in settings.evals.tasks.values():
+        protocol = protocol_of(task.protocol)
+        for name, cap in ((task.train, protocol.train_images), (task.test, protocol.test_images)):
+            if name and method_of(protocol).dense:
+                one = settings.evals.sets[name]
+                images = one.count or (1000 if KINDS[one.kind].rendered else 0)
+                found[name] = max(found.get(name, 0), min(images, cap or images))
+    return sum(found.values())
+
+
+def _most_images(settings: Experiment) -> float:
+    """Of a set that is evaluated, as far as the settings tell: no batch is larger."""
+    return max(one.count or (1000 if KINDS[one.kind].rendered else math.inf) for one in settings.evals.sets.values())
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"

@@ -1,0 +1,104 @@
+"""What a run will hold in memory: near the count of its step, refused where it is beyond the machine, by its key."""
+
+import pytest
+import torch
+
+from common.errors import BadInput
+from evals.datasets.settings import Set
+from harness import memory
+from harness.config import load
+from harness.cost import step_cost
+from harness.settings import Evals, EvaluationTask
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GIB = 2**30
+ROOMS = Evals(
+    size=64,
+    sets={"rooms": Set(count=10**6)},
+    tasks={"s": EvaluationTask(protocol="depth", train="rooms", test="rooms")},
+)
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """`on(gib)`: a machine with so much memory, and a GPU with a quarter of it."""
+
+    def pretend(gib: float) -> None:
+        monkeypatch.setattr(memory, "memory_bytes", lambda device: GIB * gib / (4 if device.type == "cuda" else 1))
+
+    return pretend
+
+
+@pytest.mark.parametrize("overrides", [[], ["data.batch_size=512"], ["model=vits", "crops.global_size=224"]])
+def test_the_estimate_is_near_what_a_step_is_counted_to_hold(overrides):
+    settings = load("experiments/gram_ablation.yaml", [*overrides, "trunk.checkpoint=null", "evals.tasks={}"])
+    found = memory.held(memory.sizes(settings), "the GPU", split=True, half=False)
+    assert found == pytest.approx(step_cost(settings, gram=False).memory, rel=0.25)
+
+
+def test_what_fits_is_not_spoken_of(tiny, on):
+    on(8)
+    assert memory.check(tiny, CPU) == memory.check(tiny, CUDA) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "most"),
+    [
+        ({"data.batch_size": 2**20}, "data.batch_size=1048576"),
+        ({"crops.global_size": 32_000}, "crops.global_size=32000"),
+        ({"crops.local_count": 1000, "crops.local_size": 1024}, "crops.local_count=1000"),
+        ({"dino.head.prototypes": 2**24, "dino.head.bottleneck": 256}, "dino.head.prototypes=16777216"),
+        ({"ibot.head.hidden": 2**17}, "ibot.head.hidden=131072"),
+        ({"runtime.workers": 1024}, "runtime.workers=1024"),
+        ({"evals": ROOMS, "evals.size": 32_000}, "evals.size=32000"),
+        ({"evals": ROOMS, "evals.batch_size": 2**20, "evals.size": 224}, "evals.batch_size=1000000"),
+        ({"gram.weight": 1.0, "gram.resolution": 64, "data.batch_size": 1024}, "gram.resolution=64"),
+        ({"model.args": {"patch_size": 1, "embed_dim": 384}, "crops.global_size": 224}, "model.args.patch_size=1"),
+        ({"model.args": {"embed_dim": 2**17, "num_heads": 8}}, "model.args.embed_dim=131072"),
+    ],
+    ids=str,
+)
+def test_what_is_clearly_beyond_is_refused_by_the_setting_that_takes_most(tiny, change, on, values, most):
+    on(16)
+    for key, value in values.items():
+        tiny = change(tiny, {key: value})
+    with pytest.raises(BadInput) as error:
+        memory.check(tiny, CPU)
+    assert str(error.value).startswith(f"{most} takes most of about ")
+    assert str(error.value).endswith("and this machine has 16 GiB of memory: want less of it")
+
+
+def test_an_arm_and_the_trunk_are_looked_at_too(tiny, change, on):
+    on(16)
+    for values in (
+        {"arms": {"a": {"data.batch_size": 2**20}}},
+        {"trunk.steps": 2, "trunk.overrides": {"data.batch_size": 2**20}},
+    ):
+        with pytest.raises(BadInput, match=r"^data\.batch_size=1048576 takes most"):
+            memory.check(change(tiny, values), CPU)
+
+
+def test_between_once_and_twice_what_there_is_the_plan_warns(tiny, change, on):
+    large = change(tiny, {"data.batch_size": 2000, "arms": {"plain": {}}})
+    there = memory.held(memory.sizes(large), "this machine", split=False, half=False) / GIB
+    for gib, lines in ((there * 1.01, 0), (there / 1.5, 1)):
+        on(gib)
+        assert len(memory.check(large, CPU)) == lines
+    assert memory.check(large, CPU)[0].startswith("memory: data.batch_size=2000 takes most of about ")
+    on(there / 2.1)
+    with pytest.raises(BadInput, match=r"data\.batch_size=2000"):
+        memory.check(large, CPU)
+
+
+def test_a_gpu_holds_the_networks_and_this_machine_the_workers(tiny, change, on):
+    on(64)
+    with pytest.raises(BadInput, match=r"data\.batch_size=131072 takes most of .*and the GPU has 16 GiB"):
+        memory.check(change(tiny, {"data.batch_size": 2**17}), CUDA)
+    with pytest.raises(BadInput, match=r"runtime\.workers=1000 takes most of .*and this machine has 64 GiB"):
+        memory.check(change(tiny, {"runtime.workers": 1000}), CUDA)
+
+
+def test_half_the_bytes_of_activations_are_held_in_bfloat16(tiny):
+    numbers = memory.sizes(tiny)
+    whole, half = (memory.held(numbers, "the GPU", split=True, half=half) for half in (False, True))
+    assert half < whole

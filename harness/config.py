@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -40,7 +41,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str]
     """
     path = Path(path)
     _refuse_no_file(path)
-    where = " with ".join([path.name, *([" ".join(overrides)] if overrides else [])])
+    where = path.name + (f" with {shorten(' '.join(overrides), 120, placeholder=' …')}" if overrides else "")
     experiment = filled(Experiment, _read(path, overrides, arms, where=where), where=where)
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)

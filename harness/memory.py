@@ -6,6 +6,7 @@ large as the settings ask for. Beside it stands what `cost` leaves out: workers 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Literal
@@ -31,12 +32,6 @@ AHEAD = 2  # batches that each worker makes ahead
 PATCH = "model.args.patch_size"
 
 Numbers = dict[str, float]
-USUAL: Numbers = {  # where nothing is evaluated or anchored by default
-    "gram.resolution": 1,
-    "evals.size": Evals().size,
-    "evals.batch_size": Evals().batch_size,
-    "evals.sets.*.count": 1000,
-}
 Place = Literal["this machine", "the GPU"]
 
 
@@ -46,7 +41,7 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     Raises:
         BadInput: more than `BEYOND` times the memory of this machine, or of its GPU, by the setting that takes most.
     """
-    usual = sizes(Experiment()) | USUAL
+    usual = _usual()
     there: dict[Place, float] = {"this machine": memory_bytes(torch.device("cpu"))}
     if device.type == "cuda":
         there["the GPU"] = memory_bytes(device)
@@ -127,6 +122,13 @@ def _parts(experiment: Experiment) -> Iterator[Experiment]:
         yield trunk_settings(experiment)
     for arm in experiment.arms:
         yield arm_settings(experiment, arm)
+
+
+@functools.cache
+def _usual() -> Numbers:
+    """The defaults, as if something were evaluated and anchored."""
+    evals = {"evals.size": Evals().size, "evals.batch_size": Evals().batch_size, "evals.sets.*.count": 1000}
+    return sizes(Experiment()) | {"gram.resolution": 1} | evals
 
 
 def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, get_args, get_origin
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from common.bounds import core, hints
+from common.bounds import CONTROL, core, hints
 from common.errors import BadInput, nearest
-from common.yaml_file import CONTROL, DEPTH
+from common.schema import shown
+from common.yaml_file import DEPTH
 from harness.layers import merged
 from harness.settings import Experiment
 
@@ -93,14 +94,15 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _parsed(text: str) -> Change:
     want = "want key=value, for example steps=200"
+    if len(text) > LONGEST or max(map(text.count, "[{(")) > DEPTH or CONTROL.search(text):
+        odd = f"at most {LONGEST} characters, none of them a control character, and not nested deeply"
+        raise BadInput(f"got {shown(text)}: {want}, {odd}")
     word = text.lstrip("~+")
     key, sign, given = word.partition("=")
     if not (sign or text.startswith("~")) or not re.fullmatch(r"[^\s.=]+(\.[^\s.=]+)*", key):
         raise BadInput(f"got {text!r}: {want}")
     if text.startswith("~") and sign:
         raise BadInput(f"got {text!r}: want ~{key}, which removes it, or {key}={given}")
-    if len(text) > LONGEST or max(map(text.count, "[{(")) > DEPTH or CONTROL.search(text):
-        raise BadInput(f"got {text[:40]!r} …: {want}, at most {LONGEST} characters, not nested deeply")
     try:
         found = OverridesParser.create().parse_override(text)
     except (HydraException, ArithmeticError, ValueError) as error:

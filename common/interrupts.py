@@ -48,12 +48,12 @@ def interruptible() -> Iterator[None]:
     ends = _Ends()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _take(ends.interrupt)
-    hook, sys.unraisablehook = sys.unraisablehook, ends.unraisable
+    sys.unraisablehook = ends.unraisable
     try:
         yield
     finally:
         ends.deaf_until = math.inf
-        sys.unraisablehook = hook
+        sys.unraisablehook = ends.hook
         for number, handler in (before | ends.silenced).items():
             signal.signal(number, handler)
 
@@ -68,7 +68,7 @@ class _Ends:
     """What ends a command while it works, and until when further signals are not heard."""
 
     def __init__(self) -> None:
-        self.process, self.deaf_until = os.getpid(), -math.inf
+        self.process, self.deaf_until, self.hook = os.getpid(), -math.inf, sys.unraisablehook
         self.silenced: dict[int, Any] = {}
 
     def interrupt(self, number: int, _: FrameType | None) -> None:
@@ -83,7 +83,7 @@ class _Ends:
     def unraisable(self, lost: Any) -> None:
         """Python drops an exception that is raised while an object is removed: the signal is sent once more."""
         if not isinstance(lost.exc_value, Interrupted):
-            sys.__unraisablehook__(lost)
+            self.hook(lost)
             return
         self.deaf_until = -math.inf
         number = lost.exc_value.code - 128

@@ -26,6 +26,7 @@ _REMEDIES = {
     errno.ENFILE: "close programs that hold many files open",
     errno.ENAMETOOLONG: "choose shorter names",
     errno.EIO: "check that disk",
+    errno.ENOENT: "put its folder back",
 }
 _ELSEWHERE = ", or name another cache (runtime.cache=... of a run, else --cache)"
 _held: dict[Path, int] = {}  # folders that must stay, and an open descriptor of each
@@ -43,11 +44,12 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Unwritable:
+    except BadInput:
         raise
     except Exception as error:
         if not _is_about(error, path):
             raise
+        refuse_lost(path)
         raise Unwritable(_words(error, path)) from error
 
 
@@ -96,7 +98,7 @@ def _number(error: Exception) -> int | None:
 def _is_about(error: Exception, path: Path) -> bool:
     if _OF_RUST.search(str(error)):
         return True
-    if not isinstance(error, OSError) or isinstance(error, BadInput):
+    if not isinstance(error, OSError):
         return False
     if error.errno is None:
         return _OF_NUMPY.search(str(error)) is not None

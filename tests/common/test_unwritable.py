@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from common.disk import append, whole, write_json
+from common.errors import BadInput
 from common.unwritable import Unwritable, in_cache, staying, writing
 
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
@@ -183,6 +184,26 @@ def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path):
         write_json(tmp_path / "runs" / "b" / "status.json", {})
         assert not run.exists()
     write_json(run / "job" / "status.json", {})
+
+
+def test_a_folder_that_was_removed_in_the_midst_of_a_write_is_told_as_such(tmp_path: Path):
+    def removes(path: Path) -> None:
+        with whole(path) as new:
+            shutil.rmtree(path.parent)
+            new.write_text("x")
+
+    run = tmp_path / "a"
+    run.mkdir()
+    words = rf"^cannot write {run}/b: {run} was removed, moved or replaced since this command began"
+    with staying(run), pytest.raises(Unwritable, match=words):
+        removes(run / "b")
+    with pytest.raises(Unwritable, match=r"\(No such file or directory\): put its folder back$"):
+        removes(tmp_path / "c" / "d")
+
+
+def test_bad_input_inside_passes_whatever_it_says(tmp_path: Path):
+    with pytest.raises(BadInput, match=r"^weights cannot be read \(os error 5\)$"), whole(tmp_path / "a"):
+        raise BadInput("weights cannot be read (os error 5)")
 
 
 def test_a_folder_that_another_has_replaced_is_not_written_to(tmp_path: Path):

@@ -79,10 +79,9 @@ class FileSet(ABC):
         """Take images out that settings exclude; the set stays what it is in all else."""
         out = {"excluded": [self.key(place) for place in sorted(places)]}
         kept = [place for place in range(len(self)) if place not in places]
-        listed = (self._images, self._labels, self._masks, self._depths)
-        self._images, self._labels, self._masks, self._depths = (
-            [one[place] for place in kept] if one else [] for one in listed
-        )
+        self._labels = [self._labels[place] for place in kept if self._labels]
+        listed = (self._images, self._masks, self._depths)
+        self._images, self._masks, self._depths = ([paths[place] for place in kept if paths] for paths in listed)
         self._over, self._listed = {**self._over, **out}, self._listed - len(places)
 
     @abstractmethod

@@ -54,31 +54,28 @@ def faults(jobs: Sequence[Job]) -> list[Fault]:
     """All that these jobs have kept, still need or show, and that is not whole; every file is read to its last bit."""
     kept: dict[Path, Fault] = {}
     for job in jobs:
-        own = [*_states(job), *_exports(job)]
-        begins = not is_done(job) and saved_step(job) == job.start
-        if begins or any(fault.start == job.start for fault in own):
+        done = is_done(job)
+        at = job.stop if done else saved_step(job)
+        own = [*(() if done else _states(job, at)), *_exports(job, at)]
+        if at == job.start or any(fault.start == job.start for fault in own):
             own += _of_the_trunk(job)
         kept |= {fault.path: fault for fault in own}
     return list(kept.values())
 
 
-def _states(job: Job) -> Iterator[Fault]:
-    """States that training passes over as it goes on."""
-    if is_done(job):
-        return
-    at = saved_step(job)
+def _states(job: Job, at: int) -> Iterator[Fault]:
+    """States that training passes over as it goes on from step `at`."""
     for step in saved_steps(job):
-        if step > at:
-            path = state_path(job, step)
-            yield Fault(job, step, path, _damage(path, job) or "", None, f"{job.name} goes on from step {at}")
+        path = state_path(job, step)
+        if step > at and (reason := _damage(path, job)):
+            yield Fault(job, step, path, reason, None, f"{job.name} goes on from step {at}")
 
 
-def _exports(job: Job) -> Iterator[Fault]:
-    """Exports behind the step that the job is at; those before it are made again as training passes by.
+def _exports(job: Job, at: int) -> Iterator[Fault]:
+    """Exports up to the step that the job is at; those after it are made again as training passes by.
 
     One that was evaluated has done its work: it is made again where the state of its step is at hand, else left.
     """
-    at = job.stop if is_done(job) else saved_step(job)
     for step, folder in folders_by_step(job.folder).items():
         if step > at or len(exported.missing_files(folder)) == 2 or not (reason := exported.fault(folder)):
             continue

@@ -22,7 +22,6 @@ from harness.kept import MARK, Fault
 from harness.schedules import at
 from harness.step import State, train_step
 from harness.train import (
-    Evaluate,
     batches_of,
     export_backbone,
     first_state,
@@ -34,7 +33,7 @@ from harness.train import (
 log = logging.getLogger("gramlab")
 
 
-def mend(job: Job, faults: Sequence[Fault], pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
+def mend(job: Job, faults: Sequence[Fault], pool: Pool, *, device: torch.device) -> None:
     """Make again what `harness.kept` found of this job; a new file takes the place of a bad one once it is whole."""
     state = None
     for fault in sorted(faults, key=lambda fault: fault.step):
@@ -48,7 +47,7 @@ def mend(job: Job, faults: Sequence[Fault], pool: Pool, evaluate: Evaluate, *, d
             log.warning("%s cannot be made again: %s", fault.path, error)
             continue
         advance(job, state, pool, fault.step)
-        write_again(job, state, fault, evaluate)
+        write_again(job, state, fault)
 
 
 def state_at(job: Job, step: int, device: torch.device) -> State:
@@ -72,8 +71,8 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
             bar.update()
 
 
-def write_again(job: Job, state: State, fault: Fault, evaluate: Evaluate) -> None:
-    """Put a whole one in the place of a bad one, and evaluate an export that was not."""
+def write_again(job: Job, state: State, fault: Fault) -> None:
+    """Put a whole one in the place of a bad one; the results of an export that was evaluated stay."""
     if fault.path == state_path(job, fault.step):
         checkpoint.save_state(state, fault.path, identity=job.identity)
     elif fault.path == snapshot_folder(job, fault.step):
@@ -81,5 +80,3 @@ def write_again(job: Job, state: State, fault: Fault, evaluate: Evaluate) -> Non
     else:
         evaluated = (fault.path / MARK).exists()
         export_backbone(job, state, fault.path, which=job.settings.evals.network, keep_results=evaluated)
-        if not evaluated:
-            evaluate(job, fault.step, fault.path)

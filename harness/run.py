@@ -118,7 +118,7 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
 def trained(job: Job, broken: Sequence[Fault], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
     """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on."""
     try:
-        mend(job, broken, pool, evaluator, device=device)
+        mend(job, broken, pool, device=device)
         train(job, pool, evaluator, device=device)
     except NonFinite as error:
         log.error("%s: stopped, since not all is finite: %s", job.name, error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from common.errors import BadInput
@@ -11,14 +9,13 @@ from evals.datasets.file_set import FileSet
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.nyu.mat import NyuMat
+from evals.datasets.reading import WHERE
 
 LOOKED = 200  # maps of a set
 PIXELS = 10_000  # of each of them, at most
 MOST = 0.1  # of the known depth that may lie outside the valid range
 ROOM = "1 to 4 m"  # where the median depth of most rooms lies
-NEAR, FAR = 0.5, 8.0  # metres: a median beyond these is odd for rooms
-
-log = logging.getLogger("gramlab")
+NEAR, FAR = 0.4, 8.0  # metres: a median beyond these is odd for rooms
 
 
 def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> None:
@@ -36,8 +33,7 @@ def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> No
         raise BadInput(f"got no known depth in {len(indices)} maps of '{dataset.name}' ({dataset.split}): {want}")
     outside = known[(known <= low) | (known >= high)]
     if outside.size <= MOST * known.size:
-        if odd := odd_median(float(np.median(known))):
-            log.warning("%s/%s: %s", dataset.name, dataset.split, odd)
+        _ask_unit(dataset, float(np.median(known)))
         return
     values, counts = np.unique(outside, return_counts=True)
     one = counts.max() > outside.size / 2 and len(indices) > 1
@@ -46,9 +42,18 @@ def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> No
     raise BadInput(
         f"got {share:.0%} of the known depth of '{dataset.name}' ({dataset.split}) outside {low:g} to {high:g} m, "
         f"where it does not count{alone} (median {median:.2f} m over {len(indices)} maps): want metres, in a room "
-        f"{ROOM} at the median; write in the set's settings what values are divided by, depth_scale (5000 in TUM "
-        "RGB-D, 256 in KITTI), or which mean unknown, depth_unknown, or take a protocol of another max_depth"
+        f"{ROOM} at the median; write in the set's settings ({WHERE}) what values are divided by, depth_scale (5000 in "
+        "TUM RGB-D, 256 in KITTI), or which mean unknown, depth_unknown, or take a protocol of another max_depth"
     )
+
+
+def _ask_unit(dataset: LabelledSet, median: float) -> None:
+    if odd_median(median) and isinstance(dataset, FileSet) and dataset.reading.depth_scale is None:
+        raise BadInput(
+            f"got depth of '{dataset.name}' ({dataset.split}) whose median is {median:.2f} m, a room's is about "
+            f"{ROOM}: want to know its unit; write in the set's settings ({WHERE}) depth_scale, what values are "
+            "divided by to be metres: 1000 for millimetres, 100 for centimetres, 1 for metres"
+        )
 
 
 def odd_median(median: float) -> str:

@@ -15,7 +15,7 @@ from evals.datasets.deep_file import is_deep
 from evals.datasets.files import spread
 from evals.datasets.image_file import NoImage, opened, read_levels, refuse_unclear, undecided_channels
 from evals.datasets.levels import Levels, Scale, ask, ends, refuse_beyond, scale_of
-from evals.datasets.reading import Reading, UnfitFiles
+from evals.datasets.reading import WHERE, Reading, UnfitFiles
 
 LOOKED = 8  # pictures of a set
 ALPHA = ("RGBA", "LA")
@@ -48,7 +48,7 @@ def look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
     try:
         return _look(images, reading, name=name)
     except UnfitFiles as error:
-        raise UnfitFiles(f"{error} (docs/my-data.md says where)") from error
+        raise UnfitFiles(f"{error} ({WHERE})") from error
 
 
 def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:

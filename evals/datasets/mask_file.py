@@ -38,7 +38,9 @@ def read_mask(path: Path, names: Sequence[str], reading: Reading = AS_USUAL) -> 
 
 def mask_values(path: Path, reading: Reading = AS_USUAL) -> np.ndarray:
     """The whole numbers [H, W] that a mask holds, whatever they mean; those of a picture with a palette are indices."""
-    want = "want an 8-bit mask of one channel; convert it, or name the colour of each class by palette"
+    want = (
+        "want an 8-bit mask of one channel; convert it, or name the colour of each class by palette (docs/my-data.md)"
+    )
     values = stored_values(path, reading, what="a mask", modes=WHOLE, want=want)
     if values.dtype.kind == "f":
         raise BadInput(f"got {path} of {values.dtype}: want whole numbers, one for each class; convert it")

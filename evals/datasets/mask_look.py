@@ -12,6 +12,7 @@ from evals.datasets.file_set import FileSet
 from evals.datasets.files import listing, spread
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.datasets.nyu.mat import NyuMat
+from evals.datasets.reading import WHERE
 
 LOOKED = 200  # masks that are looked at first; all of them where these raise a doubt
 
@@ -59,7 +60,7 @@ def _question(dataset: FileSet, values: np.ndarray) -> BadInput:
         both = names if len(names) == 2 else ("NAME", "NAME")
         return BadInput(
             f"got {masks} with the values 0 and {IGNORE} alone, which are no classes: want to know what they mean; "
-            f"write `values: {{0: {both[0]}, {IGNORE}: {both[1]}}}` in the set's settings"
+            f"write `values: {{0: {both[0]}, {IGNORE}: {both[1]}}}` in the set's settings ({WHERE})"
         )
     found = [f"value {len(names)} is in none", f"0 covers {values[0] / values.sum():.1%} of them"]
     found += [f"{IGNORE} occurs"] if values[IGNORE] else []
@@ -67,7 +68,7 @@ def _question(dataset: FileSet, values: np.ndarray) -> BadInput:
     one = f"`labels: from_one` (0 is ignored, 1 is {names[0]}, there is no {names[-1]})"
     return BadInput(
         f"got {masks} that may count their {len(names)} classes from 0 or from 1 ({', '.join(found)}): want to know "
-        f"which; write {zero} or {one} in the set's settings"
+        f"which; write {zero} or {one} in the set's settings ({WHERE})"
     )
 
 

@@ -15,6 +15,7 @@ from common.schema import settings
 
 LARGEST = 179.0  # million pixels: what Pillow takes for no bomb
 WHICH = ("splits", "table", "max_megapixels")  # say which files are read, and those the fingerprint lists anyway
+WHERE = "docs/my-data.md says where"
 UNLABELLED = "ignore"  # the name that `values` and `palette` give what belongs to no class
 
 

@@ -9,7 +9,7 @@ from evals.datasets.catalogue import open_named, open_set
 from evals.datasets.depth_look import refuse_misread_depth
 from evals.datasets.reading import Reading
 
-ROOM = np.linspace(0.5, 5.0, 40).reshape(4, 10)  # metres; median 2.75
+ROOM = np.linspace(0.5, 5.0, 40).reshape(4, 10)  # metres
 
 
 def put(root, *maps):
@@ -65,28 +65,27 @@ def test_a_few_pixels_outside_are_no_wrong_scale(tmp_path):
 
 
 def test_another_valid_range_is_the_protocols(tmp_path):
-    root = put(tmp_path / "street", ROOM * 10_000)
-    assert "got 88% of the known depth" in told(opened(root))
-    look(opened(root), high=80.0)
+    street = opened(put(tmp_path / "street", ROOM * 10_000), depth_scale=1000)
+    assert "got 88% of the known depth" in told(street)
+    look(street, high=80.0)
 
 
 @pytest.mark.parametrize(("scale", "median"), [(100, "0.27"), (3200, "8.80")])
-def test_a_median_that_no_room_has_is_told(tmp_path, caplog, scale, median):
-    look(opened(put(tmp_path / "odd", ROOM * scale)), high=80.0)
-    assert caplog.messages == [
-        f"odd/train: the median depth is {median} m, a room's about 1 to 4 m: if the unit is wrong, say depth_scale"
-    ]
+def test_a_median_that_no_room_has_is_asked_about(tmp_path, scale, median):
+    root = put(tmp_path / "odd", ROOM * scale)
+    with pytest.raises(BadInput, match=rf"got depth of 'odd' \(train\) whose median is {median} m, a room's is"):
+        look(opened(root), high=80.0)
+    look(opened(root, depth_scale=1000), high=80.0)  # as it is, but said
+    assert np.allclose(opened(root, depth_scale=scale).depth(0), ROOM, atol=1e-2)
 
 
-def test_rooms_pass_without_a_word_and_maps_without_known_depth_are_refused(tmp_path, caplog):
+def test_rooms_pass_and_maps_without_known_depth_are_refused(tmp_path):
     look(opened(put(tmp_path / "room", ROOM * 0, ROOM * 1000)))
     assert "got no known depth in 1 maps of 'empty' (train)" in told(opened(put(tmp_path / "empty", ROOM * 0)))
     look(open_set("scenes", size=8, count=1))
-    assert caplog.messages == []
 
 
 @pytest.mark.skipif("GRAMLAB_DATA" not in os.environ, reason="GRAMLAB_DATA is not set")
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_the_rooms_of_gramlab_data_pass(split, caplog):
+def test_the_rooms_of_gramlab_data_pass(split):
     look(open_named("nyuv2", split=split, needs="depth"))
-    assert caplog.messages == []

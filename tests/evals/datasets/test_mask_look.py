@@ -39,7 +39,7 @@ def told(*sets):
 QUESTION = (
     "got masks of 'set' (train) that may count their 3 classes from 0 or from 1 (value 3 is in none, 0 covers {}): "
     "want to know which; write `labels: from_zero` (0 is sky, 2 is sand) or `labels: from_one` (0 is ignored, 1 is "
-    "sky, there is no sand) in the set's settings"
+    "sky, there is no sand) in the set's settings (docs/my-data.md says where)"
 )
 
 
@@ -99,7 +99,7 @@ def test_zero_and_255_alone_are_two_classes_to_be_named(tmp_path):
     message = told(opened(root, classes=["background", "lesion"]))
     assert message == (
         "got masks of 'set' (train) with the values 0 and 255 alone, which are no classes: want to know what they "
-        "mean; write `values: {0: background, 255: lesion}` in the set's settings"
+        "mean; write `values: {0: background, 255: lesion}` in the set's settings (docs/my-data.md says where)"
     )
     assert "`values: {0: NAME, 255: NAME}`" in told(opened(root))
     refuse_misread_masks([opened(root, classes=None, values={0: "background", 255: "lesion"})])

@@ -12,7 +12,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from common.disk import read_rows
 from evals.backbones.addresses import load
 from harness.run import main
 
@@ -76,6 +75,10 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-len(content) // 3] ^= 4
     path.write_bytes(content)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def weights(run: Path) -> dict[str, str]:

@@ -20,10 +20,12 @@ from safetensors.torch import load_file
 
 from common import speed
 from evals.backbones.exported import export
+from evals.compare import main as compare
 from evals.results import table as results
 from harness.model import backbone_args
 from harness.run import main
 from harness.train import fresh_state
+from reports.build import main as build_report
 
 pytestmark = pytest.mark.slow  # whole runs and whole PDFs
 
@@ -305,6 +307,51 @@ def test_what_speaks_against_the_last_job_is_said_before_the_first_is_touched(
     before = checksums(copy)
     assert said in refused(capsys, path, f"runtime.folder={tmp_path}/runs", *overrides)
     assert checksums(copy) == before
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[:-20],
+    "UTF-16": lambda content: content.decode().encode("utf-16"),
+    "a list": lambda content: b"[1]\n",
+    "nested": lambda content: b'{"a":' * 2000 + b"}" * 2000 + b"\n",
+}
+BINDING = ("experiment.json", "plain-s0/identity.json")  # refused, with what to do
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *BINDING,
+        "results.jsonl",
+        "trunk-s0/status.json",
+        "plain-s0/status.json",
+        "plain-s0/metrics.jsonl",
+        "anchored-s0/step_000004/evaluated.json",
+    ],
+)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_answered_in_one_line_and_made_anew_by_the_same_command(
+    finished, tmp_path, capsys, name, damage
+):
+    path, sound = finished
+    folder = tmp_path / "runs" / "tiny"
+    shutil.copytree(sound, folder)
+    record = folder / name
+    record.write_bytes(DAMAGES[damage](record.read_bytes()))
+    arguments = [str(path), f"runtime.folder={tmp_path}/runs"]
+    if (report := build_report([str(folder)])) != 0:
+        assert (report, capsys.readouterr().err.count("\n")) == (2, 1)
+    if name in BINDING:
+        assert "remove it" in refused(capsys, *arguments)
+        record.unlink()  # as the line says
+    assert main(arguments) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    assert (folder / "results.csv").read_bytes() == (sound / "results.csv").read_bytes()
+    rows = {row.identity: results.line(row) for row in results.read(sound / "results.jsonl").rows}
+    assert {row.identity: results.line(row) for row in results.read(folder / "results.jsonl").rows} == rows
+    steps = [str(folder / f"{arm}-s0" / "step_000004") for arm in ("plain", "anchored")]
+    assert compare(steps) == 0
 
 
 def test_a_missing_file_is_one_line_and_exit_code_two_without_a_traceback(tmp_path):

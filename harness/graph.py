@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.disk import checksum
 from common.errors import BadInput
+from evals.backbones.digest import content_of
 from harness import gram_teacher
 from harness.config import arm_settings, identity, science, trunk_settings
 from harness.losses.table import LOSSES
@@ -104,10 +104,6 @@ def _science(settings: Experiment, fingerprint: Fingerprint) -> dict[str, Any]:
     return shape | {"gram": shape["gram"] | gram_teacher.content(settings.gram)}
 
 
-def _content(path: Path) -> str:
-    return checksum(path)[:16]
-
-
 def _weights_hash(experiment: Experiment) -> str | None:
     """Content of the weights that step 0 starts from, so that another file under the same name is another run."""
     if experiment.trunk.checkpoint is None:
@@ -117,4 +113,4 @@ def _weights_hash(experiment: Experiment) -> str | None:
         raise BadInput(
             f"trunk.checkpoint={path}: no such file; want a .safetensors of weights, or null to start from random"
         )
-    return _content(path)
+    return content_of(path)[:16]

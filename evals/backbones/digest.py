@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from common.disk import checksum
 from common.errors import BadInput
 
 log = logging.getLogger("gramlab")
@@ -68,6 +70,19 @@ def add(found: Any, name: str, tensor: Tensor) -> None:
     """Take name, type, shape and bytes of a tensor into a hash of hashlib."""
     found.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
     found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def content_of(path: Path) -> str:
+    """What tells the content of a safetensors file: its digest, or SHA-256 in hex of its bytes where it bears none.
+
+    Of two files of the same content the bytes may differ: safetensors writes what a header says in any order.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = (file.metadata() or {}).get(KEY)
+    except (SafetensorError, OSError):  # damaged: who loads it says so
+        told = None
+    return told or checksum(path)
 
 
 def refuse_other_step(named: int | None, step: int | None, *, source: str) -> None:

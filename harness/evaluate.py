@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,33 +151,22 @@ def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
     """The evaluations of an experiment, their sets opened.
 
     Raises:
-        BadInput: a missing set or protocol, tasks that names and counts show to be impossible, masks that may be
+        BadInput: a missing set, tasks that names and counts show to be impossible, masks that may be
             misread.
     """
     cache, sets, faults = Path(experiment.runtime.cache), {}, []
     for name, one in experiment.evals.sets.items():
-        with _told(faults, f"evals.sets.{name}"):
+        try:
             sets[name] = open_one(name, one, cache=cache)
-    protocols = {}
-    for name, task in experiment.evals.tasks.items():
-        with _told(faults, f"evals.tasks.{name}.protocol={task.protocol}"):
-            protocols[name] = protocol_of(task.protocol)
+        except BadInput as error:
+            faults.append(f"evals.sets.{name}: {error}")
     if faults:
         raise BadInput("\n".join(faults))
     own = {"size": experiment.evals.size, "precision": experiment.precision}
     tasks = {
-        name: suite.paired(replace(protocols[name], **own), sets.get(task.train), sets[task.test])
+        name: suite.paired(replace(protocol_of(task.protocol), **own), sets.get(task.train), sets[task.test])
         for name, task in experiment.evals.tasks.items()
     }
     suite.refuse_unfit(tasks, where="evals.tasks.")
     suite.refuse_misread(tasks)
     return tasks
-
-
-@contextmanager
-def _told(faults: list[str], path: str) -> Iterator[None]:
-    """Takes down what is wrong inside, with the path of the setting it lies at."""
-    try:
-        yield
-    except BadInput as error:
-        faults.append(f"{path}: {error}")

@@ -90,14 +90,14 @@ def test_reading_all_training_images_names_those_that_cannot_be_read(photos):
     assert check_data(data, Pools()(data)) == "all 4 training images that lie in files can be read"
 
 
-def test_faults_of_sets_and_protocols_are_told_together_with_their_paths(told, tmp_path):
+def test_missing_sets_and_sources_are_told_together_with_their_paths(told, tmp_path):
     away = Set(kind="folder", root=str(tmp_path / "away"))
-    sets = {"a": away, "b": Set(size=32, count=8, split="test")}
+    sets = {"a": away, "b": Set(size=32, count=8, split="test"), "c": Set(size=32, split="tost")}
     with pytest.raises(BadInput) as error:
-        told({"evals.sets": sets, "evals.tasks": {"near": EvaluationTask(protocol="knnn", train="a", test="b")}})
+        told({"evals.sets": sets})
     first, second = str(error.value).splitlines()
     assert first.startswith(f"evals.sets.a: got root {tmp_path / 'away'} (missing): want ")
-    assert second.startswith("evals.tasks.near.protocol=knnn: got protocol ")
+    assert second.startswith("evals.sets.c: got split 'tost' for scenes: want one of ")
     with pytest.raises(BadInput) as error:
         told({"data.sources": {"one": away, "rooms": Set(size=32, count=5), "two": away}})
     assert [line.partition(": ")[0] for line in str(error.value).splitlines()] == [

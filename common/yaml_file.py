@@ -14,7 +14,6 @@ from common.errors import BadInput
 LARGEST = 2**18  # bytes; the largest file of the project has some thousand
 DEPTH = 40  # mappings and lists within one another
 VALUES = 20_000  # with aliases written out
-TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")} | {"!"}
 NULLS = ("", "~", "null", "Null", "NULL")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 INT = r"[-+]?(?:0|[1-9][0-9_]{0,400}|0x[0-9a-fA-F]{1,400})"
@@ -41,10 +40,10 @@ def read(path: Path) -> dict[Any, Any]:
         BadInput: no file that can be read, too large, no UTF-8, no YAML, nested too deeply, a key that comes twice, an
             alias that leads into itself or that multiplies, a tag, a value that is `???`, no mapping.
     """
-    text = _text(path)
+    content = text(path)
     try:
-        _check(text, path)
-        found = yaml.load(text, Loader=_Loader)
+        _check(content, path)
+        found = yaml.load(content, Loader=_Loader)
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: {_told(error)}") from error
     if found is not None and not isinstance(found, dict):
@@ -52,7 +51,8 @@ def read(path: Path) -> dict[Any, Any]:
     return found or {}
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """A file of settings as text. Raises `BadInput` for one that is none."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -62,15 +62,15 @@ def _text(path: Path) -> str:
     if len(content) > LARGEST:
         raise BadInput(f"{path}: more than {LARGEST} bytes: want a YAML file of settings")
     try:
-        text = content.decode("utf-8-sig")
+        found = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         kind = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else f"a byte {content[error.start]:#04x}"
         raise BadInput(f"{path}: line {line}: {kind} is no UTF-8: want a text file; save it as UTF-8") from error
-    if odd := CONTROL.search(text):
-        line = text.count("\n", 0, odd.start()) + 1
+    if odd := CONTROL.search(found):
+        line = found.count("\n", 0, odd.start()) + 1
         raise BadInput(f"{path}: line {line}: control character {ord(odd[0]):#04x}: want a text file; remove it")
-    return text
+    return found
 
 
 @dataclass
@@ -118,7 +118,7 @@ def _check(text: str, path: Path) -> None:
 
 def _refuse_odd(path: Path, event: Any) -> None:
     """A value that is no plain one."""
-    if (tag := getattr(event, "tag", None)) and tag not in TAGS:
+    if (tag := getattr(event, "tag", None)) and tag != "!":
         _refuse(path, event, f"tag {tag.replace('tag:yaml.org,2002:', '!!')}: want plain values; leave it out")
     if not isinstance(event, yaml.ScalarEvent):
         return

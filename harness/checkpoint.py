@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.disk import whole
+from common.disk import facts, whole
 from common.errors import BadInput, found
 from common.steps import files_by_step
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
@@ -49,8 +50,23 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
 
 
 def verified_step(path: Path, *, identity: str | None) -> int:
-    """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside."""
-    return int(_contents(path, identity).header["step"])
+    """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside.
+
+    A file of gigabytes is read once in the life of this process, unless it changes.
+    """
+    found = _verified(path, identity, facts(path))
+    if isinstance(found, BadInput):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _verified(path: Path, identity: str | None, about: tuple[int, ...]) -> int | BadInput:
+    """`about` makes a file that was replaced another one."""
+    try:
+        return int(_contents(path, identity).header["step"])
+    except BadInput as error:
+        return error
 
 
 def _contents(path: Path, identity: str | None) -> Contents:

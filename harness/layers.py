@@ -118,8 +118,9 @@ def _parts(
 
 
 def _package(path: Path, group: str) -> list[str]:
-    """The section that a file's settings belong to: that of its group, unless its first comment says otherwise."""
-    head = re.search(r"^\s*#\s*@package\s+(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    """The section that a file's settings belong to: that of its group, unless a comment at its top says otherwise."""
+    comments = re.match(r"(?:[ \t]*(?:#.*)?\n)*", yaml_file.text(path))
+    head = re.search(r"#\s*@package\s+(\S+)", comments[0] if comments else "")
     said = head[1] if head else group.replace("/", ".")
     return [] if said in ("", "_global_") else said.split(".")
 

@@ -44,6 +44,8 @@ def apply(plain: dict[str, Any], change: Change) -> None:
     if change.key == "arms" and isinstance(change.value, list):
         choose_arms(plain, change.value)
         return
+    if above == ["arms"] and not change.removes:
+        _refuse_unknown_arm(plain, leaf, change.key)
     if len(above) > 1 and above[0] == "arms":
         _change_arm(plain, change)
         return
@@ -104,7 +106,7 @@ def _parsed(text: str) -> Change:
     if text.startswith("~") and sign:
         raise BadInput(f"got {text!r}: want ~{key}, which removes it, or {key}={given}")
     try:
-        found = OverridesParser.create().parse_override(text)
+        found = _grammar().parse_override(text)
     except (HydraException, ArithmeticError, ValueError) as error:
         raise BadInput(f"cannot read the override {text}: {want}; what holds ,:=[]{{}}() stands in quotes") from error
     if found.is_sweep_override() or not _is_plain(value := found.value()):
@@ -112,6 +114,13 @@ def _parsed(text: str) -> Change:
     if "???" in _scalars(value):
         raise BadInput(f"got {text!r}: ??? stands for a value that is missing: want one")
     return Change(text, key, value, removes=found.is_delete(), adds=found.is_add() or found.is_force_add())
+
+
+def _grammar() -> OverridesParser:
+    """Hydra's, without its functions: shuffle(...) would make another experiment at each start, int(3.2) is 3."""
+    grammar = OverridesParser.create()
+    grammar.functions.definitions.clear()
+    return grammar
 
 
 def _scalars(value: Any) -> Iterator[Any]:

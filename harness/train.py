@@ -32,7 +32,7 @@ from harness.job_folder import (
     gram_folder,
     is_done,
     none_readable,
-    saved_step,
+    saved_steps,
     snapshot_folder,
     state_path,
     step_folder,
@@ -81,7 +81,7 @@ def finish(job: Job, state: State, batches: Batches, evaluate: Evaluate) -> None
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(OSError):  # a full disk, say, which is then the error itself
             write_status(job, state, curves, state_name=kind, error=first_line(error, most=1000))
-        error.add_note(f"the same command goes on with {job.name} from step {saved_step(job)}")
+        error.add_note(f"the same command goes on with {job.name} from step {max([job.start, *saved_steps(job)])}")
         raise
     finally:
         curves.close()

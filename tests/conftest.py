@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -45,6 +46,16 @@ TINY: dict[str, Any] = {
     "evals": {"every": 1000, "size": 32},
     "runtime": {"checkpoint_every": 1000, "log_every": 1},
 }
+
+
+@pytest.fixture
+def signals_heard() -> Iterator[None]:
+    """Commands that a test starts hear Ctrl-C and a closed terminal, also where a shell or nohup told us to ignore them."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,8 @@ import pytest
 from common.command import answer
 from common.interrupts import Interrupted, interruptible
 
+pytestmark = pytest.mark.usefixtures("signals_heard")
+
 ROOT = Path(__file__).resolve().parents[2]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "interrupted by SIGTERM", signal.SIGHUP: "interrupted by SIGHUP"}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from harness.run import main
 
-pytestmark = pytest.mark.slow  # the command itself, started again and again
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]  # the command itself, again and again
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {"size": 32, "split": "val", "name": "rooms"}
@@ -50,6 +50,17 @@ def stopped(process: subprocess.Popen[str], number: signal.Signals, *, group: bo
     return ended[0]
 
 
+def wait_until_it_listens(process: subprocess.Popen[str]) -> None:
+    """As the kernel sees it: a handler for SIGTERM is there, which Python itself does not install."""
+    status, bit = Path(f"/proc/{process.pid}/status"), 1 << (signal.SIGTERM - 1)
+    while (
+        not int(next(line for line in status.read_text().splitlines() if line.startswith("SigCgt")).split()[1], 16)
+        & bit
+    ):
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
 def wait_for_steps(process: subprocess.Popen[str], curve: Path, count: int) -> None:
     while (len(curve.read_text().splitlines()) if curve.exists() else 0) < count:
         assert process.poll() is None
@@ -72,7 +83,7 @@ def test_a_run_that_is_stopped_at_every_stage_ends_bit_for_bit_as_one_that_was_n
     job = tmp_path / "runs" / "tiny" / "anchored-s0"
 
     process = started(path)
-    time.sleep(0.5)
+    wait_until_it_listens(process)
     assert stopped(process, signal.SIGINT, group=True) == "gramlab: interrupted before anything was begun"
     assert not (tmp_path / "runs").exists()
 

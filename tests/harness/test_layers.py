@@ -36,6 +36,13 @@ def test_a_group_is_a_section_unless_its_file_says_otherwise(lay):
     assert lay({"x.yaml": "k: 1\n", **files}, added={"recipe": "all"}) == {"k": 2}
 
 
+def test_a_section_is_chosen_by_comments_at_the_top_alone(lay):
+    files = {"x.yaml": "defaults: [recipe: one]\n", "recipe/one.yaml": "k: |\n  # @package foo\n"}
+    assert lay(files) == {"recipe": {"k": "# @package foo\n"}}
+    files["recipe/one.yaml"] = "\ufeff# first\n\n# @package _global_\nk: 1\n"
+    assert lay(files) == {"k": 1}
+
+
 def test_a_layer_may_have_defaults_of_its_own(lay):
     files = {"x.yaml": "defaults: [recipe: one]\n", "recipe/one.yaml": "defaults: [two]\na: 1\n"}
     assert lay({**files, "recipe/two.yaml": "a: 2\nb: 2\n"}) == {"recipe": {"a": 1, "b": 2}}

@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture
 def signals_heard() -> Iterator[None]:
-    """Commands that a test starts hear Ctrl-C and a closed terminal, also where a shell or nohup told us to ignore them."""
+    """What a test starts hears Ctrl-C and a closed terminal, also where a shell or nohup told us to ignore them."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield

@@ -341,7 +341,7 @@ def test_a_file_that_cannot_be_meant_is_refused_in_one_line(read, text, said):
         ("steps=???", "got 'steps=???': ??? stands for a value that is missing"),
         ("steps=${steps}", "${...} leads into itself"),
         ("seeds=[1,${nothing}]", "${nothing}: no such setting is given"),
-        ("seeds=range(3)", "got 'seeds=range(3)': want one value"),
+        ("seeds=range(3)", "cannot read the override seeds=range(3)"),
         ("seeds=[1,range(3)]", "want"),
         ("seeds=" + "[" * 2000, "not nested deeply"),
         ("arms=[a,a]", "arms: 'a' is named twice"),

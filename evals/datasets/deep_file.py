@@ -48,15 +48,31 @@ def is_deep(image: Image.Image) -> bool:
     if tags := tags_of(image):
         return max(tags.get(BITS, (1,))) > 8
     if image.format == "PNG":
-        return image.mode in WIDE or re.match(r"(LA|RGBA?);16", _packing(image)) is not None
+        return image.mode in WIDE or re.match(r"(LA|RGBA?);16", packing(image)) is not None
     return image.mode in WIDE
 
 
-def _packing(image: Image.Image) -> str:
-    """How Pillow calls the order of the bits, as in "RGB;16B"."""
+def packing(image: Image.Image) -> str:
+    """How Pillow calls the order of the bits of a picture that is not decoded yet, as in "RGB;16B"."""
     tiles = getattr(image, "tile", ())
-    packing = tiles[0].args if tiles else ""
-    return str(packing[0] if isinstance(packing, tuple) else packing)
+    args = tiles[0].args if tiles else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def unscaled(image: Image.Image) -> int | None:
+    """Lets a PGM that is not decoded yet be decoded as it is stored; the level of white that its header tells, else None.
+
+    Pillow stretches its levels to 255 or 65535, unless white is that.
+    """
+    if image.format != "PPM" or image.mode not in ("L", "I"):
+        return None
+    (tile,) = image.tile
+    if not isinstance(tile.args, tuple):
+        return 255 if image.mode == "L" else 65535
+    white, full, raw = tile.args[1], *((255, "L") if image.mode == "L" else (65535, "I;16B"))
+    plain = tile.codec_name == "ppm_plain"  # in digits
+    image.tile = [tile._replace(args=(tile.args[0], full))] if plain else [tile._replace(codec_name="raw", args=raw)]
+    return white
 
 
 def levels_of(image: Image.Image, path: Path, channels: Sequence[int] | None = None) -> Levels:
@@ -77,13 +93,15 @@ def levels_of(image: Image.Image, path: Path, channels: Sequence[int] | None = N
 
 
 def _grey(image: Image.Image, tags: Mapping[int, Any]) -> Levels:
-    bits = _room(tags)
+    white = unscaled(image)
+    bits = white.bit_length() if white else _room(tags)
     image.load()
     values = np.asarray(ImageOps.exif_transpose(image))
     number = _number(tags) if tags else "f" if image.mode == "F" else "u"
     if number == "u" and bits <= 16:
         values = values.astype(np.uint16)
-    return Levels(values[..., None], bits, from_white=tags.get(PHOTOMETRIC) == 0)
+    white = white if white != 2**bits - 1 else None
+    return Levels(values[..., None], bits, from_white=tags.get(PHOTOMETRIC) == 0, white=white)
 
 
 def _number(tags: Mapping[int, Any]) -> str:

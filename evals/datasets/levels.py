@@ -20,12 +20,13 @@ class Levels(NamedTuple):
     values: np.ndarray  # [H, W, C], of the file's own kind of number
     bits: int  # for which the file has room
     from_white: bool = False  # whether 0 is white
+    white: int | None = None  # the level of white where the file tells it and it is not all that the bits hold
 
     @property
     def kind(self) -> str:
         """In words, as in "16-bit integers"."""
         number = {"u": "integers", "i": "integers with a sign", "f": "floats"}[self.values.dtype.kind]
-        return f"{self.bits}-bit {number}"
+        return f"{self.bits}-bit {number}" + (f" up to {self.white}" if self.white else "")
 
 
 class Scale(NamedTuple):
@@ -48,7 +49,7 @@ def scale_of(levels: Levels, reading: Reading, path: Path) -> Scale:
     if levels.values.dtype.kind == "f":
         return Scale(0, 1, "floats")
     if levels.values.dtype.kind == "u" and levels.bits <= 16:
-        return Scale(0, 2**levels.bits - 1, levels.kind)
+        return Scale(0, levels.white or 2**levels.bits - 1, levels.kind)
     low, high = ends(levels.values)
     want = f"want the levels of black and white ({low:g} to {high:.10g} here)"
     raise UnfitFiles(f"got {path} of {levels.kind}: {want}; set range: [BLACK, WHITE]")
@@ -81,6 +82,7 @@ def ask(tops: dict[Path, float], levels: Levels, *, name: str) -> None:
     """Raises UnfitFiles where whole numbers, by the greatest of each file, all lie within a smaller usual range."""
     path = max(tops, key=lambda one: tops[one])
     smaller = next((bits for bits, top in SMALLER.items() if tops[path] <= top and bits < levels.bits), None)
+    smaller = None if levels.white else smaller
     if smaller and tops[path] > 0 and levels.values.dtype.kind == "u" and levels.bits <= 16:
         looked = f"in the {len(tops)} that were looked at" if len(tops) > 1 else "where it was looked at"
         got = f"got images of {levels.kind} in set '{name}' whose levels reach {tops[path]:g} {looked} ({path})"

@@ -34,7 +34,7 @@ def tags_in(path: Path) -> Mapping[int, Any]:
         found = TiffImagePlugin.ImageFileDirectory_v2(start[:8])
         file.seek(found.next)
         found.load(file)
-    return found if WIDTH in found and HEIGHT in found else {}
+    return found if all(isinstance(found.get(tag), int) for tag in (WIDTH, HEIGHT)) else {}
 
 
 def upright_size(tags: Mapping[int, Any]) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def packing(image: Image.Image) -> str:
 
 
 def unscaled(image: Image.Image) -> int | None:
-    """Lets a PGM that is not decoded yet be decoded as it is stored; the level of white that its header tells, else None.
+    """Lets a PGM that is not decoded yet be decoded as it is stored: the white that its header tells; else None.
 
     Pillow stretches its levels to 255 or 65535, unless white is that.
     """

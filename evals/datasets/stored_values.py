@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import BadInput
+from evals.datasets.array_file import read_array
 from evals.datasets.deep_file import packing, unscaled
 from evals.datasets.image_file import opened
 from evals.datasets.reading import Reading
@@ -32,7 +32,7 @@ def stored_values(path: Path, reading: Reading, *, what: str, modes: tuple[str, 
         want: what an error says of others.
     """
     if path.suffix.lower() in ARRAYS:
-        return _array(path)
+        return read_array(path, megapixels=reading.max_megapixels)
     with exact(path, reading, what=what) as image:
         if image.mode not in modes:
             raise BadInput(f"got {path} in mode {image.mode}: {want}")
@@ -67,29 +67,3 @@ def exact(path: Path, reading: Reading, *, what: str) -> Iterator[Image.Image]:
         if getattr(image, "is_animated", False):  # which does not count them: they may be without end
             raise BadInput(f"got {path} of several pages for {what}: want one; save that alone")
         yield image
-
-
-def _array(path: Path) -> np.ndarray:
-    """Of an .npy file, or of an .npz file with one array; nothing is unpickled."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            loaded = _only_one(path, loaded)
-    except FileNotFoundError as error:
-        raise BadInput(f"got no file {path}: want an array; restore it") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = "empty" if path.is_file() and path.stat().st_size == 0 else " ".join(str(error).split())
-        raise BadInput(f"got unreadable array {path} ({reason}): want a whole one; replace it") from error
-    flat = loaded.squeeze() if loaded.ndim == 3 and 1 in loaded.shape else loaded
-    if flat.ndim != 2 or flat.dtype.kind not in "buif":
-        shape = " x ".join(map(str, loaded.shape))
-        raise BadInput(f"got {path} of {shape} values of {loaded.dtype}: want rows and columns of numbers; convert it")
-    return flat.astype(np.uint8) if flat.dtype.kind == "b" else flat
-
-
-def _only_one(path: Path, archive: np.lib.npyio.NpzFile) -> np.ndarray:
-    with archive:
-        if len(archive.files) != 1:
-            held = f"{len(archive.files)} arrays ({', '.join(archive.files)})"
-            raise BadInput(f"got {path} of {held}: want one; store that alone")
-        return archive[archive.files[0]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import BadInput
 from evals.datasets.files import folders_in, images_in, known_folder, listing
 
-SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".npy", ".npz")  # the first that is there is taken
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".npy", ".npz")
 UNREAD = {
     (".jpg", ".jpeg", ".jfif", ".gif"): "JPEG and GIF do not keep values: save them as PNG from the first source",
     (".json", ".xml", ".txt"): "outlines are no mask: draw them as PNG, as docs/my-data.md shows",
@@ -18,13 +18,20 @@ UNREAD = {
 
 
 def partners(images: Sequence[Path], folder: Path, *, what: str, layout: str) -> list[Path]:
-    """For each image the file of its name with one of `SUFFIXES` in either case; all missing ones are counted."""
+    """For each image the file of its name with one of `SUFFIXES` in either case; all missing ones are counted.
+
+    Raises:
+        BadInput: no folder, images without a file, or one with several.
+    """
     if not folder.exists() and (hint := _beside(folder)):
         raise BadInput(f"got {what} folder {folder} (missing): want {layout}; {hint}")
     known_folder(folder, what=f"{what} folder", layout=layout)
     present = _by_stem(folder)
-    found = [present.get(image.stem) for image in images]
-    without = [image for image, path in zip(images, found, strict=True) if path is None]
+    found = [present.get(image.stem, []) for image in images]
+    if several := next((paths for paths in found if len(paths) > 1), None):
+        got = f"got {several[0]} and {several[1].name}"
+        raise BadInput(f"{got}: want one {what} of a name; remove or rename one of them")
+    without = [image for image, paths in zip(images, found, strict=True) if not paths]
     if without:
         partner = folder / f"{without[0].stem}.png"
         lacking = {image.stem for image in without}
@@ -35,20 +42,22 @@ def partners(images: Sequence[Path], folder: Path, *, what: str, layout: str) ->
         some = listing([image.name for image in without])
         got = f"got no {what} for {len(without)} of the {len(images)} images in {without[0].parent} ({some})"
         raise BadInput(f"{got}: want {partner} and so on ({layout}); {way or 'finish the download'}")
-    return [path for path in found if path is not None]
+    return [paths[0] for paths in found]
 
 
 def strays(images: Path, folder: Path) -> list[Path]:
     """The masks or depth maps of a folder without an image of the same name: signs of images that are missing."""
     stems = {path.stem for path in images_in(images)}
-    return sorted(path for stem, path in _by_stem(folder).items() if stem not in stems)
+    return sorted(path for stem, paths in _by_stem(folder).items() if stem not in stems for path in paths)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
     """The files of a folder that may hold masks or depth, by their names without suffix."""
-    paths = [folder / name for name in _visible(folder) if name.lower().endswith(SUFFIXES)]
-    paths.sort(key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.suffix not in SUFFIXES), reverse=True)
-    return {path.stem: path for path in paths}
+    found: dict[str, list[Path]] = {}
+    for name in _visible(folder):
+        if name.lower().endswith(SUFFIXES):
+            found.setdefault(Path(name).stem, []).append(folder / name)
+    return found
 
 
 def _visible(folder: Path) -> list[str]:

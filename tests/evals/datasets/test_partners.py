@@ -31,9 +31,24 @@ def test_partners_may_be_any_file_that_keeps_values_in_either_case(tmp_path, suf
     for path in wanted:
         path.touch()
     assert partners(images, tmp_path / "masks", what="mask", layout="x") == wanted
-    (tmp_path / "masks" / "1.png").touch()
     (tmp_path / "masks" / "2.json").touch()
-    assert partners(images, tmp_path / "masks", what="mask", layout="x")[1].name == "1.png"
+    assert partners(images, tmp_path / "masks", what="mask", layout="x") == wanted
+
+
+@pytest.mark.parametrize("names", [("1.npy", "1.png"), ("1.PNG", "1.png"), ("1.npy", "1.npz"), ("1.png", "1.tif")])
+def test_two_files_of_one_image_are_refused_by_both_their_names(tmp_path, names):
+    images = [tmp_path / "images" / f"{number}.jpg" for number in range(2)]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for name in ("0.png", *names):
+        (tmp_path / "masks" / name).touch()
+    one, other = names
+    with pytest.raises(
+        BadInput, match=rf"got .*masks.{one} and {other}: want one mask of a name; remove or rename one"
+    ):
+        partners(images, tmp_path / "masks", what="mask", layout="x")
+    assert partners(images[:1], tmp_path / "masks", what="mask", layout="x") == [tmp_path / "masks" / "0.png"]
+    assert [path.name for path in strays(tmp_path / "images", tmp_path / "masks")] == ["0.png", *names]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ QUESTION = (
     ("masks", "share"),
     [
         pytest.param([[0, 0, 1, 2]], "50.0% of them", id="every value from 0 on"),
+        pytest.param([[0, 0, 0, 1, 1, 1, 1, 2]], "37.5% of them", id="every value, 0 less than one class"),
         pytest.param([[0, 0, 0, 1, 1]], "60.0% of them", id="0 covers most"),
         pytest.param([[0, 2, 2, 2, 255]], "20.0% of them, 255 occurs", id="255 beside 0"),
     ],
@@ -64,6 +65,7 @@ def test_masks_that_look_as_if_they_counted_from_zero_are_asked_about(tmp_path, 
         pytest.param([[0, 0, 0, 1], [3, 2, 2, 2]], id="in one mask alone"),
         pytest.param([[1, 1, 2, 255]], id="no 0"),
         pytest.param([[0, 2, 2, 2]], id="0 is little and another class lacks too"),
+        pytest.param([[0, 1, 1, 1, 2, 2]], id="0 is little and the last class lacks alone"),
     ],
 )
 def test_masks_that_count_from_one_are_not_asked_about(tmp_path, masks):
@@ -168,6 +170,19 @@ def test_camvid_stored_from_zero_is_asked_about_and_then_read_as_the_same(tmp_pa
     zero = open_one("zero", Set(root=str(away), labels="from_zero", **given), cache=None)
     refuse_misread_masks([zero])
     assert all(np.array_equal(one.mask(index), zero.mask(index)) for index in range(len(one)))
+
+
+@pytest.mark.skipif("GRAMLAB_DATA" not in os.environ, reason="GRAMLAB_DATA is not set")
+def test_camvid_without_a_pixel_of_its_last_class_is_not_asked_about(tmp_path):
+    root = Path(os.environ["GRAMLAB_DATA"], "camvid")
+    (tmp_path / "images").symlink_to(root / "images")
+    for path in (root / "annotations" / "training").glob("*"):
+        values = np.array(Image.open(path))
+        target = tmp_path / "annotations" / "training" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.where(values == 11, 0, values).astype(np.uint8)).save(target)
+    given = Set(kind="ade20k", root=str(tmp_path), split="train", classes=["camvid"])
+    refuse_misread_masks([open_one("camvid", given, cache=None)])
 
 
 def test_the_list_of_another_set_is_refused(tmp_path):

@@ -101,7 +101,7 @@ class FileSet(ABC):
         return printable(self._images[index].relative_to(self.root).as_posix())
 
     def image(self, index: int) -> np.ndarray:
-        return read_rgb(self._images[index], self.reading, asked=self.look.scale is not None)
+        return read_rgb(self._images[index], self.reading, shallow=None if self.look.scale else self.name)
 
     def label(self, index: int) -> int:
         if not self.classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import BadInput, first_line
 from evals.datasets import deep_file
-from evals.datasets.levels import Levels, ask, chosen, eight_bits, ends, on_white, refuse_beyond, scale_of
+from evals.datasets.levels import Levels, beyond_eight, chosen, eight_bits, on_white, refuse_beyond, scale_of
 from evals.datasets.other_file import what_is
 from evals.datasets.reading import AS_USUAL, LARGEST, Reading, UnfitFiles
 
 # What others decode can start programs (EPS) or is no photograph; only these decoders ever see a file
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
-Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is a warning on the console, then another; `refuse_large` is ours
+MISTAKES = (TypeError, AttributeError, NameError, KeyError)  # in a program: a file is not to blame
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in its errors too
 
 
@@ -35,9 +36,18 @@ def opened(path: Path, *, megapixels: float = LARGEST) -> Iterator[Image.Image]:
     Raises:
         BadInput: no file, no picture, or one of more than so many million pixels, which its header tells.
     """
-    with _named(path), Image.open(path, formats=FORMATS) as image:
+    with _named(path), _open(path) as image:
         refuse_large(image.size, path, megapixels)
         yield image
+
+
+def _open(path: Path) -> Image.Image:
+    """Without Pillow's limit, which is a warning on the console and then an error: `refuse_large` is ours."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(path, formats=FORMATS)
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 @contextmanager
@@ -46,15 +56,23 @@ def _named(path: Path) -> Iterator[None]:
         warnings.simplefilter("ignore")  # of doubtful metadata beside sound pixels
         try:
             yield
-        except BadInput:
+        except (BadInput, MemoryError):
             raise
         except FileNotFoundError as error:
             raise BadInput(f"got no file {path}: want an image; restore it") from error
         except UnidentifiedImageError as error:
             raise NoImage(_unreadable(path, what_is(path))) from error
         except Exception as error:  # decoders raise anything on files that are damaged on purpose
+            if isinstance(error, MISTAKES) and not _decoding(error):
+                raise
             reason = error.strerror if isinstance(error, OSError) else None
             raise BadInput(_unreadable(path, reason or first_line(error))) from error
+
+
+def _decoding(error: Exception) -> bool:
+    """Whether it was raised while Pillow or `deep_file` took a file apart, which raise such of damaged ones too."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.startswith("PIL.") or name == deep_file.__name__ for name in modules)
 
 
 def _unreadable(path: Path, reason: str) -> str:
@@ -69,35 +87,38 @@ def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:
         raise UnfitFiles(f"{got}: want at most {megapixels:,.0f} million; {do}")
 
 
-def read_rgb(path: Path, reading: Reading = AS_USUAL, *, asked: bool = True) -> np.ndarray:
+def read_rgb(path: Path, reading: Reading = AS_USUAL, *, shallow: str | None = None) -> np.ndarray:
     """uint8 [H, W, 3], turned upright; transparent parts lie on white, deeper levels are scaled to 8 bits.
 
     Args:
-        asked: whether it has been asked, of a look at its set, what levels of more than 8 bits mean.
+        shallow: its set's name where no file of more than 8 bits was looked at, so that their scale is not known.
 
     Raises:
         BadInput: as `opened`.
         UnfitFiles: levels or channels of which `reading` does not say what they mean, or other than it says.
     """
-    found = read_levels(path, reading, asked=asked)
+    found = read_levels(path, reading, stored=shallow is not None)
     if isinstance(found, np.ndarray):
         return found
     if found.bits == 8:
         return on_white(found.values)
+    if shallow is not None and reading.bits is None and reading.range is None:
+        raise beyond_eight(found, path, name=shallow)
     scale = scale_of(found, reading, path)
-    if not asked and reading.bits is None and reading.range is None:
-        ask({path: ends(found.values)[1]}, found, name=path.parent.name)
     if not reading.clip:
         refuse_beyond(found, scale, path)
     return on_white(eight_bits(found, scale))
 
 
-def read_levels(path: Path, reading: Reading, *, asked: bool = True) -> Levels | np.ndarray:
-    """The channels as the file has them where their meaning is a matter of `reading`, else `shown`."""
+def read_levels(path: Path, reading: Reading, *, stored: bool = False) -> Levels | np.ndarray:
+    """The channels as the file has them where their meaning is a matter of `reading`, else `shown`.
+
+    `stored` asks for those of more than 8 bits even where the upper 8 are what `reading` wants.
+    """
     try:
         with opened(path, megapixels=reading.max_megapixels) as image:
             refuse_unclear(image, path, reading)
-            usual = not deep_file.is_deep(image) or (asked and _by_upper_byte(image, reading))
+            usual = not deep_file.is_deep(image) or (not stored and _by_upper_byte(image, reading))
             if usual and reading.channels is None:
                 return shown(image)
             return chosen(deep_file.levels_of(image, path, reading.channels), reading.channels, path)

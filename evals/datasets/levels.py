@@ -90,6 +90,24 @@ def ask(tops: dict[Path, float], levels: Levels, *, name: str) -> None:
         raise UnfitFiles(f"{got}: {want}; set bits: {smaller} or bits: {levels.bits}")
 
 
+def beyond_eight(levels: Levels, path: Path, *, name: str) -> UnfitFiles:
+    """What to say of a file of more than 8 bits in a set of which those that were looked at have 8."""
+    told = levels.values.dtype.kind == "u" and levels.bits <= 16
+    do = f"set bits: {levels.bits}, or what its levels have" if told else "set range: [BLACK, WHITE]"
+    got = f"got {path} of {levels.kind} in set '{name}', whose images have 8 bits where they were looked at"
+    return UnfitFiles(f"{got}: want to know its levels of black and white; {do}, or convert it to 8 bits")
+
+
+def refuse_two_scales(scales: dict[Path, Scale]) -> None:
+    """Raises UnfitFiles where the kinds of number of a set's files give them different levels of black and white."""
+    (one, first), *others = scales.items()
+    if differs := next(((path, scale) for path, scale in others if scale[:2] != first[:2]), None):
+        got = f"got {one} of {first} beside {differs[0]} of {differs[1]}"
+        raise UnfitFiles(
+            f"{got}: want one scale in a set; make them one kind, or two sets, each with its bits or range"
+        )
+
+
 def eight_bits(levels: Levels, scale: Scale) -> np.ndarray:
     """uint8 of the same shape, a second or fourth channel of transparency scaled by its room; no number is black."""
     shades, cover = parted(levels.values)

@@ -14,7 +14,7 @@ from common.errors import BadInput
 from evals.datasets.deep_file import is_deep
 from evals.datasets.files import spread
 from evals.datasets.image_file import NoImage, opened, read_levels, refuse_unclear, undecided_channels
-from evals.datasets.levels import Levels, Scale, ask, ends, refuse_beyond, scale_of
+from evals.datasets.levels import Levels, Scale, ask, ends, refuse_beyond, refuse_two_scales, scale_of
 from evals.datasets.reading import WHERE, Reading, UnfitFiles
 
 LOOKED = 8  # pictures of a set
@@ -54,22 +54,19 @@ def look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
 def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
     looked = [(path, seen) for path in spread(images, LOOKED) if (seen := _seen(path, reading))]
     deep = {path: seen.deep for path, seen in looked if seen.deep}
-    kinds = {levels.kind: levels for levels in deep.values()}
-    for kind, levels in kinds.items():
-        tops = {path: float(one.values.max()) for path, one in deep.items() if one.kind == kind}
-        if reading.bits is None and reading.range is None:
-            ask(tops, levels, name=name)
-    scale = None
-    for path, levels in deep.items():
-        scale = scale_of(levels, reading, path)
+    scales = {path: scale_of(levels, reading, path) for path, levels in deep.items()}
+    if scales and reading.bits is None and reading.range is None:
+        refuse_two_scales(scales)
+        ask({path: float(levels.values.max()) for path, levels in deep.items()}, next(iter(deep.values())), name=name)
+    for path, scale in scales.items():
         if not reading.clip:
-            refuse_beyond(levels, scale, path)
+            refuse_beyond(deep[path], scale, path)
     veils = [path for path, seen in looked if seen.veiled]
     if veils and all(seen.veiled for _, seen in looked):
         raise undecided_channels(veils[0], 4)
     animated = ["the first frame of animated images"] if any(seen.animated for _, seen in looked) else []
     idle = [f"8 bits where looked at, so without {key}" for key in ("bits", "range") if getattr(reading, key)]
-    return Look(scale, tuple(animated if deep else animated + idle))
+    return Look(next(iter(scales.values()), None), tuple(animated if deep else animated + idle))
 
 
 def _seen(path: Path, reading: Reading) -> _Seen | None:
@@ -91,12 +88,12 @@ def _of_file(path: Path, channels: tuple[int, ...] | None, megapixels: float, ab
     animated = veiled = False
     with suppress(NoImage), opened(path, megapixels=megapixels) as image:
         refuse_unclear(image, path, reading)
-        animated = image.format != "TIFF" and getattr(image, "is_animated", False)
+        animated = image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False)
         deep = is_deep(image)
         veiled = image.mode in ALPHA and channels is None and _is_veil(np.asarray(image.getchannel("A")))
         if not deep:
             return _Seen(None, animated, veiled)
-    found = read_levels(path, reading, asked=False)
+    found = read_levels(path, reading, stored=True)
     if not isinstance(found, Levels) or found.bits <= 8:
         return _Seen(None, animated, veiled)
     low, high = ends(found.values)

@@ -9,12 +9,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.depth_file import read_depth
-from evals.datasets.image_file import FORMATS, read_rgb, upright_size
+from evals.datasets.image_file import FORMATS, opened, read_rgb, upright_size
 from evals.datasets.look import look
 from evals.datasets.mask_file import read_mask
 from evals.datasets.reading import Reading
@@ -116,6 +116,29 @@ def test_postscript_starts_no_program(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="PostScript"):
         read_rgb(tmp_path / "a.jpg")
     assert not {"EPS", "PSD", "FLI", "WMF", "PDF", "FITS", "HDF5", "GRIB"} & set(FORMATS)
+
+
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, KeyError, MemoryError])
+def test_a_mistake_in_a_program_is_not_told_as_a_damaged_image(tmp_path, kind):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(kind, match="ours"), opened(tmp_path / "a.png"):
+        raise kind("ours")
+
+
+def test_what_pillow_raises_of_a_damaged_file_is_told_of_the_file(tmp_path, monkeypatch):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_prepare", lambda image: ImageFile.Parser().feed(None))
+    with pytest.raises(BadInput, match=r"got unreadable image \S*a.png"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_the_guard_of_pillow_stays_for_others(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with opened(tmp_path / "a.png"):
+        assert Image.MAX_IMAGE_PIXELS == 89_478_485
+    with pytest.raises(BadInput, match="got no file"), opened(tmp_path / "b.png"):
+        pass
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485
 
 
 def test_a_million_frames_cost_no_more_than_the_first(tmp_path):

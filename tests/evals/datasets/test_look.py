@@ -72,18 +72,40 @@ def test_only_a_few_pictures_are_looked_at_and_none_of_eight_bits_is_decoded(tmp
     assert dataset.look.scale is None
 
 
-def test_a_deep_picture_that_was_not_looked_at_is_asked_for_when_it_is_read(tmp_path):
+@pytest.mark.parametrize("top", [3800, 65535])
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_deep_picture_that_was_not_looked_at_is_asked_for_when_it_is_read(tmp_path, top, colours):
+    folder = tmp_path / "set"
+    folder.mkdir()
     for number in range(20):
-        Image.new("L", (5, 4)).save(tmp_path / f"{number:03d}.png")
-    Image.fromarray((RAMP * 200).astype(np.uint16)).save(tmp_path / "001.png")
-    dataset = opened(tmp_path)
-    with pytest.raises(
-        UnfitFiles, match=r"levels reach 3800 where it was looked at \(.*001.png\).*bits: 12 or bits: 16"
-    ):
+        Image.new("L", (5, 4)).save(folder / f"{number:03d}.png")
+    values = (RAMP * (top // 19)).astype(np.uint16)
+    cv2.imwrite(str(folder / "001.png"), np.stack([values] * 3, axis=2) if colours else values)
+    dataset = opened(folder)
+    message = (
+        r"got \S*001.png of 16-bit integers in set 'set', whose images have 8 bits where they were looked at: want to "
+        "know its levels of black and white; set bits: 16, or what its levels have, or convert it to 8 bits"
+    )
+    with pytest.raises(UnfitFiles, match=message):
         dataset.image(1)
-    assert opened(tmp_path, bits=12).image(1).max() == 237
-    with pytest.raises(BadInput, match=r"got 1 problem in set .*levels reach 3800 .*; set bits: 12 or bits: 16\)"):
+    with pytest.raises(BadInput, match=r"got 1 problem in set .*want to know its levels of black and white"):
         check(dataset)
+    bits, wanted = (12, 237) if top == 3800 else (16, 255)
+    assert opened(folder, bits=bits).image(1).max() == wanted
+
+
+def test_kinds_of_number_of_two_scales_are_refused_in_one_set(tmp_path):
+    fill(tmp_path / "set", [65535] * 2)
+    write_tiff(tmp_path / "set" / "f.tif", (RAMP[..., None] / 19).astype(np.float32))
+    message = (
+        r"got \S*000.png of levels 0 to 65535 \(16-bit integers\) beside \S*f.tif of levels 0 to 1 \(floats\): want "
+        "one scale in a set; make them one kind, or two sets, each with its bits or range"
+    )
+    with pytest.raises(UnfitFiles, match=message):
+        opened(tmp_path / "set")
+    (tmp_path / "set" / "f.tif").unlink()
+    write_tiff(tmp_path / "set" / "f.tif", (RAMP[..., None] * 3449).astype(np.uint16))
+    assert opened(tmp_path / "set").image(2).max() == opened(tmp_path / "set").image(0).max() == 255
 
 
 def test_a_level_above_the_scale_is_refused_by_file_value_and_setting(tmp_path):
@@ -259,6 +281,17 @@ def test_a_stack_of_pages_is_refused_and_a_preview_behind_a_picture_is_not(tmp_p
     first.save(tmp_path / "a.tif", save_all=True, append_images=[first] * 4)
     with pytest.raises(UnfitFiles, match=r"got several pages in .*a.tif: want one picture in a file; write each page"):
         opened(tmp_path)
+
+
+def test_a_photo_with_a_preview_behind_it_is_not_called_animated(tmp_path):
+    """As many phones write: a JPEG that is an MPO."""
+    photo, preview = Image.new("RGB", (16, 8), "red"), Image.new("RGB", (8, 4), "blue")
+    photo.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    dataset = opened(tmp_path)
+    assert str(dataset.look) == ""
+    assert dataset.image(0)[4, 8].tolist() == [254, 0, 0]
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".png"])

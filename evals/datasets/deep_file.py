@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, PpmImagePlugin, TiffImagePlugin
 
 from evals.datasets.levels import Levels
 from evals.datasets.reading import UnfitFiles
@@ -64,7 +64,7 @@ def unscaled(image: Image.Image) -> int | None:
 
     Pillow stretches its levels to 255 or 65535, unless white is that.
     """
-    if image.format != "PPM" or image.mode not in ("L", "I"):
+    if not isinstance(image, PpmImagePlugin.PpmImageFile) or image.mode not in ("L", "I"):
         return None
     (tile,) = image.tile
     if not isinstance(tile.args, tuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.disk import json_object
 from common.errors import BadInput, first_line
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, Triple, statistics
 
@@ -24,11 +24,11 @@ def inputs_of(name: str) -> tuple[Triple, Triple]:
     if path is None:
         return IMAGENET_MEAN, IMAGENET_STD
     try:
-        card: Mapping[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        card: Mapping[str, Any] = json_object(path.read_bytes())
         if not card.get("do_normalize", True):
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         return statistics(card.get("image_mean"), card.get("image_std"))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise BadInput(
             f"got an unreadable {path} ({first_line(error)}): want JSON with three numbers each for image_mean and "
             "image_std, or none; do download or save it again"

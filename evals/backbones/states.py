@@ -6,7 +6,6 @@ the settings that say which timm model they are.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import timm
 from safetensors import SafetensorError
 
+from common.disk import json_object
 from common.errors import BadInput, found
 from common.steps import files_by_step, step_of
 from evals.backbones.digest import refuse_changed, refuse_other_step, tell_of_no_digest
@@ -75,9 +75,9 @@ def _settings(path: Path) -> dict[str, Any]:
             "there, or an exported folder"
         )
     try:
-        settings = json.loads(card.read_text(encoding="utf-8"))
+        settings = json_object(card.read_bytes())
         name, _ = str(settings["model"]["name"]), dict(settings["model"]["args"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"got an unreadable {card} ({error}): want the settings of a run; do restore it") from error
     if not timm.is_model(name):
         raise BadInput(

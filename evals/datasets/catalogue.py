@@ -96,7 +96,7 @@ def open_set(
     drawn = {"size": size, "seed": seed or None}
     own, others = drawn | {"cache": cache}, read | told
     if not rendered:
-        own, others = read | {"reading": reading if told else None}, drawn
+        own, others = read | {"reading": reading if told or reading.exclude else None}, drawn
     for key in (key for key, value in others.items() if value is not None):
         made = "rendered" if rendered else "read from files"
         raise BadInput(f"got {key} for a set of kind '{kind}': want none, its images are {made}; leave {key} out")

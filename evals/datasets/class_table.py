@@ -29,19 +29,32 @@ def read_table(path: Path) -> list[Row]:
         BadInput: a file that is no such table, a line without file or class, an image with two classes.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            between = next((mark for mark in ",;\t" if mark in file.readline()), ",")
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=between, skipinitialspace=True, strict=True)
+            rows = _rows(reader, path)
     except FileNotFoundError:
         raise BadInput(f"got no table {path}: {WANT}; correct table") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"got unreadable table {path} ({error}): want UTF-8; save it so") from error
-    header = lines[0] if lines else ""
-    between = next((mark for mark in ",;\t" if mark in header), ",")
-    reader = csv.DictReader(lines, delimiter=between, skipinitialspace=True)
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        hint = nearest(missing[0], reader.fieldnames or (), otherwise="rename the columns")
-        raise BadInput(f"got the columns {listing(list(reader.fieldnames or ()), most=8)} in {path}: {WANT}; {hint}")
-    rows = [_row(line, path, reader.line_num) for line in reader]
     _refuse_two_classes(rows, path)
+    return rows
+
+
+def _rows(reader: csv.DictReader[str], path: Path) -> list[Row]:
+    begins, rows = 1, []  # a quoted cell may hold ends of lines, and one that nobody closes holds all that follow
+    try:
+        names = list(reader.fieldnames or ())
+        if missing := [name for name in COLUMNS if name not in names]:
+            hint = nearest(missing[0], names, otherwise="rename the columns")
+            raise BadInput(f"got the columns {listing(names, most=8)} in {path}: {WANT}; {hint}")
+        begins = reader.line_num + 1
+        for line in reader:
+            rows.append(_row(line, path, begins))
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise BadInput(f"got line {begins} of {path} ({error}): want quotes in pairs; correct it") from error
     return rows
 
 

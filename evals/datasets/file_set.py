@@ -73,7 +73,8 @@ class FileSet(ABC):
         self._labels = spread(found.labels, count)
         listed = (found.images, found.masks, found.depths)
         self._images, self._masks, self._depths = (spread(paths, count) for paths in listed)
-        self.look = look(self._images, reading, name=self.name)
+        looked = [path for place, path in enumerate(self._images) if self.key(place) not in reading.exclude]
+        self.look = look(looked, reading, name=self.name)
 
     def leave_out(self, places: Collection[int]) -> None:
         """Take images out that settings exclude; the set stays what it is in all else."""

@@ -125,6 +125,15 @@ class Reading:
         About("values of a depth map that mean unknown; beside 0, those below it, NaN and infinity"),
     ] = ()
 
+    exclude: Annotated[
+        tuple[str, ...],
+        About(
+            "images to leave out, by the names that refusals give them, as in `[train/cat/0007.jpg]`; a training "
+            "source takes another image of the same component where one of them is drawn, and a run goes on when the "
+            "list grows"
+        ),
+    ] = ()
+
     def conflicts(self) -> Iterator[str]:
         """Two ways of saying one thing, one value or colour with two meanings, nothing to tell apart."""
         if self.bits is not None and self.range is not None:
@@ -154,9 +163,9 @@ class Reading:
         return tuple(dict.fromkeys(name for name in names if name != UNLABELLED))
 
     def given(self) -> tuple[tuple[str, object], ...]:
-        """The settings that differ from their defaults, by name."""
+        """The settings that differ from their defaults, by name, `exclude` aside, which every kind of set takes."""
         found = ((one.name, getattr(self, one.name), one.default) for one in fields(Reading))
-        return tuple((name, value) for name, value, default in found if value != default)
+        return tuple((name, value) for name, value, default in found if value != default and name != "exclude")
 
     def changed(self) -> tuple[tuple[str, object], ...]:
         """Those of them that tell how a file is read: part of the set's fingerprint."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -41,14 +40,6 @@ class Set(Reading):
             "or one of `ade20k`, `nyu40`, `camvid`"
         ),
     ] = None
-    exclude: Annotated[
-        list[str],
-        About(
-            "images to leave out, by the names that refusals give them, as in `[train/cat/0007.jpg]`; a training "
-            "source takes another image of the same component where one of them is drawn, and a run goes on when the "
-            "list grows"
-        ),
-    ] = field(default_factory=list)
 
     def conflicts(self) -> Iterator[str]:
         """A kind that is not in the table, nowhere to read from, too many scenes, and what `Reading` finds."""
@@ -68,8 +59,12 @@ class Set(Reading):
                 yield f"{name}={shown}: want it for kind=folder alone"
 
 
-def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
-    """The labelled set of its settings, called `name` unless it has a name of its own; `exclude` is left out."""
+def open_one(name: str, one: Set, *, cache: Path | None, leave_out: bool = True) -> LabelledSet:
+    """The labelled set of its settings, called `name` unless it has a name of its own.
+
+    Args:
+        leave_out: whether what `exclude` names is left out; a training source keeps its place in the draws.
+    """
     opened = open_set(
         one.kind,
         root=one.root,
@@ -82,4 +77,4 @@ def open_one(name: str, one: Set, *, cache: Path | None) -> LabelledSet:
         reading=one,
         cache=cache,
     )
-    return without(opened, one.exclude)
+    return without(opened, one.exclude) if leave_out else opened

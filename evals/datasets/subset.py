@@ -130,12 +130,18 @@ def without(dataset: LabelledSet, keys: Sequence[str]) -> LabelledSet:
 
 
 def places_of(dataset: LabelledSet, keys: Sequence[str]) -> list[int]:
-    """Where the images of these keys are in a set. Raises `BadInput` that names keys which it has not."""
+    """Where the images of these keys are in a set; those in another split of it, or beyond its `count`, are nowhere.
+
+    Raises:
+        BadInput: keys that name no image below the set's root.
+    """
     places = {dataset.key(index): index for index in range(len(dataset))}
-    if unknown := [key for key in keys if key not in places]:
+    root = dataset.root if isinstance(dataset, FileSet) else None
+    elsewhere = [key for key in keys if key not in places and root is not None and (root / key).is_file()]
+    if unknown := [key for key in keys if key not in places and key not in elsewhere]:
         hint = nearest(unknown[0], places, otherwise=f"names are as in {next(iter(places), 'none')}")
         want = "want the names of images as the set gives them"
         raise BadInput(
             f"got exclude={listing(unknown)} for set '{dataset.name}', split '{dataset.split}': {want}; {hint}"
         )
-    return [places[key] for key in keys]
+    return [places[key] for key in keys if key in places]

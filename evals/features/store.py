@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from common.disk import checksum, fragment, put
+from common.disk import checksum, fragment, json_object, put
 from common.errors import BadInput
 from common.unwritable import in_cache
 from evals.features.matrix import BYTES, DiskRows, Rows, Sink
@@ -164,7 +164,7 @@ def _read(folder: Path, count: int, *, dense: bool, trusted: bool = False) -> St
     Without `dense` patches are left out, and so is the comparison of their checksums, which reads all of them.
     """
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json_object((folder / CARD).read_bytes())
         places = torch.from_numpy(np.load(folder / PLACES, allow_pickle=False))
         shapes = {name: shape for name, shape in card["shapes"].items() if dense or name in ("pooled", "mean")}
         rows = {name: DiskRows(folder / f"{name}.f32", (shape[0], shape[1])) for name, shape in shapes.items()}

@@ -199,7 +199,7 @@ def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY
     sources, faults = {}, []
     for name, one in settings.sources.items():
         try:
-            sources[name] = open_one(name, replace(one, exclude=[]), cache=cache)
+            sources[name] = open_one(name, one, cache=cache, leave_out=False)
         except BadInput as error:
             faults.append(f"data.sources.{name}: {error}")
     if faults:

@@ -121,7 +121,7 @@ def test_the_key_of_the_advice_is_taken_on_the_command_line(job_of, photos, tmp_
     sources = {"sources": {"photos": {"kind": "folder", "root": str(photos)}}}
     path.write_text(tiny_text(tmp_path, data=sources))
     loaded = load(path, [pool.remedy([at, 7]).strip('"')])
-    assert loaded.data.sources["photos"].exclude == [KEY, odd, "train/dog/1.png"]
+    assert loaded.data.sources["photos"].exclude == (KEY, odd, "train/dog/1.png")
 
 
 def test_a_readable_image_that_is_excluded_later_is_told(job_of, tmp_path, caplog):

@@ -5,6 +5,7 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
+from evals.datasets.class_table import read_table
 from evals.datasets.inventory import line
 from evals.datasets.reading import Reading
 from evals.datasets.settings import Set
@@ -112,3 +113,17 @@ def test_a_table_beside_settings_that_deny_it_is_refused(scans):
         Set(kind="folder", root=str(scans), table="labels.csv", classes=[])
     with pytest.raises(BadInput, match=r"table='labels\.csv': want it for kind=folder alone"):
         Set(kind="nyu", root=str(scans), table="labels.csv")
+
+
+def test_a_quote_that_nobody_closes_is_refused_by_its_line(tmp_path):
+    path = tmp_path / "labels.csv"
+    rows = "".join(f"{number}.png,cat\n" for number in range(20_000))
+    path.write_text('file,class\na.png,cat\n"b.png,dog\n' + rows)
+    with pytest.raises(BadInput, match=r"got line 3 of .*labels\.csv .*: want quotes in pairs; correct it"):
+        read_table(path)
+
+
+def test_any_name_stands_in_a_table(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text('file,class\n"a,\u2028b.png",cat\n', encoding="utf-8")
+    assert [row.file for row in read_table(path)] == ["a,\u2028b.png"]

@@ -77,3 +77,23 @@ def test_a_set_of_files_without_some_of_them_keeps_masks_beside_images_and_is_qu
     assert left.found().skipped == {"excluded": ["images/training/03.png"]}
     with pytest.raises(BadInput, match="labels: from_zero"):
         refuse_misread_masks([left], [])
+
+
+def test_a_list_of_excluded_files_serves_every_split_and_count_and_what_it_names_is_not_looked_at(tmp_path):
+    for split in ("train", "val"):
+        for number in range(6):
+            path = tmp_path / split / "cat" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    Image.fromarray(np.full((8, 8), 100, np.uint16)).save(tmp_path / "train" / "cat" / "0.png")  # 100 of 65535?
+    asked = {"kind": "folder", "root": str(tmp_path), "exclude": ["train/cat/0.png", "train/cat/1.png"]}
+    with pytest.raises(BadInput, match="set bits"):
+        open_one("cats", Set(**asked | {"exclude": []}), cache=None)
+    for leave_out, images in ((True, 4), (False, 6)):
+        assert len(open_one("cats", Set(**asked), cache=None, leave_out=leave_out)) == images
+    assert len(open_one("cats", Set(split="val", **asked), cache=None)) == 6
+    spread = open_one("cats", Set(count=3, **asked), cache=None)
+    assert [spread.key(index) for index in range(len(spread))] == ["train/cat/2.png", "train/cat/4.png"]
+    asked["exclude"].append("train/cat/7.png")
+    with pytest.raises(BadInput, match=r"got exclude=train/cat/7\.png for set 'cats'"):
+        open_one("cats", Set(**asked), cache=None)

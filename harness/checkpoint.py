@@ -24,6 +24,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _DAMAGE = (SafetensorError, OSError, RuntimeError, KeyError, ValueError)
 
 
+class Damaged(BadInput):
+    """A state that cannot be read, or is not what was written."""
+
+
 def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in _tensors(state).items()}
@@ -42,6 +46,8 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
         own = state.gram_teacher or frozen_copy(state.teacher.backbone)
         state.gram_teacher = own if json.loads(header["anchor"]) else None
         _restore(state, tensors, path)
+    except BadInput:
+        raise
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
     if not digested:
@@ -80,8 +86,8 @@ def _contents(path: Path, identity: str | None) -> Contents:
     return contents
 
 
-def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path} cannot be read as a training state ({found(error)}): want a whole one, as the one before")
+def _unreadable(path: Path, error: Exception) -> Damaged:
+    return Damaged(f"{path} cannot be read as a training state ({found(error)}): want a whole one")
 
 
 def latest_states(folder: Path) -> list[Path]:

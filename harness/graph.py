@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import BadInput
+from common.errors import BadInput, found
 from evals.backbones.digest import content_of
 from harness import gram_teacher
 from harness.config import arm_settings, identity, science, trunk_settings
@@ -113,4 +113,10 @@ def _weights_hash(experiment: Experiment) -> str | None:
         raise BadInput(
             f"trunk.checkpoint={path}: no such file; want a .safetensors of weights, or null to start from random"
         )
-    return content_of(path)[:16]
+    try:
+        return content_of(path)[:16]
+    except BadInput as error:
+        raise BadInput(
+            f"trunk.checkpoint={path}: {found(error)}: want weights that harness/export_trunk.py wrote, or null to "
+            "start from random"
+        ) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from common.disk import read_json
 from common.errors import BadInput
-from common.records import Status, read_record, refuse_no_file
+from common.records import CurvePoint, Status, read_lines, read_record, refuse_no_file
 from common.steps import files_by_step, folders_by_step, step_name
 from evals.backbones.addresses import load
 from evals.backbones.exported import CARD, told
@@ -66,6 +66,7 @@ def read_status(job: Job) -> Status:
 def lost(jobs: Iterable[Job]) -> Iterator[str]:
     """What the folders of jobs have lost and the same command makes anew, a line each."""
     for job in jobs:
+        yield from read_lines(job.folder / "metrics.jsonl", CurvePoint).told()
         path, status = job.folder / "status.json", read_status(job)
         if path.exists() and status == Status():
             yield f"{path} cannot be read: it is written anew"
@@ -170,25 +171,15 @@ def refuse_other_network(job: Job) -> None:
 
 
 def refuse_unusable_states(job: Job, saved: list[Path]) -> None:
-    """Raises `BadInput` when no saved state can be read, or when the newest that can lies beyond the job's end."""
-    errors = []
+    """Raises `BadInput` for a state of other settings, or where the newest that is whole lies beyond the job's end.
+
+    Damaged ones are passed over: where none is whole, the job trains again from its start.
+    """
     for path in saved:
-        try:
-            step = checkpoint.verified_step(path, identity=job.identity)
-        except BadInput as error:
-            errors.append(error)
-            continue
-        if step > job.stop:
-            raise BadInput(f"{job.folder} is at step {step}: want steps={step} or more; a run is not cut back")
-        return
-    raise none_readable(job, errors)
-
-
-def none_readable(job: Job, errors: Sequence[BadInput]) -> BadInput:
-    """The error for a folder whose states are all damaged; `errors` tell what is wrong with each, the newest first."""
-    return BadInput(
-        f"{job.folder}: none of its {len(errors)} saved states can be read; move it away to start again ({errors[0]})"
-    )
+        with suppress(checkpoint.Damaged):
+            if (step := checkpoint.verified_step(path, identity=job.identity)) > job.stop:
+                raise BadInput(f"{job.folder} is at step {step}: want steps={step} or more; a run is not cut back")
+            return
 
 
 def refuse_lost_fork(job: Job, parent: Job) -> None:

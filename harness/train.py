@@ -31,7 +31,6 @@ from harness.job_folder import (
     check,
     gram_folder,
     is_done,
-    none_readable,
     saved_steps,
     snapshot_folder,
     state_path,
@@ -118,20 +117,16 @@ def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
 
 def resume(job: Job, device: torch.device) -> State:
     """The newest readable state of the job, else the end of its parent, else step 0, from weights when given."""
-    errors = []
     for path in checkpoint.latest_states(job.folder / "states"):
         state = fresh_state(job.settings, job.seed, device)
         state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
         try:
             checkpoint.load_state(state, path, identity=job.identity)
-        except BadInput as error:
-            log.warning("%s; trying the one before", error)
-            errors.append(error)
+        except checkpoint.Damaged as error:
+            log.warning("%s; passed over", error)
             continue
         log.info("%s: goes on from step %d", job.name, state.step)
         return state
-    if errors:
-        raise none_readable(job, errors)
     return first_state(job, device)
 
 

@@ -6,7 +6,6 @@ that `gaps` names; only a folder that cannot give any report at all is refused.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from evals.results import table
 from evals.results.table import Row
 
 TRUNK = "trunk"
+DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
 
 
@@ -225,7 +225,7 @@ def _curve(folder: Path, told: list[str]) -> Curve:
     names = dict.fromkeys(name for point in points.values() for name in point)
     curve = {name: {step: points[step].get(name) for step in sorted(points)} for name in names}
     lines = {
-        name: {step: value for step, value in line.items() if value is not None and math.isfinite(value)}
+        name: {step: value for step, value in line.items() if value is not None and abs(value) < DRAWN}
         for name, line in curve.items()
     }
     return {

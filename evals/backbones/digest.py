@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from common.disk import checksum
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 
 log = logging.getLogger("gramlab")
 
@@ -76,12 +76,15 @@ def content_of(path: Path) -> str:
     """What tells the content of a safetensors file: its digest, or SHA-256 in hex of its bytes where it bears none.
 
     Of two files of the same content the bytes may differ: safetensors writes what a header says in any order.
+
+    Raises:
+        BadInput: a file of another kind, or a damaged one.
     """
     try:
         with safe_open(path, framework="pt") as file:
             told = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError):  # damaged: who loads it says so
-        told = None
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"got {path}, which is no safetensors file ({first_line(error)}): want one") from error
     return told or checksum(path)
 
 

@@ -39,20 +39,28 @@ def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
 
 def split_folder(parent: Path, split: str) -> Path | None:
     """The sub-folder of a split, under its own or a customary name; None where `parent` has no splits at all."""
-    alike = next((names for names in SPLIT_NAMES if split in names), ())
-    for name in (split, *alike):
-        if (parent / name).is_dir():
-            return parent / name
-    others = [name for name in ALL_SPLITS if (parent / name).is_dir()]
+    if (parent / split).is_dir():
+        return parent / split
+    parts = {path.name.casefold(): path for path in folders_in(parent)[::-1]}
+    alike = next((names for names in SPLIT_NAMES if split.casefold() in names), ())
+    for name in (split.casefold(), *alike):
+        if name in parts:
+            return parts[name]
+    others = [path.name for path in parts.values() if is_split(path.name)]
     if others:
         want = f"want one of {', '.join(sorted(others))}"
         raise BadInput(f"got split '{split}' for {parent}: {want}; set split, for --data in a set's YAML file")
     return None
 
 
+def is_split(name: str) -> bool:
+    """Whether a folder's name is one of the customary names of splits, in small or capital letters."""
+    return name.casefold() in ALL_SPLITS
+
+
 def usual_split(split: str) -> str:
-    """The first of the customary names of a split: "val" for "validation"; any other name stays."""
-    return next((names[0] for names in SPLIT_NAMES if split in names), split)
+    """The first of the customary names of a split: "val" for "Validation"; any other name stays."""
+    return next((names[0] for names in SPLIT_NAMES if split.casefold() in names), split)
 
 
 def suffixes() -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from common.errors import BadInput, nearest
 from evals.datasets.class_table import in_split, read_table
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import (
-    ALL_SPLITS,
     ARCHIVES,
     Passed,
     folders_in,
     has_images,
     images_below,
     images_in,
+    is_split,
     known_folder,
     listing,
     split_folder,
@@ -93,7 +93,7 @@ def _part(root: Path, split: str, splits: bool | None) -> Path:
     if splits is False:
         return root
     inside = folders_in(root)
-    named = [path.name for path in inside if path.name in (*ALL_SPLITS, split)]
+    named = [path.name for path in inside if is_split(path.name) or path.name == split]
     if splits is None and named:
         beside = [path.name for path in inside if path.name not in named and has_images(path)]
         if beside:
@@ -164,7 +164,7 @@ def _refuse_inner_splits(folder: Path, holders: set[Path]) -> None:
     """Refuses class/train/*.jpg, where the images of all splits would be read as one."""
     for holder in sorted(holders):
         parts = holder.relative_to(folder).parts
-        inner = next((part for part in parts[1:] if part in ALL_SPLITS), None)
+        inner = next((part for part in parts[1:] if is_split(part)), None)
         if inner:
             got = f"got the folder {inner} inside of {parts[0]} in {folder}"
             do = f"move {parts[0]}/{inner} to {inner}/{parts[0]} and so on, name {folder / parts[0]} as root where "

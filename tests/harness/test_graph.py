@@ -195,3 +195,11 @@ def test_a_given_gram_teacher_counts_by_content(tiny, take_steps, listed, tmp_pa
     with pytest.raises(BadInput, match=r"gram\.checkpoint=.*no exported backbone") as error:
         identity("nowhere")
     assert os.linesep not in str(error.value)
+
+
+def test_weights_to_start_from_of_another_kind_are_refused_before_anything_is_made(listed, tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    for content in (b"", b"root:x:0:0\n" * 9, b"\x80\x02}q\x00."):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=re.escape(f"trunk.checkpoint={path}: {path}, which is no safetensors file")):
+            listed(trunk__checkpoint=str(path))

@@ -227,14 +227,28 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(anchored, pool, whol
     assert curve(job.folder) == whole[1]
 
 
-def test_when_every_state_is_damaged_the_run_is_refused_untouched(anchored, pool, checksums):
+def test_when_every_state_is_damaged_the_run_begins_again_and_ends_as_one_that_was_not(
+    anchored, pool, whole, same, caplog
+):
     job = anchored({"evals.every": 2})
     with pytest.raises(Cut):
         train(job, pool, dies_at(4), device=CPU)
     for path in (job.folder / "states").iterdir():
         path.write_bytes(b"")
+    train(job, pool, nothing, device=CPU)
+    assert same(final(job), whole[0])
+    assert curve(job.folder) == whole[1]
+    assert [name in caplog.text for name in ("step_000002.safetensors", "step_000004.safetensors")] == [True, True]
+
+
+def test_a_state_of_other_settings_is_never_passed_over(anchored, pool, checksums):
+    job = anchored({"evals.every": 2})
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(4), device=CPU)
+    state = resume(job, CPU)
+    save_state(state, state_path(job, state.step), identity="another")
     before = checksums(job.folder)
-    with pytest.raises(BadInput, match="none of its 2 saved states can be read"):
+    with pytest.raises(BadInput, match="written under other settings"):
         train(job, pool, nothing, device=CPU)
     assert checksums(job.folder) == before
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
+from evals.datasets.image_folder import ImageFolder
 from evals.datasets.inventory import line
 from evals.datasets.reading import Reading
 from evals.datasets.settings import Set
@@ -265,3 +266,21 @@ def test_imagenette_opens_with_its_counts():
     assert (len(train), len(val), len(train.classes)) == (9469, 3925, 10)
     assert train.image(5000).shape == (128, 128, 3)
     assert train.name == "imagenette128"
+
+
+def test_splits_in_capital_letters_are_splits(tmp_path):
+    for split, count in (("Train", 3), ("Val", 2)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                path = tmp_path / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (4, 4)).save(path)
+    assert [(len(one), one.classes) for one in (ImageFolder(tmp_path, split) for split in ("train", "val"))] == [
+        (6, ("cat", "dog")),
+        (4, ("cat", "dog")),
+    ]
+    Image.new("RGB", (4, 4)).save(tmp_path / "Val" / "cat" / "9.png")
+    (tmp_path / "Bus").mkdir()
+    shutil.copy(tmp_path / "Val" / "cat" / "9.png", tmp_path / "Bus" / "9.png")
+    with pytest.raises(BadInput, match="got the folder Train beside Bus"):
+        ImageFolder(tmp_path, "train")

@@ -474,5 +474,6 @@ def test_an_experiment_without_arms_is_refused(tmp_path, capsys):
     path = tmp_path / "empty.yaml"
     path.write_text("steps: 3\n")
     assert main([str(path), f"runtime.folder={tmp_path / 'runs'}"]) == 2
-    assert capsys.readouterr().err == ("gramlab: empty has no arms: want at least one, for example arms: {plain: {}}\n")
+    said = "neither the file nor the command line names an arm: want at least one, for example arms: {plain: {}}"
+    assert capsys.readouterr().err == f"gramlab: empty: {said}\n"
     assert not (tmp_path / "runs").exists()

@@ -103,7 +103,7 @@ def test_a_truncated_file_is_refused_by_name(settings, saved, kept, weights, sam
     saved.write_bytes(content[:kept] if kept >= 0 else content[:-1])
     other = fresh_state(settings, 0, CPU)
     before = weights(other)
-    with pytest.raises(BadInput, match=r"step_000003\.safetensors.*the one before") as error:
+    with pytest.raises(BadInput, match=r"step_000003\.safetensors.*want a whole one") as error:
         load_state(other, saved, identity="mine")
     assert "\n" not in str(error.value)
     assert {name: t for name, t in weights(other).items() if not name.startswith("anchor")}.keys() == before.keys()

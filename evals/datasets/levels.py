@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,10 @@ from PIL import Image
 from evals.datasets.reading import Reading, UnfitFiles
 
 SMALLER = {1: 1, 8: 255, 10: 1023, 12: 4095, 14: 16383}  # usual numbers of bits, and the level of white
+FEW = 0.25  # of the scale of floats: fewer levels than 14 bits are of 16, the least that is asked about there
+BULK = (1, 99)  # percentiles between which a picture lies, its glints and dead pixels apart
+NO_DATA = (-9999, -99999, -32767, -32768)  # what programs write where nothing was measured
+HUGE = 1e20  # beyond it lie those of floats, as -3.4e38
 
 
 class Levels(NamedTuple):
@@ -40,8 +44,11 @@ class Scale(NamedTuple):
         return f"levels {self.low:g} to {self.high:.10g} ({self.source})"
 
 
-def scale_of(levels: Levels, reading: Reading, path: Path) -> Scale:
-    """By the settings of the set, or else by the kind of number where that is certain; never by the levels."""
+def scale_of(levels: Levels, reading: Reading, path: Path, *, looked: Sequence[Levels] = ()) -> Scale:
+    """By the settings of the set, or else by the kind of number where that is certain; never by the levels.
+
+    What it offers to set where neither tells is what all that were `looked` at hold.
+    """
     if reading.bits is not None:
         return Scale(0, 2**reading.bits - 1, f"bits: {reading.bits}")
     if reading.range is not None:
@@ -52,7 +59,8 @@ def scale_of(levels: Levels, reading: Reading, path: Path) -> Scale:
         return Scale(0, levels.white or 2**levels.bits - 1, levels.kind)
     low, high = ends(levels.values)
     want = f"want the levels of black and white ({low:g} to {high:.10g} here)"
-    raise UnfitFiles(f"got {path} of {levels.kind}: {want}; set range: [BLACK, WHITE]")
+    offers = _offers(together(looked or [levels]), levels, None)
+    raise UnfitFiles(f"got {path} of {levels.kind}: {want}; set {offers}")
 
 
 def ends(values: np.ndarray) -> tuple[float, float]:
@@ -62,32 +70,92 @@ def ends(values: np.ndarray) -> tuple[float, float]:
     return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
 
 
-def refuse_beyond(levels: Levels, scale: Scale, path: Path) -> None:
-    """Raises UnfitFiles for a level outside the scale, floats within half of an 8-bit step of it apart."""
+def together(several: Sequence[Levels]) -> np.ndarray:
+    """The levels of grey or colours of some pictures in a row; what is no number does not count."""
+    values = np.concatenate([parted(levels.values)[0].ravel() for levels in several])
+    return values[~np.isnan(values)] if values.dtype.kind == "f" else values
+
+
+def refuse_beyond(levels: Levels, scale: Scale, path: Path, *, looked: Sequence[Levels] = ()) -> None:
+    """Raises UnfitFiles for a level outside the scale, floats within half of an 8-bit step of it apart.
+
+    What it offers to set is what all that were `looked` at hold.
+    """
     low, high = ends(levels.values)
     spare = (scale.high - scale.low) / 510 if levels.values.dtype.kind == "f" else 0
     if low >= scale.low - spare and high <= scale.high + spare:
         return
-    do = f"set range: [{min(low, scale.low):g}, {_above(max(high, scale.high)):.10g}] or what the whole set has"
-    cut = "or [BLACK, WHITE] with clip: true, which cuts what lies outside (no data, say)"
-    raise UnfitFiles(f"got levels {low:g} to {high:.10g} in {path} ({levels.kind}): want {scale}; {do}, {cut}")
+    offers = _offers(together(looked or [levels]), levels, scale)
+    raise UnfitFiles(f"got levels {low:g} to {high:.10g} in {path} ({levels.kind}): want {scale}; set {offers}")
+
+
+def _offers(values: np.ndarray, levels: Levels, scale: Scale | None) -> str:
+    """Ranges that fit the levels [N] of some pictures, none of which takes no data for black or white."""
+    empty = np.isin(values, NO_DATA) | (np.abs(values.astype(np.float64)) > HUGE)
+    known = values[~empty] if not empty.all() else np.array([0.0, 1.0])
+    low, high = (float(level) for level in np.percentile(known, BULK))
+    cut = [f"range: {_range(low, high, levels, scale)}, clip: true"]
+    if scale and scale.source.startswith(("bits", "range")):
+        if not empty.any() or (known.min() >= scale.low and known.max() <= scale.high):
+            cut = [f"clip: true beside {scale.source}"]
+    elif scale and 0 < known.max() <= FEW:
+        cut.append(f"range: {_range(low, high, levels, None)}, clip: true")
+    if empty.any():
+        odd = float(values[empty][0])
+        return f"{' or '.join(cut)}, which cuts what lies outside ({odd:g} looks like no data)"
+    whole = _range(float(known.min()), float(known.max()), levels, scale)
+    return f"range: {whole} or what the whole set has, or {cut[0]}, which cuts what lies outside (no data, say)"
+
+
+def _range(low: float, high: float, levels: Levels, scale: Scale | None) -> str:
+    """Round levels of black and white around two levels, and around a scale that they overlap."""
+    if levels.values.dtype.kind == "u":
+        low, high = 0.0, _above(high)
+    else:
+        low, high = rounded(low, high)
+    if scale and low < scale.high and high > scale.low:
+        low, high = min(low, scale.low), max(high, scale.high)
+        high = _above(high) if levels.values.dtype.kind == "u" else high
+    return f"[{low:.10g}, {high:.10g}]"
+
+
+def rounded(low: float, high: float) -> tuple[float, float]:
+    """Two levels moved apart to round ones, black to 0 where the lower is nearer to it than to the upper."""
+    low = 0.0 if 0 <= low < high - low else low
+    step = 10.0 ** np.floor(np.log10(max(high - low, abs(high) / 100, 1e-30) / 5))
+    first, last = np.floor(low / step + 1e-3), np.ceil(high / step - 1e-3)
+    return float(f"{first * step:.10g}"), float(f"{max(last, first + 1) * step:.10g}")
 
 
 def _above(level: float) -> float:
-    """The white of the smallest usual range that holds a level."""
-    return next((float(top) for top in (1, *SMALLER.values(), 65535) if level <= top), level)
+    """The white of the smallest usual range of whole numbers that holds a level."""
+    return next((float(top) for top in (*SMALLER.values(), 65535) if level <= top), level)
 
 
-def ask(tops: dict[Path, float], levels: Levels, *, name: str) -> None:
-    """Raises UnfitFiles where whole numbers, by the greatest of each file, all lie within a smaller usual range."""
+def ask(deep: Mapping[Path, Levels], *, name: str) -> None:
+    """Raises UnfitFiles where the levels of all files lie within a small part of what their kind of number holds.
+
+    For whole numbers that is a smaller usual number of bits, for floats a quarter, as 14 bits are of 16.
+    """
+    tops = {path: ends(levels.values)[1] for path, levels in deep.items()}
     path = max(tops, key=lambda one: tops[one])
-    smaller = next((bits for bits, top in SMALLER.items() if tops[path] <= top and bits < levels.bits), None)
-    smaller = None if levels.white else smaller
-    if smaller and tops[path] > 0 and levels.values.dtype.kind == "u" and levels.bits <= 16:
+    top, levels = tops[path], next(iter(deep.values()))
+    kind = levels.values.dtype.kind
+    if top <= 0 or levels.white or (kind != "f" and (kind != "u" or levels.bits > 16)):
+        return
+    if kind == "f":
+        white = rounded(0, float(np.percentile(together(list(deep.values())), BULK[1])))[1]
+        whites, small = (f"{white:g}", "1"), top <= FEW
+        do = f"range: [0, {white:g}], clip: true or range: [0, 1]"
+    else:
+        bits = next((bits for bits, most in SMALLER.items() if top <= most and bits < levels.bits), levels.bits)
+        whites, small = (f"{2**bits - 1}", f"{2**levels.bits - 1}"), bits < levels.bits
+        do = f"bits: {bits} or bits: {levels.bits}"
+    if small:
         looked = f"in the {len(tops)} that were looked at" if len(tops) > 1 else "where it was looked at"
-        got = f"got images of {levels.kind} in set '{name}' whose levels reach {tops[path]:g} {looked} ({path})"
-        want = f"want to know whether white is {SMALLER[smaller]} or {2**levels.bits - 1}"
-        raise UnfitFiles(f"{got}: {want}; set bits: {smaller} or bits: {levels.bits}")
+        got = f"got images of {levels.kind} in set '{name}' whose levels reach {top:g} {looked} ({path})"
+        want = f"want to know whether white is {' or '.join(whites)}"
+        raise UnfitFiles(f"{got}: {want}; set {do}")
 
 
 def beyond_eight(levels: Levels, path: Path, *, name: str) -> UnfitFiles:
@@ -124,7 +192,9 @@ def eight_bits(levels: Levels, scale: Scale) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, scale: Scale) -> np.ndarray:
-    shares = (np.nan_to_num(values.astype(np.float64), nan=scale.low) - scale.low) * (255 / (scale.high - scale.low))
+    known = np.nan_to_num(values.astype(np.float64), nan=scale.low)
+    with np.errstate(over="ignore"):  # of infinity
+        shares = (known - scale.low) * (255 / (scale.high - scale.low))
     return np.clip(shares + 0.5, 0, 255).astype(np.uint8)
 
 

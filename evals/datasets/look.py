@@ -14,11 +14,13 @@ from common.errors import BadInput
 from evals.datasets.deep_file import is_deep
 from evals.datasets.files import spread
 from evals.datasets.image_file import NoImage, opened, read_levels, refuse_unclear, undecided_channels
-from evals.datasets.levels import Levels, Scale, ask, ends, refuse_beyond, refuse_two_scales, scale_of
+from evals.datasets.levels import Levels, Scale, ask, ends, parted, refuse_beyond, refuse_two_scales, scale_of, together
 from evals.datasets.reading import WHERE, Reading, UnfitFiles
 
 LOOKED = 8  # pictures of a set
 ALPHA = ("RGBA", "LA")
+KEPT = 257  # levels of a picture, evenly spread over its sorted ones
+SORTED = 1 << 18  # levels of a picture from which they are taken
 
 
 class Look(NamedTuple):
@@ -32,9 +34,10 @@ class Look(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    deep: Levels | None  # its values only the least and the greatest
+    deep: Levels | None  # its values only `KEPT`, from the least to the greatest
     animated: bool
     veiled: bool  # whether its transparency looks like something else
+    unknown: float = 0  # share of its levels that are no number
 
 
 def look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
@@ -54,19 +57,26 @@ def look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
 def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
     looked = [(path, seen) for path in spread(images, LOOKED) if (seen := _seen(path, reading))]
     deep = {path: seen.deep for path, seen in looked if seen.deep}
-    scales = {path: scale_of(levels, reading, path) for path, levels in deep.items()}
-    if scales and reading.bits is None and reading.range is None:
+    levels = list(deep.values())
+    scales = {path: scale_of(one, reading, path, looked=levels) for path, one in deep.items()}
+    untold = reading.bits is None and reading.range is None
+    if scales and untold:
         refuse_two_scales(scales)
-        ask({path: float(levels.values.max()) for path, levels in deep.items()}, next(iter(deep.values())), name=name)
     for path, scale in scales.items():
         if not reading.clip:
-            refuse_beyond(deep[path], scale, path)
+            refuse_beyond(deep[path], scale, path, looked=levels)
+    if scales and untold:
+        ask(deep, name=name)
     veils = [path for path, seen in looked if seen.veiled]
     if veils and all(seen.veiled for _, seen in looked):
         raise undecided_channels(veils[0], 4)
+    unknown = [seen.unknown for _, seen in looked if seen.deep]
+    floats = [one for one in levels if one.values.dtype.kind == "f"] if not reading.bits else []
+    told = [f"up to {ends(together(floats)[:, None, None])[1]:.3g} where looked at"] if floats else []
+    told += [f"{100 * np.mean(unknown):.3g}% NaN there, which is black"] if any(unknown) else []
     animated = ["the first frame of animated images"] if any(seen.animated for _, seen in looked) else []
     idle = [f"8 bits where looked at, so without {key}" for key in ("bits", "range") if getattr(reading, key)]
-    return Look(next(iter(scales.values()), None), tuple(animated if deep else animated + idle))
+    return Look(next(iter(scales.values()), None), tuple(told + animated if deep else animated + idle))
 
 
 def _seen(path: Path, reading: Reading) -> _Seen | None:
@@ -96,9 +106,18 @@ def _of_file(path: Path, channels: tuple[int, ...] | None, megapixels: float, ab
     found = read_levels(path, reading, stored=True)
     if not isinstance(found, Levels) or found.bits <= 8:
         return _Seen(None, animated, veiled)
-    low, high = ends(found.values)
-    values = np.array([[[low], [high]]], dtype=found.values.dtype)
-    return _Seen(found._replace(values=values), animated, veiled)
+    kept = _spread(found)
+    unknown = float(np.isnan(parted(found.values)[0]).mean()) if found.values.dtype.kind == "f" else 0.0
+    return _Seen(found._replace(values=kept), animated, veiled, unknown)
+
+
+def _spread(levels: Levels) -> np.ndarray:
+    """[KEPT, 1, 1] levels, sorted, the least and the greatest among them; [0, 1, 1] where none is a number."""
+    known = together([levels])
+    if not known.size:
+        return known[:, None, None]
+    some = np.sort(np.append(known[:: known.size // SORTED + 1], [known.min(), known.max()]))
+    return some[np.linspace(0, some.size - 1, KEPT).round().astype(int), None, None].astype(known.dtype)
 
 
 def _is_veil(alpha: np.ndarray) -> bool:

@@ -134,11 +134,85 @@ def test_no_data_is_black_where_it_is_no_number_or_cut_away(tmp_path):
     values[0, 0], values[3, 4] = np.nan, -9999
     write_tiff(tmp_path / "a.tif", values)
     with pytest.raises(
-        UnfitFiles, match=r"got levels -9999 to .*with clip: true, which cuts what lies outside \(no data"
+        UnfitFiles,
+        match=r"got levels -9999 to .*set range: \[0, 1\], clip: true, which cuts what lies outside \(-9999 looks",
     ):
         opened(tmp_path)
     read = opened(tmp_path, range=(0, 1), clip=True).image(0)
     assert (read[0, 0].tolist(), read[3, 4].tolist(), read[3, 3].tolist()) == ([0] * 3, [0] * 3, [242] * 3)
+
+
+@pytest.mark.parametrize("empty", [-9999, -32768, -3.4028235e38, -np.inf])
+@pytest.mark.parametrize(("top", "offers"), [
+    (0.4, "range: [0, 1], clip: true"),
+    (0.1, "range: [0, 1], clip: true or range: [0, 0.1], clip: true"),
+    (3000, "range: [0, 3000], clip: true"),
+])  # fmt: skip
+def test_no_data_is_never_offered_as_black(tmp_path, empty, top, offers):
+    """A quarter of reflectance without data."""
+    values = (np.arange(400).reshape(20, 20, 1) * (top / 399)).astype(np.float32)
+    values[:5] = empty
+    for name in "abc":
+        write_tiff(tmp_path / f"{name}.tif", values)
+    with pytest.raises(UnfitFiles) as caught:
+        opened(tmp_path)
+    told = str(caught.value)
+    assert f"; set {offers}, which cuts what lies outside ({np.float32(empty):g} looks like no data)" in told
+    dataset = opened(tmp_path, range=(0, 1 if top < 1 else 3000), clip=True)
+    shown = dataset.image(0)[[0, 19], [0, 19], 0].tolist()
+    assert shown == [0, {0.4: 102, 0.1: 26, 3000: 255}[top]]
+
+
+def test_the_range_that_is_offered_is_round_and_that_of_all_files_that_were_looked_at(tmp_path):
+    """Hounsfield units as floats: the first file lacks air."""
+    steps = np.linspace(0, 1, 400).reshape(20, 20, 1)
+    for name, low in zip("abc", (-968.627, -1000, -1000), strict=True):
+        write_tiff(tmp_path / f"{name}.tif", (low + steps * (1023 - low)).astype(np.float32))
+    with pytest.raises(UnfitFiles) as caught:
+        opened(tmp_path)
+    told = str(caught.value)
+    assert "got levels -968.627 to 1023 in" in told
+    assert "; set range: [-1000, 1100] or what the whole set has, or range: [-1000, 1100], clip: true, which" in told
+    assert opened(tmp_path, range=(-1000, 1100)).image(1)[[0, 19], [0, 19], 0].tolist() == [0, 246]
+
+
+def test_no_data_outside_of_a_range_that_is_set_wants_no_other_range(tmp_path):
+    values = (np.arange(400).reshape(20, 20, 1) / 399).astype(np.float32)
+    values[:5] = -9999
+    write_tiff(tmp_path / "a.tif", values)
+    with pytest.raises(UnfitFiles, match=r"; set clip: true beside range: \[0.0, 1.0\], which cuts what lies outside"):
+        opened(tmp_path, range=(0, 1))
+    write_tiff(tmp_path / "a.tif", np.where(values < 0, -32768, values * 3000).astype(np.int16))
+    with pytest.raises(UnfitFiles, match=r"set range: \[0, 3000\], clip: true, .*\(-32768 looks like no data\)"):
+        opened(tmp_path)
+
+
+def test_floats_that_fill_a_small_part_of_their_scale_are_asked_for(tmp_path):
+    steps = np.linspace(0, 1, 400).reshape(20, 20, 1)
+    for name, top in zip("abc", (0.002, 0.01, 0.007), strict=True):
+        write_tiff(tmp_path / f"{name}.tif", (steps * top).astype(np.float32))
+    with pytest.raises(UnfitFiles) as caught:
+        opened(tmp_path)
+    told = str(caught.value)
+    assert told.startswith(
+        f"got images of 32-bit floats in set '{tmp_path.name}' whose levels reach 0.01 in the 3 that"
+    )
+    assert "b.tif): want to know whether white is 0.01 or 1; set range: [0, 0.01], clip: true or range: [0, 1]" in told
+    assert opened(tmp_path, range=(0, 0.01), clip=True).image(1)[19, 19, 0] == 255
+    assert opened(tmp_path, range=(0, 1)).image(1)[19, 19, 0] == 3
+    write_tiff(tmp_path / "c.tif", (steps * 0.26).astype(np.float32))
+    assert opened(tmp_path).image(2)[19, 19, 0] == 66
+
+
+def test_the_line_of_a_set_says_how_much_is_no_number(tmp_path):
+    values = (np.arange(400).reshape(20, 20, 1) * (0.3 / 399)).astype(np.float32)
+    values[:5] = np.nan
+    write_tiff(tmp_path / "a.tif", values)
+    dataset = opened(tmp_path)
+    assert str(dataset.look) == "levels 0 to 1 (floats), up to 0.3 where looked at, 25% NaN there, which is black"
+    assert str(dataset.look) in str(check(dataset))
+    assert dataset.image(0)[[0, 19], [0, 19], 0].tolist() == [0, 77]
+    assert "25% NaN there" in str(opened(tmp_path, range=(0, 0.3)).look)
 
 
 def test_numbers_with_a_sign_want_a_range(tmp_path):

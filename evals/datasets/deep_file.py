@@ -52,6 +52,15 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in WIDE
 
 
+def channels_of(image: Image.Image) -> int:
+    """How many channels a picture stores; of a table of colours those that it stands for."""
+    if count := tags_of(image).get(SAMPLES):
+        return int(count) if image.mode not in ("P", "PA") else 4
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        return 4
+    return 2 if packing(image).startswith("LA;16") else len(image.getbands())
+
+
 def packing(image: Image.Image) -> str:
     """How Pillow calls the order of the bits of a picture that is not decoded yet, as in "RGB;16B"."""
     tiles = getattr(image, "tile", ())
@@ -82,6 +91,8 @@ def levels_of(image: Image.Image, path: Path, channels: Sequence[int] | None = N
         return _grey(image, tags)
     if is_deep(image) or (tags.get(SAMPLES, 1) > bands and max(channels or (1,)) > bands):
         found = by_opencv(path, tags)
+        if channels_of(image) == 2:  # OpenCV repeats the grey
+            found, bands = found._replace(values=found.values[..., [0, 3]]), 2
         found = found if tags else _upright(found, image)
         return found if channels else found._replace(values=found.values[..., :bands])
     image.load()

@@ -142,7 +142,7 @@ def _foreign_tiff(path: Path, reading: Reading) -> Levels | None:
 
 def undecided_channels(path: Path, count: int) -> UnfitFiles:
     """What to say of channels whose meaning the file does not tell."""
-    first = "[1]" if count == 2 else "[1, 2, 3]"
+    first = "[1] or channels: [2]" if count == 2 else "[1, 2, 3]"
     want = f"want to know whether the last of them is transparency; set channels: {first} if it is none"
     return UnfitFiles(f"got {count} channels in {path}: {want}, or channels: {list(range(1, count + 1))} if it is")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import BadInput
-from evals.datasets.deep_file import is_deep
+from evals.datasets.deep_file import channels_of, is_deep
 from evals.datasets.files import spread
 from evals.datasets.image_file import NoImage, opened, read_levels, refuse_unclear, undecided_channels
 from evals.datasets.levels import Levels, Scale, ask, ends, parted, refuse_beyond, refuse_two_scales, scale_of, together
@@ -34,6 +34,7 @@ class Look(NamedTuple):
 
 
 class _Seen(NamedTuple):
+    channels: int
     deep: Levels | None  # its values only `KEPT`, from the least to the greatest
     animated: bool
     veiled: bool  # whether its transparency looks like something else
@@ -67,9 +68,9 @@ def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
             refuse_beyond(deep[path], scale, path, looked=levels)
     if scales and untold:
         ask(deep, name=name)
-    veils = [path for path, seen in looked if seen.veiled]
-    if veils and all(seen.veiled for _, seen in looked):
-        raise undecided_channels(veils[0], 4)
+    if looked and all(seen.veiled for _, seen in looked):
+        path, seen = looked[0]
+        raise undecided_channels(path, seen.channels)
     unknown = [seen.unknown for _, seen in looked if seen.deep]
     floats = [one for one in levels if one.values.dtype.kind == "f"] if not reading.bits else []
     told = [f"up to {ends(together(floats)[:, None, None])[1]:.3g} where looked at"] if floats else []
@@ -96,19 +97,20 @@ def _of_file(path: Path, channels: tuple[int, ...] | None, megapixels: float, ab
     """`about` makes a file that was replaced another one; many tasks may open one set."""
     reading = Reading(channels=list(channels) if channels else None, max_megapixels=megapixels)
     animated = veiled = False
+    count = 0
     with suppress(NoImage), opened(path, megapixels=megapixels) as image:
         refuse_unclear(image, path, reading)
         animated = image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False)
-        deep = is_deep(image)
+        deep, count = is_deep(image), channels_of(image)
         veiled = image.mode in ALPHA and channels is None and _is_veil(np.asarray(image.getchannel("A")))
         if not deep:
-            return _Seen(None, animated, veiled)
+            return _Seen(count, None, animated, veiled)
     found = read_levels(path, reading, stored=True)
     if not isinstance(found, Levels) or found.bits <= 8:
-        return _Seen(None, animated, veiled)
+        return _Seen(count, None, animated, veiled)
     kept = _spread(found)
     unknown = float(np.isnan(parted(found.values)[0]).mean()) if found.values.dtype.kind == "f" else 0.0
-    return _Seen(found._replace(values=kept), animated, veiled, unknown)
+    return _Seen(found.values.shape[2], found._replace(values=kept), animated, veiled, unknown)
 
 
 def _spread(levels: Levels) -> np.ndarray:

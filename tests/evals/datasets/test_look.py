@@ -1,4 +1,5 @@
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -258,6 +259,42 @@ def test_channels_that_are_no_transparency_are_asked_for(tmp_path):
     np.testing.assert_array_equal(opened(tmp_path, channels=[1, 2, 3, 4]).image(0), np.asarray(white.convert("RGB")))
     with pytest.raises(BadInput, match=r"got 4 channels in .*rgbn.png: want 5, as channels: \[5\] asks"):
         opened(tmp_path, channels=[5]).image(0)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_two_channels_of_a_png_are_asked_for_as_two(tmp_path, deep):
+    """Radar: VV and VH, neither of which is transparency."""
+    values = np.random.default_rng(0).integers(30, 250, (20, 30, 2), dtype=np.uint8)
+    if deep:
+        write_grey_and_alpha(tmp_path / "a.png", values.astype(np.uint16) * 257)
+    else:
+        Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.raises(UnfitFiles) as caught:
+        opened(tmp_path)
+    assert (
+        "a.png: want to know whether the last of them is transparency; set channels: [1] or channels: [2] if it is "
+        "none, or channels: [1, 2] if it is"
+    ) in str(caught.value)
+    assert str(caught.value).startswith("got 2 channels in ")
+    for channel in (1, 2):
+        wanted = values[..., [channel - 1] * 3]
+        np.testing.assert_array_equal(opened(tmp_path, channels=[channel]).image(0), wanted)
+    white = Image.new("RGBA", (30, 20), "white")
+    white.alpha_composite(Image.fromarray(values).convert("RGBA"))
+    np.testing.assert_array_equal(opened(tmp_path, channels=[1, 2]).image(0), np.asarray(white.convert("RGB")))
+
+
+def write_grey_and_alpha(path, values):
+    """A PNG of 16 bits and two channels, which neither Pillow nor OpenCV writes."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
 def test_true_transparency_is_not_asked_for(tmp_path):

@@ -81,7 +81,7 @@ def check_all(name: str, folder: Path) -> list[Checked]:
         except BadInput as error:
             refused.append(str(error))
     if refused:
-        raise BadInput("; ".join(dict.fromkeys(refused)))
+        raise BadInput("\n".join(dict.fromkeys(refused)))
     return found
 
 

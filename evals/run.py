@@ -90,7 +90,10 @@ def _run(argv: list[str] | None) -> int:
 
 
 def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
-    """Every file of every set read once; a line for each set, task and size. Raises BadInput with all that is wrong."""
+    """Every file of every set read once; a line for each set, task and size.
+
+    Raises BadInput with all that is wrong: a line for each set and kind of problem.
+    """
     opened = (s for spec in sized[0].values() for s in (spec.train_set, spec.test_set) if s)
     found, wrong = [], []
     for dataset in distinct(opened):
@@ -99,7 +102,7 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
         except BadInput as error:
             wrong.append(str(error))
     if wrong:
-        raise BadInput("; ".join(wrong))
+        raise BadInput("\n".join(wrong))
     refuse_misread(sized[0])
     protocols = [(name, spec.protocol) for tasks in sized for name, spec in tasks.items()]
     used = [f"ready: {name} at {p.size} px by {p.id} #{p.hash()}" for name, p in protocols]

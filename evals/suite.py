@@ -20,6 +20,7 @@ from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.datasets.mask_look import refuse_misread_masks
 from evals.datasets.subset import Renumbered, spread_subset
+from evals.datasets.unreadable import or_exclude
 from evals.features.shelf import Shelf, Subject
 from evals.judging.pixel_classes import same_segments
 from evals.protocols.protocol import Protocol
@@ -119,11 +120,19 @@ def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
     masked = [spec for spec in tasks.values() if spec.protocol.needs == "pixel classes"]
     fitted = distinct(spec.train_set or spec.test_set for spec in masked)
     every = distinct([*fitted, *(spec.test_set for spec in masked)])
-    refuse_misread_masks(fitted, every[len(fitted) :])
-    for spec in tasks.values():
-        if isinstance(protocol := spec.protocol, QuickDepth | PublishedDepth):
-            for one in distinct(s for s in (spec.train_set, spec.test_set) if s):
-                refuse_misread_depth(one, low=protocol.min_depth, high=protocol.max_depth)
+    try:
+        refuse_misread_masks(fitted, every[len(fitted) :])
+        for spec in tasks.values():
+            if isinstance(protocol := spec.protocol, QuickDepth | PublishedDepth):
+                for one in sets_of(spec):
+                    refuse_misread_depth(one, low=protocol.min_depth, high=protocol.max_depth)
+    except BadInput as error:
+        raise or_exclude(error, distinct(one for spec in tasks.values() for one in sets_of(spec))) from error
+
+
+def sets_of(spec: TaskSpec) -> list[LabelledSet]:
+    """The sets of a task, each once."""
+    return distinct(one for one in (spec.train_set, spec.test_set) if one)
 
 
 def distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
@@ -161,7 +170,8 @@ def evaluate(
             try:
                 outcomes = outcomes_of(spec, subject, shelves, watch=partial(watch, name) if watch else None)
             except BadInput as error:
-                raise type(error)(f"evaluation {name}: {error}") from error
+                told = or_exclude(error, sets_of(spec))
+                raise type(error)(f"evaluation {name}: {told}") from error
             found[name] = measure(
                 spec,
                 outcomes,

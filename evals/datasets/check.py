@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from common.errors import BadInput
 from common.progress import Bar
 from evals.datasets.ade20k import segment_names
 from evals.datasets.catalogue import KNOWN, Known, part_of
-from evals.datasets.depth_look import ROOM, odd_median
+from evals.datasets.depth_look import ROOM, no_known_depth, odd_median
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing, usual_split
-from evals.datasets.labelled_set import IGNORE, BeyondClasses, LabelledSet
-from evals.datasets.mask_look import absent, is_whole, refuse_absent
-from evals.datasets.reading import UnfitFiles
-
-SHOWN = 5
+from evals.datasets.labelled_set import IGNORE, LabelledSet
+from evals.datasets.mask_look import absent, is_whole, refuse_absent, refuse_one_class, refuse_unclear_base
+from evals.datasets.problems import Problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +56,13 @@ class Checked:
 def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
     """Read every image, mask and depth map of a set once.
 
-    All problems together are one `BadInput`: unreadable files, masks and depth of another size or mode than wanted,
-    values that no class has, and a list of classes of which a whole training split lacks more than half. `known` is
+    All problems together are one `BadInput`, a line for each kind: unreadable files, masks and depth of another size or
+    mode than wanted, values that no class has, and a list of classes of which a whole training split lacks more than
+    half. `known` is
     the name of a public set whose size it should have; without it, sets with ADE20K's 150 classes are compared with
     that one.
     """
-    tally = _Tally()
+    tally = _Tally(dataset)
     for index in Bar(range(len(dataset)), desc=f"checking {dataset.name}/{dataset.split}", unit="image"):
         tally.see(dataset, index)
     tally.refuse(dataset)
@@ -94,9 +90,8 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
 class _Tally:
     """Counts over the images seen so far, and what was wrong with them."""
 
-    def __init__(self) -> None:
-        self.problems: dict[str, None] = {}
-        self.beyond: list[BeyondClasses] = []
+    def __init__(self, dataset: LabelledSet) -> None:
+        self.problems = Problems(dataset)
         self.pixels = np.zeros(256, dtype=np.int64)
         self.unmasked = self.without_depth = 0
         self.near, self.far = np.inf, 0.0
@@ -104,14 +99,15 @@ class _Tally:
 
     def see(self, dataset: LabelledSet, index: int) -> None:
         """Count one image in."""
-        self._attempt(lambda: dataset.image(index))
+        attempt = self.problems.attempt
+        attempt("image", index)
         if dataset.classes:
-            self._attempt(lambda: dataset.label(index))
-        if dataset.segments and (mask := self._attempt(lambda: dataset.mask(index))) is not None:
+            attempt("label", index)
+        if dataset.segments and (mask := attempt("mask", index)) is not None:
             counts = np.bincount(mask.ravel(), minlength=256)
             self.pixels += counts
             self.unmasked += not counts[:IGNORE].any()
-        if dataset.has_depth and (depth := self._attempt(lambda: dataset.depth(index))) is not None:
+        if dataset.has_depth and (depth := attempt("depth", index)) is not None:
             self._measure(depth[depth > 0])
 
     def _measure(self, known: np.ndarray) -> None:
@@ -125,40 +121,15 @@ class _Tally:
         """Metres: over images, of each image's median."""
         return float(np.median(self.medians)) if self.medians else 0.0
 
-    def _attempt(self, read: Callable[[], Any]) -> Any:
-        """What `read` gives, or None where it fails; the reason is kept, without what to do about it."""
-        try:
-            return read()
-        except BeyondClasses as error:
-            self.beyond.append(error)
-        except UnfitFiles as error:  # tells which setting of the set decides
-            self.problems[str(error).removeprefix("got ")] = None
-        except BadInput as error:
-            self.problems[str(error).partition(": want")[0].removeprefix("got ")] = None
-        return None
-
     def refuse(self, dataset: LabelledSet) -> None:
-        """Raise one `BadInput` over all problems, if there are any."""
-        found = list(self.problems)
-        if self.beyond:
-            top = max(error.value for error in self.beyond)
-            first = str(self.beyond[0]).partition(": want")[0].removeprefix("got ")
-            classes = f"more than the {len(dataset.segments)} classes of the list"
-            found.insert(0, f"values up to {top}, {classes}, in {len(self.beyond)} masks (first: {first})")
-        elif not found and dataset.segments and self.unmasked == len(dataset):
-            found.append("no labelled pixel in any mask")
-        if not found and dataset.has_depth and self.without_depth == len(dataset):
-            found.append("no known depth in any image")
-        if found:
-            got = f"got {len(found)} problem{'s' * (len(found) > 1)} in set '{dataset.name}', split '{dataset.split}'"
-            want = "want whole images, masks of their classes and size, depth of their size"
-            do = "correct classes" if self.beyond else "replace or remove the files"
-            raise BadInput(f"{got} ({'; '.join(_first(found))}): {want}; {do}")
-
-
-def _first(found: list[str]) -> list[str]:
-    rest = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return [*found[:SHOWN], *rest]
+        """Raise one `BadInput` over all problems, or over a set without any content, if there are any."""
+        self.problems.refuse()
+        if dataset.segments and self.unmasked == len(dataset):
+            if isinstance(dataset, FileSet):
+                refuse_unclear_base(dataset, self.pixels)
+            refuse_one_class(dataset, self.pixels)
+        if dataset.has_depth and self.without_depth == len(dataset):
+            raise no_known_depth(dataset, len(dataset))
 
 
 def _by_classes(dataset: LabelledSet) -> Known | None:

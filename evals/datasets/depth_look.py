@@ -29,8 +29,7 @@ def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> No
     indices = spread(range(len(dataset)), LOOKED)
     known = np.concatenate([_some(dataset.depth(index)) for index in indices])
     if not known.size:
-        want = "want metres, 0 where unknown; correct depth_unknown or the files"
-        raise BadInput(f"got no known depth in {len(indices)} maps of '{dataset.name}' ({dataset.split}): {want}")
+        raise no_known_depth(dataset, len(indices))
     outside = known[(known <= low) | (known >= high)]
     if outside.size <= MOST * known.size:
         _ask_unit(dataset, float(np.median(known)))
@@ -45,6 +44,12 @@ def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> No
         f"{ROOM} at the median; write in the set's settings ({WHERE}) what values are divided by, depth_scale (5000 in "
         "TUM RGB-D, 256 in KITTI), or which mean unknown, depth_unknown, or take a protocol of another max_depth"
     )
+
+
+def no_known_depth(dataset: LabelledSet, maps: int) -> BadInput:
+    """The error for so many maps of a set that hold no known depth."""
+    want = "want metres, 0 where unknown; correct depth_unknown or the files"
+    return BadInput(f"got no known depth in {maps} maps of '{dataset.name}' ({dataset.split}): {want}")
 
 
 def _ask_unit(dataset: LabelledSet, median: float) -> None:

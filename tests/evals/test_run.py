@@ -296,9 +296,13 @@ def test_validating_reads_every_file_and_evaluates_nothing(tmp_path: Path, capsy
         torn.write_bytes(torn.read_bytes()[:300])
     assert main([*words, "--classes", "shapes=a,b,c"]) == 2
     said = capsys.readouterr().err
-    assert "training/003.jpg" in said
-    assert "validation/003.jpg" in said
-    assert said.count("\n") == 1
+    train, val = said.splitlines()
+    assert "shapes/train: got unreadable image" in train
+    assert "shapes/val: got unreadable image" in val
+    assert "exclude: [images/training/003.jpg] in the set's YAML (--data shapes=FILE.yaml; evals.sets" in train
+    assert main([word for word in [*words, "--classes", "shapes=a,b,c", "--no-cache"] if word != "--validate"]) == 2
+    said = capsys.readouterr().err
+    assert "exclude: [images/training/003.jpg] in the set's YAML (--data shapes=FILE.yaml; evals.sets" in said
 
 
 @pytest.mark.parametrize(

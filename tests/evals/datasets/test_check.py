@@ -9,6 +9,7 @@ from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named, open_set
 from evals.datasets.check import check
 from evals.datasets.mask_look import refuse_wrong_list
+from evals.datasets.reading import Reading
 from evals.datasets.subset import spread_subset
 
 NAMES = ["sky", "sea", "sand"]
@@ -50,38 +51,69 @@ def test_a_sound_set_is_counted(beach):
     )
 
 
-def test_all_broken_files_are_named_at_once(beach):
+def lines(call):
+    with pytest.raises(BadInput) as caught:
+        call()
+    return str(caught.value).split("\n")
+
+
+def test_each_kind_of_broken_file_is_named_with_what_to_do(beach):
     cut = beach / "images" / "training" / "1.jpg"
     cut.write_bytes(cut.read_bytes()[:200])
-    (beach / "images" / "training" / "2.jpg").write_bytes(b"")
     put(beach / "annotations" / "training" / "3.png", VALUES.T.copy())
     put(beach / "annotations" / "training" / "4.png", np.zeros((2, 4, 3), dtype=np.uint8))
     put(beach / "depth" / "training" / "5.png", DEPTH.astype(np.uint8))
-    message = told(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
-    assert message.startswith("got 5 problems in set 'beach', split 'train' (")
-    for part in (
-        r"unreadable image \S*1\.jpg \(.*?runcated.*?\)",
-        r"unreadable image \S*2\.jpg \(empty\)",
-        r"\S*3\.png of 2 x 4 pixels",
-        r"\S*4\.png in mode RGB",
-        r"\S*5\.png in mode L",
-    ):
-        assert re.search(part, message), (part, message)
-    assert ": want whole images" in message
+    told = lines(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
+    wanted = (
+        r"unreadable image \S*/1\.jpg \(.*?runcated.*?\): want a whole image; replace or remove it, or leave it out by "
+        r"exclude: \[images/training/1\.jpg\] in the set's YAML \(--data beach=FILE\.yaml; evals\.sets\.NAME\.exclude ",
+        r"\S*/3\.png of 2 x 4 pixels: want 4 x 2 as \S*3\.jpg; replace one of them",
+        r"\S*/4\.png in mode RGB: want an 8-bit mask of one channel; convert it, or name .* palette",
+        r"\S*/5\.png in mode L: want 16 bits of millimetres, .* or say by depth_scale how many of 8 bits make a metre",
+    )
+    assert len(told) == len(wanted)
+    for line, part in zip(told, wanted, strict=True):
+        assert re.match(f"beach/train: got {part}", line), (part, line)
 
 
-def test_many_problems_are_counted_and_few_are_shown(beach):
-    for number in range(8):
+def test_files_of_one_kind_are_counted_and_all_can_be_left_out_at_once(beach):
+    for number in range(3):
         (beach / "images" / "training" / f"{number}.jpg").write_bytes(b"")
-    message = told(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
-    assert message.startswith("got 8 problems")
-    assert (message.count("unreadable image"), message.count("; and 3 more")) == (5, 1)
+    told = lines(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
+    shown = "exclude: [images/training/0.jpg, images/training/1.jpg, images/training/2.jpg]"
+    (unreadable,) = [line for line in told if "unreadable" in line]
+    assert shown in unreadable
+    assert unreadable.endswith("(and 2 more such files)")
 
 
-def test_values_above_the_list_of_classes_are_refused_with_both_counts(beach):
-    message = told(lambda: check(open_set("ade20k", root=beach, classes=NAMES[:2])))
-    assert "values up to 3, more than the 2 classes of the list, in 8 masks (first: value 3 in " in message
-    assert message.endswith("; correct classes")
+def test_values_above_the_list_of_classes_are_told_with_the_highest(beach):
+    (told,) = lines(lambda: check(open_set("ade20k", root=beach, classes=NAMES[:2])))
+    assert re.match(r"beach/train: got value 3 in \S*/0\.png: want 0 to 2 \(one per class\) or 255; correct", told)
+    assert told.endswith("(and 7 more such files, values up to 3)")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reading", "advice"),
+    [
+        ("ade20k", {"values": {1: "sky", 2: "sea", 0: "sand"}}, "add it to values, as `ignore` if no class has it"),
+        ("ade20k", {"palette": {"sky": [[0, 0, 0]], "sea": [[1, 1, 1]]}}, "add it to palette, as `ignore`"),
+        ("nyu", {"max_megapixels": 8e-6}, "set max_megapixels: 1 for the set"),
+    ],
+)
+def test_what_the_settings_lack_is_advised_as_an_evaluation_does(beach, kind, reading, advice):
+    if kind == "nyu":
+        for number in range(8):
+            put(beach / "annotations" / "training" / f"{number}.png", np.tile(VALUES, (2, 1)))
+    told = lines(lambda: check(open_set(kind, root=beach, reading=Reading(**reading))))
+    assert not any("replace or remove the files" in line for line in told)
+    assert any(advice in line and "and 7 more such files" in line for line in told)
+
+
+def test_two_values_alone_are_asked_about_and_not_called_empty(beach):
+    for number in range(8):
+        put(beach / "annotations" / "training" / f"{number}.png", (VALUES > 1) * np.uint8(255))
+    (told,) = lines(lambda: check(open_set("ade20k", root=beach, classes=["background", "road"])))
+    assert "write `values: {0: background, 255: road}` in the set's settings" in told
 
 
 def test_a_list_of_which_a_training_split_lacks_most_is_refused(beach):
@@ -120,11 +152,15 @@ def test_a_part_of_a_set_or_few_images_may_lack_classes(beach):
 def test_masks_and_depth_without_any_content_are_refused(beach):
     for number in range(8):
         put(beach / "annotations" / "training" / f"{number}.png", np.zeros_like(VALUES))
-    assert "(no labelled pixel in any mask)" in told(lambda: check(open_set("ade20k", root=beach, classes=NAMES)))
+    assert "got no labelled pixel in the masks of 'beach' (train)" in told(
+        lambda: check(open_set("ade20k", root=beach, classes=NAMES))
+    )
     for number in range(8):
         put(beach / "annotations" / "training" / f"{number}.png", VALUES)
         put(beach / "depth" / "training" / f"{number}.png", np.zeros_like(DEPTH))
-    assert "(no known depth in any image)" in told(lambda: check(open_set("nyu", root=beach, classes=NAMES)))
+    assert "got no known depth in 8 maps of 'beach' (train)" in told(
+        lambda: check(open_set("nyu", root=beach, classes=NAMES))
+    )
 
 
 def test_images_without_truth_and_odd_depth_are_told(beach):

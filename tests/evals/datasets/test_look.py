@@ -89,7 +89,9 @@ def test_a_deep_picture_that_was_not_looked_at_is_asked_for_when_it_is_read(tmp_
     )
     with pytest.raises(UnfitFiles, match=message):
         dataset.image(1)
-    with pytest.raises(BadInput, match=r"got 1 problem in set .*want to know its levels of black and white"):
+    with pytest.raises(
+        BadInput, match=r"set/train: got \S*001.png .*want to know its levels of black and white; set bits: 16"
+    ):
         check(dataset)
     bits, wanted = (12, 237) if top == 3800 else (16, 255)
     assert opened(folder, bits=bits).image(1).max() == wanted

@@ -42,7 +42,7 @@ def refuse_unclear_base(dataset: FileSet, seen: np.ndarray) -> None:
 
     They look as if from 0 where the value of the last class, counted from 1, is in no mask, and 0 is in some, and more
     speaks for it: 255 occurs (an unlabelled pixel has a value of its own, then), or 0 covers more than any class, or
-    more than most while every other value occurs. A 0 of few pixels may as well be what has no label, but where there
+    more than half of a usual one while every other value occurs. A 0 of few pixels may as well be what has no label, but where there
     are two classes, of which one alone would be left.
     """
     reading, names = dataset.reading, dataset.segments
@@ -75,7 +75,7 @@ def _question(dataset: FileSet, values: np.ndarray) -> BadInput:
 
 def _looks_zero_based(values: np.ndarray, classes: int) -> bool:
     others = values[1:classes]
-    usual = others.all() and (classes == 2 or values[0] > values[:classes].mean())
+    usual = others.all() and (classes == 2 or 2 * values[0] > values[:classes].mean())
     more = values[IGNORE] or usual or values[0] > others.max(initial=0)
     return bool(values[0] and not values[classes] and more and (others.any() or values[IGNORE]))
 

@@ -42,8 +42,8 @@ def refuse_unclear_base(dataset: FileSet, seen: np.ndarray) -> None:
 
     They look as if from 0 where the value of the last class, counted from 1, is in no mask, and 0 is in some, and more
     speaks for it: 255 occurs (an unlabelled pixel has a value of its own, then), or 0 covers more than any class, or
-    more than half of a usual one while every other value occurs. A 0 of few pixels may as well be what has no label, but where there
-    are two classes, of which one alone would be left.
+    more than half of a usual one while every other value occurs. A 0 of few pixels may as well be what has no label,
+    but where there are two classes, of which one alone would be left.
     """
     reading, names = dataset.reading, dataset.segments
     said = reading.labels or reading.values is not None or reading.palette is not None

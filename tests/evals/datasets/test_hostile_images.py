@@ -1,15 +1,15 @@
-"""Files that are made to harm, or are no pictures under a picture's name: each ends in one line, at once."""
+"""Files that are made to harm, or are no pictures under a picture's name: each ends in one line."""
 
 import io
 import struct
-import time
 import warnings
 import zlib
+from functools import partialmethod
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
@@ -20,7 +20,22 @@ from evals.datasets.mask_file import read_mask
 from evals.datasets.reading import Reading
 from tests.evals.datasets.tiff_writer import write_tiff
 
-SOON = 5.0  # seconds, of which nearly all is for a machine under load
+FRAMES = 20  # that are looked for in a file of any number of them, at most
+
+
+@pytest.fixture
+def frames(monkeypatch):
+    """Counts how often Pillow looks for a frame, which takes minutes where it looks for each of a million."""
+    sought = []
+    for kind in (GifImagePlugin.GifImageFile, TiffImagePlugin.TiffImageFile):
+        monkeypatch.setattr(kind, "_seek", partialmethod(_counted, kind._seek, sought))
+    yield
+    assert len(sought) <= FRAMES
+
+
+def _counted(image, seek, sought, *given):
+    sought.append(image)
+    return seek(image, *given)
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -95,18 +110,17 @@ BOMBS = {
 }
 
 
+@pytest.mark.usefixtures("frames")
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_or_no_picture_ends_in_one_line_at_once(tmp_path, name, capfd):
+def test_a_bomb_or_no_picture_ends_in_one_line(tmp_path, name, capfd):
     data, told = BOMBS[name]
     (tmp_path / name).write_bytes(data)
-    start = time.monotonic()
     with pytest.raises(BadInput, match=told) as caught:
         read_rgb(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match=name):
         read_mask(tmp_path / name, ["a", "b"])
-    assert time.monotonic() - start < SOON
     assert capfd.readouterr() == ("", "")
 
 
@@ -141,15 +155,14 @@ def test_the_guard_of_pillow_stays_for_others(tmp_path):
     assert Image.MAX_IMAGE_PIXELS == 89_478_485
 
 
+@pytest.mark.usefixtures("frames")
 def test_a_million_frames_cost_no_more_than_the_first(tmp_path):
     file = io.BytesIO()
     Image.new("P", (8, 6)).save(file, "GIF")
     data = file.getvalue()
     (tmp_path / "a.gif").write_bytes(data[:-1] + data[data.index(b",") : -1] * 1_000_000 + b";")
-    start = time.monotonic()
     assert look([tmp_path / "a.gif"], Reading(), name="set").notes == ("the first frame of animated images",)
     assert read_rgb(tmp_path / "a.gif").shape == (6, 8, 3)
-    assert time.monotonic() - start < SOON
 
 
 def test_a_directory_that_leads_to_itself_is_one_page(tmp_path):

@@ -98,6 +98,12 @@ def stray_notes(images: Path, *folders: Path) -> list[str]:
     ]
 
 
+def assumed_list(reading: Reading, classes: Sequence[str] | None, images: Sequence[Path], default: str) -> str:
+    """The known list that stands for classes of which nobody told the names; "" where files, too, say that it is it."""
+    told = classes is not None or bool(reading.named()) or (default == "ade20k" and images[0].stem.startswith("ADE_"))
+    return "" if told else default
+
+
 class Ade20k(FileSet):
     """Images with pixel classes; `classes` are their names, a known list as ["nyu40"], or by default ADE20K's 150.
 
@@ -105,10 +111,12 @@ class Ade20k(FileSet):
     """
 
     kind = "ade20k"
+    assumed = ""  # the list of classes that is taken for want of one
 
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         passed = Passed()
         images = split_images(root, split, passed)
+        self.assumed = assumed_list(self.reading, classes, images, "ade20k")
         self._beside = root / "annotations" / images[0].parent.name
         masks = partners(images, self._beside, what="annotation", layout=LAYOUT)
         return Found(images, masks=masks, segments=pixel_classes(self.reading, classes, "ade20k"), passed=passed)

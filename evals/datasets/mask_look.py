@@ -8,9 +8,11 @@ import numpy as np
 
 from common.errors import BadInput
 from common.progress import Bar
+from evals.datasets.ade20k import Ade20k
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import listing, spread
 from evals.datasets.labelled_set import IGNORE, LabelledSet
+from evals.datasets.nyu.folder import NyuFolder
 from evals.datasets.nyu.mat import NyuMat
 from evals.datasets.reading import WHERE
 
@@ -18,7 +20,7 @@ LOOKED = 200  # masks that are looked at first; all of them where these raise a 
 
 
 def refuse_misread_masks(fitted: Sequence[LabelledSet], judged: Sequence[LabelledSet] = ()) -> None:
-    """Raises BadInput for sets whose masks would be misread, or teach nothing: see the three refusals below.
+    """Raises BadInput for sets whose masks would be misread, or teach nothing: see the four refusals below.
 
     Args:
         fitted: what heads are fitted on, or what alone is looked at: these should show most classes, and two at least.
@@ -29,12 +31,35 @@ def refuse_misread_masks(fitted: Sequence[LabelledSet], judged: Sequence[Labelle
         if not (one.segments and isinstance(one, FileSet | NyuMat)):  # rendered ones are what they say
             continue
         seen = pixels_in(one, _spread(one))
+        if one in fitted:
+            refuse_assumed_list(one, seen)
         if isinstance(one, FileSet) and one.root not in clear:
             refuse_unclear_base(one, seen)
             clear |= {one.root} if seen[len(one.segments) - 1] else set()
         if one in fitted:
             refuse_wrong_list(one, seen)
             refuse_one_class(one, seen)
+
+
+def refuse_assumed_list(dataset: LabelledSet, seen: np.ndarray) -> None:
+    """Raises BadInput for classes that were assumed for want of a list, of which the masks lack more than half.
+
+    However few the images: who has a part of that very set can say so. Without any class in the masks their values
+    are what to ask about.
+    """
+    if not (isinstance(dataset, Ade20k | NyuFolder) and dataset.assumed and _most(dataset, absent(dataset, seen))):
+        return
+    lacking = absent(dataset, pixels_in(dataset, _all(dataset)))
+    if not _most(dataset, lacking) or len(lacking) == len(dataset.segments):
+        return
+    values = listing([str(value) for value in np.flatnonzero(_values_in(dataset, _all(dataset)))], most=12)
+    own, names, known = dataset.assumed, len(dataset.segments), f"'{dataset.name}' ({dataset.split})"
+    raise BadInput(
+        f"got no list of classes for {known}, whose masks hold none of {len(lacking)} of the {names} classes of {own}, "
+        f"assumed for want of one: want the names that the masks' values ({values}) stand for; write `classes: [NAME, "
+        f"NAME]` or `values` in the set's settings ({WHERE}) or --classes {dataset.name}=NAME,NAME; `{own}` alone if "
+        "it is that list"
+    )
 
 
 def refuse_unclear_base(dataset: FileSet, seen: np.ndarray) -> None:

@@ -169,6 +169,10 @@ def test_masks_that_may_count_from_zero_are_asked_about_before_anything_is_compu
     tmp_path: Path, capsys: pytest.CaptureFixture[str], validate: list[str]
 ):
     root = labelled(tmp_path / "shapes", top=2)
+    for path in (root / "annotations").glob("*/*.png"):  # a border without labels has a value of its own
+        values = np.array(Image.open(path))
+        values[:2] = 255
+        Image.fromarray(values).save(path)
     given = ["segmentation@shapes", "--classes", "shapes=a,b,c", "--sizes", "64", "--no-cache", *validate]
     assert main(["random:test_vit", *given, "--data", f"shapes={root}"]) == 2
     assert "got masks of 'shapes' (train) that may count their 3 classes from 0 or from 1" in capsys.readouterr().err
@@ -258,12 +262,23 @@ def test_data_is_found_by_its_name_and_shared_by_tasks(tmp_path: Path):
 def test_a_class_list_that_is_assumed_is_said_and_lines_tell_when_tasks_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    root = labelled(tmp_path / "shapes")
+    root = labelled(tmp_path / "shapes", top=80)
     assert main(["random:test_vit", "segmentation@shapes", "--data", f"shapes={root}", "--sizes", "64"]) == 0
     said = capsys.readouterr()
     assert "shapes: no class list given, ADE20K's 150 assumed; --classes shapes=LIST names another" in said.err
     assert "segmentation on shapes/val at 64 px: mIoU" in said.err
     assert "segmentation on shapes/val at 64 px, 12 images" in said.out
+
+
+@pytest.mark.parametrize("validate", [[], ["--validate"]])
+def test_a_class_list_that_is_assumed_and_mostly_absent_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], validate: list[str]
+):
+    given = ["--data", f"shapes={labelled(tmp_path / 'shapes', top=11)}", "--sizes", "64", *validate]
+    assert main(["random:test_vit", "segmentation@shapes", *given]) == 2
+    said = capsys.readouterr()
+    assert "got no list of classes for 'shapes' (train), whose masks hold none of 139 of the 150 classes" in said.err
+    assert "ready" not in said.out
 
 
 def test_a_reference_gives_the_gram_drift(capsys: pytest.CaptureFixture[str]):

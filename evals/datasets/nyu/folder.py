@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.datasets.ade20k import pixel_classes, split_images, stray_notes
+from evals.datasets.ade20k import assumed_list, pixel_classes, split_images, stray_notes
 from evals.datasets.file_set import FileSet, Found
 from evals.datasets.files import Passed
 from evals.datasets.labelled_set import LabelledSet
@@ -38,10 +38,12 @@ class NyuFolder(FileSet):
     """
 
     kind = "nyu"
+    assumed = ""  # as Ade20k's
 
     def find(self, root: Path, split: str, classes: Sequence[str] | None) -> Found:
         passed = Passed()
         images = split_images(root, split, passed, layout=LAYOUT)
+        self.assumed = assumed_list(self.reading, classes, images, "nyu40")
         part = images[0].parent.name
         self._beside = [root / "depth" / part, root / "annotations" / part]
         depths = partners(images, self._beside[0], what="depth", layout=FOLDER_LAYOUT)

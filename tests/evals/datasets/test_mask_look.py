@@ -134,6 +134,35 @@ def test_a_held_out_split_may_hold_one_class(tmp_path):
 def test_a_small_part_of_a_set_with_many_classes_is_not_asked_about(tmp_path):
     """As in a few images of ADE20K: most of its 150 classes lack, 0 is there but no value of its own for unlabelled."""
     root = put(tmp_path / "set", [0, 1, 1, 4, 9], [0, 1, 20, 20, 33])
+    refuse_misread_masks([opened(root, classes=["ade20k"])])
+
+
+def test_a_list_that_is_assumed_is_refused_where_most_of_it_lacks_however_few_the_images(tmp_path):
+    root = put(tmp_path / "set", [0, 0, 1, 2, 11], [255, 0, 0, 3, 7])
+    message = told(opened(root, classes=None))
+    assert message == (
+        "got no list of classes for 'set' (train), whose masks hold none of 145 of the 150 classes of ade20k, assumed "
+        "for want of one: want the names that the masks' values (0, 1, 2, 3, 7, 11, 255) stand for; write `classes: "
+        "[NAME, NAME]` or `values` in the set's settings (docs/my-data.md says where) or --classes set=NAME,NAME; "
+        "`ade20k` alone if it is that list"
+    )
+    assert "none of 147 of the 150 classes of ade20k" in told(opened(root, classes=None, count=1))
+    values = {0: "ignore", 1: "a", 2: "b", 3: "c", 7: "d", 11: "e", 255: "ignore"}
+    refuse_misread_masks([opened(root, classes=None, values=values)])
+
+
+def test_an_assumed_list_of_depth_sets_is_refused_as_well(tmp_path):
+    root = put(tmp_path / "set", [0, 1, 2])
+    path = root / "depth" / "training" / "000.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((1, 3), 2000, dtype=np.uint16)).save(path)
+    assert "37 of the 39 classes of nyu40, assumed" in told(open_set("nyu", root=root))
+
+
+def test_files_of_ade20ks_own_names_need_no_list(tmp_path):
+    root = put(tmp_path / "set", [0, 1, 1, 4, 9])
+    for path in list(root.glob("*/training/*.png")):
+        path.rename(path.with_name("ADE_train_00000001.png"))
     refuse_misread_masks([opened(root, classes=None)])
 
 

@@ -42,7 +42,7 @@ from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TaskSpec, distinct, evaluate, found_lines, refuse_misread, refuse_unfit
+from evals.suite import TaskSpec, distinct, evaluate, found_lines, refuse_misread, refuse_unfit, valid_depth
 
 log = logging.getLogger("gramlab")
 
@@ -98,7 +98,8 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
     found, wrong = [], []
     for dataset in distinct(opened):
         try:
-            found.append(str(check(dataset, known=dataset.name if dataset.name in KNOWN else None)))
+            known = dataset.name if dataset.name in KNOWN else None
+            found.append(str(check(dataset, known=known, valid=valid_depth(sized[0], dataset))))
         except BadInput as error:
             wrong.append(str(error))
     if wrong:

@@ -123,11 +123,24 @@ def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
     try:
         refuse_misread_masks(fitted, every[len(fitted) :])
         for spec in tasks.values():
-            if isinstance(protocol := spec.protocol, QuickDepth | PublishedDepth):
-                for one in sets_of(spec):
-                    refuse_misread_depth(one, low=protocol.min_depth, high=protocol.max_depth)
+            for one in sets_of(spec):
+                if limits := _limits(spec.protocol):
+                    refuse_misread_depth(one, low=limits[0], high=limits[1])
     except BadInput as error:
         raise or_exclude(error, distinct(one for spec in tasks.values() for one in sets_of(spec))) from error
+
+
+def valid_depth(tasks: Mapping[str, TaskSpec], dataset: LabelledSet) -> tuple[float, float] | None:
+    """Between which metres, exclusive, the depth of a set counts in the first task of depth that takes it."""
+    for spec in tasks.values():
+        if (limits := _limits(spec.protocol)) and len(distinct([*sets_of(spec), dataset])) == len(sets_of(spec)):
+            return limits
+    return None
+
+
+def _limits(protocol: Protocol) -> tuple[float, float] | None:
+    depth = isinstance(protocol, QuickDepth | PublishedDepth)
+    return (protocol.min_depth, protocol.max_depth) if depth else None
 
 
 def sets_of(spec: TaskSpec) -> list[LabelledSet]:

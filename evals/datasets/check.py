@@ -10,10 +10,11 @@ import numpy as np
 from common.progress import Bar
 from evals.datasets.ade20k import segment_names
 from evals.datasets.catalogue import KNOWN, Known, part_of
-from evals.datasets.depth_look import ROOM, no_known_depth, odd_median
+from evals.datasets.depth_look import ROOM, is_rooms, no_known_depth, odd_median, unknown_way
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import SPLIT_NAMES, listing, usual_split
 from evals.datasets.labelled_set import IGNORE, LabelledSet
+from evals.datasets.mask_file import told_reading
 from evals.datasets.mask_look import absent, is_whole, refuse_absent, refuse_one_class, refuse_unclear_base
 from evals.datasets.problems import Problems
 
@@ -37,32 +38,37 @@ class Checked:
     partial: str
     warnings: tuple[str, ...]
     look: str = ""  # at what of its images is not told by every file alike, as their levels
+    counted: str = ""  # how values of masks became classes
+    outside: str = ""  # how much of the known depth does not count
 
     def __str__(self) -> str:
         told = [f"{self.name}/{self.split}: {self.images} images, all readable", *filter(None, [self.look])]
         if self.segments:
             share = self.ignored / max(self.ignored + sum(self.pixels), 1)
-            told.append(f"{sum(map(bool, self.pixels))} of {len(self.segments)} pixel classes, {share:.1%} unlabelled")
+            counted = f" ({self.counted})" if self.counted else ""
+            classes = f"{sum(map(bool, self.pixels))} of {len(self.segments)} pixel classes{counted}"
+            told.append(f"{classes}, {share:.1%} unlabelled")
         if self.depth[1]:
-            told.append(
-                f"depth {self.depth[0]:.2f} to {self.depth[1]:.2f} m, median {self.median:.2f} m (rooms: {ROOM})"
-            )
+            room = f"(rooms: {ROOM})" if is_rooms(self.median) else f"(unlike a room's {ROOM})"
+            told.append(f"depth {self.depth[0]:.2f} to {self.depth[1]:.2f} m, median {self.median:.2f} m {room}")
+        if self.outside:
+            told.append(self.outside)
         if self.without_depth:
             told.append(f"images without depth: {self.without_depth}")
         notes = [self.partial] if self.partial else []
         return "\n  note: ".join([", ".join(told), *notes, *self.warnings])
 
 
-def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
+def check(dataset: LabelledSet, *, known: str | None = None, valid: tuple[float, float] | None = None) -> Checked:
     """Read every image, mask and depth map of a set once.
 
     All problems together are one `BadInput`, a line for each kind: unreadable files, masks and depth of another size or
     mode than wanted, values that no class has, and a list of classes of which a whole training split lacks more than
     half. `known` is
     the name of a public set whose size it should have; without it, sets with ADE20K's 150 classes are compared with
-    that one.
+    that one. `valid` are the metres, exclusive, between which depth counts.
     """
-    tally = _Tally(dataset)
+    tally = _Tally(dataset, valid)
     for index in Bar(range(len(dataset)), desc=f"checking {dataset.name}/{dataset.split}", unit="image"):
         tally.see(dataset, index)
     tally.refuse(dataset)
@@ -84,13 +90,16 @@ def check(dataset: LabelledSet, *, known: str | None = None) -> Checked:
         partial=_partial(dataset, named) if named and is_whole(dataset) else "",
         warnings=tuple(_warnings(dataset, tally, lacking)),
         look=str(dataset.look) if isinstance(dataset, FileSet) else "",
+        counted=told_reading(dataset.reading) if isinstance(dataset, FileSet) else "",
+        outside=tally.outside_valid(),
     )
 
 
 class _Tally:
     """Counts over the images seen so far, and what was wrong with them."""
 
-    def __init__(self, dataset: LabelledSet) -> None:
+    def __init__(self, dataset: LabelledSet, valid: tuple[float, float] | None) -> None:
+        self._valid, self._known, self._outside = valid, 0, 0
         self.problems = Problems(dataset)
         self.pixels = np.zeros(256, dtype=np.int64)
         self.unmasked = self.without_depth = 0
@@ -115,6 +124,16 @@ class _Tally:
         if known.size:
             self.near, self.far = min(self.near, float(known.min())), max(self.far, float(known.max()))
             self.medians.append(float(np.median(known)))
+            self._known += known.size
+            low, high = self._valid or (0, np.inf)
+            self._outside += np.count_nonzero((known <= low) | (known >= high))
+
+    def outside_valid(self) -> str:
+        """How much of the known depth does not count, in words; "" where nothing tells what does."""
+        if not (self._valid and self._known):
+            return ""
+        share = f"{self._outside / self._known:.2%}" if self._outside else "none"
+        return f"{share} of it outside {self._valid[0]:g} to {self._valid[1]:g} m"
 
     @property
     def median(self) -> float:
@@ -157,4 +176,6 @@ def _warnings(dataset: LabelledSet, tally: _Tally, lacking: list[str]) -> list[s
         found.append(f"images without a labelled pixel: {tally.unmasked}")
     if tally.medians and (odd := odd_median(tally.median)):
         found.append(odd)
+    if way := unknown_way(dataset, tally.far):
+        found.append(f"the farthest depth is {tally.far:g} m: {way}")
     return found

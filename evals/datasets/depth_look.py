@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.errors import BadInput
+from evals.datasets.depth_file import MILLIMETRES
 from evals.datasets.file_set import FileSet
 from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
@@ -14,7 +15,9 @@ from evals.datasets.reading import WHERE
 LOOKED = 200  # maps of a set
 PIXELS = 10_000  # of each of them, at most
 MOST = 0.1  # of the known depth that may lie outside the valid range
-ROOM = "1 to 4 m"  # where the median depth of most rooms lies
+USUAL = (1.0, 4.0)  # metres: where the median depth of most rooms lies
+ROOM = "{:g} to {:g} m".format(*USUAL)
+MOST_OF_16 = 65535  # what many sensors store for unknown
 NEAR, FAR = 0.4, 8.0  # metres: a median beyond these is odd for rooms
 
 
@@ -38,11 +41,13 @@ def refuse_misread_depth(dataset: LabelledSet, *, low: float, high: float) -> No
     one = counts.max() > outside.size / 2 and len(indices) > 1
     alone = f", most of it the one depth of {values[counts.argmax()]:g} m" if one else ""
     share, median = outside.size / known.size, np.median(known)
+    way = unknown_way(dataset, float(values[-1]))
+    unknown = f"depth_unknown ({way})" if way else "depth_unknown"
     raise BadInput(
         f"got {share:.0%} of the known depth of '{dataset.name}' ({dataset.split}) outside {low:g} to {high:g} m, "
         f"where it does not count{alone} (median {median:.2f} m over {len(indices)} maps): want metres, in a room "
         f"{ROOM} at the median; write in the set's settings ({WHERE}) what values are divided by, depth_scale (5000 in "
-        "TUM RGB-D, 256 in KITTI), or which mean unknown, depth_unknown, or take a protocol of another max_depth"
+        f"TUM RGB-D, 256 in KITTI), or which mean unknown, {unknown}, or take a protocol of another max_depth"
     )
 
 
@@ -59,6 +64,19 @@ def _ask_unit(dataset: LabelledSet, median: float) -> None:
             f"{ROOM}: want to know its unit; write in the set's settings ({WHERE}) depth_scale, what values are "
             "divided by to be metres: 1000 for millimetres, 100 for centimetres, 1 for metres"
         )
+
+
+def unknown_way(dataset: LabelledSet, farthest: float) -> str:
+    """What to write where the farthest depth, in metres, is the greatest number of 16 bits; else ""."""
+    if not isinstance(dataset, FileSet):
+        return ""
+    stored = farthest * (dataset.reading.depth_scale or MILLIMETRES)
+    return f"write `depth_unknown: {MOST_OF_16}` if that is no depth" if round(stored, 2) == MOST_OF_16 else ""
+
+
+def is_rooms(median: float) -> bool:
+    """Whether most rooms have such a median depth, in metres."""
+    return USUAL[0] <= median <= USUAL[1]
 
 
 def odd_median(median: float) -> str:

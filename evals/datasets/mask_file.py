@@ -32,8 +32,8 @@ def read_mask(path: Path, names: Sequence[str], reading: Reading = AS_USUAL) -> 
         odd = values[found == _BEYOND]
         if not odd.size:
             return found
-    top = int(odd.max())
-    raise BeyondClasses(f"got value {top} in {path}: {_wanted(names, reading)}", top)
+    top, alone = int(odd.max()), bool((odd == odd[0]).all())
+    raise BeyondClasses(f"got value {top} in {path}: {_wanted(names, reading, alone=top if alone else None)}", top)
 
 
 def mask_values(path: Path, reading: Reading = AS_USUAL) -> np.ndarray:
@@ -70,14 +70,32 @@ def ignored(reading: Reading) -> tuple[int, ...]:
     return () if IGNORE in (reading.values or {}) else (IGNORE,)
 
 
-def _wanted(names: Sequence[str], reading: Reading) -> str:
-    """Which values a mask may have, and what to do about others."""
+def told_reading(reading: Reading) -> str:
+    """How values become classes, in a few words: "labels from 1; 0 and 255 ignored"."""
+    if reading.palette is not None:
+        return "classes by palette"
+    if reading.values is not None:
+        none = {value for value, name in reading.values.items() if name == UNLABELLED}
+    else:
+        none = set() if reading.labels == "from_zero" else {0}
+    values = [str(value) for value in sorted(none | set(ignored(reading)))]
+    listed = " and ".join(filter(None, [", ".join(values[:-1]), *values[-1:]])) or "none"
+    first = "classes by values" if reading.values is not None else f"labels from {int(reading.labels != 'from_zero')}"
+    return f"{first}; {listed} ignored"
+
+
+def _wanted(names: Sequence[str], reading: Reading, *, alone: int | None) -> str:
+    """Which values a mask may have, and what to do about others; `alone` is the one other that it has."""
     besides = "".join(f" or {value}" for value in ignored(reading))
     if reading.values is not None:
         known = ", ".join(str(value) for value in sorted(reading.values))
         return f"want {known}{besides}; add it to values, as `{UNLABELLED}` if no class has it"
     top = len(names) - (reading.labels == "from_zero")
-    return f"want 0 to {top} (one per class){besides}; correct classes, or say by values what each means"
+    do = "correct classes, or say by values what each means"
+    if alone is not None and reading.labels == "from_zero":
+        more = alone if reading.ignore is None else [*reading.ignore, alone]
+        do += f", or write `ignore: {more}` if that is what has no label"
+    return f"want 0 to {top} (one per class){besides}; {do}"
 
 
 def _by_colour(path: Path, names: Sequence[str], reading: Reading) -> np.ndarray:

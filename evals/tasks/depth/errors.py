@@ -65,8 +65,9 @@ def judge(
 def notes(protocol: Any, dataset: LabelledSet, outcomes: Outcomes) -> Iterator[str]:
     """How much of the known depth does not count, and how many images have none that does."""
     outside = outcomes["outside_pixels"].sum() / outcomes["known_pixels"].sum()
-    text = f"{outside:.2%} of the known depth is outside {protocol.min_depth:g} to {protocol.max_depth:g} m"
-    yield f"{text} and does not count"
+    if outside:
+        text = f"{outside:.2%} of the known depth is outside {protocol.min_depth:g} to {protocol.max_depth:g} m"
+        yield f"{text} and does not count"
     if without := len(dataset) - len(outcomes["keys"]):
         yield f"images without depth that counts are left out: {without}"
 

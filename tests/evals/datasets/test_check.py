@@ -46,9 +46,45 @@ def test_a_sound_set_is_counted(beach):
     assert found.median == pytest.approx(2)
     assert (found.without_depth, found.partial, found.warnings) == (0, "", ())
     assert str(found) == (
-        "beach/train: 8 images, all readable, 3 of 3 pixel classes, 25.0% unlabelled, depth 0.90 to 3.00 m, "
-        "median 2.00 m (rooms: 1 to 4 m)"
+        "beach/train: 8 images, all readable, 3 of 3 pixel classes (labels from 1; 0 and 255 ignored), "
+        "25.0% unlabelled, depth 0.90 to 3.00 m, median 2.00 m (rooms: 1 to 4 m)"
     )
+
+
+@pytest.mark.parametrize(
+    ("valid", "told"), [((0.9, 10.0), "33.33% of it outside 0.9 to 10 m"), ((0.001, 10.0), "none of it outside 0.001")]
+)
+def test_depth_that_does_not_count_is_told(beach, valid, told):
+    assert f"median 2.00 m (rooms: 1 to 4 m), {told}" in str(check(open_set("nyu", root=beach), valid=valid))
+
+
+def test_a_median_unlike_a_rooms_and_the_greatest_number_are_told(beach):
+    for number in range(8):
+        put(beach / "depth" / "training" / f"{number}.png", np.array([[5200, 5200, 5200, 65535]] * 2, dtype=np.uint16))
+    found = check(open_set("nyu", root=beach, classes=NAMES), valid=(0.001, 10.0))
+    assert "median 5.20 m (unlike a room's 1 to 4 m), 25.00% of it outside 0.001 to 10 m" in str(found)
+    assert found.warnings == ("the farthest depth is 65.535 m: write `depth_unknown: 65535` if that is no depth",)
+    reading = Reading(depth_unknown=[65535])
+    assert check(open_set("nyu", root=beach, classes=NAMES, reading=reading), valid=(0.001, 10.0)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        ({"labels": "from_zero"}, "labels from 0; 255 ignored"),
+        ({"labels": "from_zero", "ignore": []}, "labels from 0; none ignored"),
+        ({"ignore": [9, 255]}, "labels from 1; 0, 9 and 255 ignored"),
+        ({"values": {0: "ignore", 1: "a", 2: "b", 3: "a"}}, "classes by values; 0 and 255 ignored"),
+        ({"palette": {"a": [[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 3, 3]], "b": [255, 255, 255]}}, "classes by palette"),
+    ],
+)
+def test_how_masks_were_read_is_told(beach, reading, told):
+    if reading.get("ignore") == []:
+        for number in range(8):
+            put(beach / "annotations" / "training" / f"{number}.png", VALUES % 4)
+    classes = None if reading.keys() & {"values", "palette"} else [*NAMES, "more"]
+    found = check(open_set("ade20k", root=beach, classes=classes, reading=Reading(**reading)))
+    assert f"pixel classes ({told}), " in str(found)
 
 
 def lines(call):

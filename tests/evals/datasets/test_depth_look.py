@@ -53,6 +53,7 @@ def test_a_value_for_unknown_is_named_and_once_said_is_unknown(tmp_path):
     message = told(opened(root))
     assert "got 25% of the known depth" in message
     assert "does not count, most of it the one depth of 65.535 m (median" in message
+    assert "which mean unknown, depth_unknown (write `depth_unknown: 65535` if that is no depth), or" in message
     right = opened(root, depth_unknown=65535)
     look(right)
     assert right.depth(0)[0].tolist() == [0] * 10

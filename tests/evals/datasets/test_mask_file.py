@@ -199,3 +199,17 @@ def test_settings_of_masks_and_depth_are_refused_where_there_are_none(beach):
     assert "got labels for a set of kind 'scenes'" in told(
         lambda: open_set("scenes", reading=Reading(labels="from_zero"))
     )
+
+
+def test_the_number_behind_the_last_class_may_be_what_has_no_label(tmp_path):
+    path = tmp_path / "void.png"
+    Image.fromarray(np.array([[0, 10, 11, 11]], dtype=np.uint8)).save(path)
+    names = [f"class {number}" for number in range(11)]
+    message = told(lambda: read_mask(path, names, Reading(labels="from_zero")), BeyondClasses)
+    assert "want 0 to 10 (one per class) or 255; correct classes" in message
+    assert message.endswith(", or write `ignore: 11` if that is what has no label")
+    message = told(lambda: read_mask(path, names, Reading(labels="from_zero", ignore=[10])), BeyondClasses)
+    assert "write `ignore: [10, 11]`" in message
+    found = read_mask(path, names, Reading(labels="from_zero", ignore=[11]))
+    assert found.tolist() == [[0, 10, 255, 255]]
+    assert "ignore:" not in told(lambda: read_mask(path, names[:9], Reading(labels="from_zero")), BeyondClasses)

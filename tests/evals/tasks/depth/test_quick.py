@@ -146,6 +146,7 @@ def test_known_depth_that_does_not_count_is_counted_and_told():
     assert found["keys"].tolist() == [f"image-{index}" for index in (2, *range(4, 10))]
     assert found["known_pixels"].tolist() == [size] * 7
     assert found["outside_pixels"].tolist() == [0] * 7
+    assert list(notes(settings_of(), test.dataset, found)) == ["images without depth that counts are left out: 3"]
     test.dataset.depth(5)[0, 0] = 12
     test.dataset.depth(6)[0, 0] = 0
     found = evaluate(settings_of(), train, test)

@@ -8,7 +8,7 @@ from common.errors import BadInput
 from common.progress import Bar
 from common.workers import batches
 from evals.datasets.catalogue import KINDS
-from harness.data.pool import Pool
+from harness.data.pool import Fault, Pool
 from harness.settings import Data
 
 SHOWN = 10  # files whose fault is told
@@ -18,7 +18,8 @@ def check_data(data: Data, pool: Pool) -> str:
     """One line about the images that are read from files, excluded ones left aside, in all processes of the machine.
 
     Raises:
-        BadInput: names those that cannot be read, and the setting that leaves all of them out.
+        BadInput: names those that cannot be read, the setting that lets the large ones pass, and the one that leaves
+            out the others.
     """
     places = [index for index in range(len(pool)) if _is_read(data, pool, index)]
     workers = (os.cpu_count() or 1) if len(places) > 1 else 0
@@ -26,13 +27,25 @@ def check_data(data: Data, pool: Pool) -> str:
     with Bar(found, total=len(places), desc="checking training images", unit="image") as bar:
         faults = {place: fault for place, fault in zip(places, bar, strict=True) if fault}
     if faults:
-        told = [f"  {fault}" for fault in list(faults.values())[:SHOWN]]
+        told = [f"  {fault.told}" for fault in list(faults.values())[:SHOWN]]
         rest = [f"  and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         head = f"got {len(faults):,} of {len(places):,} training images that cannot be read: want whole images"
-        raise BadInput(
-            "\n".join([f"{head}; replace them, or go on without them by", f"  {pool.remedy(faults)}", *told, *rest])
-        )
+        raise BadInput("\n".join([f"{head}; {_remedies(pool, faults)}", *told, *rest]))
     return f"all {len(places):,} training images that lie in files can be read"
+
+
+def _remedies(pool: Pool, faults: dict[int, Fault]) -> str:
+    """What to do in words of a command line: let large images pass, leave out what cannot be read at all."""
+    most: dict[str, int] = {}
+    for place, fault in faults.items():
+        if fault.megapixels:
+            most[pool.source(place)] = max(fault.megapixels, most.get(pool.source(place), 0))
+    if not most:
+        return f"replace them, or go on without them by\n  {pool.remedy(faults)}"
+    wider = " ".join(f'"data.sources.{name}.max_megapixels={value}"' for name, value in most.items())
+    others = [place for place, fault in faults.items() if not fault.megapixels]
+    then = "replace the others, or go on without them by" if others else "or go on without them by"
+    return f"read the large ones by\n  {wider}\n{then}\n  {pool.remedy(others or faults)}"
 
 
 def _is_read(data: Data, pool: Pool, index: int) -> bool:

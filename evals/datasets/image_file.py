@@ -29,6 +29,12 @@ class NoImage(BadInput):
     """A file that Pillow takes for no picture of `FORMATS`."""
 
 
+class TooLarge(UnfitFiles):
+    """A picture of more pixels than its set allows, which `megapixels` million would."""
+
+    megapixels: int = 0
+
+
 @contextmanager
 def opened(path: Path, *, megapixels: float = LARGEST) -> Iterator[Image.Image]:
     """A picture whose pixels are read within; whatever goes wrong names the file, and nothing reaches the console.
@@ -80,11 +86,13 @@ def _unreadable(path: Path, reason: str) -> str:
 
 
 def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:
-    """Raises UnfitFiles for a (width, height) of more than so many million pixels, before they take the memory."""
+    """Raises TooLarge for a (width, height) of more than so many million pixels, before they take the memory."""
     if (here := size[0] * size[1] / 1e6) > megapixels:
         got = f"got image {path} of {size[0]} x {size[1]} pixels, {here:,.0f} million"
         do = f"set max_megapixels: {math.ceil(here)} for the set, or shrink or remove it"
-        raise UnfitFiles(f"{got}: want at most {megapixels:,.0f} million; {do}")
+        error = TooLarge(f"{got}: want at most {megapixels:,.0f} million; {do}")
+        error.megapixels = math.ceil(here)
+        raise error
 
 
 def read_rgb(path: Path, reading: Reading = AS_USUAL, *, shallow: str | None = None) -> np.ndarray:

@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from common.errors import BadInput
+from evals.datasets.image_file import TooLarge
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.reading import UnfitFiles
@@ -22,6 +24,13 @@ from evals.datasets.subset import places_of
 from harness.settings import Components, Data
 
 MEMORY = 1 << 30  # bytes
+
+
+class Fault(NamedTuple):
+    """Why an image cannot be read, and the setting of its source that would read it where size alone forbids it."""
+
+    told: str
+    megapixels: int | None = None
 
 
 class Pool:
@@ -98,13 +107,17 @@ class Pool:
         """Whether another image is taken where this one is drawn."""
         return index in self._instead
 
-    def fault(self, index: int) -> str:
-        """Why an image cannot be read, whether it is excluded or not; "" where it can."""
+    def fault(self, index: int) -> Fault | None:
+        """Why an image cannot be read, whether it is excluded or not; None where it can."""
         try:
             self._decoded(index)
+        except TooLarge as error:
+            return Fault(_got(error), error.megapixels)
+        except UnfitFiles as error:  # names what to set
+            return Fault(str(error).removeprefix("got "))
         except BadInput as error:
-            return str(error).partition(": want")[0].removeprefix("got ")
-        return ""
+            return Fault(_got(error))
+        return None
 
     def remedy(self, indices: Iterable[int]) -> str:
         """The settings that leave these images out as well, as words of a command line."""
@@ -173,6 +186,10 @@ class Pool:
             got = f"{image.dtype} {list(image.shape)}"
             raise BadInput(f"image {self.key(index)} is {got}: want uint8 [H, W, 3]; replace or remove the file")
         return image
+
+
+def _got(error: BadInput) -> str:
+    return str(error).partition(": want")[0].removeprefix("got ")
 
 
 def _by_class(name: str, source: LabelledSet) -> dict[str, np.ndarray]:

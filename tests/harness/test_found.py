@@ -90,6 +90,47 @@ def test_reading_all_training_images_names_those_that_cannot_be_read(photos):
     assert check_data(data, Pools()(data)) == "all 4 training images that lie in files can be read"
 
 
+def test_reading_all_training_images_names_the_key_that_reads_large_ones_first(photos):
+    for number in range(6, 40):  # so that those that are looked at are small
+        Image.new("L", (8, 8)).save(photos / "train" / "dog" / f"{number}.png")
+    Image.new("L", (1500, 1000)).save(photos / "train" / "cat" / "1.png")
+    Image.new("L", (2500, 1000)).save(photos / "train" / "cat" / "2.png")
+    data = Data(sources={"photos": Set(kind="folder", root=str(photos), max_megapixels=1.0)})
+    with pytest.raises(BadInput) as error:
+        check_data(data, Pools()(data))
+    assert str(error.value).splitlines() == [
+        "got 2 of 40 training images that cannot be read: want whole images; read the large ones by",
+        '  "data.sources.photos.max_megapixels=3"',
+        "or go on without them by",
+        '  "data.sources.photos.exclude=[train/cat/1.png,train/cat/2.png]"',
+        f"  image {photos / 'train/cat/1.png'} of 1500 x 1000 pixels, 2 million",
+        f"  image {photos / 'train/cat/2.png'} of 2500 x 1000 pixels, 2 million",
+    ]
+    (photos / "train" / "dog" / "5.png").write_bytes(b"no image")
+    with pytest.raises(BadInput) as error:
+        check_data(data, Pools()(data))
+    assert str(error.value).splitlines()[1:4] == [
+        '  "data.sources.photos.max_megapixels=3"',
+        "replace the others, or go on without them by",
+        '  "data.sources.photos.exclude=[train/dog/5.png]"',
+    ]
+    data = Data(
+        sources={"photos": Set(kind="folder", root=str(photos), max_megapixels=3.0, exclude=["train/dog/5.png"])}
+    )
+    assert check_data(data, Pools()(data)) == "all 39 training images that lie in files can be read"
+
+
+def test_reading_all_training_images_says_what_to_set_for_levels_that_do_not_fit(photos):
+    for path in photos.rglob("*.png"):
+        Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(path)
+    Image.fromarray(np.full((8, 8), 5000, np.uint16)).save(photos / "train" / "cat" / "1.png")
+    for number in range(6, 20):
+        Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(photos / "train" / "dog" / f"{number}.png")
+    data = Data(sources={"photos": Set(kind="folder", root=str(photos), bits=12)})
+    with pytest.raises(BadInput, match=r"levels 5000 to 5000 in \S*1.png .*set range: \[0, 16383\]"):
+        check_data(data, Pools()(data))
+
+
 def test_missing_sets_and_sources_are_told_together_with_their_paths(told, tmp_path):
     away = Set(kind="folder", root=str(tmp_path / "away"))
     sets = {"a": away, "b": Set(size=32, count=8, split="test"), "c": Set(size=32, split="tost")}

@@ -102,7 +102,8 @@ class FileSet(ABC):
         return printable(self._images[index].relative_to(self.root).as_posix())
 
     def image(self, index: int) -> np.ndarray:
-        return read_rgb(self._images[index], self.reading, shallow=None if self.look.scale else self.name)
+        scale = self.look.scale
+        return read_rgb(self._images[index], self.reading, shallow=None if scale else self.name, looked=scale)
 
     def label(self, index: int) -> int:
         if not self.classes:

@@ -15,7 +15,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import BadInput, first_line
 from evals.datasets import deep_file
-from evals.datasets.levels import Levels, beyond_eight, chosen, eight_bits, on_white, refuse_beyond, scale_of
+from evals.datasets.levels import (
+    Levels,
+    Scale,
+    beyond_eight,
+    chosen,
+    eight_bits,
+    on_white,
+    other_scale,
+    refuse_beyond,
+    scale_of,
+)
 from evals.datasets.other_file import what_is
 from evals.datasets.reading import AS_USUAL, LARGEST, Reading, UnfitFiles
 
@@ -95,24 +105,31 @@ def refuse_large(size: tuple[int, int], path: Path, megapixels: float) -> None:
         raise error
 
 
-def read_rgb(path: Path, reading: Reading = AS_USUAL, *, shallow: str | None = None) -> np.ndarray:
+def read_rgb(
+    path: Path, reading: Reading = AS_USUAL, *, shallow: str | None = None, looked: Scale | None = None
+) -> np.ndarray:
     """uint8 [H, W, 3], turned upright; transparent parts lie on white, deeper levels are scaled to 8 bits.
 
     Args:
         shallow: its set's name where no file of more than 8 bits was looked at, so that their scale is not known.
+        looked: the scale of the files of its set that were looked at.
 
     Raises:
         BadInput: as `opened`.
         UnfitFiles: levels or channels of which `reading` does not say what they mean, or other than it says.
     """
-    found = read_levels(path, reading, stored=shallow is not None)
+    untold = reading.bits is None and reading.range is None
+    upper = looked is None or looked[:2] == (0, 65535)  # the upper 8 bits are on the scale of the set
+    found = read_levels(path, reading, stored=shallow is not None or not upper)
     if isinstance(found, np.ndarray):
         return found
     if found.bits == 8:
         return on_white(found.values)
-    if shallow is not None and reading.bits is None and reading.range is None:
+    if shallow is not None and untold:
         raise beyond_eight(found, path, name=shallow)
     scale = scale_of(found, reading, path)
+    if looked and untold and scale[:2] != looked[:2]:
+        raise other_scale(scale, looked, path)
     if not reading.clip:
         refuse_beyond(found, scale, path)
     return on_white(eight_bits(found, scale))

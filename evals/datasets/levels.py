@@ -155,7 +155,8 @@ def ask(deep: Mapping[Path, Levels], *, name: str) -> None:
         looked = f"in the {len(tops)} that were looked at" if len(tops) > 1 else "where it was looked at"
         got = f"got images of {levels.kind} in set '{name}' whose levels reach {top:g} {looked} ({path})"
         want = f"want to know whether white is {' or '.join(whites)}"
-        raise UnfitFiles(f"{got}: {want}; set {do}")
+        third = "or range: [0, WHITE], clip: true where other sets of their kind reach further"
+        raise UnfitFiles(f"{got}: {want}; set {do}, {third}")
 
 
 def beyond_eight(levels: Levels, path: Path, *, name: str) -> UnfitFiles:
@@ -164,6 +165,12 @@ def beyond_eight(levels: Levels, path: Path, *, name: str) -> UnfitFiles:
     do = f"set bits: {levels.bits}, or what its levels have" if told else "set range: [BLACK, WHITE]"
     got = f"got {path} of {levels.kind} in set '{name}', whose images have 8 bits where they were looked at"
     return UnfitFiles(f"{got}: want to know its levels of black and white; {do}, or convert it to 8 bits")
+
+
+def other_scale(scale: Scale, looked: Scale, path: Path) -> UnfitFiles:
+    """What to say of a file whose kind of number has another scale than those of its set that were looked at."""
+    got = f"got {path} of {scale} in a set of {looked} where it was looked at"
+    return UnfitFiles(f"{got}: want one scale in a set; make them one kind, or two sets, each with its bits or range")
 
 
 def refuse_two_scales(scales: dict[Path, Scale]) -> None:
@@ -208,10 +215,15 @@ def chosen(levels: Levels, channels: Sequence[int] | None, path: Path) -> Levels
     """The channels that a set names, in its order; all where it names none."""
     if channels is None:
         return levels
-    if max(channels) > (count := levels.values.shape[2]):
+    refuse_missing(channels, levels.values.shape[2], path)
+    return levels._replace(values=levels.values[..., [number - 1 for number in channels]])
+
+
+def refuse_missing(channels: Sequence[int], count: int, path: Path) -> None:
+    """Raises UnfitFiles for channels beyond those of a file."""
+    if max(channels) > count:
         got = f"got {count} channel{'s' * (count > 1)} in {path}"
         raise UnfitFiles(f"{got}: want {max(channels)}, as channels: {list(channels)} asks; correct channels")
-    return levels._replace(values=levels.values[..., [number - 1 for number in channels]])
 
 
 def on_white(values: np.ndarray) -> np.ndarray:

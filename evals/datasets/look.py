@@ -14,7 +14,18 @@ from common.errors import BadInput
 from evals.datasets.deep_file import channels_of, is_deep
 from evals.datasets.files import spread
 from evals.datasets.image_file import NoImage, opened, read_levels, refuse_unclear, undecided_channels
-from evals.datasets.levels import Levels, Scale, ask, ends, parted, refuse_beyond, refuse_two_scales, scale_of, together
+from evals.datasets.levels import (
+    Levels,
+    Scale,
+    ask,
+    ends,
+    parted,
+    refuse_beyond,
+    refuse_missing,
+    refuse_two_scales,
+    scale_of,
+    together,
+)
 from evals.datasets.reading import WHERE, Reading, UnfitFiles
 
 LOOKED = 8  # pictures of a set
@@ -76,8 +87,12 @@ def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
     told = [f"up to {ends(together(floats)[:, None, None])[1]:.3g} where looked at"] if floats else []
     told += [f"{100 * np.mean(unknown):.3g}% NaN there, which is black"] if any(unknown) else []
     animated = ["the first frame of animated images"] if any(seen.animated for _, seen in looked) else []
+    chosen = [f"channels {', '.join(map(str, reading.channels))}"] if reading.channels else []
+    told += ["8-bit images as they are"] if len(deep) not in (0, len(looked)) else []
     idle = [f"8 bits where looked at, so without {key}" for key in ("bits", "range") if getattr(reading, key)]
-    return Look(next(iter(scales.values()), None), tuple(told + animated if deep else animated + idle))
+    return Look(
+        next(iter(scales.values()), None), tuple(told + chosen + animated if deep else chosen + animated + idle)
+    )
 
 
 def _seen(path: Path, reading: Reading) -> _Seen | None:
@@ -104,6 +119,8 @@ def _of_file(path: Path, channels: tuple[int, ...] | None, megapixels: float, ab
         deep, count = is_deep(image), channels_of(image)
         veiled = image.mode in ALPHA and channels is None and _is_veil(np.asarray(image.getchannel("A")))
         if not deep:
+            if channels:
+                refuse_missing(channels, count, path)
             return _Seen(count, None, animated, veiled)
     found = read_levels(path, reading, stored=True)
     if not isinstance(found, Levels) or found.bits <= 8:

@@ -40,7 +40,8 @@ def test_twelve_bits_in_sixteen_are_asked_for_when_the_set_is_opened(tmp_path):
     )
     assert "000.png" in told
     assert told.endswith(
-        "want to know whether white is 4095 or 65535; set bits: 12 or bits: 16 (docs/my-data.md says where)"
+        "want to know whether white is 4095 or 65535; set bits: 12 or bits: 16, or range: [0, WHITE], clip: true where "
+        "other sets of their kind reach further (docs/my-data.md says where)"
     )
     assert opened(tmp_path / "ct", bits=12).image(0).max() == 249  # 4001 of 4095
     assert opened(tmp_path / "ct", bits=16).image(0).max() == 16
@@ -109,6 +110,36 @@ def test_kinds_of_number_of_two_scales_are_refused_in_one_set(tmp_path):
     (tmp_path / "set" / "f.tif").unlink()
     write_tiff(tmp_path / "set" / "f.tif", (RAMP[..., None] * 3449).astype(np.uint16))
     assert opened(tmp_path / "set").image(2).max() == opened(tmp_path / "set").image(0).max() == 255
+
+
+def test_a_file_that_was_not_looked_at_has_the_scale_of_those_that_were(tmp_path):
+    folder = fill(tmp_path / "set", [65535] * 20)
+    write_tiff(folder / "0001.tif", (RAMP[..., None] / 19).astype(np.float32))
+    dataset = opened(folder)
+    message = (
+        r"got \S*0001.tif of levels 0 to 1 \(floats\) in a set of levels 0 to 65535 \(16-bit integers\) where it was "
+        "looked at: want one scale in a set; make them one kind, or two sets, each with its bits or range"
+    )
+    with pytest.raises(UnfitFiles, match=message):
+        dataset.image(1)
+    assert dataset.image(2).max() == 255
+
+
+def test_deep_colours_that_were_not_looked_at_in_a_set_of_floats_are_refused(tmp_path):
+    for number in range(20):
+        write_tiff(tmp_path / f"{number:03d}.tif", (RAMP[..., None] / 19).astype(np.float32))
+    cv2.imwrite(str(tmp_path / "0001.png"), np.full((4, 5, 3), 40000, np.uint16))
+    dataset = opened(tmp_path)
+    with pytest.raises(UnfitFiles, match=r"got \S*0001.png of levels 0 to 65535 .* in a set of levels 0 to 1 "):
+        dataset.image([path.name for path in dataset._images].index("0001.png"))
+
+
+def test_the_line_of_a_set_of_deep_and_other_images_says_for_which_the_scale_holds(tmp_path):
+    fill(tmp_path / "set", [4000] * 2)
+    Image.new("L", (5, 4), 200).save(tmp_path / "set" / "eight.png")
+    dataset = opened(tmp_path / "set", bits=12)
+    assert str(dataset.look) == "levels 0 to 4095 (bits: 12), 8-bit images as they are"
+    assert [int(dataset.image(index).max()) for index in range(3)] == [249, 249, 200]
 
 
 def test_a_level_above_the_scale_is_refused_by_file_value_and_setting(tmp_path):
@@ -259,8 +290,9 @@ def test_channels_that_are_no_transparency_are_asked_for(tmp_path):
     white = Image.new("RGBA", (40, 30), "white")
     white.alpha_composite(Image.fromarray(values))
     np.testing.assert_array_equal(opened(tmp_path, channels=[1, 2, 3, 4]).image(0), np.asarray(white.convert("RGB")))
-    with pytest.raises(BadInput, match=r"got 4 channels in .*rgbn.png: want 5, as channels: \[5\] asks"):
-        opened(tmp_path, channels=[5]).image(0)
+    with pytest.raises(BadInput, match=r"got 4 channels in .*rgbn.png: want 5, as channels: \[5, 1, 2\] asks"):
+        opened(tmp_path, channels=[5, 1, 2])
+    assert str(opened(tmp_path, channels=[4, 1, 2]).look) == "channels 4, 1, 2"
 
 
 @pytest.mark.parametrize("deep", [False, True])

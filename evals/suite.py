@@ -77,14 +77,15 @@ def _refuse_unfit(spec: TaskSpec) -> None:
     protocol, method, test = spec.protocol, method_of(spec.protocol), spec.test_set
     train = None if method.takes == "test set" else spec.train_set
     if train is None and method.takes != "test set":
-        raise BadInput("got no training set: want one to fit the head on; do name it")
+        raise BadInput("got no training set: want one to fit the head on; name it")
     for dataset in filter(None, (train, test)):
         _refuse_without(dataset, protocol.needs)
     if train is not None:
         if _same_images(train, test):
             raise BadInput(
                 f"got the same {len(test)} images for training and for judging ({test.name}): want a folder with one "
-                "for each split, train and val; do name the folder above, or part the images"
+                "for each split, train and val; name the folder above, or make folders train and val, or a table with "
+                "a split column (docs/my-data.md)"
             )
         if protocol.needs == "pixel classes":
             same_segments(train, test)
@@ -106,7 +107,7 @@ def _same_images(train: LabelledSet, test: LabelledSet) -> bool:
 def _refuse_without(dataset: LabelledSet, needs: Needs) -> None:
     has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
     if not has.get(needs, True):
-        raise BadInput(f"got {dataset.name}/{dataset.split} without {needs}: want a set with them; do name another")
+        raise BadInput(f"got {dataset.name}/{dataset.split} without {needs}: want a set with them; name another")
 
 
 def found_lines(tasks: Mapping[str, TaskSpec]) -> list[str]:

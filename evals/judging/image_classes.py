@@ -27,14 +27,14 @@ def shared_classes(train: LabelledSet, test: LabelledSet) -> int:
     if not set(ours) & set(theirs):
         do = "name the classes in a table where folders are patients, clips or days (docs/my-data.md)"
     raise BadInput(
-        f"got {len(ours)} classes in {first} and {len(theirs)} in {second} ({what}): want one list for both; do {do}"
+        f"got {len(ours)} classes in {first} and {len(theirs)} in {second} ({what}): want one list for both; {do}"
     )
 
 
 def two_classes(labels: Int[Tensor, " n"], dataset: LabelledSet) -> None:
     """Raises BadInput where there is nothing to tell apart."""
     if len(labels.unique()) < 2:
-        raise BadInput(f"got one class in {dataset.name}: want at least two; do add classes or name another set")
+        raise BadInput(f"got one class in {dataset.name}: want at least two; add classes or name another set")
 
 
 def learnable(train: LabelledSet, test: LabelledSet, *, held_out: bool = False) -> None:
@@ -64,7 +64,7 @@ def hold_out(labels: Int[Tensor, " n"], *, share: float, seed: int) -> Bool[Tens
 
 
 def _one_each(images: int) -> BadInput:
-    return BadInput(f"got {images} training images, one per class: want two of a class at least; do add images")
+    return BadInput(f"got {images} training images, one per class: want two of a class at least; add images")
 
 
 def hits(logits: Float[Tensor, "*b C"], labels: Int[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:

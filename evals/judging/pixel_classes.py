@@ -62,11 +62,11 @@ def same_segments(train: LabelledSet, test: LabelledSet) -> int:
     """
     for dataset in (train, test):
         if not dataset.segments:
-            raise BadInput(f"got {dataset.name} without pixel classes: want masks; do name another set")
+            raise BadInput(f"got {dataset.name} without pixel classes: want masks; name another set")
     if train.segments != test.segments:
         raise BadInput(
             f"got unlike pixel classes in {train.name} ({len(train.segments)}) and {test.name} ({len(test.segments)}): "
-            "want one list; do take splits of one data set"
+            "want one list; take splits of one data set"
         )
     return len(train.segments)
 

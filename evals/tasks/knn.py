@@ -46,7 +46,9 @@ def preconditions(protocol: Knn, train: LabelledSet, test: LabelledSet) -> None:
     learnable(train, test)
     if max(protocol.k) > len(train):
         got = f"got k={max(protocol.k)} and {len(train)} training images"
-        raise BadInput(f"{got}: want no more neighbours than images; do lower k or add images")
+        own = f"k: [{min(5, len(train))}] and a new name in a copy of evals/protocols/knn-quick.yaml"
+        do = f"add images, or write {own} and give it by --protocol knn=FILE.yaml"
+        raise BadInput(f"{got}: want no more neighbours than images; {do}")
 
 
 def evaluate(

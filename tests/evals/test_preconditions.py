@@ -66,7 +66,7 @@ def test_classes_that_training_lacks_are_refused_by_name(pets):
     pictures(pets / "val", gnu=2)
     assert refused(protocol_of("knn"), opened(pets, "train"), opened(pets)) == (
         "evals.tasks.probe: got 3 classes in pets/train and 3 in pets/val ('emu' is in pets/train alone, 'gnu' is in "
-        "pets/val alone): want one list for both; do choose those of pets/val that pets/train has too, by its setting "
+        "pets/val alone): want one list for both; choose those of pets/val that pets/train has too, by its setting "
         "`classes`"
     )
 
@@ -75,12 +75,14 @@ def test_folders_that_are_no_classes_are_told_where_none_is_shared(tmp_path):
     pictures(tmp_path / "scans" / "train", p01=2, p02=2)
     pictures(tmp_path / "scans" / "val", p03=2)
     said = refused(protocol_of("logreg"), opened(tmp_path / "scans", "train"), opened(tmp_path / "scans"))
-    assert "do name the classes in a table where folders are patients, clips or days" in said
+    assert "name the classes in a table where folders are patients, clips or days" in said
 
 
 def test_more_neighbours_than_training_images_are_refused(pets):
     knn = replace(protocol_of("knn"), k=(20,))
     assert "got k=20 and 9 training images: want no more" in refused(knn, opened(pets, "train"), opened(pets))
+    own = "k: [5] and a new name in a copy of evals/protocols/knn-quick.yaml and give it by --protocol knn=FILE.yaml"
+    assert refused(knn, opened(pets, "train"), opened(pets)).endswith(f"; add images, or write {own}")
     capped = replace(knn, k=(5,), train_images=4)
     assert "got k=5 and 4 training images: want no more" in refused(capped, opened(pets, "train"), opened(pets))
 
@@ -90,7 +92,7 @@ def test_one_class_is_refused(tmp_path, name):
     pictures(tmp_path / "train", cat=4)
     pictures(tmp_path / "val", cat=2)
     said = refused(protocol_of(name), opened(tmp_path, "train"), opened(tmp_path))
-    assert said == "evals.tasks.probe: got one class in pets: want at least two; do add classes or name another set"
+    assert said == "evals.tasks.probe: got one class in pets: want at least two; add classes or name another set"
 
 
 @pytest.mark.parametrize("name", ["linear", "logreg"])
@@ -114,7 +116,7 @@ def test_too_few_images_for_health_are_refused(pets):
 def test_sets_without_what_a_task_needs_are_refused(tmp_path, name, needs):
     (tmp_path / "a.png").touch()
     said = refused(protocol_of(name), opened(tmp_path), open_set("scenes", size=8, count=9, split="val"))
-    assert said == f"evals.tasks.probe: got pets/val without {needs}: want a set with them; do name another"
+    assert said == f"evals.tasks.probe: got pets/val without {needs}: want a set with them; name another"
 
 
 def test_all_tasks_that_cannot_be_are_told_at_once(pets):
@@ -126,6 +128,7 @@ def test_all_tasks_that_cannot_be_are_told_at_once(pets):
         refuse_unfit(tasks)
     first, second = str(error.value).splitlines()
     assert first.startswith("evaluation near: got the same 9 images for training and for judging (pets)")
+    assert "name the folder above, or make folders train and val, or a table with a split column" in first
     assert second == "evaluation well: got 3 images: want at least 8; do add some"
 
 

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from common.command import Parser, answer
 from common.errors import BadInput
 from evals.datasets.catalogue import KNOWN, open_named
-from evals.datasets.check import Checked, check
+from evals.datasets.checking.check import Checked, check
 from evals.datasets.preparing import ade20k, nyu
 from evals.datasets.preparing.downloads import LABELLED, MAPPING, SCENE_PARSING, SPLITS, SYNC, TRAIN_LIST, Download
 from evals.datasets.preparing.target import Target

@@ -34,7 +34,7 @@ from evals import options, request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
-from evals.datasets.check import check
+from evals.datasets.checking.check import check
 from evals.features.shelf import Subject
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes

@@ -34,19 +34,19 @@ def _scenes(**given: Any) -> LabelledSet:
 
 
 def _folder(**given: Any) -> LabelledSet:
-    from evals.datasets.image_folder import ImageFolder
+    from evals.datasets.layouts.image_folder import ImageFolder
 
     return ImageFolder(**given)
 
 
 def _ade20k(**given: Any) -> LabelledSet:
-    from evals.datasets.ade20k import Ade20k
+    from evals.datasets.layouts.ade20k import Ade20k
 
     return Ade20k(**given)
 
 
 def _nyu(**given: Any) -> LabelledSet:
-    from evals.datasets.nyu.folder import open_nyu
+    from evals.datasets.layouts.nyu.folder import open_nyu
 
     return open_nyu(**given)
 
@@ -195,7 +195,7 @@ def tell_part(dataset: LabelledSet, known: Known, *, name: str, place: Path | st
 
 def part_of(dataset: LabelledSet, known: Known) -> str:
     """How many of the published images a set has, in words; "" where it has them all or nothing is known."""
-    from evals.datasets.files import usual_split
+    from evals.datasets.layouts.files import usual_split
 
     sizes = known.published.get(usual_split(dataset.split), ())
     if not sizes or len(dataset) in sizes or len(dataset) > max(sizes):
@@ -205,8 +205,8 @@ def part_of(dataset: LabelledSet, known: Known) -> str:
 
 def kind_of(root: Path, needs: Needs) -> str:
     """The kind of a set that is not known: what its folder looks like, unless one kind alone has what is needed."""
-    from evals.datasets.nyu.lists import has_lists
-    from evals.datasets.nyu.mat import MAT_NAME
+    from evals.datasets.layouts.nyu.lists import has_lists
+    from evals.datasets.layouts.nyu.mat import MAT_NAME
 
     if needs in ("image classes", "depth"):
         return "folder" if needs == "image classes" else "nyu"

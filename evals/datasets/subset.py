@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from common.errors import BadInput, nearest
-from evals.datasets.file_set import FileSet
-from evals.datasets.files import listing, spread
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.layouts.file_set import FileSet
+from evals.datasets.layouts.files import listing, spread
 
 
 class Subset:

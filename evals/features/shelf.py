@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.backbones.backbone import Backbone
-from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.layouts.files import spread
 from evals.datasets.subset import Subset
 from evals.features.extract import Precision, extract
 from evals.features.feature_set import FeatureSet

@@ -13,8 +13,8 @@ from torch import Tensor
 from common.errors import BadInput
 from common.progress import Bar
 from evals import mmseg_bridge
-from evals.datasets.files import listing
 from evals.datasets.labelled_set import IGNORE, LabelledSet
+from evals.datasets.layouts.files import listing
 from evals.features.view import cells
 from evals.protocols.protocol import Watch
 from evals.results.table import Outcomes

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from evals.datasets.files import spread
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.layouts.files import spread
 from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.features.view import View, nearest_multiple

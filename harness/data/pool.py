@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.datasets.image_file import TooLarge
+from evals.datasets.decoding.image_file import TooLarge
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.reading import UnfitFiles

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from evals.datasets.catalogue import open_set
-from evals.datasets.files import digest, printable
+from evals.datasets.layouts.files import digest, printable
 from evals.pictures import contact_sheet
 from evals.results import outcomes, table
 from evals.run import main

@@ -8,8 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.datasets.ade20k import LAYOUT
-from evals.datasets.files import known_folder
+from evals.datasets.layouts.ade20k import LAYOUT
+from evals.datasets.layouts.files import known_folder
 from evals.datasets.preparing.archive import unpack
 from evals.datasets.preparing.downloads import SCENE_PARSING, find
 from evals.datasets.preparing.target import Target

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import BadInput
-from evals.datasets.nyu.lists import TRAIN
-from evals.datasets.nyu.mat import BYTES, MAT_NAME, SPLIT_FILES
-from evals.datasets.nyu.mat import MAPPING as MAPPING_NAME
+from evals.datasets.layouts.nyu.lists import TRAIN
+from evals.datasets.layouts.nyu.mat import BYTES, MAT_NAME, SPLIT_FILES
+from evals.datasets.layouts.nyu.mat import MAPPING as MAPPING_NAME
 
 
 @dataclass(frozen=True)

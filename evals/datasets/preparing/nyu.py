@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import BadInput
-from evals.datasets.files import listing
 from evals.datasets.labelled_set import IGNORE
-from evals.datasets.nyu.lists import TEST, TRAIN
-from evals.datasets.nyu.mat import NyuMat
+from evals.datasets.layouts.files import listing
+from evals.datasets.layouts.nyu.lists import TEST, TRAIN
+from evals.datasets.layouts.nyu.mat import NyuMat
 from evals.datasets.preparing.archive import unpack
 from evals.datasets.preparing.downloads import LABELLED, MAPPING, SPLITS, SYNC, find, look_for
 from evals.datasets.preparing.target import Target

@@ -15,7 +15,7 @@ from PIL import Image
 
 from common.disk import whole
 from common.errors import BadInput
-from evals.datasets.files import listing
+from evals.datasets.layouts.files import listing
 
 BLOCK = 1 << 20
 JPEG_QUALITY = 95  # OpenCV's default, with which BTS writes

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from common.bounds import About, Count, Positive
 from common.schema import settings
-from evals.datasets.files import spread
 from evals.datasets.labelled_set import Needs
+from evals.datasets.layouts.files import spread
 from evals.features.feature_set import FeatureSet
 from evals.features.scale import fit_scale
 from evals.judging.pixel_classes import areas, classes_at, labelled, no_labels, same_segments, shares_of

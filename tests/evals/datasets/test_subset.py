@@ -4,8 +4,8 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
+from evals.datasets.checking.mask_look import refuse_misread_masks
 from evals.datasets.inventory import line
-from evals.datasets.mask_look import refuse_misread_masks
 from evals.datasets.settings import Set, open_one
 from evals.datasets.subset import Subset, spread_subset
 

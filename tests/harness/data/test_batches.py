@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from common.errors import BadInput
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
-from evals.datasets.image_folder import ImageFolder
+from evals.datasets.layouts.image_folder import ImageFolder
 from harness.data.batches import Batches, GramCrops, stream
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from common.errors import BadInput
-from evals.datasets.image_folder import ImageFolder
+from evals.datasets.layouts.image_folder import ImageFolder
 from evals.datasets.settings import Set
 from harness.data.pool import Pool, open_pool
 from harness.settings import Data

@@ -31,7 +31,8 @@ def first_line(error: BaseException | str, most: int = 200) -> str:
 
 def found(error: Exception) -> str:
     """What was got, without what is wanted and what to do, for a message of another error."""
-    return first_line(error, most=400).partition(": want")[0].removeprefix("got ")
+    got = first_line(error, most=400).partition(": want")[0].removeprefix("got ")
+    return got + ")" * (got.count("(") - got.count(")"))  # what was wanted may have stood in brackets
 
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:

@@ -41,12 +41,13 @@ def test_a_torn_last_line_loses_only_itself(make_run):
     assert after.curves["plain", 0]["loss"].steps.tolist() == before.curves["plain", 0]["loss"].steps.tolist()
 
 
-def test_curves_with_nulls_and_infinities_are_read(make_run):
+def test_curves_with_nulls_infinities_and_values_beyond_any_axis_are_read(make_run):
     folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}})
     with (folder / "plain-s0" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 41, "loss": null, "grad_norm": Infinity}\n')
+        file.write('{"step": 41, "loss": null, "grad_norm": Infinity, "lr": 1e308}\n')
     curve = read(folder).curves["plain", 0]
     assert (curve["step"].steps[-1], curve["loss"].steps[-1], curve["grad_norm"].steps[-1]) == (41, 40, 40)
+    assert curve["lr"].steps[-1] == 40  # no axis can be made of such a value
 
 
 def test_a_folder_that_can_give_no_report_is_refused(tmp_path, make_run):

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     listen()
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -35,6 +36,7 @@ SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 NAMED = 40  # classes in the legend
 FINE = 6.0  # points
 UNLABELLED = "not labelled"
+DEPTH = colormaps["viridis_r"].with_extremes(bad="0.85")
 
 
 def draw(dataset: LabelledSet, *, columns: int = 8, rows: int = 3) -> Figure:
@@ -72,8 +74,10 @@ def _panel(axis: Axes, dataset: LabelledSet, index: int, kind: str, palette: np.
         axis.imshow(palette[dataset.mask(index)], interpolation="nearest")
     else:
         depth = dataset.depth(index)
-        axis.imshow(np.ma.masked_equal(depth, 0), cmap="viridis_r")
-        axis.set_title(f"yellow is near, blue {depth.max():.1f} m", fontsize=6, pad=1)
+        known = depth[depth > 0]
+        axis.imshow(np.ma.masked_equal(depth, 0), cmap=DEPTH)
+        far = f"yellow {known.min():.1f}, blue {known.max():.1f} m" if known.size else "nothing known"
+        axis.set_title(far + (", grey unknown" if known.size < depth.size else ""), fontsize=6, pad=1)
 
 
 def _across(names: Sequence[str], wide: float) -> int:

@@ -54,7 +54,7 @@ def shrunk(path: Path, folder: Path, cache: Path):
     overrides = [f"trunk.steps={fork}", f"steps={fork + 2}", "data.batch_size=2", "device=cpu", "seeds=[0]"]
     overrides += [f"runtime.folder={folder}", f"runtime.cache={cache}", "runtime.log_every=1", "runtime.workers=0"]
     overrides += [f"data.sources.{name}.count=8" for name in whole.data.sources]
-    overrides += [f"evals.sets.{name}.count=8" for name in whole.evals.sets]
+    overrides += [f"evals.sets.{name}.count=32" for name in whole.evals.sets]  # k is 20
     if whole.model.args.get("embed_dim", 384) > 128:
         overrides += ["model.args.depth=1", "model.args.embed_dim=48", "model.args.num_heads=2", *SMALL_HEADS]
         overrides += ["trunk.checkpoint=null"]

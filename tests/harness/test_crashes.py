@@ -76,6 +76,7 @@ def test_a_run_that_dies_at_any_write_ends_as_one_that_does_not(make_job, pool, 
         train(job, pool, Evaluator(job.settings, job.folder.parent), device=CPU)
         return job
 
+    run("warm")  # scenes that are rendered for the first time are writes too
     writes = dying(None)
     whole = left(run("whole"))
     assert whole["results"].count(b"\n") == 3

@@ -64,15 +64,17 @@ def test_masks_that_may_count_from_zero_are_asked_about_before_training(make_job
 def test_what_is_there_to_be_judged_is_told_once(make_job, change, caplog):
     caplog.set_level("INFO", logger="gramlab")
     job = make_job(KNN)
-    depth = {"evals.tasks": {"depth": EvaluationTask(protocol="depth", train="a", test="b")}}
-    job = replace(job, settings=change(job.settings, depth))
+    sets = {**SETS, "b": Set(size=32, count=1, split="test")}
+    tasks = {"classes": EvaluationTask(protocol="segmentation", train="a", test="b")}
+    job = replace(job, settings=change(job.settings, {"evals.sets": sets, "evals.tasks": tasks}))
     evaluate = Evaluator(job.settings, job.folder.parent)
     for step in (0, 2):
         folder = step_folder(job, step)
         export_backbone(job, replace(fresh_state(job.settings, 0, CPU), step=step), folder, which="teacher")
         evaluate(job, step, folder)
-    note = "depth on b/test: 0.00% of the known depth is outside 0.001 to 10 m and does not count"
-    assert caplog.messages.count(note) == 1
+    notes = [said for said in caplog.messages if "of 11 classes are in none of these masks" in said]
+    assert len(notes) == 1
+    assert notes[0].startswith("segmentation on b/test: ")
 
 
 def test_the_network_is_part_of_what_was_evaluated(exported, change):

@@ -291,7 +291,6 @@ def test_a_call_that_could_not_start_leaves_the_name_to_the_corrected_one(write_
     ("spoil", "overrides", "said"),
     [
         (lambda f: (f / "anchored-s0" / "status.json").unlink(), ["steps=3"], "is at step 4"),
-        (lambda f: [p.write_bytes(b"") for p in f.glob("anchored-s0/states/*")], ["steps=6"], "none of its"),
         (lambda f: (f / "experiment.json").write_text(""), [], "experiment.json cannot be read"),
         (lambda f: (f / "anchored-s0" / "identity.json").write_text("{"), [], "identity.json cannot be read"),
         (lambda f: None, ["evals.network=student"], "evals.network=student"),

@@ -12,6 +12,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
+from common.errors import printable
+
 SANS = "DejaVu Sans"  # comes with matplotlib
 
 _STYLE = {
@@ -45,8 +47,7 @@ def drawable(text: str, font: FontProperties) -> str:
     letters = _letters(findfont(font))
     if all(ord(letter) in letters for letter in text):
         return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(x if ord(x) in letters else x.encode("unicode_escape").decode() for x in text)
+    return "".join(x if ord(x) in letters else x.encode("unicode_escape").decode() for x in printable(text))
 
 
 def make_drawable(figure: Figure) -> None:

@@ -1,7 +1,7 @@
-"""The error for input that a user can mend (`BadInput`), two cases of it, and what errors of others say in one line."""
+"""The error for input that a user can mend (`BadInput`), two cases of it, and the words that messages are made of."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -39,3 +39,14 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
     """What to do about an unknown word: "did you mean …?", or `otherwise` where none of the known ones is like it."""
     near = get_close_matches(word, list(known), n=1)
     return f"did you mean '{near[0]}'?" if near else otherwise
+
+
+def listing(items: Sequence[str], most: int = 3) -> str:
+    """The first few of them, and how many more there are."""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
+
+
+def printable(name: str) -> str:
+    r"""A name as text that any file and console takes: a byte that is no UTF-8 becomes \xe9 or the like."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -13,9 +13,8 @@ from typing import Annotated
 
 from common.bounds import About, Natural
 from common.disk import read_json, write_json
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from common.schema import filled, settings
-from evals.datasets.layouts.files import listing
 from harness.data.pool import Pool
 from harness.graph import Job
 

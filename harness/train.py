@@ -15,12 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.disk import write_json
-from common.errors import BadInput, first_line, found
+from common.errors import BadInput, first_line, found, listing
 from common.machine import peak_memory_gib, reset_peak_memory
 from common.steps import folders_by_step
 from common.unwritable import staying
 from evals.backbones import exported
-from evals.datasets.layouts.files import listing
 from harness import checkpoint, excluded, gram_teacher
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.errors import BadInput, nearest
+from common.errors import BadInput, listing, nearest
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.layouts.file_set import FileSet
-from evals.datasets.layouts.files import listing, spread
+from evals.datasets.layouts.files import spread
 
 
 class Subset:

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from common.progress import Bar
 from evals import mmseg_bridge
 from evals.datasets.labelled_set import IGNORE, LabelledSet
-from evals.datasets.layouts.files import listing
 from evals.features.view import cells
 from evals.protocols.protocol import Watch
 from evals.results.table import Outcomes

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import printable
 from evals.datasets.catalogue import open_set
-from evals.datasets.layouts.files import digest, printable
+from evals.datasets.layouts.files import digest
 from evals.pictures import contact_sheet
 from evals.results import outcomes, table
 from evals.run import main

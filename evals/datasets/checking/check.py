@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from common.errors import listing
 from common.progress import Bar
 from evals.datasets.catalogue import KNOWN, Known, part_of
 from evals.datasets.checking.depth_look import ROOM, is_rooms, no_known_depth, odd_median, unknown_way
@@ -16,7 +17,7 @@ from evals.datasets.decoding.mask_file import told_reading
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.datasets.layouts.ade20k import segment_names
 from evals.datasets.layouts.file_set import FileSet
-from evals.datasets.layouts.files import SPLIT_NAMES, listing, usual_split
+from evals.datasets.layouts.files import SPLIT_NAMES, usual_split
 
 
 @dataclass(frozen=True, kw_only=True)

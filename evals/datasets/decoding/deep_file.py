@@ -13,7 +13,8 @@ from PIL import Image, ImageOps, PpmImagePlugin, TiffImagePlugin
 from evals.datasets.decoding.levels import Levels
 from evals.datasets.reading import UnfitFiles
 
-WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+INTEGERS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of whole numbers beyond 8 bits
+WIDE = (*INTEGERS, "F")
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
 ORIENTATION, ON_ITS_SIDE = 274, (5, 6, 7, 8)
 KINDS = {1: "u", 2: "i", 3: "f"}  # by FORMAT

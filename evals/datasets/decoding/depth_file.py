@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import BadInput
-from evals.datasets.decoding.stored_values import WIDE, stored_values
+from evals.datasets.decoding.deep_file import WIDE
+from evals.datasets.decoding.stored_values import stored_values
 from evals.datasets.reading import AS_USUAL, Reading
 
 MILLIMETRES = 1000.0  # to the metre: what whole numbers are, unless the set says otherwise
@@ -22,7 +23,7 @@ def read_depth(path: Path, reading: Reading = AS_USUAL) -> np.ndarray:
     want = "want 16 bits of millimetres, or metres as float TIFF or .npy; convert it"
     if reading.depth_scale is None:
         want += ", or say by depth_scale how many of 8 bits make a metre"
-    values = stored_values(path, reading, what="depth", modes=(*WIDE, "F", "L"), want=want)
+    values = stored_values(path, reading, what="depth", modes=(*WIDE, "L"), want=want)
     if values.dtype.itemsize == 1 and reading.depth_scale is None:
         raise BadInput(f"got {path} in mode L: {want}")
     with np.errstate(invalid="ignore", over="ignore"):

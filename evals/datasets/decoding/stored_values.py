@@ -12,13 +12,12 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.decoding.array_file import read_array
-from evals.datasets.decoding.deep_file import packing, unscaled
+from evals.datasets.decoding.deep_file import INTEGERS, packing, unscaled
 from evals.datasets.decoding.image_file import opened
 from evals.datasets.reading import Reading
 
 ARRAYS = (".npy", ".npz")
-WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of whole numbers beyond 8 bits
-WHOLE = ("1", "L", "P", *WIDE)
+WHOLE = ("1", "L", "P", *INTEGERS)
 KEEP = ("PNG", "TIFF", "BMP", "PPM")  # the formats that hold the very values that were written
 BLUR = ("jpeg", "tiff_jpeg", "webp")  # the ways in which a TIFF does not
 

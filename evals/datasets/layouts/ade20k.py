@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from evals.datasets.labelled_set import IGNORE
 from evals.datasets.layouts.file_set import FileSet, Found
-from evals.datasets.layouts.files import Passed, folders_in, images_in, known_folder, listing, split_folder
+from evals.datasets.layouts.files import Passed, folders_in, images_in, known_folder, split_folder
 from evals.datasets.layouts.partners import partners, strays
 from evals.datasets.reading import Reading
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import BadInput, nearest
-from evals.datasets.layouts.files import listing, usual_split
+from common.errors import BadInput, listing, nearest
+from evals.datasets.layouts.files import usual_split
 
 COLUMNS = ("file", "class")
 WANT = "want a header with file and class, and split where the table tells it, then a line for each image"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from common.errors import BadInput
+from common.errors import BadInput, printable
 from evals.datasets.decoding.image_file import FORMATS
 from evals.datasets.decoding.other_file import by_suffix
 
@@ -21,11 +21,6 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid"), ("test", "testing"))
 ALL_SPLITS = tuple(name for names in SPLIT_NAMES for name in names)
 T = TypeVar("T")
-
-
-def printable(name: str) -> str:
-    r"""A name as text that any file and console takes: a byte that is no UTF-8 becomes \xe9 or the like."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
@@ -160,12 +155,6 @@ def spread(items: Sequence[T], count: int | None) -> list[T]:
     if count is None or count >= len(items):
         return list(items)
     return [items[place * len(items) // count] for place in range(count)]
-
-
-def listing(items: Sequence[str], most: int = 3) -> str:
-    """The first few of them, and how many more there are."""
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + rest
 
 
 def digest(paths: Sequence[Path], *settings: object) -> str:

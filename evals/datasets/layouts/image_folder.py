@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import BadInput, nearest
+from common.errors import BadInput, listing, nearest
 from evals.datasets.inventory import skipped_words
 from evals.datasets.layouts.class_table import in_split, read_table
 from evals.datasets.layouts.file_set import FileSet, Found
@@ -18,7 +18,6 @@ from evals.datasets.layouts.files import (
     images_in,
     is_split,
     known_folder,
-    listing,
     split_folder,
 )
 

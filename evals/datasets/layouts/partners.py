@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import BadInput
-from evals.datasets.layouts.files import folders_in, images_in, known_folder, listing
+from common.errors import BadInput, listing
+from evals.datasets.layouts.files import folders_in, images_in, known_folder
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".npy", ".npz")
 UNREAD = {

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from evals.datasets.labelled_set import IGNORE
-from evals.datasets.layouts.files import listing
 from evals.datasets.layouts.nyu.lists import TEST, TRAIN
 from evals.datasets.layouts.nyu.mat import NyuMat
 from evals.datasets.preparing.archive import unpack

@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from common.disk import whole
-from common.errors import BadInput
-from evals.datasets.layouts.files import listing
+from common.errors import BadInput, listing
 
 BLOCK = 1 << 20
 JPEG_QUALITY = 95  # OpenCV's default, with which BTS writes

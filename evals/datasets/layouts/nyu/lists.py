@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from evals.datasets.layouts.file_set import FileSet, Found
-from evals.datasets.layouts.files import known_folder, listing, spread
+from evals.datasets.layouts.files import known_folder, spread
 
 TRAIN, TEST = "nyudepthv2_train_files_with_gt.txt", "nyudepthv2_test_files_with_gt.txt"
 LISTS = {

@@ -5,15 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import BadInput
-from evals.datasets.layouts.files import (
-    digest,
-    images_below,
-    listing,
-    split_folder,
-    spread,
-    stamp,
-)
+from common.errors import BadInput, listing
+from evals.datasets.layouts.files import digest, images_below, split_folder, spread, stamp
 
 
 def test_a_subset_is_spread_evenly():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -87,9 +88,9 @@ def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
     if args.precision != "auto":
         _tell_of_slow([word for word, one in settings.items() if one.precision == "bfloat16"], args)
-    return {
-        w.word: request.open_task(w, settings[w.word], roots=roots, classes=classes, cache=cache(args)) for w in wanted
-    }
+    places = {"roots": roots, "classes": classes, "cache": cache(args)}
+    opened = functools.cache(request.open_split)  # tasks share sets
+    return {w.word: request.open_task(w, settings[w.word], **places, opened=opened) for w in wanted}
 
 
 def _precision(args: argparse.Namespace) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from common.command import columns
@@ -123,39 +124,19 @@ def check_choices(choices: Sequence[str], wanted: Sequence[Wanted]) -> None:
             raise BadInput(f"got --protocol {choice}, a protocol of {task}: want the tasks asked for; do add {task}")
 
 
-def open_task(
-    wanted: Wanted,
-    settings: Protocol,
-    *,
-    roots: Mapping[str, str],
-    classes: Mapping[str, str],
-    cache: Path | None,
-) -> TaskSpec:
-    """The task with its sets opened. `roots` leads from a set's name to its folder or its YAML file."""
-    name = wanted.data or ""
-    root, names = roots.get(name), classes.get(name, classes.get(wanted.word))
-    listed = names.split(",") if names else None
-    if root is not None and name == wanted.task:  # data of one task bears the folder's name
-        name = Path(root).resolve().stem if is_set_file(root) else Path(root).resolve().name
-
-    def opened(split: str) -> LabelledSet:
-        if not name:
-            return open_set("scenes", split=split, size=SCENES_SIZE, count=SCENES[split], cache=cache)
-        if root is not None and is_set_file(root):
-            return _of_file(root, name, split=split, classes=listed, needs=settings.needs, cache=cache)
-        return open_named(name, root=root, split=split, classes=listed, needs=settings.needs)
-
-    test = opened("val")
-    if listed is None and name not in KNOWN and len(test.segments) == len(ade20k_classes()):
-        print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {wanted.data}=LIST names another",
-              file=sys.stderr)  # fmt: skip
-    if method_of(settings).takes == "test set":
-        return paired(settings, None, test)
-    return paired(settings, opened("train"), test)
+def open_split(
+    name: str, *, split: str, root: str | None, classes: tuple[str, ...] | None, needs: Needs, cache: Path | None
+) -> LabelledSet:
+    """A split of a set of the command line; "" names the embedded rooms."""
+    if not name:
+        return open_set("scenes", split=split, size=SCENES_SIZE, count=SCENES[split], cache=cache)
+    if root is not None and is_set_file(root):
+        return _of_file(root, name, split=split, classes=classes, needs=needs, cache=cache)
+    return open_named(name, root=root, split=split, classes=classes, needs=needs)
 
 
 def _of_file(
-    path: str, name: str, *, split: str, classes: list[str] | None, needs: Needs, cache: Path | None
+    path: str, name: str, *, split: str, classes: tuple[str, ...] | None, needs: Needs, cache: Path | None
 ) -> LabelledSet:
     """The set of a YAML file: heads are fitted on `train`, whatever its `split`, which names the part to be judged."""
     known = KNOWN.get(name)
@@ -164,12 +145,42 @@ def _of_file(
     if split == "train":
         one = replace(one, split=split)
     if classes is not None:
-        one = replace(one, classes=classes)
+        one = replace(one, classes=list(classes))
     dataset = open_one(name, one, cache=cache)
     refuse_without(dataset, needs, name=name, place=path)
     if known and one.count is None:
         tell_part(dataset, known, name=name, place=path)
     return dataset
+
+
+def open_task(
+    wanted: Wanted,
+    settings: Protocol,
+    *,
+    roots: Mapping[str, str],
+    classes: Mapping[str, str],
+    cache: Path | None,
+    opened: Callable[..., LabelledSet] = open_split,
+) -> TaskSpec:
+    """The task with its sets opened.
+
+    Args:
+        roots: from a set's name to its folder or its YAML file.
+        opened: opens a split as `open_split` does; one that keeps them opens a set once for all tasks.
+    """
+    name = wanted.data or ""
+    root, names = roots.get(name), classes.get(name, classes.get(wanted.word))
+    listed = tuple(names.split(",")) if names else None
+    if root is not None and name == wanted.task:  # data of one task bears the folder's name
+        name = Path(root).resolve().stem if is_set_file(root) else Path(root).resolve().name
+    part = partial(opened, name, root=root, classes=listed, needs=settings.needs, cache=cache)
+    test = part(split="val")
+    if listed is None and name not in KNOWN and len(test.segments) == len(ade20k_classes()):
+        print(f"{name}: no class list given, ADE20K's 150 assumed; --classes {wanted.data}=LIST names another",
+              file=sys.stderr)  # fmt: skip
+    if method_of(settings).takes == "test set":
+        return paired(settings, None, test)
+    return paired(settings, part(split="train"), test)
 
 
 def listing() -> str:

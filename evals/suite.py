@@ -18,7 +18,7 @@ from evals.datasets.checking.depth_look import refuse_misread_depth
 from evals.datasets.checking.mask_look import refuse_misread_masks
 from evals.datasets.decoding.unreadable import or_exclude
 from evals.datasets.inventory import line
-from evals.datasets.labelled_set import LabelledSet, Needs
+from evals.datasets.labelled_set import LabelledSet, has
 from evals.datasets.layouts.files import spread
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf, Subject
@@ -78,8 +78,9 @@ def _refuse_unfit(spec: TaskSpec) -> None:
     train = None if method.takes == "test set" else spec.train_set
     if train is None and method.takes != "test set":
         raise BadInput("got no training set: want one to fit the head on; name it")
-    for dataset in filter(None, (train, test)):
-        _refuse_without(dataset, protocol.needs)
+    for one in filter(None, (train, test)):
+        if not has(one, protocol.needs):
+            raise BadInput(f"got {one.name}/{one.split} without {protocol.needs}: want a set with them; name another")
     if train is not None:
         if _same_images(train, test):
             raise BadInput(
@@ -102,12 +103,6 @@ def _same_images(train: LabelledSet, test: LabelledSet) -> bool:
         return all(np.array_equal(train.image(at), test.image(at)) for at in spread(range(len(test)), LOOKED))
     except BadInput:  # not to be told apart
         return True
-
-
-def _refuse_without(dataset: LabelledSet, needs: Needs) -> None:
-    has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
-    if not has.get(needs, True):
-        raise BadInput(f"got {dataset.name}/{dataset.split} without {needs}: want a set with them; name another")
 
 
 def found_lines(tasks: Mapping[str, TaskSpec]) -> list[str]:
@@ -134,7 +129,7 @@ def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
 def valid_depth(tasks: Mapping[str, TaskSpec], dataset: LabelledSet) -> tuple[float, float] | None:
     """Between which metres, exclusive, the depth of a set counts in the first task of depth that takes it."""
     for spec in tasks.values():
-        if (limits := _limits(spec.protocol)) and len(distinct([*sets_of(spec), dataset])) == len(sets_of(spec)):
+        if (limits := _limits(spec.protocol)) and _content(dataset) in map(_content, sets_of(spec)):
             return limits
     return None
 
@@ -151,7 +146,11 @@ def sets_of(spec: TaskSpec) -> list[LabelledSet]:
 
 def distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
     """Each set once, however many tasks have opened it."""
-    return list({(one.name, one.split, one.fingerprint()): one for one in opened}.values())
+    return list({_content(one): one for one in opened}.values())
+
+
+def _content(one: LabelledSet) -> tuple[str, str, str]:
+    return one.name, one.split, one.fingerprint()
 
 
 def evaluate(

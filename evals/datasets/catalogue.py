@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import BadInput, nearest
-from evals.datasets.labelled_set import LabelledSet, Needs
+from evals.datasets.labelled_set import LabelledSet, Needs, has
 from evals.datasets.reading import AS_USUAL, Reading
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
@@ -176,8 +176,7 @@ def open_named(
 
 def refuse_without(dataset: LabelledSet, needs: Needs, *, name: str, place: Path | str) -> None:
     """Raises `BadInput` where a set has not what an evaluation asks of it."""
-    has = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
-    if not has.get(needs, True):
+    if not has(dataset, needs):
         want = f"want a set with {needs}; name another with TASK@NAME or --data"
         if needs == "image classes":
             want += ", or give its classes by folders or a table (docs/my-data.md)"

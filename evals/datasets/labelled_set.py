@@ -75,3 +75,9 @@ class LabelledSet(Protocol):
         set has the same fingerprint and another stamp. Sets without files give their fingerprint.
         """
         ...
+
+
+def has(dataset: LabelledSet, needs: Needs) -> bool:
+    """Whether a set has what an evaluation asks of it."""
+    held = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
+    return bool(held.get(needs, True))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from common.errors import BadInput
+from common.machine import cores
 from common.progress import Bar
 from common.workers import batches
 from evals.datasets.catalogue import KINDS
@@ -22,7 +21,7 @@ def check_data(data: Data, pool: Pool) -> str:
             out the others.
     """
     places = [index for index in range(len(pool)) if _is_read(data, pool, index)]
-    workers = (os.cpu_count() or 1) if len(places) > 1 else 0
+    workers = cores() if len(places) > 1 else 0
     found = batches(lambda at: pool.fault(places[at]), len(places), workers=workers)
     with Bar(found, total=len(places), desc="checking training images", unit="image") as bar:
         faults = {place: fault for place, fault in zip(places, bar, strict=True) if fault}

@@ -8,13 +8,12 @@ ends as one that left it out from the start.
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
-from common.bounds import About, Natural
-from common.disk import read_json, write_json
+from common.disk import write_json
 from common.errors import BadInput, listing
-from common.schema import filled, settings
+from common.records import Step, read_record
 from harness.data.pool import Pool
 from harness.graph import Job
 
@@ -25,23 +24,25 @@ REMEDY = "restore it or move the folder away"
 Keys = dict[str, list[str]]  # source -> images by their keys
 
 
-@settings
+@dataclass(frozen=True)
 class Since:
-    """Images that are left out of all batches after a step."""
+    """Images that are left out of all batches after `step`, the last one before."""
 
-    step: Annotated[Natural, About("the last step before")]
-    images: Annotated[Keys, About("source -> keys")]
+    step: Step
+    images: Keys
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """`excluded.json`, in the order in which the list grew."""
+
+    excluded: list[Since]
 
 
 def recorded(folder: Path) -> list[Since]:
     """What a job's folder says. Raises `BadInput` where it is damaged."""
     path = folder / "excluded.json"
-    if not path.exists():
-        return []
-    found = read_json(path, remedy=REMEDY).get("excluded")
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadInput(f"{path} is no list of what was excluded: {REMEDY}")
-    return [filled(Since, one, where=str(path)) for one in found]
+    return read_record(path, Excluded, remedy=REMEDY).excluded if path.exists() else []
 
 
 def refuse_shorter(job: Job) -> None:
@@ -71,7 +72,7 @@ def note(job: Job, pool: Pool, *, step: int) -> None:
     new = {name: keys for name, keys in new.items() if keys}
     if not new:
         return
-    rows = [{"step": one.step, "images": one.images} for one in [*before, Since(step=step, images=new)]]
+    rows = [asdict(one) for one in (*before, Since(step, new))]
     write_json(job.folder / "excluded.json", {"excluded": rows})
     places = pool.places(new)
     log.info("%s: from step %d on without %s", job.name, step, listing([pool.key(place) for place in places]))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from common.errors import BadInput
+from common.errors import BadInput, found
 from evals.datasets.decoding.image_file import TooLarge
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
@@ -112,11 +112,11 @@ class Pool:
         try:
             self._decoded(index)
         except TooLarge as error:
-            return Fault(_got(error), error.megapixels)
+            return Fault(found(error), error.megapixels)
         except UnfitFiles as error:  # names what to set
             return Fault(str(error).removeprefix("got "))
         except BadInput as error:
-            return Fault(_got(error))
+            return Fault(found(error))
         return None
 
     def remedy(self, indices: Iterable[int]) -> str:
@@ -186,10 +186,6 @@ class Pool:
             got = f"{image.dtype} {list(image.shape)}"
             raise BadInput(f"image {self.key(index)} is {got}: want uint8 [H, W, 3]; replace or remove the file")
         return image
-
-
-def _got(error: BadInput) -> str:
-    return str(error).partition(": want")[0].removeprefix("got ")
 
 
 def _by_class(name: str, source: LabelledSet) -> dict[str, np.ndarray]:

@@ -40,28 +40,14 @@ def plan(
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
-    rows = [("arm", "seed", "steps", "evaluations", "time", "memory", "Gram", "state")]
+    rows: list[tuple[str, ...]] = [("arm", "seed", "steps", "evaluations", "time", "memory", "Gram", "state")]
     total = 0.0
     for job in jobs:
         with in_arm(job, experiment):
             seconds, memory = job_cost(job, rate)
         seconds += len(evaluated_steps(job)) * evaluation
-        at = job.stop if is_done(job) else saved_step(job)
-        again = [fault for fault in broken if fault.job == job and fault.start is not None]
-        steps = job.stop - at + sum(fault.step - (fault.start or 0) for fault in again)
-        total += seconds * steps / max(job.stop - job.start, 1)
-        rows.append(
-            (
-                job.arm,
-                str(job.seed),
-                f"{job.start}–{job.stop}",
-                str(len(evaluated_steps(job))),
-                duration(seconds),
-                f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
-                gram_teacher.words(job.settings.gram, job.start, job.stop),
-                "done" if is_done(job) else f"from step {at}" if at > job.start else "new",
-            )
-        )
+        rows.append(row(job, seconds, memory))
+        total += seconds * steps_left(job, broken) / max(job.stop - job.start, 1)
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision}, "
@@ -72,6 +58,32 @@ def plan(
     tail = f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)"
     damage = [f"  damaged: {fault.words}" for fault in broken]
     return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), *damage, tail])
+
+
+def row(job: Job, seconds: float, memory: float) -> tuple[str, ...]:
+    """A job's line of the table; `seconds` of all its steps, `memory` in bytes."""
+    at = step_of(job)
+    return (
+        job.arm,
+        str(job.seed),
+        f"{job.start}–{job.stop}",
+        str(len(evaluated_steps(job))),
+        duration(seconds),
+        f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
+        gram_teacher.words(job.settings.gram, job.start, job.stop),
+        "done" if is_done(job) else f"from step {at}" if at > job.start else "new",
+    )
+
+
+def steps_left(job: Job, broken: Sequence[Fault]) -> int:
+    """Steps that the job has still to take, those among them that make again what is broken."""
+    again = (fault.step - fault.start for fault in broken if fault.job == job and fault.start is not None)
+    return job.stop - step_of(job) + sum(again)
+
+
+def step_of(job: Job) -> int:
+    """The step that the job is at."""
+    return job.stop if is_done(job) else saved_step(job)
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:

@@ -82,37 +82,47 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     record = recorded(folder)  # refuses a damaged one before anything is written
     tight = memory.check(experiment, device)
     experiment, choices = settle(experiment, device, record=record)
-    choices += tight
     pools = Pools(Path(experiment.runtime.cache))
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    found = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo), *lost(todo)]
-    broken = faults(todo)
-    print(plan(experiment, todo, evaluator.tasks, device, choices=choices, found=found, broken=broken), flush=True)
+    told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo), *lost(todo)]
+    broken, chosen = faults(todo), [*choices, *tight]
+    print(plan(experiment, todo, evaluator.tasks, device, choices=chosen, found=told, broken=broken), flush=True)
     if checks_data:
-        with telling():
-            checked = [
-                check_data(data, pools(data))
-                for data in {repr(j.settings.data): j.settings.data for j in todo}.values()
-            ]
-        print(*dict.fromkeys(checked), sep="\n", flush=True)
+        check_all(todo, pools)
     if plan_only:
         return 0
     with held(folder), telling(folder / "log.txt"):
         write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
-        for told in found:
-            log.info("%s", told)
-        failed: set[str] = set()
-        for job in todo:
-            if job.parent is not None and job.parent.name in failed:
-                log.error("%s: not started, since %s failed", job.name, job.parent.name)
-                failed.add(job.name)
-            elif not trained(job, [f for f in broken if f.job == job], pools(job.settings.data), evaluator, device):
-                failed.add(job.name)
+        for line in told:
+            log.info("%s", line)
+        failed = train_all(todo, broken, pools, evaluator, device=device)
         print(build(folder) if evaluator.tasks else folder)
     return 1 if failed else 0
+
+
+def check_all(todo: Sequence[Job], pools: Pools) -> None:
+    """Read all training images of these jobs, each source once. Raises `BadInput` that names those that cannot be."""
+    with telling():
+        sources = {repr(job.settings.data): job.settings.data for job in todo}
+        checked = [check_data(data, pools(data)) for data in sources.values()]
+    print(*dict.fromkeys(checked), sep="\n", flush=True)
+
+
+def train_all(
+    todo: Sequence[Job], broken: Sequence[Fault], pools: Pools, evaluator: Evaluator, *, device: torch.device
+) -> set[str]:
+    """Mend and train one job after the other; names those that failed, or could not start since their trunk did."""
+    failed: set[str] = set()
+    for job in todo:
+        if job.parent is not None and job.parent.name in failed:
+            log.error("%s: not started, since %s failed", job.name, job.parent.name)
+            failed.add(job.name)
+        elif not trained(job, [f for f in broken if f.job == job], pools(job.settings.data), evaluator, device):
+            failed.add(job.name)
+    return failed
 
 
 def trained(job: Job, broken: Sequence[Fault], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:

@@ -218,21 +218,28 @@ def compare(
         for name in sorted(RELATIVE & {*first[about].metrics} & {*second[about].metrics})
         if first[about].against != second[about].against
     ]
-    alone = {"A": [about for about in first if about not in second], "B": [x for x in second if x not in first]}
-    twins = [(a, b) for a in alone["A"] for b in alone["B"] if a[:-1] == b[:-1]]
-    refused += [
-        f"{a}: unlike settings (protocol hash {a.protocol_hash} in A, {b.protocol_hash} in B)" for a, b in twins
-    ]
-    paired = {about for twin in twins for about in twin}
-    unpaired = [
-        f"{about} #{about.protocol_hash}: {side}" for side, own in alone.items() for about in own if about not in paired
-    ]
+    twins, unpaired = _alone(first, second)
+    refused += twins
     if not differences:
         why = (
             "; ".join((*refused, *(f"{line} alone" for line in unpaired))) or "the chosen tasks and metrics are in none"
         )
         raise BadInput(f"got nothing to compare ({why}): want an evaluation that both have; do evaluate both alike")
     return Comparison(differences, refused, unpaired)
+
+
+def _alone(
+    first: Mapping[EvaluationKey, Evaluation], second: Mapping[EvaluationKey, Evaluation]
+) -> tuple[list[str], list[str]]:
+    """Of evaluations that one side alone has, those whose settings alone are unlike, and the others, a line each."""
+    alone = {"A": [about for about in first if about not in second], "B": [x for x in second if x not in first]}
+    twins = [(a, b) for a in alone["A"] for b in alone["B"] if a[:-1] == b[:-1]]
+    unlike = [f"{a}: unlike settings (protocol hash {a.protocol_hash} in A, {b.protocol_hash} in B)" for a, b in twins]
+    paired = {about for twin in twins for about in twin}
+    unpaired = [
+        f"{about} #{about.protocol_hash}: {side}" for side, own in alone.items() for about in own if about not in paired
+    ]
+    return unlike, unpaired
 
 
 def _refuse_unknown(found: Mapping[EvaluationKey, Evaluation], metrics: Sequence[str], tasks: Sequence[str]) -> None:

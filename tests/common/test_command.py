@@ -9,11 +9,12 @@ from common.command import Parser, answer, columns
 from common.errors import BadInput
 from common.unwritable import Unwritable
 
+NOBODY_LISTENS = "listener = select.poll(); listener.register(1, 0); listener.poll()"
 ROOT = Path(__file__).resolve().parents[2]
 PRINTS = """
-import sys, time
+import select, sys
 from common.command import answer
-time.sleep(0.3)
+{until}
 code = answer(lambda: print("x\\n" * {size}) or 0)
 print(code, file=sys.stderr)
 sys.exit(code)
@@ -69,7 +70,7 @@ def test_an_error_of_the_system_names_its_file(capsys):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("size", [10, 10**6])
 def test_who_stops_listening_ends_a_command_without_a_word(size, unbuffered):
-    program = PRINTS.format(size=size)
+    program = PRINTS.format(until=NOBODY_LISTENS, size=size)
     with subprocess.Popen(["sh", "-c", '"$0" -c "$1" | true; echo ended >&2', sys.executable, program],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}
     ) as process:  # fmt: skip
@@ -82,7 +83,7 @@ def test_an_output_on_a_full_disk_is_one_line(unbuffered):
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", PRINTS.format(size=10)],
+            [sys.executable, "-c", PRINTS.format(until="", size=10)],
             cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False,
         )  # fmt: skip
     assert done.stderr == "gramlab: standard output: No space left on device\n2\n"

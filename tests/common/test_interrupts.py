@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,9 +34,8 @@ sys.exit(answer(work, afterwards="go on"))
 def begun(program: str, *, before: str = "") -> subprocess.Popen[str]:
     """A process group of its own that has printed a line."""
     command = ["sh", "-c", f'{before} exec "$0" -c "$1"', sys.executable, program]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=ROOT, **pipes, text=True, start_new_session=True)
     assert process.stdout is not None
     process.stdout.readline()
     return process
@@ -61,24 +59,24 @@ def test_a_signal_while_a_command_works_is_one_line_that_tells_what_to_do(number
 
 def test_signals_that_come_during_the_cleanup_leave_it_alone():
     process = begun(
-        BEGIN + WORK.format(cleanup="print('cleans', flush=True); time.sleep(1); print('clean', flush=True)")
+        BEGIN + WORK.format(cleanup="print('cleans', flush=True); sys.stdin.readline(); print('clean', flush=True)")
     )
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     assert process.stdout.readline() == "cleans\n"
     for number in CODES:
         process.send_signal(number)
-        time.sleep(0.1)
-    assert process.communicate() == ("clean\n", "gramlab: interrupted; go on\n")
+    assert process.communicate("end of the cleanup\n") == ("clean\n", "gramlab: interrupted; go on\n")
     assert process.returncode == 130
 
 
 def test_a_signal_that_was_to_be_ignored_stays_ignored():
     process = begun(
-        BEGIN + "print(answer(lambda: print('at work', flush=True) or time.sleep(0.5) or 7))", before="trap '' HUP;"
+        BEGIN + "print(answer(lambda: print('at work', flush=True) or len(sys.stdin.readline())))",
+        before="trap '' HUP;",
     )
     process.send_signal(signal.SIGHUP)
-    assert process.communicate() == ("7\n", "")
+    assert process.communicate("works on") == ("8\n", "")
 
 
 def test_an_interruption_that_python_drops_comes_back_and_is_no_noise():

@@ -65,7 +65,7 @@ def sixty_four(archive: zipfile.ZipFile) -> None:
 KINDS: dict[str, tuple[Callable[[zipfile.ZipFile], object], str]] = {
     "a name above the folder": (lambda z: add(z, "../escaped.jpg"), "a name that leads out of its folder"),
     "a name above it, further in": (lambda z: add(z, f"{TOP}/images/training/../../../../e.jpg"), "leads out of its"),
-    "an absolute name": (lambda z: add(z, "/tmp/escaped.jpg"), "a name that leads out of its folder"),
+    "an absolute name": (lambda z: add(z, "/escaped.jpg"), "a name that leads out of its folder"),
     "a drive": (lambda z: add(z, "C:escaped.jpg"), "a name that leads out of its folder"),
     "backslashes": (lambda z: add(z, "images\\..\\..\\escaped.jpg"), "a name that leads out of its folder"),
     "a link": (lambda z: add(z, f"{TOP}/l", b"/etc/passwd", mode=stat.S_IFLNK | 0o777), "a link or device"),

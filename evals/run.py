@@ -35,6 +35,7 @@ from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.checking.check import check
+from evals.datasets.subset import Renumbered
 from evals.features.shelf import Subject
 from evals.pictures.feature_maps import POINTS, read_points
 from evals.pictures.gallery import Gallery, draw_sizes
@@ -42,7 +43,7 @@ from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TaskSpec, distinct, evaluate, found_lines, refuse_misread, refuse_unfit, valid_depth
+from evals.suite import TaskSpec, distinct, evaluate, every_set, found_lines, refuse_misread, refuse_unfit, valid_depth
 
 log = logging.getLogger("gramlab")
 
@@ -94,9 +95,9 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
 
     Raises BadInput with all that is wrong: a line for each set and kind of problem.
     """
-    opened = (s for spec in sized[0].values() for s in (spec.train_set, spec.test_set) if s)
+    opened = distinct(one.original if isinstance(one, Renumbered) else one for one in every_set(sized[0]))
     found, wrong = [], []
-    for dataset in distinct(opened):
+    for dataset in opened:
         try:
             known = dataset.name if dataset.name in KNOWN else None
             found.append(str(check(dataset, known=known, valid=valid_depth(sized[0], dataset))))

@@ -123,7 +123,7 @@ def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
                 if limits := _limits(spec.protocol):
                     refuse_misread_depth(one, low=limits[0], high=limits[1])
     except BadInput as error:
-        raise or_exclude(error, distinct(one for spec in tasks.values() for one in sets_of(spec))) from error
+        raise or_exclude(error, every_set(tasks)) from error
 
 
 def valid_depth(tasks: Mapping[str, TaskSpec], dataset: LabelledSet) -> tuple[float, float] | None:
@@ -142,6 +142,11 @@ def _limits(protocol: Protocol) -> tuple[float, float] | None:
 def sets_of(spec: TaskSpec) -> list[LabelledSet]:
     """The sets of a task, each once."""
     return distinct(one for one in (spec.train_set, spec.test_set) if one)
+
+
+def every_set(tasks: Mapping[str, TaskSpec]) -> list[LabelledSet]:
+    """The sets of all tasks, each once."""
+    return distinct(one for spec in tasks.values() for one in sets_of(spec))
 
 
 def distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:

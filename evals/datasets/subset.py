@@ -84,10 +84,14 @@ class Subset:
 
 
 class Renumbered(Subset):
-    """A set whose classes are some of `classes`, by their names, with labels that count through all of these."""
+    """A set whose classes are some of `classes`, by their names, with labels that count through all of these.
+
+    `original` is the set as its files have it.
+    """
 
     def __init__(self, dataset: LabelledSet, classes: Sequence[str]) -> None:
         super().__init__(dataset, range(len(dataset)))
+        self.original = dataset
         self._classes = tuple(classes)
         self._numbers = [self._classes.index(name) for name in dataset.classes]
 

@@ -156,6 +156,20 @@ def test_a_head_is_not_judged_on_the_images_that_it_is_fitted_on(tmp_path: Path,
     assert main(["random:test_vit", "health@p", *given]) == 0  # it has no head
 
 
+def test_validating_tells_of_a_set_without_some_classes_what_its_files_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    photos(tmp_path / "p" / "train", classes=3)
+    photos(tmp_path / "p" / "val")
+    for path in (tmp_path / "p" / "val").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 200).save(path)
+    given = ["--data", f"p={tmp_path / 'p'}", "--sizes", "64", "--no-cache", "--validate"]
+    assert main(["random:test_vit", "knn@p", *given]) == 0
+    said = capsys.readouterr()
+    assert "p/val: 24 images, all readable, levels 0 to 65535 (16-bit integers)" in said.out
+    assert "no image of 1 of the 3 classes of training (c)" in said.err
+
+
 def test_a_class_list_of_which_the_masks_lack_most_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = labelled(tmp_path / "shapes")
     names = ",".join(f"class {n}" for n in range(10))

@@ -174,15 +174,6 @@ def _sync(path: Path) -> None:
             raise
 
 
-def facts(path: Path) -> tuple[int, ...]:
-    """Size, times and inode of a file, which change when it is replaced or written; () where there is none."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ()
-    return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
-
-
 def checksum(path: Path) -> str:
     """SHA-256 of a file's content, in hex digits."""
     with path.open("rb") as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,9 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.disk import facts, whole
+from common.disk import whole
 from common.errors import BadInput, found
 from common.steps import files_by_step
+from common.unchanged import until_changed
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
 from evals.backbones.states import Contents, read
 from evals.backbones.weights import read_safetensors, refuse_non_finite
@@ -55,24 +55,10 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
     state.step = int(header["step"])
 
 
+@until_changed()
 def verified_step(path: Path, *, identity: str | None) -> int:
-    """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside.
-
-    A file of gigabytes is read once in the life of this process, unless it changes.
-    """
-    found = _verified(path, identity, facts(path))
-    if isinstance(found, BadInput):
-        raise found
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _verified(path: Path, identity: str | None, about: tuple[int, ...]) -> int | BadInput:
-    """`about` makes a file that was replaced another one."""
-    try:
-        return int(_contents(path, identity).header["step"])
-    except BadInput as error:
-        return error
+    """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside."""
+    return int(_contents(path, identity).header["step"])
 
 
 def _contents(path: Path, identity: str | None) -> Contents:

@@ -11,8 +11,9 @@ from common.disk import read_json
 from common.errors import BadInput
 from common.records import CurvePoint, Status, read_lines, read_record, refuse_no_file
 from common.steps import files_by_step, folders_by_step, step_name
+from common.unchanged import until_changed
 from evals.backbones.addresses import load
-from evals.backbones.exported import CARD, told
+from evals.backbones.exported import CARD, WEIGHTS, told
 from harness import checkpoint, excluded, gram_teacher
 from harness.config import flatten, identity
 from harness.graph import Job
@@ -203,9 +204,15 @@ def refuse_unfit_gram_teacher(job: Job) -> None:
     folder = gram_teacher.given_folder(job.settings.gram)
     if folder is not None:
         try:
-            load(str(folder))
+            _load_once(folder)
         except BadInput as error:
             raise BadInput(f"gram.checkpoint={folder}: {error}") from error
+
+
+@until_changed(CARD, WEIGHTS)
+def _load_once(folder: Path) -> None:
+    """Raises `BadInput` as `load`; many arms may anchor to one backbone."""
+    load(str(folder))
 
 
 def gram_folder(job: Job) -> Path | None:

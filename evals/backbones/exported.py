@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ import timm
 from safetensors.torch import save_file
 from torch import nn
 
-from common.disk import facts, read_json, whole
+from common.disk import read_json, whole
 from common.errors import BadInput, first_line, found
 from common.steps import step_of
+from common.unchanged import until_changed
 from evals.backbones.digest import KEY, digest, refuse_changed, refuse_other_step, tell_of_no_digest
 from evals.backbones.timm_models import create_told
 from evals.backbones.weights import (
@@ -108,16 +108,11 @@ def told(folder: Path) -> dict[str, Any]:
         return {}
 
 
+@until_changed(CARD, WEIGHTS)
 def fault(folder: Path) -> str | None:
     """What is wrong with an exported folder, from its card to the last bit of its weights; None where it is whole."""
     if missing := missing_files(folder):
         return f"{folder} without {' and '.join(missing)}"
-    return _fault(folder, facts(folder / CARD) + facts(folder / WEIGHTS))
-
-
-@lru_cache(maxsize=1024)
-def _fault(folder: Path, about: tuple[int, ...]) -> str | None:
-    """`about` makes files that were replaced others: these of gigabytes are read once in the life of this process."""
     try:
         card = _card(folder / CARD)
         _bears_digest(folder, card, *read_safetensors(folder / WEIGHTS))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,24 +95,19 @@ def _look(images: Sequence[Path], reading: Reading, *, name: str) -> Look:
 
 
 def _seen(path: Path, reading: Reading) -> _Seen | None:
-    channels = tuple(reading.channels) if reading.channels else None
     try:
-        state = path.stat()
-        about = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-        return _of_file(path, channels, reading.max_megapixels, about)
+        return _of_file(path, reading)
     except UnfitFiles:
         raise
     except (BadInput, OSError):
         return None
 
 
-@lru_cache(maxsize=1024)
-def _of_file(path: Path, channels: tuple[int, ...] | None, megapixels: float, about: tuple[int, ...]) -> _Seen:
-    """`about` makes a file that was replaced another one; many tasks may open one set."""
-    reading = Reading(channels=list(channels) if channels else None, max_megapixels=megapixels)
+def _of_file(path: Path, reading: Reading) -> _Seen:
+    channels = reading.channels
     animated = veiled = False
     count = 0
-    with suppress(NoImage), opened(path, megapixels=megapixels) as image:
+    with suppress(NoImage), opened(path, megapixels=reading.max_megapixels) as image:
         refuse_unclear(image, path, reading)
         animated = image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False)
         deep, count = is_deep(image), channels_of(image)

@@ -67,7 +67,10 @@ def _hidden_beside(path: Path) -> tuple[Path, int]:
     while True:
         hidden = path.parent / f"{HIDDEN}{secrets.token_hex(8)}"
         hidden.mkdir()
-        lock = os.open(hidden, os.O_RDONLY)
+        try:
+            lock = os.open(hidden, os.O_RDONLY)
+        except FileNotFoundError:  # swept away before it was locked
+            continue
         with suppress(OSError):  # a file system without locks: nobody will judge this folder
             fcntl.flock(lock, fcntl.LOCK_EX)
         if hidden.exists():  # else it was swept away in between

@@ -341,3 +341,21 @@ def test_a_disk_that_fails_while_syncing_leaves_the_old_file(tmp_path: Path, mon
         write_text(path, "new")
     assert content(path) == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_fragment_that_is_swept_away_before_it_is_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real, swept = os.open, []
+
+    def opened(path: Path, *given: int) -> int:
+        if not swept and Path(path).name.startswith(".partial-"):
+            swept.append(path)
+            Path(path).rmdir()
+        return real(path, *given)
+
+    monkeypatch.setattr(os, "open", opened)
+    with whole(tmp_path / "a.txt") as new:
+        new.write_text("all of it")
+    assert (tmp_path / "a.txt").read_text() == "all of it"
+    assert len(swept) == 1

@@ -11,6 +11,7 @@ from evals.datasets.checking.check import check
 from evals.datasets.checking.mask_look import refuse_wrong_list
 from evals.datasets.reading import Reading
 from evals.datasets.subset import spread_subset
+from tests.evals.datasets.told import told
 
 NAMES = ["sky", "sea", "sand"]
 VALUES = np.array([[0, 1, 2, 3], [3, 255, 1, 1]], dtype=np.uint8)
@@ -30,13 +31,6 @@ def beach(tmp_path):
         put(root / "annotations" / "training" / f"{number}.png", VALUES)
         put(root / "depth" / "training" / f"{number}.png", DEPTH)
     return root
-
-
-def told(call):
-    with pytest.raises(BadInput) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_a_sound_set_is_counted(beach):

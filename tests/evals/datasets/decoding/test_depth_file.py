@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import BadInput
 from evals.datasets.decoding.depth_file import read_depth
 from evals.datasets.reading import Reading
+from tests.evals.datasets.told import told
 
 METRES = np.array([[0, 0.5, 2.5], [4, 6.5, 9]], dtype=np.float32)
 
@@ -14,13 +14,6 @@ METRES = np.array([[0, 0.5, 2.5], [4, 6.5, 9]], dtype=np.float32)
 def saved(path, pixels):
     Image.fromarray(pixels).save(path)
     return path
-
-
-def told(call):
-    with pytest.raises(BadInput) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_whole_numbers_are_millimetres(tmp_path):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.decoding.mask_file import read_mask
 from evals.datasets.labelled_set import BeyondClasses
 from evals.datasets.reading import Reading
+from tests.evals.datasets.told import told
 
 NAMES = ("sky", "sea", "sand")
 FROM_ONE = np.array([[0, 1, 2], [3, 255, 1]], dtype=np.uint8)
@@ -20,13 +20,6 @@ PALETTE = {"sky": (RED,), "sea": (GREEN,), "sand": (BLUE,), "ignore": (BLACK,)}
 def saved(path, pixels, mode=None):
     Image.fromarray(pixels, mode).save(path)
     return path
-
-
-def told(call, kind=BadInput):
-    with pytest.raises(kind) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def coloured(values):

@@ -5,21 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import BadInput
 from evals.datasets.catalogue import open_set
 from evals.datasets.decoding.depth_file import read_depth
 from evals.datasets.decoding.mask_file import mask_values, read_mask
 from evals.datasets.reading import Reading
 from tests.evals.datasets.decoding.tiff_writer import write_tiff
+from tests.evals.datasets.told import told
 
 SMALL = np.array([[0, 1, 2, 3], [3, 2, 1, 0]], dtype=np.uint8)
-
-
-def told(call):
-    with pytest.raises(BadInput) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def packed(values, bits):

@@ -109,6 +109,20 @@ def append(path: Path, text: str) -> None:
         _sync(path.parent)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is inside such a block of its own for this folder, which is made where it is not."""
+    with writing(folder):
+        refuse_lost(folder / "any")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 @cache
 def sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder, which may be tens of gigabytes; once in the life of this one.

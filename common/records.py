@@ -9,7 +9,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Required, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Required, TypeVar
 
 from annotated_types import Le
 from pydantic import AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationError, with_config
@@ -71,6 +71,21 @@ class Happening(TypedDict):
 
 
 @record
+class Stretch(TypedDict):
+    """The part of a segment that an arm with a seed is: from step `start`, where it forks from `parent`, to `stop`.
+
+    Of its steps `forks` are those that arms fork from, `snapshots` those whose EMA backbone is anchored to.
+    """
+
+    segment: str
+    start: Step
+    stop: Step
+    parent: str | None
+    forks: NotRequired[list[Step]]
+    snapshots: NotRequired[list[Step]]
+
+
+@record
 class LossTerm(TypedDict, total=False):
     title: str
     anchored: bool
@@ -109,6 +124,7 @@ class Asked(TypedDict, total=False):
     trunk_steps: Step
     arms: dict[str, Arm]
     events: dict[str, list[Happening]]
+    jobs: dict[str, Stretch]
     losses: dict[str, LossTerm]
     chance: dict[str, Finite]
     config: Settings

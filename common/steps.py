@@ -24,9 +24,9 @@ def files_by_step(folder: Path, suffix: str) -> dict[int, Path]:
     return _sorted({path: step_of(path.stem) for path in folder.glob(f"step_*{suffix}") if path.is_file()})
 
 
-def folders_by_step(folder: Path) -> dict[int, Path]:
-    """The folders `step_NNNNNN` in a folder, the earliest first."""
-    return _sorted({path: step_of(path.name) for path in folder.glob("step_*") if path.is_dir()})
+def folders_by_step(folder: Path, kind: str = "step") -> dict[int, Path]:
+    """The folders `<kind>_NNNNNN` in a folder, the earliest first."""
+    return _sorted({path: step_of(path.name, kind) for path in folder.glob(f"{kind}_*") if path.is_dir()})
 
 
 def _sorted(found: dict[Path, int | None]) -> dict[int, Path]:

@@ -67,6 +67,9 @@ def in_cache() -> Iterator[None]:
 @contextmanager
 def staying(folder: Path) -> Iterator[None]:
     """Nothing is written below `folder` any more once it was removed, moved or replaced: half of it would come back."""
+    if folder in _held:
+        yield
+        return
     with writing(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     _held[folder] = descriptor  # open, so that no other folder gets its number

@@ -81,12 +81,6 @@ def latest_states(folder: Path) -> list[Path]:
     return [*files_by_step(folder, ".safetensors").values()][::-1]
 
 
-def prune_states(folder: Path, *, keep: int) -> None:
-    """Remove all but the newest `keep` states."""
-    for old in latest_states(folder)[keep:]:
-        old.unlink()
-
-
 def load_weights(state: State, path: Path) -> None:
     """Start student and teacher from a weights-only file with keys `student.…` and `teacher.…`, strictly by name."""
     if not path.is_file():

@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": ("evals.compare", "the paired difference of two evaluated checkpoints"),
     "prepare": ("evals.prepare", "bring public downloads into the layouts of data sets, and check them"),
     "report": ("reports.build", "render the report of a run's folder again"),
+    "clean": ("harness.clean", "free what no experiment asks for any more"),
     "look": ("evals.pictures.contact_sheet", "draw images, masks and depth of a data set"),
 }
 

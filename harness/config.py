@@ -24,12 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 from common.bounds import NAME_BYTES, described, is_name
 from common.errors import BadInput
 from common.schema import filled, shown
-from harness.layers import EXPERIMENTS, composed, entries, groups
-from harness.overrides import Change, apply, choose_arms, flatten, parsed, put
+from harness.arms import Arm, expanded, read
+from harness.layers import EXPERIMENTS, composed, entries, flatten, groups
+from harness.overrides import Change, apply, choose_arms, parsed, put
 from harness.settings import Experiment
 
 PROSE = ("name", "question", "source", "expected", "cost")
-GRAPH = ("seeds", "steps", "arms", "baseline", "trunk")
+GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
 MACHINERY = ("device", "evals", "runtime")
 
 
@@ -54,8 +55,15 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str]
 
 
 def arm_settings(experiment: Experiment, arm: str) -> Experiment:
-    """The settings of one arm: the experiment's, with the arm's dotted overrides."""
-    return _overridden(experiment, experiment.arms[arm], where=f"arms.{arm}")
+    """The settings of one arm: those of the arm that it forks from, else the experiment's, with its own overrides."""
+    own = read_arm(experiment, arm)
+    base = arm_settings(experiment, own.parent) if own.parent in experiment.arms else experiment
+    return overridden(base, own.overrides, where=f"arms.{arm}")
+
+
+def read_arm(experiment: Experiment, arm: str) -> Arm:
+    """An arm as the file states it."""
+    return read(experiment.arms[arm], trunk=experiment.trunk.steps > 0)
 
 
 def trunk_settings(experiment: Experiment) -> Experiment:
@@ -63,7 +71,7 @@ def trunk_settings(experiment: Experiment) -> Experiment:
     off = {"gram.weight": 0.0, **experiment.trunk.overrides}
     if experiment.trunk.steps:
         off = {"steps": experiment.trunk.steps, **off}
-    return _overridden(experiment, off, where="trunk.overrides")
+    return overridden(experiment, off, where="trunk.overrides")
 
 
 def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
@@ -133,15 +141,24 @@ def _refuse_parts(experiment: Experiment) -> None:
         raise BadInput("\n".join(found))
 
 
-def _read(path: Path, overrides: Sequence[str], arms: Sequence[str] | None, *, where: str) -> dict[str, Any]:
+def _read(path: Path, overrides: Sequence[str], names: Sequence[str] | None, *, where: str) -> dict[str, Any]:
     """The file, its groups and the overrides as plain data."""
     choices, added, rest = _chosen(path, parsed(overrides))
     plain = composed(path, choices, added=added)
     for change in rest:
         apply(plain, change)
-    if arms is not None:
-        choose_arms(plain, arms)
-    return _resolved(plain, where=where)
+    plain = _resolved(plain, where=where)
+    if isinstance(plain.get("arms"), dict):
+        plain["arms"] = expanded(plain["arms"], most=_largest_grid(plain))
+    if names is not None:
+        choose_arms(plain, names)
+    return plain
+
+
+def _largest_grid(plain: Mapping[str, Any]) -> int:
+    """The limit where it is a number; what else stands there is refused with the file's other faults."""
+    most = plain.get("largest_grid", Experiment().largest_grid)
+    return most if isinstance(most, int) else 1
 
 
 def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None], dict[str, str], list[Change]]:
@@ -163,7 +180,8 @@ def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None
     return choices, added, rest
 
 
-def _overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
+def overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
+    """The settings with dotted overrides, checked as a whole. Raises `BadInput` whose lines begin with `where`."""
     flat = flatten(overrides)
     if strange := [key for key in flat if set("[]") & set(key)]:
         raise BadInput(f"{where}: unknown setting {strange[0]!r}: want names with dots between, as gram.weight")

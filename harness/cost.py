@@ -81,6 +81,14 @@ def _count(settings: Experiment) -> Cost:
     return Cost(float(counter.get_total_flops()), 4 * weights + frozen + activations)
 
 
+def flops(settings: Experiment, start: int, stop: int) -> float:
+    """Floating-point operations of the training steps from `start` to `stop`."""
+    gram = settings.gram
+    with_gram = max(0, stop - max(gram.first_step, start)) if gram.weight > 0 else 0
+    own = step_cost(settings, gram=False).flops * (stop - start - with_gram)
+    return own + (step_cost(settings, gram=True).flops * with_gram if with_gram else 0)
+
+
 def shapes(settings: Experiment, patch: int) -> Batch:
     """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
@@ -97,7 +105,7 @@ def shapes(settings: Experiment, patch: int) -> Batch:
     return Batch(
         globals=empty(2, crops.global_size),
         locals=empty(crops.local_count, crops.local_size),
-        gram=empty(2, gram.size) if gram and gram.needed(settings.gram.start_step) else None,
+        gram=empty(2, gram.size) if gram and gram.needed(settings.gram.first_step) else None,
         masks=masks,
         indices=torch.arange(images),
         component=None,

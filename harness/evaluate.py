@@ -30,7 +30,10 @@ log = logging.getLogger("gramlab")
 
 @dataclass(frozen=True)
 class Mark:
-    """`evaluated.json` of a step: by which evaluations, the files of outcomes with their SHA-256, and all rows."""
+    """`evaluated-….json` of a step: by which evaluations, the files of outcomes with their SHA-256, and all rows.
+
+    Rows name neither run nor arm, since a segment may serve several.
+    """
 
     identity: str
     outcomes: dict[str, str]
@@ -60,34 +63,41 @@ class Evaluator:
         self.identity = identity(evals.network, tasks)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
-        if self.holds(folder):
+        if self.holds(job, folder):
             return {}
         if not (folder / CARD).is_file():
             log.warning("%s cannot be evaluated again, since it holds no weights; what it holds is kept", folder)
             return {}
         found = self.measure(step, folder)
         kept = outcomes.save_outcomes(folder / "outcomes", found)
-        run = self.experiment.name
-        rows = table.latest(m.row(run=run, arm=job.arm, seed=job.seed, step=step) for m in found)
-        self.add(rows)
+        rows = table.latest(m.row(run="", arm="", seed=job.seed, step=step) for m in found)
+        self.add(self.named(job, rows))
         mark = {"outcomes": {path.name: checksum(path) for path in kept}, "rows": [table.plain(row) for row in rows]}
-        write_json(folder / "evaluated.json", {"identity": self.identity, **mark})
+        write_json(self.mark(folder), {"identity": self.identity, **mark})
         values = {f"{m.eval}/{m.dataset}/{m.metric}": m.value for m in found}
         told = "  ".join(f"{k} {v:.3f}" for k, v in values.items()) or "exported; no evaluation is asked for"
         log.info("%s step %d: %s", job.name, step, told)
         self._tell(found)
         return values
 
-    def holds(self, folder: Path) -> bool:
+    def mark(self, folder: Path) -> Path:
+        """The file that says that a step was evaluated as this experiment asks."""
+        return folder / f"evaluated-{self.identity}.json"
+
+    def named(self, job: Job, rows: Iterable[Row]) -> list[Row]:
+        """Rows of a segment as those of this experiment's arm."""
+        return [replace(row, run=self.experiment.name, arm=job.arm) for row in rows]
+
+    def holds(self, job: Job, folder: Path) -> bool:
         """Whether a step was evaluated as now and all that this left is there, its rows in the table again."""
-        path = folder / "evaluated.json"
-        mark = read_mark(path)
+        mark = read_mark(self.mark(folder))
         if mark is None or mark.identity != self.identity:
             return False
-        rows, files = mark.rows, {folder / "outcomes" / name: digest for name, digest in mark.outcomes.items()}
+        rows = self.named(job, mark.rows)
+        files = {folder / "outcomes" / name: digest for name, digest in mark.outcomes.items()}
         if lost := [row for row in rows if row.identity not in self.known]:
             self.add(lost)
-            log.warning("%s lacked %d of the %d rows of %s: written again", self.table, len(lost), len(rows), folder)
+            log.info("%s: %s was measured before; %d of its %d rows added", job.name, folder, len(lost), len(rows))
         changed = [self.table] if self.unlike(rows) else []
         changed += [one for one, digest in files.items() if not one.is_file() or checksum(one) != digest]
         if changed:
@@ -135,7 +145,7 @@ class Evaluator:
 
 
 def read_mark(path: Path) -> Mark | None:
-    """What `evaluated.json` says; None where there is none, or one that is damaged or older than its rows."""
+    """What `evaluated-….json` says; None where there is none, or one that is damaged or older than its rows."""
     try:
         return read_record(path, Mark, remedy="evaluating again") if path.exists() else None
     except BadInput as error:

@@ -59,8 +59,8 @@ def refuse_shorter(job: Job) -> None:
         name, key = back[0]
         raise BadInput(
             f"{job.folder} left {listing([key for _, key in back])} out of training: want it in "
-            f"data.sources.{name}.exclude still, since such a list may only grow; put {key} back or give this "
-            "experiment another name=..."
+            f"data.sources.{name}.exclude still, since such a list may only grow; put {key} back, or move "
+            f"{job.folder} away"
         )
 
 
@@ -76,7 +76,7 @@ def note(job: Job, pool: Pool, *, step: int) -> None:
     write_json(job.folder / "excluded.json", {"excluded": rows})
     places = pool.places(new)
     log.info("%s: from step %d on without %s", job.name, step, listing([pool.key(place) for place in places]))
-    if step > job.start and (readable := [pool.key(place) for place in places if not pool.fault(place)]):
+    if step > job.root.start and (readable := [pool.key(place) for place in places if not pool.fault(place)]):
         told = (
             "%s: %s can be read, so the steps up to %d may have seen it: another run than one without it from the start"
         )

@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 def snapshot_step(gram: Anchoring) -> int:
     """The step whose EMA teacher is frozen."""
-    return gram.start_step if gram.teacher_step is None else gram.teacher_step
+    return gram.first_step if gram.teacher_step is None else gram.teacher_step
 
 
 SOURCES: dict[GramTeacher, Source] = {
@@ -66,22 +66,28 @@ def source(gram: Anchoring) -> Source:
 
 def is_on(gram: Anchoring, step: int) -> bool:
     """Whether `step` computes the loss."""
-    return gram.weight > 0 and step >= gram.start_step
+    return gram.weight > 0 and step >= gram.first_step
 
 
 def is_renewed(gram: Anchoring, step: int) -> bool:
     """Whether the Gram teacher becomes a copy of the EMA teacher just before `step` is taken."""
     if gram.weight == 0 or source(gram).live:
         return False
-    since = step - gram.start_step
+    since = step - gram.first_step
     again = gram.update_every is not None and since > 0 and since % gram.update_every == 0
     return again or step == source(gram).copied(gram)
 
 
 def early_step(gram: Anchoring, fork: int) -> int | None:
-    """The step before `fork` whose EMA teacher is the first Gram teacher, so that a trunk must keep it; else None."""
+    """The step before `fork` whose EMA teacher is the first Gram teacher, so that it must be kept; else None."""
     step = source(gram).copied(gram) if gram.weight > 0 else None
     return step if step is not None and step < fork else None
+
+
+def is_inherited(gram: Anchoring, parent: Anchoring) -> bool:
+    """Whether an arm goes on with the Gram teacher that its parent has at the fork: both name the same first one."""
+    named = [(one.teacher, source(one).copied(one), given_folder(one)) for one in (gram, parent)]
+    return is_separate(gram) and is_separate(parent) and named[0] == named[1]
 
 
 def as_counted(gram: Gram, *, on: bool) -> Gram:
@@ -205,9 +211,10 @@ def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
     """When the loss begins and when the teacher is renewed afterwards, in the steps from `start` to `stop`."""
     if gram.weight == 0:
         return []
-    first = max(gram.start_step, start)
-    renewals = range(first + gram.update_every, stop, gram.update_every) if gram.update_every else ()
-    return [{"step": first, "kind": "gram_start"}, *({"step": step, "kind": "gram_update"} for step in renewals)]
+    first, every = gram.first_step, gram.update_every
+    begins = [{"step": first, "kind": "gram_start"}] if first >= start else []
+    renewals = range(first + every, stop, every) if every else ()
+    return begins + [{"step": step, "kind": "gram_update"} for step in renewals if step >= start]
 
 
 def words(gram: Anchoring, start: int, stop: int) -> str:
@@ -216,4 +223,4 @@ def words(gram: Anchoring, start: int, stop: int) -> str:
         return "off"
     renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
     teacher = f"{source(gram).words(gram)} ×{gram.resolution:g}{renewed}"
-    return f"{teacher}, weight {gram.weight:g} from {max(gram.start_step, start)}"
+    return f"{teacher}, weight {gram.weight:g} from {max(gram.first_step, start)}"

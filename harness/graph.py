@@ -1,107 +1,240 @@
-"""What an experiment must train: one job per arm and seed, and the trunk that the arms of a seed fork from.
+"""What an experiment must train: for each arm and seed a stretch of a segment, after the stretch that it forks from.
 
-A job is a function of its starting state and its settings; `identity` names both, and neither machinery nor length.
+A **segment** is training from one state on under one science: its `identity` names both, and neither machinery, nor
+names, nor length. It lies once in the store, whichever arms and experiments ask for it. An arm that changes no science
+goes on with its parent's segment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput, found
 from evals.backbones.digest import content_of
-from harness import gram_teacher
-from harness.config import arm_settings, identity, science, trunk_settings
+from harness import gram_teacher, store
+from harness.arms import EQUAL_COMPUTE, TRUNK, in_order
+from harness.config import arm_settings, identity, overridden, read_arm, science, trunk_settings
+from harness.cost import flops
 from harness.losses.table import LOSSES
 from harness.settings import Data, Experiment
 
-TRUNK = "trunk"
 Fingerprint = Callable[[Data], str]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Train `arm` with `seed` from step `start` to `stop` in `folder`, from the end of `parent` or from the beginning.
+    """Train `arm` with `seed` from step `start` to `stop`, from where `parent` is then, or from the beginning.
 
-    `snapshots` are steps whose EMA backbone must be kept because an arm anchors to it.
+    science: all that shapes the result, from the first step of the segment on.
+    forks: steps whose whole state must be kept, since arms begin with it.
+    snapshots: steps whose EMA backbone must be kept, since an arm anchors to it.
     """
 
     arm: str
     seed: int
     start: int
     stop: int
-    folder: Path
     settings: Experiment
     science: dict[str, Any]
     parent: Job | None = None
+    forks: tuple[int, ...] = ()
     snapshots: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        """The job's folder name, which is unique in its experiment."""
-        return self.folder.name
+        """What it is called, uniquely in its experiment."""
+        return f"{self.arm}-s{self.seed}"
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that shapes the result: the segment's name in the store."""
+        return identity(self.science)
 
     @property
-    def identity(self) -> str:
-        """Hash of all that shapes the result."""
-        return identity(self.science)
+    def folder(self) -> Path:
+        """Where the segment lies, in the store."""
+        return Path(self.settings.runtime.folder) / store.FOLDER / self.identity
+
+    @property
+    def view(self) -> Path:
+        """The experiment's link to it."""
+        return Path(self.settings.runtime.folder) / self.settings.name / self.name
+
+    @property
+    def root(self) -> Job:
+        """The job with which the segment begins: another one where this goes on with its parent's segment."""
+        return self.parent.root if self.parent is not None and self.parent.identity == self.identity else self
+
+    @property
+    def path(self) -> list[Job]:
+        """The jobs that lead here from step 0, itself the last."""
+        return [*(self.parent.path if self.parent else ()), self]
+
+    @property
+    def snapshot(self) -> int | None:
+        """The step before its start whose EMA backbone is its first Gram teacher; None where there is no such."""
+        inherits = self.parent is not None and gram_teacher.is_inherited(self.settings.gram, self.parent.settings.gram)
+        return None if inherits else gram_teacher.early_step(self.settings.gram, self.start)
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether it is evaluated after `step`; a fork is evaluated with the parent."""
+        within = self.first <= step <= self.stop
+        return within and (step % self.settings.evals.every == 0 or step == self.stop)
+
+    @property
+    def first(self) -> int:
+        """The first step whose weights are the job's own."""
+        return self.start if self.parent is None else self.start + 1
+
+    @property
+    def evaluations(self) -> Sequence[int]:
+        """Steps after which it is evaluated."""
+        every, first = self.settings.evals.every, self.first
+        regular = range(first + -first % every, self.stop + 1, every)
+        return regular if self.stop in regular else [*regular, self.stop]
 
 
 def jobs(experiment: Experiment, *, fingerprint: Fingerprint) -> list[Job]:
-    """All jobs, a trunk before its arms. Raises `BadInput` for arms that do not fit the trunk."""
-    base = Path(experiment.runtime.folder) / experiment.name
+    """All jobs, a parent before what forks from it. Raises `BadInput` for arms that do not fit their parent."""
     found = []
     for seed in experiment.seeds:
-        trunk = _trunk(experiment, seed, base, fingerprint) if experiment.trunk.steps else None
-        found += [trunk] if trunk else []
-        found += [_arm(experiment, arm, seed, base, trunk, fingerprint) for arm in experiment.arms]
+        found += _marked([*Seed(experiment, seed, fingerprint).jobs()])
     return found
 
 
-def _trunk(experiment: Experiment, seed: int, base: Path, fingerprint: Fingerprint) -> Job:
-    settings = trunk_settings(experiment)
-    fork = experiment.trunk.steps
-    grams = [arm_settings(experiment, arm).gram for arm in experiment.arms]
-    early = {step for gram in grams if (step := gram_teacher.early_step(gram, fork)) is not None}
-    shape = _science(settings, fingerprint) | {"seed": seed, "weights": _weights_hash(experiment)}
-    return Job(TRUNK, seed, 0, fork, base / f"{TRUNK}-s{seed}", settings, shape, None, tuple(sorted(early)))
+class Seed:
+    """The jobs of one seed, each made when it is asked for."""
+
+    def __init__(self, experiment: Experiment, seed: int, fingerprint: Fingerprint):
+        self.experiment, self.seed, self.fingerprint = experiment, seed, fingerprint
+        self.made: dict[str, Job] = {}
+
+    def jobs(self) -> Iterator[Job]:
+        """The trunk, then the arms."""
+        trunk = [TRUNK] if self.experiment.trunk.steps else []
+        yield from (self.job(name) for name in (*trunk, *in_order(self.experiment.arms)))
+
+    def job(self, name: str) -> Job:
+        """One of them."""
+        if name not in self.made:
+            self.made[name] = self.trunk() if name == TRUNK else self.arm(name)
+        return self.made[name]
+
+    def trunk(self) -> Job:
+        """What arms share by default."""
+        settings = _gram_begins(trunk_settings(self.experiment), 0, None, where="trunk.overrides")
+        shape = self.shape(settings) | {"parent": None, "weights": _weights_hash(self.experiment)}
+        return Job(TRUNK, self.seed, 0, self.experiment.trunk.steps, settings, shape)
+
+    def arm(self, name: str) -> Job:
+        """An arm, its end settled."""
+        where, own = f"arms.{name}", read_arm(self.experiment, name)
+        parent = self.job(own.parent) if own.parent is not None else None
+        fork = _fork(where, own.at, parent)
+        settings = _gram_begins(arm_settings(self.experiment, name), fork, parent, where=where)
+        if own.equal_compute:
+            settings = overridden(settings, {"steps": self.equal_compute(name, settings, fork)}, where=where)
+        if parent is not None:
+            _refuse_other_shapes(where, parent, settings)
+            if parent.arm != TRUNK and settings.steps <= fork:
+                raise BadInput(f"{where}: steps={settings.steps}: it begins at step {fork}: want a later end")
+        return Job(name, self.seed, fork, settings.steps, settings, self.science(settings, parent, fork), parent)
+
+    def science(self, settings: Experiment, parent: Job | None, fork: int) -> dict[str, Any]:
+        """All that shapes an arm's result; its parent's where nothing of that changes."""
+        own = self.shape(settings)
+        if parent is None:
+            return own | {"parent": None, "weights": _weights_hash(self.experiment)}
+        if own == {key: value for key, value in parent.science.items() if key not in ("parent", "weights")}:
+            return parent.science
+        return own | {"parent": {"identity": parent.identity, "step": fork}, "weights": None}
+
+    def shape(self, settings: Experiment) -> dict[str, Any]:
+        """The scientific settings, the content of a given Gram teacher in place of its path, and the seed."""
+        shape = science(settings, data_fingerprint=self.fingerprint(settings.data))
+        return shape | {"gram": shape["gram"] | gram_teacher.content(settings.gram), "seed": self.seed}
+
+    def equal_compute(self, name: str, settings: Experiment, fork: int) -> int:
+        """The last step up to which the arm costs no more operations than the baseline from the same fork."""
+        where = f"arms.{name}.steps={EQUAL_COMPUTE}"
+        baseline = self.experiment.baseline or next(iter(self.experiment.arms))
+        if read_arm(self.experiment, baseline).equal_compute:
+            raise BadInput(f"{where}: the baseline {baseline} has it too: want a number of steps there to count from")
+        other = self.job(baseline)
+        if other.start != fork:
+            raise BadInput(f"{where}: it forks at step {fork}, the baseline {baseline} at {other.start}: want one fork")
+        most = flops(other.settings, fork, other.stop)
+        low, high = fork, fork + 1
+        while flops(settings, fork, high) <= most:
+            low, high = high, 2 * high - fork
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if flops(settings, fork, middle) <= most else (low, middle)
+        if low == fork:
+            raise BadInput(f"{where}: its first step costs more than all of {baseline}: want more steps of that")
+        return low
 
 
-def _arm(experiment: Experiment, arm: str, seed: int, base: Path, trunk: Job | None, fingerprint: Fingerprint) -> Job:
-    settings = arm_settings(experiment, arm)
-    fork = trunk.stop if trunk else 0
+def holder(job: Job, step: int) -> Job:
+    """The job on the way to this one that took the steps up to `step`, which lies before its own start."""
+    return next(one for one in reversed(job.path) if one.start < step or one.parent is None)
+
+
+def _marked(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of a seed, each knowing which states and snapshots others need of it."""
+    forks, snapshots = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+    for job in jobs:
+        if job.parent is not None:
+            forks[job.parent.name].add(job.start)
+        if job.snapshot is not None:
+            snapshots[holder(job, job.snapshot).name].add(job.snapshot)
+    marked: dict[str, Job] = {}
+    for job in jobs:
+        parent = marked[job.parent.name] if job.parent is not None else None
+        kept = {"forks": tuple(sorted(forks[job.name])), "snapshots": tuple(sorted(snapshots[job.name]))}
+        marked[job.name] = replace(job, parent=parent, **kept)
+    return [*marked.values()]
+
+
+def _fork(where: str, at: int | None, parent: Job | None) -> int:
+    """The step at which an arm forks from its parent."""
+    if parent is None:
+        return 0
+    if at is not None and not parent.start < at <= parent.stop:
+        span = f"{parent.arm} goes from step {parent.start} to {parent.stop}"
+        raise BadInput(f"{where}.at={at}: {span}: want a step after its first, or from: with another arm")
+    return parent.stop if at is None else at
+
+
+def _gram_begins(settings: Experiment, fork: int, parent: Job | None, *, where: str) -> Experiment:
+    """The settings with `gram.start_step` known: where Gram is switched on, which is at the fork or with the parent."""
     gram = settings.gram
-    if trunk and gram.weight > 0 and gram.start_step < fork:
+    if gram.weight == 0:
+        return settings
+    before = parent.settings.gram if parent is not None and parent.settings.gram.weight > 0 else None
+    if gram.start_step is None:
+        first = fork if before is None else before.first_step
+        return overridden(settings, {"gram.start_step": first}, where=where)
+    if parent is not None and before is None and gram.start_step < fork:
         raise BadInput(
-            f"arms.{arm}: gram.start_step={gram.start_step} lies before the fork at trunk.steps={fork}: "
-            "arms share the trunk until there; start at the fork or later"
+            f"{where}: gram.start_step={gram.start_step} lies before the fork at step {fork}, and {parent.arm} has no "
+            "Gram loss: start at the fork or later"
         )
-    if trunk:
-        _refuse_other_shapes(arm, trunk.settings, settings)
-    shape = _science(settings, fingerprint) | {
-        "seed": seed,
-        "parent": {"identity": trunk.identity, "step": fork} if trunk else None,
-        "weights": None if trunk else _weights_hash(experiment),
-    }
-    return Job(arm, seed, fork, settings.steps, base / f"{arm}-s{seed}", settings, shape, trunk)
+    return settings
 
 
-def _refuse_other_shapes(arm: str, trunk: Experiment, settings: Experiment) -> None:
+def _refuse_other_shapes(where: str, parent: Job, settings: Experiment) -> None:
     heads = [f"{name}.head" for name in LOSSES if hasattr(getattr(settings, name), "head")]
     for key in ("model.name", "model.args", *heads):
         section, leaf = key.split(".")
-        if getattr(getattr(trunk, section), leaf) != getattr(getattr(settings, section), leaf):
-            raise BadInput(
-                f"arms.{arm}: {key} differs from the trunk's: arms fork with the trunk's weights; set it for all"
-            )
-
-
-def _science(settings: Experiment, fingerprint: Fingerprint) -> dict[str, Any]:
-    """All that shapes a result, the content of a given Gram teacher in place of its path."""
-    shape = science(settings, data_fingerprint=fingerprint(settings.data))
-    return shape | {"gram": shape["gram"] | gram_teacher.content(settings.gram)}
+        if getattr(getattr(parent.settings, section), leaf) != getattr(getattr(settings, section), leaf):
+            whose = "the trunk" if parent.arm == TRUNK else parent.arm
+            raise BadInput(f"{where}: {key} differs from that of {whose}: arms fork with its weights; set it for all")
 
 
 def _weights_hash(experiment: Experiment) -> str | None:

@@ -1,7 +1,11 @@
-"""What a run has kept and is not whole any more: states, exports and snapshots, and what each is made again from."""
+"""What segments lack of what is asked of them: files that are not whole, states and snapshots that were not kept.
+
+Each says what it is made again from.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,25 +13,26 @@ from typing import NamedTuple
 from common.errors import BadInput, found
 from common.steps import folders_by_step
 from evals.backbones import exported
-from harness import checkpoint, gram_teacher
-from harness.graph import Job
+from harness import checkpoint
+from harness.graph import Job, holder
 from harness.job_folder import (
     is_done,
+    reached,
     saved_step,
     saved_steps,
     snapshot_folder,
     state_path,
+    step_folder,
     whole_steps,
 )
-
-MARK = "evaluated.json"
+from harness.store import KINDS, MARKS
 
 
 class Fault(NamedTuple):
-    """A state, an export or a snapshot that is not what was written.
+    """A state, an export or a snapshot that is not there, or not what was written.
 
     job: whose training made it, and makes it again.
-    step: after which it was written.
+    step: after which it is written.
     reason: what is wrong with it.
     start: the step of the state from which it is made again; None where it is left as it is.
     otherwise: what happens where it is left.
@@ -51,15 +56,23 @@ class Fault(NamedTuple):
 
 
 def faults(jobs: Sequence[Job]) -> list[Fault]:
-    """All that these jobs have kept, still need or show, and that is not whole; every file is read to its last bit."""
+    """All that these jobs still need or show, that was passed already and is not whole, parents first.
+
+    Every file is read to its last bit.
+    """
     kept: dict[Path, Fault] = {}
-    for job in jobs:
+    wanted: dict[str, dict[int, Path]] = defaultdict(dict)  # by the job that makes it: steps, and what is needed there
+    for job in reversed(jobs):
         done = is_done(job)
         at = job.stop if done else saved_step(job)
-        own = [*(() if done else _states(job, at)), *_exports(job, at)]
-        if at == job.start or any(fault.start == job.start for fault in own):
-            own += _of_the_trunk(job)
-        kept |= {fault.path: fault for fault in own}
+        own = [*(() if done else _states(job, at)), *_exports(job, at), *_wanted(job, wanted[job.name])]
+        if job.root is job and (at == job.start or any(fault.start == job.start for fault in own)):
+            if job.parent is not None:
+                wanted[job.parent.name][job.start] = state_path(job.parent, job.start)
+            if job.snapshot is not None:
+                giver = holder(job, job.snapshot)
+                wanted[giver.name].setdefault(job.snapshot, snapshot_folder(giver, job.snapshot))
+        kept = {fault.path: fault for fault in own} | kept
     return list(kept.values())
 
 
@@ -72,39 +85,41 @@ def _states(job: Job, at: int) -> Iterator[Fault]:
 
 
 def _exports(job: Job, at: int) -> Iterator[Fault]:
-    """Exports up to the step that the job is at; those after it are made again as training passes by.
+    """Exports of the job's evaluated steps up to `at`; those after it are made again as training passes by.
 
-    One that was evaluated has done its work: it is made again where the state of its step is at hand, else left.
+    One that was evaluated has done its work: it is made again where the state of its step is at hand, else left. The
+    last is asked for; others that the segment passed without keeping them are not.
     """
-    for step, folder in folders_by_step(job.folder).items():
-        if step > at or len(exported.missing_files(folder)) == 2 or not (reason := exported.fault(folder)):
+    own = [folders_by_step(job.folder, kind) for kind in KINDS.values()]
+    for step, folder in ((step, folder) for folders in own for step, folder in folders.items()):
+        if step > at or not job.is_evaluated(step) or len(exported.missing_files(folder)) == 2:
+            continue
+        if not (reason := exported.fault(folder)):
             continue
         start = _start(job, step)
-        if (folder / MARK).exists() and start != step:
-            otherwise = f"its results stand; without its {MARK} it would be made again by steps {start}–{step}"
+        if [*folder.glob(MARKS)] and start != step:
+            otherwise = f"its results stand; without its {MARKS} it would be made again by steps {start}–{step}"
             yield Fault(job, step, folder, reason, None, otherwise)
         else:
             yield Fault(job, step, folder, reason, start)
+    last = step_folder(job, job.stop)
+    if at >= job.stop and not last.is_dir():
+        yield Fault(job, job.stop, last, f"{last} is not kept", _start(job, job.stop))
 
 
-def _of_the_trunk(job: Job) -> Iterator[Fault]:
-    """The state that a job begins with and the snapshot that it anchors to, where its trunk has made them already."""
-    trunk = job.parent
-    if trunk is None:
-        return
-    path = state_path(trunk, job.start)
-    if is_done(trunk) and (reason := _damage(path, trunk)):
-        yield Fault(trunk, job.start, path, reason, _start(trunk, job.start))
-    step = gram_teacher.early_step(job.settings.gram, job.start)
-    if step is not None and (is_done(trunk) or step <= saved_step(trunk)):
-        folder = snapshot_folder(trunk, step)
-        if folder.exists() and (reason := exported.fault(folder)):
-            yield Fault(trunk, step, folder, reason, _start(trunk, step))
+def _wanted(job: Job, wanted: dict[int, Path]) -> Iterator[Fault]:
+    """States and snapshots of steps that the segment has passed, which jobs begin with and anchor to."""
+    for step, path in wanted.items():
+        if step > reached(job):
+            continue
+        reason = _damage(path, job) if path == state_path(job, step) else _export_damage(path)
+        if reason:
+            yield Fault(job, step, path, reason, _start(job, step))
 
 
 def _start(job: Job, step: int) -> int:
-    """The last step up to this one whose state is whole, or the job's first."""
-    return next((at for at in whole_steps(job) if at <= step), job.start)
+    """The last step up to this one whose state is whole, or the segment's first."""
+    return next((at for at in whole_steps(job) if at <= step), job.root.start)
 
 
 def _damage(path: Path, job: Job) -> str | None:
@@ -116,3 +131,7 @@ def _damage(path: Path, job: Job) -> str | None:
     except BadInput as error:
         return found(error)
     return None
+
+
+def _export_damage(folder: Path) -> str | None:
+    return exported.fault(folder) if folder.is_dir() else f"{folder} is missing"

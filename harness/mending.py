@@ -15,18 +15,18 @@ from common.progress import Bar
 from harness import checkpoint
 from harness.data.batches import stream
 from harness.data.pool import Pool
-from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
-from harness.kept import MARK, Fault
+from harness.kept import Fault
 from harness.schedules import at
 from harness.step import State, train_step
+from harness.store import MARKS
 from harness.train import (
     batches_of,
     export_backbone,
     first_state,
     fresh_state,
-    read_gram_teacher,
+    load_kept,
     to_device,
 )
 
@@ -52,12 +52,10 @@ def mend(job: Job, faults: Sequence[Fault], pool: Pool, *, device: torch.device)
 
 def state_at(job: Job, step: int, device: torch.device) -> State:
     """The job's state after `step` steps, as it is kept; where it begins, as it began."""
-    path = state_path(job, step)
-    if not path.exists():
+    if not state_path(job, step).exists():
         return first_state(job, device)
     state = fresh_state(job.settings, job.seed, device)
-    state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
-    checkpoint.load_state(state, path, identity=job.identity)
+    load_kept(job, step, state, device)
     return state
 
 
@@ -76,7 +74,6 @@ def write_again(job: Job, state: State, fault: Fault) -> None:
     if fault.path == state_path(job, fault.step):
         checkpoint.save_state(state, fault.path, identity=job.identity)
     elif fault.path == snapshot_folder(job, fault.step):
-        export_backbone(job, state, fault.path, which="teacher")
+        export_backbone(job, state, fault.path, which="teacher", keep_results=any(fault.path.glob(MARKS)))
     else:
-        evaluated = (fault.path / MARK).exists()
-        export_backbone(job, state, fault.path, which=job.settings.evals.network, keep_results=evaluated)
+        export_backbone(job, state, fault.path, which="student", keep_results=any(fault.path.glob(MARKS)))

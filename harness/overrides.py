@@ -17,7 +17,7 @@ from common.bounds import CONTROL, core, hints
 from common.errors import BadInput, nearest
 from common.schema import shown
 from common.yaml_file import DEPTH
-from harness.layers import merged
+from harness.layers import flatten, merged
 from harness.settings import Experiment
 
 LONGEST = 10_000  # characters
@@ -81,17 +81,6 @@ def put(plain: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(before, dict) and isinstance(value, dict) and not _is_named(key):
         value = merged(before, value)
     plain[leaf] = value
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys; a key may be dotted already."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _parsed(text: str) -> Change:

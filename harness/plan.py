@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import indent
 
 import torch
 
 from common.command import columns
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from evals.suite import TaskSpec
 from harness import gram_teacher
-from harness.config import flatten
-from harness.cost import EFFICIENCY, LIBRARIES_GIB, forward_flops, machine_rate, step_cost
+from harness.cost import EFFICIENCY, LIBRARIES_GIB, flops, forward_flops, machine_rate, step_cost
 from harness.graph import TRUNK, Job
 from harness.job_folder import is_done, saved_step
 from harness.kept import Fault
+from harness.layers import flatten
 from harness.settings import Experiment
 
 
@@ -40,14 +40,11 @@ def plan(
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
-    rows: list[tuple[str, ...]] = [("arm", "seed", "steps", "evaluations", "time", "memory", "Gram", "state")]
-    total = 0.0
+    costs = {}
     for job in jobs:
         with in_arm(job, experiment):
             seconds, memory = job_cost(job, rate)
-        seconds += len(evaluated_steps(job)) * evaluation
-        rows.append(row(job, seconds, memory))
-        total += seconds * steps_left(job, broken) / max(job.stop - job.start, 1)
+        costs[job.name] = seconds, seconds + len(job.evaluations) * evaluation, memory
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision}, "
@@ -55,45 +52,110 @@ def plan(
         *choices,
         *found,
     ]
-    tail = f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)"
-    damage = [f"  damaged: {fault.words}" for fault in broken]
-    return "\n".join([*head, indent(columns(rows), "  "), *arm_lines(experiment), *damage, tail])
+    seeds = [f"seed {seed}" for seed in experiment.seeds]
+    table: list[Sequence[str]] = [("arm", "steps", "evaluations", "time", "memory", "Gram", *seeds)]
+    for indented, same in tree(jobs):
+        _, seconds, memory = costs[same[0].name]
+        table.append((indented, *row(same[0], seconds, memory), *map(standing, same)))
+    total = sum(costs[job.name][1] * steps / max(job.stop - job.start, 1) for job, steps in left(jobs, broken))
+    tail = [
+        *(f"  damaged: {fault.words}" for fault in broken),
+        *equal_arms(jobs),
+        saving(experiment, jobs, {name: seconds for name, (seconds, *_) in costs.items()}),
+        f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)",
+    ]
+    return "\n".join([*head, indent(columns(table), "  "), *arm_lines(experiment), *(line for line in tail if line)])
+
+
+def tree(jobs: Sequence[Job]) -> Iterator[tuple[str, list[Job]]]:
+    """Each arm behind lines that show what it forks from, and its jobs, one for each seed."""
+    by_arm: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_arm.setdefault(job.arm, []).append(job)
+    children: dict[str | None, list[str]] = {}
+    for arm, same in by_arm.items():
+        children.setdefault(same[0].parent.arm if same[0].parent else None, []).append(arm)
+
+    def below(parent: str | None, before: str) -> Iterator[tuple[str, list[Job]]]:
+        own = children.get(parent, [])
+        for arm in own:
+            last = arm == own[-1]
+            yield before + ("" if parent is None else "└ " if last else "├ ") + arm, by_arm[arm]
+            yield from below(arm, before + ("" if parent is None else "  " if last else "│ "))
+
+    return below(None, "")
 
 
 def row(job: Job, seconds: float, memory: float) -> tuple[str, ...]:
-    """A job's line of the table; `seconds` of all its steps, `memory` in bytes."""
-    at = step_of(job)
+    """What a job's line of the table says but its arm and standing; `seconds` of all its steps, `memory` in bytes."""
     return (
-        job.arm,
-        str(job.seed),
         f"{job.start}–{job.stop}",
-        str(len(evaluated_steps(job))),
+        str(len(job.evaluations)),
         duration(seconds),
         f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
         gram_teacher.words(job.settings.gram, job.start, job.stop),
-        "done" if is_done(job) else f"from step {at}" if at > job.start else "new",
     )
 
 
-def steps_left(job: Job, broken: Sequence[Fault]) -> int:
-    """Steps that the job has still to take, those among them that make again what is broken."""
-    again = (fault.step - fault.start for fault in broken if fault.job == job and fault.start is not None)
-    return job.stop - step_of(job) + sum(again)
+def standing(job: Job) -> str:
+    """How far a job is; what another experiment trained is kept in the store."""
+    at = step_of(job)
+    words = "done" if at == job.stop else f"from step {at}" if at > job.start else "new"
+    return words if job.view.is_symlink() or words == "new" else f"{words}, in the store"
 
 
 def step_of(job: Job) -> int:
-    """The step that the job is at."""
-    return job.stop if is_done(job) else saved_step(job)
+    """The step that the job is at, of its own."""
+    return job.stop if is_done(job) else min(max(job.start, saved_step(job)), job.stop)
+
+
+def left(jobs: Sequence[Job], broken: Sequence[Fault]) -> Iterator[tuple[Job, int]]:
+    """Steps that each job has still to take, those among them that make again what is broken; shared ones once."""
+    covered: dict[str, int] = {}
+    for job in jobs:
+        begun = max(step_of(job), covered.get(job.identity, 0))
+        covered[job.identity] = max(begun, job.stop)
+        again = (fault.step - fault.start for fault in broken if fault.job == job and fault.start is not None)
+        yield job, max(0, job.stop - begun) + sum(again)
+
+
+def saving(experiment: Experiment, jobs: Sequence[Job], seconds: Mapping[str, float]) -> str:
+    """What all training of the graph costs, against every arm from step 0; empty where nothing is shared."""
+    shared = {(job.identity, job.start, job.stop): seconds[job.name] for job in jobs}
+    alone = sum(
+        seconds[one.name] * (after.start - one.start if after else one.stop - one.start) / max(one.stop - one.start, 1)
+        for job in jobs
+        if job.arm in experiment.arms
+        for one, after in zip(job.path, [*job.path[1:], None], strict=True)
+    )
+    graph = sum(shared.values())
+    if graph >= alone:
+        return ""
+    return (
+        f"training of the graph: about {duration(graph)}; of every arm from step 0: {duration(alone)} "
+        f"({1 - graph / alone:.0%} saved)"
+    )
+
+
+def equal_arms(jobs: Sequence[Job]) -> list[str]:
+    """That arms are the same training, a line for each group of them."""
+    groups: dict[tuple[str, int, int], list[str]] = {}
+    for job in jobs:
+        groups.setdefault((job.identity, job.start, job.stop), []).append(job.arm)
+    told = (
+        f"arms {listing(names)} are equal in all that shapes a result: trained once"
+        for names in groups.values()
+        if len(names) > 1
+    )
+    return list(dict.fromkeys(told))
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:
     """Seconds and peak bytes of a job's training steps."""
     gram = job.settings.gram
-    with_gram = max(0, job.stop - max(gram.start_step, job.start)) if gram.weight > 0 else 0
-    plain = step_cost(job.settings, gram=False)
-    anchored = step_cost(job.settings, gram=True) if with_gram else plain
-    flops = (job.stop - job.start - with_gram) * plain.flops + with_gram * anchored.flops
-    return flops / rate, max(plain.memory, anchored.memory)
+    anchored = gram.weight > 0 and gram.first_step < job.stop
+    memory = max(step_cost(job.settings, gram=on).memory for on in {False, anchored})
+    return flops(job.settings, job.start, job.stop) / rate, memory
 
 
 @contextmanager
@@ -106,14 +168,6 @@ def in_arm(job: Job, experiment: Experiment) -> Iterator[None]:
             raise
         place = "trunk.overrides" if job.arm == TRUNK else f"arms.{job.arm}"
         raise BadInput("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error
-
-
-def evaluated_steps(job: Job) -> Sequence[int]:
-    """Steps after which the job is evaluated; an arm's fork is evaluated with its trunk."""
-    every = job.settings.evals.every
-    first = job.start if job.parent is None else job.start + 1
-    regular = range(first + -first % every, job.stop + 1, every)
-    return regular if job.stop in regular else [*regular, job.stop]
 
 
 def arm_lines(experiment: Experiment) -> list[str]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.disk import write_json
-from common.records import Asked, read_record, refuse_no_file
+from common.records import Asked, Stretch, read_record, refuse_no_file
 from evals.datasets.catalogue import KINDS
 from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness import gram_teacher
-from harness.config import as_dict, flatten
+from harness.config import as_dict
 from harness.graph import Job
-from harness.job_folder import read_status
+from harness.layers import flatten
 from harness.losses.table import LOSSES
 from harness.settings import Experiment
 
@@ -26,7 +26,8 @@ def write_record(
 ) -> None:
     """Write or renew the record; arms and seeds that the folder already knew stay in it."""
     before = recorded(folder)
-    arms = [furthest(job) for job in jobs if job.arm in experiment.arms]
+    jobs = [furthest(job, before.get("jobs", {})) for job in jobs]
+    arms = [job for job in jobs if job.arm in experiment.arms]
     seeds: list[int] = sorted({*before.get("seeds", []), *experiment.seeds})
     record = {
         **{key: getattr(experiment, key) for key in ("name", "question", "source", "expected", "cost")},
@@ -38,6 +39,7 @@ def write_record(
         | {job.arm: {"overrides": flatten(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
         "events": before.get("events", {})
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
+        "jobs": before.get("jobs", {}) | {job.name: stretch(job) for job in jobs},
         "losses": {
             term: {"title": title, "anchored": loss.anchored}
             for loss in LOSSES.values()
@@ -59,9 +61,22 @@ def recorded(folder: Path) -> Asked:
     return read_record(path, Asked, remedy=remedy) if path.exists() else {}
 
 
-def furthest(job: Job) -> Job:
+def furthest(job: Job, before: Mapping[str, Stretch]) -> Job:
     """The job as it was when it was asked for the most steps: fewer leave it as it is."""
-    return replace(job, stop=max(job.stop, read_status(job).steps or 0))
+    return replace(job, stop=max(job.stop, before[job.name]["stop"] if job.name in before else 0))
+
+
+def stretch(job: Job) -> Stretch:
+    """Which part of which segment the job is, and what it forks from."""
+    parent = job.parent.name if job.parent is not None else None
+    return {
+        "segment": job.identity,
+        "start": job.start,
+        "stop": job.stop,
+        "parent": parent,
+        "forks": list(job.forks),
+        "snapshots": list(job.snapshots),
+    }
 
 
 def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:

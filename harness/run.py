@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,10 @@ if __name__ == "__main__":
 import torch
 
 from common.command import Parser, answer
-from common.errors import BadInput
+from common.errors import BadInput, found
 from common.machine import environment, pick_device
 from common.progress import telling
-from harness import memory
+from harness import memory, store
 from harness.check_data import check_data
 from harness.choices import settle
 from harness.config import load
@@ -41,10 +42,11 @@ from harness.settings import Experiment
 from harness.settings_pages import overview
 from harness.step import NonFinite
 from harness.train import train
-from harness.workplace import held
+from harness.workplace import Busy, held
 from reports.build import build
 
 log = logging.getLogger("gramlab")
+WAIT = 2.0  # seconds between looks at what another process holds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,22 +116,42 @@ def check_all(todo: Sequence[Job], pools: Pools) -> None:
 def train_all(
     todo: Sequence[Job], broken: Sequence[Fault], pools: Pools, evaluator: Evaluator, *, device: torch.device
 ) -> set[str]:
-    """Mend and train one job after the other; names those that failed, or could not start since their trunk did."""
+    """Mend and train one job after the other; names those that failed, or could not start since their parent did.
+
+    What another process is at work on is left until the rest is done, and then waited for.
+    """
     failed: set[str] = set()
-    for job in todo:
-        if job.parent is not None and job.parent.name in failed:
-            log.error("%s: not started, since %s failed", job.name, job.parent.name)
-            failed.add(job.name)
-        elif not trained(job, [f for f in broken if f.job == job], pools(job.settings.data), evaluator, device):
-            failed.add(job.name)
+    waiting = {job.name: job for job in todo}
+    while waiting:
+        before = len(waiting)
+        for job in [*waiting.values()]:
+            if job.parent is not None and job.parent.name in waiting:
+                continue
+            try:
+                if job.parent is not None and job.parent.name in failed:
+                    log.error("%s: not started, since %s failed", job.name, job.parent.name)
+                    failed.add(job.name)
+                elif not trained(job, [f for f in broken if f.job == job], pools(job.settings.data), evaluator, device):
+                    failed.add(job.name)
+            except Busy as error:
+                log.info("%s waits: %s", job.name, found(error))
+                continue
+            del waiting[job.name]
+        if len(waiting) == before:
+            time.sleep(WAIT)
     return failed
 
 
 def trained(job: Job, broken: Sequence[Fault], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
-    """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on."""
+    """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on.
+
+    Raises:
+        Busy: another process is at work on its segment.
+    """
     try:
-        mend(job, broken, pool, device=device)
-        train(job, pool, evaluator, device=device)
+        with store.used(job.folder.parent), held(job.folder):
+            mend(job, broken, pool, device=device)
+            train(job, pool, evaluator, device=device)
     except NonFinite as error:
         log.error("%s: stopped, since not all is finite: %s", job.name, error)
         return False

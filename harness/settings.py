@@ -33,6 +33,7 @@ from common.errors import BadInput
 from common.schema import settings
 from evals.datasets.settings import Set
 from evals.tasks.methods import protocol_of
+from harness import arms as graph
 from harness.losses.table import LOSSES, LossSettings
 from harness.recipe import Crops, Model, Optimizer, Teacher
 
@@ -187,15 +188,19 @@ class Experiment(LossSettings):
         field(default_factory=lambda: [0])
     )
     steps: Annotated[
-        Count, About("length of each arm in steps, the trunk's included; a larger number later continues the run")
+        Count, About("last step of each arm, those before its fork included; a larger number later continues the run")
     ] = 1000
     arms: Annotated[
         dict[Name, dict[str, Any]],
         About(
-            "name → dotted overrides; `{}` keeps the settings as they are. On the command line `--arms a,b` or "
-            "`arms=[a,b]` chooses among them, `arms={c: {}}` takes their place"
+            "name → dotted overrides; `{}` keeps the settings as they are. `from` names the arm that it forks from, "
+            "whose settings it begins with, or `trunk`, or null for step 0; `at` the step, its end by default; `steps: "
+            "equal_compute` as many as cost what the baseline's cost; `grid: {gram.weight: [1, 2]}` stands for an arm "
+            "for each value ([runs.md](runs.md)). On the command line `--arms a,b` or `arms=[a,b]` chooses among "
+            "them, `arms={c: {}}` takes their place"
         ),
     ] = field(default_factory=dict)
+    largest_grid: Annotated[Count, About("arms that one `grid` may make")] = 50
     baseline: Annotated[str | None, About("arm that the others are compared with; null = the first")] = None
     device: Annotated[Device, About("where to train and evaluate; machinery; `auto` takes CUDA when there is one")] = (
         "auto"
@@ -221,9 +226,9 @@ class Experiment(LossSettings):
         """Steps that never come, nothing to learn from, arms of one folder, a baseline that is no arm."""
         if self.trunk.steps > self.steps:
             yield f"trunk.steps={self.trunk.steps}: want at most steps={self.steps}, where the arms end"
-        if self.gram.weight > 0 and self.gram.start_step >= self.steps:
-            yield f"gram.start_step={self.gram.start_step}: want below steps={self.steps}, where the run ends"
-        renewals = (self.steps - self.gram.start_step) // (self.gram.update_every or self.steps)
+        if self.gram.weight > 0 and self.gram.first_step >= self.steps:
+            yield f"gram.start_step={self.gram.first_step}: want below steps={self.steps}, where the run ends"
+        renewals = (self.steps - self.gram.first_step) // (self.gram.update_every or self.steps)
         if self.gram.weight > 0 and renewals > MOST_RENEWALS:
             yield f"gram.update_every={self.gram.update_every}: {renewals} renewals: want at most {MOST_RENEWALS}"
         on = [name for name, loss in LOSSES.items() if not loss.anchored and getattr(self, name).weight]
@@ -236,7 +241,8 @@ class Experiment(LossSettings):
                 f"ibot.mask_probability={self.ibot.mask_probability}: want more, or another loss on: none of "
                 f"{crops} crops would be masked"
             )
-        folders = {"trunk": "the trunk"}
+        yield from graph.faults(self.arms, trunk=self.trunk.steps > 0)
+        folders = {graph.TRUNK: "the trunk"}
         for arm in self.arms:
             other = folders.setdefault(unicodedata.normalize("NFC", arm).casefold(), arm)
             if other != arm:

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from common.disk import write_json
 from common.errors import BadInput, first_line, found, listing
 from common.machine import peak_memory_gib, reset_peak_memory
-from common.steps import folders_by_step
+from common.records import CurvePoint, read_lines
 from common.unwritable import staying
 from evals.backbones import exported
-from harness import checkpoint, excluded, gram_teacher
+from harness import checkpoint, excluded, gram_teacher, store
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
@@ -30,6 +30,7 @@ from harness.job_folder import (
     check,
     gram_folder,
     is_done,
+    read_status,
     saved_steps,
     snapshot_folder,
     state_path,
@@ -49,7 +50,7 @@ ANCHORED = tuple(term for loss in LOSSES.values() if loss.anchored for term in l
 
 
 def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
-    """Bring `job` to its last step; whatever ends it early is noted in its status.
+    """Bring `job` to its last step; whatever ends it early is noted in its segment's status.
 
     Raises `BadInput` for a folder or settings that cannot serve, before the folder is touched; `NonFinite` for a loss,
     a gradient or evaluated features that are not finite.
@@ -59,6 +60,7 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
         log.info("%s: done at step %d, skipped", job.name, job.stop)
         claim_folder(job)
         revisit(job, evaluate)
+        renew_status(job, device)
         return
     reset_peak_memory(device)
     state = resume(job, device)
@@ -79,7 +81,8 @@ def finish(job: Job, state: State, batches: Batches, evaluate: Evaluate) -> None
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(OSError):  # a full disk, say, which is then the error itself
             write_status(job, state, curves, state_name=kind, error=first_line(error, most=1000))
-        error.add_note(f"the same command goes on with {job.name} from step {max([job.start, *saved_steps(job)])}")
+        again = max([job.root.start, *saved_steps(job)])
+        error.add_note(f"the same command goes on with {job.name} from step {again}")
         raise
     finally:
         curves.close()
@@ -87,15 +90,29 @@ def finish(job: Job, state: State, batches: Batches, evaluate: Evaluate) -> None
 
 
 def claim_folder(job: Job) -> None:
-    """Bind the folder to the job's settings: from here on it takes no other."""
+    """Say what the segment is, keep what arms will ask of it, and link the experiment to it."""
     if not (job.folder / "identity.json").exists():
         write_json(job.folder / "identity.json", job.science)
+    store.pin(job.folder / "states", job.forks)
+    store.link(job.view, job.folder)
+
+
+def renew_status(job: Job, device: torch.device) -> None:
+    """Say that a segment is done, where its status was lost or tells of a process that did not come to it."""
+    status = read_status(job)
+    if status.state != "done" and (status.step or 0) <= job.stop:
+        points = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
+        write_status_of(job, job.stop, points[-1] if points else {"step": job.stop}, device, state_name="done")
 
 
 def revisit(job: Job, evaluate: Evaluate) -> None:
-    """Evaluate the kept steps of a job again, where the evaluations have changed since or what they left is damaged."""
-    for step, folder in folders_by_step(job.folder).items():
-        if not any((folder / name).exists() for name in (exported.CARD, "evaluated.json")):
+    """Evaluate the kept steps of a job again, where the evaluations have changed since or what they left is damaged.
+
+    What the segment passed without being evaluated, since nobody had asked for it, stays so.
+    """
+    for step in job.evaluations:
+        folder = step_folder(job, step)
+        if not (folder / exported.CARD).exists() and not any(folder.glob(store.MARKS)):
             continue
         try:
             evaluate(job, step, folder)
@@ -115,12 +132,11 @@ def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
 
 
 def resume(job: Job, device: torch.device) -> State:
-    """The newest readable state of the job, else the end of its parent, else step 0, from weights when given."""
-    for path in checkpoint.latest_states(job.folder / "states"):
+    """The newest readable state of the segment, else what it begins with."""
+    for step in saved_steps(job):
         state = fresh_state(job.settings, job.seed, device)
-        state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
         try:
-            checkpoint.load_state(state, path, identity=job.identity)
+            load_kept(job, step, state, device)
         except checkpoint.Damaged as error:
             log.warning("%s; passed over", error)
             continue
@@ -130,15 +146,26 @@ def resume(job: Job, device: torch.device) -> State:
 
 
 def first_state(job: Job, device: torch.device) -> State:
-    """What the job begins with: the end of its parent, else step 0, from weights when given."""
-    state = fresh_state(job.settings, job.seed, device)
-    if job.parent is not None:
-        path = state_path(job.parent, job.parent.stop)
-        checkpoint.load_state(state, path, identity=job.parent.identity)
-    elif job.settings.trunk.checkpoint is not None:
-        checkpoint.load_weights(state, Path(job.settings.trunk.checkpoint))
-    state.gram_teacher = read_gram_teacher(job, state, gram_folder(job), device)
+    """What the job's segment begins with: its parent where it forks, else step 0, from weights when given.
+
+    The Gram teacher is the parent's where both name the same one, else the one that is given or was kept.
+    """
+    root = job.root
+    state = fresh_state(root.settings, root.seed, device)
+    if root.parent is not None:
+        load_kept(root.parent, root.start, state, device)
+        if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
+            return state
+    elif root.settings.trunk.checkpoint is not None:
+        checkpoint.load_weights(state, Path(root.settings.trunk.checkpoint))
+    state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
     return state
+
+
+def load_kept(job: Job, step: int, state: State, device: torch.device) -> None:
+    """Fill `state` with what the job's segment kept after `step` steps."""
+    state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
+    checkpoint.load_state(state, state_path(job, step), identity=job.identity)
 
 
 def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Eva | None:
@@ -167,7 +194,7 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
     settings = job.settings
     device = next(state.student.parameters()).device
     # Since the last row; a resumed run looks up what it took before it was cut off
-    homogeneous = [batches.is_homogeneous(step) for step in range(max(curves.steps_logged, job.start), state.step)]
+    homogeneous = [batches.is_homogeneous(step) for step in range(max(curves.steps_logged, job.root.start), state.step)]
     watch = Stopwatch(curves.seconds_logged)
     mark(job, state, evaluate, curves, watch)
     bar = tqdm(total=job.stop, initial=state.step, desc=job.name, unit="step", disable=None, dynamic_ncols=True)
@@ -198,12 +225,14 @@ def naming_images(pool: Pool, batch: Batch) -> Iterator[None]:
 
 def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stopwatch) -> None:
     """After a step: save the state and evaluate where one of them is due. Time spent here is not training time."""
-    settings, step, last = job.settings, state.step, state.step == job.stop
-    evaluates = (step % settings.evals.every == 0 or last) and (step > job.start or job.parent is None)
+    settings, step = job.settings, state.step
+    evaluates = job.is_evaluated(step)
+    states = job.folder / "states"
+    kept = evaluates or step % settings.runtime.checkpoint_every == 0 or step in store.pinned(states)
     with watch.paused():
-        if step > job.start and (step % settings.runtime.checkpoint_every == 0 or evaluates):
+        if step > job.root.start and kept:
             checkpoint.save_state(state, state_path(job, step), identity=job.identity)
-            checkpoint.prune_states(job.folder / "states", keep=2)
+            store.prune(states)
             write_status(job, state, curves, state_name="running")
         if step in job.snapshots and exported.fault(snapshot_folder(job, step)):
             export_backbone(job, state, snapshot_folder(job, step), which="teacher")
@@ -265,16 +294,25 @@ def curve_row(terms: dict[str, Tensor], state: State, settings: Experiment, watc
 
 
 def write_status(job: Job, state: State, curves: Curves, *, state_name: str, error: str | None = None) -> None:
-    """Replace `status.json`: how far the job is and how fast it went."""
-    seconds = curves.seconds_logged
-    images = (curves.steps_logged - job.start) * job.settings.data.batch_size
+    """Replace `status.json`: how far the segment is and how fast it went."""
+    logged: CurvePoint = {"step": curves.steps_logged, "seconds": curves.seconds_logged}
+    device = next(state.student.parameters()).device
+    write_status_of(job, state.step, logged, device, state_name=state_name, error=error)
+
+
+def write_status_of(
+    job: Job, step: int, logged: CurvePoint, device: torch.device, *, state_name: str, error: str | None = None
+) -> None:
+    """Replace `status.json` of a segment at `step`; `logged` is the last row of its curve."""
+    seconds = logged.get("seconds", 0.0)
+    images = (logged["step"] - job.root.start) * job.settings.data.batch_size
     status = {
         "state": state_name,
-        "step": state.step,
+        "step": step,
         "steps": job.stop,
         "seconds": round(seconds, 1),
         "images_per_second": round(images / seconds, 2) if seconds > 0 else None,
-        "peak_memory_gib": round(peak_memory_gib(next(state.student.parameters()).device), 2),
+        "peak_memory_gib": round(peak_memory_gib(device), 2),
     }
     write_json(job.folder / "status.json", status | ({"error": error} if error else {}))
 

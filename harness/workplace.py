@@ -1,4 +1,4 @@
-"""A run's folder while it is worked in: held by one process."""
+"""A folder while it is worked in, an experiment's or a segment's: held by one process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from common.errors import BadInput
 from common.unwritable import staying, writing
 
 
+class Busy(BadInput):
+    """Another process is at work in the folder."""
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes, and against being removed: it is not made anew by the next write.
 
-    Raises `BadInput`, naming the holder, when another one is at work in it; `Unwritable`.
+    Raises `Busy`, naming the holder, when another one is at work in it; `Unwritable`.
     """
     lock = folder / ".lock"
     with writing(lock):
@@ -26,7 +30,7 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadInput(
+            raise Busy(
                 f"{folder} is in use by process {lock.read_text().strip()}: wait for it or choose another name=..."
             ) from None
         with writing(lock):

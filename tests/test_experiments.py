@@ -83,7 +83,7 @@ def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache,
     found = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     assert {job.arm for job in found} - {"trunk"} == set(experiment.arms)
     text = plan(experiment, found, open_tasks(experiment), torch.device("cpu"))
-    assert all(f"  {arm} " in text for arm in experiment.arms)
+    assert all(f" {arm} " in text for arm in experiment.arms)
     for job in found:
         train(job, pools(job.settings.data), lambda job, step, folder: {}, device=torch.device("cpu"))
         rows = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows

@@ -90,10 +90,14 @@ class Measurement(Value):
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to a JSONL file, on disk when it returns; a fragment that a killed writer left is cut off first."""
+    """Add rows to a JSONL file, on disk when it returns; a fragment that a killed writer left is cut off first.
+
+    Several processes may add to one file.
+    """
     text = "".join(line(row) + "\n" for row in rows)
-    _mend(path)
-    disk.append(path, text)
+    with disk.alone(path.parent):
+        _mend(path)
+        disk.append(path, text)
 
 
 def line(row: Row) -> str:

@@ -29,12 +29,13 @@ class Anchoring:
         ),
     ] = 0.0
     start_step: Annotated[
-        Natural,
+        Natural | None,
         About(
-            "first step with the Gram loss; in an arm it must not lie before the fork",
+            "first step with the Gram loss; null = where the arm that switches it on begins. It must not lie before "
+            "the fork, unless the arm that is forked from has it on",
             "DINOv3 §4.2; official code: 1 M of 1.2 M",
         ),
-    ] = 0
+    ] = None
     warmup_steps: Annotated[
         Natural,
         About("steps of a half-cosine from 0 to `gram.weight`; 0 = full weight at once", "official code (1000)"),
@@ -102,14 +103,19 @@ class Anchoring:
             yield f"teacher_step={self.teacher_step}: want null with teacher={self.teacher}, or teacher=snapshot"
         if self.teacher == "ema" and self.update_every is not None:
             yield f"update_every={self.update_every}: want null with teacher=ema, which is renewed at every step"
-        if self.teacher_step is not None and self.teacher_step > self.start_step:
+        if self.teacher_step is not None and self.start_step is not None and self.teacher_step > self.start_step:
             yield f"teacher_step={self.teacher_step}: want at most start_step={self.start_step}"
+
+    @property
+    def first_step(self) -> int:
+        """The first step with the loss; a run without a fork begins with it where none is given."""
+        return self.start_step or 0
 
     def weight_at(self, step: int) -> float:
         """Zero before `start_step`, a half-cosine to the weight over `warmup_steps` (ends included), then constant."""
-        if step < self.start_step:
+        if step < self.first_step:
             return 0.0
-        done = step - self.start_step
+        done = step - self.first_step
         if done >= self.warmup_steps - 1:
             return self.weight
         return self.weight * (1 - math.cos(math.pi * done / (self.warmup_steps - 1))) / 2

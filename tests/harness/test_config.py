@@ -181,7 +181,7 @@ REFUSED = [
     ("trunk: {overrides: {gram.weigth: 1}}", "trunk.overrides: unknown setting 'gram.weigth'"),
     (
         "steps: five",
-        "steps='five': want a whole number, at least 1 (length of each arm in steps, the trunk's included)",
+        "steps='five': want a whole number, at least 1 (last step of each arm, those before its fork included)",
     ),
     ("steps: '5'", "steps='5': want a whole number"),
     ("steps: 5.5", "steps=5.5: want a whole number"),

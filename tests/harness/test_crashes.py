@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from common.records import CurvePoint, read_lines
 from evals.datasets.settings import Set
 from harness.evaluate import Evaluator
-from harness.job_folder import is_done, kept_steps
+from harness.job_folder import is_done
 from harness.settings import EvaluationTask
 from harness.train import train
 
@@ -54,11 +54,11 @@ def dying(monkeypatch):
 def left(job) -> dict[str, object]:
     """What a run leaves for good: its tables but for the times, its outcomes, and every weight."""
     points = read_lines(job.folder / "metrics.jsonl", CurvePoint)
-    marks = [job.folder / f"step_{step:06d}" / "evaluated.json" for step in kept_steps(job, holding="evaluated.json")]
+    marks = sorted(job.folder.glob("step_*/evaluated-*.json"))
     found: dict[str, object] = {
         "curve": [{name: x for name, x in point.items() if name != "seconds"} for point in points.rows],
         "damaged": points.damaged,
-        "results": (job.folder.parent / "results.jsonl").read_bytes(),
+        "results": (job.view.parent / "results.jsonl").read_bytes(),
         "marks": [path.read_bytes() for path in marks],
         "done": is_done(job),
     }
@@ -73,7 +73,7 @@ def left(job) -> dict[str, object]:
 def test_a_run_that_dies_at_any_write_ends_as_one_that_does_not(make_job, pool, tmp_path, dying):
     def run(folder: str):
         job = make_job(SHORT, folder=tmp_path / folder)
-        train(job, pool, Evaluator(job.settings, job.folder.parent), device=CPU)
+        train(job, pool, Evaluator(job.settings, job.view.parent), device=CPU)
         return job
 
     run("warm")  # scenes that are rendered for the first time are writes too

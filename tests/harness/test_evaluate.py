@@ -32,13 +32,13 @@ def exported(make_job):
 
 
 def rows(job):
-    path = job.folder.parent / "results.jsonl"
+    path = job.view.parent / "results.jsonl"
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def test_a_step_is_evaluated_once(exported):
     job, _ = exported
-    evaluate = Evaluator(job.settings, job.folder.parent)
+    evaluate = Evaluator(job.settings, job.view.parent)
     assert evaluate(job, 0, step_folder(job, 0)).keys() == {"knn/b/top1"}
     assert evaluate(job, 0, step_folder(job, 0)) == {}
     assert rows(job) == 1
@@ -67,7 +67,7 @@ def test_what_is_there_to_be_judged_is_told_once(make_job, change, caplog):
     sets = {**SETS, "b": Set(size=32, count=1, split="test")}
     tasks = {"classes": EvaluationTask(protocol="segmentation", train="a", test="b")}
     job = replace(job, settings=change(job.settings, {"evals.sets": sets, "evals.tasks": tasks}))
-    evaluate = Evaluator(job.settings, job.folder.parent)
+    evaluate = Evaluator(job.settings, job.view.parent)
     for step in (0, 2):
         folder = step_folder(job, step)
         export_backbone(job, replace(fresh_state(job.settings, 0, CPU), step=step), folder, which="teacher")
@@ -81,16 +81,16 @@ def test_the_network_is_part_of_what_was_evaluated(exported, change):
     job, _ = exported
     other = change(job.settings, {"evals.network": "student"})
     again = change(job.settings, {"evals.every": 7})
-    own, theirs, same = (Evaluator(e, job.folder.parent).identity for e in (job.settings, other, again))
+    own, theirs, same = (Evaluator(e, job.view.parent).identity for e in (job.settings, other, again))
     assert own == same
     assert own != theirs
 
 
 def test_rows_and_outcomes_are_on_the_disk_before_the_mark_that_speaks_of_them(exported, synced):
     job, _ = exported
-    folder, table = step_folder(job, 0), job.folder.parent / "results.jsonl"
-    Evaluator(job.settings, job.folder.parent)(job, 0, folder)
-    (mark,) = (number for number, path in enumerate(synced) if path.name == "evaluated.json")
+    folder, table = step_folder(job, 0), job.view.parent / "results.jsonl"
+    Evaluator(job.settings, job.view.parent)(job, 0, folder)
+    (mark,) = (number for number, path in enumerate(synced) if path.match("evaluated-*.json"))
     assert {folder / "outcomes", table, table.parent} <= set(synced[:mark])
     assert synced[mark + 1 :] == [folder]
 
@@ -98,12 +98,12 @@ def test_rows_and_outcomes_are_on_the_disk_before_the_mark_that_speaks_of_them(e
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "null", '{"identity": 7}', "\0", '{"a":' * 2000 + "}" * 2000])
 def test_a_damaged_mark_is_made_anew(exported, damage):
     job, _ = exported
-    evaluate = Evaluator(job.settings, job.folder.parent)
-    mark = step_folder(job, 0) / "evaluated.json"
+    evaluate = Evaluator(job.settings, job.view.parent)
+    mark = evaluate.mark(step_folder(job, 0))
     mark.write_text(damage)
     assert evaluate(job, 0, step_folder(job, 0)) != {}
     assert json.loads(mark.read_text())["identity"] == evaluate.identity
-    assert len(table.load(job.folder.parent / "results.jsonl")) == 1
+    assert len(table.load(job.view.parent / "results.jsonl")) == 1
 
 
 @pytest.fixture
@@ -113,14 +113,15 @@ def evaluated(exported):
     folder = step_folder(job, 0)
 
     def again():
-        return Evaluator(job.settings, job.folder.parent)(job, 0, folder)
+        return Evaluator(job.settings, job.view.parent)(job, 0, folder)
 
     assert again().keys() == {"knn/b/top1"}
-    return folder, job.folder.parent / "results.jsonl", again
+    return folder, job.view.parent / "results.jsonl", again
 
 
 def test_rows_that_the_table_lost_come_back_from_the_mark_without_evaluating(evaluated, caplog):
     _, path, again = evaluated
+    caplog.set_level("INFO", "gramlab")
     whole = path.read_bytes()
     for damaged in (None, b"", whole[:-30], whole[:-1] + b"\0\0"):
         path.unlink()
@@ -128,7 +129,7 @@ def test_rows_that_the_table_lost_come_back_from_the_mark_without_evaluating(eva
             path.write_bytes(damaged)
         caplog.clear()
         assert again() == {}
-        assert "results.jsonl lacked 1 of the 1 rows of " in caplog.text
+        assert "was measured before; 1 of its 1 rows added" in caplog.text
         assert table.read(path).rows[0].value == json.loads(whole)["value"]
         assert again() == {}
     path.write_bytes(whole[:-30])
@@ -166,11 +167,11 @@ def test_outcomes_that_are_not_as_they_were_are_made_again(evaluated, damage, ca
 
 def test_a_mark_from_before_it_held_its_rows_is_made_anew(evaluated, caplog):
     folder, path, again = evaluated
-    mark, rows = folder / "evaluated.json", path.read_bytes()
+    mark, rows = next(folder.glob("evaluated-*.json")), path.read_bytes()
     new = mark.read_text()
     mark.write_text(json.dumps({"identity": json.loads(new)["identity"]}))
     assert again().keys() == {"knn/b/top1"}
-    assert "evaluated.json cannot be read (outcomes is missing)" in caplog.text
+    assert f"{mark.name} cannot be read (outcomes is missing)" in caplog.text
     assert (mark.read_text(), path.read_bytes()) == (new, rows)
 
 
@@ -185,7 +186,7 @@ def test_what_has_lost_its_weights_keeps_what_it_holds(evaluated, exported, capl
     assert again() == {}
     assert f"{folder} cannot be evaluated again, since it holds no weights" in caplog.text
     job, _ = exported
-    (said,) = Evaluator(job.settings, job.folder.parent).lost([job])
+    (said,) = Evaluator(job.settings, job.view.parent).lost([job])
     assert said.startswith(f"{job.folder} has no weights of step 0: ")
 
 
@@ -193,19 +194,19 @@ def test_damaged_lines_of_the_table_are_told_at_the_start(evaluated, exported):
     _, path, _ = evaluated
     path.write_text('{"run": "a"}\n' + path.read_text() + "\0\n")
     job, _ = exported
-    (said,) = Evaluator(job.settings, job.folder.parent).lost([job])
+    (said,) = Evaluator(job.settings, job.view.parent).lost([job])
     assert said == f"{path}:1: eval is missing: left out, and 1 more; what is missing is made again"
     path.unlink()
     path.mkdir()
     with pytest.raises(BadInput, match=r"results.jsonl is no file: .* move away"):
-        Evaluator(job.settings, job.folder.parent)
+        Evaluator(job.settings, job.view.parent)
 
 
 def test_a_run_without_evaluations_says_so(exported, change, caplog):
     job, _ = exported
     none = change(job.settings, {"evals.tasks": {}})
     with caplog.at_level("INFO", "gramlab"):
-        assert Evaluator(none, job.folder.parent)(job, 0, step_folder(job, 0)) == {}
+        assert Evaluator(none, job.view.parent)(job, 0, step_folder(job, 0)) == {}
     assert "plain-s0 step 0: exported; no evaluation is asked for" in caplog.text
 
 
@@ -222,13 +223,13 @@ def test_weights_and_features_that_are_not_finite_are_the_networks_failure(expor
         state.teacher.backbone.norm.weight.fill_(value)
     export_backbone(job, state, step_folder(job, 0), which="teacher")
     with pytest.raises(NonFinite, match=said):
-        Evaluator(job.settings, job.folder.parent)(job, 0, step_folder(job, 0))
+        Evaluator(job.settings, job.view.parent)(job, 0, step_folder(job, 0))
     assert rows(job) == 0
-    assert not (step_folder(job, 0) / "evaluated.json").exists()
+    assert not [*step_folder(job, 0).glob("evaluated*")]
 
 
 def test_what_every_arm_would_meet_stays_bad_input(exported, change):
     job, _ = exported
     odd = change(job.settings, {"evals.size": 30})
     with pytest.raises(BadInput, match="size 30"):
-        Evaluator(odd, job.folder.parent)(job, 0, step_folder(job, 0))
+        Evaluator(odd, job.view.parent)(job, 0, step_folder(job, 0))

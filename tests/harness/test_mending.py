@@ -21,7 +21,7 @@ SETS = {
     "kept": {"size": 32, "count": 24, "split": "val", "name": "rooms"},
     "asked": {"size": 32, "count": 8, "split": "test", "name": "rooms"},
 }
-ARMS = {"plain": {}, "anchored": {"gram.weight": 2.0, "gram.start_step": 4, "gram.teacher_step": 1}}
+ARMS = {"plain": {"koleo.weight": 0.2}, "anchored": {"gram.weight": 2.0, "gram.start_step": 4, "gram.teacher_step": 1}}
 SECTIONS = {
     "steps": 6,
     "trunk": {"steps": 4},
@@ -48,7 +48,7 @@ def finished(tmp_path_factory, tiny_text) -> Path:
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of that run, to be damaged."""
-    shutil.copytree(finished, tmp_path / "runs" / "tiny")
+    shutil.copytree(finished.parent, tmp_path / "runs", symlinks=True)
     return tmp_path / "runs" / "tiny"
 
 
@@ -67,7 +67,8 @@ def again(tmp_path: Path, tiny_text, capsys) -> Callable[..., tuple[str, str]]:
 
 def forget(arm: Path) -> None:
     """As if an arm had not begun."""
-    shutil.rmtree(arm)
+    shutil.rmtree(arm.resolve())
+    arm.unlink()
 
 
 def flip(path: Path) -> None:
@@ -83,7 +84,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def weights(run: Path) -> dict[str, str]:
     """Fingerprints of every export and snapshot, and of both networks of every state."""
-    folders = {str(p.relative_to(run)): p for kind in ("step", "ema") for p in run.glob(f"*/{kind}_*")}
+    folders = {str(p.relative_to(run)): p for p in run.glob("*/step_*")}
     states = {
         f"{p.relative_to(run)}:{word}": f"{p}:{word}"
         for p in run.glob("*/states/*.safetensors")
@@ -125,7 +126,7 @@ def test_a_damaged_end_of_a_trunk_is_made_again_from_the_state_before_it(run, fi
     DAMAGE[damage](end)
     plan, _ = again("--plan")
     (line,) = (line for line in plan.splitlines() if "damaged: " in line)
-    assert str(end) in line
+    assert str(end.resolve()) in line
     assert line.endswith("made again by steps 3–4 of trunk-s0")
     _, log = again()
     assert line.removeprefix("  damaged: ") in log
@@ -135,7 +136,7 @@ def test_a_damaged_end_of_a_trunk_is_made_again_from_the_state_before_it(run, fi
 def test_an_end_of_a_trunk_without_a_state_before_it_is_made_again_from_the_start(run, finished, again):
     forget(run / "plain-s0")
     forget(run / "anchored-s0")
-    for path in (run / "trunk-s0" / "states").iterdir():
+    for path in (run / "trunk-s0" / "states").glob("*.safetensors"):
         flip(path)
     plan, _ = again("--plan")
     assert "made again by steps 0–4 of trunk-s0" in plan
@@ -159,9 +160,9 @@ def test_an_end_of_a_trunk_that_was_removed_is_made_again(run, finished, again):
 def test_a_damaged_snapshot_is_found_before_any_arm_starts_and_made_again(run, finished, again, name):
     forget(run / "plain-s0")
     forget(run / "anchored-s0")
-    flip(run / "trunk-s0" / "ema_000001" / name)
+    flip(run / "trunk-s0" / "step_000001" / name)
     plan, _ = again("--plan")
-    assert "ema_000001" in plan
+    assert "step_000001" in plan
     assert "made again by steps 0–1 of trunk-s0" in plan
     _, log = again()
     assert log.index("made again") < log.index("plain-s0 step 6")
@@ -185,10 +186,10 @@ def test_an_evaluated_export_without_its_state_is_told_and_left_until_its_mark_i
     folder = run / "trunk-s0" / "step_000002"
     flip(folder / "weights.safetensors")
     plan, log = again()
-    said = "its results stand; without its evaluated.json it would be made again by steps 0–2"
+    said = "its results stand; without its evaluated-*.json it would be made again by steps 0–2"
     assert said in plan
     assert said in log
-    (folder / "evaluated.json").unlink()
+    next(folder.glob("evaluated-*.json")).unlink()
     plan, _ = again()
     assert "made again by steps 0–2 of trunk-s0" in plan
     assert_as_if_nothing_had_been(run, finished)
@@ -204,31 +205,34 @@ def test_a_damaged_export_is_not_evaluated_again_and_stops_nothing(run, again):
 
 def test_a_damaged_newest_state_is_told_by_the_plan_with_the_step_that_the_arm_goes_on_from(run, finished, again):
     arm = run / "plain-s0"
-    (arm / "status.json").unlink()
+    shutil.rmtree(arm / "step_000006")
     flip(arm / "states" / "step_000006.safetensors")
     plan, _ = again("--plan")
     assert "plain-s0 goes on from step 5" in plan
-    assert "from step 5" in next(line for line in plan.splitlines() if line.lstrip().startswith("plain "))
+    assert "from step 5" in next(line for line in plan.splitlines() if line.startswith("  ├ plain "))
     again()
     assert_as_if_nothing_had_been(run, finished)
 
 
-def test_an_export_ahead_of_the_state_is_made_again_as_training_passes_by(run, finished, again):
+def test_a_last_export_that_is_ahead_of_the_state_is_made_again(run, finished, again):
     arm = run / "plain-s0"
-    (arm / "status.json").unlink()
+    next(arm.glob("step_000006/evaluated-*.json")).unlink()
     (arm / "states" / "step_000006.safetensors").unlink()
     flip(arm / "step_000006" / "weights.safetensors")
-    again()
+    plan, _ = again()
+    assert "made again by steps 5–6 of plain-s0" in plan
+    state = "states/step_000006.safetensors"
+    shutil.copy(finished / "plain-s0" / state, arm / state)
     assert_as_if_nothing_had_been(run, finished)
 
 
 def test_an_export_is_made_again_whatever_has_become_of_the_snapshot_that_its_arm_began_with(run, finished, again):
-    snapshot = run / "trunk-s0" / "ema_000001" / "weights.safetensors"
+    snapshot = run / "trunk-s0" / "step_000001" / "weights.safetensors"
     flip(snapshot)
     flip(run / "anchored-s0" / "step_000006" / "weights.safetensors")
     plan, _ = again()
-    assert "ema_000001" not in plan
-    shutil.copy(finished / "trunk-s0" / "ema_000001" / "weights.safetensors", snapshot)
+    assert "step_000001" not in plan
+    shutil.copy(finished / "trunk-s0" / "step_000001" / "weights.safetensors", snapshot)
     assert_as_if_nothing_had_been(run, finished)
 
 
@@ -236,15 +240,15 @@ def test_an_arm_that_lost_all_but_an_export_begins_again_for_it(run, finished, a
     """Its trunk's end and its snapshot are damaged too, and come first."""
     arm = run / "anchored-s0"
     shutil.rmtree(arm / "states")
-    (arm / "step_000006" / "evaluated.json").unlink()
+    next(arm.glob("step_000006/evaluated-*.json")).unlink()
     flip(arm / "step_000006" / "weights.safetensors")
-    flip(run / "trunk-s0" / "ema_000001" / "weights.safetensors")
+    flip(run / "trunk-s0" / "step_000001" / "weights.safetensors")
     flip(run / "trunk-s0" / "states" / "step_000004.safetensors")
     plan, _ = again()
     assert [line.rpartition("; ")[2] for line in plan.splitlines() if "damaged: " in line] == [
-        "made again by steps 4–6 of anchored-s0",
         "made again by steps 3–4 of trunk-s0",
         "made again by steps 0–1 of trunk-s0",
+        "made again by steps 4–6 of anchored-s0",
     ]
     shutil.copytree(finished / "anchored-s0" / "states", arm / "states")
     assert_as_if_nothing_had_been(run, finished)
@@ -252,7 +256,7 @@ def test_an_arm_that_lost_all_but_an_export_begins_again_for_it(run, finished, a
 
 def test_what_nothing_needs_any_more_is_left_alone(run, again, checksums):
     flip(run / "trunk-s0" / "states" / "step_000004.safetensors")
-    flip(run / "trunk-s0" / "ema_000001" / "weights.safetensors")
+    flip(run / "trunk-s0" / "step_000001" / "weights.safetensors")
     before = checksums(run / "trunk-s0")
     plan, _ = again()
     assert "damaged" not in plan
@@ -270,7 +274,7 @@ def test_foreign_names_beside_the_real_ones_are_passed_over(run, finished, again
     ):
         shutil.copy(state, states / name)
     (states / "step_000099.safetensors").mkdir()
-    for name in ("step_000006 (copy)", "step_000006.bak", "step_x", "ema_x"):
+    for name in ("step_000006 (copy)", "step_000006.bak", "step_x", "student_x"):
         shutil.copytree(arm / "step_000006", arm / name)
         (arm / name / "backbone.json").write_text("{")
     (arm / "status.json").unlink()
@@ -295,8 +299,8 @@ def test_a_run_of_the_old_form_goes_on(run, finished, again):
         path.write_text(json.dumps(card))
     plan, log = again()
     assert "damaged" not in plan
-    assert log.count("trunk-s0/states/step_000004.safetensors has no digest") == 1
-    assert log.count("trunk-s0/ema_000001 has no digest") == 1
+    assert log.count("states/step_000004.safetensors has no digest") == 1
+    assert log.count("step_000001 has no digest") == 1
     assert_as_if_nothing_had_been(run, finished)
 
 

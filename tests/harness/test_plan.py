@@ -8,7 +8,7 @@ import torch
 from common.errors import BadInput
 from harness.graph import jobs
 from harness.losses.gram import Gram
-from harness.plan import duration, evaluated_steps, job_cost, plan
+from harness.plan import duration, job_cost, plan
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -34,9 +34,9 @@ def planned(tiny, change, tmp_path):
 def test_the_plan_lists_every_job_with_its_steps_and_gram(planned):
     _, _, text = planned({"evals.every": 2})
     assert text.startswith("experiment tiny: Why?\n2 arms × 1 seeds, cpu, float32, batch 4")
-    assert re.search(r"^  trunk +0 +0–3 +3 +0 s +\d\.\d GiB +off +new$", text, re.M)
-    assert re.search(r"^  plain +0 +3–8 +3 .* off +new$", text, re.M)
-    assert re.search(r"renewed +0 .*EMA of step \d+ ×2, renewed every 1, weight 2 from 3 +new$", text, re.M)
+    assert re.search(r"^  trunk +0–3 +3 +0 s +\d\.\d GiB +off +new$", text, re.M)
+    assert re.search(r"^  ├ plain +3–8 +3 .* off +new$", text, re.M)
+    assert re.search(r"└ renewed .*EMA of step \d+ ×2, renewed every 1, weight 2 from 3 +new$", text, re.M)
     assert "  renewed: gram.weight=2.0, gram.start_step=3, gram.update_every=1, gram.resolution=2.0" in text
     assert "  plain: the settings as they are" in text
     assert "left to do: about" in text
@@ -63,8 +63,8 @@ def test_the_plan_knows_what_is_done_and_where_the_rest_goes_on(planned, pool):
         train(again, pool, dies, device=CPU)
     _, _, text = planned()
     assert re.search(r"^  trunk .* done$", text, re.M)
-    assert re.search(r"^  plain .* from step 5$", text, re.M)
-    assert re.search(r"^  renewed .* new$", text, re.M)
+    assert re.search(r"^  ├ plain .* from step 5$", text, re.M)
+    assert re.search(r"^  └ renewed .* new$", text, re.M)
     assert plain.identity == again.identity
 
 
@@ -73,7 +73,7 @@ def test_the_plan_knows_what_is_done_and_where_the_rest_goes_on(planned, pool):
 )
 def test_evaluated_steps_are_those_that_training_evaluates(planned, pool, every, trunk, arm):
     _, found, _ = planned({"evals.every": every})
-    assert ([*evaluated_steps(found[0])], [*evaluated_steps(found[1])]) == (trunk, arm)
+    assert ([*found[0].evaluations], [*found[1].evaluations]) == (trunk, arm)
     seen = {job.arm: [] for job in found}
     for job in found[:2]:
         train(job, pool, lambda job, step, folder: seen[job.arm].append(step) or {}, device=CPU)
@@ -82,7 +82,7 @@ def test_evaluated_steps_are_those_that_training_evaluates(planned, pool, every,
 
 def test_a_run_without_an_end_in_sight_is_planned_at_once(planned):
     _, found, text = planned({"steps": 10**9, "evals.every": 1, "arms": {"plain": {}}})
-    assert len(evaluated_steps(found[1])) == 10**9 - 3
+    assert len(found[1].evaluations) == 10**9 - 3
     assert " 3–1000000000 " in text
 
 

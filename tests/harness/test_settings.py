@@ -129,7 +129,7 @@ MACHINERY: dict[str, object] = {
 
 # what is asked and which jobs there are; test_graph, test_plan and test_record cover these
 PROSE = {"name", "question", "source", "expected", "cost"}
-GRAPH = {"seeds", "steps", "arms", "baseline", "trunk.steps", "trunk.overrides"}
+GRAPH = {"seeds", "steps", "arms", "largest_grid", "baseline", "trunk.steps", "trunk.overrides"}
 
 
 def leaves(kind: type, prefix: str = "") -> Iterator[str]:
@@ -178,7 +178,7 @@ def outcome(tiny, change, pools, places, make_batches, weights):
     def taken(experiment, pool):
         from harness.graph import Job
 
-        job = Job("plain", 0, 0, STEPS, places / "runs" / "job", experiment, {})
+        job = Job("plain", 0, 0, STEPS, experiment, {})
         state = resume(job, CPU)
         batches = make_batches(experiment, pool=pool)
         rows = [train_step(state, batches[step], at(experiment, step), experiment, seed=0) for step in range(STEPS)]

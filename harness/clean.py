@@ -1,0 +1,147 @@
+"""Free what no experiment asks for any more: `python harness/clean.py runs [--plan]` (`gramlab clean`).
+
+An experiment is listed while its folder lies in `runs` with the `experiment.json` that names its segments. Kept of
+those are curves, outcomes, the backbones of its own steps, the states that its arms fork from and the newest two.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+    from common.interrupts import listen
+
+    listen()
+
+from common.command import Parser, answer
+from common.errors import BadInput, listing
+from common.records import Asked, Stretch, read_record
+from common.steps import files_by_step, folders_by_step
+from harness import store
+
+
+@dataclass
+class Need:
+    """What listed experiments need of a segment: by their names, its backbones of some steps, and some states."""
+
+    by: set[str] = field(default_factory=set)
+    all: bool = False
+    stretches: list[Stretch] = field(default_factory=list)
+
+    def state(self, step: int) -> bool:
+        """Whether an arm forks from the state of that step."""
+        return self.all or any(step in stretch.get("forks", []) for stretch in self.stretches)
+
+    def backbone(self, step: int) -> bool:
+        """Whether a backbone of that step is shown or anchored to."""
+        return self.all or any(stretch["start"] <= step <= stretch["stop"] for stretch in self.stretches)
+
+
+class Spare(NamedTuple):
+    """Something that may go: where, why in words, and how large."""
+
+    path: Path
+    why: str
+    size: int
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 for bad input."""
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = Parser(prog="gramlab clean", description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder of runs; default: runs")
+    parser.add_argument("--plan", action="store_true", help="say what would be freed and stop")
+    args = parser.parse_args(argv)
+    folder = args.runs / store.FOLDER
+    if not folder.is_dir():
+        raise BadInput(f"{args.runs} has no {store.FOLDER}: want a folder of runs, such as runs")
+    with store.swept(folder):
+        needed = needs(args.runs)
+        spare = [*spares(folder, needed)]
+        for one in spare:
+            print(f"{one.path}: {one.why}, {size_words(one.size)}")
+            if not args.plan:
+                remove(one.path)
+    names = sorted({name for need in needed.values() for name in need.by})
+    total = size_words(sum(one.size for one in spare))
+    print(f"kept for {listing(names) if names else 'no experiment'}; {'would free' if args.plan else 'freed'} {total}")
+    return 0
+
+
+def needs(runs: Path) -> dict[str, Need]:
+    """What the experiments in a folder need of each segment, by its name.
+
+    Raises:
+        BadInput: an experiment whose record is damaged, so that its needs are not known.
+    """
+    found: dict[str, Need] = defaultdict(Need)
+    for folder in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != store.FOLDER):
+        record = folder / "experiment.json"
+        remedy = "mend it, or move the folder away where nothing of it is needed"
+        stretches = read_record(record, Asked, remedy=remedy).get("jobs", {}) if record.exists() else {}
+        for stretch in stretches.values():
+            need = found[stretch["segment"]]
+            need.by.add(folder.name)
+            need.stretches.append(stretch)
+        named = {stretch["segment"] for stretch in stretches.values()}
+        for view in (path for path in folder.iterdir() if path.is_symlink()):
+            target = view.readlink()
+            if target.parent.name == store.FOLDER and target.name not in named:  # its record was lost
+                found[target.name].by.add(folder.name)
+                found[target.name].all = True
+    return found
+
+
+def spares(folder: Path, needed: Mapping[str, Need]) -> Iterator[Spare]:
+    """What may go from the store: whole segments, states and backbones of others."""
+    for segment in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if (need := needed.get(segment.name)) is None:
+            yield Spare(segment, "no experiment asks for it", size(segment))
+            continue
+        states = segment / "states"
+        kept = {step for step in files_by_step(states, ".safetensors") if need.state(step)}
+        for path in store.prunable(states, keep=kept):
+            yield Spare(path, "no arm forks from it", size(path))
+        for step, path in files_by_step(states, store.PIN).items():
+            if not need.state(step):
+                yield Spare(path, "no arm forks from that step", 0)
+        for kind in store.KINDS.values():
+            for step, path in folders_by_step(segment, kind).items():
+                if not need.backbone(step):
+                    yield Spare(path, "no experiment reaches its step", size(path))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    act: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
+    act(path)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.lstat().st_size for one in files)
+
+
+def size_words(count: float) -> str:
+    """Bytes to three digits."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1000 or unit == "GiB":
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The store of segments below a folder of runs: what lies where in it, what is kept of a segment while it is trained.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from common.disk import write_text
+from common.errors import BadInput
+from common.steps import files_by_step, step_name
+from common.unwritable import writing
+
+FOLDER = ".segments"
+NEWEST = 2  # states of a segment: the last, and the one before in case that is damaged
+PIN = ".keep"  # beside a state
+KINDS: dict[Literal["teacher", "student"], str] = {"teacher": "step", "student": "student"}  # of exported backbones
+MARKS = "evaluated-*.json"  # in an exported backbone's folder, one for each set of tasks
+
+
+def pin(states: Path, steps: Iterable[int]) -> None:
+    """Keep the states of these steps, whether they are there already or come later: arms begin with them."""
+    for step in steps:
+        if not (mark := states / f"{step_name(step)}{PIN}").exists():
+            write_text(mark, "")
+
+
+def pinned(states: Path) -> set[int]:
+    """The steps whose states are kept."""
+    return set(files_by_step(states, PIN))
+
+
+def prune(states: Path) -> None:
+    """Remove all states but the newest and those that are pinned."""
+    for path in prunable(states, keep=pinned(states)):
+        path.unlink()
+
+
+def prunable(states: Path, *, keep: set[int]) -> list[Path]:
+    """The states that are neither among the newest nor of a step in `keep`."""
+    older = [*files_by_step(states, ".safetensors").items()][:-NEWEST]
+    return [path for step, path in older if step not in keep]
+
+
+def link(view: Path, segment: Path) -> None:
+    """Make an experiment's link to a segment, unless it is there."""
+    with writing(view):
+        view.parent.mkdir(parents=True, exist_ok=True)
+        if not view.is_symlink():
+            view.symlink_to(os.path.relpath(segment, view.parent), target_is_directory=True)
+
+
+@contextmanager
+def used(store: Path) -> Iterator[None]:
+    """Nothing is removed from the store meanwhile; any number of processes may use it at once."""
+    with _locked(store, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def swept(store: Path) -> Iterator[None]:
+    """No other process uses the store meanwhile. Raises `BadInput` where one does."""
+    try:
+        with _locked(store, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+    except BlockingIOError:
+        raise BadInput(f"{store} is in use by a run: want none at work in it; try again once it has ended") from None
+
+
+@contextmanager
+def _locked(store: Path, how: int) -> Iterator[None]:
+    with writing(store):
+        store.mkdir(parents=True, exist_ok=True)
+        lock = os.open(store, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, how)
+        yield
+    finally:
+        os.close(lock)

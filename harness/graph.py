@@ -189,7 +189,7 @@ def _marked(jobs: Sequence[Job]) -> list[Job]:
     """The jobs of a seed, each knowing which states and snapshots others need of it."""
     forks, snapshots = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     for job in jobs:
-        if job.parent is not None:
+        if job.parent is not None and job.parent.identity != job.identity:
             forks[job.parent.name].add(job.start)
         if job.snapshot is not None:
             snapshots[holder(job, job.snapshot).name].add(job.snapshot)

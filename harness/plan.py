@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from textwrap import indent
 
@@ -47,7 +47,7 @@ def plan(
         costs[job.name] = seconds, seconds + len(job.evaluations) * evaluation, memory
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
-        f"{len(experiment.arms)} arms × {len(experiment.seeds)} seeds, {device}, {experiment.precision}, "
+        f"{counted(experiment.arms, 'arm')} × {counted(experiment.seeds, 'seed')}, {device}, {experiment.precision}, "
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
         *choices,
         *found,
@@ -65,6 +65,11 @@ def plan(
         f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)",
     ]
     return "\n".join([*head, indent(columns(table), "  "), *arm_lines(experiment), *(line for line in tail if line)])
+
+
+def counted(things: Sized, word: str) -> str:
+    """`1 arm`, `3 arms`."""
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def tree(jobs: Sequence[Job]) -> Iterator[tuple[str, list[Job]]]:

@@ -1,0 +1,215 @@
+"""Arms of the file: what they fork from, which grids stand for, and every graph that cannot be meant in one line."""
+
+import re
+
+import pytest
+import yaml
+
+from common.errors import BadInput
+from harness.arms import Arm, expanded, faults, in_order, read
+from harness.config import load
+from harness.graph import jobs
+
+
+def test_an_arm_says_what_it_forks_from_and_the_rest_are_overrides():
+    own = {"from": "plain", "at": 300, "gram": {"weight": 2.0}, "optimizer.lr": 1e-3}
+    assert read(own, trunk=True) == Arm("plain", 300, {"gram.weight": 2.0, "optimizer.lr": 1e-3})
+    assert read({}, trunk=True).parent == "trunk"
+    assert read({}, trunk=False).parent is None
+    assert read({"from": None}, trunk=True).parent is None
+    assert read({"steps": "equal_compute"}, trunk=True) == Arm("trunk", None, {}, equal_compute=True)
+
+
+def test_parents_come_before_what_forks_from_them():
+    arms = {"late": {"from": "mid"}, "mid": {"from": "plain"}, "plain": {}, "other": {}}
+    assert in_order(arms) == ["plain", "mid", "late", "other"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ({"a": {"from": "b"}}, ["arms.a.from='b': want one of trunk, a; null begins at step 0"]),
+        (
+            {"plain": {}, "a": {"from": "plian"}},
+            ["arms.a.from='plian': want one of trunk, plain, a; did you mean 'plain'?"],
+        ),
+        ({"a": {"from": "a"}}, ["arms: a from a is a circle: want one of them to fork from trunk or from null"]),
+        (
+            {"a": {"from": "c"}, "b": {"from": "a"}, "c": {"from": "b"}, "d": {"from": "a"}},
+            ["arms: a from c from b from a is a circle: want one of them to fork from trunk or from null"],
+        ),
+        ({"a": {"at": "3"}}, ["arms.a.at='3': want a step of the arm that it forks from, 1 or more"]),
+        ({"a": {"at": 0}}, ["arms.a.at=0: want a step of the arm that it forks from, 1 or more"]),
+        (
+            {"a": {"from": None, "at": 3}},
+            ["arms.a.at=3: there is nothing to fork from: want from: with an arm or trunk"],
+        ),
+        ({"a": {"from": "trunk", "at": 3}}, []),
+    ],
+)
+def test_a_graph_that_cannot_be_meant_is_told(arms, said):
+    assert [*faults(arms, trunk=True)] == said
+
+
+def test_without_a_trunk_there_is_none_to_fork_from():
+    (said,) = faults({"a": {"from": "trunk"}}, trunk=False)
+    assert said.startswith("arms.a.from='trunk': want one of a; ")
+    (said,) = faults({"a": {"at": 3}}, trunk=False)
+    assert "nothing to fork from" in said
+
+
+# --- grids
+
+
+def test_a_grid_stands_for_an_arm_for_each_combination_with_a_readable_name():
+    own = {"gram.weight": 2.0, "grid": {"gram.update_every": [None, 250], "optimizer": {"lr": [1e-3, 5e-4]}}}
+    assert expanded({"plain": {}, "period": own}, most=4) == {
+        "plain": {},
+        "period-update_every-null-lr-0.001": {"gram.weight": 2.0, "gram.update_every": None, "optimizer.lr": 1e-3},
+        "period-update_every-null-lr-0.0005": {"gram.weight": 2.0, "gram.update_every": None, "optimizer.lr": 5e-4},
+        "period-update_every-250-lr-0.001": {"gram.weight": 2.0, "gram.update_every": 250, "optimizer.lr": 1e-3},
+        "period-update_every-250-lr-0.0005": {"gram.weight": 2.0, "gram.update_every": 250, "optimizer.lr": 5e-4},
+    }
+
+
+def test_keys_that_end_alike_are_told_apart_by_their_whole_names():
+    found = expanded({"w": {"grid": {"gram.weight": [1], "koleo.weight": [0.1]}}}, most=9)
+    assert list(found) == ["w-gram.weight-1-koleo.weight-0.1"]
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"grid": [1, 2]}, "arms.a.grid=[1, 2]: want lists of values by their keys"),
+        ({"grid": {}}, "arms.a.grid={}: want lists of values by their keys"),
+        ({"grid": {"gram.weight": 1}}, "arms.a.grid.gram.weight=1: want a list of values"),
+        ({"grid": {"gram.weight": []}}, "arms.a.grid.gram.weight=[]: want a list of values"),
+        ({"gram.weight": 1, "grid": {"gram.weight": [1]}}, "arms.a.gram.weight=1: it is in the grid too"),
+        ({"grid": {"gram.weight": [1, 1.0]}}, "two values make the arm a-weight-1: want each value once"),
+        ({"grid": {"model.name": ["a b"]}}, "'a-name-a b' would name an arm"),
+        ({"grid": {"gram.weight": [1, 2, 3], "x.y": [1, 2, 3]}}, "arms.a.grid makes 9 arms: want at most 8"),
+    ],
+)
+def test_a_grid_that_cannot_be_meant_is_refused(own, said):
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
+        expanded({"a": own}, most=8)
+    assert "\n" not in str(error.value)
+
+
+def test_a_grid_of_thousands_is_confirmed_by_a_setting(write_tiny):
+    path = write_tiny(arms={"a": {"grid": {"optimizer.lr": [i / 1000 for i in range(1, 101)]}}})
+    with pytest.raises(BadInput, match="makes 100 arms: want at most 50, or largest_grid=100 to mean it"):
+        load(path)
+    assert len(load(path, ["largest_grid=100"]).arms) == 100
+
+
+def test_an_arm_of_a_grid_may_be_chosen_and_be_the_baseline(write_tiny):
+    path = write_tiny(arms={"w": {"grid": {"gram.weight": [1.0, 2.0]}}}, baseline="w-weight-1")
+    experiment = load(path, arms=["w-weight-1"])
+    assert (list(experiment.arms), experiment.baseline) == (["w-weight-1"], "w-weight-1")
+    with pytest.raises(BadInput, match="no arm 'w'"):
+        load(path, arms=["w"])
+
+
+def test_a_grid_may_be_changed_on_the_command_line(write_tiny):
+    path = write_tiny(arms={"w": {"grid": {"gram.weight": [1.0, 2.0]}}})
+    assert {"w-weight-3", "w-weight-4"} <= set(load(path, ["arms.w.grid.gram.weight=[3,4]"]).arms)
+
+
+# --- in an experiment
+
+
+@pytest.fixture
+def listed(write_tiny):
+    """The jobs by arm of the tiny experiment with these arms, a trunk of four steps, and ten in all."""
+
+    def of(arms, **more):
+        path = write_tiny(**{"steps": 10, "trunk": {"steps": 4}, **more})
+        plain = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**plain, "arms": arms}, sort_keys=False))
+        return {job.arm: job for job in jobs(load(path), fingerprint=lambda data: "24 rooms")}
+
+    return of
+
+
+def test_an_arm_inherits_what_its_parent_changed(listed):
+    arms = {"a": {"optimizer.lr": 0.5, "koleo.weight": 0.2}, "b": {"from": "a", "steps": 12, "koleo.weight": 0.3}}
+    b = listed(arms)["b"]
+    assert (b.settings.optimizer.lr, b.settings.koleo.weight) == (0.5, 0.3)
+    assert (b.start, b.stop, b.parent.arm, [job.arm for job in b.path]) == (10, 12, "a", ["trunk", "a", "b"])
+
+
+def test_gram_begins_where_it_is_switched_on(listed):
+    on = {"gram.weight": 2.0}
+    found = listed({"anchored": on, "plain": {}, "late": {"from": "plain", "at": 7, **on},
+                    "longer": {"from": "anchored", "steps": 12}})  # fmt: skip
+    assert [found[arm].settings.gram.start_step for arm in ("anchored", "late", "longer")] == [4, 7, 4]
+    assert found["longer"].identity == found["anchored"].identity
+
+
+def test_an_arm_that_changes_nothing_goes_on_with_its_parents_segment(listed):
+    found = listed({"plain": {}, "again": {"from": "plain", "steps": 12}, "other": {"koleo.weight": 0.2}})
+    assert found["trunk"].identity == found["plain"].identity == found["again"].identity != found["other"].identity
+    assert found["again"].root.arm == "trunk"
+    assert found["other"].root.arm == "other"
+    assert found["plain"].folder == found["trunk"].folder
+    assert found["plain"].view.name == "plain-s0"
+
+
+def test_each_parent_keeps_what_its_children_begin_with(listed):
+    found = listed(
+        {
+            "plain": {},
+            "other": {"koleo.weight": 0.2},
+            "late": {"from": "plain", "at": 7, "gram.weight": 2.0},
+            "early": {"from": "plain", "at": 8, "gram.weight": 2.0, "gram.start_step": 9, "gram.teacher_step": 2},
+        }
+    )
+    assert (found["trunk"].forks, found["plain"].forks) == ((4,), (7, 8))
+    assert (found["trunk"].snapshots, found["plain"].snapshots) == ((2,), ())
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ({"plain": {}, "late": {"from": "plain", "at": 11}}, "arms.late.at=11: plain goes from step 4 to 10: want"),
+        ({"plain": {}, "late": {"from": "plain", "at": 4}}, "arms.late.at=4: plain goes from step 4 to 10: want"),
+        ({"late": {"at": 5}}, "arms.late.at=5: trunk goes from step 0 to 4: want"),
+        ({"plain": {}, "more": {"from": "plain"}}, "arms.more: steps=10: it begins at step 10: want a later end"),
+        ({"plain": {"steps": "equal_compute"}}, "the baseline plain has it too"),
+        (
+            {"plain": {}, "b": {"from": "plain", "at": 6, "steps": "equal_compute"}},
+            "arms.b.steps=equal_compute: it forks at step 6, the baseline plain at 4: want one fork",
+        ),
+        ({"plain": {"from": None, "steps": "same"}}, "arms.plain: steps='same': want a whole number"),
+        (
+            {"plain": {}, "b": {"from": "plain", "at": 6, "gram.weight": 1.0, "gram.start_step": 5}},
+            "arms.b: gram.start_step=5 lies before the fork at step 6, and plain has no Gram loss",
+        ),
+    ],
+)
+def test_forks_that_cannot_be_are_refused_in_one_line(listed, arms, said):
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
+        listed(arms)
+    assert "\n" not in str(error.value)
+
+
+def test_equal_compute_is_the_last_step_that_costs_no_more_than_the_baseline(listed):
+    from harness.cost import flops
+
+    found = listed({"plain": {}, "high": {"gram.weight": 1.0, "gram.resolution": 2.0, "steps": "equal_compute"}},
+                   steps=44)  # fmt: skip
+    plain, high = found["plain"], found["high"]
+    most = flops(plain.settings, 4, 44)
+    assert 4 < high.stop < 44
+    assert flops(high.settings, 4, high.stop) <= most < flops(high.settings, 4, high.stop + 1)
+
+
+def test_another_length_name_or_machine_is_the_same_segment_and_another_fork_is_not(listed):
+    on = {"gram.weight": 2.0}
+    first = listed({"plain": {}, "a": on})
+    longer = listed({"plain": {}, "a": {**on, "steps": 99}, "b": on}, name="other")
+    assert first["a"].identity == longer["a"].identity == longer["b"].identity
+    moved = listed({"plain": {}, "a": {**on, "at": 3}})
+    assert moved["a"].identity != first["a"].identity
+    assert moved["trunk"].identity == first["trunk"].identity

@@ -70,6 +70,9 @@ class Happening(TypedDict):
     kind: str
 
 
+Compute = TypedDict("Compute", {"from": Step, "flops": Finite})  # operations of a step, from this one on
+
+
 @record
 class Stretch(TypedDict):
     """The part of a segment that an arm with a seed is: from step `start`, where it forks from `parent`, to `stop`.
@@ -102,6 +105,7 @@ class Settings(TypedDict, total=False):
 
     precision: Literal["float32", "bfloat16", "auto"]
     trunk: Trunk
+    margins: dict[str, Finite]
 
 
 @record
@@ -125,6 +129,7 @@ class Asked(TypedDict, total=False):
     arms: dict[str, Arm]
     events: dict[str, list[Happening]]
     jobs: dict[str, Stretch]
+    compute: dict[str, list[Compute]]
     losses: dict[str, LossTerm]
     chance: dict[str, Finite]
     config: Settings

@@ -15,6 +15,7 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness import gram_teacher
 from harness.config import as_dict
+from harness.cost import step_cost
 from harness.graph import Job
 from harness.layers import flatten
 from harness.losses.table import LOSSES
@@ -40,6 +41,7 @@ def write_record(
         "events": before.get("events", {})
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
         "jobs": before.get("jobs", {}) | {job.name: stretch(job) for job in jobs},
+        "compute": before.get("compute", {}) | {job.arm: compute(job) for job in jobs},
         "losses": {
             term: {"title": title, "anchored": loss.anchored}
             for loss in LOSSES.values()
@@ -80,19 +82,27 @@ def stretch(job: Job) -> Stretch:
 
 
 def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:
-    """What guessing scores by each metric, where all sets on which it is taken have the same number of classes."""
-    found: dict[str, set[float]] = {}
+    """What guessing scores, by data set and metric as `photos/top1`: one in as many classes as the set has."""
+    found: dict[str, float] = {}
     for task in tasks.values():
         classes = len(task.test_set.classes)
         for name in method_of(task.protocol).file.metrics(task.protocol):
             if classes and (guesses := metric_of(name).guesses):
-                found.setdefault(name, set()).add(min(guesses / classes, 1.0))
-    return {name: levels.pop() for name, levels in found.items() if len(levels) == 1}
+                found[f"{task.test_set.name}/{name}"] = min(guesses / classes, 1.0)
+    return found
 
 
 def fork(job: Job) -> list[dict[str, Any]]:
     """The fork as an event."""
     return [{"step": job.start, "kind": "fork"}] if job.parent else []
+
+
+def compute(job: Job) -> list[dict[str, Any]]:
+    """Operations of a training step, counted, from the step on at which they are so many: Gram anchoring adds some."""
+    gram = gram_teacher.events(job.settings.gram, job.start, job.stop)
+    starts = {event["step"] for event in gram if event["kind"] == "gram_start"}
+    found = {step: step_cost(job.settings, gram=step in starts).flops for step in sorted({job.start, *starts})}
+    return [{"from": step, "flops": flops} for step, flops in found.items()]
 
 
 def summary(job: Job) -> str:

@@ -144,7 +144,9 @@ def _end_bars(axes: Axes, run: Run, column: Column, *, arms: Sequence[str], arm_
 
 
 def _chance(run: Run, column: Column, rows: Sequence[Row]) -> Chance | None:
-    level = run.chance.get(column.metric)
+    level = run.chance.get(
+        f"{column.dataset}/{column.metric}", run.chance.get(column.metric)
+    )  # the latter: before it knew of sets
     if level is None or not rows:
         return None
     values = [row.value for row in rows]

@@ -9,6 +9,7 @@ from evals.datasets.scenes.scenes import Scenes
 from evals.datasets.settings import Set
 from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
+from harness.cost import step_cost
 from harness.graph import jobs
 from harness.record import chance, notes, write_record
 
@@ -68,17 +69,32 @@ def test_arms_seeds_and_length_that_the_folder_knew_stay(recorded):
 def test_chance_is_one_in_as_many_classes_as_the_set_has(recorded):
     rooms = Scenes("test", size=8, count=2)
     found = recorded(tasks={"knn": TaskSpec(protocol_of("knn"), rooms, rooms)})["chance"]
-    assert found == {"top1": pytest.approx(1 / len(rooms.classes))}
+    assert found == {"scenes/top1": pytest.approx(1 / len(rooms.classes))}
 
 
-def test_chance_belongs_to_the_metrics_that_count_guesses_at_the_class():
+def test_each_set_has_a_chance_of_its_own_in_the_metrics_that_count_guesses_at_the_class():
     rooms, fewer = Scenes("test", size=8, count=2), Scenes("test", size=8, count=2)
-    fewer.classes = rooms.classes[:3]
+    fewer.classes, fewer.name = rooms.classes[:3], "fewer"
     one, other = (TaskSpec(protocol_of("logreg"), rooms_, rooms_) for rooms_ in (rooms, fewer))
-    assert chance({"a": one}) == {"top1": 1 / len(rooms.classes), "top5": 5 / len(rooms.classes)}
-    assert chance({"a": other}) == {"top1": 1 / 3, "top5": 1.0}
-    assert chance({"a": one, "b": other}) == {}
+    assert chance({"a": one, "b": other}) == {
+        "scenes/top1": 1 / len(rooms.classes),
+        "scenes/top5": 5 / len(rooms.classes),
+        "fewer/top1": 1 / 3,
+        "fewer/top5": 1.0,
+    }
     assert chance({"a": TaskSpec(protocol_of("segmentation"), rooms, rooms)}) == {}
+
+
+def test_the_operations_of_a_step_stand_from_the_step_on_from_which_they_are_so_many(recorded, tiny, change):
+    late = {"gram.weight": 2.0, "gram.start_step": 6}
+    found = recorded({"arms": {**ARMS, "late": late, "double": {**late, "gram.resolution": 2.0}}})["compute"]
+    assert [entry["from"] for entry in found["trunk"]] == [0]
+    assert found["plain"] == [{"from": 4, "flops": found["trunk"][0]["flops"]}]
+    assert [entry["from"] for entry in found["anchored"]] == [4]
+    assert [entry["from"] for entry in found["late"]] == [4, 6]
+    before, after = (entry["flops"] for entry in found["late"])
+    assert before == found["plain"][0]["flops"] < after == found["anchored"][0]["flops"] < found["double"][1]["flops"]
+    assert after == step_cost(change(tiny, {**late, "steps": 9}), gram=True).flops
 
 
 def test_the_configuration_is_the_whole_experiment(recorded):

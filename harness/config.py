@@ -29,7 +29,7 @@ from harness.layers import EXPERIMENTS, composed, entries, flatten, groups
 from harness.overrides import Change, apply, choose_arms, parsed, put
 from harness.settings import Experiment
 
-PROSE = ("name", "question", "source", "expected", "cost")
+PROSE = ("name", "question", "source", "expected", "cost", "margins")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
 MACHINERY = ("device", "evals", "runtime")
 

@@ -99,8 +99,9 @@ def fork(job: Job) -> list[dict[str, Any]]:
 
 def compute(job: Job) -> list[dict[str, Any]]:
     """Operations of a training step, counted, from the step on at which they are so many: Gram anchoring adds some."""
-    gram = gram_teacher.events(job.settings.gram, job.start, job.stop)
-    starts = {event["step"] for event in gram if event["kind"] == "gram_start"}
+    gram = job.settings.gram
+    first = max(gram.first_step, job.start)
+    starts = {first} if gram.weight > 0 and first < job.stop else set()
     found = {step: step_cost(job.settings, gram=step in starts).flops for step in sorted({job.start, *starts})}
     return [{"from": step, "flops": flops} for step, flops in found.items()]
 

@@ -23,15 +23,17 @@ from common.bounds import (
     Label,
     Name,
     Natural,
+    NotNegative,
     Pixels,
     Place,
     Share,
     Whole,
     one_or_more_different,
 )
-from common.errors import BadInput
+from common.errors import BadInput, nearest
 from common.schema import settings
 from evals.datasets.settings import Set
+from evals.results.metrics import METRICS
 from evals.tasks.methods import protocol_of
 from harness import arms as graph
 from harness.losses.table import LOSSES, LossSettings
@@ -42,6 +44,7 @@ Precision = Literal["float32", "bfloat16", "auto"]
 Components = Literal["image_class", "source"]
 Role = Literal["teacher", "student"]
 
+WIDEST_MARGIN = 0.2  # of a share; what is wider was likely meant in points
 MOST_RENEWALS = 10**5  # of a Gram teacher: each is recorded, and drawn in the report
 
 
@@ -202,6 +205,13 @@ class Experiment(LossSettings):
     ] = field(default_factory=dict)
     largest_grid: Annotated[Count, About("arms that one `grid` may make")] = 50
     baseline: Annotated[str | None, About("arm that the others are compared with; null = the first")] = None
+    margins: Annotated[
+        dict[str, NotNegative],
+        About(
+            "metric → how far an arm may fall behind the baseline and still be no worse, in the metric's own unit, "
+            "0.01 for a point; what is left out has a default, 0 asks for none ([statistics.md](statistics.md))"
+        ),
+    ] = field(default_factory=dict)
     device: Annotated[Device, About("where to train and evaluate; machinery; `auto` takes CUDA when there is one")] = (
         "auto"
     )
@@ -247,5 +257,16 @@ class Experiment(LossSettings):
             other = folders.setdefault(unicodedata.normalize("NFC", arm).casefold(), arm)
             if other != arm:
                 yield f"arms.{arm}: want another name: {other} has this folder where a disk takes A for a"
+        yield from self._wrong_margins()
         if self.baseline is not None and self.baseline not in self.arms:
             yield f"baseline={self.baseline!r}: want one of the arms: {', '.join(self.arms) or 'none yet'}"
+
+    def _wrong_margins(self) -> Iterator[str]:
+        """Margins of metrics that there are not, and of shares that were written in points."""
+        for name, margin in self.margins.items():
+            metric = METRICS.get(name.partition("@")[0])
+            if metric is None:
+                hint = nearest(name.lower(), METRICS, otherwise="gramlab eval --list shows what each is")
+                yield f"margins.{name}={margin:g}: want one of {', '.join(METRICS)}; {hint}"
+            elif metric.share and margin > WIDEST_MARGIN:
+                yield f"margins.{name}={margin:g}: want a share of at most {WIDEST_MARGIN}; write 0.01 for a point"

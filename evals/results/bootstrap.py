@@ -7,7 +7,7 @@ the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,14 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Draws(NamedTuple):
+    """A metric of m sides on the same images: the `values` [m], and those of R resamples, `draws` [R m]."""
+
+    values: Floats
+    draws: Floats
+    images: int
 
 
 def intervals(
@@ -70,13 +78,27 @@ def paired_difference(
     Raises:
         BadInput: an unknown metric, or no image in common.
     """
-    measure = metric_of(metric).measure
-    one, other = _align(first, second)
+    found = joint_draws(metric, [first, second], resamples=resamples, seed=seed)
+    return summarise(found.values[1] - found.values[0], found.draws[:, 1] - found.draws[:, 0])
 
-    def difference(counts: Floats) -> Floats:
-        return measure(other, counts) - measure(one, counts)
 
-    return _bootstrap({metric: difference}, _images(one), resamples=resamples, seed=seed)[metric]
+def joint_draws(
+    metric: str, sides: Sequence[Mapping[str, np.ndarray]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Draws:
+    """The metric of every side on the images that all of them have, each resample drawing the same images for all.
+
+    Raises:
+        BadInput: an unknown metric, or no image in common.
+    """
+    measure, aligned = metric_of(metric).measure, _align(sides)
+    images = _images(aligned[0])
+    once = np.ones((1, images))
+    values = np.array([float(measure(side, once)[0]) for side in aligned])
+    chunks = [
+        np.stack([measure(side, counts) for side in aligned], axis=1)
+        for counts in resample(images, resamples, seed=seed)
+    ]
+    return Draws(values, np.concatenate(chunks), images)
 
 
 def _bootstrap(
@@ -88,7 +110,7 @@ def _bootstrap(
             draws[name].append(function(counts))
     once = np.ones((1, images))
     return {
-        name: _summarise(float(function(once)[0]), np.concatenate(draws[name])) for name, function in functions.items()
+        name: summarise(float(function(once)[0]), np.concatenate(draws[name])) for name, function in functions.items()
     }
 
 
@@ -108,15 +130,14 @@ def _images(outcomes: Mapping[str, np.ndarray]) -> int:
     return len(outcomes["keys"])
 
 
-def _align(
-    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    shared, mine, theirs = np.intersect1d(first["keys"], second["keys"], return_indices=True)
+def _align(sides: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The rows of each side that are of images which all have, in one order."""
+    shared = reduce(np.intersect1d, (side["keys"] for side in sides))
     if not len(shared):
         raise BadInput(
-            "got two sets of outcomes with no image in common: want the same data set; do evaluate both on it"
+            "got sets of outcomes with no image in common: want the same data set; do evaluate all of them on it"
         )
-    return _rows(first, mine), _rows(second, theirs)
+    return [_rows(side, np.intersect1d(side["keys"], shared, return_indices=True)[1]) for side in sides]
 
 
 def _rows(outcomes: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
@@ -124,7 +145,8 @@ def _rows(outcomes: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, np
     return {name: x[which] for name, x in outcomes.items() if x.ndim and len(x) == images and name != "metrics"}
 
 
-def _summarise(value: float, draws: Floats) -> Interval:
+def summarise(value: float, draws: Floats) -> Interval:
+    """A value with the percentile interval of its resamples; NaN ends where none is finite."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return Interval(value, float("nan"), float("nan"))

@@ -19,8 +19,7 @@ from evals.results.bootstrap import paired_difference, value
 from evals.results.metrics import METRICS, RELATIVE, Metric, metric_of, write_number
 from evals.results.outcomes import ABOUT, load_outcomes
 from evals.results.table import Outcomes, default_folder
-
-ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
+from evals.results.verdicts import ROUNDING
 
 
 class EvaluationKey(NamedTuple):

@@ -18,6 +18,10 @@ class Metric(NamedTuple):
     a `share` lies in 0..1 and is read as per cent. Those that are `leading` stand first in a report. `guesses` at the
     class of an image count, where they do: their share of the classes is chance. A `relative` one tells the distance
     to a reference backbone: it is neither good nor bad, and leaves what stands beside it as it is.
+
+    An arm that falls behind by less than `margin` is no worse, unless an experiment says otherwise: of a share in its
+    own unit, of any other metric as a share of the baseline's value; 0 where none can be argued for. docs/statistics.md
+    tells where they are from.
     """
 
     label: str
@@ -29,28 +33,37 @@ class Metric(NamedTuple):
     leading: bool = False
     guesses: int = 0
     relative: bool = False
+    margin: float = 0.0
 
+    def margin_at(self, baseline: float) -> float:
+        """The margin in the metric's own unit, beside a baseline of this value."""
+        return self.margin if self.share else self.margin * abs(baseline)
+
+
+HALF_A_POINT, POINT, ERROR = 0.005, 0.01, 0.03  # margins of top-1, of shares of pixels, of distances
 
 METRICS: dict[str, Metric] = {
-    "top1": Metric("top-1 accuracy", HIGHER, "global", mean("correct"), share=True, leading=True, guesses=1),
-    "top5": Metric("top-5 accuracy", HIGHER, "global", mean("in_top5"), share=True, guesses=5),
-    "miou": Metric("mIoU", HIGHER, "dense", by_class("iou"), share=True, leading=True),
-    "pixel_accuracy": Metric("pixel accuracy", HIGHER, "dense", pixel_accuracy, share=True),
-    "mean_accuracy": Metric("mean class accuracy", HIGHER, "dense", by_class("recall"), share=True),
-    "fscore": Metric("F-score", HIGHER, "dense", by_class("fscore"), share=True),
-    "precision": Metric("precision", HIGHER, "dense", by_class("precision"), share=True),
-    "recall": Metric("recall", HIGHER, "dense", by_class("recall"), share=True),
-    "dice": Metric("Dice", HIGHER, "dense", by_class("dice"), share=True),
-    "rmse": Metric("depth RMSE", LOWER, "dense", mean("rmse"), unit="m", leading=True),
-    "delta1": Metric("depth δ1", HIGHER, "dense", mean("delta1"), share=True),
-    "delta2": Metric("depth δ2", HIGHER, "dense", mean("delta2"), share=True),
-    "delta3": Metric("depth δ3", HIGHER, "dense", mean("delta3"), share=True),
-    "abs_rel": Metric("depth AbsRel", LOWER, "dense", mean("abs_rel")),
-    "sq_rel": Metric("depth SqRel", LOWER, "dense", mean("sq_rel"), unit="m"),
-    "mae": Metric("depth MAE", LOWER, "dense", mean("mae"), unit="m"),
-    "log10": Metric("depth log10", LOWER, "dense", mean("log10")),
-    "rmse_log": Metric("depth RMSE of logs", LOWER, "dense", mean("rmse_log")),
-    "silog": Metric("depth SILog", LOWER, "dense", mean("silog")),
+    "top1": Metric(
+        "top-1 accuracy", HIGHER, "global", mean("correct"), share=True, leading=True, guesses=1, margin=HALF_A_POINT
+    ),
+    "top5": Metric("top-5 accuracy", HIGHER, "global", mean("in_top5"), share=True, guesses=5, margin=HALF_A_POINT),
+    "miou": Metric("mIoU", HIGHER, "dense", by_class("iou"), share=True, leading=True, margin=POINT),
+    "pixel_accuracy": Metric("pixel accuracy", HIGHER, "dense", pixel_accuracy, share=True, margin=POINT),
+    "mean_accuracy": Metric("mean class accuracy", HIGHER, "dense", by_class("recall"), share=True, margin=POINT),
+    "fscore": Metric("F-score", HIGHER, "dense", by_class("fscore"), share=True, margin=POINT),
+    "precision": Metric("precision", HIGHER, "dense", by_class("precision"), share=True, margin=POINT),
+    "recall": Metric("recall", HIGHER, "dense", by_class("recall"), share=True, margin=POINT),
+    "dice": Metric("Dice", HIGHER, "dense", by_class("dice"), share=True, margin=POINT),
+    "rmse": Metric("depth RMSE", LOWER, "dense", mean("rmse"), unit="m", leading=True, margin=ERROR),
+    "delta1": Metric("depth δ1", HIGHER, "dense", mean("delta1"), share=True, margin=POINT),
+    "delta2": Metric("depth δ2", HIGHER, "dense", mean("delta2"), share=True, margin=POINT),
+    "delta3": Metric("depth δ3", HIGHER, "dense", mean("delta3"), share=True, margin=POINT),
+    "abs_rel": Metric("depth AbsRel", LOWER, "dense", mean("abs_rel"), margin=ERROR),
+    "sq_rel": Metric("depth SqRel", LOWER, "dense", mean("sq_rel"), unit="m", margin=ERROR),
+    "mae": Metric("depth MAE", LOWER, "dense", mean("mae"), unit="m", margin=ERROR),
+    "log10": Metric("depth log10", LOWER, "dense", mean("log10"), margin=ERROR),
+    "rmse_log": Metric("depth RMSE of logs", LOWER, "dense", mean("rmse_log"), margin=ERROR),
+    "silog": Metric("depth SILog", LOWER, "dense", mean("silog"), margin=ERROR),
     "dse": Metric("DSE", HIGHER, "health", mean("dse")),
     "dse_inter": Metric("DSE, between clusters", HIGHER, "health", mean("dse_inter")),
     "dse_intra": Metric("DSE, within clusters", LOWER, "health", mean("dse_intra")),

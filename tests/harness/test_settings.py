@@ -128,7 +128,7 @@ MACHINERY: dict[str, object] = {
 }
 
 # what is asked and which jobs there are; test_graph, test_plan and test_record cover these
-PROSE = {"name", "question", "source", "expected", "cost"}
+PROSE = {"name", "question", "source", "expected", "cost", "margins"}
 GRAPH = {"seeds", "steps", "arms", "largest_grid", "baseline", "trunk.steps", "trunk.overrides"}
 
 

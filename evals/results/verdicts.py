@@ -1,0 +1,121 @@
+"""What can be said of arms against their baseline: better, worse, no worse than a margin, or nothing yet.
+
+A verdict rests on the difference over seeds and images (`crossed`), on a margin, and on how many arms were compared in
+the same metric; docs/statistics.md explains each word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+from evals.results.crossed import ALPHA, Crossed
+from evals.results.metrics import Metric
+
+Word = Literal["better", "worse", "no worse than the margin", "undecided", "too few seeds"]
+POWER = 0.8
+MOST_SEEDS = 1000  # more are not counted
+ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word for one arm in one metric; `margin` in the metric's unit, 0 where there is none.
+
+    `p_different` (two-sided, held against `ALPHA`) and `p_no_worse` (one-sided, held against half of it) are corrected
+    over the `arms` that were compared (Holm); NaN for one seed. `seeds_needed` are the seeds in all that an undecided
+    arm would likely take, infinite where no number of them would do; None where there is nothing to estimate.
+    """
+
+    word: Word
+    margin: float
+    p_different: float
+    p_no_worse: float
+    arms: int
+    seeds_needed: float | None = None
+
+
+def verdicts(
+    metric: Metric, found: Mapping[str, Crossed], baselines: Mapping[str, float], *, margin: float | None = None
+) -> dict[str, Verdict]:
+    """The verdict of each arm, corrected over all of them.
+
+    Args:
+        metric: which way is better; a relative one is neither, and has no verdicts.
+        found: arm → its difference from the baseline.
+        baselines: arm → the baseline's own value beside it.
+        margin: in the metric's unit; None takes the metric's own.
+    """
+    if metric.relative:
+        return {}
+    gains = {arm: gain(metric, one) for arm, one in found.items()}
+    margins = {arm: metric.margin_at(baselines[arm]) if margin is None else margin for arm in found}
+    different = [_different(one, ROUNDING * abs(baselines[arm])) for arm, one in gains.items()]
+    no_worse = [one.above(-margins[arm]) if margins[arm] else 1.0 for arm, one in gains.items()]
+    return {
+        arm: _verdict(gains[arm], Verdict("undecided", margins[arm], *p, arms=len(found)))
+        for arm, *p in zip(found, holm(different), holm(no_worse), strict=True)
+    }
+
+
+def gain(metric: Metric, difference: Crossed) -> Crossed:
+    """The difference with its sign turned where lower is better, so that more is better."""
+    if metric.higher_is_better:
+        return difference
+    return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for how many there are (Holm 1979); a NaN is none of them."""
+    values = np.asarray(p, float)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known])]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    values[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return values.tolist()
+
+
+def seeds_needed(gain: Crossed, *, margin: float, arms: int) -> float:
+    """The fewest seeds in all with which an arm would be decided in 4 of 5 repetitions; infinite where none suffice.
+
+    Taken for granted: the true difference is the one that was seen, variances are as estimated, and the arm is held to
+    the strictest level of Holm's. More than `MOST_SEEDS` gives the next number.
+    """
+    counts = np.arange(gain.seeds + 1, MOST_SEEDS + 2, dtype=float)
+    tail = 1 - ALPHA / 2 / arms
+    reach = max(abs(gain.value), gain.value + margin if margin else 0.0)
+    limit = (_quantile(math.inf, tail) + _quantile(math.inf, POWER)) * math.sqrt(gain.image_variance)
+    if reach <= limit:
+        return math.inf
+    freedom = gain.freedom(counts)
+    needed = (_quantile(freedom, tail) + _quantile(freedom, POWER)) * np.sqrt(gain.variance(counts))
+    enough = counts[needed < reach]
+    return float(enough[0]) if len(enough) else float(MOST_SEEDS + 1)
+
+
+def _quantile(freedom: float | np.ndarray, share: float) -> np.ndarray:
+    return stdtrit(np.minimum(freedom, 1e12), share)
+
+
+def _different(gain: Crossed, rounding: float) -> float:
+    """Two-sided p of no difference; what rounding may explain is none."""
+    if abs(gain.value) <= rounding:
+        return 1.0 if gain.seeds > 1 else math.nan
+    return 2 * min(gain.above(0.0), replace(gain, value=-gain.value).above(0.0))
+
+
+def _verdict(gain: Crossed, blank: Verdict) -> Verdict:
+    if gain.seeds < 2:
+        return replace(blank, word="too few seeds", p_no_worse=math.nan)
+    if gain.images < 2 or math.isnan(gain.low):  # the spread over images cannot be told
+        return blank
+    if blank.p_different < ALPHA:
+        return replace(blank, word="better" if gain.value > 0 else "worse")
+    if blank.p_no_worse < ALPHA / 2:
+        return replace(blank, word="no worse than the margin")
+    return replace(blank, seeds_needed=seeds_needed(gain, margin=blank.margin, arms=blank.arms))

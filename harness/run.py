@@ -101,7 +101,7 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         for line in told:
             log.info("%s", line)
         failed = train_all(todo, broken, pools, evaluator, device=device)
-        print(build(folder) if evaluator.tasks else folder)
+        print(build(folder, tell=print) if evaluator.tasks else folder)
     return 1 if failed else 0
 
 

@@ -65,7 +65,7 @@ def titled(axes: Axes, title: str, note: str) -> None:
 
 
 def fork_line(axes: Axes, step: int, *, text: str = "") -> None:
-    """Where the arms leave the trunk."""
+    """Where arms leave the trunk, or one another."""
     axes.axvline(step, color=FAINT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
     if text:
         axes.text(step, 1.0, f" {text}", transform=axes.get_xaxis_transform(), fontsize=7, color=SOFT, va="top")

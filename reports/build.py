@@ -1,10 +1,11 @@
-"""python reports/build.py runs/<experiment> [--png FOLDER]: render report.pdf and results.csv from the tables alone."""
+"""python reports/build.py runs/<experiment> [--png FOLDER]: render report.pdf and its tables anew, from the run's."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -20,34 +21,45 @@ from tqdm import tqdm
 from common.command import Parser, answer
 from common.disk import whole
 from common.drawing import make_drawable
+from reports.compared import compare
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
 from reports.tables import tidy
+from reports.verdict_table import verdict_table
+from reports.verdict_words import short
 
 PNG_DPI = 130
 
 
-def build(folder: Path, *, png: Path | None = None) -> Path:
-    """Write `report.pdf` and `results.csv` into the run's folder, each page as PNG into `png`; returns the PDF's path.
+def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object] | None = None) -> Path:
+    """Write `report.pdf`, `results.csv` and `verdicts.csv` into the run's folder; returns the PDF's path.
 
-    Both files are replaced whole, at the end: a failing call leaves the old ones. The same tables give the same bytes.
+    All are replaced whole, at the end: a failing call leaves the old ones. The same tables give the same bytes.
     Raises BadInput when the folder, its experiment.json or every result row is missing.
+
+    Args:
+        png: a folder for each page as PNG.
+        tell: is told, line by line, what was found.
     """
     run = read(folder)
-    target, table = folder / "report.pdf", folder / "results.csv"
+    compared = compare(run)
+    tables = {"results.csv": tidy(run), "verdicts.csv": verdict_table(run, compared)}
     with style():
-        pages = render(run)
+        pages = render(run, compared)
         for page in pages:
             make_drawable(page.figure)
         pdf = _as_pdf(pages, title=run.name)
-        with whole(target) as new_target:
-            new_target.write_bytes(pdf)
-            with whole(table) as new_table:
-                tidy(run).to_csv(new_table, index=False, lineterminator="\n")
+        with ExitStack() as together:
+            together.enter_context(whole(folder / "report.pdf")).write_bytes(pdf)
+            for name, table in tables.items():
+                table.to_csv(together.enter_context(whole(folder / name)), index=False, lineterminator="\n")
         if png is not None:
             _write_pngs(png, pages)
-    return target
+    if tell is not None:
+        for line in short(run, compared):
+            tell(line)
+    return folder / "report.pdf"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,10 @@ ACROSS, DOWN = 3, 2
 BAR = 0.065  # inches from one interval bar to the next
 CHANCE_REACH = 0.7  # of the values' span, as far as the axis may be stretched for the line of chance
 BANDS_UP_TO = 2  # more bands than these hide one another
+REACH = 1.0  # of the values' span, beyond which no interval stretches the axis: one over two seeds is 9 spreads wide
+
+
+Ends = tuple[float, float]
 
 
 class Chance(NamedTuple):
@@ -93,12 +98,13 @@ def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=SOFT)
         return
     step_axis(axes, 0, max(run.steps or 0, *(row.step for row in rows)), label=True)
-    lanes = [lane for lane in run.lanes if any(row.arm == lane for row in rows)]
+    lanes, within = [lane for lane in run.lanes if any(row.arm == lane for row in rows)], _within(column, rows)
     for lane in lanes:
-        _lane(axes, run, column, lane=lane, look=arm_looks.get(lane, TRUNK_LOOK), band=len(run.arms) <= BANDS_UP_TO)
-    _end_bars(axes, run, column, arms=[lane for lane in lanes if lane != TRUNK], arm_looks=arm_looks)
-    if run.trunk_steps:
-        fork_line(axes, run.trunk_steps, text="fork")
+        look, band = arm_looks.get(lane, TRUNK_LOOK), len(run.arms) <= BANDS_UP_TO
+        _lane(axes, run, column, lane=lane, look=look, band=band, within=within)
+    _end_bars(axes, run, column, arms=[lane for lane in lanes if lane != TRUNK], arm_looks=arm_looks, within=within)
+    for number, step in enumerate(run.forks):
+        fork_line(axes, step, text="" if number else "fork")
     if chance is not None and chance.near:
         _chance_line(axes, chance.level)
     foot = _floor(axes, run, arm_looks)
@@ -107,12 +113,13 @@ def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look
         axes.text(0.99, foot + 0.02, text, transform=axes.transAxes, fontsize=7, color=SOFT, ha="right")
 
 
-def _lane(axes: Axes, run: Run, column: Column, *, lane: str, look: Look, band: bool) -> None:
+def _lane(axes: Axes, run: Run, column: Column, *, lane: str, look: Look, band: bool, within: Ends) -> None:
     path, factor = trajectory(run, column, lane), words.scale(column)
     steps = np.array([estimate.step for estimate in path])
     low, value, high = (
         np.array([getattr(estimate, key) for estimate in path]) * factor for key in ("low", "value", "high")
     )
+    low, high = np.clip([low, high], *within)
     if len(run.seeds) > 1:
         for single in seed_paths(run, column, lane).values():
             values = np.array([*single.values()]) * factor
@@ -127,8 +134,20 @@ def _lane(axes: Axes, run: Run, column: Column, *, lane: str, look: Look, band: 
     )
 
 
-def _end_bars(axes: Axes, run: Run, column: Column, *, arms: Sequence[str], arm_looks: Mapping[str, Look]) -> None:
-    """Intervals of the last values, side by side to the right of the panel so that none hides another."""
+def _within(column: Column, rows: Sequence[Row]) -> Ends:
+    """How far intervals are drawn, in shown units: the values with some way to both sides."""
+    values = [row.value for row in rows] + [end for row in rows for end in (row.low, row.high) if math.isfinite(end)]
+    span = (max(values) - min(values)) or abs(values[0]) or 1.0
+    return ((min(values) - REACH * span) * words.scale(column), (max(values) + REACH * span) * words.scale(column))
+
+
+def _end_bars(
+    axes: Axes, run: Run, column: Column, *, arms: Sequence[str], arm_looks: Mapping[str, Look], within: Ends
+) -> None:
+    """Intervals of the last values, side by side to the right of the panel so that none hides another.
+
+    An arrow stands where one goes on.
+    """
     mixed = blended_transform_factory(axes.transAxes, axes.transData)
     factor = words.scale(column)
     spacing = BAR / (axes.get_position().width * WIDTH)
@@ -137,8 +156,12 @@ def _end_bars(axes: Axes, run: Run, column: Column, *, arms: Sequence[str], arm_
         x, ends = 1 + (number + 1) * spacing, np.array([estimate.low, estimate.high]) * factor
         how = {"transform": mixed, "color": look.colour, "clip_on": False, "zorder": 6}
         if np.isfinite(ends).all():
+            beyond, ends = ends, np.clip(ends, *within)
             axes.plot([x, x], ends, linewidth=1.0, **how)
-            axes.update_datalim(np.column_stack([[run.trunk_steps] * 2, ends]), updatex=False)
+            for end, whole, marker in zip(ends, beyond, ("v", "^"), strict=True):
+                if end != whole:
+                    axes.plot([x], [end], marker=marker, markersize=3.5, **how)
+            axes.update_datalim(np.column_stack([[estimate.step] * 2, ends]), updatex=False)
         axes.plot([x], [estimate.value * factor], marker=look.marker, markersize=3, **how)
     axes.autoscale_view(scalex=False)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from reports.compared import Differences
+from reports.compute_pages import compute_pages
 from reports.curves import metric_pages
 from reports.front_page import front_pages
 from reports.losses import loss_pages
@@ -11,25 +13,28 @@ from reports.page import Look, Page, looks, number_pages
 from reports.provenance import provenance_pages
 from reports.run_folder import Run
 from reports.tradeoff import tradeoff_page
+from reports.verdict_pages import verdict_pages
 
 FRONT, CONTINUED_AFTER = "question and results", "metrics"
-PAGES: dict[str, Callable[[Run, Mapping[str, Look]], list[Page]]] = {
+PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] = {
     FRONT: front_pages,
-    "trade-off": lambda run, arm_looks: [tradeoff_page(run, arm_looks)],
-    "metrics": metric_pages,
-    "losses": loss_pages,
-    "provenance": provenance_pages,
+    "trade-off": lambda run, _, arm_looks: [tradeoff_page(run, arm_looks)],
+    "verdicts": verdict_pages,
+    "compute": compute_pages,
+    "metrics": lambda run, _, arm_looks: metric_pages(run, arm_looks),
+    "losses": lambda run, _, arm_looks: loss_pages(run, arm_looks),
+    "provenance": lambda run, _, arm_looks: provenance_pages(run, arm_looks),
 }
 
 
-def render(run: Run) -> list[Page]:
+def render(run: Run, compared: Differences) -> list[Page]:
     """All pages, numbered; call it inside `reports.page.style()`.
 
     Page one is the first of `FRONT`; its other pages, tables that page one has no room for, wait until
     `CONTINUED_AFTER`, so that the trade-off is page two of every report.
     """
     arm_looks = looks(run.arms, run.baseline)
-    drawn = {name: draw(run, arm_looks) for name, draw in PAGES.items()}
+    drawn = {name: draw(run, compared, arm_looks) for name, draw in PAGES.items()}
     drawn[CONTINUED_AFTER] += drawn[FRONT][1:]
     drawn[FRONT] = drawn[FRONT][:1]
     pages = [page for group in drawn.values() for page in group]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from common.drawing import wrap
 from reports import words
+from reports.compared import Differences
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Look, Page, new_page
 from reports.results_table import FOOT, HEADER, ROW, continued, draw_table, legend_line, tables
 from reports.run_folder import Run
-from reports.tables import Differences, differences
 
 
 class Tightness(NamedTuple):
@@ -24,9 +24,8 @@ class Tightness(NamedTuple):
 LEVELS = (Tightness(9, 99, ROW), Tightness(9, 99, 0.38), Tightness(6, 6, 0.33), Tightness(4, 4, 0.3))
 
 
-def front_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
+def front_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """Page one with one table, then the pages for the columns and rows that it has no room for."""
-    compared = differences(run)
     first, *others = tables(run, compared, arm_looks)
     page, y, room, row = _loosest(run, compared, rows=len(first.lines))
     y = draw_table(page, first, first.lines[:room], y=y, row=row)

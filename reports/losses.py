@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from reports.axes import fork_line, logarithmic, scaled, step_axis, titled
 from reports.curves import entries, grid
 from reports.page import LEFT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page
-from reports.run_folder import TRUNK, Curve, Line, Run
+from reports.parts import Curve, Line
+from reports.run_folder import TRUNK, Run
 
 DOWN, FEW = 3, 12  # panels down a page; up to so many stand four across, more stand five across
 TITLES = {  # of what is logged beside the terms of the loss, whose titles the run's record holds
@@ -101,8 +102,8 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
         scaled(axes.yaxis, ticks=5)
         _calm(axes, values)
     titled(axes, titles(run).get(name, name), "log scale" if log else "")
-    if run.trunk_steps:
-        fork_line(axes, run.trunk_steps)
+    for step in run.forks:
+        fork_line(axes, step)
 
 
 def _lane(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, faint: float) -> None:

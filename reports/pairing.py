@@ -1,15 +1,17 @@
-"""Differences paired by image: two arms, one seed, the per-image outcomes of the same images."""
+"""Differences from what each image contributed: arms and baseline, with the same seeds, on the same images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from common.errors import BadInput
 from common.steps import step_name
-from evals.results.bootstrap import paired_difference
+from evals.results.bootstrap import joint_draws
+from evals.results.crossed import Crossed, crossed
 from evals.results.outcomes import load_outcomes, outcomes_name
 
 
@@ -32,19 +34,52 @@ class Measured(Protocol):
     def size(self) -> int: ...
 
 
-def paired_images(
-    folder: Path, column: Measured, *, step: int, seed: int, arm: str, baseline: str
-) -> tuple[float, float] | None:
-    """Ends of the 95 % interval of arm minus baseline over images; None where a run kept no outcomes."""
-    names = [outcomes_path(folder / f"{lane}-s{seed}", column, step=step) for lane in (baseline, arm)]
-    if None in names:
-        return None
+class Place(NamedTuple):
+    """An evaluation of a column: of the lane and seed that measured it, after this step."""
+
+    lane: str
+    seed: int
+    step: int
+
+
+Mix = Mapping[Place, float]  # a value between two evaluations, with their weights, or one of weight 1
+Sides = Mapping[int, tuple[Mix, Mix]]  # seed → the arm's value and the baseline's
+
+
+def paired(folder: Path, column: Measured, arms: Mapping[str, Sides]) -> dict[str, Crossed]:
+    """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out."""
+    outcomes = {place: _outcomes(folder, column, place) for place in sorted(_places(arms.values()))}
+    known = {
+        arm: sides for arm, sides in arms.items() if all(outcomes[place] is not None for place in _places([sides]))
+    }
+    used = sorted(_places(known.values()))
+    if not used:
+        return {}
     try:
-        first, second = (load_outcomes(path) for path in names if path is not None)
-        found = paired_difference(column.metric, first, second)
-    except (BadInput, KeyError, OSError, ValueError):  # a half-written or foreign file gives no interval, not no report
+        found = joint_draws(column.metric, [kept for place in used if (kept := outcomes[place]) is not None])
+    except (BadInput, KeyError, OSError, ValueError):  # foreign files give no interval, not no report
+        return {}
+    weights = {arm: np.array([_weights(used, *pair) for pair in sides.values()]).T for arm, sides in known.items()}
+    return {
+        arm: crossed(found.values @ weight, found.draws @ weight, images=found.images)
+        for arm, weight in weights.items()
+    }
+
+
+def _places(many: Iterable[Sides]) -> set[Place]:
+    return {place for sides in many for pair in sides.values() for mix in pair for place in mix}
+
+
+def _weights(used: Sequence[Place], mine: Mix, base: Mix) -> list[float]:
+    return [mine.get(place, 0.0) - base.get(place, 0.0) for place in used]
+
+
+def _outcomes(folder: Path, column: Measured, place: Place) -> dict[str, np.ndarray] | None:
+    path = outcomes_path(folder / f"{place.lane}-s{place.seed}", column, step=place.step)
+    try:
+        return load_outcomes(path) if path is not None else None
+    except BadInput:  # a half-written file
         return None
-    return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
 
 
 def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:

@@ -9,9 +9,10 @@ from itertools import accumulate
 from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
+from reports.compared import Difference, Differences
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, Look, Page, new_page
 from reports.run_folder import TRUNK, Run
-from reports.tables import Column, Differences, Estimate, best, columns, final
+from reports.tables import Column, Estimate, best, columns, final
 
 TITLE, VALUE, SMALL, TINY = 9.0, 9.5, 7.0, 6.5
 HEADER, FOOT = 0.5, 0.36
@@ -29,7 +30,7 @@ class TableLine:
     lane: str
     look: Look
     values: list[Estimate | None]
-    differences: list[Estimate | None]
+    differences: list[Difference | None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def legend_line(page: Page, run: Run, y: float) -> float:
     spread = " or ".join(sorted(kinds[kind] for kind in over if kind))
     said = [
         f"± is half of the 95 % interval over {spread}." if spread else "",
-        f"Second line: difference from {run.baseline} with its interval, dark where the interval leaves out zero."
+        f"Second line: difference from {run.baseline} with its interval, dark where {_dark(run)}."
         if run.others
         else "",
         "Bold: best value at the last step." if len(run.arms) > 1 else "",
@@ -113,6 +114,10 @@ def legend_line(page: Page, run: Run, y: float) -> float:
     return page.flow(LEFT, y + 0.08, text, SMALL, color=SOFT)
 
 
+def _dark(run: Run) -> str:
+    return "it is better or worse by more than chance" if len(run.seeds) > 1 else "the interval leaves out zero"
+
+
 def _lines(
     run: Run, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]
 ) -> list[TableLine]:
@@ -121,7 +126,7 @@ def _lines(
             lane=lane,
             look=arm_looks.get(lane, TRUNK_LOOK),
             values=[final(run, column, lane) for column in group],
-            differences=[compared.get((column, lane)) for column in group],
+            differences=[compared.get((column, lane, "steps")) for column in group],
         )
         for lane in run.lanes
     ]
@@ -212,7 +217,7 @@ def _row(
         )
         if change is not None:
             text = _change(column, change, line.values[place])
-            _difference(page, edge, lower, text=text, clear=change.excludes_zero, width=edge - left)
+            _difference(page, edge, lower, text=text, clear=change.is_shown, width=edge - left)
     cells = words.effort_cells(run, line.lane) if table.effort else ()
     for edge, (above, below) in zip(xs[len(group) + 1 :], cells, strict=table.effort):
         page.write(edge, upper, above, 8, ha="right", color=SOFT)

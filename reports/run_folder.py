@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from common.errors import BadInput, first_line
 from common.records import Asked, CurvePoint, Happening, LossTerm, Status, read_lines, read_record
 from evals.results import table
 from evals.results.table import Row
+from reports.parts import Curve, Line, Part, ended, own
+from reports.parts import parts as parts_of
 
 TRUNK = "trunk"
 DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
@@ -41,21 +43,12 @@ class Term:
     anchored: bool = False
 
 
-class Line(NamedTuple):
-    """A logged series without gaps: steps [n] and values [n]."""
-
-    steps: np.ndarray
-    values: np.ndarray
-
-
-Curve = Mapping[str, Line]
-
-
 @dataclass(frozen=True)
 class Run:
-    """One experiment as its tables tell it; `curves` and `status` are keyed by (arm, seed).
+    """One experiment as its tables tell it; `curves`, `status` and `parts` are keyed by (arm, seed).
 
-    `damaged` names each file, or line of one, that could not be read.
+    `compute` holds each lane's operations of a step, with the step that they are counted from. `damaged` names each
+    file, or line of one, that could not be read.
     """
 
     folder: Path
@@ -78,6 +71,9 @@ class Run:
     notes: tuple[str, ...] = ()
     losses: Mapping[str, Term] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[tuple[str, int], Part] = field(default_factory=dict)
+    compute: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
@@ -85,6 +81,21 @@ class Run:
     @property
     def has_trunk(self) -> bool:
         return self.trunk_steps > 0 or any(row.arm == TRUNK for row in self.rows)
+
+    def part(self, lane: str, seed: int) -> Part:
+        """What a lane trains by itself; where no record tells, arms fork from the end of the trunk."""
+        if (lane, seed) in self.parts:
+            return self.parts[lane, seed]
+        if lane == TRUNK or not self.has_trunk:
+            return Part(0, self.trunk_steps or None if lane == TRUNK else None, None)
+        ends = [row.step for row in self.rows if row.arm == TRUNK]
+        return Part(self.trunk_steps or max(ends), None, TRUNK)
+
+    @cached_property
+    def forks(self) -> tuple[int, ...]:
+        """The steps at which arms leave the trunk or one another."""
+        parts = (self.part(arm, seed) for arm in self.arms for seed in self.seeds)
+        return tuple(sorted({part.start for part in parts if part.parent is not None and part.start}))
 
     @cached_property
     def by_column(self) -> dict[tuple[Any, ...], list[Row]]:
@@ -118,6 +129,8 @@ def read(folder: Path) -> Run:
     if baseline not in names:
         raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
     lanes = {(arm, seed): folder / f"{arm}-s{seed}" for arm in (TRUNK, *names) for seed in seeds}
+    parts = parts_of(asked)
+    curves = {lane: own(curve, parts.get(lane)) for lane, place in lanes.items() if (curve := _curve(place, told))}
     return Run(
         folder=folder,
         name=asked.get("name") or folder.name,
@@ -136,8 +149,13 @@ def read(folder: Path) -> Run:
         notes=tuple(asked.get("notes", ())),
         losses={name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
         chance=asked.get("chance", {}),
-        curves={lane: curve for lane, place in lanes.items() if (curve := _curve(place, told))},
-        status={lane: _status(place, told) for lane, place in lanes.items()},
+        margins=asked.get("config", {}).get("margins", {}),
+        parts=parts,
+        compute={
+            lane: tuple((at["from"], at["flops"]) for at in steps) for lane, steps in asked.get("compute", {}).items()
+        },
+        curves={lane: curve for lane, curve in curves.items() if curve},
+        status={lane: ended(_status(place, told), parts.get(lane), curves.get(lane)) for lane, place in lanes.items()},
         damaged=tuple(said.replace(f"{folder}/", "") for said in told),
     )
 

@@ -1,7 +1,7 @@
-"""Rows to numbers: what was measured, its interval, and the difference from the baseline arm.
+"""Rows to numbers: what was measured, and its interval; `reports.compared` tells differences.
 
-Two kinds of interval appear and are never mixed: with several seeds, Student's t over the seeds' means (95 %); with
-one seed, the interval over evaluation images, which is silent about how much another seed would differ.
+The interval of a value is, with several seeds, Student's t over the seeds (95 %), and with one seed that over
+evaluation images, which is silent about how much another seed would differ.
 A column is one metric of one evaluation under one protocol; values of unlike protocols never meet in a column.
 """
 
@@ -19,8 +19,8 @@ from scipy.special import stdtrit
 from common.errors import BadInput
 from evals.results.metrics import LEADING, METRICS, Metric, metric_of
 from evals.results.table import Row
-from reports.pairing import paired_images
-from reports.run_folder import COLUMN_KEYS, TRUNK, Run
+from reports.lineage import on_way
+from reports.run_folder import COLUMN_KEYS, Run
 
 # How titles name an evaluation, where not by its name with a capital; mIoU alone says segmentation
 EVAL_LABELS = {"knn": "kNN", "logreg": "Logistic", "segmentation": ""}
@@ -86,14 +86,11 @@ class Estimate:
     high: float
     step: int
     seeds: int
-    over: Literal["seeds", "images", ""]
+    over: Literal["seeds and images", "seeds", "images", ""]
 
     @property
     def excludes_zero(self) -> bool:
         return bool(self.low > 0 or self.high < 0)
-
-
-Differences = dict[tuple[Column, str], Estimate | None]
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -157,27 +154,26 @@ def summarise(rows: Sequence[Row]) -> Estimate:
 
 
 def trajectory(run: Run, column: Column, lane: str) -> list[Estimate]:
-    """The value at each evaluated step, in order of steps; an arm begins with the trunk's last point."""
-    own = _with_trunk(of_column(run, column), lane)
+    """The value at each evaluated step, in order of steps; an arm begins with the last point before its fork."""
+    own = _with_fork(run, of_column(run, column), lane)
     return [summarise([row for row in own if row.step == step]) for step in sorted({row.step for row in own})]
 
 
 def seed_paths(run: Run, column: Column, lane: str) -> dict[int, dict[int, float]]:
-    """For each seed the value by step, beginning with the trunk's last point."""
-    own = sorted(_with_trunk(of_column(run, column), lane), key=lambda row: row.step)
+    """For each seed the value by step, beginning with the last point before the fork."""
+    own = _with_fork(run, of_column(run, column), lane)
     seeds = sorted({row.seed for row in own if row.arm == lane})
     return {seed: {row.step: row.value for row in own if row.seed == seed} for seed in seeds}
 
 
-def _with_trunk(rows: Sequence[Row], lane: str) -> list[Row]:
-    """The lane's rows and, before an arm's first, the last of the trunk's."""
-    own = [row for row in rows if row.arm == lane]
-    if lane == TRUNK or not own:
-        return own
-    start = min(row.step for row in own)
-    before = [row for row in rows if row.arm == TRUNK and row.step < start]
-    fork = max((row.step for row in before), default=0)
-    return [row for row in before if row.step == fork] + own
+def _with_fork(run: Run, rows: Sequence[Row], lane: str) -> list[Row]:
+    """The lane's rows and, for each seed, the last before them on the way there."""
+    found: list[Row] = []
+    for seed in sorted({row.seed for row in rows if row.arm == lane}):
+        way = on_way(run, rows, lane, seed)
+        first = next(place for place, row in enumerate(way) if row.arm == lane)
+        found += way[max(first - 1, 0) :]
+    return found
 
 
 def final(run: Run, column: Column, lane: str) -> Estimate | None:
@@ -185,27 +181,6 @@ def final(run: Run, column: Column, lane: str) -> Estimate | None:
     own = [row for row in of_column(run, column) if row.arm == lane]
     last = max((row.step for row in own), default=0)
     return summarise([row for row in own if row.step == last]) if own else None
-
-
-def difference(run: Run, column: Column, arm: str) -> Estimate | None:
-    """Arm minus baseline at the last step that both were evaluated at, paired by seed, or by image for one seed."""
-    values = {(row.arm, row.step, row.seed): row.value for row in of_column(run, column)}
-    shared = [(step, seed) for lane, step, seed in values if lane == arm and (run.baseline, step, seed) in values]
-    if arm == run.baseline or not shared:
-        return None
-    step = max(step for step, _ in shared)
-    seeds = sorted(seed for at, seed in shared if at == step)
-    deltas = [values[arm, step, seed] - values[run.baseline, step, seed] for seed in seeds]
-    if len(deltas) > 1:
-        return Estimate(*student_interval(deltas), step, len(deltas), "seeds")
-    ends = paired_images(run.folder, column, step=step, seed=seeds[0], arm=arm, baseline=run.baseline)
-    low, high = ends or (float("nan"), float("nan"))
-    return Estimate(deltas[0], low, high, step, 1, "images" if ends else "")
-
-
-def differences(run: Run) -> Differences:
-    """Every difference from the baseline, by column and arm; computed once, for resampling images takes its time."""
-    return {(column, arm): difference(run, column, arm) for column in columns(run) for arm in run.others}
 
 
 def primary(run: Run, kind: Literal["global", "dense"], *, metric: str | None = None) -> Column | None:

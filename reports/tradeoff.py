@@ -78,11 +78,10 @@ def _limits(axes: Axes, paths: list[Path], *, zoom: bool, crosses: bool) -> None
     arms = [path for path in paths if path.lane != TRUNK] or paths
     low, high = extent(arms if zoom else paths)
     span = np.where(high > low, high - low, np.maximum(np.abs(high) * 0.05, 1e-3))
-    reach = CROSS_REACH if any(len(path.steps) > 1 for path in paths) else np.inf
     if crosses:
         for path in paths:
-            low = np.fmin(low, np.maximum(path.cross[:, 0], low - reach * span))
-            high = np.fmax(high, np.minimum(path.cross[:, 1], high + reach * span))
+            low = np.fmin(low, np.maximum(path.cross[:, 0], low - CROSS_REACH * span))
+            high = np.fmax(high, np.minimum(path.cross[:, 1], high + CROSS_REACH * span))
     pad = np.maximum(0.06 * (high - low), 0.1 * span)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
 

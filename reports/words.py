@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from reports.compared import Difference, Differences
 from reports.run_folder import Run, gaps
-from reports.tables import Column, Differences, Estimate, columns, effort, mixed, of_column, other_dense, primary
+from reports.tables import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
@@ -63,41 +64,55 @@ def change(column: Column, estimate: Estimate) -> str:
     return JOIN.join(part for part in (amount, measure, bracket(column, estimate)) if part)
 
 
+def leading(run: Run) -> list[Column]:
+    """The columns that stand for dense and global quality, and the other dense one; fewer where a run has fewer."""
+    dense = primary(run, "dense")
+    found = (dense, primary(run, "global"), other_dense(run, dense))
+    return [column for column in found if column is not None]
+
+
 def headline(run: Run, compared: Differences) -> list[str]:
     """One sentence per arm: its difference from the baseline in the leading dense and global measures."""
-    dense = primary(run, "dense")
-    third = other_dense(run, dense) if len(run.others) <= 3 else None
-    leading = [column for column in (dense, primary(run, "global"), third) if column is not None]
+    first = leading(run)[: 3 if len(run.others) <= 3 else 2]
     sentences, unseen = [], []
     baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:
-        found = [(column, compared.get((column, arm))) for column in leading]
-        parts = [(column, estimate) for column, estimate in found if estimate is not None]
+        found = [compared.get((column, arm, "steps")) for column in first]
+        parts = [one for one in found if one is not None]
         if not parts:
             unseen.append(arm)
             continue
-        steps = {estimate.step for _, estimate in parts}
+        steps = {one.step for one in parts}
         when = f" at step {steps.pop()}" if len(steps) == 1 else ""
-        said = ", ".join(_part(column, estimate, dated=not when) for column, estimate in parts)
+        said = "; ".join(_part(one, dated=not when) for one in parts)
         sentences.append(f"{arm} vs {baseline}{when}: {said}")
     return sentences + ([f"{', '.join(unseen)} vs {baseline}: no step was evaluated for both"] if unseen else [])
 
 
-def _part(column: Column, estimate: Estimate, *, dated: bool) -> str:
-    lower = "" if column.kind.higher_is_better else " (lower is better)"
-    return f"{column.title} {change(column, estimate)}{lower}" + (f" at step {estimate.step}" if dated else "")
+def _part(one: Difference, *, dated: bool) -> str:
+    lower = "" if one.column.kind.higher_is_better else " (lower is better)"
+    when = f" at step {one.step}" if dated else ""
+    verdict = f", {one.verdict.word}" if one.verdict and one.verdict.word != "too few seeds" else ""
+    return f"{one.column.title} {change(one.column, one)}{lower}{when}{verdict}"
 
 
 def interval_note(run: Run, compared: Differences) -> str:
-    """What the brackets mean in this run, in one or two sentences."""
-    over = {estimate.over for estimate in compared.values() if estimate is not None}
+    """What the brackets and the words mean in this run, in a few sentences."""
+    equal = [one for (_, _, measure), one in compared.items() if measure == "steps"]
+    over, seeds = {one.over for one in equal}, max((one.seeds for one in equal), default=1)
     said = []
+    if "seeds and images" in over:
+        said.append(f"Brackets: 95 % intervals over {seeds} seeds and the evaluation images, paired by both.")
+        if len(run.others) > 1:
+            said.append(f"Words: corrected over {len(run.others)} arms (Holm); brackets are each arm's own.")
     if "seeds" in over:
-        said.append(f"Brackets: 95 % intervals over {len(run.seeds)} seeds (Student's t, paired by seed).")
+        said.append(
+            f"Brackets: 95 % intervals over {seeds} seeds alone: no outcomes of images were kept, so no verdict."
+        )
     if "images" in over:
         said.append(
-            "Brackets: 95 % intervals over evaluation images only (one seed, paired by image): they say nothing about "
-            "how much another seed would differ."
+            "Brackets: 95 % intervals over evaluation images only (one seed, paired by image), silent about other "
+            "seeds. One seed is too few for a verdict."
         )
     if "" in over and not said:
         said.append("No interval can be given for the differences: one seed and no per-image outcomes.")
@@ -109,6 +124,8 @@ def cautions(run: Run) -> list[str]:
     notes = list(run.notes)
     if len(run.seeds) == 1 and not any("seed" in note.lower() for note in notes):
         notes.append("One seed: differences between arms prove nothing.")
+    if len(run.seeds) == 2:
+        notes.append("Two seeds: intervals of 95 % hold the true difference in 90 to 95 of 100 cases only.")
     return [*notes, *mixed(run)]
 
 

@@ -67,16 +67,19 @@ def write_run(
     trunk_steps: int = 200,
     every: int = 40,
     died: bool = False,
-    outcomes: bool = True,
+    outcomes: int = 1,
     **record: Any,
 ) -> Path:
-    """A run's folder; with `died` the third arm failed, the fourth is running and the last never started."""
+    """A run's folder, with what images contributed at the last so many steps (`outcomes`) of each arm.
+
+    With `died` the third arm failed, the fourth is running and the last never started.
+    """
     arms = ABLATION if arms is None else arms
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "experiment.json").write_text(json.dumps(_record(folder.name, arms, seeds, steps, trunk_steps) | record))
     for seed in seeds:
         if trunk_steps:
-            _lane(folder, "trunk", seed, range(0, trunk_steps + 1, every), total=trunk_steps, effect=0, outcomes=False)
+            _lane(folder, "trunk", seed, range(0, trunk_steps + 1, every), total=trunk_steps, effect=0, outcomes=0)
         for number, arm in enumerate(arms):
             if died and number == len(arms) - 1:
                 continue
@@ -172,7 +175,7 @@ def _lane(
     *,
     total: int,
     effect: float,
-    outcomes: bool,
+    outcomes: int,
     state: str = "done",
     start: int = 0,
 ) -> None:
@@ -192,7 +195,7 @@ def _lane(
     rng = np.random.default_rng([seed, *arm.encode()])
     found = []
     for step in marks:
-        keep = outcomes and step == last
+        keep = step in marks[len(marks) - outcomes :]
         for name, metric in TASKS:
             value = _value(name, metric, step=step, since=max(0, step - start), effect=effect) + rng.normal(0, 0.006)
             half = 0.05 if metric == "rmse" else 0.02

@@ -5,6 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports import provenance
+from reports.compared import compare
+from reports.curves import metric_pages
 from reports.events import MOST_UPDATES
 from reports.figures import render
 from reports.losses import loss_pages, smooth, titles
@@ -32,9 +34,11 @@ LONG = {
 
 
 @pytest.mark.parametrize("arms", [None, LONG], ids=["ablation", "eight long names"])
-def test_no_text_leaves_the_sheet(make_run, arms):
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed", "two seeds"])
+def test_no_text_leaves_the_sheet(make_run, arms, seeds):
     with style():
-        for page in render(read(make_run(steps=40, trunk_steps=20, every=10, arms=arms, died=True))):
+        run = read(make_run(steps=40, trunk_steps=20, every=10, arms=arms, seeds=seeds, died=True))
+        for page in render(run, compare(run)):
             width, height = page.figure.bbox.size
             for text, box in _texts(page):
                 assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0, text
@@ -49,6 +53,26 @@ def test_names_at_the_ends_of_the_paths_do_not_overlap(ablation):
         boxes = [text.get_window_extent() for text in main.texts if text.get_text() in run.arms]
     assert len(boxes) == len(run.arms)
     assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+
+
+def test_wide_intervals_of_two_seeds_leave_the_curves_their_height(make_run):
+    arms = {"plain": {}, "anchored": {"gram.weight": 2.0, "gram.start_step": 200}}
+    with style():
+        run = read(make_run(arms=arms, seeds=(0, 1)))
+        axes = metric_pages(run, looks(run.arms, run.baseline))[0].figure.axes[0]
+    values = np.concatenate([line.get_ydata() for line in axes.lines if len(line.get_xdata()) > 3])
+    low, high = axes.get_ylim()
+    assert np.ptp(values) > 0.28 * (high - low)  # once above them, once below, and air
+
+
+def test_every_set_has_its_own_line_of_chance(bare_run, make_row):
+    rows = [make_row(dataset=name, value=0.3, step=step) for name in ("photos", "rooms") for step in (0, 9)]
+    rows += [make_row(dataset=name, value=0.5, step=10) for name in ("photos", "rooms")]
+    run = read(bare_run(rows, chance={"photos/top1": 0.25, "rooms/top1": 0.2}))
+    with style():
+        panels = metric_pages(run, looks(run.arms, run.baseline))[0].figure.axes
+    written = [[text.get_position()[1] for text in axes.texts if text.get_text() == "chance"] for axes in panels]
+    assert written == [[25.0], [20.0]]
 
 
 def test_many_renewals_of_the_teacher_are_thinned_and_the_key_says_so(make_run):

@@ -1,18 +1,13 @@
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from evals.results.bootstrap import paired_difference
-from evals.results.outcomes import save_outcomes
-from evals.results.table import Measurement, Value
+from reports.compared import compare
 from reports.run_folder import read
 from reports.tables import (
     Column,
     best,
     columns,
-    difference,
     effort,
     final,
     mixed,
@@ -61,61 +56,6 @@ def test_one_seed_keeps_the_interval_over_images_of_its_row(bare_run, make_row):
     assert (found.low, found.high, found.over) == (0.41, 0.62, "images")
 
 
-def test_differences_are_paired_by_seed(bare_run, make_row):
-    rows = _seeds(make_row, "plain", [0.2, 0.5, 0.8]) + _seeds(make_row, "anchored", [0.22, 0.53, 0.81])
-    run = read(bare_run(rows))
-    found = difference(run, columns(run)[0], "anchored")
-    assert found is not None
-    assert found.value == pytest.approx(0.02)
-    # differences 0.02, 0.03, 0.01: s = 0.01; the spread of 0.3 between seeds must not enter
-    assert found.high - found.value == pytest.approx(4.302653 * 0.01 / np.sqrt(3), rel=1e-6)
-    assert not found.excludes_zero
-    assert found.over == "seeds"
-
-
-def test_differences_compare_the_last_step_that_both_arms_have(bare_run, make_row):
-    rows = [make_row(step=50, value=0.2), make_row(step=100, value=0.9)]
-    run = read(
-        bare_run([*rows, make_row(arm="anchored", step=50, value=0.3), make_row(arm="anchored", step=75, value=0.8)])
-    )
-    found = difference(run, columns(run)[0], "anchored")
-    assert found is not None
-    assert found.step == 50
-    assert found.value == pytest.approx(0.1)
-
-
-def test_one_seed_is_paired_by_image(bare_run, make_row):
-    rng, kept, rows = np.random.default_rng(0), {}, []
-    for arm, share in (("plain", 0.4), ("anchored", 0.7)):
-        kept[arm] = {
-            "keys": np.array([f"{n:03d}" for n in range(60)]),
-            "correct": (rng.random(60) < share).astype(float),
-        }
-        rows.append(make_row(arm=arm, value=float(kept[arm]["correct"].mean())))
-    folder = bare_run(rows)
-    for arm in kept:
-        value = {field.name: getattr(rows[0], field.name) for field in fields(Value)}
-        save_outcomes(folder / f"{arm}-s0" / "step_000100" / "outcomes", [Measurement(**value, outcomes=kept[arm])])
-    run = read(folder)
-    found, oracle = (
-        difference(run, columns(run)[0], "anchored"),
-        paired_difference("top1", kept["plain"], kept["anchored"]),
-    )
-    assert found is not None
-    assert found.over == "images"
-    assert (found.value, found.low, found.high) == pytest.approx(tuple(oracle))
-    assert found.low < found.value < found.high
-
-
-def test_without_outcomes_one_seed_gives_a_difference_and_no_interval(bare_run, make_row):
-    run = read(bare_run([make_row(value=0.5), make_row(arm="anchored", value=0.6)]))
-    found = difference(run, columns(run)[0], "anchored")
-    assert found is not None
-    assert found.over == ""
-    assert np.isnan(found.low)
-    assert found.value == pytest.approx(0.1)
-
-
 def test_unlike_protocols_never_share_a_column(bare_run, make_row):
     other = [make_row(arm="anchored", value=0.9, protocol_hash="bb"), make_row(arm="third", protocol="full-v1")]
     run = read(bare_run([make_row(), *other]))
@@ -123,7 +63,7 @@ def test_unlike_protocols_never_share_a_column(bare_run, make_row):
     assert len(found) == len({(column.protocol, column.protocol_hash) for column in found}) == 3
     for column in found:
         assert sum(final(run, column, arm) is not None for arm in run.arms) == 1
-        assert all(difference(run, column, arm) is None for arm in run.others)
+    assert compare(run) == {}
     assert len(mixed(run)) == 1
     assert "3 protocols" in mixed(run)[0]
 
@@ -133,6 +73,22 @@ def test_an_arm_begins_where_the_trunk_ends(bare_run, make_row):
     run = read(bare_run([*trunk, make_row(step=30, value=0.7)], trunk_steps=20))
     steps = {lane: [point.step for point in trajectory(run, columns(run)[0], lane)] for lane in run.lanes}
     assert steps == {"trunk": [0, 10, 20], "plain": [20, 30]}
+
+
+def test_an_arm_that_forks_from_another_begins_at_its_own_fork(bare_run, make_row):
+    rows = [make_row(arm="trunk", step=step, value=step / 100) for step in (0, 20)]
+    rows += [make_row(step=step, value=step / 100) for step in (30, 40, 50)] + [
+        make_row(arm="late", step=50, value=0.9)
+    ]
+    jobs = {
+        "trunk-s0": {"start": 0, "stop": 20, "parent": None},
+        "plain-s0": {"start": 20, "stop": 50, "parent": "trunk-s0"},
+        "late-s0": {"start": 40, "stop": 50, "parent": "plain-s0"},
+    }
+    run = read(bare_run(rows, trunk_steps=20, jobs=jobs))
+    found = {lane: [(at.step, at.value) for at in trajectory(run, columns(run)[0], lane)] for lane in run.arms}
+    assert found == {"plain": [(20, 0.2), (30, 0.3), (40, 0.4), (50, 0.5)], "late": [(40, 0.4), (50, 0.9)]}
+    assert run.forks == (20, 40)
 
 
 def test_values_that_are_not_finite_are_left_out(bare_run, make_row):

@@ -1,8 +1,9 @@
 import pytest
 
 from reports import words
+from reports.compared import compare
 from reports.run_folder import read
-from reports.tables import Column, Estimate, differences
+from reports.tables import Column, Estimate
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
 RMSE = Column("depth", "scenes", "val", "rmse", "quick-v1", "aa", 64)
@@ -34,17 +35,19 @@ def test_the_headline_states_step_and_both_sides_of_the_trade_off(bare_run, make
     rows = [make_row(step=400, value=0.50), make_row(step=400, arm="anchored", value=0.496)]
     rows += [make_row(step=400, value=0.30, **dense), make_row(step=400, arm="anchored", value=0.331, **dense)]
     run = read(bare_run(rows))
-    said = [_plain(sentence) for sentence in words.headline(run, differences(run))]
-    assert said == ["anchored vs plain at step 400: mIoU +3.1 points, kNN top-1 -0.4 points"]
-    assert "No interval" in words.interval_note(run, differences(run))
+    said = [_plain(sentence) for sentence in words.headline(run, compare(run))]
+    assert said == ["anchored vs plain at step 400: mIoU +3.1 points; kNN top-1 -0.4 points"]
+    assert "No interval" in words.interval_note(run, compare(run))
 
 
 def test_one_seed_is_always_a_caution(bare_run, make_row):
     assert any("One seed" in note for note in words.cautions(read(bare_run([make_row()]))))
 
 
-def test_several_seeds_are_no_caution(bare_run, make_row):
-    assert words.cautions(read(bare_run([make_row(), make_row(seed=1)]))) == []
+def test_two_seeds_are_a_caution_of_their_own_and_three_are_none(bare_run, make_row):
+    two = [make_row(), make_row(seed=1)]
+    assert words.cautions(read(bare_run(two)))[0].startswith("Two seeds: intervals of 95 %")
+    assert words.cautions(read(bare_run([*two, make_row(seed=2)]))) == []
 
 
 def test_values_that_are_missing_or_not_finite_are_named(bare_run, make_row):

@@ -1,0 +1,179 @@
+"""Arms against the baseline, at equal steps and at equal compute: differences, intervals, verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, get_args
+
+import numpy as np
+
+from evals.results.crossed import Crossed
+from evals.results.metrics import Metric
+from evals.results.table import Row
+from evals.results.verdicts import Verdict, verdicts
+from reports.lineage import Measure, on_way, spent
+from reports.pairing import Mix, Place, paired
+from reports.run_folder import Run
+from reports.tables import Column, Estimate, columns, of_column, student_interval
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """Arm minus baseline in one column, where both have used as much of `measure`: `budget`, the mean over seeds.
+
+    `baseline` is the baseline's value there, at `baseline_step`; the arm's own is `step`, both rounded. `verdict` is
+    None where the metric is neither good nor bad, or no outcomes of images were kept.
+    """
+
+    column: Column
+    arm: str
+    measure: Measure
+    budget: float
+    baseline: float
+    baseline_step: int
+    verdict: Verdict | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is more than chance: by its verdict; with one seed, by its interval over images alone."""
+        if self.verdict is None or self.seeds == 1:
+            return self.excludes_zero
+        return self.verdict.word in ("better", "worse")
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where arm and baseline with one seed have used equally much, and what their values there are made of."""
+
+    budget: float
+    arm: Mix
+    baseline: Mix
+
+
+class _Pair(NamedTuple):
+    column: Column
+    arm: str
+    measure: Measure
+
+
+Differences = dict[tuple[Column, str, Measure], Difference]
+
+
+def compare(run: Run) -> Differences:
+    """Every difference that the tables give, by column, arm and what is equal; computed once, for it takes its time."""
+    found: Differences = {}
+    for column in columns(run):
+        for measure in MEASURES:
+            for arm, one in _of_column(run, column, measure).items():
+                found[column, arm, measure] = one
+    return found
+
+
+def _of_column(run: Run, column: Column, measure: Measure) -> dict[str, Difference]:
+    rows = of_column(run, column)
+    meetings = {arm: found for arm in run.others if (found := _meetings(run, rows, arm, measure))}
+    sides = {arm: {seed: (one.arm, one.baseline) for seed, one in found.items()} for arm, found in meetings.items()}
+    crossed = paired(run.folder, column, sides)
+    values = {Place(row.arm, row.seed, row.step): row.value for row in rows}
+    found = {
+        arm: _difference(_Pair(column, arm, measure), [*by_seed.values()], values, crossed.get(arm))
+        for arm, by_seed in meetings.items()
+    }
+    return _judged(run, column, found, crossed)
+
+
+def _difference(
+    pair: _Pair, meetings: Sequence[Meeting], values: Mapping[Place, float], crossed: Crossed | None
+) -> Difference:
+    """From resampled images where their outcomes were kept, else from the seeds' values alone."""
+    mine, base = (np.array([_mixed(values, mix) for mix in side]) for side in _turned(meetings))
+    if crossed is not None:
+        value, low, high = crossed.value, crossed.low, crossed.high
+        over = "images" if len(meetings) == 1 else "seeds and images"
+    else:
+        value, low, high = student_interval((mine - base).tolist())
+        over = "seeds" if len(meetings) > 1 else ""
+    if not math.isfinite(low):
+        over = ""
+    arm_step, baseline_step = (
+        round(float(np.mean([sum(place.step * share for place, share in mix.items()) for mix in side])))
+        for side in _turned(meetings)
+    )
+    return Difference(
+        value, low, high, arm_step, len(meetings), over, **pair._asdict(), baseline=float(base.mean()),
+        budget=float(np.mean([one.budget for one in meetings])), baseline_step=baseline_step,
+    )  # fmt: skip
+
+
+def _turned(meetings: Sequence[Meeting]) -> tuple[list[Mix], list[Mix]]:
+    return [one.arm for one in meetings], [one.baseline for one in meetings]
+
+
+def _mixed(values: Mapping[Place, float], mix: Mix) -> float:
+    return sum(values[place] * share for place, share in mix.items())
+
+
+def _judged(
+    run: Run, column: Column, found: Mapping[str, Difference], crossed: Mapping[str, Crossed]
+) -> dict[str, Difference]:
+    """With verdicts where the metric has a better side: the arms of a column are one family."""
+    if not isinstance(column.kind, Metric):
+        return dict(found)
+    baselines = {arm: found[arm].baseline for arm in crossed}
+    margin = run.margins.get(column.metric, run.margins.get(column.metric.partition("@")[0]))
+    said = verdicts(column.kind, crossed, baselines, margin=margin)
+    return {arm: replace(one, verdict=said.get(arm)) for arm, one in found.items()}
+
+
+def _meetings(run: Run, rows: list[Row], arm: str, measure: Measure) -> dict[int, Meeting]:
+    """By seed; only the seeds that are furthest, since another point of training would be another question."""
+    if measure == "steps":
+        both = [(row.step, row.seed) for row in rows if row.arm == arm]
+        both = [at for at in both if any(row.arm == run.baseline and (row.step, row.seed) == at for row in rows)]
+        last = max((step for step, _ in both), default=0)
+        return {seed: _exact(run, arm, seed, step) for step, seed in sorted(both) if step == last}
+    ends = {
+        lane: {row.seed: row.step for row in sorted(rows, key=_step) if row.arm == lane} for lane in (arm, run.baseline)
+    }
+    seeds = [seed for seed in run.seeds if all(by[seed] == max(by.values()) for by in ends.values() if seed in by)]
+    seeds = [seed for seed in seeds if all(seed in by for by in ends.values())]
+    return {seed: found for seed in seeds if (found := _meeting(run, rows, arm, seed, measure)) is not None}
+
+
+def _step(row: Row) -> int:
+    return row.step
+
+
+def _exact(run: Run, arm: str, seed: int, step: int) -> Meeting:
+    return Meeting(step, {Place(arm, seed, step): 1.0}, {Place(run.baseline, seed, step): 1.0})
+
+
+def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Measure) -> Meeting | None:
+    """Where the one of the two that used less ends; None where it is unknown what was used, or nothing was measured."""
+    ways = [on_way(run, rows, lane, seed) for lane in (arm, run.baseline)]
+    totals = [spent(run, lane, seed, measure) for lane in (arm, run.baseline)]
+    known = [
+        (line, way)
+        for line, way in zip(totals, ways, strict=True)
+        if line is not None and way and line.steps[-1] >= way[-1].step
+    ]
+    if len(known) < 2:
+        return None
+    budget = min(float(np.interp(way[-1].step, *line)) for line, way in known)
+    mine, base = (_between(way, float(np.interp(budget, line.values, line.steps))) for line, way in known)
+    return Meeting(budget, mine, base) if mine and base else None
+
+
+def _between(way: list[Row], step: float) -> Mix:
+    """The evaluations on either side of a step, by how near they are; {} before the first."""
+    steps = np.array([row.step for row in way], float)
+    after = int(np.searchsorted(steps, step - 1e-6 * steps[-1]))
+    place = [Place(row.arm, row.seed, row.step) for row in way]
+    if after == 0 or after == len(way):
+        return {place[after]: 1.0} if after == 0 and steps[0] <= step else {}
+    share = float(np.clip((step - steps[after - 1]) / (steps[after] - steps[after - 1]), 0, 1))
+    return {place[after]: 1.0} if share > 1 - 1e-6 else {place[after - 1]: 1 - share, place[after]: share}

@@ -1,0 +1,94 @@
+"""Arms against the baseline where both have used as many images, FLOPs or seconds, beside equal steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from common.drawing import shorten
+from reports import words
+from reports.compared import MEASURES, Difference, Differences
+from reports.lineage import Measure
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page
+from reports.run_folder import Run
+from reports.tables import Column, columns
+from reports.verdict_pages import COLOURS, MARKS
+from reports.verdict_words import word
+
+START, HEAD, NAME, ROW, GAP = TOP + 0.7, 0.34, 0.2, 0.3, 0.1
+BUDGET, STEPS, FIRST = LEFT + 2.05, LEFT + 3.35, LEFT + 3.5  # right edges of two columns, left edge of the others
+NAMES: dict[Measure, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",
+                             "seconds": "equal seconds"}  # fmt: skip
+MOST_COLUMNS = 3
+
+
+def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """A block for each arm, as many pages as they need; none where there is nothing to compare."""
+    shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
+    arms = [arm for arm in run.others if any((column, arm, "steps") in compared for column in shown)]
+    pages: list[Page] = []
+    y = BOTTOM
+    for arm in arms:
+        if y + NAME + ROW * len(MEASURES) > BOTTOM:
+            pages.append(_new(run, shown, first=not pages))
+            y = START + HEAD
+        page = pages[-1]
+        page.swatch(LEFT, y + 0.08, arm_looks[arm])
+        page.write(LEFT + 0.38, y + 0.12, shorten(arm, 5.0, 9, weight="bold"), 9, weight="bold")
+        y += NAME
+        for measure in MEASURES:
+            _row(page, [compared.get((column, arm, measure)) for column in shown], measure, y=y)
+            y += ROW
+        y += GAP
+        page.rule(LEFT, RIGHT, y - 0.06)
+    return pages
+
+
+def _new(run: Run, shown: Sequence[Column], *, first: bool) -> Page:
+    caption = (
+        f"Differences from {shorten(run.baseline, 2.0, 9)} where both have used as much from step 0 on, what they "
+        "share included: where the one that used less ends. Between evaluations: the straight line. FLOPs are counted, "
+        "seconds measured, of training alone."
+    )
+    page = new_page("Equal steps, equal compute" + ("" if first else ", continued"), caption, size=8.5)
+    page.write(BUDGET, START + 0.12, "both used", 7, ha="right", color=FAINT)
+    page.write(STEPS, START + 0.12, "step of arm, baseline", 7, ha="right", color=FAINT)
+    for place, column in enumerate(shown):
+        arrow = "↑" if column.kind.higher_is_better else "↓"
+        text = shorten(f"{column.title} on {column.dataset} {arrow}", _width(shown) - 0.1, 8, weight="bold")
+        page.write(FIRST + (place + 1) * _width(shown), START + 0.12, text, 8, weight="bold", ha="right")
+    page.rule(LEFT, RIGHT, START + 0.2, colour=INK, width=0.8)
+    return page
+
+
+def _width(shown: Sequence[Column]) -> float:
+    return (RIGHT - FIRST) / len(shown)
+
+
+def _row(page: Page, found: Sequence[Difference | None], measure: Measure, *, y: float) -> None:
+    base = y + 0.13
+    page.write(LEFT + 0.38, base, NAMES[measure], 8, color=SOFT)
+    known = next((one for one in found if one is not None), None)
+    if known is None:
+        page.write(FIRST, base, "not recorded", 8, color=FAINT)
+        return
+    page.write(BUDGET, base, budget(known), 8, ha="right", color=SOFT)
+    page.write(STEPS, base, f"{words.count(known.step)}, {words.count(known.baseline_step)}", 8, ha="right", color=SOFT)
+    for place, one in enumerate(found, start=1):
+        edge = FIRST + place * (RIGHT - FIRST) / len(found)
+        if one is None:
+            page.write(edge, base, words.NONE, 8, ha="right", color=FAINT)
+            continue
+        amount = words.number(one.value * words.scale(one.column), words.digits(one.column), signed=True)
+        page.write(edge, base, f"{amount} {words.bracket(one.column, one)}".strip(), 8, ha="right")
+        said = word(one)
+        page.write(edge, base + 0.12, MARKS.get(said, "") + said, 6.5, ha="right", color=COLOURS.get(said, FAINT))
+
+
+def budget(one: Difference) -> str:
+    """What both have used, as people say it: "12,800 images", "3.1 PFLOP", "12 min"."""
+    if one.measure == "seconds":
+        return words.span(one.budget)
+    if one.measure != "flops":
+        return f"{words.count(one.budget)} {one.measure}"
+    size, letter = next((at for at in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if one.budget >= at[0]), (1e9, "G"))
+    return f"{one.budget / size:.3g} {letter}FLOP"

@@ -1,0 +1,147 @@
+"""What was shown: each arm against the baseline in each metric, with its interval drawn beside zero and the margin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from common.drawing import shorten, wrap
+from evals.results.metrics import LEADING
+from reports import words
+from reports.compared import Difference, Differences
+from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Look, Page, new_page
+from reports.run_folder import Run
+from reports.tables import Column, columns
+from reports.verdict_words import margin, note, word
+
+START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.34, 0.14  # inches: top, a metric's head, an arm, between metrics
+ARM_WIDTH, DIFFERENCE, BRACKET, MARGIN, COUNT, WORD = 1.9, 3.3, 4.75, 7.75, 8.45, 8.65
+PLOT, PLOT_WIDTH = 4.95, 1.95
+REACH = 6.0  # of the largest difference or margin: what an interval may stretch the scale to
+SMALL = 6.5
+COLOURS = {"better": "#00715a", "worse": WARN, "no worse than the margin": INK}
+MARKS = {"better": "▲ ", "worse": "▼ "}
+ZONE = "#eef3f7"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From a gain, in the metric's unit and with better to the right, to inches; what lies beyond `half` is cut off."""
+
+    half: float
+
+    def x(self, gain: float) -> float:
+        return PLOT + PLOT_WIDTH * (0.5 + 0.5 * float(np.clip(gain / self.half, -1, 1)))
+
+
+def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """As many pages as the metrics need, leading ones first; none where there is nothing to compare."""
+    groups = [(column, _of(run, compared, column)) for column in columns(run)]
+    groups = sorted((group for group in groups if group[1]), key=lambda group: group[0].metric not in LEADING)
+    pages: list[Page] = []
+    y = BOTTOM
+    for column, arms in groups:
+        if y + HEAD + sum(map(_height, arms)) > BOTTOM:
+            pages.append(_new(run, first=not pages))
+            y = START
+        y = _head(pages[-1], column, arms, y)
+        for one in arms:
+            if y + _height(one) > BOTTOM:  # more arms than a page has room for
+                pages.append(_new(run, first=False))
+                y = _head(pages[-1], column, arms, START)
+            _row(pages[-1], one, arm_looks[one.arm], scale=_scale(arms), y=y)
+            y += _height(one)
+        y += GAP
+    return pages
+
+
+def _notes(one: Difference) -> list[str]:
+    return wrap(note(one), RIGHT - WORD, SMALL, lines=2)
+
+
+def _height(one: Difference) -> float:
+    return ROW + (0.08 if len(_notes(one)) > 1 else 0.0)
+
+
+def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
+    found = (compared.get((column, arm, "steps")) for arm in run.others)
+    return [one for one in found if one is not None]
+
+
+def _new(run: Run, *, first: bool) -> Page:
+    families = f"Words are corrected over the {len(run.others)} arms of a metric (Holm), intervals are each arm's own. "
+    caption = (
+        f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have, with 95 % intervals. Right "
+        "of the line is better, shaded is the margin, an arrow goes on. "
+        + (families if len(run.others) > 1 else "")
+        + "docs/statistics.md explains each word."
+    )
+    return new_page("What was shown" + ("" if first else ", continued"), caption, size=8.5)
+
+
+def _scale(arms: Sequence[Difference]) -> Scale:
+    known = [abs(one.value) for one in arms] + [one.verdict.margin for one in arms if one.verdict]
+    largest = max([value for value in known if np.isfinite(value)], default=0.0)
+    ends = [abs(end) for one in arms for end in (one.low, one.high) if np.isfinite(end)]
+    half = min(max([*ends, largest]), REACH * largest) if largest else max(ends, default=0.0)
+    return Scale(1.05 * half or 1.0)
+
+
+def _head(page: Page, column: Column, arms: Sequence[Difference], y: float) -> float:
+    arrow = "↑" if column.kind.higher_is_better else "↓"
+    title = f"{column.title} on {column.dataset}, {words.unit(column)} {arrow}".replace(",  ", " ")
+    page.write(LEFT, y + 0.17, shorten(title, BRACKET - LEFT - 1.35, 9, weight="bold"), 9, weight="bold")
+    half = _scale(arms).half * words.scale(column)
+    sign = 1 if column.kind.higher_is_better else -1
+    small = {"color": FAINT, "va": "baseline"}
+    for gain, ha in ((-half, "left"), (half, "right")):
+        text = words.number(sign * gain, words.digits(column), signed=True)
+        page.write(PLOT + (PLOT_WIDTH if gain > 0 else 0.0), y + 0.18, text, SMALL, ha=ha, **small)
+    page.write(PLOT + PLOT_WIDTH / 2, y + 0.18, "0", SMALL, ha="center", **small)
+    for x, text in ((DIFFERENCE, "difference"), (BRACKET, "95 % interval"), (MARGIN, "margin"), (COUNT, "seeds")):
+        page.write(x, y + 0.18, text, SMALL, ha="right", color=FAINT)
+    page.write(WORD, y + 0.18, "verdict", SMALL, color=FAINT)
+    page.rule(LEFT, RIGHT, y + 0.24, colour=FAINT)
+    return y + HEAD
+
+
+def _row(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:
+    base, column, said = y + 0.15, one.column, word(one)
+    page.swatch(LEFT, base - 0.04, look)
+    page.write(LEFT + 0.38, base, shorten(one.arm, ARM_WIDTH - 0.1, 8.5), 8.5)
+    page.write(LEFT + 0.38, base + 0.12, f"at step {words.count(one.step)}", SMALL, color=FAINT)
+    amount = words.number(one.value * words.scale(column), words.digits(column), signed=True)
+    page.write(DIFFERENCE, base, amount, 9, ha="right", weight="bold")
+    page.write(BRACKET, base, words.bracket(column, one) or "no interval", 8, ha="right", color=SOFT)
+    page.write(BRACKET, base + 0.12, f"over {one.over}" if one.over else "", SMALL, ha="right", color=FAINT)
+    _interval(page, one, look, scale=scale, y=base - 0.03)
+    page.write(MARGIN, base, margin(one), 8, ha="right", color=SOFT)
+    page.write(COUNT, base, str(one.seeds), 8, ha="right", color=SOFT)
+    colour, weight = COLOURS.get(said, SOFT), "bold" if said in COLOURS else "normal"
+    page.write(WORD, base, MARKS.get(said, "") + said, 8.5, color=colour, weight=weight)
+    page.flow(WORD, base + 0.03, _notes(one), SMALL, leading=1.15, color=FAINT)
+
+
+def _interval(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:
+    """The interval as a bar with its difference, zero as a line, and the zone from the margin to zero."""
+    sign, tall = (1 if one.column.kind.higher_is_better else -1), 0.11
+    if one.verdict and one.verdict.margin:
+        left, right = scale.x(-one.verdict.margin), scale.x(0.0)
+        page.box(left, y - tall, right - left, 2 * tall, fill=ZONE)
+    _line(page, [scale.x(0.0)] * 2, [y - tall, y + tall], color=FAINT, linewidth=0.7)
+    ends = sorted(sign * end for end in (one.low, one.high))
+    if np.isfinite(ends).all():
+        _line(page, [scale.x(end) for end in ends], [y, y], color=look.colour, linewidth=1.6)
+        for end, marker in ((ends[0], "<"), (ends[1], ">")):
+            if abs(end) > scale.half:
+                _line(page, [scale.x(end)], [y], color=look.colour, marker=marker, markersize=4)
+    _line(page, [scale.x(sign * one.value)], [y], color=look.colour, marker=look.marker, markersize=4.5)
+
+
+def _line(page: Page, xs: Sequence[float], ys: Sequence[float], **look: Any) -> None:
+    ends = [x / WIDTH for x in xs], [1 - y / HEIGHT for y in ys]
+    page.figure.add_artist(Line2D(*ends, solid_capstyle="butt", **look))

@@ -1,0 +1,86 @@
+"""Verdicts in words: what each rests on, and what an undecided one would take."""
+
+from __future__ import annotations
+
+import math
+
+from evals.results.crossed import ALPHA
+from evals.results.verdicts import MOST_SEEDS
+from reports import words
+from reports.compared import Difference, Differences
+from reports.run_folder import Run
+
+NOTHING = "no outcomes of images kept"
+
+
+def word(one: Difference) -> str:
+    """The verdict, or what there is in its place."""
+    if one.verdict is not None:
+        return one.verdict.word
+    return "neither good nor bad" if one.over in ("images", "seeds and images") else "no verdict"
+
+
+def margin(one: Difference) -> str:
+    """ "1.0 points", or a dash where there is none."""
+    if one.verdict is None or not one.verdict.margin:
+        return words.NONE
+    digits = words.digits(one.column) + (one.column.is_share and one.verdict.margin < 0.001)
+    unit = "points" if one.column.is_share else words.unit(one.column)
+    return words.JOIN.join(filter(None, [words.number(one.verdict.margin * words.scale(one.column), digits), unit]))
+
+
+def note(one: Difference) -> str:
+    """What the word does not tell: why it is not another one, and what would decide it; "" where it tells all."""
+    verdict = one.verdict
+    if verdict is None:
+        return "" if one.over in ("images", "seeds and images") else NOTHING
+    if verdict.word == "worse" and verdict.p_no_worse < ALPHA / 2:
+        return "by less than the margin"
+    if verdict.word == "too few seeds":
+        return "one seed tells nothing of others"
+    if verdict.word in ("better", "worse"):
+        return ""
+    return "; ".join(filter(None, [_corrected(one), _seeds(one)]))
+
+
+def _corrected(one: Difference) -> str:
+    """Where the interval by itself would have shown something."""
+    verdict, higher = one.verdict, one.column.kind.higher_is_better
+    least = one.low if higher else -one.high
+    if verdict is None or verdict.arms < 2:
+        return ""
+    if one.excludes_zero:
+        return f"the interval leaves out zero, but not once {verdict.arms} arms are corrected for (Holm)"
+    if verdict.word == "undecided" and verdict.margin and least > -verdict.margin:
+        return f"the interval keeps the margin, but not once {verdict.arms} arms are corrected for (Holm)"
+    return ""
+
+
+def _seeds(one: Difference) -> str:
+    needed = one.verdict.seeds_needed if one.verdict else None
+    if needed is None:
+        return ""
+    if math.isinf(needed):
+        return "more seeds cannot decide it: the images limit it"
+    return f"would take {more_seeds(one)} more seed{'s' if needed - one.seeds > 1 else ''}"
+
+
+def more_seeds(one: Difference) -> str:
+    """ "about 4", "more than 1000", or "any number would not do"; "" where there is nothing to estimate."""
+    needed = one.verdict.seeds_needed if one.verdict else None
+    if needed is None:
+        return ""
+    if math.isinf(needed):
+        return "images limit it"
+    return f"more than {MOST_SEEDS}" if needed > MOST_SEEDS else f"about {int(needed) - one.seeds}"
+
+
+def short(run: Run, compared: Differences) -> list[str]:
+    """The end of a run in a few lines: what page one says, and how many more seeds undecided arms would take."""
+    lines = words.headline(run, compared)
+    for column in words.leading(run):
+        found = [one for arm in run.others if (one := compared.get((column, arm, "steps"))) and more_seeds(one)]
+        if found:
+            listed = ", ".join(f"{one.arm} {more_seeds(one)}" for one in found)
+            lines.append(f"undecided in {column.title}, more seeds it would take: {listed}")
+    return list(filter(None, [*lines, words.interval_note(run, compared)]))

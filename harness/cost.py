@@ -49,7 +49,7 @@ def _sizing(settings: Experiment) -> dict[str, Any]:
     What is forgotten in the list is counted a second time; were it a list of what counts, arms would get one another's
     costs.
     """
-    idle = {*PROSE, *GRAPH, *MACHINERY, "teacher", "optimizer", "data"}
+    idle = {*PROSE, *GRAPH, *MACHINERY, "teacher", "optimizer", "schedule", "data"}
     counted = {key: value for key, value in as_dict(settings).items() if key not in idle}
     return {**counted, "batch_size": settings.data.batch_size}
 
@@ -71,7 +71,7 @@ def _count(settings: Experiment) -> Cost:
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        total, *_ = forward(state, batch, at(settings, 0), settings, seed=0)
+        total, *_ = forward(state, batch, at(settings, 0, stop=settings.steps), settings, seed=0)
         total.backward()
     weights = sum(p.numel() * p.element_size() for p in student.parameters())
     frozen = weights + sum(p.numel() * p.element_size() for p in (own.parameters() if own else ()))

@@ -21,6 +21,7 @@ from harness.arms import EQUAL_COMPUTE, TRUNK, in_order
 from harness.config import arm_settings, identity, overridden, read_arm, science, trunk_settings
 from harness.cost import flops
 from harness.losses.table import LOSSES
+from harness.schedules import counts_from_segment, end
 from harness.settings import Data, Experiment
 
 Fingerprint = Callable[[Data], str]
@@ -128,8 +129,9 @@ class Seed:
     def trunk(self) -> Job:
         """What arms share by default."""
         settings = _gram_begins(trunk_settings(self.experiment), 0, None, where="trunk.overrides")
-        shape = self.shape(settings) | {"parent": None, "weights": _weights_hash(self.experiment)}
-        return Job(TRUNK, self.seed, 0, self.experiment.trunk.steps, settings, shape)
+        stop = self.experiment.trunk.steps
+        shape = self.shape(settings, 0, stop) | {"parent": None, "weights": _weights_hash(self.experiment)}
+        return Job(TRUNK, self.seed, 0, stop, settings, shape)
 
     def arm(self, name: str) -> Job:
         """An arm, its end settled."""
@@ -147,17 +149,26 @@ class Seed:
 
     def science(self, settings: Experiment, parent: Job | None, fork: int) -> dict[str, Any]:
         """All that shapes an arm's result; its parent's where nothing of that changes."""
-        own = self.shape(settings)
+        own = self.shape(settings, fork, settings.steps)
         if parent is None:
             return own | {"parent": None, "weights": _weights_hash(self.experiment)}
         if own == {key: value for key, value in parent.science.items() if key not in ("parent", "weights")}:
             return parent.science
         return own | {"parent": {"identity": parent.identity, "step": fork}, "weights": None}
 
-    def shape(self, settings: Experiment) -> dict[str, Any]:
-        """The scientific settings, the content of a given Gram teacher in place of its path, and the seed."""
+    def shape(self, settings: Experiment, start: int, stop: int) -> dict[str, Any]:
+        """The scientific settings and the seed: a given Gram teacher by its content, schedules with what they hang on.
+
+        start, stop: where the segment begins, and where it would end; each counts where a schedule depends on it.
+        """
         shape = science(settings, data_fingerprint=self.fingerprint(settings.data))
-        return shape | {"gram": shape["gram"] | gram_teacher.content(settings.gram), "seed": self.seed}
+        begins = {"start": start} if counts_from_segment(settings) else {}
+        until = {} if end(settings, stop) is None else {"end_step": stop}
+        return shape | {
+            "gram": shape["gram"] | gram_teacher.content(settings.gram),
+            "schedule": shape["schedule"] | begins | until,
+            "seed": self.seed,
+        }
 
     def equal_compute(self, name: str, settings: Experiment, fork: int) -> int:
         """The last step up to which the arm costs no more operations than the baseline from the same fork."""

@@ -18,7 +18,6 @@ from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault
-from harness.schedules import at
 from harness.step import State, train_step
 from harness.store import MARKS
 from harness.train import (
@@ -27,6 +26,7 @@ from harness.train import (
     first_state,
     fresh_state,
     load_kept,
+    scheduled,
     to_device,
 )
 
@@ -65,7 +65,7 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     batches = batches_of(job, pool, state)
     with Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step") as bar:
         for batch in stream(batches, state.step, step, workers=settings.runtime.workers):
-            train_step(state, to_device(batch, device), at(settings, state.step), settings, seed=job.seed)
+            train_step(state, to_device(batch, device), scheduled(job, state.step), settings, seed=job.seed)
             bar.update()
 
 

@@ -11,17 +11,18 @@ from harness.schedules import At
 
 
 def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.optim.AdamW:
-    """AdamW with one group per (rate multiplier, weight decay, last layer) and the parameters' names in `names`."""
+    """AdamW with one group per (rate multiplier, decayed, last layer) and the parameters' names in `names`."""
     depth = len(network.backbone.blocks)
-    groups: dict[tuple[float, float, bool], dict] = {}
+    groups: dict[tuple[float, bool, bool], dict] = {}
     for name, parameter in network.named_parameters():
         multiplier = rate_multiplier(
             name, depth, layer_decay=optimizer.layer_decay, patch_embed=optimizer.patch_embed_lr
         )
-        decay = 0.0 if without_weight_decay(name) else optimizer.weight_decay
+        decayed = not without_weight_decay(name)
         last = name.endswith("prototypes.weight")
-        group = groups.setdefault((multiplier, decay, last), {"params": [], "names": []})
-        group.update(multiplier=multiplier, weight_decay=decay, last_layer=last)
+        group = groups.setdefault((multiplier, decayed, last), {"params": [], "names": []})
+        decay = optimizer.weight_decay if decayed else 0.0
+        group.update(multiplier=multiplier, weight_decay=decay, decayed=decayed, last_layer=last)
         group["params"].append(parameter)
         group["names"].append(name)
     return torch.optim.AdamW(
@@ -46,9 +47,10 @@ def without_weight_decay(name: str) -> bool:
 
 
 def descend(optimizer: torch.optim.Optimizer, at: At) -> None:
-    """One AdamW step at the rates of this step."""
+    """One AdamW step at the rates and the weight decay of this step."""
     for group in optimizer.param_groups:
         group["lr"] = (at.last_layer_lr if group["last_layer"] else at.lr) * group["multiplier"]
+        group["weight_decay"] = at.weight_decay if group["decayed"] else 0.0
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

@@ -30,6 +30,9 @@ Scaling = Literal["none", "sqrt_wrt_1024", "linear_wrt_256"]
 Side = Annotated[Whole, Ge(5), Le(2**15)]  # pixels: blur needs them
 Area = SomeShare
 
+Origin = Literal["run", "segment"]
+Shape = Literal["cosine", "linear"]
+
 OFFICIAL = "official code"
 
 
@@ -109,11 +112,21 @@ class Model:
 
 @settings
 class Optimizer:
-    """AdamW with layer-wise decay; rates are constant after a linear warm-up, so a run can always be extended."""
+    """AdamW with layer-wise decay; the rate rises in a line, then is constant or goes to `lr_end` (see `Schedule`)."""
 
     lr: Annotated[
         Positive, About("rate after the warm-up, before scaling and the factors below", "DINOv3 §3.2: constant")
     ] = 1e-3
+    lr_start: Annotated[
+        NotNegative, About("rate in the first step of the warm-up; not scaled with the batch", OFFICIAL)
+    ] = 0.0
+    lr_end: Annotated[
+        NotNegative | None,
+        About(
+            "rate to which it goes after the warm-up, scaled as `optimizer.lr`; null = none, it is constant",
+            "DINOv3 §3.2: constant; official code (1e-6 for ImageNet ViT-L)",
+        ),
+    ] = None
     lr_scaling: Annotated[
         Scaling,
         About(
@@ -122,10 +135,17 @@ class Optimizer:
             "official code (`sqrt_wrt_1024`)",
         ),
     ] = "none"
-    warmup_steps: Annotated[Natural, About("steps of the straight line from 0 to the rate", "DINOv3 §3.2 (100 k)")] = 0
-    weight_decay: Annotated[
-        NotNegative, About("AdamW's, constant; not of biases, norms and LayerScale", "DINOv3 §3.2")
-    ] = 0.04
+    warmup_steps: Annotated[
+        Natural, About("steps of the straight line from `optimizer.lr_start` to the rate", "DINOv3 §3.2 (100 k)")
+    ] = 0
+    weight_decay: Annotated[NotNegative, About("AdamW's; not of biases, norms and LayerScale", "DINOv3 §3.2")] = 0.04
+    weight_decay_end: Annotated[
+        NotNegative | None,
+        About(
+            "weight decay to which it goes from the first step on; null = none, it is constant",
+            "DINOv3 §3.2: constant; official code (0.4 for ImageNet ViT-L)",
+        ),
+    ] = None
     beta1: Annotated[ShareBelowOne, About("AdamW's decay of the first moment", OFFICIAL)] = 0.9
     beta2: Annotated[ShareBelowOne, About("AdamW's decay of the second moment", OFFICIAL)] = 0.99
     layer_decay: Annotated[
@@ -148,20 +168,32 @@ class Optimizer:
         Natural, About("steps during which the prototypes have rate 0", "official code (5 k for 7B)")
     ] = 0
 
+    def conflicts(self) -> Iterator[str]:
+        """A cool-down that heats."""
+        if self.lr_end is not None and self.lr_end > self.lr:
+            yield f"lr_end={self.lr_end}: want at most lr={self.lr}, or null for a constant rate"
+
 
 @settings
 class Teacher:
-    """The EMA teacher: momentum and the Sinkhorn temperature with its linear warm-up."""
+    """The EMA teacher: momentum, and the Sinkhorn temperature with its linear warm-up."""
 
     momentum: Annotated[
         ShareBelowOne,
         About(
-            "EMA: teacher ← m · teacher + (1 − m) · student after each step, heads included; constant",
+            "EMA: teacher ← m · teacher + (1 − m) · student after each step, heads included",
             "DINOv3 §3.2 says 0.999, official code 0.994",
         ),
     ] = 0.994
+    momentum_end: Annotated[
+        Share | None,
+        About(
+            "momentum to which it goes from the first step on; null = none, it is constant",
+            "DINOv3 §3.2: constant; official code (0.992 to 1 for ImageNet ViT-L)",
+        ),
+    ] = None
     temperature: Annotated[Positive, About("Sinkhorn temperature of both heads after the warm-up", OFFICIAL)] = 0.07
-    temperature_start: Annotated[Positive, About("Sinkhorn temperature at step 0", OFFICIAL)] = 0.04
+    temperature_start: Annotated[Positive, About("Sinkhorn temperature in the first step", OFFICIAL)] = 0.04
     temperature_warmup_steps: Annotated[
         Natural,
         About(
@@ -169,6 +201,31 @@ class Teacher:
             "official code (100 k)",
         ),
     ] = 0
+
+
+@settings
+class Schedule:
+    """What the warm-ups and ends of `Optimizer` and `Teacher` count from, and how and when the ends are reached."""
+
+    counts_from: Annotated[
+        Origin,
+        About(
+            "what warm-ups, the frozen last layer and the way to an end count from; `run`: step 0 of the whole run, so "
+            "that an arm goes on where its trunk was; `segment`: the fork, so that an arm begins them anew",
+            "official code: `run` in refinement, `segment` in high-resolution adaptation",
+        ),
+    ] = "run"
+    shape: Annotated[
+        Shape, About("of the way to `optimizer.lr_end`, `optimizer.weight_decay_end`, `teacher.momentum_end`", OFFICIAL)
+    ] = "cosine"
+    end_step: Annotated[
+        Count | None,
+        About(
+            "step at which these ends are reached, which hold from there on; may lie beyond `steps`. null = the last "
+            "one of the trunk or the arm: it then enters the hash, and the run cannot be extended",
+            OFFICIAL,
+        ),
+    ] = None
 
 
 @settings

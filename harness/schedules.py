@@ -1,6 +1,7 @@
 """Schedules: pure functions from the step to every value that changes over a run; nothing else counts steps.
 
-All are constant after their warm-up (DINOv3, arXiv 2508.10104 §3.2), so none depends on how long a run will be.
+Without an end they are constant after their warm-up (DINOv3, arXiv 2508.10104 §3.2), so that none depends on how long a
+run will be. The formulas are those of the recipe's two schedules (docs/schedules.md).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from harness import gram_teacher
 from harness.losses.table import LOSSES
+from harness.recipe import Shape
 from harness.settings import Experiment
 
 
@@ -20,27 +22,78 @@ class At(NamedTuple):
     step: int
     lr: float
     last_layer_lr: float
+    weight_decay: float
     temperature: float
     momentum: float
     factors: Mapping[str, float]
     renew_gram_teacher: bool
 
 
-def at(settings: Experiment, step: int) -> At:
-    """Every scheduled value at `step` (0 is the first)."""
-    lr = linear_warmup(step, start=0.0, peak=peak_lr(settings), steps=settings.optimizer.warmup_steps)
-    teacher = settings.teacher
+def at(settings: Experiment, step: int, *, start: int = 0, stop: int | None = None) -> At:
+    """Every scheduled value at `step` (0 is the first of the run).
+
+    start: the first step of the segment; stop: where it ends, which schedules with an end but no step of it need.
+    """
+    begin, optimizer, teacher = origin(settings, start), settings.optimizer, settings.teacher
+    lr = rate(settings, step, start=start, stop=stop)
     return At(
         step=step,
         lr=lr,
-        last_layer_lr=0.0 if step < settings.optimizer.freeze_last_layer_steps else lr,
+        last_layer_lr=0.0 if step - begin < optimizer.freeze_last_layer_steps else lr,
+        weight_decay=_going(settings, step, optimizer.weight_decay, optimizer.weight_decay_end, begin=begin, stop=stop),
         temperature=linear_warmup(
-            step, start=teacher.temperature_start, peak=teacher.temperature, steps=teacher.temperature_warmup_steps
+            step - begin,
+            start=teacher.temperature_start,
+            peak=teacher.temperature,
+            steps=teacher.temperature_warmup_steps,
         ),
-        momentum=teacher.momentum,
+        momentum=_going(settings, step, teacher.momentum, teacher.momentum_end, begin=begin, stop=stop),
         factors=factors(settings, step),
         renew_gram_teacher=gram_teacher.is_renewed(settings.gram, step),
     )
+
+
+# --- what they count from, and where they end
+
+
+def origin(settings: Experiment, start: int) -> int:
+    """The step that warm-ups and ends count from, in a segment that begins at step `start`."""
+    return start if settings.schedule.counts_from == "segment" else 0
+
+
+def counts_from_segment(settings: Experiment) -> bool:
+    """Whether a value depends on where its segment begins."""
+    optimizer, teacher = settings.optimizer, settings.teacher
+    counted = (optimizer.warmup_steps, optimizer.freeze_last_layer_steps, teacher.temperature_warmup_steps)
+    return settings.schedule.counts_from == "segment" and (any(counted) or bool(ends(settings)))
+
+
+def end(settings: Experiment, stop: int) -> int | None:
+    """`stop`, where a value depends on the segment's ending there; else None, and the segment can be extended."""
+    return stop if ends(settings) and settings.schedule.end_step is None else None
+
+
+def ends(settings: Experiment) -> dict[str, float]:
+    """The settings that give a value an end, by their keys."""
+    found = {
+        "optimizer.lr_end": settings.optimizer.lr_end,
+        "optimizer.weight_decay_end": settings.optimizer.weight_decay_end,
+        "teacher.momentum_end": settings.teacher.momentum_end,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+# --- the values
+
+
+def rate(settings: Experiment, step: int, *, start: int, stop: int | None) -> float:
+    """The learning rate: a line to its peak, then constant or on its way to its end."""
+    optimizer, scale, begin = settings.optimizer, lr_scale(settings), origin(settings, start)
+    peak, warm = optimizer.lr * scale, begin + optimizer.warmup_steps
+    if step < warm:
+        return linear_warmup(step - begin, start=optimizer.lr_start, peak=peak, steps=optimizer.warmup_steps)
+    last = None if optimizer.lr_end is None else optimizer.lr_end * scale
+    return _going(settings, step, peak, last, begin=warm, stop=stop)
 
 
 def linear_warmup(step: int, *, start: float, peak: float, steps: int) -> float:
@@ -48,15 +101,37 @@ def linear_warmup(step: int, *, start: float, peak: float, steps: int) -> float:
     return peak if step >= steps else start + (peak - start) * step / steps
 
 
-def peak_lr(settings: Experiment) -> float:
-    """The learning rate after scaling by batch size (recipe `sqrt_wrt_1024`: lr · 4 · sqrt(batch / 1024))."""
+def transition(step: int, *, first: float, last: float, begin: int, end: int, shape: Shape) -> float:
+    """`first` in step `begin`, `last` in the last step before `end` and from there on, in between the given shape."""
+    if step >= end - 1:
+        return last
+    share = (step - begin) / (end - 1 - begin)
+    return first + (last - first) * (share if shape == "linear" else (1 - math.cos(math.pi * share)) / 2)
+
+
+def _going(settings: Experiment, step: int, first: float, last: float | None, *, begin: int, stop: int | None) -> float:
+    """`first` where there is no `last`, else on the way from step `begin` to where the schedules end."""
+    if last is None:
+        return first
+    end = settings.schedule.end_step or stop
+    assert end is not None, "what ends with its segment needs to know where that is"
+    return transition(step, first=first, last=last, begin=begin, end=end, shape=settings.schedule.shape)
+
+
+def lr_scale(settings: Experiment) -> float:
+    """What the batch size scales the rate by (recipe `sqrt_wrt_1024`: 4 · sqrt(batch / 1024))."""
     batch = settings.data.batch_size
     factor = {
         "none": 1.0,
         "sqrt_wrt_1024": 4 * math.sqrt(batch / 1024),
         "linear_wrt_256": batch / 256,
     }
-    return settings.optimizer.lr * factor[settings.optimizer.lr_scaling]
+    return factor[settings.optimizer.lr_scaling]
+
+
+def peak_lr(settings: Experiment) -> float:
+    """The learning rate after the warm-up."""
+    return settings.optimizer.lr * lr_scale(settings)
 
 
 def factors(settings: Experiment, step: int) -> dict[str, float]:

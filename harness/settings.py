@@ -37,7 +37,7 @@ from evals.results.metrics import METRICS
 from evals.tasks.methods import protocol_of
 from harness import arms as graph
 from harness.losses.table import LOSSES, LossSettings
-from harness.recipe import Crops, Model, Optimizer, Teacher
+from harness.recipe import Crops, Model, Optimizer, Schedule, Teacher
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -227,6 +227,7 @@ class Experiment(LossSettings):
     model: Model = field(default_factory=Model)
     teacher: Teacher = field(default_factory=Teacher)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
     crops: Crops = field(default_factory=Crops)
     data: Data = field(default_factory=Data)
     evals: Evals = field(default_factory=Evals)

@@ -39,7 +39,7 @@ from harness.job_folder import (
 from harness.losses.table import LOSSES
 from harness.model import Network, backbone_args, initialise, patch_size
 from harness.optimizer import build_optimizer
-from harness.schedules import at
+from harness.schedules import At, at, ends
 from harness.settings import Experiment, Role
 from harness.step import NonFinite, State, train_step
 
@@ -201,11 +201,11 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
     with bar:
         for batch in stream(batches, state.step, job.stop, workers=settings.runtime.workers):
             with naming_images(batches.pool, batch):
-                terms = train_step(state, to_device(batch, device), at(settings, state.step), settings, seed=job.seed)
+                terms = train_step(state, to_device(batch, device), scheduled(job, state.step), settings, seed=job.seed)
             homogeneous.append(batch.component is not None)
             bar.update()
             if state.step % settings.runtime.log_every == 0 or state.step == job.stop:
-                row = curve_row(terms, state, settings, watch)
+                row = curve_row(terms, state, job, watch)
                 row["homogeneous_share"] = sum(homogeneous) / len(homogeneous)
                 homogeneous.clear()
                 curves.add(row)
@@ -279,9 +279,15 @@ class Stopwatch:
             self.started = time.perf_counter()
 
 
-def curve_row(terms: dict[str, Tensor], state: State, settings: Experiment, watch: Stopwatch) -> dict[str, float]:
-    """A row of the training curve after a step."""
-    done = at(settings, state.step - 1)
+def scheduled(job: Job, step: int) -> At:
+    """The values that hold in a step of the job."""
+    return at(job.settings, step, start=job.root.start, stop=job.stop)
+
+
+def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch) -> dict[str, float]:
+    """A row of the training curve after a step; of what may be constant, that which is not."""
+    done, settings = scheduled(job, state.step - 1), job.settings
+    moving = {"optimizer.weight_decay_end": "weight_decay", "teacher.momentum_end": "momentum"}
     return {
         "step": state.step,
         "images": state.step * settings.data.batch_size,
@@ -289,6 +295,7 @@ def curve_row(terms: dict[str, Tensor], state: State, settings: Experiment, watc
         **{name: float(value) for name, value in terms.items()},
         "lr": done.lr,
         "temperature": done.temperature,
+        **{name: getattr(done, name) for key, name in moving.items() if key in ends(settings)},
         **{f"{term}_weight": done.factors[term] for term in ANCHORED},
     }
 

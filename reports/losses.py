@@ -20,6 +20,8 @@ TITLES = {  # of what is logged beside the terms of the loss, whose titles the r
     "grad_norm": "Gradient norm",
     "lr": "Learning rate",
     "temperature": "Teacher temperature",
+    "weight_decay": "Weight decay",
+    "momentum": "EMA momentum",
 }
 BOOKKEEPING = {"step", "images", "seconds"}
 MOST_POINTS = 500

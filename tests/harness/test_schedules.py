@@ -1,10 +1,17 @@
-"""Schedules against the recipe's check values; none of them knows how long a run will be."""
+"""Schedules against the recipe's check values; none of them knows how long a run will be, unless it has an end."""
+
+import json
 
 import pytest
+import torch
 
+from common.errors import BadInput
 from harness import recipe, settings
+from harness.graph import jobs
+from harness.job_folder import check
 from harness.losses.gram import Gram
-from harness.schedules import at, linear_warmup, peak_lr
+from harness.schedules import at, counts_from_segment, end, linear_warmup, peak_lr, transition
+from harness.train import fresh_state, train
 
 
 def test_the_stage_one_learning_rate_warms_up_to_its_scaled_peak():
@@ -47,3 +54,103 @@ def test_no_schedule_depends_on_how_long_the_run_will_be(tiny, change):
     }
     short, long = (change(tiny, {**values, "steps": steps}) for steps in (10, 1000))
     assert [at(short, step) for step in range(10)] == [at(long, step) for step in range(10)]
+    assert {end(stage, stage.steps) for stage in (short, long)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [("linear", [1.0, 0.75, 0.5, 0.25, 0.0]), ("cosine", [1.0, 0.853553, 0.5, 0.146447, 0.0])]
+)
+def test_a_way_to_an_end_holds_both_of_its_values_and_the_last_from_there_on(shape, expected):
+    how = {"first": 1.0, "last": 0.0, "begin": 10, "end": 15, "shape": shape}
+    assert [transition(step, **how) for step in range(10, 15)] == pytest.approx(expected, abs=1e-6)
+    assert [transition(step, **how) for step in (14, 15, 900)] == [0.0, 0.0, 0.0]
+
+
+def test_peak_and_end_of_the_rate_are_scaled_and_its_start_is_not(tiny, change):
+    stage = change(
+        tiny,
+        {
+            "data.batch_size": 4096,
+            "optimizer": recipe.Optimizer(
+                lr=1e-3, lr_start=1e-5, lr_end=1e-4, lr_scaling="sqrt_wrt_1024", warmup_steps=2
+            ),
+        },
+    )
+    rates = [at(stage, step, stop=5).lr for step in range(6)]
+    assert rates == pytest.approx([1e-5, (1e-5 + 8e-3) / 2, 8e-3, 4.4e-3, 8e-4, 8e-4])
+
+
+def test_a_segments_own_clock_begins_at_its_fork(tiny, change):
+    values = {
+        "optimizer": recipe.Optimizer(lr=1.0, warmup_steps=4, freeze_last_layer_steps=2, weight_decay_end=0.4),
+        "teacher": recipe.Teacher(momentum=0.9, momentum_end=1.0, temperature_warmup_steps=3),
+        "schedule": recipe.Schedule(counts_from="segment", shape="linear"),
+    }
+    own, whole = change(tiny, values), change(tiny, {**values, "schedule": recipe.Schedule(shape="linear")})
+    for step in range(11):
+        mine, first = at(own, 100 + step, start=100, stop=111), at(own, step, stop=11)
+        assert mine._replace(step=step) == first == at(whole, step, stop=11)
+    forked = at(whole, 100, start=100, stop=111)
+    assert (forked.lr, forked.last_layer_lr, forked.temperature) == (1.0, 1.0, 0.07)
+    assert forked.momentum == pytest.approx(0.9 + 0.1 * 100 / 110)
+    assert forked.weight_decay == pytest.approx(0.04 + 0.36 * 100 / 110)
+    assert counts_from_segment(own)
+    assert not counts_from_segment(whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, False),
+        ({"optimizer.warmup_steps": 1}, True),
+        ({"optimizer.freeze_last_layer_steps": 1}, True),
+        ({"teacher.temperature_warmup_steps": 1}, True),
+        ({"optimizer.weight_decay_end": 0.0}, True),
+        ({"schedule.end_step": 4, "teacher.momentum_end": 1.0}, True),
+    ],
+)
+def test_the_start_counts_where_a_value_depends_on_it(tiny, change, values, expected):
+    assert counts_from_segment(change(tiny, {"schedule.counts_from": "segment", **values})) is expected
+    assert not counts_from_segment(change(tiny, values))
+
+
+def test_weight_decay_and_momentum_of_a_step_are_those_that_it_is_taken_with(tiny, change, take_steps):
+    values = {"optimizer.weight_decay": 0.0, "optimizer.weight_decay_end": 5.0, "schedule.end_step": 1}
+    decayed, _ = take_steps(change(tiny, values), 1)
+    as_much, _ = take_steps(change(tiny, {"optimizer.weight_decay": 5.0}), 1)
+    plain, _ = take_steps(change(tiny, {"optimizer.weight_decay": 0.0}), 1)
+    for name, weight in decayed.student.named_parameters():
+        assert torch.equal(weight, as_much.student.get_parameter(name)), name
+    assert not torch.equal(decayed.student.backbone.cls_token, plain.student.backbone.cls_token)
+    still, _ = take_steps(change(tiny, {"teacher.momentum_end": 1.0, "schedule.end_step": 1}), 2)
+    first = fresh_state(tiny, 0, torch.device("cpu")).teacher
+    assert all(torch.equal(weight, first.get_parameter(name)) for name, weight in still.teacher.named_parameters())
+
+
+def curve(job):
+    return {row["step"]: row for row in map(json.loads, (job.folder / "metrics.jsonl").read_text().splitlines())}
+
+
+def test_arms_cool_down_from_their_fork_and_cannot_be_extended(tiny, change, pool, tmp_path):
+    arms = {"plain": {}, "cooled": {"schedule.counts_from": "segment", "optimizer.lr_end": 1e-4}}
+    values = {"optimizer.lr": 1e-3, "teacher.momentum_end": 1.0, "schedule.end_step": 9}
+    values |= {"trunk.steps": 2, "arms": arms, "runtime.folder": str(tmp_path), "schedule.shape": "linear"}
+
+    def planned(**more):
+        return jobs(change(tiny, {**values, **more}), fingerprint=lambda data: "24 rooms")
+
+    trunk, plain, cooled = planned(steps=4)
+    for job in (trunk, plain, cooled):
+        train(job, pool, lambda job, step, folder: {}, device=torch.device("cpu"))
+    assert [curve(plain)[step]["lr"] for step in (3, 4)] == [1e-3, 1e-3]
+    assert [curve(cooled)[step]["lr"] for step in (3, 4)] == pytest.approx([1e-3, 1e-3 - 9e-4 / 6])
+    share = [0, 1 / 8, 2 / 8, 3 / 8]  # of the whole run's nine steps, though the arm begins at the third
+    path = {**curve(trunk), **curve(plain)}
+    assert [path[step]["momentum"] for step in (1, 2, 3, 4)] == pytest.approx([0.9 + 0.1 * part for part in share])
+    assert "weight_decay" not in path[4]
+    for job in planned(steps=5):
+        check(job)  # the end has a step of its own
+    for job in planned(steps=4, **{"schedule.end_step": 4})[1:]:
+        with pytest.raises(BadInput, match=r"schedule\.end_step was 9, is 4"):
+            check(job)
+    assert [job.science["schedule"]["end_step"] for job in planned(steps=4, **{"schedule.end_step": None})] == [2, 4, 4]

@@ -73,9 +73,12 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "gram.level": ("batch", GRAM),
     "gram.negatives": ("clamp", GRAM),
     "optimizer.lr": (2e-3, {}),
+    "optimizer.lr_start": (1e-3, {"optimizer.warmup_steps": 3}),
+    "optimizer.lr_end": (1e-6, {}),
     "optimizer.lr_scaling": ("sqrt_wrt_1024", {}),
     "optimizer.warmup_steps": (3, {}),
     "optimizer.weight_decay": (0.4, {}),
+    "optimizer.weight_decay_end": (0.9, {}),
     "optimizer.beta1": (0.5, {}),
     "optimizer.beta2": (0.9, {}),
     "optimizer.layer_decay": (0.5, {}),
@@ -83,9 +86,13 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "optimizer.clip": (None, {}),
     "optimizer.freeze_last_layer_steps": (2, {}),
     "teacher.momentum": (0.5, {}),
+    "teacher.momentum_end": (1.0, {}),
     "teacher.temperature": (0.05, {}),
     "teacher.temperature_start": (0.05, {"teacher.temperature_warmup_steps": 3}),
     "teacher.temperature_warmup_steps": (3, {}),
+    "schedule.counts_from": ("segment", {"optimizer.warmup_steps": 3}),
+    "schedule.shape": ("linear", {"optimizer.lr_end": 1e-6, "schedule.end_step": 5}),
+    "schedule.end_step": (2, {"optimizer.lr_end": 1e-6}),
     "crops.global_size": (40, {}),
     "crops.local_size": (24, {}),
     "crops.local_count": (1, {}),
@@ -181,7 +188,9 @@ def outcome(tiny, change, pools, places, make_batches, weights):
         job = Job("plain", 0, 0, STEPS, experiment, {})
         state = resume(job, CPU)
         batches = make_batches(experiment, pool=pool)
-        rows = [train_step(state, batches[step], at(experiment, step), experiment, seed=0) for step in range(STEPS)]
+        start = -1  # as if the job had forked from a trunk of one step
+        now = [at(experiment, step, start=start, stop=STEPS) for step in range(STEPS)]
+        rows = [train_step(state, batches[step], now[step], experiment, seed=0) for step in range(STEPS)]
         return [{name: float(value) for name, value in row.items()} for row in rows], weights(state)
 
     return of
@@ -263,10 +272,17 @@ IMPOSSIBLE = [
     {"gram.checkpoint": None, "gram.weight": 1.0, "gram.teacher": "checkpoint"},
     {"gram.checkpoint": "x", "gram.weight": 1.0, "gram.teacher": "snapshot"},
     {"optimizer.lr": 0.0},
+    {"optimizer.lr_end": 1e-3, "optimizer.lr": 1e-4},
+    {"optimizer.lr_start": -1e-3},
+    {"optimizer.weight_decay_end": -0.1},
+    {"schedule.end_step": 0},
+    {"schedule.counts_from": "arm"},
+    {"schedule.shape": "constant"},
     {"optimizer.beta2": 1.0},
     {"optimizer.layer_decay": 0.0},
     {"optimizer.clip": 0.0},
     {"teacher.momentum": 1.0},
+    {"teacher.momentum_end": 1.1},
     {"teacher.temperature": 0.0},
     {"crops.global_size": 4},
     {"crops.global_scale_min": 0.0},

@@ -30,6 +30,8 @@ FORWARD = 12  # floats of a block without gradient, of each token and channel
 WORKER = 0.2 * 2**30  # bytes of a process of its own, beside what it shares
 AHEAD = 2  # batches that each worker makes ahead
 PATCH = "model.args.patch_size"
+LEVEL = "gram.level"
+LEVELS = {"image": 1.0, "batch": 2.0}  # 0: no Gram loss
 
 Numbers = dict[str, float]
 Place = Literal["this machine", "the GPU"]
@@ -39,7 +41,8 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     """Lines for the plan on what may not fit.
 
     Raises:
-        BadInput: more than `BEYOND` times the memory of this machine, or of its GPU, by the setting that takes most.
+        BadInput: more than `BEYOND` times the memory of this machine, or of its GPU, by the setting that takes most;
+            or Gram matrices of a whole batch that are larger than it by themselves.
     """
     usual = _usual()
     there: dict[Place, float] = {"this machine": memory_bytes(torch.device("cpu"))}
@@ -54,9 +57,10 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
                 continue
             less = {key: held(_as_usual(numbers, usual, key), place, split=len(there) > 1, half=half) for key in usual}
             most = min(less, key=less.__getitem__)
-            line = f"{most}={numbers[most]:.16g} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
-            if wanted > BEYOND * total:
-                raise BadInput(f"{line} of memory: want less of it")
+            line = f"{_named(numbers, most)} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
+            if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
+                way_out = "gram.level=image, or a smaller data.batch_size" if most == LEVEL else "less of it"
+                raise BadInput(f"{line} of memory: want {way_out}")
             lines[f"memory: {line}: it may not suffice"] = None
     return list(lines)
 
@@ -77,6 +81,8 @@ def sizes(settings: Experiment) -> Numbers:
         "crops.local_size": crops.local_size,
         "crops.local_count": crops.local_count,
         "gram.resolution": settings.gram.resolution if settings.gram.weight else 0,
+        LEVEL: LEVELS[settings.gram.level] if settings.gram.weight else 0,
+        "gram.negatives": 4 if settings.gram.negatives == "clamp" else 3,  # matrices at once, measured
         PATCH: patch_size(backbone),
         "model.args.embed_dim": backbone.embed_dim,
         "model.args.depth": len(backbone.blocks),
@@ -109,12 +115,18 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     rows = n["dino.head.prototypes"] * batch * (2 + n["crops.local_count"])
     logits = 4 * LOGITS * (rows + n["ibot.head.prototypes"] * 0.3 * batch * globals_)
     images = 4 * n["evals.batch_size"] * (6 * n["evals.size"] ** 2 + FORWARD * width * seen)
-    on_device = weights + pixels + blocks + logits + images
+    on_device = weights + pixels + blocks + logits + images + cosine_bytes(n)
     features = 4 * width * seen * n["evals.sets.*.count"]
     here = LIBRARIES_GIB * 2**30 + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features
     if place == "the GPU":
         return on_device
     return here + (pixels if split else on_device)
+
+
+def cosine_bytes(n: Numbers) -> float:
+    """Of the matrices of cosines of the Gram loss; this is no estimate."""
+    matrices = {0: 0, LEVELS["image"]: 2 * n["data.batch_size"], LEVELS["batch"]: 1}[n[LEVEL]]
+    return 4 * n["gram.negatives"] * matrices * _side(n) ** 2
 
 
 def _parts(experiment: Experiment) -> Iterator[Experiment]:
@@ -128,7 +140,7 @@ def _parts(experiment: Experiment) -> Iterator[Experiment]:
 def _usual() -> Numbers:
     """The defaults, as if something were evaluated and anchored."""
     evals = {"evals.size": Evals().size, "evals.batch_size": Evals().batch_size, "evals.sets.*.count": 1000}
-    return sizes(Experiment()) | {"gram.resolution": 1} | evals
+    return sizes(Experiment()) | {"gram.resolution": 1, LEVEL: LEVELS["image"]} | evals
 
 
 def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:
@@ -139,6 +151,18 @@ def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:
 
 def _tokens(n: Numbers, side: float) -> float:
     return (side / n[PATCH]) ** 2 + 1 + n["model.args.num_reg_tokens"] if side else 0
+
+
+def _side(n: Numbers) -> float:
+    """Patches that a matrix of cosines compares with each other: those of a crop, or of all global crops."""
+    return (n["crops.global_size"] / n[PATCH]) ** 2 * (2 * n["data.batch_size"] if n[LEVEL] == LEVELS["batch"] else 1)
+
+
+def _named(n: Numbers, key: str) -> str:
+    """A setting and its value; the level of Gram matrices with their size."""
+    if key != LEVEL:
+        return f"{key}={n[key]:.16g}"
+    return f"gram.level=batch, matrices of {_side(n):,.0f}² cosines, {_gib(4 * _side(n) ** 2)} each,"
 
 
 def _head(n: Numbers, name: str) -> float:

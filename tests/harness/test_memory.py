@@ -102,3 +102,28 @@ def test_half_the_bytes_of_activations_are_held_in_bfloat16(tiny):
     numbers = memory.sizes(tiny)
     whole, half = (memory.held(numbers, "the GPU", split=True, half=half) for half in (False, True))
     assert half < whole
+
+
+def test_gram_matrices_over_a_batch_are_refused_with_their_size_where_they_alone_do_not_fit(tiny, change, on):
+    """§6.1 of the recipe: 64 images with 196 patches in each of two crops make matrices of 25,088² cosines."""
+    large = change(tiny, {"data.batch_size": 64, "crops.global_size": 112, "gram.weight": 1.0, "gram.level": "batch"})
+    on(7)
+    with pytest.raises(BadInput) as error:
+        memory.check(large, CPU)
+    assert str(error.value).startswith(
+        "gram.level=batch, matrices of 25,088² cosines, 2.34 GiB each, takes most of about"
+    )
+    assert str(error.value).endswith("has 7 GiB of memory: want gram.level=image, or a smaller data.batch_size")
+    on(8)
+    assert memory.check(large, CPU)[0].startswith("memory: gram.level=batch, matrices of 25,088² cosines")
+    with pytest.raises(BadInput, match=r"2\.34 GiB each.* and the GPU has 2 GiB"):
+        memory.check(large, CUDA)
+    assert memory.check(change(large, {"gram.level": "image"}), CPU) == []
+    assert memory.check(change(large, {"gram.weight": 0.0, "arms": {"plain": {}}}), CPU) == []
+
+
+def test_gram_matrices_of_an_image_count_by_crops_and_patches(tiny, change):
+    image = memory.sizes(change(tiny, {"gram.weight": 1.0}))
+    assert memory.cosine_bytes(image) == 4 * 3 * 8 * 16**2  # 2 crops of 4 images with 16 patches
+    batch = memory.sizes(change(tiny, {"gram.weight": 1.0, "gram.level": "batch", "gram.negatives": "clamp"}))
+    assert memory.cosine_bytes(batch) == 4 * 4 * (8 * 16) ** 2

@@ -52,8 +52,7 @@ class Anchoring:
         Natural | None,
         About(
             "steps after which `snapshot` freezes the EMA teacher, at most `gram.start_step`; "
-            "null = at the start. One before the fork is kept by the trunk only if an arm asks for it when the trunk "
-            "is trained",
+            "null = at the start. One before the fork is kept on the way there, or made again where it was passed",
             "DINOv3 §4.2, §4.3 (100 k, 200 k or 1 M)",
         ),
     ] = None

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common.errors import BadInput
+from harness import store
 from harness.checkpoint import (
     export_weights,
     latest_states,
     load_state,
     load_weights,
-    prune_states,
     save_state,
     verified_step,
 )
@@ -162,7 +162,7 @@ def test_the_newest_states_are_kept(tmp_path):
     for step in (5, 100, 999_999, 1_000_000):
         (tmp_path / f"step_{step:06d}.safetensors").touch()
     assert latest_states(tmp_path)[0].stem == "step_1000000"
-    prune_states(tmp_path, keep=2)
+    store.prune(tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"step_999999", "step_1000000"}
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from common.errors import BadInput, found
 from common.steps import folders_by_step
+from common.unchanged import until_changed
 from evals.backbones import exported
 from harness import checkpoint
 from harness.graph import Job, holder
@@ -94,7 +95,7 @@ def _exports(job: Job, at: int) -> Iterator[Fault]:
     for step, folder in ((step, folder) for folders in own for step, folder in folders.items()):
         if step > at or not job.is_evaluated(step) or len(exported.missing_files(folder)) == 2:
             continue
-        if not (reason := exported.fault(folder)):
+        if not (reason := _export_fault(folder)):
             continue
         start = _start(job, step)
         if [*folder.glob(MARKS)] and start != step:
@@ -134,4 +135,10 @@ def _damage(path: Path, job: Job) -> str | None:
 
 
 def _export_damage(folder: Path) -> str | None:
-    return exported.fault(folder) if folder.is_dir() else f"{folder} is missing"
+    return _export_fault(folder) if folder.is_dir() else f"{folder} is missing"
+
+
+@until_changed(exported.CARD, exported.WEIGHTS)
+def _export_fault(folder: Path) -> str | None:
+    """As `exported.fault`, each folder read once."""
+    return exported.fault(folder)

@@ -34,7 +34,7 @@ from harness.evaluate import Evaluator
 from harness.found import found_lines
 from harness.graph import Job, jobs
 from harness.job_folder import check, lost
-from harness.kept import Fault, faults
+from harness.kept import faults
 from harness.mending import mend
 from harness.plan import plan
 from harness.record import recorded, write_record
@@ -100,7 +100,9 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
         for line in told:
             log.info("%s", line)
-        failed = train_all(todo, broken, pools, evaluator, device=device)
+        for job in todo:
+            store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
+        failed = train_all(todo, pools, evaluator, device=device)
         print(build(folder, tell=print) if evaluator.tasks else folder)
     return 1 if failed else 0
 
@@ -113,9 +115,7 @@ def check_all(todo: Sequence[Job], pools: Pools) -> None:
     print(*dict.fromkeys(checked), sep="\n", flush=True)
 
 
-def train_all(
-    todo: Sequence[Job], broken: Sequence[Fault], pools: Pools, evaluator: Evaluator, *, device: torch.device
-) -> set[str]:
+def train_all(todo: Sequence[Job], pools: Pools, evaluator: Evaluator, *, device: torch.device) -> set[str]:
     """Mend and train one job after the other; names those that failed, or could not start since their parent did.
 
     What another process is at work on is left until the rest is done, and then waited for.
@@ -131,7 +131,7 @@ def train_all(
                 if job.parent is not None and job.parent.name in failed:
                     log.error("%s: not started, since %s failed", job.name, job.parent.name)
                     failed.add(job.name)
-                elif not trained(job, [f for f in broken if f.job == job], pools(job.settings.data), evaluator, device):
+                elif not trained(job, todo, pools(job.settings.data), evaluator, device):
                     failed.add(job.name)
             except Busy as error:
                 log.info("%s waits: %s", job.name, found(error))
@@ -142,14 +142,15 @@ def train_all(
     return failed
 
 
-def trained(job: Job, broken: Sequence[Fault], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
-    """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on.
+def trained(job: Job, todo: Sequence[Job], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
+    """Mend and train one of the jobs; what is not finite ends it, is logged, and leaves the others to go on.
 
     Raises:
         Busy: another process is at work on its segment.
     """
     try:
         with store.used(job.folder.parent), held(job.folder):
+            broken = [fault for fault in faults(todo) if fault.job.name == job.name]
             mend(job, broken, pool, device=device)
             train(job, pool, evaluator, device=device)
     except NonFinite as error:

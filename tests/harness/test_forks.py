@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from harness.train import train
 
 pytestmark = pytest.mark.slow  # whole small runs
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 INERT = {"teacher.temperature_warmup_steps": 2}  # another segment, and past step 2 the same training
 GRAM = {"gram.weight": 2.0, "gram.update_every": 2}
@@ -197,3 +201,20 @@ def test_another_experiment_takes_over_segments_and_their_results(write_tiny, ca
     shutil.rmtree(tmp_path / "runs" / "tiny")
     assert main([str(path)]) == 0
     assert rows(tmp_path / "runs" / "tiny") == rows(tmp_path / "runs" / "second")
+
+
+def test_two_experiments_at_once_train_what_they_share_once(write_tiny, tmp_path):
+    """The second waits for the trunk that the first is at, and forks at a step of it that the first has no use for."""
+    path = write_tiny(**{**SECTIONS, "steps": 42, "trunk": {"steps": 40}}, arms={"plain": {}, "one": GRAM})
+    early = {"name": "early", "trunk.steps": 30, "steps": 32}
+    command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path)]
+    words = ([], [f"{key}={value}" for key, value in early.items()])
+    runs = [subprocess.Popen([*command, *own], stderr=subprocess.PIPE, text=True) for own in words]
+    logs = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], logs
+    lines = "".join(logs).splitlines()
+    for step in range(0, 30, 2):
+        assert len([line for line in lines if f"trunk-s0 step {step}: knn" in line]) == 1, step
+    alone = tmp_path / "alone"
+    assert main([str(path), *words[1], f"runtime.folder={alone}"]) == 0
+    assert rows(alone / "early") == rows(tmp_path / "runs" / "early")

@@ -37,13 +37,15 @@ from harness.job_folder import check, lost
 from harness.kept import faults
 from harness.mending import mend
 from harness.plan import plan
+from harness.pointless import pointless
 from harness.record import recorded, write_record
 from harness.settings import Experiment
 from harness.settings_pages import overview
 from harness.step import NonFinite
+from harness.timeline import stretches, timeline
 from harness.train import train
 from harness.workplace import Busy, held
-from reports.build import build
+from reports.build import build, build_plan
 
 log = logging.getLogger("gramlab")
 WAIT = 2.0  # seconds between looks at what another process holds
@@ -64,7 +66,7 @@ def _run(argv: list[str] | None) -> int:
     parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
     parser.add_argument("--arms", metavar="NAME,NAME", help="these arms of the file alone, such as plain,anchored")
-    parser.add_argument("--plan", action="store_true", help="print the plan and stop")
+    parser.add_argument("--plan", action="store_true", help="print the plan, draw it as plan.pdf, and stop")
     parser.add_argument("--check-data", action="store_true", help="read every training image before the first step")
     args = parser.parse_intermixed_args(argv)
     arms = args.arms.split(",") if args.arms is not None else None
@@ -90,14 +92,17 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         check(job)
     evaluator = Evaluator(experiment, folder)
     told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo), *lost(todo)]
-    broken, chosen = faults(todo), [*choices, *tight]
+    paths = stretches(todo)
+    broken, chosen = faults(todo), [*choices, *tight, *pointless(paths)]
     print(plan(experiment, todo, evaluator.tasks, device, choices=chosen, found=told, broken=broken), flush=True)
     if checks_data:
         check_all(todo, pools)
     if plan_only:
+        build_plan(timeline(experiment, paths), folder / "plan.pdf")
         return 0
     with held(folder), telling(folder / "log.txt"):
         write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
+        build_plan(timeline(experiment, paths), folder / "plan.pdf")
         for line in told:
             log.info("%s", line)
         for job in todo:

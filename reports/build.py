@@ -21,11 +21,13 @@ from tqdm import tqdm
 from common.command import Parser, answer
 from common.disk import whole
 from common.drawing import make_drawable
+from common.timeline import Timeline
 from reports.compared import compare
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
 from reports.tables import tidy
+from reports.timeline import timeline_pages
 from reports.verdict_table import verdict_table
 from reports.verdict_words import short
 
@@ -62,6 +64,17 @@ def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object
     return folder / "report.pdf"
 
 
+def build_plan(plan: Timeline, target: Path) -> None:
+    """Write what a plan draws as a PDF; the same plan gives the same bytes."""
+    with style():
+        pages = timeline_pages(plan)
+        for page in pages:
+            make_drawable(page.figure)
+        pdf = _as_pdf(pages, title=f"{plan.name}, plan", bar="plan")
+    with whole(target) as new:
+        new.write_bytes(pdf)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 with one line on stderr for input that the user can mend."""
     return answer(lambda: _run(argv))
@@ -76,12 +89,12 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _as_pdf(pages: Sequence[Page], *, title: str) -> bytes:
+def _as_pdf(pages: Sequence[Page], *, title: str, bar: str = "report") -> bytes:
     # without a creation date the same tables give the same bytes
     metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
     content = io.BytesIO()
     pdf = PdfPages(content, metadata=metadata)  # closed on success alone: a page that failed would fail it once more
-    for page in tqdm(pages, desc="report", unit="page", disable=None):
+    for page in tqdm(pages, desc=bar, unit="page", disable=None):
         pdf.savefig(page.figure)
     pdf.close()
     return content.getvalue()

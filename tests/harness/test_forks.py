@@ -192,7 +192,7 @@ def test_another_experiment_takes_over_segments_and_their_results(write_tiny, ca
     assert main([str(path), "name=second", "--plan"]) == 0
     assert "trunk" in (out := capsys.readouterr().out)
     assert out.count("done, in the store") == 3
-    assert not (tmp_path / "runs" / "second").exists()
+    assert [path.name for path in (tmp_path / "runs" / "second").iterdir()] == ["plan.pdf"]
     assert main([str(path), "name=second"]) == 0
     log = capsys.readouterr().err
     assert "was measured before; 1 of its 1 rows added" in log

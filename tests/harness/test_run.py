@@ -158,13 +158,25 @@ def test_running_again_trains_nothing_and_says_done(finished, capsys, checksums)
     }
 
 
-def test_a_plan_trains_nothing_and_writes_nothing(write_tiny, capsys, tmp_path):
+def test_a_plan_trains_nothing_and_writes_its_drawing_alone(write_tiny, capsys, tmp_path):
     path = write_tiny(**SECTIONS)
     assert main([str(path), "--plan"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"└ anchored +2–4 .*EMA of step 2 ×1, weight 2 from 2 +new", out)
     assert "left to do: about" in out
-    assert not (tmp_path / "runs").exists()
+    (drawing,) = (path for path in (tmp_path / "runs").rglob("*") if path.is_file())
+    assert drawing.name == "plan.pdf"
+    assert drawing.read_bytes().startswith(b"%PDF")
+
+
+def test_a_plan_notes_what_has_no_effect_and_refuses_what_cannot_be(write_tiny, capsys, tmp_path):
+    path = write_tiny(**SECTIONS)
+    assert main([str(path), "--plan", "optimizer.warmup_steps=90"]) == 0
+    assert "note: every arm: optimizer.warmup_steps=90: optimizer.lr=0.001 is never reached" in capsys.readouterr().out
+    (tmp_path / "runs" / "tiny" / "plan.pdf").unlink()
+    words = ["optimizer.lr_end=0", "schedule.end_step=9", "optimizer.warmup_steps=90"]
+    assert "every arm: optimizer.warmup_steps=90: want fewer than the 9 steps until" in refused(capsys, path, *words)
+    assert not any(path.is_file() for path in (tmp_path / "runs").rglob("*"))
 
 
 def test_a_run_goes_on_with_the_threads_that_its_start_chose(write_tiny, capsys, tmp_path, monkeypatch):

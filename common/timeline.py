@@ -1,0 +1,53 @@
+"""What a plan draws: when things happen in the trunk and in each arm, and how every scheduled value moves along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A stretch of training, from step `start` to `stop`, and the steps at which something happens in it.
+
+    parent: the lane that it forks from, at its `start`; evaluations, states: the steps after which it is evaluated, and
+    its full state is kept; gram: the Gram loss in words; gram_start: its first step, which may lie before the lane;
+    renewals: those before which the Gram teacher is copied anew; frozen: those whose EMA teacher an arm takes as its
+    first Gram teacher.
+    """
+
+    name: str
+    parent: str | None
+    start: int
+    stop: int
+    evaluations: Sequence[int]
+    states: Sequence[int]
+    gram: str
+    gram_start: int | None
+    renewals: Sequence[int]
+    frozen: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A value along the path of one or more arms, their own from step `begin` to `stop`; None where it has none."""
+
+    arms: tuple[str, ...]
+    begin: int
+    stop: int
+    steps: tuple[int, ...]
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The plan of an experiment over steps; parents come before what forks from them.
+
+    constants: in words, what is the same in every step of every arm; changing: the curves of all else, by title.
+    """
+
+    name: str
+    question: str
+    lanes: tuple[Lane, ...]
+    constants: tuple[str, ...]
+    changing: dict[str, tuple[Curve, ...]]

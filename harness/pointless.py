@@ -1,0 +1,203 @@
+"""What a plan can mean but should not: refused where it is impossible, noted where it does nothing, by its setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from common.errors import BadInput
+from common.schema import shown
+from harness import gram_teacher
+from harness.arms import TRUNK
+from harness.config import as_dict
+from harness.losses.table import LOSSES
+from harness.schedules import counts_from_segment, end, ends, origin
+from harness.settings import Experiment
+from harness.timeline import Stretch
+
+NAMED = 3  # arms that a line names
+
+
+def pointless(found: Sequence[Stretch]) -> list[str]:
+    """Notes on what the experiment's stretches hold without use, a line each.
+
+    Raises:
+        BadInput: what no run can do, all of it.
+    """
+    if refused := _told(found, impossible):
+        raise BadInput("\n".join(refused))
+    parents = {one.name: one for one in found}
+    leaves = [one for one in found if not _goes_on(one, found)]
+    clocks = [one for one in found if one in leaves or one.settings.schedule.counts_from == "segment"]
+    notes = [*_told(clocks, warm_ups), *_told(leaves, unreached), *_told(found, idle)]
+    notes += _told(found, lambda one: jumps(one, parents.get(one.parent or "")))
+    return [f"note: {line}" for line in (*(f"everywhere: {line}" for line in off(found)), *notes)]
+
+
+def _told(found: Sequence[Stretch], check: Callable[[Stretch], Iterator[str]]) -> list[str]:
+    """Each line of the check once, after the stretches that it holds of."""
+    lines = dict[str, list[str]]()
+    for one in found:
+        for line in check(one):
+            lines.setdefault(line, []).append(one.name if one.name == TRUNK else f"arms.{one.name}")
+    return [f"{_names(names, len(found))}: {line}" for line, names in lines.items()]
+
+
+def _names(names: Sequence[str], of: int) -> str:
+    if len(names) == of > 1:
+        return "every arm"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _goes_on(one: Stretch, found: Sequence[Stretch]) -> bool:
+    """Whether it is a trunk with arms, or an arm that another one continues from its end."""
+    return any(other.parent == one.name and (one.name == TRUNK or other.start == one.stop) for other in found)
+
+
+# --- impossible
+
+
+def impossible(one: Stretch) -> Iterator[str]:
+    """Ends that would come before the way to them begins, and a Gram loss that would begin after the last step."""
+    own, begin = one.settings, origin(one.settings, one.begin)
+    until = own.schedule.end_step or one.stop
+    if ends(own) and until <= begin:
+        yield f"schedule.end_step={until}: want more than {begin}, from where it counts"
+    elif own.optimizer.lr_end is not None and begin + own.optimizer.warmup_steps >= until:
+        yield (
+            f"optimizer.warmup_steps={own.optimizer.warmup_steps}: want fewer than the {until - begin} steps until "
+            f"optimizer.lr_end={own.optimizer.lr_end:g} is due, at step {until}, or a later schedule.end_step"
+        )
+    if own.gram.weight > 0 and own.gram.first_step >= one.stop:
+        yield f"gram.start_step={own.gram.first_step}: want below {one.stop}, where it ends"
+
+
+# --- never reached
+
+
+def unreached(one: Stretch) -> Iterator[str]:
+    """What an arm is too short for, and that it must stay as short."""
+    yield from _gram_in_time(one)
+    own = one.settings
+    if own.evals.tasks and own.evals.every > one.stop - one.start:
+        yield f"evals.every={own.evals.every}: more than its {one.stop - one.start} steps; want less, for a curve"
+    key = next(iter(ends(own)), None)
+    if key is not None and end(own, one.stop) is not None:
+        yield (
+            f"schedule.end_step=null: {key}={ends(own)[key]:g} is due at its last step, {one.stop}, so it cannot be "
+            f"extended; want schedule.end_step={one.stop} where it shall be"
+        )
+
+
+def warm_ups(one: Stretch) -> Iterator[str]:
+    """Warm-ups that are longer than what counts them."""
+    optimizer, teacher = one.settings.optimizer, one.settings.teacher
+    taken = one.stop - origin(one.settings, one.begin)
+    for key, length, never in (
+        ("optimizer.warmup_steps", optimizer.warmup_steps, f"optimizer.lr={optimizer.lr:g} is never reached"),
+        (
+            "teacher.temperature_warmup_steps",
+            teacher.temperature_warmup_steps,
+            f"teacher.temperature={teacher.temperature:g} is never reached",
+        ),
+        ("optimizer.freeze_last_layer_steps", optimizer.freeze_last_layer_steps, "the prototypes are never trained"),
+    ):
+        if length >= taken:
+            yield f"{key}={length}: {never}; want fewer than its {taken} steps"
+
+
+def _gram_in_time(one: Stretch) -> Iterator[str]:
+    gram = one.settings.gram
+    if gram.weight == 0:
+        return
+    reached, every = gram.weight_at(one.stop - 1), gram.update_every
+    if reached < gram.weight:
+        yield (
+            f"gram.warmup_steps={gram.warmup_steps}: of gram.weight={gram.weight:g} only {reached:.3g} is reached; "
+            f"want at most {one.stop - gram.first_step} steps"
+        )
+    if every is not None and gram.first_step + every >= one.stop:
+        yield (
+            f"gram.update_every={every}: the first renewal would be at step {gram.first_step + every}, but it ends at "
+            f"{one.stop}; want less, or null"
+        )
+
+
+# --- without effect
+
+
+def off(found: Sequence[Stretch]) -> Iterator[str]:
+    """Losses that are off in every stretch although something is said of them."""
+    for name in LOSSES:
+        sections = [getattr(one.settings, name) for one in found]
+        usual = type(sections[0])()
+        if any(section.weight for section in sections) or sections[0] == usual:
+            continue
+        own, default = as_dict(sections[0]), as_dict(usual)
+        said = [
+            f"{name}.{key}={shown(value)}" for key, value in own.items() if value != default[key] and key != "weight"
+        ]
+        without = f", and {', '.join(said)} without effect" if said else ""
+        yield f"{name}.weight=0: this loss is off throughout{without}; want above 0 for it"
+
+
+def idle(one: Stretch) -> Iterator[str]:
+    """Settings whose effect another one takes away."""
+    own = one.settings
+    yield from _idle_schedules(one)
+    yield from _idle_losses(own)
+    if own.data.homogeneous_share > 0 and own.data.components == "source" and len(own.data.sources) == 1:
+        yield (
+            f"data.homogeneous_share={own.data.homogeneous_share:g}: of one source every batch is; want "
+            "data.components=image_class, or 0"
+        )
+    untrained = one.begin == 0 and own.trunk.checkpoint is None
+    if own.gram.weight > 0 and untrained and gram_teacher.source(own.gram).copied(own.gram) == 0:
+        key = "start_step" if own.gram.teacher_step is None else "teacher_step"
+        yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
+
+
+def _idle_schedules(one: Stretch) -> Iterator[str]:
+    own = one.settings
+    schedule, optimizer, teacher, stop = own.schedule, own.optimizer, own.teacher, one.stop
+    if schedule.end_step is not None and not ends(own):
+        yield f"schedule.end_step={schedule.end_step}: nothing has an end; want optimizer.lr_end or another, or null"
+    if schedule.counts_from == "segment" and not counts_from_segment(own):
+        yield "schedule.counts_from=segment: nothing counts from there; want a warm-up or an end, or run"
+    if optimizer.lr_start and not optimizer.warmup_steps:
+        yield f"optimizer.lr_start={optimizer.lr_start:g}: there is no warm-up; want optimizer.warmup_steps, or 0"
+    done = schedule.end_step
+    if done is not None and done < stop and optimizer.lr_end == 0:
+        yield f"optimizer.lr_end=0: nothing is learnt from step {done} to {stop}; want more, or it later"
+    if done is not None and done < stop and teacher.momentum_end == 1:
+        yield f"teacher.momentum_end=1: the EMA teacher stands still from step {done} to {stop}; want less, or it later"
+
+
+def _idle_losses(own: Experiment) -> Iterator[str]:
+    crops, images = own.crops, own.data.batch_size
+    if crops.local_count and not own.dino.weight * own.dino.local_weight:
+        zero = "dino.weight" if not own.dino.weight else "dino.local_weight"
+        yield f"crops.local_count={crops.local_count}: made and not seen, for {zero}=0; want 0"
+    masked = own.ibot.mask_probability
+    if own.ibot.weight and not int(2 * images * masked):
+        yield f"ibot.mask_probability={masked:g}: none of {2 * images} crops is masked, iBOT is 0; want more"
+    if own.koleo.weight and images == 1:
+        yield f"koleo.weight={own.koleo.weight:g}: one image has no neighbour, KoLeo is 0; want 0, or a larger batch"
+
+
+def jumps(one: Stretch, parent: Stretch | None) -> Iterator[str]:
+    """Values that leap at a fork, since parent and child come to the same end at different steps."""
+    if parent is None or one.settings.schedule.counts_from == "segment":
+        return
+    sections = ("optimizer", "teacher", "schedule")
+    if any(getattr(one.settings, name) != getattr(parent.settings, name) for name in sections):
+        return
+    before, after = parent.at(one.start), one.at(one.start)
+    names = {"optimizer.lr_end": "lr", "optimizer.weight_decay_end": "weight_decay", "teacher.momentum_end": "momentum"}
+    for key, value in ends(one.settings).items():
+        left, right = getattr(before, names[key]), getattr(after, names[key])
+        if left != right:
+            yield (
+                f"{key}={value:g}: at its fork, step {one.start}, it leaps from {left:.3g} to {right:.3g}, for "
+                f"{parent.name} comes to its end there; want one schedule.end_step for both"
+            )

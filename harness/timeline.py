@@ -1,0 +1,183 @@
+"""The timeline of a plan: what happens when, and every scheduled value, in each arm and in what it forks from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.timeline import Curve, Lane, Timeline
+from harness import gram_teacher
+from harness.arms import TRUNK
+from harness.graph import Job
+from harness.losses.table import LOSSES
+from harness.schedules import At, at, ends, origin
+from harness.settings import Experiment
+
+MOST = 200_000  # values of one series, over all arms
+SPREAD, WITHIN = 200, 24  # steps of a run, and of a stretch in which something moves, that are looked at
+Value = Callable[[Experiment, At], float | None]
+Taken = Mapping[str, Sequence[tuple[Experiment, At]]]  # the steps of each stretch that are looked at
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The trunk's steps, or an arm's own, from `start` to `stop`; those of all seeds are alike.
+
+    begin: the first step of the segment that it belongs to, from which its schedules may count.
+    parent: the name of the stretch that it goes on from, at its `start`.
+    evaluations, snapshots: steps after which it is evaluated, and its EMA backbone kept for an arm.
+    """
+
+    name: str
+    settings: Experiment
+    begin: int
+    start: int
+    stop: int
+    parent: str | None = None
+    evaluations: Sequence[int] = ()
+    snapshots: Sequence[int] = ()
+
+    def at(self, step: int) -> At:
+        """Every scheduled value at one of its steps."""
+        return at(self.settings, step, start=self.begin, stop=self.stop)
+
+
+def stretches(jobs: Sequence[Job]) -> list[Stretch]:
+    """Those of one seed's jobs, parents first."""
+    return [
+        Stretch(
+            name=job.arm,
+            settings=job.settings,
+            begin=job.root.start,
+            start=job.start,
+            stop=job.stop,
+            parent=job.parent.arm if job.parent else None,
+            evaluations=job.evaluations,
+            snapshots=job.snapshots,
+        )
+        for job in jobs
+        if job.seed == jobs[0].seed
+    ]
+
+
+def timeline(experiment: Experiment, found: Sequence[Stretch]) -> Timeline:
+    """What `reports/timeline.py` draws; `found` holds parents before what forks from them."""
+    steps = looked_at(found)
+    taken = {
+        one.name: [(one.settings, one.at(step)) for step in steps if one.start <= step < one.stop] for one in found
+    }
+    constants, changing = list[str](), dict[str, tuple[Curve, ...]]()
+    for title, value in series(taken).items():
+        curves = curves_of(value, found, taken)
+        values = {one for curve in curves for one in curve.values}
+        if len(values) > 1:
+            changing[title] = curves
+        elif values != {None}:
+            constants.append(f"{title} {values.pop():.4g}")
+    return Timeline(experiment.name, experiment.question, tuple(map(lane, found)), tuple(constants), changing)
+
+
+# --- what happens
+
+
+def lane(one: Stretch) -> Lane:
+    """When what happens in a stretch."""
+    gram, every = one.settings.gram, one.settings.runtime.checkpoint_every
+    events = gram_teacher.events(gram, one.start, one.stop)
+    return Lane(
+        name=one.name,
+        parent=one.parent,
+        start=one.start,
+        stop=one.stop,
+        evaluations=one.evaluations,
+        states=range(one.start - one.start % every + every, one.stop + 1, every),
+        gram=gram_teacher.words(gram, one.start, one.stop),
+        gram_start=gram.first_step if gram.weight > 0 else None,
+        renewals=[event["step"] for event in events if event["kind"] == "gram_update"],
+        frozen=one.snapshots,
+    )
+
+
+# --- what moves
+
+
+def series(taken: Taken) -> dict[str, Value]:
+    """Every value that a page may show, by its title; the prototypes' rate where it is another than the others'."""
+    frozen = any(now.last_layer_lr != now.lr for path in taken.values() for _, now in path)
+    terms = {term: title for loss in LOSSES.values() for term, title in loss.titles.items()}
+    return {
+        "Learning rate": lambda own, now: now.lr,
+        **({"Learning rate of the prototypes": lambda own, now: now.last_layer_lr} if frozen else {}),
+        "Weight decay": lambda own, now: now.weight_decay,
+        "Teacher temperature": lambda own, now: now.temperature,
+        "EMA momentum": lambda own, now: now.momentum,
+        **{f"Weight of {title}": lambda own, now, term=term: now.factors[term] for term, title in terms.items()},
+        "Global crops (pixels)": lambda own, now: own.crops.global_size,
+        "Local crops (pixels)": lambda own, now: own.crops.local_size,
+        "Local crops (number)": lambda own, now: own.crops.local_count,
+        "Gram teacher's crops (pixels)": gram_side,
+        "Homogeneous batches (share)": lambda own, now: own.data.homogeneous_share,
+        "Images in a step": lambda own, now: own.data.batch_size,
+    }
+
+
+def gram_side(own: Experiment, now: At) -> float | None:
+    """Side of the crops that the Gram teacher sees, where its loss is on."""
+    on = gram_teacher.is_on(own.gram, now.step)
+    return own.crops.global_size * own.gram.resolution if on else None
+
+
+def curves_of(value: Value, found: Sequence[Stretch], taken: Taken) -> tuple[Curve, ...]:
+    """The value along the path of every arm, arms that agree throughout in one curve."""
+    known = {name: [(now.step, value(own, now)) for own, now in path] for name, path in taken.items()}
+    parents = {one.name: one for one in found}
+    together = dict[tuple, list[Stretch]]()
+    for arm in (one for one in found if one.name != TRUNK or len(found) == 1):
+        path, child = known[arm.name], arm
+        while child.parent is not None:
+            path = [pair for pair in known[child.parent] if pair[0] < child.start] + path
+            child = parents[child.parent]
+        together.setdefault((arm.stop, *path), []).append(arm)
+    return tuple(
+        Curve(
+            arms=tuple(arm.name for arm in arms),
+            begin=min(arm.start for arm in arms),
+            stop=stop,
+            steps=tuple(step for step, _ in path),
+            values=tuple(one for _, one in path),
+        )
+        for (stop, *path), arms in together.items()
+    )
+
+
+def looked_at(found: Sequence[Stretch]) -> list[int]:
+    """Steps that show how every value moves: some everywhere, more where something moves, all around a jump."""
+    chosen = {*spread(min(one.start for one in found), max(one.stop for one in found), SPREAD)}
+    for begin, stop in {pair for one in found for pair in moving(one)}:
+        chosen |= {*spread(begin, stop, WITHIN), begin - 1, begin + 1, stop - 2, stop}
+    fewer = -(-len(chosen) * len(found) // MOST)
+    return sorted(chosen)[::fewer]
+
+
+def moving(one: Stretch) -> Iterator[tuple[int, int]]:
+    """From which step to before which one something moves, or is as it is."""
+    own, begin, gram = one.settings, origin(one.settings, one.begin), one.settings.gram
+    yield one.start, one.stop
+    for length in (
+        own.optimizer.warmup_steps,
+        own.optimizer.freeze_last_layer_steps,
+        own.teacher.temperature_warmup_steps,
+    ):
+        yield begin, begin + length
+    if ends(own):
+        yield begin + own.optimizer.warmup_steps, own.schedule.end_step or one.stop
+    if gram.weight > 0:
+        yield gram.first_step, gram.first_step + gram.warmup_steps
+
+
+def spread(start: int, stop: int, count: int) -> list[int]:
+    """At most so many steps from `start` to before `stop`, both ends among them."""
+    return [math.floor(step) for step in np.linspace(start, max(stop - 1, start), min(count, max(stop - start, 1)))]

@@ -1,0 +1,187 @@
+"""Plans of what cannot be or does nothing: each is told once, by the setting, with its value and what is wanted."""
+
+import re
+
+import pytest
+
+from common.errors import BadInput
+from harness.config import arm_settings
+from harness.graph import jobs
+from harness.pointless import pointless
+from harness.settings import Evals, EvaluationTask, Set
+from harness.timeline import Stretch, stretches
+
+TRUNK = {"trunk.steps": 4, "steps": 12, "gram.start_step": 4}
+FROM_FORK = {"schedule.counts_from": "segment"}
+GRAM = {"gram.weight": 2.0}
+ONE_SET = Evals(every=9, size=32, sets={"s": Set(count=4)}, tasks={"h": EvaluationTask(protocol="health", test="s")})
+
+
+@pytest.fixture
+def notes(tiny, change, tmp_path):
+    def of(values):
+        arms = {"arms": {"plain": {}, "anchored": GRAM}}
+        experiment = change(tiny, {"runtime.folder": str(tmp_path), **TRUNK, **arms, **values})
+        return pointless(stretches(jobs(experiment, fingerprint=lambda data: "24 rooms")))
+
+    return of
+
+
+def test_a_plan_without_fault_has_no_notes(notes):
+    assert notes({}) == []
+    assert notes({"optimizer.warmup_steps": 11, "teacher.temperature_warmup_steps": 11}) == []
+    assert notes({"optimizer.lr_end": 0.0, "schedule.end_step": 12}) == []
+    assert notes({"arms": {"a": {**GRAM, "gram.update_every": 7, "gram.warmup_steps": 8}}}) == []
+
+
+NOTED = [
+    (
+        {"optimizer.warmup_steps": 12},
+        "every arm: optimizer.warmup_steps=12: optimizer.lr=0.001 is never reached; want fewer than its 12 steps",
+    ),
+    (
+        {"optimizer.warmup_steps": 8, **FROM_FORK},
+        "arms.plain, arms.anchored: optimizer.warmup_steps=8: optimizer.lr=0.001 is never reached; want "
+        "fewer than its 8 steps",
+    ),
+    (
+        {"optimizer.warmup_steps": 6, **FROM_FORK},
+        "trunk: optimizer.warmup_steps=6: optimizer.lr=0.001 is never reached; want fewer than its 4 steps",
+    ),
+    (
+        {"teacher.temperature_warmup_steps": 99},
+        "every arm: teacher.temperature_warmup_steps=99: teacher.temperature=0.07 is never reached; want "
+        "fewer than its 12 steps",
+    ),
+    (
+        {"optimizer.freeze_last_layer_steps": 12},
+        "every arm: optimizer.freeze_last_layer_steps=12: the prototypes are never trained; want fewer than "
+        "its 12 steps",
+    ),
+    (
+        {"gram.warmup_steps": 9},
+        "arms.anchored: gram.warmup_steps=9: of gram.weight=2 only 1.92 is reached; want at most 8 steps",
+    ),
+    (
+        {"gram.start_step": 11, "gram.warmup_steps": 9},
+        "arms.anchored: gram.warmup_steps=9: of gram.weight=2 only 0 is reached; want at most 1 steps",
+    ),
+    (
+        {"gram.update_every": 8},
+        "arms.anchored: gram.update_every=8: the first renewal would be at step 12, but it ends at 12; want "
+        "less, or null",
+    ),
+    (
+        {"arms": {"plain": {}}, "gram.update_every": 2},
+        "everywhere: gram.weight=0: this loss is off throughout, and gram.start_step=4, gram.update_every=2 "
+        "without effect; want above 0 for it",
+    ),
+    (
+        {"koleo.weight": 0.0},
+        "everywhere: koleo.weight=0: this loss is off throughout; want above 0 for it",
+    ),
+    (
+        {"evals": ONE_SET},
+        "every arm: evals.every=9: more than its 8 steps; want less, for a curve",
+    ),
+    (
+        {"optimizer.lr_end": 1e-5, **FROM_FORK},
+        "every arm: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 12, so it cannot "
+        "be extended; want schedule.end_step=12 where it shall be",
+    ),
+    (
+        {"teacher.momentum_end": 1.0},
+        "arms.plain, arms.anchored: teacher.momentum_end=1: at its fork, step 4, it leaps from 1 to 0.929, for trunk "
+        "comes to its end there; want one schedule.end_step for both",
+    ),
+    (
+        {"schedule.end_step": 8},
+        "every arm: schedule.end_step=8: nothing has an end; want optimizer.lr_end or another, or null",
+    ),
+    (
+        FROM_FORK,
+        "every arm: schedule.counts_from=segment: nothing counts from there; want a warm-up or an end, or run",
+    ),
+    (
+        {"optimizer.lr_start": 1e-4},
+        "every arm: optimizer.lr_start=0.0001: there is no warm-up; want optimizer.warmup_steps, or 0",
+    ),
+    (
+        {"optimizer.lr_end": 0.0, "schedule.end_step": 9},
+        "arms.plain, arms.anchored: optimizer.lr_end=0: nothing is learnt from step 9 to 12; want more, or it later",
+    ),
+    (
+        {"teacher.momentum_end": 1.0, "schedule.end_step": 9},
+        "arms.plain, arms.anchored: teacher.momentum_end=1: the EMA teacher stands still from step 9 to 12; want less, "
+        "or it later",
+    ),
+    (
+        {"dino.local_weight": 0.0},
+        "every arm: crops.local_count=2: made and not seen, for dino.local_weight=0; want 0",
+    ),
+    (
+        {"dino.weight": 0.0},
+        "every arm: crops.local_count=2: made and not seen, for dino.weight=0; want 0",
+    ),
+    (
+        {"ibot.mask_probability": 0.1},
+        "every arm: ibot.mask_probability=0.1: none of 8 crops is masked, iBOT is 0; want more",
+    ),
+    (
+        {"data.batch_size": 1},
+        "every arm: koleo.weight=0.1: one image has no neighbour, KoLeo is 0; want 0, or a larger batch",
+    ),
+    (
+        {"data.homogeneous_share": 0.1, "data.components": "source"},
+        "every arm: data.homogeneous_share=0.1: of one source every batch is; want data.components=image_class, or 0",
+    ),
+    (
+        {"trunk.steps": 0, "gram.start_step": 0},
+        "arms.anchored: gram.start_step=0: the Gram teacher is the untrained network; want a later step, or a trunk",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "line"), NOTED, ids=[line for _, line in NOTED])
+def test_what_does_nothing_is_noted_by_its_setting(notes, values, line):
+    assert f"note: {line}" in notes(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (
+            {"optimizer.lr_end": 0.0, "optimizer.warmup_steps": 12, "trunk.steps": 0},
+            "every arm: optimizer.warmup_steps=12: want fewer than the 12 steps until optimizer.lr_end=0 is due, at "
+            "step 12, or a later schedule.end_step",
+        ),
+        (
+            {"optimizer.lr_end": 0.0, "schedule.end_step": 4, **FROM_FORK},
+            "arms.plain, arms.anchored: schedule.end_step=4: want more than 4, from where it counts",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(notes, values, line):
+    with pytest.raises(BadInput, match=f"^{re.escape(line)}$"):
+        notes(values)
+
+
+def test_a_gram_loss_that_would_begin_after_its_arms_last_step_is_refused(tiny, change):
+    late = change(arm_settings(change(tiny, {"arms": {"a": GRAM}}), "a"), {"gram.start_step": 5})
+    with pytest.raises(BadInput, match=r"^arms\.a: gram\.start_step=5: want below 5, where it ends$"):
+        pointless([Stretch("a", late, begin=0, start=0, stop=5)])
+
+
+def test_arms_with_the_same_line_share_it_and_many_are_counted(notes):
+    arms = {f"a{number}": {**GRAM, "gram.update_every": 50} for number in range(5)}
+    assert notes({"arms": {"plain": {}, **arms}}) == [
+        "note: arms.a0, arms.a1, arms.a2 and 2 more: gram.update_every=50: the first renewal would be at step 54, "
+        "but it ends at 12; want less, or null"
+    ]
+
+
+def test_what_an_arm_begins_may_be_finished_by_one_that_goes_on_from_it(notes):
+    chain = {"a": GRAM, "b": {"from": "a", "steps": 20}, "c": {"from": "a", "at": 8, "steps": 20}}
+    slow = {"optimizer.warmup_steps": 15, "gram.update_every": 10}
+    assert notes({"arms": chain, **slow}) == []
+    assert len(notes({"arms": {"a": chain["a"], "c": chain["c"]}, **slow})) == 2  # `a` itself ends at step 12

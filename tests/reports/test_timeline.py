@@ -1,0 +1,123 @@
+"""plan.pdf: everything is on the sheet, names do not cover one another, and what touches is left out and told."""
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from common.timeline import Curve, Lane, Timeline
+from reports.build import build_plan
+from reports.page import style
+from reports.timeline import timeline_pages
+
+LAST = {"short": 8, "long": 1_200_000}
+
+
+def lane(name, parent, start, stop, **more):
+    every = max(1, stop // 40)
+    usual = {
+        "evaluations": range(start + every, stop + 1, every),
+        "states": range(start + 1, stop + 1, max(1, every // 50)),
+        "gram": "off",
+        "gram_start": None,
+        "renewals": (),
+        "frozen": (),
+    }
+    return Lane(name=name, parent=parent, start=start, stop=stop, **{**usual, **more})
+
+
+def plan(arms, last):
+    fork = last // 2
+    gram = {
+        "gram": f"EMA of step {fork} ×2, renewed every {max(1, last // 9)}, weight 2 from {fork}",
+        "gram_start": fork,
+    }
+    names = [
+        f"an_arm_that_has_a_long_name_and_the_number_{number}" if number % 3 == 2 else f"arm-{number}"
+        for number in range(arms)
+    ]
+    lanes = [lane("trunk", None, 0, fork, frozen=(fork // 3,))]
+    lanes += [lane(name, "trunk", fork, last, **(gram if place % 2 else {})) for place, name in enumerate(names)]
+    steps = (*sorted({int(step) for step in np.linspace(0, last - 1, 60)}),)
+    each = tuple(
+        Curve((name,), fork, last, steps, tuple(0.0 if step < fork else 2.0 ** (place - 9) for step in steps))
+        for place, name in enumerate(names)
+    )
+    two = (
+        Curve((*names[1:],), fork, last, steps, tuple(1e-3 * step / last for step in steps)),
+        Curve((names[0],), fork, last, steps, tuple(None if step < fork else 1e-3 for step in steps)),
+    )
+    changing = {
+        "Weight of Gram": each,
+        "Learning rate": two,
+        "EMA momentum": (Curve((*names,), fork, last, steps, steps),),
+    }
+    constants = tuple(f"A value with a name of some length {place}" for place in range(9))
+    return Timeline("gram_ablation", "Does it hold?", tuple(lanes), constants, changing)
+
+
+def texts(page):
+    """Every written text with its box in pixels, without the hair from a name to its line."""
+    FigureCanvasAgg(page.figure).draw()
+    written = list(page.figure.texts)
+    for axes in page.figure.axes:
+        written += [*axes.texts, axes.title, axes._left_title, axes.xaxis.label]
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            shown = [tick for tick in axis.get_major_ticks() if min(low, high) <= tick.get_loc() <= max(low, high)]
+            written += [tick.label1 for tick in shown if axes.axison]
+    return [(text.get_text(), Text.get_window_extent(text)) for text in written if text.get_text().strip()]
+
+
+@pytest.mark.parametrize("length", LAST)
+@pytest.mark.parametrize("arms", [2, 6, 12, 20])
+def test_every_text_is_on_the_sheet_and_none_covers_another(arms, length):
+    with style():
+        pages = timeline_pages(plan(arms, LAST[length]))
+        assert len(pages) == (3 if arms == 20 else 2)
+        for page in pages:
+            found = texts(page)
+            width, height = page.figure.bbox.size
+            for place, (text, box) in enumerate(found):
+                assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0, text
+                for other, its in found[:place]:
+                    assert not box.padded(-1).overlaps(its.padded(-1)), (text, other)
+
+
+def test_every_arm_and_what_happens_in_it_is_drawn():
+    with style():
+        found = plan(6, LAST["long"])
+        first, values = timeline_pages(found)
+        words = " ".join(text.replace("\u00a0", " ") for text, _ in texts(first))
+        for one in found.lanes:
+            assert one.name in words or one.name[:5] in words
+        assert "A value with a name of some length 8" in words
+        assert "Marks that would touch are left out." in words
+        titles = {axes.get_title(loc="left") for axes in values.figure.axes}
+        assert titles == {"Weight of Gram", "Learning rate", "EMA momentum"}
+        named = {text for text, _ in texts(values)}
+        assert {"all arms", "all others", "arm-0"} <= named
+
+
+def test_marks_stand_at_their_steps():
+    renewed = lane("renewed", "trunk", 4, 12, evaluations=[6, 12], states=[8], gram_start=5, renewals=[7, 9])
+    before = lane("on", "trunk", 4, 12, evaluations=[12], states=[], gram_start=2)
+    found = Timeline(
+        "x", "", (lane("trunk", None, 0, 4, evaluations=[4], states=[], frozen=[3]), renewed, before), (), {}
+    )
+    with style():
+        (page,) = timeline_pages(found)
+        axes = next(axes for axes in page.figure.axes if axes.axison)
+        marks = [(line.get_marker(), round(y), int(x)) for line in axes.lines for x, y in line.get_xydata()]
+        assert not any("left out" in text for text, _ in texts(page))
+    at = {kind: sorted((row, step) for marker, row, step in marks if marker == kind) for kind in ("*", "d", "o", 2, 3)}
+    assert at["*"] == [(1, 5)]  # the other one was on before its fork
+    assert at["d"] == [(1, 7), (1, 9)]
+    assert at["o"] == [(0, 3), (1, 4), (2, 4)]
+    assert at[2] == [(0, 4), (1, 6), (1, 12), (2, 12)]
+    assert at[3] == [(1, 8)]
+
+
+def test_the_same_plan_gives_the_same_bytes(tmp_path):
+    for name in ("one.pdf", "two.pdf"):
+        build_plan(plan(2, 8), tmp_path / name)
+    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()

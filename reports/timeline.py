@@ -238,7 +238,11 @@ def _name(axes: Axes, ends: Sequence[tuple[int, float, str, str]]) -> None:
     tall = axes.get_position().height * HEIGHT
     size = 7.0 if len(ends) * 0.13 <= tall else 6.0
     step = 0.018 * size / tall
+    room = int(1 / step)
     ordered = sorted(ends, key=lambda end: end[1])
+    if len(ordered) > room:
+        ordered = [ordered[place] for place in np.linspace(0, len(ordered) - 1, room).round().astype(int)]
+        titled(axes, axes.get_title(loc="left"), f"{room} of {len(ends)} lines are named")
     heights = _kept_apart([(value - low) / (high - low) for _, value, _, _ in ordered], step)
     right = axes.get_xlim()[1]
     for (stop, value, text, colour), height in zip(ordered, heights, strict=True):

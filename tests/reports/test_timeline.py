@@ -52,6 +52,7 @@ def plan(arms, last):
         "Learning rate": two,
         "EMA momentum": (Curve((*names,), fork, last, steps, steps),),
     }
+    changing |= {f"Another value {place}": each for place in range(3)}
     constants = tuple(f"A value with a name of some length {place}" for place in range(9))
     return Timeline("gram_ablation", "Does it hold?", tuple(lanes), constants, changing)
 
@@ -68,12 +69,13 @@ def texts(page):
     return [(text.get_text(), Text.get_window_extent(text)) for text in written if text.get_text().strip()]
 
 
+@pytest.mark.slow  # many pages, drawn and measured
 @pytest.mark.parametrize("length", LAST)
-@pytest.mark.parametrize("arms", [2, 6, 12, 20])
+@pytest.mark.parametrize("arms", [2, 6, 12, 40])
 def test_every_text_is_on_the_sheet_and_none_covers_another(arms, length):
     with style():
         pages = timeline_pages(plan(arms, LAST[length]))
-        assert len(pages) == (3 if arms == 20 else 2)
+        assert len(pages) == 2 + arms // 16
         for page in pages:
             found = texts(page)
             width, height = page.figure.bbox.size
@@ -86,6 +88,7 @@ def test_every_text_is_on_the_sheet_and_none_covers_another(arms, length):
 def test_every_arm_and_what_happens_in_it_is_drawn():
     with style():
         found = plan(6, LAST["long"])
+        found.changing.popitem()
         first, values = timeline_pages(found)
         words = " ".join(text.replace("\u00a0", " ") for text, _ in texts(first))
         for one in found.lanes:
@@ -93,9 +96,22 @@ def test_every_arm_and_what_happens_in_it_is_drawn():
         assert "A value with a name of some length 8" in words
         assert "Marks that would touch are left out." in words
         titles = {axes.get_title(loc="left") for axes in values.figure.axes}
-        assert titles == {"Weight of Gram", "Learning rate", "EMA momentum"}
+        assert titles == {"Weight of Gram", "Learning rate", "EMA momentum", "Another value 0", "Another value 1"}
         named = {text for text, _ in texts(values)}
         assert {"all arms", "all others", "arm-0"} <= named
+
+
+def test_lines_that_there_is_no_room_to_name_are_counted():
+    with style():
+        named = [
+            axes
+            for axes in timeline_pages(plan(40, 8))[-1].figure.axes
+            if axes.get_title(loc="left") == "Weight of Gram"
+        ]
+    (panel,) = named
+    assert panel.get_title(loc="right") == f"{len(panel.texts)} of 40 lines are named"
+    assert {"arm-0", "arm-39"} <= {text.get_text() for text in panel.texts}
+    assert len(panel.texts) > 10
 
 
 def test_marks_stand_at_their_steps():

@@ -441,7 +441,7 @@ def test_a_folder_is_told_with_the_files_in_it(tmp_path):
 
 def test_science_holds_neither_machinery_nor_prose_nor_length(tiny):
     keys = set(science(tiny, data_fingerprint="x"))
-    assert keys == {"precision", "model", *LOSSES, "teacher", "optimizer", "crops", "data"}
+    assert keys == {"precision", "model", *LOSSES, "teacher", "optimizer", "schedule", "crops", "data"}
 
 
 def test_science_holds_the_datas_content_in_place_of_its_paths(tiny):

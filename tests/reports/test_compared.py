@@ -106,9 +106,9 @@ def test_a_margin_of_the_experiment_takes_the_place_of_the_default(judged):
 
 
 FORK = {
-    "trunk-s0": {"start": 0, "stop": 20, "parent": None},
-    "plain-s0": {"start": 20, "stop": 60, "parent": "trunk-s0"},
-    "anchored-s0": {"start": 20, "stop": 60, "parent": "trunk-s0"},
+    "trunk-s0": {"segment": "0", "start": 0, "stop": 20, "parent": None},
+    "plain-s0": {"segment": "0", "start": 20, "stop": 60, "parent": "trunk-s0"},
+    "anchored-s0": {"segment": "0", "start": 20, "stop": 60, "parent": "trunk-s0"},
 }
 COMPUTE = {
     "trunk": [{"from": 0, "flops": 1.0}],
@@ -160,7 +160,7 @@ def test_what_no_record_tells_is_left_out(judged):
 
 
 def test_an_arm_of_an_arm_has_used_what_its_parents_had_by_then(judged):
-    jobs = FORK | {"anchored-s0": {"start": 40, "stop": 60, "parent": "plain-s0"}}
+    jobs = FORK | {"anchored-s0": {"segment": "0", "start": 40, "stop": 60, "parent": "plain-s0"}}
     compute = COMPUTE | {"anchored": [{"from": 40, "flops": 2.0}]}
     outcomes = {("trunk", 0, 20): errors(), ("anchored", 0, 60): errors(-0.4)}
     outcomes |= {("plain", 0, step): errors() for step in (40, 60)}
@@ -170,6 +170,6 @@ def test_an_arm_of_an_arm_has_used_what_its_parents_had_by_then(judged):
 
 
 def test_a_record_whose_parents_go_in_a_circle_still_gives_a_report(judged):
-    jobs = {"plain-s0": {"start": 20, "parent": "anchored-s0"}, "anchored-s0": {"start": 20, "parent": "plain-s0"}}
+    jobs = {"plain-s0": {"segment": "0", "start": 20, "parent": "anchored-s0"}, "anchored-s0": {"start": 20, "parent": "plain-s0"}}
     found = compare(judged({(arm, 0, 60): errors() for arm in ("plain", "anchored")}, jobs=jobs))
     assert {measure for _, _, measure in found} == {"steps"}

@@ -81,9 +81,9 @@ def test_an_arm_that_forks_from_another_begins_at_its_own_fork(bare_run, make_ro
         make_row(arm="late", step=50, value=0.9)
     ]
     jobs = {
-        "trunk-s0": {"start": 0, "stop": 20, "parent": None},
-        "plain-s0": {"start": 20, "stop": 50, "parent": "trunk-s0"},
-        "late-s0": {"start": 40, "stop": 50, "parent": "plain-s0"},
+        "trunk-s0": {"segment": "0", "start": 0, "stop": 20, "parent": None},
+        "plain-s0": {"segment": "0", "start": 20, "stop": 50, "parent": "trunk-s0"},
+        "late-s0": {"segment": "0", "start": 40, "stop": 50, "parent": "plain-s0"},
     }
     run = read(bare_run(rows, trunk_steps=20, jobs=jobs))
     found = {lane: [(at.step, at.value) for at in trajectory(run, columns(run)[0], lane)] for lane in run.arms}

@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit install clean help
+.PHONY: demo test check lint types unit cluster install clean help
 
 demo: install  ## set up, run the Gram ablation on the embedded data, end with the path of its PDF
 	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
@@ -23,6 +23,9 @@ types: install
 
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+
+cluster: install  ## start a real Slurm and a real PostgreSQL on this machine, run the tests that want them, stop both
+	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster
 
 install: $(STAMP)  ## create the environment and install what constraints.txt names
 

@@ -170,6 +170,7 @@ def test_an_arm_of_an_arm_has_used_what_its_parents_had_by_then(judged):
 
 
 def test_a_record_whose_parents_go_in_a_circle_still_gives_a_report(judged):
-    jobs = {"plain-s0": {"segment": "0", "start": 20, "parent": "anchored-s0"}, "anchored-s0": {"start": 20, "parent": "plain-s0"}}
+    stretch = {"segment": "0", "start": 20, "stop": 60}
+    jobs = {"plain-s0": {**stretch, "parent": "anchored-s0"}, "anchored-s0": {**stretch, "parent": "plain-s0"}}
     found = compare(judged({(arm, 0, 60): errors() for arm in ("plain", "anchored")}, jobs=jobs))
     assert {measure for _, _, measure in found} == {"steps"}

@@ -66,7 +66,12 @@ def choose_arms(plain: dict[str, Any], names: Sequence[Any]) -> None:
         _refuse_unknown_arm(plain, name, "arms")
         if names.count(name) > 1:
             raise BadInput(f"arms: {name!r} is named twice: want each once")
-    plain["arms"] = {name: plain["arms"][name] for name in names}
+    chosen = {name: plain["arms"][name] for name in names}
+    for name, own in chosen.items():
+        parent = own.get("from") if isinstance(own, dict) else None
+        if parent in plain["arms"] and parent not in chosen:
+            raise BadInput(f"arms: {name} forks from {parent}: want {parent} chosen too")
+    plain["arms"] = chosen
     _keep_baseline(plain)
 
 

@@ -111,6 +111,13 @@ def test_an_arm_of_a_grid_may_be_chosen_and_be_the_baseline(write_tiny):
         load(path, arms=["w"])
 
 
+def test_an_arm_is_chosen_together_with_what_it_forks_from(write_tiny):
+    path = write_tiny(arms={"plain": {}, "late": {"from": "plain", "at": 3}})
+    assert list(load(path, arms=["late", "plain"]).arms) == ["late", "plain"]
+    with pytest.raises(BadInput, match=r"^arms: late forks from plain: want plain chosen too$"):
+        load(path, arms=["late"])
+
+
 def test_a_grid_may_be_changed_on_the_command_line(write_tiny):
     path = write_tiny(arms={"w": {"grid": {"gram.weight": [1.0, 2.0]}}})
     assert {"w-weight-3", "w-weight-4"} <= set(load(path, ["arms.w.grid.gram.weight=[3,4]"]).arms)

@@ -72,10 +72,10 @@ def timeline(experiment: Experiment, found: Sequence[Stretch]) -> Timeline:
     constants, changing = list[str](), dict[str, tuple[Curve, ...]]()
     for title, value in series(taken).items():
         curves = curves_of(value, found, taken)
-        values = {one for curve in curves for one in curve.values}
+        values = {one for curve in curves for one in curve.values} - {None}
         if len(values) > 1:
             changing[title] = curves
-        elif values != {None}:
+        elif values:
             constants.append(f"{title} {values.pop():.4g}")
     return Timeline(experiment.name, experiment.question, tuple(map(lane, found)), tuple(constants), changing)
 

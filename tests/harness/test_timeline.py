@@ -60,7 +60,6 @@ def test_what_never_changes_is_words_and_what_does_is_a_curve_for_the_arms_that_
     assert set(plan.changing) == {
         "Learning rate",
         "Weight of Gram",
-        "Gram teacher's crops (pixels)",
         "Homogeneous batches (share)",
     }
     assert plan.constants[:3] == ("Weight decay 0.04", "Teacher temperature 0.07", "EMA momentum 0.9")
@@ -74,8 +73,14 @@ def test_what_never_changes_is_words_and_what_does_is_a_curve_for_the_arms_that_
     assert rate[0].values == pytest.approx([0, 5e-4, *[1e-3] * 8])
     weights = {curve.arms: curve.values for curve in plan.changing["Weight of Gram"]}
     assert weights["renewed",] == pytest.approx([0, 0, 0, 0, 0, 1, 2, 2, 2, 2])
+    assert "Gram teacher's crops (pixels) 64" in plan.constants  # the same wherever there are any
+
+
+def test_crops_of_gram_teachers_that_differ_are_shown_where_there_are_any(planned):
+    _, plan = planned(arms={**ARMS, "small": {"gram.weight": 2.0}})
     sides = {curve.arms: curve.values for curve in plan.changing["Gram teacher's crops (pixels)"]}
     assert sides["renewed",] == (*[None] * 4, *[64] * 6)
+    assert sides["small",] == (*[None] * 4, *[32] * 6)
     assert set(sides["plain",]) == {None}
 
 

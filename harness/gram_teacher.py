@@ -217,10 +217,10 @@ def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
     return begins + [{"step": step, "kind": "gram_update"} for step in renewals if step >= start]
 
 
-def words(gram: Anchoring, start: int, stop: int) -> str:
+def words(gram: Anchoring) -> str:
     """What is anchored to, when that is renewed, how strongly and from which step; for plan and report."""
     if gram.weight == 0:
         return "off"
     renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
     teacher = f"{source(gram).words(gram)} ×{gram.resolution:g}{renewed}"
-    return f"{teacher}, weight {gram.weight:g} from {max(gram.first_step, start)}"
+    return f"{teacher}, weight {gram.weight:g} from {gram.first_step}"

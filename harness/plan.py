@@ -98,7 +98,7 @@ def row(job: Job, seconds: float, memory: float) -> tuple[str, ...]:
         str(len(job.evaluations)),
         duration(seconds),
         f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
-        gram_teacher.words(job.settings.gram, job.start, job.stop),
+        gram_teacher.words(job.settings.gram),
     )
 
 

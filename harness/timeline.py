@@ -94,7 +94,7 @@ def lane(one: Stretch) -> Lane:
         stop=one.stop,
         evaluations=one.evaluations,
         states=range(one.start - one.start % every + every, one.stop + 1, every),
-        gram=gram_teacher.words(gram, one.start, one.stop),
+        gram=gram_teacher.words(gram),
         gram_start=gram.first_step if gram.weight > 0 else None,
         renewals=[event["step"] for event in events if event["kind"] == "gram_update"],
         frozen=one.snapshots,

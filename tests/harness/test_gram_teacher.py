@@ -175,8 +175,8 @@ def test_events_are_the_steps_at_which_the_schedule_renews():
 
 
 def test_its_words_name_source_resolution_renewal_weight_and_start():
-    assert words(Gram(), 0, 6) == "off"
+    assert words(Gram()) == "off"
     live = Gram(weight=0.5, start_step=2, teacher="ema")
-    assert words(live, 0, 6) == "ema ×1, weight 0.5 from 2"
+    assert words(live) == "ema ×1, weight 0.5 from 2"
     paper = "EMA of step 200000 ×2, renewed every 10000, weight 2 from 1000000"
-    assert words(PAPER, 1_000_000, 1_200_000) == paper
+    assert words(PAPER) == paper

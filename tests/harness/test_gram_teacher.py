@@ -7,7 +7,7 @@ import torch
 
 from common.errors import BadInput
 from harness import gram_teacher
-from harness.gram_teacher import SOURCES, crops, events, is_on, is_renewed, resize_patches, words
+from harness.gram_teacher import SOURCES, crops, events, is_inherited, is_on, is_renewed, resize_patches, words
 from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
 
@@ -172,6 +172,28 @@ def test_events_are_the_steps_at_which_the_schedule_renews():
     gram = Gram(weight=1.0, start_step=5, teacher_step=2, update_every=4)
     updates = [event["step"] for event in events(gram, 0, 30) if event["kind"] == "gram_update"]
     assert updates == [step for step in range(5, 30) if is_renewed(gram, step)]
+
+
+def test_an_arm_that_inherits_the_loss_has_its_renewals_and_not_its_start():
+    gram = Gram(weight=1.0, start_step=4, update_every=3)
+    assert events(gram, 9, 18) == [{"step": step, "kind": "gram_update"} for step in (10, 13, 16)]
+
+
+@pytest.mark.parametrize(
+    ("own", "inherits"),
+    [
+        ({}, True),
+        ({"weight": 1.0, "update_every": 2, "resolution": 2.0}, True),
+        ({"weight": 0.0}, False),
+        ({"teacher": "ema"}, False),
+        ({"teacher_step": 3}, False),
+        ({"teacher": "checkpoint", "checkpoint": "x"}, False),
+    ],
+)
+def test_an_arm_inherits_the_gram_teacher_where_both_name_the_same_first_one(own, inherits):
+    gram = {"weight": 2.0, "start_step": 4}
+    assert is_inherited(Gram(**{**gram, **own}), Gram(**gram)) is inherits
+    assert is_inherited(Gram(**gram), Gram(**{**gram, **own})) is inherits
 
 
 def test_its_words_name_source_resolution_renewal_weight_and_start():

@@ -49,19 +49,30 @@ def half_width(column: Column, estimate: Estimate) -> str:
     return f"± {number(half, digits(column))}" if math.isfinite(half) else ""
 
 
+def amount(column: Column, estimate: Estimate) -> str:
+    """A difference: "+3.1", or "+0.004" where fewer digits would show nothing of what its interval tells from zero."""
+    return number(estimate.value * scale(column), _telling(column, estimate), signed=True)
+
+
 def bracket(column: Column, estimate: Estimate) -> str:
     """ "[+1.9, +4.2]", or the empty string without an interval."""
     ends = (estimate.low * scale(column), estimate.high * scale(column))
     if not all(map(math.isfinite, ends)):
         return ""
-    return "[" + f",{JOIN}".join(number(end, digits(column), signed=True) for end in ends) + "]"
+    return "[" + f",{JOIN}".join(number(end, _telling(column, estimate), signed=True) for end in ends) + "]"
+
+
+def _telling(column: Column, estimate: Estimate) -> int:
+    usual, size = digits(column), abs(estimate.value) * scale(column)
+    if not estimate.excludes_zero or size * 10**usual >= 0.5:
+        return usual
+    return min(-math.floor(math.log10(size)), usual + 3) if size else usual
 
 
 def change(column: Column, estimate: Estimate) -> str:
     """ "+3.1 points [+1.9, +4.2]" """
-    amount = number(estimate.value * scale(column), digits(column), signed=True)
     measure = "points" if column.is_share else unit(column)
-    return JOIN.join(part for part in (amount, measure, bracket(column, estimate)) if part)
+    return JOIN.join(part for part in (amount(column, estimate), measure, bracket(column, estimate)) if part)
 
 
 def leading(run: Run) -> list[Column]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from reports import words
@@ -18,6 +20,12 @@ def test_shares_are_compared_in_points_and_depth_in_metres():
     assert _plain(words.change(MIOU, Estimate(0.031, 0.019, 0.042, 400, 1, "images"))) == "+3.1 points [+1.9, +4.2]"
     assert _plain(words.change(RMSE, Estimate(-0.0412, -0.05, 0.01, 400, 3, "seeds"))) == "-0.041 m [-0.050, +0.010]"
     assert _plain(words.change(MIOU, Estimate(-0.004, NAN, NAN, 400, 1, ""))) == "-0.4 points"
+
+
+def test_a_tiny_difference_that_is_told_from_zero_has_the_digits_that_show_it():
+    tiny = Estimate(0.00004, 0.00001, 0.00007, 400, 3, "seeds and images")
+    assert _plain(words.change(MIOU, tiny)) == "+0.004 points [+0.001, +0.007]"
+    assert _plain(words.change(MIOU, replace(tiny, low=-0.00001))) == "0.0 points [0.0, 0.0]"
 
 
 @pytest.mark.parametrize(("value", "text"), [(-0.00001, "0.0"), (0.25, "+0.2"), (-1.26, "-1.3"), (NAN, "\u2013")])

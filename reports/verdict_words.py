@@ -66,12 +66,12 @@ def _seeds(one: Difference) -> str:
 
 
 def more_seeds(one: Difference) -> str:
-    """ "about 4", "more than 1000", or "any number would not do"; "" where there is nothing to estimate."""
+    """ "about 4", "more than 1000", or "none would do …"; "" where there is nothing to estimate."""
     needed = one.verdict.seeds_needed if one.verdict else None
     if needed is None:
         return ""
     if math.isinf(needed):
-        return "images limit it"
+        return "none would do (the images limit it)"
     return f"more than {MOST_SEEDS}" if needed > MOST_SEEDS else f"about {int(needed) - one.seeds}"
 
 

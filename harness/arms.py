@@ -122,7 +122,7 @@ def _combinations(name: str, grid: dict[str, Any], rest: dict[str, Any], *, most
         raise BadInput(f"arms.{name}.grid makes {count} arms: want at most {most}, or largest_grid={count} to mean it")
     made = {}
     for values in product(*grid.values()):
-        arm = "-".join([name, *(f"{_leaf(key, grid)}-{_word(value)}" for key, value in zip(grid, values, strict=True))])
+        arm = "-".join([name, *(_leaf(key, grid) + _word(value) for key, value in zip(grid, values, strict=True))])
         if not is_name(arm):
             raise BadInput(f"arms.{name}.grid: {shown(arm)} would name an arm: want values of letters and digits")
         if arm in made:
@@ -132,9 +132,10 @@ def _combinations(name: str, grid: dict[str, Any], rest: dict[str, Any], *, most
 
 
 def _leaf(key: str, grid: Collection[str]) -> str:
-    """The last word of a key; the whole key where another of the grid ends in the same word."""
+    """What tells the values of a key from those of another: its last word, the whole key where both end alike."""
     leaf = key.rpartition(".")[2]
-    return leaf if sum(other.rpartition(".")[2] == leaf for other in grid) == 1 else key
+    alike = sum(other.rpartition(".")[2] == leaf for other in grid)
+    return "" if len(grid) == 1 else f"{leaf if alike == 1 else key}-"
 
 
 def _word(value: Any) -> str:

@@ -82,3 +82,10 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, to two digits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -19,6 +19,7 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 5.0  # seconds for what an interruption sets off; a further signal changes nothing in them
 _answered = False  # whether an interruption was told already
+_asked = False  # whether this process is to leave at the next good moment
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,6 +32,8 @@ class Interrupted(KeyboardInterrupt):
 
 def words(number: int) -> str:
     """How an interruption is told."""
+    if number == signal.SIGUSR2:
+        return "asked to leave"
     return "interrupted" if number == signal.SIGINT else f"interrupted by {signal.Signals(number).name}"
 
 
@@ -62,6 +65,24 @@ def ignore_in_worker() -> None:
     """In a worker process: Ctrl-C and a closed terminal reach it too, and are the main process's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def hear_requests() -> None:
+    """From here on SIGUSR2 ends nothing at once: `is_asked_to_leave` tells of it, and work ends where that costs least.
+
+    Slurm sends it ahead of a job's time limit, to worker processes too, in which it changes nothing.
+    """
+
+    def ask(*_: Any) -> None:
+        global _asked
+        _asked = True
+
+    signal.signal(signal.SIGUSR2, ask)
+
+
+def is_asked_to_leave() -> bool:
+    """Whether somebody has sent SIGUSR2 since `hear_requests`."""
+    return _asked
 
 
 class _Ends:

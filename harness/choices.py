@@ -16,15 +16,20 @@ from harness.model import width_of
 from harness.settings import Experiment, Precision
 
 EACH = 16  # threads for each core are more than ever helped
+Threads = tuple[int, str]  # how many, and why
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # variables that torch heeds as it starts
 
 
-def settle(experiment: Experiment, device: torch.device, *, record: Mapping[str, Any]) -> tuple[Experiment, list[str]]:
+def settle(
+    experiment: Experiment, device: torch.device, *, record: Mapping[str, Any], share: Threads | None = None
+) -> tuple[Experiment, list[str]]:
     """The experiment with nothing left to choose, torch's threads set, and lines that tell of both in the plan.
 
-    `record` is what the run's folder holds of an earlier start.
+    Args:
+        record: what the run's folder holds of an earlier start.
+        share: the threads of a job where nobody named them, since it is not alone here; None = they are measured.
     """
-    threads = settle_threads(experiment, device, record=record)  # first: how fast a precision is hangs on them
+    threads = settle_threads(experiment, device, record=record, share=share)  # first: a precision's rate hangs on them
     experiment, precision = settle_precision(experiment, device, record=record)
     return experiment, [threads, *precision]
 
@@ -86,28 +91,38 @@ def _settled(
     )
 
 
-def settle_threads(experiment: Experiment, device: torch.device, *, record: Mapping[str, Any]) -> str:
+def settle_threads(
+    experiment: Experiment, device: torch.device, *, record: Mapping[str, Any], share: Threads | None = None
+) -> str:
     """Set torch's threads, and say for the plan how many and why.
 
-    Bits depend on their number, so a run goes on with that of its `record` where the cores suffice. They are measured
-    where nobody named them, and on the CPU alone.
+    They are measured where nobody named them and there is no `share`, and on the CPU alone.
     """
-    named = next((name for name in THREADS if _is_count(os.environ.get(name, ""))), None)
     idle = [f"; {name}={os.environ[name]!r} is no number and is not heeded" for name in THREADS if _is_odd(name)]
-    begun = record.get("environment", {}).get("threads", 0)
     most = EACH * machine.cores()
     if experiment.runtime.threads and experiment.runtime.threads > most:
         raise BadInput(f"runtime.threads={experiment.runtime.threads}: want at most {most} on {machine.cores()} cores")
-    if experiment.runtime.threads:
-        count, words = experiment.runtime.threads, "by runtime.threads"
-    elif named or device.type != "cpu":
-        count, words = torch.get_num_threads(), f"by {named}" if named else "torch's own choice"
-    elif 1 <= begun <= machine.cores():
-        count, words = begun, "as this run had before: with others its bits would differ"
-    else:
-        count, words = speed.choose_threads(speed.thread_rates(width=width_of(experiment.model)))
+    count, words = (
+        named_threads(experiment, device, record=record)
+        or share
+        or speed.choose_threads(speed.thread_rates(width=width_of(experiment.model)))
+    )
     torch.set_num_threads(count)
     return f"threads: {count}, {words}{''.join(idle)}"
+
+
+def named_threads(experiment: Experiment, device: torch.device, *, record: Mapping[str, Any]) -> Threads | None:
+    """The threads of a job and who named them: a setting, a variable, or the run's last start, whose bits depend on
+    their number; None where nobody did."""
+    named = next((name for name in THREADS if _is_count(os.environ.get(name, ""))), None)
+    begun = record.get("environment", {}).get("threads", 0)
+    if experiment.runtime.threads:
+        return experiment.runtime.threads, "by runtime.threads"
+    if named or device.type != "cpu":
+        return torch.get_num_threads(), f"by {named}" if named else "torch's own choice"
+    if 1 <= begun <= machine.cores():
+        return begun, "as this run had before: with others its bits would differ"
+    return None
 
 
 def _is_count(text: str) -> bool:

@@ -18,6 +18,8 @@ COMMANDS = {
     "eval": ("evals.run", "evaluate any backbone on frozen features"),
     "compare": ("evals.compare", "the paired difference of two evaluated checkpoints"),
     "prepare": ("evals.prepare", "bring public downloads into the layouts of data sets, and check them"),
+    "status": ("harness.status", "what of a run is under way, waits, failed or is done, and until when"),
+    "watch": ("harness.watch", "the same, until nothing is left to do"),
     "report": ("reports.build", "render the report of a run's folder again"),
     "clean": ("harness.clean", "free what no experiment asks for any more"),
     "look": ("evals.pictures.contact_sheet", "draw images, masks and depth of a data set"),

@@ -104,6 +104,13 @@ class Evaluator:
             log.warning("%s: not as it was when %s was evaluated; evaluating again", changed[0], folder)
         return not changed
 
+    def gathered(self, job: Job, folder: Path) -> bool:
+        """Whether a step was evaluated as this experiment asks, by whatever process; its rows are in the table then."""
+        mark = read_mark(self.mark(folder))
+        if mark is not None:
+            self.add(self.named(job, mark.rows))
+        return mark is not None
+
     def lost(self, jobs: Iterable[Job]) -> list[str]:
         """What is damaged in the table, and which of its steps have no weights any more, a line each."""
         told = [f"{line}; what is missing is made again" for line in self.damaged]

@@ -65,6 +65,12 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     return list(lines)
 
 
+def most_held(experiment: Experiment, *, split: bool) -> float:
+    """Bytes of this machine that the largest job of an experiment holds; `split`: the rest of it is on a GPU."""
+    parts = ((sizes(settings), settings.precision == "bfloat16") for settings in _parts(experiment))
+    return max(held(numbers, "this machine", split=split, half=half) for numbers, half in parts)
+
+
 def sizes(settings: Experiment) -> Numbers:
     """The settings that memory grows with, by their keys."""
     with torch.device("meta"):

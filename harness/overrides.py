@@ -40,6 +40,8 @@ def parsed(texts: Sequence[str]) -> list[Change]:
 
 def apply(plain: dict[str, Any], change: Change) -> None:
     """Change the settings in place."""
+    if change.key == "launcher" and isinstance(change.value, str):
+        change = change._replace(key="launcher.name")  # the short form
     *above, leaf = change.key.split(".")
     if change.key == "arms" and isinstance(change.value, list):
         choose_arms(plain, change.value)

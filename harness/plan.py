@@ -8,7 +8,7 @@ from textwrap import indent
 
 import torch
 
-from common.command import columns
+from common.command import columns, duration
 from common.errors import BadInput, listing
 from evals.suite import TaskSpec
 from harness import gram_teacher
@@ -183,10 +183,3 @@ def arm_lines(experiment: Experiment) -> list[str]:
         f"  {arm}: " + (", ".join(f"{k}={v}" for k, v in flatten(own).items()) or "the settings as they are")
         for arm, own in changes.items()
     ]
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, to two digits."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

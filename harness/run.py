@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,36 +18,36 @@ if __name__ == "__main__":
 
     listen()
 
-import torch
-
 from common.command import Parser, answer
-from common.errors import BadInput, found
+from common.errors import BadInput
 from common.machine import environment, pick_device
 from common.progress import telling
 from harness import memory, store
 from harness.check_data import check_data
 from harness.choices import settle
 from harness.config import load
-from harness.data.pool import Pool, Pools, fingerprint
+from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.found import found_lines
 from harness.graph import Job, jobs
 from harness.job_folder import check, lost
 from harness.kept import faults
-from harness.mending import mend
+from harness.launchers.crew import crew as crew_of
+from harness.launchers.estimate import launch_of
+from harness.launchers.slurm import refuse_no_slurm
+from harness.launchers.table import LAUNCHERS
+from harness.launchers.work import Work
 from harness.plan import plan
 from harness.pointless import pointless
+from harness.progress import write_launch
 from harness.record import recorded, write_record
 from harness.settings import Experiment
 from harness.settings_pages import overview
-from harness.step import NonFinite
 from harness.timeline import stretches, timeline
-from harness.train import train
-from harness.workplace import Busy, held
+from harness.workplace import held
 from reports.build import build, build_plan
 
 log = logging.getLogger("gramlab")
-WAIT = 2.0  # seconds between looks at what another process holds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,11 +80,14 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
             f"{experiment.name}: neither the file nor the command line names an arm: want at least one, for example "
             "arms: {plain: {}}"
         )
-    device = pick_device(experiment.device)
+    if (elsewhere := experiment.launcher.name == "slurm") and not plan_only:
+        refuse_no_slurm()
+    device = pick_device("auto" if elsewhere else experiment.device)
     folder = Path(experiment.runtime.folder) / experiment.name
     record = recorded(folder)  # refuses a damaged one before anything is written
-    tight = memory.check(experiment, device)
-    experiment, choices = settle(experiment, device, record=record)
+    tight = [] if elsewhere else memory.check(experiment, device)
+    crew = crew_of(experiment, device, record=record)
+    experiment, choices = settle(experiment, device, record=record, share=crew.share)
     pools = Pools(Path(experiment.runtime.cache))
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     for job in todo:
@@ -93,22 +95,31 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     evaluator = Evaluator(experiment, folder)
     told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo), *lost(todo)]
     paths = stretches(todo)
-    broken, chosen = faults(todo), [*choices, *tight, *pointless(paths)]
+    broken, chosen = faults(todo), [*crew.lines, *choices, *tight, *pointless(paths)]
     print(plan(experiment, todo, evaluator.tasks, device, choices=chosen, found=told, broken=broken), flush=True)
     if checks_data:
         check_all(todo, pools)
     if plan_only:
         build_plan(timeline(experiment, paths), folder / "plan.pdf")
         return 0
+    work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers)
     with held(folder), telling(folder / "log.txt"):
         write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
         build_plan(timeline(experiment, paths), folder / "plan.pdf")
         for line in told:
             log.info("%s", line)
-        for job in todo:
-            store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
-        failed = train_all(todo, pools, evaluator, device=device)
-        print(build(folder, tell=print) if evaluator.tasks else folder)
+        return carry_out(work)
+
+
+def carry_out(work: Work) -> int:
+    """Let the launcher see to all jobs, and build the report, unless they go on elsewhere."""
+    for job in work.jobs:
+        store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
+    write_launch(work.folder, launch_of(work))
+    failed = LAUNCHERS[work.experiment.launcher.name](work)
+    if failed is None:
+        return 0
+    print(build(work.folder, tell=print) if work.evaluator.tasks else work.folder)
     return 1 if failed else 0
 
 
@@ -118,50 +129,6 @@ def check_all(todo: Sequence[Job], pools: Pools) -> None:
         sources = {repr(job.settings.data): job.settings.data for job in todo}
         checked = [check_data(data, pools(data)) for data in sources.values()]
     print(*dict.fromkeys(checked), sep="\n", flush=True)
-
-
-def train_all(todo: Sequence[Job], pools: Pools, evaluator: Evaluator, *, device: torch.device) -> set[str]:
-    """Mend and train one job after the other; names those that failed, or could not start since their parent did.
-
-    What another process is at work on is left until the rest is done, and then waited for.
-    """
-    failed: set[str] = set()
-    waiting = {job.name: job for job in todo}
-    while waiting:
-        before = len(waiting)
-        for job in [*waiting.values()]:
-            if job.parent is not None and job.parent.name in waiting:
-                continue
-            try:
-                if job.parent is not None and job.parent.name in failed:
-                    log.error("%s: not started, since %s failed", job.name, job.parent.name)
-                    failed.add(job.name)
-                elif not trained(job, todo, pools(job.settings.data), evaluator, device):
-                    failed.add(job.name)
-            except Busy as error:
-                log.info("%s waits: %s", job.name, found(error))
-                continue
-            del waiting[job.name]
-        if len(waiting) == before:
-            time.sleep(WAIT)
-    return failed
-
-
-def trained(job: Job, todo: Sequence[Job], pool: Pool, evaluator: Evaluator, device: torch.device) -> bool:
-    """Mend and train one of the jobs; what is not finite ends it, is logged, and leaves the others to go on.
-
-    Raises:
-        Busy: another process is at work on its segment.
-    """
-    try:
-        with store.used(job.folder.parent), held(job.folder):
-            broken = [fault for fault in faults(todo) if fault.job.name == job.name]
-            mend(job, broken, pool, device=device)
-            train(job, pool, evaluator, device=device)
-    except NonFinite as error:
-        log.error("%s: stopped, since not all is finite: %s", job.name, error)
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Settings of an experiment; those of the network and its training are in `recipe`, of each loss in `losses/`.
 
 Each says what it may be, its default, what it means and who says so. Science shapes the result and enters a run's hash;
-machinery (`device`, `runtime`, `evals`) does not. What is impossible is refused when a class is filled, combinations by
-its `conflicts`; docs/settings.md and `--help` are made from these words. Section numbers (§) are those of DINOv3, arXiv
-2508.10104, unless another paper is named.
+machinery (`device`, `runtime`, `launcher`, `evals`) does not. What is impossible is refused when a class is filled,
+combinations by its `conflicts`; docs/settings.md and `--help` are made from these words. Section numbers (§) are those
+of DINOv3, arXiv 2508.10104, unless another paper is named.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from evals.datasets.settings import Set
 from evals.results.metrics import METRICS
 from evals.tasks.methods import protocol_of
 from harness import arms as graph
+from harness.launcher_settings import Launcher
 from harness.losses.table import LOSSES, LossSettings
 from harness.recipe import Crops, Model, Optimizer, Schedule, Teacher
 
@@ -232,6 +233,7 @@ class Experiment(LossSettings):
     data: Data = field(default_factory=Data)
     evals: Evals = field(default_factory=Evals)
     runtime: Runtime = field(default_factory=Runtime)
+    launcher: Launcher = field(default_factory=Launcher)
 
     def conflicts(self) -> Iterator[str]:
         """Steps that never come, nothing to learn from, arms of one folder, a baseline that is no arm."""

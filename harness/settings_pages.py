@@ -46,7 +46,8 @@ SETTINGS = """\
 # Settings
 
 Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py`,
-`harness/recipe.py` (model, optimizer, teacher, schedule, crops) and `harness/losses/`: what they say is changed there.
+`harness/recipe.py` (model, optimizer, teacher, schedule, crops), `harness/launcher_settings.py` and
+`harness/losses/`: what they say is changed there.
 A key is written nested in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`)
 and dotted on the command line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). There a
 mapping of names of your own takes the place of the file's (`arms={…}`, `data.sources={…}`, `evals.sets={…}`,
@@ -133,6 +134,12 @@ TABLE evals
 ## `runtime` (machinery)
 
 TABLE runtime
+
+## `launcher` (machinery)
+
+By whom the jobs are trained; [cluster.md](cluster.md) shows an experiment on each.
+
+TABLE launcher
 """
 
 

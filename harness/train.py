@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from common.disk import write_json
 from common.errors import BadInput, first_line, found, listing
+from common.interrupts import Interrupted, is_asked_to_leave
 from common.machine import peak_memory_gib, reset_peak_memory
 from common.records import CurvePoint, read_lines
 from common.unwritable import staying
@@ -226,14 +228,16 @@ def naming_images(pool: Pool, batch: Batch) -> Iterator[None]:
 def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stopwatch) -> None:
     """After a step: save the state and evaluate where one of them is due. Time spent here is not training time."""
     settings, step = job.settings, state.step
-    evaluates = job.is_evaluated(step)
+    evaluates, leaves = job.is_evaluated(step), is_asked_to_leave() and step < job.stop
     states = job.folder / "states"
-    kept = evaluates or step % settings.runtime.checkpoint_every == 0 or step in store.pinned(states)
+    kept = evaluates or leaves or step % settings.runtime.checkpoint_every == 0 or step in store.pinned(states)
     with watch.paused():
         if step > job.root.start and kept:
             checkpoint.save_state(state, state_path(job, step), identity=job.identity)
             store.prune(states)
             write_status(job, state, curves, state_name="running")
+        if leaves:  # what is due at this step is done by whoever goes on with it
+            raise Interrupted(signal.SIGUSR2)
         if step in job.snapshots and exported.fault(snapshot_folder(job, step)):
             export_backbone(job, state, snapshot_folder(job, step), which="teacher")
         if evaluates:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from common.errors import BadInput
 from common.unwritable import staying, writing
 
+GLANCES, GLANCE = 3, 0.05  # who only asks whether a folder is held has its lock for less than so many seconds
+
 
 class Busy(BadInput):
     """Another process is at work in the folder."""
+
+
+def _locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(GLANCE)
+        return False
+    return True
 
 
 @contextmanager
@@ -27,12 +40,10 @@ def held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = lock.open("a+b", buffering=0)
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not any(_locked(file) for _ in range(GLANCES)):
             raise Busy(
                 f"{folder} is in use by process {lock.read_text().strip()}: wait for it or choose another name=..."
-            ) from None
+            )
         with writing(lock):
             file.truncate(0)
             file.write(str(os.getpid()).encode())

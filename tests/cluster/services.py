@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 PACKAGES = ("slurm-wlm", "munge", "postgresql")
+SLOW = 300  # seconds for a step of the installation
 DAEMONS = ("munged", "slurmctld", "slurmd", "postgres")
 PLACES = [*os.environ.get("PATH", "").split(":"), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
 SLURM = """\
@@ -75,13 +76,16 @@ def missing() -> str:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return f"{wanted}, and only root with apt-get may install them"
     print(f"installing {', '.join(PACKAGES)}", flush=True)
-    quiet = {"env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, "capture_output": True, "text": True}
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
-    for step in (["apt-get", "update"], install):
-        done = subprocess.run(step, check=False, **quiet)
+    said = ""
+    for step in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+        quiet = {"env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, "capture_output": True, "text": True}
+        try:
+            said = subprocess.run(["apt-get", *step], check=False, timeout=SLOW, **quiet).stderr
+        except subprocess.TimeoutExpired:
+            said = f"it took more than {SLOW} seconds"
     PLACES.extend(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
     still = [name for name in DAEMONS if program(name) is None]
-    return f"{wanted}, and apt-get could not install them: {done.stderr.strip()[-200:]}" if still else ""
+    return f"{wanted}, and apt-get could not install them: {' '.join(said.split())[-200:]}" if still else ""
 
 
 def program(name: str) -> str | None:

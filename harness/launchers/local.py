@@ -1,0 +1,178 @@
+"""`launcher=local`: several jobs at once on this machine, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from common.disk import write_json
+from common.progress import Bar
+from harness.graph import Job
+from harness.job_folder import read_status
+from harness.launchers.work import Work, gathered, is_finished, refused, sent
+from harness.progress import is_held, logged_step
+
+LOOK = 0.2  # seconds between two looks at the workers
+LEAVE = 30.0  # seconds that a worker has to save its state when all are stopped
+WORKER = Path(__file__).with_name("worker.py")
+
+log = logging.getLogger("gramlab")
+
+
+class Worker:
+    """A process that trains one job; what it tells goes to the log. `slot` counts the workers that run at once."""
+
+    def __init__(self, job: Job, work: Work, *, slot: int) -> None:
+        self.job, self.slot = job, slot
+        environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        if work.device.type == "cuda":
+            environment["CUDA_VISIBLE_DEVICES"] = visible(slot)
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORKER), job.name, job.identity],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the main process's to answer
+        )
+        self.teller = threading.Thread(target=self._tell)
+        self.teller.start()
+        with suppress(BrokenPipeError):  # it has ended already, and told why
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(sent(work)).encode() + b"\n")
+            self.process.stdin.flush()
+        self.bar = Bar(total=job.stop, initial=job.start, desc=job.name, unit="step", dynamic_ncols=True)
+        self.evaluator, self.gathered = work.evaluator, set[int]()
+
+    def _tell(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            said = line.decode(errors="backslashreplace").rstrip()
+            log.info("%s", said if said.startswith(self.job.name) else f"{self.job.name}: {said}")
+
+    def look(self) -> None:
+        """Show how far it is, and gather what it has evaluated."""
+        step = min(logged_step(self.job.folder), self.job.stop)
+        if step > self.bar.n:
+            self.bar.update(step - self.bar.n)
+            gathered(self.job, self.evaluator, self.gathered)
+
+    def end(self) -> int:
+        """Its exit code, once it has ended; what it held open is closed."""
+        code = self.process.wait()
+        self.teller.join()
+        gathered(self.job, self.evaluator, self.gathered)
+        self.bar.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):
+                assert pipe is not None
+                pipe.close()
+        return code
+
+
+def launch(work: Work) -> set[str]:
+    """Train all jobs; names those that failed, or could not start since their parent did. Ctrl-C stops all of them."""
+    crew, left, done, failed = list[Worker](), [*work.jobs], set[str](), set[str]()
+    with Overall(work) as overall:
+        try:
+            while left or crew:
+                left = [job for job in left if not refused(job, failed)]
+                while len(crew) < work.workers and (job := next_job(left, done, crew)):
+                    left.remove(job)
+                    if is_finished(job, work):
+                        done.add(job.name)
+                    else:
+                        crew.append(Worker(job, work, slot=free_slot(crew)))
+                for worker in [*crew]:
+                    worker.look()
+                    if worker.process.poll() is not None:
+                        crew.remove(worker)
+                        (done if succeeded(worker) else failed).add(worker.job.name)
+                overall.show(done, failed, crew)
+                time.sleep(LOOK)
+        finally:
+            stop(crew)
+    return failed
+
+
+class Overall(Bar):
+    """The bar of all steps of all jobs."""
+
+    def __init__(self, work: Work) -> None:
+        self.jobs, self.name = work.jobs, work.experiment.name
+        total = sum(job.stop - job.start for job in work.jobs)
+        super().__init__(total=total, desc=self.name, unit="step", dynamic_ncols=True, smoothing=0.05)
+
+    def show(self, done: set[str], failed: set[str], crew: Sequence[Worker]) -> None:
+        """How many steps and jobs are over; those of jobs that failed will not come."""
+        over = sum(job.stop - job.start for job in self.jobs if job.name in done | failed)
+        over += sum(worker.bar.n - worker.job.start for worker in crew)
+        self.set_description_str(f"{self.name}, {len(done)} of {len(self.jobs)} jobs", refresh=False)
+        self.update(over - self.n)
+
+
+def next_job(left: Sequence[Job], done: set[str], crew: Sequence[Worker]) -> Job | None:
+    """The first job whose parent is done and whose segment nobody trains, neither one of ours nor another process."""
+    busy = {worker.job.folder for worker in crew}
+    for job in left:
+        ready = job.parent is None or job.parent.name in done
+        if ready and job.folder not in busy and not is_held(job.folder):
+            return job
+    return None
+
+
+def free_slot(crew: Sequence[Worker]) -> int:
+    """The lowest number that none of them has."""
+    return min({*range(len(crew) + 1)} - {worker.slot for worker in crew})
+
+
+def succeeded(worker: Worker) -> bool:
+    """Whether it brought its job to the end; a failure is told, and the others go on."""
+    code = worker.end()
+    if code:
+        how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+        log.error("%s: failed (%s)", worker.job.name, how)
+        note_failure(worker.job, how)
+    return code == 0
+
+
+def note_failure(job: Job, how: str) -> None:
+    """Say in a job's status that it failed, where it could not do so itself."""
+    status = read_status(job)
+    if status.state != "failed":
+        told = {"state": "failed", "step": status.step or job.start, "steps": job.stop, "error": how}
+        write_json(job.folder / "status.json", {**asdict(status), **told})
+
+
+def stop(crew: Sequence[Worker]) -> None:
+    """Let all save their states and leave; who has not left after `LEAVE` seconds, or at another Ctrl-C, is ended."""
+    for worker in crew:
+        worker.process.send_signal(signal.SIGUSR2)
+    try:
+        until = time.monotonic() + LEAVE
+        for worker in crew:
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(timeout=max(0.0, until - time.monotonic()))
+    finally:
+        for worker in crew:
+            worker.process.kill()
+            worker.end()
+
+
+def visible(slot: int) -> str:
+    """The GPU of a worker, as CUDA_VISIBLE_DEVICES names it: they take turns."""
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    known = [name for name in ours if name] or [str(number) for number in range(torch.cuda.device_count())]
+    return known[slot % len(known)]

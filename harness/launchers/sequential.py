@@ -1,0 +1,35 @@
+"""`launcher=none`: one job after the other, in this process."""
+
+from __future__ import annotations
+
+import time
+
+from common.errors import found
+from harness.launchers.work import Work, log, refused, trained
+from harness.workplace import Busy
+
+WAIT = 2.0  # seconds between looks at what another process holds
+
+
+def launch(work: Work) -> set[str]:
+    """Train all jobs; names those that failed, or could not start since their parent did.
+
+    What another process is at work on is left until the rest is done, and then waited for.
+    """
+    failed: set[str] = set()
+    waiting = {job.name: job for job in work.jobs}
+    while waiting:
+        before = len(waiting)
+        for job in [*waiting.values()]:
+            if job.parent is not None and job.parent.name in waiting:
+                continue
+            try:
+                if not refused(job, failed) and not trained(job, work):
+                    failed.add(job.name)
+            except Busy as error:
+                log.info("%s waits: %s", job.name, found(error))
+                continue
+            del waiting[job.name]
+        if len(waiting) == before:
+            time.sleep(WAIT)
+    return failed

@@ -1,0 +1,97 @@
+"""What a launcher is given to do, and what all do alike: train a job, gather the rows of its evaluations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.steps import folders_by_step
+from harness import store
+from harness.config import as_dict
+from harness.data.pool import Pools
+from harness.evaluate import Evaluator
+from harness.graph import Job
+from harness.job_folder import is_done
+from harness.kept import Fault, faults
+from harness.mending import mend
+from harness.settings import Experiment
+from harness.step import NonFinite
+from harness.store import KINDS
+from harness.train import train
+from harness.workplace import held
+
+log = logging.getLogger("gramlab")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The jobs of an experiment, parents first, what is broken of them, and all that it takes to train them here.
+
+    workers: jobs at once.
+    """
+
+    experiment: Experiment
+    folder: Path
+    jobs: Sequence[Job]
+    broken: Sequence[Fault]
+    pools: Pools
+    evaluator: Evaluator
+    device: torch.device
+    workers: int = 1
+
+
+def sent(work: Work) -> dict[str, Any]:
+    """The settled experiment as plain data, for processes that train jobs of it: with the threads of each."""
+    runtime = replace(work.experiment.runtime, threads=torch.get_num_threads())
+    return as_dict(replace(work.experiment, runtime=runtime))
+
+
+def trained(job: Job, work: Work) -> bool:
+    """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on.
+
+    Raises `Busy` while another process is at work on it: two never train the same.
+    """
+    pool = work.pools(job.settings.data)
+    try:
+        with store.used(job.folder.parent), held(job.folder):
+            broken = [fault for fault in faults(family(job, work.jobs)) if fault.job.name == job.name]
+            mend(job, broken, pool, device=work.device)
+            train(job, pool, work.evaluator, device=work.device)
+    except NonFinite as error:
+        log.error("%s: stopped, since not all is finite: %s", job.name, error)
+        return False
+    return True
+
+
+def family(job: Job, jobs: Sequence[Job]) -> list[Job]:
+    """The job and all that comes from it, which may lack what it keeps for them."""
+    return [one for one in jobs if job.name in (before.name for before in one.path)]
+
+
+def refused(job: Job, failed: set[str]) -> bool:
+    """Whether a job cannot begin since its parent failed or could not begin; it counts as failed then, and is named."""
+    if job.parent is None or job.parent.name not in failed:
+        return False
+    log.error("%s: not started, since %s failed", job.name, job.parent.name)
+    failed.add(job.name)
+    return True
+
+
+def gathered(job: Job, evaluator: Evaluator, known: set[int]) -> None:
+    """Put the rows of a job's evaluations into the experiment's table, save those of steps in `known`, which grows."""
+    for step, folder in folders_by_step(job.folder, KINDS[job.settings.evals.network]).items():
+        if step not in known and job.is_evaluated(step) and evaluator.gathered(job, folder):
+            known.add(step)
+
+
+def is_finished(job: Job, work: Work) -> bool:
+    """Whether nothing of a job is left to do; the rows of its evaluations are in the experiment's table then."""
+    if not is_done(job) or any(fault.job.name == job.name for fault in work.broken) or not job.view.is_symlink():
+        return False
+    folders = folders_by_step(job.folder, KINDS[job.settings.evals.network])
+    return all(work.evaluator.holds(job, folder) for step, folder in folders.items() if job.is_evaluated(step))

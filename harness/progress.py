@@ -1,0 +1,226 @@
+"""How far the jobs of a run are, read from its files alone, and when all of it will be done; without torch.
+
+A job runs where somebody holds its lock. Its rate is that of its curve; what has no curve yet takes what the plan
+estimated, times what the estimates of this run turned out to be worth so far.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from heapq import heapify, heappop, heappush
+from pathlib import Path
+from statistics import median
+
+from common.bounds import Natural
+from common.disk import write_json
+from common.errors import BadInput
+from common.records import Asked, CurvePoint, Finite, Status, Stretch, read_line, read_record
+from harness import store
+
+FILE = "launch.json"
+TAIL = 65536  # bytes at the end of a curve that surely hold its last line
+
+
+@dataclass(frozen=True)
+class Launch:
+    """`launch.json`: by which launcher a run was started, and how many jobs run at once; for each job the seconds that
+    the plan expects of its steps and of its evaluations, and the number of its Slurm job."""
+
+    launcher: str
+    workers: Natural
+    expected: dict[str, tuple[Finite, Finite]]
+    slurm: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job now: its state and why it is so; `rate` in steps a second, `left` in seconds of work.
+
+    "running", "waiting" (somebody will start it), "done", "failed", "blocked" (what it forks from failed); where nobody
+    is at work, "interrupted" or "not begun".
+    """
+
+    name: str
+    stretch: Stretch
+    state: str
+    step: int
+    rate: float | None = None
+    left: float = 0.0
+    words: str = ""
+
+
+def write_launch(folder: Path, launch: Launch) -> None:
+    """Keep what is launched, and what was before; numbers of Slurm jobs as long as Slurm is the launcher."""
+    if (folder / FILE).exists():
+        before = read_launch(folder)
+        slurm = before.slurm | launch.slurm if launch.launcher == "slurm" else {}
+        launch = replace(launch, expected=before.expected | launch.expected, slurm=slurm)
+    write_json(folder / FILE, asdict(launch))
+
+
+def read_launch(folder: Path) -> Launch:
+    """What was launched. Raises `BadInput` where nothing was, or the file is damaged."""
+    path = folder / FILE
+    if not path.exists():
+        raise BadInput(f"{folder} holds no {FILE}: want the folder of an experiment, such as runs/gram_ablation")
+    return read_record(path, Launch, remedy="remove it, and the experiment's command writes it anew")
+
+
+def progress(folder: Path) -> list[Progress]:
+    """Every job of a run, parents first."""
+    launch = read_launch(folder)
+    remedy = "remove it, and the experiment's command writes it anew"
+    stretches = read_record(folder / "experiment.json", Asked, remedy=remedy).get("jobs", {})
+    queue = queued(launch.slurm.values())
+    curves = {name: _Curve.read(_segment(folder, one), one) for name, one in stretches.items()}
+    expected = {name: launch.expected.get(name, (0.0, 0.0)) for name in stretches}
+    known = [curves[name].worth(one, expected[name][0]) for name, one in stretches.items() if curves[name].rate]
+    worth = median(known) if known else 1.0
+    found: dict[str, Progress] = {}
+    for name, one in stretches.items():
+        step, rate = curves[name].step, curves[name].rate
+        state, words = _state(
+            folder, one, parent=found.get(one["parent"] or ""), number=launch.slurm.get(name, ""), queue=queue
+        )
+        if state == "not begun" and step > one["start"]:
+            state = "interrupted"
+        if state == "done":
+            found[name] = Progress(name, one, state, one["stop"], rate)
+            continue
+        share = (one["stop"] - step) / max(one["stop"] - one["start"], 1)
+        training, evaluating = (share * worth * seconds for seconds in expected[name])
+        left = ((one["stop"] - step) / rate if rate else training) + evaluating
+        found[name] = Progress(name, one, state, step, rate, left, words)
+    return [*found.values()]
+
+
+def seconds_left(jobs: Sequence[Progress], *, workers: int) -> float:
+    """Until the last is done, where `workers` of them run at once and each begins after what it forks from."""
+    ends: dict[str, float] = {}
+    free = [0.0] * max(1, workers)
+    heapify(free)
+    for job in sorted(jobs, key=lambda job: job.state != "running"):  # those that run have their worker
+        if job.state != "done":
+            ends[job.name] = max(heappop(free), ends.get(job.stretch["parent"] or "", 0.0)) + job.left
+            heappush(free, ends[job.name])
+    return max(ends.values(), default=0.0)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is at work in a folder: it has its lock."""
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file: nobody ever was
+        return False
+    return False
+
+
+def queued(ids: Iterable[str]) -> dict[str, str]:
+    """What Slurm says of those jobs that it is not done with, as "pending (dependency)", by their ids."""
+    wanted = {*ids}
+    command = ["squeue", "--noheader", "--me", "--format=%i %T %r"]
+    if not wanted:
+        return {}
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BadInput(f"squeue does not answer ({error}): want a machine of the cluster; try again there") from error
+    rows = [line.split(maxsplit=2) for line in said.splitlines()]
+    return {row[0]: f"{row[1].lower()} ({row[2].lower()})" for row in rows if row[0] in wanted}
+
+
+def logged_step(folder: Path) -> int:
+    """The last step in a job's curve; 0 where there is none."""
+    return max((point["step"] for point in _tail(folder / "metrics.jsonl")), default=0)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The last logged step of a job, and its steps a second over the end of its curve, where that has two points."""
+
+    step: int
+    rate: float | None
+
+    @classmethod
+    def read(cls, segment: Path, stretch: Stretch) -> _Curve:
+        start, stop = stretch["start"], stretch["stop"]
+        points = [point for point in _tail(segment / "metrics.jsonl") if start < point["step"] <= stop]
+        if not points:
+            return cls(start, None)
+        first, last = points[0], points[-1]
+        seconds = last.get("seconds", 0.0) - first.get("seconds", 0.0)
+        return cls(last["step"], (last["step"] - first["step"]) / seconds if seconds > 0 else None)
+
+    def worth(self, stretch: Stretch, expected: float) -> float:
+        """Seconds that a step takes for each that the plan expected."""
+        assert self.rate is not None
+        return (stretch["stop"] - stretch["start"]) / self.rate / max(expected, 1e-9)
+
+
+def _segment(folder: Path, stretch: Stretch) -> Path:
+    return folder.parent / store.FOLDER / stretch["segment"]
+
+
+def _tail(path: Path) -> list[CurvePoint]:
+    """The points at the end of a curve; a damaged line, such as one that is just being written, is passed over."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        lines = file.read().split(b"\n")
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(read_line(line, CurvePoint))
+    return found
+
+
+def _state(
+    folder: Path, stretch: Stretch, *, parent: Progress | None, number: str, queue: Mapping[str, str]
+) -> tuple[str, str]:
+    """What a job does now, and why it waits or what ended it; "not begun" also where nobody goes on with it.
+
+    number: of its Slurm job, or empty.
+    """
+    segment = _segment(folder, stretch)
+    status = _status(segment)
+    stop, asked = stretch["stop"], status.steps or 0  # a segment's status speaks of the job that trained it last
+    if (status.step or 0) >= stop and (status.state == "done" or asked > stop):
+        return "done", ""
+    if parent is not None and parent.state != "done":
+        return _behind(parent)
+    if is_held(segment):
+        return "running", ""
+    if number in queue:
+        return ("running" if queue[number].startswith("running") else "waiting"), f"Slurm job {number}, {queue[number]}"
+    if status.state == "failed" and asked == stop:
+        return "failed", status.error or ""
+    if number and status.state != "interrupted":
+        return "failed", f"{folder}/slurm/{number}_0_log.out tells why"
+    if is_held(folder):
+        return "waiting", "for a free worker"
+    return "not begun", "the same command goes on"
+
+
+def _behind(parent: Progress) -> tuple[str, str]:
+    """What a job does whose parent is not done."""
+    if parent.state in ("failed", "blocked"):
+        return "blocked", f"{parent.name} is {parent.state}"
+    if parent.state in ("interrupted", "not begun"):
+        return "not begun", "the same command goes on"
+    return "waiting", f"for {parent.name}"
+
+
+def _status(folder: Path) -> Status:
+    """A job's `status.json`; that of a job that never began where there is none, or none that can be read."""
+    try:
+        return read_record(folder / "status.json", Status, remedy="it is written anew")
+    except BadInput:
+        return Status()

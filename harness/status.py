@@ -1,0 +1,100 @@
+"""The command `python harness/status.py runs/EXPERIMENT`: what runs, waits, failed and is done, and until when."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+    from common.interrupts import listen
+
+    listen()
+
+from common.command import Parser, answer, columns, duration
+from harness.progress import Progress, progress, read_launch, seconds_left
+
+EVERY = 5  # seconds
+STATES = ("running", "waiting", "done", "failed", "blocked", "interrupted", "not begun")
+GOES_ON = STATES[:2]
+DOES = {
+    "status": "What runs, waits, failed and is done, and until when.",
+    "watch": "The same, until nothing is left to do.",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 told, 1 a job failed, 2 no folder of a run."""
+    return answer(lambda: _status(argv))
+
+
+def watch(argv: list[str] | None = None) -> int:
+    """The same again and again, until nothing runs or waits any more."""
+    return answer(lambda: _watch(argv), afterwards="what runs goes on")
+
+
+def _status(argv: list[str] | None) -> int:
+    jobs = progress(folder := _folder(argv, "status"))
+    print(table(folder, jobs))
+    return 1 if any(job.state == "failed" for job in jobs) else 0
+
+
+def _watch(argv: list[str] | None) -> int:
+    folder = _folder(argv, "watch")
+    shown = ""
+    while True:
+        jobs = progress(folder)
+        text = table(folder, jobs)
+        if sys.stdout.isatty():
+            print(f"\033[H\033[2J{text}", flush=True)
+        elif text != shown:
+            print(text, flush=True)
+        shown = text
+        if not any(job.state in GOES_ON for job in jobs):
+            return 1 if any(job.state == "failed" for job in jobs) else 0
+        time.sleep(EVERY)
+
+
+def _folder(argv: list[str] | None, name: str) -> Path:
+    parser = Parser(prog=f"gramlab {name}", description=DOES[name])
+    parser.add_argument("folder", type=Path, help="of the experiment, such as runs/gram_ablation")
+    return parser.parse_args(argv).folder
+
+
+def table(folder: Path, jobs: Sequence[Progress]) -> str:
+    """A line for each job, and one for all of them."""
+    rows = [("job", "steps", "state", "steps/s", "left", "")]
+    rows += [
+        (
+            job.name,
+            f"{job.step} of {job.stretch['stop']}",
+            job.state,
+            f"{job.rate:.2g}" if job.rate else "–",
+            duration(job.left) if job.left else "–",
+            job.words,
+        )
+        for job in jobs
+    ]
+    return f"{columns(rows)}\n{summary(folder, jobs)}"
+
+
+def summary(folder: Path, jobs: Sequence[Progress]) -> str:
+    """How many are in each state, and when the last will be done if things go on as they do."""
+    counts = Counter(job.state for job in jobs)
+    said = f"{folder.name}: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}"
+    goes_on = [job for job in jobs if job.state in GOES_ON]
+    if not goes_on:
+        return said
+    seconds = seconds_left(goes_on, workers=read_launch(folder).workers)
+    at = datetime.now() + timedelta(seconds=seconds)
+    when = f"{at:%H:%M}" if at.date() == datetime.now().date() else f"{at:%Y-%m-%d %H:%M}"
+    return f"{said}; done in about {duration(seconds)}, at {when}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

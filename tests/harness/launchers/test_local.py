@@ -1,0 +1,140 @@
+"""Several jobs at once on one machine: the same bits as one after the other, stopped by Ctrl-C and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from harness.config import load
+from harness.data.pool import fingerprint, open_pool
+from harness.graph import jobs
+from harness.progress import is_held, progress
+from harness.run import main
+from harness.workplace import held
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]
+
+ROOT = Path(__file__).resolve().parents[3]
+ROOMS = {"size": 32, "split": "val", "name": "rooms"}
+SECTIONS = {
+    "steps": 50,
+    "trunk": {"steps": 10},
+    "arms": {
+        "plain": {},
+        "anchored": {"gram.weight": 2.0},
+        "blown": {"optimizer.lr": 1e30},
+        "behind": {"from": "blown", "at": 30, "gram.weight": 1.0},
+    },
+    "evals": {
+        "every": 20,
+        "sets": {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}},
+        "tasks": {"knn": {"protocol": "knn", "train": "kept", "test": "asked"}},
+    },
+    "runtime": {"checkpoint_every": 1000},
+}
+
+
+def tensors(folder: Path) -> dict[str, dict[str, bytes]]:
+    """All weights and states below a folder, to the bit."""
+    return {
+        str(path.relative_to(folder)): {name: x.numpy().tobytes() for name, x in load_file(path).items()}
+        for path in sorted((folder / ".segments").rglob("*.safetensors"))
+    }
+
+
+def started(path: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path), "launcher=local", "launcher.workers=2"]
+    return subprocess.Popen([*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not happened():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def segments(path: Path) -> dict[str, Path]:
+    """Where the jobs of an experiment lie."""
+    return {job.name: job.folder for job in jobs(load(path), fingerprint=lambda data: fingerprint(open_pool(data)))}
+
+
+def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tmp_path, tiny_text, capsys):
+    path, calm = tmp_path / "tiny.yaml", tmp_path / "calm.yaml"
+    path.write_text(tiny_text(tmp_path, **SECTIONS))
+    calm.write_text(tiny_text(tmp_path / "calm", **SECTIONS))
+    assert main([str(calm)]) == 1  # an arm blows up
+    run = tmp_path / "runs" / "tiny"
+
+    process = started(path)
+    until((run / "anchored-s0" / "metrics.jsonl").exists, process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == 130
+    assert said[-1] == "gramlab: interrupted; the same command goes on with what is left to do"
+    status = json.loads((run / "anchored-s0" / "status.json").read_text())
+    assert status["state"] == "interrupted"
+    assert 10 < status["step"] < 50
+    assert (run / "anchored-s0" / "states" / f"step_{status['step']:06d}.safetensors").exists()  # nothing is lost
+
+    assert main([str(path), "launcher=local", "launcher.workers=2"]) == 1
+    log = (run / "log.txt").read_text()
+    assert "blown-s0: failed (exit code 1)" in log
+    assert "behind-s0: not started, since blown-s0 failed" in log
+    assert tensors(tmp_path / "runs") == tensors(tmp_path / "calm" / "runs")
+    tables = [place / "runs" / "tiny" / "results.jsonl" for place in (tmp_path, tmp_path / "calm")]
+    assert sorted(tables[0].read_text().splitlines()) == sorted(tables[1].read_text().splitlines())
+    assert (run / "report.pdf").exists()
+
+
+def test_what_another_process_trains_is_waited_for_while_others_go_on(tmp_path, tiny_text):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_text(tmp_path))
+    own = segments(path)
+    with held(own["plain-s0"]):
+        process = started(path)
+        until(lambda: '"done"' in read(own["anchored-s0"] / "status.json"), process)
+        assert not (own["plain-s0"] / "metrics.jsonl").exists()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    steps = [json.loads(line)["step"] for line in read(own["plain-s0"] / "metrics.jsonl").splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_worker_that_is_killed_fails_alone_and_none_outlives_its_launcher(tmp_path, tiny_text):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_text(tmp_path, steps=10**6))
+    own, run = segments(path), tmp_path / "runs" / "tiny"
+    process = started(path)
+    until(lambda: all((folder / "metrics.jsonl").exists() for folder in own.values()), process)
+    os.kill(int(read(own["plain-s0"] / ".lock")), signal.SIGKILL)
+    until(lambda: "plain-s0: failed (ended by SIGKILL)" in read(run / "log.txt"), process)
+    assert [(job.state, job.words) for job in progress(run)] == [("failed", "ended by SIGKILL"), ("running", "")]
+    process.kill()
+    process.communicate()
+    while is_held(own["anchored-s0"]):
+        time.sleep(0.05)
+    assert progress(run)[1].state == "interrupted"
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_machine_without_slurm_is_told_so_before_anything_is_written(tmp_path, tiny_text, monkeypatch, capsys):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_text(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([str(path), "launcher=slurm"]) == 2
+    assert capsys.readouterr().err == (
+        "gramlab: launcher=slurm: no sbatch here: want a machine of the cluster, or launcher=local\n"
+    )
+    assert not (tmp_path / "runs").exists()

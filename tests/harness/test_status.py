@@ -1,0 +1,107 @@
+"""What a run's files say of its jobs, by the commands `status` and `watch`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.records import Stretch
+from harness import status, watch
+from harness.progress import Launch, Progress, progress, seconds_left, write_launch
+from harness.workplace import held
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stretch(segment: str, start: int, stop: int, parent: str | None) -> Stretch:
+    return {"segment": segment, "start": start, "stop": stop, "parent": parent}
+
+
+JOBS = {
+    "trunk-s0": stretch("aa", 0, 100, None),
+    "plain-s0": stretch("aa", 100, 300, "trunk-s0"),  # goes on with the trunk's segment
+    "late-s0": stretch("bb", 100, 300, "trunk-s0"),
+    "next-s0": stretch("cc", 300, 400, "late-s0"),
+}
+EXPECTED = {"trunk-s0": (50.0, 5.0), "plain-s0": (100.0, 10.0), "late-s0": (100.0, 10.0), "next-s0": (50.0, 5.0)}
+
+
+def tell(segment: Path, **content: object) -> None:
+    segment.mkdir(parents=True, exist_ok=True)
+    (segment / "status.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A trunk that is done, one arm that is at step 200 of 300, one that has not begun, and one behind another."""
+    found = tmp_path / "runs" / "mine"
+    found.mkdir(parents=True)
+    (found / "experiment.json").write_text(json.dumps({"jobs": JOBS}))
+    write_launch(found, Launch("local", 2, EXPECTED))
+    tell(segment(found, "plain-s0"), state="running", step=110, steps=300)
+    curve = [{"step": step, "seconds": 2.0 * step} for step in range(10, 201, 10)]
+    (segment(found, "plain-s0") / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve))
+    return found
+
+
+def segment(run: Path, name: str) -> Path:
+    return run.parent / ".segments" / JOBS[name]["segment"]
+
+
+def states(run: Path) -> list[str]:
+    return [job.state for job in progress(run)]
+
+
+def test_a_job_runs_while_its_lock_is_held_and_others_wait_while_the_launcher_lives(run):
+    with held(run), held(segment(run, "plain-s0")):
+        assert states(run) == ["done", "running", "waiting", "waiting"]
+        assert [job.words for job in progress(run)] == ["", "", "for a free worker", "for late-s0"]
+    assert states(run) == ["done", "interrupted", "not begun", "not begun"]
+
+
+def test_what_fails_blocks_what_is_behind_it_alone(run):
+    tell(segment(run, "late-s0"), state="failed", step=150, steps=300, error="step 150: dino=nan")
+    found = {job.name: job for job in progress(run)}
+    assert (found["late-s0"].state, found["late-s0"].words) == ("failed", "step 150: dino=nan")
+    assert (found["next-s0"].state, found["next-s0"].words) == ("blocked", "late-s0 is failed")
+    assert found["plain-s0"].state == "interrupted"
+    assert watch.main([str(run)]) == status.main([str(run)]) == 1
+
+
+def test_the_time_left_is_that_of_the_curve_and_elsewhere_the_plans_times_what_that_was_worth(run):
+    trunk, plain, late, behind = progress(run)
+    assert plain.rate == 0.5  # steps a second: four times the half second a step that the plan expects
+    assert plain.left == pytest.approx(100 / 0.5 + 0.5 * 10.0 * 4)
+    assert late.left == pytest.approx((100.0 + 10.0) * 4)
+    assert trunk.left == 0
+    assert seconds_left([trunk, plain, late, behind], workers=2) == pytest.approx(late.left + behind.left)
+    assert seconds_left([trunk, plain, late, behind], workers=1) == pytest.approx(plain.left + late.left + behind.left)
+
+
+def test_a_job_that_runs_keeps_its_worker_in_the_estimate():
+    trunk = JOBS["trunk-s0"]
+    jobs = [Progress("a", trunk, "waiting", 0, left=5.0), Progress("b", trunk, "running", 0, left=7.0)]
+    assert seconds_left(jobs, workers=1) == 12.0
+
+
+def test_the_table_says_when_all_is_done(run, capsys):
+    with held(run), held(segment(run, "plain-s0")):
+        assert status.main([str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[:6] == ["plain-s0", "200", "of", "300", "running", "0.5"]
+    assert lines[-1].startswith("mine: 1 running, 2 waiting, 1 done; done in about ")
+
+
+def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys):
+    assert status.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_status_loads_neither_torch_nor_numpy():
+    program = "import sys, harness.watch; print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,6 +13,7 @@ import torch
 from common.errors import BadInput
 from common.progress import Bar
 from harness import checkpoint
+from harness.beginning import first_state, fresh_state, load_kept
 from harness.data.batches import stream
 from harness.data.pool import Pool
 from harness.graph import Job
@@ -20,15 +21,7 @@ from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault
 from harness.step import State, train_step
 from harness.store import MARKS
-from harness.train import (
-    batches_of,
-    export_backbone,
-    first_state,
-    fresh_state,
-    load_kept,
-    scheduled,
-    to_device,
-)
+from harness.train import batches_of, export_backbone, scheduled, to_device
 
 log = logging.getLogger("gramlab")
 

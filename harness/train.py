@@ -7,11 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-from timm.models.eva import Eva
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,14 +21,13 @@ from common.records import CurvePoint, read_lines
 from common.unwritable import staying
 from evals.backbones import exported
 from harness import checkpoint, excluded, gram_teacher, store
+from harness.beginning import resume
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
-from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import (
     check,
-    gram_folder,
     is_done,
     read_status,
     saved_steps,
@@ -39,10 +36,9 @@ from harness.job_folder import (
     step_folder,
 )
 from harness.losses.table import LOSSES
-from harness.model import Network, backbone_args, initialise, patch_size
-from harness.optimizer import build_optimizer
+from harness.model import backbone_args, patch_size
 from harness.schedules import At, at, ends
-from harness.settings import Experiment, Role
+from harness.settings import Role
 from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
@@ -122,59 +118,6 @@ def revisit(job: Job, evaluate: Evaluate) -> None:
             if not exported.fault(folder):
                 raise
             log.warning("%s step %d: not evaluated again (%s)", job.name, step, found(error))
-
-
-def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
-    """Step 0: a random student, a teacher equal to it, an optimizer without moments."""
-    student = Network(settings)
-    initialise(student, torch.Generator().manual_seed(seed))
-    teacher = deepcopy(student).requires_grad_(False).eval()
-    student, teacher = student.to(device).train(), teacher.to(device)
-    return State(0, student, teacher, build_optimizer(student, settings.optimizer))
-
-
-def resume(job: Job, device: torch.device) -> State:
-    """The newest readable state of the segment, else what it begins with."""
-    for step in saved_steps(job):
-        state = fresh_state(job.settings, job.seed, device)
-        try:
-            load_kept(job, step, state, device)
-        except checkpoint.Damaged as error:
-            log.warning("%s; passed over", error)
-            continue
-        log.info("%s: goes on from step %d", job.name, state.step)
-        return state
-    return first_state(job, device)
-
-
-def first_state(job: Job, device: torch.device) -> State:
-    """What the job's segment begins with: its parent where it forks, else step 0, from weights when given.
-
-    The Gram teacher is the parent's where both name the same one, else the one that is given or was kept.
-    """
-    root = job.root
-    state = fresh_state(root.settings, root.seed, device)
-    if root.parent is not None:
-        load_kept(root.parent, root.start, state, device)
-        if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
-            return state
-    elif root.settings.trunk.checkpoint is not None:
-        checkpoint.load_weights(state, Path(root.settings.trunk.checkpoint))
-    state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
-    return state
-
-
-def load_kept(job: Job, step: int, state: State, device: torch.device) -> None:
-    """Fill `state` with what the job's segment kept after `step` steps."""
-    state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
-    checkpoint.load_state(state, state_path(job, step), identity=job.identity)
-
-
-def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Eva | None:
-    """The Gram teacher in a folder, where there is one."""
-    if folder is None:
-        return None
-    return gram_teacher.read(folder, job.settings.gram, like=state.teacher.backbone, device=device)
 
 
 def batches_of(job: Job, pool: Pool, state: State) -> Batches:

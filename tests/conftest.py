@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from harness import gram_teacher
+from harness.beginning import fresh_state
 from harness.config import load
 from harness.data.batches import Batches
 from harness.data.pool import Pool, open_pool
@@ -25,7 +26,6 @@ from harness.model import patch_size
 from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import State, train_step
-from harness.train import fresh_state
 
 HEAD = {"hidden": 24, "bottleneck": 16, "prototypes": 16}
 TINY: dict[str, Any] = {

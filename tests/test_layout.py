@@ -60,7 +60,7 @@ FLOORS = (
     "harness.graph harness.export_trunk harness.memory",
     "harness.clean harness.excluded harness.found harness.check_data",
     "harness.job_folder",
-    "harness.kept",
+    "harness.beginning harness.kept",
     "harness.train harness.plan harness.record harness.evaluate",
     "harness.mending harness.timeline",
     "harness.pointless",

@@ -16,7 +16,7 @@ def launch(work: Work) -> set[str]:
 
     What another process is at work on is left until the rest is done, and then waited for.
     """
-    failed: set[str] = set()
+    failed, told = set[str](), set[str]()
     waiting = {job.name: job for job in work.jobs}
     while waiting:
         before = len(waiting)
@@ -27,7 +27,10 @@ def launch(work: Work) -> set[str]:
                 if not refused(job, failed) and not trained(job, work):
                     failed.add(job.name)
             except Busy as error:
-                log.info("%s waits: %s", job.name, found(error))
+                words = f"{job.name} waits: {found(error)}"
+                if words not in told:
+                    log.info("%s", words)
+                told.add(words)
                 continue
             del waiting[job.name]
         if len(waiting) == before:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from common.errors import BadInput
 from harness import store
+from harness.beginning import fresh_state
 from harness.checkpoint import (
     export_weights,
     latest_states,
@@ -17,7 +18,6 @@ from harness.checkpoint import (
     save_state,
     verified_step,
 )
-from harness.train import fresh_state
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import BadInput
+from harness.beginning import fresh_state
 from harness.cost import forward_flops, machine_rate, shapes, step_cost
 from harness.losses.gram import Gram
 from harness.schedules import at
 from harness.step import forward
-from harness.train import fresh_state
 
 WIDTH, DEPTH, PATCH, BATCH = 32, 2, 8, 4
 HIDDEN, BOTTLENECK, PROTOTYPES = 24, 16, 16

@@ -11,11 +11,12 @@ from PIL import Image
 from common.errors import BadInput
 from evals.datasets.settings import Set
 from evals.results import table
+from harness.beginning import fresh_state
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder
 from harness.settings import EvaluationTask
 from harness.step import NonFinite
-from harness.train import export_backbone, fresh_state
+from harness.train import export_backbone
 
 CPU = torch.device("cpu")
 SETS = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=6, split="test")}

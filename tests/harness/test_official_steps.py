@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from harness.beginning import fresh_state
 from harness.config import load
 from harness.data.batches import Batch
 from harness.schedules import at
 from harness.step import State, train_step
-from harness.train import fresh_state
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL = json.loads((ROOT / "tests" / "golden" / "official_steps.json").read_text())

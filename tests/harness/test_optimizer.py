@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from harness.beginning import fresh_state
 from harness.model import Network
 from harness.optimizer import build_optimizer, clip_gradients, descend, rate_multiplier, without_weight_decay
 from harness.schedules import at
-from harness.train import fresh_state
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from common import speed
 from evals.backbones.exported import export
 from evals.compare import main as compare
 from evals.results import table as results
+from harness.beginning import fresh_state
 from harness.model import backbone_args
 from harness.run import main
-from harness.train import fresh_state
 from reports.build import main as build_report
 
 pytestmark = pytest.mark.slow  # whole runs and whole PDFs

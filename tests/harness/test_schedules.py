@@ -7,11 +7,12 @@ import torch
 
 from common.errors import BadInput
 from harness import recipe, settings
+from harness.beginning import fresh_state
 from harness.graph import jobs
 from harness.job_folder import check
 from harness.losses.gram import Gram
 from harness.schedules import at, counts_from_segment, end, linear_warmup, peak_lr, transition
-from harness.train import fresh_state, train
+from harness.train import train
 
 
 def test_the_stage_one_learning_rate_warms_up_to_its_scaled_peak():

@@ -16,6 +16,7 @@ from common.errors import BadInput
 from common.schema import filled, wanted
 from evals.backbones.exported import export
 from harness import settings
+from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
 from harness.data.pool import Pools
 from harness.losses.gram import Gram
@@ -24,7 +25,7 @@ from harness.model import backbone_args
 from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import train_step
-from harness.train import fresh_state, resume, train
+from harness.train import train
 
 CPU = torch.device("cpu")
 STEPS = 3

@@ -9,11 +9,11 @@ import torch
 
 from evals.backbones.exported import export
 from harness import schedules
+from harness.beginning import fresh_state
 from harness.gram_teacher import resize_patches
 from harness.losses.gram import Gram, gram_loss
 from harness.model import backbone_args, encode
 from harness.step import NonFinite, follow, forward, frozen_copy, train_step, weigh
-from harness.train import fresh_state
 
 CPU = torch.device("cpu")
 
@@ -175,7 +175,7 @@ def test_a_larger_gram_crop_is_brought_down_to_the_students_grid(anchored, chang
 
 
 def test_a_checkpoint_anchors_with_the_exported_backbone(tiny, change, take_steps, make_job, tmp_path: Path):
-    from harness.train import resume
+    from harness.beginning import resume
 
     source, _ = take_steps(tiny, 2, seed=5)
     folder = tmp_path / "gram_teacher"

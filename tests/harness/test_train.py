@@ -19,6 +19,7 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from evals.datasets.settings import Set
 from evals.results import table
+from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
 from harness.evaluate import Evaluator
 from harness.graph import jobs
@@ -27,7 +28,7 @@ from harness.losses.gram import Gram
 from harness.model import backbone_args
 from harness.settings import EvaluationTask, Role
 from harness.step import NonFinite
-from harness.train import fresh_state, resume, train
+from harness.train import train
 
 pytestmark = pytest.mark.slow  # whole small runs, interrupted and resumed
 

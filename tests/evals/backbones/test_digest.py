@@ -17,8 +17,8 @@ from common.errors import BadInput
 from evals.backbones import exported
 from evals.backbones.addresses import load
 from evals.backbones.digest import KEY, digest, sealed
+from harness.beginning import fresh_state
 from harness.checkpoint import export_weights, load_weights, verified_step
-from harness.train import fresh_state
 
 CPU = torch.device("cpu")
 

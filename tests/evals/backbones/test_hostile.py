@@ -22,10 +22,10 @@ from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import export
 from harness import gram_teacher
+from harness.beginning import fresh_state
 from harness.checkpoint import load_weights
 from harness.config import load as load_experiment
 from harness.losses.gram import Gram
-from harness.train import fresh_state
 from tests.evals.backbones.tiny import DINO, TINY, tiny
 
 CANARY = "ran"

@@ -17,8 +17,8 @@ from evals.backbones.addresses import load
 from evals.backbones.digest import KEY, sealed
 from evals.backbones.exported import export
 from evals.backbones.weights import read_safetensors
+from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, load_weights
-from harness.train import fresh_state, resume
 from tests.evals.backbones.test_official import published, randomised
 from tests.evals.backbones.tiny import DINO, TINY, tiny
 

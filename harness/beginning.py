@@ -1,0 +1,74 @@
+"""The state that a job begins or goes on with: its newest one, its parent's where it forks, or step 0."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from timm.models.eva import Eva
+
+from harness import checkpoint, gram_teacher
+from harness.gram_teacher import given_folder
+from harness.graph import Job
+from harness.job_folder import gram_folder, saved_steps, state_path
+from harness.model import Network, initialise
+from harness.optimizer import build_optimizer
+from harness.settings import Experiment
+from harness.step import State
+
+log = logging.getLogger("gramlab")
+
+
+def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
+    """Step 0: a random student, a teacher equal to it, an optimizer without moments."""
+    student = Network(settings)
+    initialise(student, torch.Generator().manual_seed(seed))
+    teacher = deepcopy(student).requires_grad_(False).eval()
+    student, teacher = student.to(device).train(), teacher.to(device)
+    return State(0, student, teacher, build_optimizer(student, settings.optimizer))
+
+
+def resume(job: Job, device: torch.device) -> State:
+    """The newest readable state of the segment, else what it begins with."""
+    for step in saved_steps(job):
+        state = fresh_state(job.settings, job.seed, device)
+        try:
+            load_kept(job, step, state, device)
+        except checkpoint.Damaged as error:
+            log.warning("%s; passed over", error)
+            continue
+        log.info("%s: goes on from step %d", job.name, state.step)
+        return state
+    return first_state(job, device)
+
+
+def first_state(job: Job, device: torch.device) -> State:
+    """What the job's segment begins with: its parent where it forks, else step 0, from weights when given.
+
+    The Gram teacher is the parent's where both name the same one, else the one that is given or was kept.
+    """
+    root = job.root
+    state = fresh_state(root.settings, root.seed, device)
+    if root.parent is not None:
+        load_kept(root.parent, root.start, state, device)
+        if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
+            return state
+    elif root.settings.trunk.checkpoint is not None:
+        checkpoint.load_weights(state, Path(root.settings.trunk.checkpoint))
+    state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
+    return state
+
+
+def load_kept(job: Job, step: int, state: State, device: torch.device) -> None:
+    """Fill `state` with what the job's segment kept after `step` steps."""
+    state.gram_teacher = read_gram_teacher(job, state, given_folder(job.settings.gram), device)  # for its shapes
+    checkpoint.load_state(state, state_path(job, step), identity=job.identity)
+
+
+def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Eva | None:
+    """The Gram teacher in a folder, where there is one."""
+    if folder is None:
+        return None
+    return gram_teacher.read(folder, job.settings.gram, like=state.teacher.backbone, device=device)

@@ -102,11 +102,13 @@ def settle_threads(
     most = EACH * machine.cores()
     if experiment.runtime.threads and experiment.runtime.threads > most:
         raise BadInput(f"runtime.threads={experiment.runtime.threads}: want at most {most} on {machine.cores()} cores")
-    count, words = (
-        named_threads(experiment, device, record=record)
-        or share
-        or speed.choose_threads(speed.thread_rates(width=width_of(experiment.model)))
-    )
+    named = named_threads(experiment, device, record=record)
+    if found := named or share:
+        count, words = found
+    elif device.type != "cpu":
+        count, words = torch.get_num_threads(), "torch's own choice"
+    else:
+        count, words = speed.choose_threads(speed.thread_rates(width=width_of(experiment.model)))
     torch.set_num_threads(count)
     return f"threads: {count}, {words}{''.join(idle)}"
 
@@ -118,9 +120,9 @@ def named_threads(experiment: Experiment, device: torch.device, *, record: Mappi
     begun = record.get("environment", {}).get("threads", 0)
     if experiment.runtime.threads:
         return experiment.runtime.threads, "by runtime.threads"
-    if named or device.type != "cpu":
-        return torch.get_num_threads(), f"by {named}" if named else "torch's own choice"
-    if 1 <= begun <= machine.cores():
+    if named:
+        return torch.get_num_threads(), f"by {named}"
+    if device.type == "cpu" and 1 <= begun <= machine.cores():
         return begun, "as this run had before: with others its bits would differ"
     return None
 

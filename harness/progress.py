@@ -203,7 +203,7 @@ def _state(
     if status.state == "failed" and asked == stop:
         return "failed", status.error or ""
     if number and status.state != "interrupted":
-        return "failed", f"{folder}/slurm/{number}_0_log.out tells why"
+        return "failed", f"Slurm job {number} ended early; what it said is in {folder}/slurm/{number}_0_log.out"
     if is_held(folder):
         return "waiting", "for a free worker"
     return "not begun", "the same command goes on"

@@ -41,9 +41,8 @@ def held(folder: Path) -> Iterator[None]:
         file = lock.open("a+b", buffering=0)
     with file:
         if not any(_locked(file) for _ in range(GLANCES)):
-            raise Busy(
-                f"{folder} is in use by process {lock.read_text().strip()}: wait for it or choose another name=..."
-            )
+            holder = lock.read_text().strip()
+            raise Busy(f"{folder} is in use by process {holder}: want it free; wait, or choose another name=...")
         with writing(lock):
             file.truncate(0)
             file.write(str(os.getpid()).encode())

@@ -178,3 +178,16 @@ def test_threads_beside_a_gpu_are_torchs_own_choice(tiny, on, unnamed):
     on(None)
     before = torch.get_num_threads()
     assert settle_threads(tiny, CUDA, record={}) == f"threads: {before}, torch's own choice"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_jobs_that_run_side_by_side_have_their_share_of_the_cores(device, tiny, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    try:
+        told = settle_threads(tiny, torch.device(device), record={}, share=(2, "of 4 cores for 2 jobs at once"))
+        assert told == "threads: 2, of 4 cores for 2 jobs at once"
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

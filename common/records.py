@@ -137,6 +137,63 @@ class Asked(TypedDict, total=False):
     notes: list[str]
 
 
+@record
+class Sought(TypedDict, total=False):
+    """An objective of a sweep, or the measure that it prunes by."""
+
+    name: Required[str]
+    label: str
+    higher_is_better: Required[bool]
+    unit: str
+    share: bool
+
+
+Seeds = list[tuple[Whole, Number, Finite | None, Finite | None]]  # seed, value, and its interval over images
+
+
+@record
+class Tried(TypedDict, total=False):
+    """A trial of a sweep; `shown` are the values that its pruner saw by step, times are seconds since 1970."""
+
+    arm: Required[str]
+    same_as: str | None
+    state: Required[str]
+    params: Required[dict[str, Any]]
+    values: dict[str, Seeds]
+    shown: dict[str, Number]
+    reason: str | None
+    began: Finite | None
+    ended: Finite | None
+
+
+@record
+class Confirmed(TypedDict, total=False):
+    seeds: list[Whole]
+    values: dict[str, dict[str, Seeds]]
+
+
+@record
+class Swept(TypedDict, total=False):
+    """`sweep.json`: what a sweep searched, its trials, and which of them no other beats."""
+
+    name: str
+    question: str
+    source: str
+    seeds: list[Whole]
+    steps: Step
+    objectives: list[Sought]
+    pruned_by: Sought | None
+    sampler: str
+    pruner: str
+    space: dict[str, dict[str, Any]]
+    wanted: Natural
+    trials: list[Tried]
+    front: list[str]
+    importances: dict[str, dict[str, Finite]]
+    references: dict[str, dict[str, Seeds]]
+    confirmed: Confirmed
+
+
 class Lines(NamedTuple, Generic[T]):
     """The sound rows of a table; and what is wrong with each other line, by its number, the file and line in front."""
 

@@ -15,6 +15,7 @@ from common.interrupts import listen
 
 COMMANDS = {
     "run": ("harness.run", "train, evaluate and report an experiment file"),
+    "sweep": ("harness.sweep", "search over settings of an experiment file, each trial an arm of it"),
     "eval": ("evals.run", "evaluate any backbone on frozen features"),
     "compare": ("evals.compare", "the paired difference of two evaluated checkpoints"),
     "prepare": ("evals.prepare", "bring public downloads into the layouts of data sets, and check them"),

@@ -31,7 +31,7 @@ from harness.settings import Experiment
 
 PROSE = ("name", "question", "source", "expected", "cost", "margins")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
-MACHINERY = ("device", "evals", "runtime", "launcher")
+MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str] | None = None) -> Experiment:

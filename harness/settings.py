@@ -39,6 +39,7 @@ from harness import arms as graph
 from harness.launcher_settings import Launcher
 from harness.losses.table import LOSSES, LossSettings
 from harness.recipe import Crops, Model, Optimizer, Schedule, Teacher
+from harness.sweep_settings import Sweep
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -234,6 +235,7 @@ class Experiment(LossSettings):
     evals: Evals = field(default_factory=Evals)
     runtime: Runtime = field(default_factory=Runtime)
     launcher: Launcher = field(default_factory=Launcher)
+    sweep: Sweep = field(default_factory=Sweep)
 
     def conflicts(self) -> Iterator[str]:
         """Steps that never come, nothing to learn from, arms of one folder, a baseline that is no arm."""

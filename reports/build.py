@@ -51,7 +51,7 @@ def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object
         pages = render(run, compared)
         for page in pages:
             make_drawable(page.figure)
-        pdf = _as_pdf(pages, title=run.name)
+        pdf = as_pdf(pages, title=run.name)
         with ExitStack() as together:
             together.enter_context(whole(folder / "report.pdf")).write_bytes(pdf)
             for name, table in tables.items():
@@ -70,7 +70,7 @@ def build_plan(plan: Timeline, target: Path) -> None:
         pages = timeline_pages(plan)
         for page in pages:
             make_drawable(page.figure)
-        pdf = _as_pdf(pages, title=f"{plan.name}, plan", bar="plan")
+        pdf = as_pdf(pages, title=f"{plan.name}, plan", bar="plan")
     with whole(target) as new:
         new.write_bytes(pdf)
 
@@ -89,7 +89,8 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _as_pdf(pages: Sequence[Page], *, title: str, bar: str = "report") -> bytes:
+def as_pdf(pages: Sequence[Page], *, title: str, bar: str = "report") -> bytes:
+    """The pages as one PDF."""
     # without a creation date the same tables give the same bytes
     metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
     content = io.BytesIO()

@@ -26,8 +26,8 @@ TORCHLESS = (
     "evals.results.best_checkpoints",
     "evals.pictures.forest",
 )
-# reports may be called by these two alone
-CALLERS = {"harness.run", "harness.cli"}
+# reports may be called by these alone
+CALLERS = {"harness.run", "harness.sweep", "harness.cli"}
 
 # The rooms of the house from the ground up: a room imports rooms of lower floors, none of its own floor or above.
 # A room is `common`, or a file or a folder directly below the other three; docs/architecture.md says what each holds.
@@ -44,7 +44,7 @@ FLOORS = (
     "evals.options evals.compare evals.prepare",
     "evals.run",
     "harness.losses harness.recipe harness.rope harness.scalars harness.store harness.workplace",
-    "harness.launcher_settings",
+    "harness.launcher_settings harness.sweep_settings",
     "harness.layers harness.curves harness.progress",
     "harness.arms harness.status",
     "harness.settings harness.watch",
@@ -64,7 +64,7 @@ FLOORS = (
     "harness.train harness.plan harness.record harness.evaluate",
     "harness.mending harness.timeline",
     "harness.pointless",
-    "harness.launchers",
+    "harness.launchers harness.sweeps",
     "reports.parts",
     "reports.page reports.run_folder reports.pairing",
     "reports.lineage",
@@ -76,7 +76,9 @@ FLOORS = (
     "reports.compute_pages reports.tradeoff",
     "reports.figures",
     "reports.build",
+    "reports.sweep",
     "harness.run",
+    "harness.sweep",
     "harness.cli",
 )
 

@@ -25,6 +25,7 @@ from harness.model import backbone_args
 from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import train_step
+from harness.sweep_settings import Parameter
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -142,6 +143,16 @@ MACHINERY: dict[str, object] = {
     "evals.network": "student",
     "evals.sets": SETS,
     "evals.tasks": {},
+    "sweep.objectives": ["hours"],
+    "sweep.space": {"gram.weight": Parameter(low=0.1, high=1.0)},
+    "sweep.trials": 3,
+    "sweep.sampler.name": "RandomSampler",
+    "sweep.sampler.args": {},
+    "sweep.pruner.name": "MedianPruner",
+    "sweep.pruner.args": {"n_startup_trials": 1},
+    "sweep.pruner.by": "knn.top1",
+    "sweep.storage": "sqlite:///study.db",
+    "sweep.heartbeat": 1,
 }
 
 # what is asked and which jobs there are; test_graph, test_plan and test_record cover these

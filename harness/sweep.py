@@ -1,0 +1,209 @@
+"""A sweep: `python harness/sweep.py experiments/gram_sweep.yaml [key=value ...] [--trials N] [--plan] [--confirm K]`.
+
+Optuna proposes settings of the experiment's `sweep.space`, each trial is an arm that forks from the shared trunk, and
+what was found is drawn in `sweep.pdf`. The same command continues a study; several at once work on one study together.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+    from common.interrupts import listen
+
+    listen()
+
+import optuna
+from optuna import Study
+
+from common.command import Parser, answer
+from common.errors import BadInput
+from common.machine import environment, pick_device
+from common.progress import telling
+from harness import memory
+from harness.choices import settle
+from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
+from harness.data.pool import Pools, fingerprint
+from harness.evaluate import Evaluator
+from harness.graph import Job
+from harness.plan import plan
+from harness.record import recorded, write_record
+from harness.run import run
+from harness.settings import Experiment
+from harness.sweeps import methods, record, space, study
+from harness.sweeps.objectives import objectives, pruned_by
+from harness.sweeps.study import ARM
+from harness.sweeps.trial import TRAINED_AS, Trials
+from harness.sweeps.turn import Turn
+from harness.sweeps.work import work
+from reports.sweep.build import build
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 done, 2 bad input, 130 interrupted (the same command goes on)."""
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = Parser(prog="harness/sweep.py", description=__doc__)
+    parser.add_argument("experiment", help="a YAML file with a section sweep, such as experiments/gram_sweep.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
+    parser.add_argument("--trials", type=int, metavar="N", help="trials of the study in all, as sweep.trials=N")
+    parser.add_argument("--plan", action="store_true", help="print the plan and stop")
+    parser.add_argument("--confirm", type=int, metavar="K", help="train the front again, on K fresh seeds, and stop")
+    args = parser.parse_intermixed_args(argv)
+    trials = [] if args.trials is None else [f"sweep.trials={args.trials}"]
+    if args.confirm is not None and args.confirm < 1:
+        raise BadInput(f"--confirm {args.confirm}: want at least one seed")
+    return sweep(load(args.experiment, [*args.overrides, *trials]), plan_only=args.plan, confirm=args.confirm)
+
+
+def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | None = None) -> int:
+    """Plan a sweep, and carry out its trials or confirm its front."""
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    trials, text = prepared(experiment)
+    experiment, folder = trials.experiment, trials.folder
+    others = trials.jobs_of(experiment.arms) if experiment.arms else []
+    science, found = science_of(trials), None
+    if study.is_there(experiment.sweep, folder):
+        found = study.find(study.opened(experiment.sweep, folder), experiment.name, science)
+    if confirm is not None and (found is None or not record.front(found)):
+        raise BadInput(f"--confirm {confirm}: the study has no completed trial yet: want it without --confirm first")
+    print("\n".join([text, state(found, experiment)]), flush=True)
+    if plan_only:
+        return 0
+    if confirm is not None and found is not None:
+        return confirm_front(trials, found, confirm)
+    with telling(folder / "log.txt"):
+        carry_out(trials, others, science)
+        print(build(folder))
+    return 0
+
+
+def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) -> None:
+    """The arms that trials are compared with, then trials until the study has all; the record is renewed after each."""
+    experiment, folder = trials.experiment, trials.folder
+    turn = Turn(folder / ".turns" / "study")
+    with turn:
+        storage = study.opened(experiment.sweep, folder)
+        made = study.made(storage, experiment.name, science, [one.direction for one in trials.objectives])
+    for job in others:
+        trials.train(job)
+    references = trials.measured_arms(others)
+
+    def keep() -> None:
+        record.write(trials, made, references)
+        record.write_front(folder, experiment, made)
+        keep_arms(trials, made, others)
+
+    with turn:
+        keep()
+    work(trials, made, storage, turn, ended=keep)
+
+
+def prepared(experiment: Experiment) -> tuple[Trials, str]:
+    """All that the trials need, checked without anything written, and the plan as text."""
+    spec = experiment.sweep
+    space.refuse_unfit(spec)
+    methods.sampler(spec)
+    device = pick_device(experiment.device)
+    folder = Path(experiment.runtime.folder) / experiment.name
+    tight = memory.check(experiment, device)
+    experiment, choices = settle(experiment, device, record=recorded(folder))
+    evaluator, pools = Evaluator(experiment, folder), Pools(Path(experiment.runtime.cache))
+    asked = objectives(spec, evaluator.tasks)
+    trials = Trials(
+        experiment=experiment,
+        folder=folder,
+        objectives=asked,
+        prunes=pruned_by(spec, evaluator.tasks, asked),
+        pruner=methods.pruner(spec),
+        pools=pools,
+        evaluator=evaluator,
+        device=device,
+    )
+    proposed = methods.rehearse(spec, [one.direction for one in asked])
+    arms = {**experiment.arms, "trial": next((one for one in proposed if trials.is_fit(one)), {})}
+    shown = replace(experiment, arms=arms, baseline=None)
+    text = plan(shown, trials.jobs_of(arms), evaluator.tasks, device, choices=[*choices, *tight])
+    return trials, "\n".join([text, *lines(trials)])
+
+
+def lines(trials: Trials) -> list[str]:
+    """What is searched and how, for the plan; the arm `trial` above stands for each of them."""
+    spec = trials.experiment.sweep
+    goals = [f"{one.name} ({'higher' if one.higher_is_better else 'lower'} is better)" for one in trials.objectives]
+    pruned = f", by {trials.prunes.name}" if trials.prunes else ""
+    return [
+        f"sweep of {spec.trials} trials, each like the arm `trial` above: {', '.join(goals)}",
+        *(f"  {key}: {space.words(key, parameter)}" for key, parameter in spec.space.items()),
+        f"  {methods.words(spec.sampler)}; {methods.words(spec.pruner)}{pruned}",
+    ]
+
+
+def state(found: Study | None, experiment: Experiment) -> str:
+    """How far the study is."""
+    if found is None:
+        return f"a new study: {experiment.sweep.trials} trials to do"
+    known = study.last_of_each(found.get_trials(deepcopy=False))
+    ended = sum(trial.state.is_finished() for trial in known)
+    return f"the study has {ended} trials that came to an end, of {experiment.sweep.trials}"
+
+
+def science_of(trials: Trials) -> dict[str, Any]:
+    """All that a trial's values depend on, and what they are compared by; how trials are proposed may change."""
+    experiment = trials.experiment
+    plain = {key: value for key, value in as_dict(experiment).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
+    plain["data"] = {**plain["data"], "sources": fingerprint(trials.pools(experiment.data))}
+    base = trials.jobs_of({"trial": {}})
+    science = {
+        "objectives": {one.name: list(one.column) for one in trials.objectives},
+        "pruned_by": list(trials.prunes.column) if trials.prunes else None,
+        "space": as_dict(experiment.sweep.space),
+        "seeds": list(experiment.seeds),
+        "steps": experiment.steps,
+        "trunk": {key: value for key, value in as_dict(experiment.trunk).items() if key != "checkpoint"},
+        "evals": {"every": experiment.evals.every, "tasks": trials.evaluator.identity},
+        "settings": plain,
+        "start": {job.name: job.identity for job in base},
+    }
+    return json.loads(json.dumps(science))
+
+
+def keep_arms(trials: Trials, made: Study, others: Sequence[Job]) -> None:
+    """Renew `experiment.json`, in which the trials that were trained are arms beside the experiment's own."""
+    known = study.last_of_each(made.get_trials(deepcopy=False))
+    own = {
+        one.user_attrs[ARM]: space.overrides(one.params)
+        for one in known
+        if one.user_attrs.get(TRAINED_AS) == one.user_attrs[ARM]
+    }
+    experiment = replace(trials.experiment, arms={**trials.experiment.arms, **own})
+    todo = [*others, *(trials.jobs_of(own) if own else [])]
+    environment_ = environment(trials.device, precision=experiment.precision)
+    write_record(trials.folder, experiment, todo, trials.evaluator.tasks, environment_)
+
+
+def confirm_front(trials: Trials, found: Study, count: int) -> int:
+    """Train the members of the front on fresh seeds, in an experiment of its own, and draw the sweep again."""
+    experiment, seeds = trials.experiment, record.fresh(trials.experiment, count)
+    members = {trial.user_attrs[ARM]: space.overrides(trial.params) for trial in record.front(found)}
+    again = record.confirming(experiment, members, name=f"{experiment.name}-confirm", seeds=seeds)
+    code = run(again)
+    folder = trials.folder.with_name(again.name)
+    seen = replace(trials, experiment=again, folder=folder, evaluator=Evaluator(again, folder))
+    with Turn(trials.folder / ".turns" / "study"):
+        record.confirmed(trials.folder, seen.measured_arms(seen.jobs_of(again.arms)), seeds)
+        print(build(trials.folder))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

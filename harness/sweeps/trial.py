@@ -1,0 +1,202 @@
+"""One trial of a sweep: an arm that forks from the shared trunk, trained, pruned on its way, and measured."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna import Trial
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial, TrialState
+
+from common.errors import BadInput, first_line
+from common.records import CurvePoint, read_lines
+from evals.results import table
+from evals.results.table import Row
+from harness import memory
+from harness.config import identity
+from harness.data.pool import Pools, fingerprint
+from harness.evaluate import Evaluator
+from harness.graph import TRUNK, Job, jobs
+from harness.job_folder import check
+from harness.plan import evaluated_steps
+from harness.settings import Experiment
+from harness.step import NonFinite
+from harness.sweeps.objectives import HOURS, Objective, mean
+from harness.sweeps.pruning import is_hopeless, show
+from harness.sweeps.space import drawn
+from harness.sweeps.study import ARM, Storage, last_of_each
+from harness.sweeps.turn import Turn
+from harness.train import train
+
+log = logging.getLogger("gramlab")
+CONTENT, TRAINED_AS, MEASURED, REASON = "content", "trained_as", "measured", "reason"  # attributes of a trial
+Measured = dict[
+    str, list[list[Any]]
+]  # objective → [seed, value, low, high] of each seed, null where it has no interval
+
+
+class Unfit(Exception):
+    """Settings of a trial that exclude one another, or lead to no number: this trial's fault, and no other's."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the trials of a sweep have in common."""
+
+    experiment: Experiment
+    folder: Path
+    objectives: Sequence[Objective]
+    prunes: Objective | None
+    pruner: BasePruner
+    pools: Pools
+    evaluator: Evaluator
+    device: torch.device
+
+    def carry_out(self, trial: Trial, storage: Storage, turn: Turn) -> list[float]:
+        """The trial's objectives. The turn, in which it was begun, is given back once its settings are claimed.
+
+        Raises `Unfit` or `NonFinite` where its settings are to blame, `optuna.TrialPruned`.
+        """
+        trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, f"trial-{trial.number:04d}"))
+        storage.record_heartbeat(trial._trial_id)
+        overrides = drawn(trial, self.experiment.sweep)
+        try:
+            todo = self.jobs_of({arm: overrides})
+        except BadInput as error:
+            trial.set_user_attr(REASON, reason := first_line(error))
+            raise Unfit(reason) from error
+        trial.set_user_attr(CONTENT, content(todo))
+        twin = self.twin(trial)
+        trial.set_user_attr(TRAINED_AS, trained_as := twin.user_attrs[TRAINED_AS] if twin else arm)
+        turn.give_back()
+        log.info("%s: %s", arm, ", ".join(f"{key}={value}" for key, value in overrides.items()))
+        if twin is not None:
+            log.info("%s: has the settings of %s", arm, trained_as)
+            if is_settled(twin):
+                return tell_as(trial, twin)
+        return self.finish(trial, self.jobs_of({trained_as: overrides}))
+
+    def finish(self, trial: Trial, todo: Sequence[Job]) -> list[float]:
+        """Train what is left of the trial, and measure it."""
+        try:
+            for job in todo:
+                self.bring_on(trial, job, watched=job is next(one for one in todo if one.arm == todo[-1].arm))
+            found = self.measured([job for job in todo if job.arm == todo[-1].arm])
+        except NonFinite as error:
+            trial.set_user_attr(REASON, first_line(error))
+            raise
+        trial.set_user_attr(MEASURED, found)
+        values = [mean([value for _, value, *_ in found[one.name]]) for one in self.objectives]
+        if lost := [one.name for one, value in zip(self.objectives, values, strict=True) if not math.isfinite(value)]:
+            trial.set_user_attr(REASON, reason := f"{', '.join(lost)} is not a finite number")
+            raise Unfit(reason)
+        return values
+
+    def jobs_of(self, arms: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+        """What these arms need, trunks first. Raises `BadInput` for settings that cannot be meant or cannot fit."""
+        own = {arm: dict(overrides) for arm, overrides in arms.items()}
+        experiment = replace(self.experiment, arms=own, baseline=None)
+        memory.check(experiment, self.device)
+        todo = jobs(experiment, fingerprint=lambda data: fingerprint(self.pools(data)))
+        for job in todo:
+            check(job)
+        return todo
+
+    def is_fit(self, overrides: Mapping[str, Any]) -> bool:
+        """Whether a trial could have these settings."""
+        try:
+            self.jobs_of({"trial": overrides})
+        except BadInput:
+            return False
+        return True
+
+    def twin(self, trial: Trial) -> FrozenTrial | None:
+        """Another trial of equal content that was begun earlier: one that came to an end, else one that has not yet."""
+        ours = trial.user_attrs
+        others = [t for t in trial.study.get_trials(deepcopy=False) if t.user_attrs.get(CONTENT) == ours[CONTENT]]
+        same = [t for t in last_of_each(others) if t.user_attrs[ARM] != ours[ARM] and TRAINED_AS in t.user_attrs]
+        return next(filter(is_settled, same), next(iter(same), None))
+
+    def bring_on(self, trial: Trial, job: Job, *, watched: bool) -> None:
+        """Train a job to its end; one that is watched from evaluation to evaluation, and no further than its pruner
+        lets it."""
+        stops = evaluated_steps(job) if watched and self.prunes else [job.stop]
+        for stop in stops:
+            self.train(replace(job, stop=stop))
+            if not watched or self.prunes is None:
+                continue
+            if (row := self.prunes.of(self.rows(job, stop))) is None:
+                continue
+            show(trial, stop, row.value)
+            if len(self.objectives) == 1 and self.prunes.column == self.objectives[0].column:
+                trial.report(row.value, stop)  # so that samplers learn from pruned trials, and a dashboard shows them
+            if stop < job.stop and is_hopeless(trial, self.pruner, self.prunes):
+                log.info("%s: pruned at step %d, where %s is %.4g", job.arm, stop, self.prunes.name, row.value)
+                raise optuna.TrialPruned
+
+    def train(self, job: Job) -> None:
+        """Train one job, or wait for another worker that does."""
+        with Turn(self.folder / ".turns" / job.name):
+            train(job, self.pools(job.settings.data), self.evaluator, device=self.device)
+
+    def measured(self, todo: Sequence[Job]) -> Measured:
+        """Each objective of each seed with its interval over images."""
+        found: Measured = {objective.name: [] for objective in self.objectives}
+        for job in todo:
+            rows = self.rows(job, job.stop)
+            for objective in self.objectives:
+                if objective.name == HOURS:
+                    found[HOURS].append([job.seed, seconds(job) / 3600, None, None])
+                elif (row := objective.of(rows)) is not None:
+                    found[objective.name].append([job.seed, row.value, *map(known, (row.low, row.high))])
+        return found
+
+    def measured_arms(self, todo: Sequence[Job]) -> dict[str, Measured]:
+        """The objectives of each arm among jobs."""
+        arms = dict.fromkeys(job.arm for job in todo if job.arm != TRUNK)
+        return {arm: self.measured([job for job in todo if job.arm == arm]) for arm in arms}
+
+    def rows(self, job: Job, step: int) -> list[Row]:
+        """What an evaluation of a job found."""
+        place = (job.arm, job.seed, step)
+        return [row for row in table.read(self.evaluator.table).rows if (row.arm, row.seed, row.step) == place]
+
+
+def content(todo: Sequence[Job]) -> str:
+    """What makes two trials one: all that shapes their arms, and how long these are."""
+    return identity([[job.identity, job.stop] for job in todo])
+
+
+def known(end: float) -> float | None:
+    """The end of an interval, for JSON."""
+    return end if math.isfinite(end) else None
+
+
+def seconds(job: Job) -> float:
+    """Seconds of training from where the job begins to its end."""
+    points = [point for point in read_lines(job.folder / "metrics.jsonl", CurvePoint).rows if point["step"] <= job.stop]
+    before = [point.get("seconds", 0.0) for point in points if point["step"] <= job.start]
+    return max([point.get("seconds", 0.0) for point in points], default=math.nan) - max(before, default=0.0)
+
+
+def is_settled(trial: FrozenTrial) -> bool:
+    """Whether a trial came to an end of its own: not one that was broken off."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or REASON in trial.user_attrs
+
+
+def tell_as(trial: Trial, twin: FrozenTrial) -> list[float]:
+    """The objectives of a trial that another one of equal content has."""
+    if twin.state == TrialState.PRUNED:
+        raise optuna.TrialPruned
+    if twin.values is None:
+        trial.set_user_attr(REASON, reason := twin.user_attrs[REASON])
+        raise Unfit(reason)
+    trial.set_user_attr(MEASURED, twin.user_attrs[MEASURED])
+    return twin.values

@@ -1,0 +1,72 @@
+"""Render `sweep.pdf` and `sweep.csv` of a sweep's folder from its record and tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from common.disk import whole
+from common.drawing import make_drawable
+from common.errors import BadInput
+from reports.build import as_pdf
+from reports.page import Page, looks, number_pages, style
+from reports.run_folder import read as read_run
+from reports.sweep.front import front_page
+from reports.sweep.history import history_page
+from reports.sweep.parameters import importance_page, slice_pages
+from reports.sweep.pareto import pareto_page
+from reports.sweep.read import Sweep, read
+from reports.tradeoff import tradeoff_page
+
+PATHS = 7  # trials whose paths are drawn
+
+
+def build(folder: Path) -> Path:
+    """Write both files, whole at the end; returns the PDF's path. Raises `BadInput` where the record is missing."""
+    sweep = read(folder)
+    target, table = folder / "sweep.pdf", folder / "sweep.csv"
+    with style():
+        pages = [front_page(sweep), pareto_page(sweep), *paths_page(sweep), importance_page(sweep)]
+        pages += [*slice_pages(sweep), history_page(sweep)]
+        number_pages(pages, sweep.name)
+        for page in pages:
+            make_drawable(page.figure)
+        pdf = as_pdf(pages, title=sweep.name)
+        with whole(target) as new_target:
+            new_target.write_bytes(pdf)
+            with whole(table) as new_table:
+                tidy(sweep).to_csv(new_table, index=False, lineterminator="\n")
+    return target
+
+
+def paths_page(sweep: Sweep) -> list[Page]:
+    """The ways of the front's trials through dense and global quality, none where they were not evaluated so."""
+    try:
+        run = read_run(sweep.folder)
+    except BadInput:
+        return []
+    chosen = [arm for arm in sweep.references if arm in run.arms]
+    chosen += [trial.arm for trial in sweep.members[:PATHS] if trial.arm in run.arms]
+    if not chosen:
+        return []
+    rows = tuple(row for row in run.rows if row.arm not in run.arms or row.arm in chosen)
+    run = replace(run, arms=tuple(chosen), baseline=chosen[0], rows=rows)
+    return [tradeoff_page(run, looks(run.arms, run.baseline))]
+
+
+def tidy(sweep: Sweep) -> pd.DataFrame:
+    """A row for each trial: its settings, each objective with the ends of its interval, and on fresh seeds."""
+    rows = []
+    for trial in sweep.trials:
+        row = {"trial": trial.arm, "state": trial.state, "same_as": trial.same_as, "front": trial.arm in sweep.front}
+        row |= {key: trial.params.get(key) for key in sweep.space}
+        for goal in sweep.goals:
+            for name, values in ((goal.name, trial.values), (f"fresh {goal.name}", sweep.confirmed.get(trial.arm, {}))):
+                one = values.get(goal.name)
+                if one is not None or name == goal.name or sweep.confirmed:
+                    row |= {name: one and one.value, f"{name} low": one and one.low, f"{name} high": one and one.high}
+        seconds = trial.ended - trial.began if trial.began is not None and trial.ended is not None else None
+        rows.append({**row, "seconds": seconds, "reason": trial.reason})
+    return pd.DataFrame(rows)

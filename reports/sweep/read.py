@@ -1,0 +1,167 @@
+"""What a sweep's record holds, `sweep.json` beside the tables of its trials, read once and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from common.errors import BadInput
+from common.records import Sought, Swept, Tried, read_record
+from reports.tables import Estimate, student_interval
+from reports.words import MINUS, number
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An objective, or the measure that trials are pruned by."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    unit: str = ""
+    share: bool = False
+
+    @property
+    def scale(self) -> float:
+        """Factor from stored to shown values."""
+        return 100.0 if self.share else 1.0
+
+    @property
+    def axis(self) -> str:
+        """As an axis is titled, with the direction that is better."""
+        unit = "%" if self.share else self.unit
+        better = "better →" if self.higher_is_better else "lower is better"
+        return f"{self.name}{f' ({unit})' if unit else ''}, {better}"
+
+    def written(self, value: float) -> str:
+        """A value for reading."""
+        if self.share:
+            return number(value * 100, 1)
+        return f"{value:.3g}".replace("-", MINUS)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial: its settings, and its objectives with intervals where it has them."""
+
+    number: int
+    arm: str
+    state: str
+    params: Mapping[str, Any]
+    values: Mapping[str, Estimate]
+    shown: Mapping[int, float]
+    same_as: str | None = None
+    reason: str | None = None
+    began: float | None = None
+    ended: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name where room is short: "7" for trial-0007."""
+        return str(int(digits)) if (digits := self.arm.rpartition("-")[2]).isdigit() else self.arm
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its record tells it."""
+
+    folder: Path
+    name: str
+    question: str
+    seeds: tuple[int, ...]
+    goals: tuple[Goal, ...]
+    pruned_by: Goal | None
+    sampler: str
+    pruner: str
+    space: Mapping[str, Mapping[str, Any]]
+    wanted: int
+    trials: tuple[Trial, ...]
+    front: tuple[str, ...]
+    importances: Mapping[str, Mapping[str, float]]
+    references: Mapping[str, Mapping[str, Estimate]]
+    confirmed: Mapping[str, Mapping[str, Estimate]]
+    fresh_seeds: tuple[int, ...]
+
+    @cached_property
+    def complete(self) -> tuple[Trial, ...]:
+        """The trials that have every objective, each content once."""
+        whole = (trial for trial in self.trials if trial.state == "complete" and trial.same_as is None)
+        return tuple(trial for trial in whole if all(goal.name in trial.values for goal in self.goals))
+
+    @cached_property
+    def members(self) -> tuple[Trial, ...]:
+        """The trials of the front, the best in the first objective first."""
+        found = [trial for trial in self.complete if trial.arm in self.front]
+        first = self.goals[0]
+        return tuple(sorted(found, key=lambda t: t.values[first.name].value, reverse=first.higher_is_better))
+
+    def count(self, state: str) -> int:
+        """How many trials are in a state."""
+        return sum(trial.state == state for trial in self.trials)
+
+
+def read(folder: Path) -> Sweep:
+    """Read the record of `runs/<sweep>`. Raises `BadInput` where there is none, or one that is damaged."""
+    path = folder / "sweep.json"
+    if not path.is_file():
+        raise BadInput(f"got no sweep.json in {folder}: want the folder of a sweep; give runs/<sweep>")
+    record: Swept = read_record(path, Swept, remedy="the next trial of the sweep writes it anew")
+    if not (goals := tuple(map(_goal, record.get("objectives", ())))):
+        raise BadInput(f"got no objectives in {path}: want what a sweep wrote; run the sweep again")
+    confirmed = record.get("confirmed", {})
+    return Sweep(
+        folder=folder,
+        name=record.get("name", folder.name),
+        question=record.get("question", ""),
+        seeds=tuple(record.get("seeds", ())),
+        goals=goals,
+        pruned_by=_goal(by) if (by := record.get("pruned_by")) else None,
+        sampler=record.get("sampler", ""),
+        pruner=record.get("pruner", ""),
+        space=record.get("space", {}),
+        wanted=record.get("wanted", 0),
+        trials=tuple(_trial(number, one) for number, one in enumerate(record.get("trials", ()))),
+        front=tuple(record.get("front", ())),
+        importances=record.get("importances", {}),
+        references={arm: estimates(values) for arm, values in record.get("references", {}).items()},
+        confirmed={arm: estimates(values) for arm, values in confirmed.get("values", {}).items()},
+        fresh_seeds=tuple(confirmed.get("seeds", ())),
+    )
+
+
+def estimates(values: Mapping[str, Sequence[Any]]) -> dict[str, Estimate]:
+    """Each objective over its seeds: Student's interval, or for one seed that over images."""
+    return {name: _estimate(seeds) for name, seeds in values.items() if seeds}
+
+
+def _estimate(seeds: Sequence[Any]) -> Estimate:
+    if len(seeds) > 1:
+        return Estimate(*student_interval([value for _, value, *_ in seeds]), 0, len(seeds), "seeds")
+    _, value, low, high = seeds[0]
+    nan = float("nan")
+    ends = (nan if low is None else low, nan if high is None else high)
+    return Estimate(value, *ends, 0, 1, "" if low is None or high is None else "images")
+
+
+def _goal(sought: Sought) -> Goal:
+    name = sought["name"]
+    better, unit = sought["higher_is_better"], sought.get("unit", "")
+    return Goal(name, sought.get("label", name), better, unit, sought.get("share", False))
+
+
+def _trial(number: int, tried: Tried) -> Trial:
+    return Trial(
+        number=number,
+        arm=tried["arm"],
+        state=tried["state"],
+        params=tried["params"],
+        values=estimates(tried.get("values", {})),
+        shown={int(step): value for step, value in tried.get("shown", {}).items()},
+        same_as=tried.get("same_as"),
+        reason=tried.get("reason"),
+        began=tried.get("began"),
+        ended=tried.get("ended"),
+    )

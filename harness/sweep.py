@@ -98,14 +98,14 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
         trials.train(job)
     references = trials.measured_arms(others)
 
-    def keep() -> None:
+    def keep(todo: Sequence[Job]) -> None:
         record.write(trials, made, references)
         record.write_front(folder, experiment, made)
-        keep_arms(trials, made, others)
+        keep_arms(trials, made, todo)
 
     with turn:
-        keep()
-    work(trials, made, storage, turn, ended=keep)
+        keep(others)
+    work(trials, made, storage, turn, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
 
 
 def prepared(experiment: Experiment) -> tuple[Trials, str]:
@@ -177,18 +177,15 @@ def science_of(trials: Trials) -> dict[str, Any]:
     return json.loads(json.dumps(science))
 
 
-def keep_arms(trials: Trials, made: Study, others: Sequence[Job]) -> None:
+def keep_arms(trials: Trials, made: Study, todo: Sequence[Job]) -> None:
     """Renew `experiment.json`, in which the trials that were trained are arms beside the experiment's own."""
     known = study.last_of_each(made.get_trials(deepcopy=False))
     own = {
-        one.user_attrs[ARM]: space.overrides(one.params)
-        for one in known
-        if one.user_attrs.get(TRAINED_AS) == one.user_attrs[ARM]
+        t.user_attrs[ARM]: space.overrides(t.params) for t in known if t.user_attrs.get(TRAINED_AS) == t.user_attrs[ARM]
     }
     experiment = replace(trials.experiment, arms={**trials.experiment.arms, **own})
-    todo = [*others, *(trials.jobs_of(own) if own else [])]
-    environment_ = environment(trials.device, precision=experiment.precision)
-    write_record(trials.folder, experiment, todo, trials.evaluator.tasks, environment_)
+    machine = environment(trials.device, precision=experiment.precision)
+    write_record(trials.folder, experiment, todo, trials.evaluator.tasks, machine)
 
 
 def confirm_front(trials: Trials, found: Study, count: int) -> int:

@@ -28,7 +28,7 @@ def is_hopeless(trial: Trial, pruner: BasePruner, objective: Objective) -> bool:
     """Whether the pruner would end the trial after what it has shown so far."""
     twin = _twin(trial.study, objective)
     asked = twin.get_trials(deepcopy=True)[trial.number]
-    pruned = pruner.prune(twin, asked)
+    pruned = bool(pruner.prune(twin, asked))
     noted = twin.get_trials(deepcopy=False)[trial.number].system_attrs
     if noted != trial.user_attrs.get(NOTED, {}):
         trial.set_user_attr(NOTED, noted)

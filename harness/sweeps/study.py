@@ -35,11 +35,14 @@ def journal_path(folder: Path) -> Path:
 
 
 def is_there(sweep: Sweep, folder: Path) -> bool:
-    """Whether there is a storage to look into: a look must not make one."""
+    """Whether there is a storage to look into: a look must not make one. Raises `BadInput` where none can be made."""
     if sweep.storage is None:
         return journal_path(folder).is_file()
-    file = re.fullmatch(r"sqlite:///(.+)", sweep.storage)
-    return file is None or Path(file[1]).is_file()
+    if (file := re.fullmatch(r"sqlite:///(.+)", sweep.storage)) is None:
+        return True
+    if not (path := Path(file[1])).parent.is_dir():
+        raise BadInput(f"sweep.storage={sweep.storage}: no folder {path.parent}: want one that is there; make it first")
+    return path.is_file()
 
 
 def opened(sweep: Sweep, folder: Path) -> Storage:

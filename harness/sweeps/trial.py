@@ -30,7 +30,7 @@ from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps.objectives import HOURS, Objective, mean
 from harness.sweeps.pruning import is_hopeless, show
-from harness.sweeps.space import drawn
+from harness.sweeps.space import drawn, overrides
 from harness.sweeps.study import ARM, Storage, last_of_each
 from harness.sweeps.turn import Turn
 from harness.train import train
@@ -66,9 +66,9 @@ class Trials:
         """
         trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, f"trial-{trial.number:04d}"))
         storage.record_heartbeat(trial._trial_id)
-        overrides = drawn(trial, self.experiment.sweep)
+        own = drawn(trial, self.experiment.sweep)
         try:
-            todo = self.jobs_of({arm: overrides})
+            todo = self.jobs_of({arm: own})
         except BadInput as error:
             trial.set_user_attr(REASON, reason := first_line(error))
             raise Unfit(reason) from error
@@ -76,12 +76,12 @@ class Trials:
         twin = self.twin(trial)
         trial.set_user_attr(TRAINED_AS, trained_as := twin.user_attrs[TRAINED_AS] if twin else arm)
         turn.give_back()
-        log.info("%s: %s", arm, ", ".join(f"{key}={value}" for key, value in overrides.items()))
+        log.info("%s: %s", arm, ", ".join(f"{key}={value}" for key, value in own.items()))
         if twin is not None:
             log.info("%s: has the settings of %s", arm, trained_as)
             if is_settled(twin):
                 return tell_as(trial, twin)
-        return self.finish(trial, self.jobs_of({trained_as: overrides}))
+        return self.finish(trial, self.jobs_of({trained_as: own}))
 
     def finish(self, trial: Trial, todo: Sequence[Job]) -> list[float]:
         """Train what is left of the trial, and measure it."""
@@ -101,18 +101,22 @@ class Trials:
 
     def jobs_of(self, arms: Mapping[str, Mapping[str, Any]]) -> list[Job]:
         """What these arms need, trunks first. Raises `BadInput` for settings that cannot be meant or cannot fit."""
-        own = {arm: dict(overrides) for arm, overrides in arms.items()}
-        experiment = replace(self.experiment, arms=own, baseline=None)
+        experiment = replace(self.experiment, arms={arm: dict(own) for arm, own in arms.items()}, baseline=None)
         memory.check(experiment, self.device)
         todo = jobs(experiment, fingerprint=lambda data: fingerprint(self.pools(data)))
         for job in todo:
             check(job)
         return todo
 
-    def is_fit(self, overrides: Mapping[str, Any]) -> bool:
-        """Whether a trial could have these settings."""
+    def jobs_again(self, trial: FrozenTrial) -> list[Job]:
+        """The jobs of a trial that was trained; none of one that came to nothing, or has those of another."""
+        arm = trial.user_attrs[ARM]
+        return self.jobs_of({arm: overrides(trial.params)}) if trial.user_attrs.get(TRAINED_AS) == arm else []
+
+    def is_fit(self, own: Mapping[str, Any]) -> bool:
+        """Whether a trial could have these overrides."""
         try:
-            self.jobs_of({"trial": overrides})
+            self.jobs_of({"trial": own})
         except BadInput:
             return False
         return True

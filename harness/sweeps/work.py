@@ -19,12 +19,12 @@ log = logging.getLogger("gramlab")
 WAITS = 1.0  # seconds between two looks at what other workers do
 
 
-def work(trials: Trials, study: Study, storage: Storage, turn: Turn, *, ended: Callable[[], None]) -> None:
+def work(trials: Trials, study: Study, storage: Storage, turn: Turn, *, ended: Callable[[int], None]) -> None:
     """Carry out trials until the study has as many as it shall have, and all of them came to an end.
 
     Args:
         turn: among the workers of the study; claims are made in it, so no two workers begin the same trial.
-        ended: called in the turn after each trial.
+        ended: called in the turn after each trial, with its number.
     """
     waits = False
     while True:
@@ -35,9 +35,9 @@ def work(trials: Trials, study: Study, storage: Storage, turn: Turn, *, ended: C
             states = [trial.state for trial in known]
             if TrialState.WAITING in states or begun(known) < trials.experiment.sweep.trials:
                 waits = False
-                carry_out_one(trials, study, storage, turn)
+                number = carry_out_one(trials, study, storage, turn)
                 with turn:
-                    ended()
+                    ended(number)
                 continue
         finally:
             turn.give_back()
@@ -49,8 +49,11 @@ def work(trials: Trials, study: Study, storage: Storage, turn: Turn, *, ended: C
         time.sleep(WAITS)
 
 
-def carry_out_one(trials: Trials, study: Study, storage: Storage, turn: Turn) -> None:
-    """One trial; one that is broken off goes back into the queue, and its training goes on from its last state."""
+def carry_out_one(trials: Trials, study: Study, storage: Storage, turn: Turn) -> int:
+    """Carry out one trial, begun in the turn; returns its number.
+
+    One that is broken off goes back into the queue; its training then goes on from its last state.
+    """
     study.sampler = methods.sampler(trials.experiment.sweep, before=begun(study.get_trials(deepcopy=False)))
     numbers: list[int] = []
 
@@ -64,3 +67,6 @@ def carry_out_one(trials: Trials, study: Study, storage: Storage, turn: Turn) ->
         for number in numbers:
             again(study, number)
         raise
+    finally:
+        turn.give_back()
+    return numbers[0]

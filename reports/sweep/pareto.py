@@ -69,7 +69,7 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
             x, y = _point(values, across, up)
             axes.scatter([x], [y], s=30, color=INK, marker="s", zorder=6)
             labels.append(Label(arm, x, y, INK, size=8, weight="bold"))
-    if len(sweep.goals) == 2:
+    if len(sweep.goals) == 2 and sweep.members:
         _stairs(axes, np.array([points[trial.arm] for trial in sweep.members]), across, up)
     axes.set(xlim=_limits(sweep, across), ylim=_limits(sweep, up))
     if not across.higher_is_better:

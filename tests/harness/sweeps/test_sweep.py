@@ -1,0 +1,315 @@
+"""Whole sweeps of real, tiny trials: what comes out, what goes on, what is never run twice, what is refused."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from pypdf import PdfReader
+
+from harness.config import load
+from harness.sweep import main
+
+ROOT = Path(__file__).resolve().parents[3]
+ROOMS = {"size": 32, "split": "val", "name": "rooms"}
+EVALS = {
+    "sets": {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}},
+    "tasks": {"segmentation": {"protocol": "segmentation", "train": "kept", "test": "asked"}},
+}
+
+
+def table(tmp_path):
+    """The rows of `sweep.csv`."""
+    return [*csv.DictReader((tmp_path / "runs" / "tiny" / "sweep.csv").read_text().splitlines())]
+
+
+def study_in_journal(tmp_path):
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "runs" / "tiny" / "study.journal"))
+    return optuna.load_study(study_name="tiny", storage=optuna.storages.JournalStorage(journal))
+
+
+def refused(arguments, capsys):
+    """The one line that a refusal prints."""
+    assert main([str(one) for one in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gramlab: ")
+    assert said.count("\n") == 1, said
+    return said.removeprefix("gramlab: ").strip()
+
+
+def trained(tmp_path):
+    """The folders of jobs, with when their curve was last written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "tiny").glob("*/metrics.jsonl")}
+
+
+@pytest.mark.slow
+def test_a_sweep_leaves_a_record_a_table_a_report_and_an_experiment_for_each_of_its_front(
+    write_sweep, record, tmp_path, capsys
+):
+    assert main([str(write_sweep())]) == 0
+    folder = tmp_path / "runs" / "tiny"
+    found = record()
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 3
+    assert {*trained(tmp_path)} == {"trunk-s0", "plain-s0", "trial-0000-s0", "trial-0001-s0", "trial-0002-s0"}
+    for trial in found["trials"]:
+        ((seed, miou, low, high),), ((_, hours, *_),) = trial["values"]["miou"], trial["values"]["hours"]
+        assert seed == 0
+        assert low <= miou <= high
+        assert hours > 0
+    assert set(found["references"]) == {"plain"}
+    assert [row["trial"] for row in table(tmp_path)] == [trial["arm"] for trial in found["trials"]]
+    assert len(PdfReader(folder / "sweep.pdf").pages) == 6
+    assert {path.stem for path in (folder / "front").glob("*.yaml")} == set(found["front"])
+    assert capsys.readouterr().out.endswith("sweep.pdf\n")
+
+
+@pytest.mark.slow
+def test_a_front_member_s_experiment_has_its_settings_and_runs_as_it_is_on_seeds_that_the_sweep_did_not_see(
+    write_sweep, record, tmp_path
+):
+    from harness.run import main as run
+
+    assert main([str(write_sweep(trials=1))]) == 0
+    (trial,) = record()["trials"]
+    path = tmp_path / "runs" / "tiny" / "front" / f"{trial['arm']}.yaml"
+    experiment = load(path)
+    assert experiment.arms == {"plain": {}, trial["arm"]: trial["params"]}
+    assert experiment.seeds == [1, 2, 3]
+    assert "optimistic" in path.read_text()
+    assert run([str(path), "seeds=[1]"]) == 0
+    assert (tmp_path / "runs" / experiment.name / "report.pdf").is_file()
+
+
+@pytest.mark.slow
+def test_more_trials_continue_the_study_and_train_none_again(write_sweep, record, tmp_path):
+    path = write_sweep()
+    assert main([str(path), "--trials", "1"]) == 0
+    before, first = trained(tmp_path), record()["trials"][0]
+    assert main([str(path), "--trials", "3"]) == 0
+    after = trained(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 2
+    assert record()["trials"][0] == first
+
+
+@pytest.mark.slow
+def test_the_same_command_proposes_the_same_trials(write_sweep, record, tmp_path, tiny_text):
+    assert main([str(write_sweep())]) == 0
+    whole = [trial["params"] for trial in record()["trials"]]
+    path = write_sweep({"name": "again"})
+    for count in ("1", "3"):
+        assert main([str(path), "--trials", count]) == 0
+    again = json.loads((tmp_path / "runs" / "again" / "sweep.json").read_text())
+    assert [trial["params"] for trial in again["trials"]] == whole
+
+
+def test_a_trial_with_the_settings_of_another_is_told_its_values_and_never_trained(write_sweep, record, tmp_path):
+    space = {"gram.weight": {"choices": [2.0]}, "gram.resolution": {"choices": [1.0]}}
+    assert main([str(write_sweep(space=space))]) == 0
+    first, *others = record()["trials"]
+    assert [trial["same_as"] for trial in others] == [first["arm"]] * 2
+    assert [trial["values"] for trial in others] == [first["values"]] * 2
+    assert {*trained(tmp_path)} == {"trunk-s0", "plain-s0", "trial-0000-s0"}
+    assert record()["front"] == [first["arm"]]
+
+
+@pytest.mark.slow
+def test_settings_that_come_to_the_same_are_one_too(write_sweep, record):
+    """The resolution of a Gram teacher that is off shapes nothing."""
+    space = {"gram.weight": {"choices": [0.0]}, "gram.resolution": {"choices": [1.0, 2.0]}}
+    assert main([str(write_sweep(space=space, trials=4))]) == 0
+    trials = record()["trials"]
+    assert len({trial["params"]["gram.resolution"] for trial in trials}) == 2
+    assert sum(trial["same_as"] is None for trial in trials) == 1
+
+
+@pytest.mark.slow
+def test_hopeless_trials_end_early_by_a_label_free_measure_with_several_objectives(write_sweep, record, tmp_path):
+    pruner = {"name": "ThresholdPruner", "args": {"lower": 1e9}, "by": "health.rankme"}
+    assert main([str(write_sweep(pruner=pruner))]) == 0
+    for trial in record()["trials"]:
+        assert trial["state"] == "pruned"
+        assert [*trial["shown"]] == ["4"]
+        status = json.loads((tmp_path / "runs" / "tiny" / f"{trial['arm']}-s0" / "status.json").read_text())
+        assert (status["state"], status["step"]) == ("done", 4)
+    assert record()["front"] == []
+
+
+@pytest.mark.slow
+def test_one_objective_that_is_pruned_by_is_reported_to_optuna_as_well(write_sweep, tmp_path):
+    pruner = {"name": "MedianPruner", "args": {"n_startup_trials": 5}}
+    assert main([str(write_sweep(objectives=["miou"], pruner=pruner, trials=1))]) == 0
+    (trial,) = study_in_journal(tmp_path).trials
+    assert [*trial.intermediate_values] == [4, 6]
+    assert trial.value == trial.intermediate_values[6]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_settings_exclude_one_another_fails_with_its_reason_and_the_others_go_on(write_sweep, record):
+    space = {"gram.weight": {"choices": [2.0]}, "gram.start_step": {"choices": [2, 4, 6]}}  # 6 is the end
+    assert main([str(write_sweep(space=space, trials=12, sampler={"name": "RandomSampler"}))]) == 0
+    states = {trial["params"]["gram.start_step"]: (trial["state"], trial["reason"]) for trial in record()["trials"]}
+    assert states[2] == states[4] == ("complete", None)
+    assert states[6][0] == "failed"
+    assert "gram.start_step=6" in states[6][1]
+
+
+@pytest.mark.slow
+def test_objectives_are_means_over_several_seeds(write_sweep, record, tmp_path):
+    assert main([str(write_sweep({"seeds": [0, 1]}, trials=1, objectives=["knn.top1"]))]) == 0
+    (trial,) = record()["trials"]
+    assert [seed for seed, *_ in trial["values"]["knn.top1"]] == [0, 1]
+    (known,) = study_in_journal(tmp_path).trials
+    assert known.value == pytest.approx(sum(value for _, value, *_ in trial["values"]["knn.top1"]) / 2)
+
+
+@pytest.mark.slow
+def test_the_front_is_confirmed_on_fresh_seeds_and_both_values_stand_in_the_table(write_sweep, record, tmp_path):
+    path = write_sweep(trials=2)
+    assert main([str(path)]) == 0
+    assert main([str(path), "--confirm", "2"]) == 0
+    confirmed = record()["confirmed"]
+    assert confirmed["seeds"] == [1, 2]
+    assert set(confirmed["values"]) == {"plain", *record()["front"]}
+    assert all([seed for seed, *_ in values["miou"]] == [1, 2] for values in confirmed["values"].values())
+    assert (tmp_path / "runs" / "tiny-confirm" / "report.pdf").is_file()
+    assert all(bool(row["fresh miou"]) == (row["front"] == "True") for row in table(tmp_path))
+
+
+def test_the_plan_tells_what_is_searched_and_writes_nothing(write_sweep, tmp_path, capsys):
+    assert main([str(write_sweep()), "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert "sweep of 3 trials" in out
+    assert "gram.weight: 0.1 to 10.0 on a log scale" in out
+    assert "gram.update_every: one of null, 2, only if gram.teacher is 'snapshot'" in out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_study_in_sqlite_goes_on_as_one_in_a_journal(write_sweep, record, tmp_path):
+    path = write_sweep(storage=f"sqlite:///{tmp_path}/study.db")
+    for count in ("1", "2"):
+        assert main([str(path), "--trials", count]) == 0
+    assert [trial["state"] for trial in record()["trials"]] == ["complete"] * 2
+    assert not (tmp_path / "runs" / "tiny" / "study.journal").exists()
+
+
+@pytest.mark.slow
+def test_a_study_made_by_other_settings_is_refused_and_the_differences_are_named(
+    write_sweep, tmp_path, capsys, checksums
+):
+    path = write_sweep(trials=1)
+    assert main([str(path)]) == 0
+    before = checksums(tmp_path / "runs")
+    capsys.readouterr()
+    for change, difference in {
+        "steps=8": "steps was 6 and is 8",
+        "evals.every=3": "evals.every was 2 and is 3",
+        "sweep.objectives=[miou]": "objectives.hours was [] and is null",
+        "seeds=[0,1]": "seeds was [0] and is [0, 1]",
+    }.items():
+        said = refused([path, change], capsys)
+        assert said.startswith("the study 'tiny' was made by other settings: ")
+        assert difference in said
+    assert checksums(tmp_path / "runs") == before
+
+
+@pytest.mark.slow
+def test_another_sampler_or_pruner_may_go_on_with_a_study(write_sweep, record):
+    assert main([str(write_sweep(trials=1))]) == 0
+    assert main([str(write_sweep(trials=2, sampler={"name": "RandomSampler"}))]) == 0
+    assert len(record()["trials"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        ({"objectives": ["knn.top2"]}, "sweep.objectives: no task yields 'knn.top2'; did you mean 'knn.top1'?"),
+        ({"objectives": []}, "sweep.objectives is empty"),
+        ({"space": {}}, "sweep.space is empty"),
+        ({"space": {"gram.weight": {"low": 2, "high": 1}}}, "sweep.space.gram.weight.low=2.0: want below high=1.0"),
+        ({"space": {"gram.weight": {"low": -1, "high": 1}}}, "sweep.space.gram.weight: got -1: want a number,"),
+        ({"sampler": {"name": "Tpe"}}, "sweep.sampler: Optuna has no 'Tpe'"),
+        ({"pruner": {"name": "MedianPruner", "by": "mio"}}, "sweep.pruner.by: no task yields 'mio'"),
+        ({"storage": "postgresql://nobody@127.0.0.1:1/none"}, "sweep.storage=postgresql://nobody@127.0.0.1:1/none"),
+        ({"storage": "postgres://me:secret@127.0.0.1:1/none"}, "sweep.storage=postgres://me:…@127.0.0.1:1/none does"),
+        ({"storage": "sqlite:////nowhere/at/all/study.db"}, "sweep.storage=sqlite:////nowhere/at/all/study.db"),
+        ({"storage": "study.db"}, "sweep.storage=study.db does not answer"),
+        ({"storage": "mongodb://localhost/x"}, "sweep.storage=mongodb://localhost/x does not answer"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(write_sweep, tmp_path, capsys, sweep, said):
+    assert said in refused([write_sweep(**sweep)], capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_confirming_without_a_finished_trial_is_refused(write_sweep, tmp_path, capsys):
+    assert "no completed trial yet" in refused([write_sweep(), "--confirm", "3"], capsys)
+    assert "want at least one seed" in refused([write_sweep(), "--confirm", "0"], capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_journal_is_refused_with_the_way_out(write_sweep, tmp_path, capsys):
+    path = write_sweep(trials=1)
+    assert main([str(path)]) == 0
+    capsys.readouterr()
+    journal = tmp_path / "runs" / "tiny" / "study.journal"
+    journal.write_bytes(b"no journal\n" + journal.read_bytes())
+    said = refused([path], capsys)
+    assert str(journal) in said
+    assert "move it away" in said
+
+
+def started(path):
+    command = [sys.executable, str(ROOT / "harness" / "sweep.py"), str(path)]
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(condition, *processes):
+    """What `condition` gives once it is true; the processes must live until then."""
+    while not (found := condition()):
+        assert all(process.poll() is None for process in processes), [process.communicate() for process in processes]
+        time.sleep(0.01)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("signals_heard")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"], ids=["journal", "sqlite"])
+def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_from_its_state(
+    write_sweep, record, tmp_path, storage, number
+):
+    path = write_sweep(
+        {"steps": 100, "evals": EVALS | {"every": 50}, "runtime": {"threads": 1, "checkpoint_every": 5}},
+        trials=4,
+        heartbeat=1,
+        storage=storage and storage.format(tmp_path),
+        space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}},
+    )
+    folder = tmp_path / "runs" / "tiny"
+    gone = started(path)
+    states = folder / "trial-0000-s0" / "states"
+    wait_for(lambda: [*states.glob("step_*")], gone)
+    left = started(path)
+    wait_for(lambda: (folder / "trial-0001-s0" / "states").exists(), gone, left)
+    gone.send_signal(number)
+    gone.communicate()
+    said = left.communicate(timeout=300)[1]
+    assert left.returncode == 0, said
+    assert "trial-0000-s0: goes on from step" in said
+    found = record()["trials"]
+    assert [trial["state"] for trial in found] == ["complete"] * 4
+    assert [trial["arm"] for trial in found] == [f"trial-{number:04d}" for number in range(4)]
+    for curve in folder.glob("*/metrics.jsonl"):
+        steps = [json.loads(line)["step"] for line in curve.read_text().splitlines()]
+        assert steps == sorted(set(steps)), curve
+    assert len(table(tmp_path)) == 4

@@ -24,6 +24,7 @@ import optuna
 from optuna import Study
 
 from common.command import Parser, answer
+from common.disk import alone
 from common.errors import BadInput
 from common.machine import environment, pick_device
 from common.progress import telling
@@ -33,6 +34,7 @@ from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
+from harness.kept import faults
 from harness.plan import plan
 from harness.record import recorded, write_record
 from harness.run import run
@@ -41,8 +43,7 @@ from harness.sweeps import methods, record, space, study
 from harness.sweeps.objectives import objectives, pruned_by
 from harness.sweeps.study import ARM
 from harness.sweeps.trial import TRAINED_AS, Trials
-from harness.sweeps.turn import Turn
-from harness.sweeps.work import work
+from harness.sweeps.work import turns, work
 from reports.sweep.build import build
 
 
@@ -70,7 +71,7 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     trials, text = prepared(experiment)
     experiment, folder = trials.experiment, trials.folder
-    others = trials.jobs_of(experiment.arms) if experiment.arms else []
+    others = trials.jobs_of(experiment.arms)
     science, found = science_of(trials), None
     if study.is_there(experiment.sweep, folder):
         found = study.find(study.opened(experiment.sweep, folder), experiment.name, science)
@@ -90,12 +91,12 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
 def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) -> None:
     """The arms that trials are compared with, then trials until the study has all; the record is renewed after each."""
     experiment, folder = trials.experiment, trials.folder
-    turn = Turn(folder / ".turns" / "study")
-    with turn:
+    with alone(turns(folder)):
         storage = study.opened(experiment.sweep, folder)
         made = study.made(storage, experiment.name, science, [one.direction for one in trials.objectives])
+    broken = faults(others)
     for job in others:
-        trials.train(job)
+        trials.train(job, [fault for fault in broken if fault.job == job])
     references = trials.measured_arms(others)
 
     def keep(todo: Sequence[Job]) -> None:
@@ -103,9 +104,9 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
         record.write_front(folder, experiment, made)
         keep_arms(trials, made, todo)
 
-    with turn:
+    with alone(turns(folder)):
         keep(others)
-    work(trials, made, storage, turn, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
+    work(trials, made, storage, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
 
 
 def prepared(experiment: Experiment) -> tuple[Trials, str]:
@@ -196,7 +197,7 @@ def confirm_front(trials: Trials, found: Study, count: int) -> int:
     code = run(again)
     folder = trials.folder.with_name(again.name)
     seen = replace(trials, experiment=again, folder=folder, evaluator=Evaluator(again, folder))
-    with Turn(trials.folder / ".turns" / "study"):
+    with alone(turns(trials.folder)):
         record.confirmed(trials.folder, seen.measured_arms(seen.jobs_of(again.arms)), seeds)
         print(build(trials.folder))
     return code

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,29 @@ from optuna import Trial
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from common.errors import BadInput, first_line
+from common.errors import BadInput, first_line, found
 from common.records import CurvePoint, read_lines
 from evals.results import table
 from evals.results.table import Row
-from harness import memory
+from harness import memory, store
 from harness.config import identity
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import TRUNK, Job, jobs
 from harness.job_folder import check
-from harness.plan import evaluated_steps
+from harness.kept import Fault
+from harness.mending import mend
 from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps.objectives import HOURS, Objective, mean
 from harness.sweeps.pruning import is_hopeless, show
 from harness.sweeps.space import drawn, overrides
-from harness.sweeps.study import ARM, Storage, last_of_each
-from harness.sweeps.turn import Turn
+from harness.sweeps.study import ARM, Storage, begun, last_of_each
 from harness.train import train
+from harness.workplace import Busy, held
 
 log = logging.getLogger("gramlab")
+WAITS = 1.0  # seconds between two looks at what another worker does
 CONTENT, TRAINED_AS, MEASURED, REASON = "content", "trained_as", "measured", "reason"  # attributes of a trial
 Measured = dict[
     str, list[list[Any]]
@@ -59,12 +62,13 @@ class Trials:
     evaluator: Evaluator
     device: torch.device
 
-    def carry_out(self, trial: Trial, storage: Storage, turn: Turn) -> list[float]:
-        """The trial's objectives. The turn, in which it was begun, is given back once its settings are claimed.
+    def carry_out(self, trial: Trial, storage: Storage, claimed: Callable[[], None]) -> list[float]:
+        """The trial's objectives; `claimed` is called once another worker can tell that its settings are taken.
 
         Raises `Unfit` or `NonFinite` where its settings are to blame, `optuna.TrialPruned`.
         """
-        trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, f"trial-{trial.number:04d}"))
+        new = f"trial-{begun(trial.study.get_trials(deepcopy=False)):04d}"
+        trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, new))
         storage.record_heartbeat(trial._trial_id)
         own = drawn(trial, self.experiment.sweep)
         try:
@@ -75,7 +79,7 @@ class Trials:
         trial.set_user_attr(CONTENT, content(todo))
         twin = self.twin(trial)
         trial.set_user_attr(TRAINED_AS, trained_as := twin.user_attrs[TRAINED_AS] if twin else arm)
-        turn.give_back()
+        claimed()
         log.info("%s: %s", arm, ", ".join(f"{key}={value}" for key, value in own.items()))
         if twin is not None:
             log.info("%s: has the settings of %s", arm, trained_as)
@@ -88,12 +92,12 @@ class Trials:
         try:
             for job in todo:
                 self.bring_on(trial, job, watched=job is next(one for one in todo if one.arm == todo[-1].arm))
-            found = self.measured([job for job in todo if job.arm == todo[-1].arm])
+            measured = self.measured([job for job in todo if job.arm == todo[-1].arm])
         except NonFinite as error:
             trial.set_user_attr(REASON, first_line(error))
             raise
-        trial.set_user_attr(MEASURED, found)
-        values = [mean([value for _, value, *_ in found[one.name]]) for one in self.objectives]
+        trial.set_user_attr(MEASURED, measured)
+        values = [mean([value for _, value, *_ in measured[one.name]]) for one in self.objectives]
         if lost := [one.name for one, value in zip(self.objectives, values, strict=True) if not math.isfinite(value)]:
             trial.set_user_attr(REASON, reason := f"{', '.join(lost)} is not a finite number")
             raise Unfit(reason)
@@ -131,7 +135,7 @@ class Trials:
     def bring_on(self, trial: Trial, job: Job, *, watched: bool) -> None:
         """Train a job to its end; one that is watched from evaluation to evaluation, and no further than its pruner
         lets it."""
-        stops = evaluated_steps(job) if watched and self.prunes else [job.stop]
+        stops = job.evaluations if watched and self.prunes else [job.stop]
         for stop in stops:
             self.train(replace(job, stop=stop))
             if not watched or self.prunes is None:
@@ -145,22 +149,33 @@ class Trials:
                 log.info("%s: pruned at step %d, where %s is %.4g", job.arm, stop, self.prunes.name, row.value)
                 raise optuna.TrialPruned
 
-    def train(self, job: Job) -> None:
-        """Train one job, or wait for another worker that does."""
-        with Turn(self.folder / ".turns" / job.name):
-            train(job, self.pools(job.settings.data), self.evaluator, device=self.device)
+    def train(self, job: Job, broken: Sequence[Fault] = ()) -> None:
+        """Mend and train one job; where another worker is at it, wait, and take what it left."""
+        told = False
+        while True:
+            try:
+                with store.used(job.folder.parent), held(job.folder):
+                    pool = self.pools(job.settings.data)
+                    mend(job, broken, pool, device=self.device)
+                    train(job, pool, self.evaluator, device=self.device)
+                return
+            except Busy as error:
+                if not told:
+                    log.info("%s waits: %s", job.name, found(error))
+                told = True
+                time.sleep(WAITS)
 
     def measured(self, todo: Sequence[Job]) -> Measured:
         """Each objective of each seed with its interval over images."""
-        found: Measured = {objective.name: [] for objective in self.objectives}
+        values: Measured = {objective.name: [] for objective in self.objectives}
         for job in todo:
             rows = self.rows(job, job.stop)
             for objective in self.objectives:
                 if objective.name == HOURS:
-                    found[HOURS].append([job.seed, seconds(job) / 3600, None, None])
+                    values[HOURS].append([job.seed, seconds(job) / 3600, None, None])
                 elif (row := objective.of(rows)) is not None:
-                    found[objective.name].append([job.seed, row.value, *map(known, (row.low, row.high))])
-        return found
+                    values[objective.name].append([job.seed, row.value, *map(known, (row.low, row.high))])
+        return values
 
     def measured_arms(self, todo: Sequence[Job]) -> dict[str, Measured]:
         """The objectives of each arm among jobs."""

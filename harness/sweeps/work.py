@@ -5,42 +5,41 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 from optuna import Study, Trial
 from optuna.trial import TrialState
 
+from common.disk import alone
 from harness.step import NonFinite
 from harness.sweeps import methods
 from harness.sweeps.study import Storage, again, begun, tidy
-from harness.sweeps.trial import Trials, Unfit
-from harness.sweeps.turn import Turn
+from harness.sweeps.trial import WAITS, Trials, Unfit
 
 log = logging.getLogger("gramlab")
-WAITS = 1.0  # seconds between two looks at what other workers do
 
 
-def work(trials: Trials, study: Study, storage: Storage, turn: Turn, *, ended: Callable[[int], None]) -> None:
+def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int], None]) -> None:
     """Carry out trials until the study has as many as it shall have, and all of them came to an end.
 
     Args:
-        turn: among the workers of the study; claims are made in it, so no two workers begin the same trial.
-        ended: called in the turn after each trial, with its number.
+        ended: called with the number of each trial, by one worker at a time.
     """
     waits = False
     while True:
-        turn.take()
-        try:
+        with ExitStack() as turn:
+            turn.enter_context(alone(turns(trials.folder)))
             tidy(study)
             known = study.get_trials(deepcopy=False)
             states = [trial.state for trial in known]
             if TrialState.WAITING in states or begun(known) < trials.experiment.sweep.trials:
-                waits = False
-                number = carry_out_one(trials, study, storage, turn)
-                with turn:
+                number = carry_out_one(trials, study, storage, claimed=turn.close)
+                turn.close()
+                with alone(turns(trials.folder)):
                     ended(number)
+                waits = False
                 continue
-        finally:
-            turn.give_back()
         if TrialState.RUNNING not in states:
             return
         if not waits:
@@ -49,8 +48,13 @@ def work(trials: Trials, study: Study, storage: Storage, turn: Turn, *, ended: C
         time.sleep(WAITS)
 
 
-def carry_out_one(trials: Trials, study: Study, storage: Storage, turn: Turn) -> int:
-    """Carry out one trial, begun in the turn; returns its number.
+def turns(folder: Path) -> Path:
+    """The folder by which the workers of a sweep take turns: claims are made one at a time."""
+    return folder / ".turns"
+
+
+def carry_out_one(trials: Trials, study: Study, storage: Storage, *, claimed: Callable[[], None]) -> int:
+    """Carry out one trial, and call `claimed` once no other worker would begin it; returns its number.
 
     One that is broken off goes back into the queue; its training then goes on from its last state.
     """
@@ -59,7 +63,7 @@ def carry_out_one(trials: Trials, study: Study, storage: Storage, turn: Turn) ->
 
     def objective(trial: Trial) -> list[float]:
         numbers.append(trial.number)
-        return trials.carry_out(trial, storage, turn)
+        return trials.carry_out(trial, storage, claimed)
 
     try:
         study.optimize(objective, n_trials=1, catch=(Unfit, NonFinite))
@@ -67,6 +71,4 @@ def carry_out_one(trials: Trials, study: Study, storage: Storage, turn: Turn) ->
         for number in numbers:
             again(study, number)
         raise
-    finally:
-        turn.give_back()
     return numbers[0]

@@ -93,7 +93,7 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
     experiment, folder = trials.experiment, trials.folder
     with alone(turns(folder)):
         storage = study.opened(experiment.sweep, folder)
-        made = study.made(storage, experiment.name, science, [one.direction for one in trials.objectives])
+        made = study.made(storage, experiment.name, science, trials.objectives)
     broken = faults(others)
     for job in others:
         trials.train(job, [fault for fault in broken if fault.job == job])

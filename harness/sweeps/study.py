@@ -20,7 +20,7 @@ from harness.config import identity
 from harness.overrides import flatten
 from harness.sweep_settings import Sweep
 from harness.sweeps.journal import Journal
-from harness.sweeps.objectives import Direction
+from harness.sweeps.objectives import Objective
 
 ARM, SCIENCE = "arm", "gramlab"  # attributes of a trial and of the study
 PATIENCE = 5  # seconds for a server to answer
@@ -86,11 +86,15 @@ def find(storage: Storage, name: str, science: Mapping[str, Any]) -> Study | Non
     return study
 
 
-def made(storage: Storage, name: str, science: Mapping[str, Any], directions: Sequence[Direction]) -> Study:
+def made(storage: Storage, name: str, science: Mapping[str, Any], goals: Sequence[Objective]) -> Study:
     """The study of that name, new where there is none; to be called by one worker at a time."""
     if (study := find(storage, name, science)) is not None:
         return study
+    directions = [goal.direction for goal in goals]
     study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([goal.name for goal in goals])  # for a dashboard
     study.set_user_attr(SCIENCE, {"identity": identity(science), "science": dict(science)})
     return study
 

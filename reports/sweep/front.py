@@ -32,16 +32,14 @@ def front_page(sweep: Sweep) -> Page:
 
 def summary(sweep: Sweep) -> list[str]:
     """What was done, in sentences."""
-    goals = ", ".join(
-        f"{goal.name} ({'higher' if goal.higher_is_better else 'lower'} is better)" for goal in sweep.goals
-    )
+    goals = ", ".join(f"{goal.name} ({goal.better})" for goal in sweep.goals)
     repeated = sum(trial.same_as is not None for trial in sweep.trials)
     counts = [
         (sweep.count("complete") - repeated, "ran to their end"),
         (sweep.count("pruned"), "pruned"),
         (sweep.count("failed"), "failed"),
         (sweep.count("running") + sweep.count("broken off"), "unfinished"),
-        (repeated, "had the settings of an earlier one and were not run again"),
+        (repeated, "with the settings of an earlier one, not run again"),
     ]
     told = ", ".join(f"{count} {what}" for count, what in counts if count)
     by = f", by {sweep.pruned_by.name}" if sweep.pruned_by else ""
@@ -59,8 +57,8 @@ def cautions(sweep: Sweep) -> list[str]:
     if sweep.confirmed:
         seeds = ", ".join(map(str, sweep.fresh_seeds))
         found.append(
-            f"The best of {count} trials is optimistic: it was chosen for its luck, too. The values in the second line "
-            f"of each trial are those of fresh seeds ({seeds}), which chose nothing: believe these."
+            f"The best of {count} trials is optimistic: it was chosen for its luck, too. The orange values are those "
+            f"of fresh seeds ({seeds}), which chose nothing: believe these."
         )
     else:
         found.append(
@@ -69,9 +67,9 @@ def cautions(sweep: Sweep) -> list[str]:
         )
     if len(sweep.seeds) == 1:
         found.append("One seed: intervals are over evaluation images alone, and silent about other seeds.")
-    failed = [f"{trial.label}: {trial.reason}" for trial in sweep.trials if trial.reason]
+    failed = [f"{trial.label} ({trial.reason})" for trial in sweep.trials if trial.reason]
     if failed:
-        found.append(f"Failed trials: {'; '.join(failed[:3])}{f'; and {len(failed) - 3} more' if failed[3:] else ''}.")
+        found.append(f"Failed: trial {'; '.join(failed[:3])}{f'; and {len(failed) - 3} more' if failed[3:] else ''}.")
     return found
 
 
@@ -95,7 +93,7 @@ def _cautions(page: Page, texts: Sequence[str], y: float) -> float:
 def _table(page: Page, sweep: Sweep, y: float) -> None:
     """A row for each member: its settings, then its objectives with intervals, those of fresh seeds below them."""
     settings = [*sweep.space][:MOST]
-    objective = 1.35 if len(sweep.goals) <= 3 else 1.1
+    objective = 1.35 if len(sweep.goals) <= 3 or sweep.confirmed else 1.1
     left, wide = LEFT + 0.75, RIGHT - LEFT - 0.75 - objective * len(sweep.goals)
     each = wide / max(len(settings), 1)
     starts = [left + each * number for number in range(len(settings))]
@@ -106,10 +104,10 @@ def _table(page: Page, sweep: Sweep, y: float) -> None:
         page.write(x, y + 0.16, shorten(above, each - 0.1, SMALL), SMALL, color=FAINT)
         page.write(x, y + 0.3, shorten(leaf, each - 0.1, SIZE), SIZE, color=SOFT)
     for x, goal in zip(ends, sweep.goals, strict=True):
-        unit = "%" if goal.share else goal.unit
-        page.write(x, y + 0.16, shorten(goal.label, objective - 0.1, SMALL), SMALL, color=FAINT, ha="right")
-        page.write(x, y + 0.3, shorten(f"{goal.name}{f', {unit}' if unit else ''}", objective - 0.1, SIZE), SIZE,
-                   color=SOFT, ha="right")  # fmt: skip
+        above, _, leaf = goal.name.replace("/", ".").rpartition(".")
+        unit = f", {goal.shown_unit}" if goal.shown_unit else ""
+        page.write(x, y + 0.16, shorten(above, objective - 0.1, SMALL), SMALL, color=FAINT, ha="right")
+        page.write(x, y + 0.3, shorten(leaf + unit, objective - 0.1, SIZE), SIZE, color=SOFT, ha="right")
     y += 0.38
     page.rule(LEFT, RIGHT, y, colour=INK)
     row = ROW + 0.2 * bool(sweep.confirmed)
@@ -136,7 +134,7 @@ def _row(
         page.write(x, base + 0.13, bracket(goal, trial.values[goal.name]), SMALL, ha="right", color=SOFT)
         if goal.name in confirmed:
             again = confirmed[goal.name]
-            text = f"fresh: {goal.written(again.value)} {bracket(goal, again)}"
+            text = f"{goal.written(again.value)} {bracket(goal, again)}"
             page.write(x, base + 0.29, text, SMALL, ha="right", color=WARN)
 
 

@@ -59,7 +59,7 @@ def _trials(axes: Axes, sweep: Sweep, goal: Goal) -> None:
                       va="bottom", transform=axes.get_yaxis_transform())  # fmt: skip
     axes.set_xlim(-0.5, max(len(sweep.trials), 1) - 0.5)
     axes.set_xlabel("trial")
-    axes.set_ylabel("%" if goal.share else goal.unit)
+    axes.set_ylabel(goal.shown_unit)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
@@ -81,4 +81,4 @@ def _seen(axes: Axes, sweep: Sweep, goal: Goal) -> None:
         axes.text(0.5, 0.5, "no evaluation on the way yet", transform=axes.transAxes, ha="center", color=SOFT)
     steps = [step for trial in sweep.trials for step in trial.shown] or [0]
     step_axis(axes, min(steps), max(steps), label=True)
-    axes.set_ylabel("%" if goal.share else goal.unit)
+    axes.set_ylabel(goal.shown_unit)

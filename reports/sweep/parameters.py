@@ -17,7 +17,7 @@ from reports.sweep.front import setting
 from reports.sweep.read import Goal, Sweep, Trial
 
 BAR = "#0072B2"
-COLUMNS = 5  # slices beside one another
+COLUMNS = 6  # slices beside one another
 
 
 def importance_page(sweep: Sweep) -> Page:
@@ -67,7 +67,7 @@ def _slices(sweep: Sweep, names: Sequence[str], which: str) -> Page:
         "Every trial that ran to its end: the later, the darker; ringed are those on the front. Better is up. A slice "
         "shows all trials at once, whatever their other settings were.",
     )
-    gap, left, top, goals = 0.3, LEFT + 0.65, TOP + 0.85, sweep.goals
+    gap, left, top, goals = 0.3, LEFT + 0.75, TOP + 0.85, sweep.goals
     wide = min((RIGHT - left - gap * (len(names) - 1)) / len(names), 3.6)
     high = min((BOTTOM - 0.5 - top - 0.3 * (len(goals) - 1)) / len(goals), 3.2)
     for row, goal in enumerate(goals):
@@ -76,7 +76,8 @@ def _slices(sweep: Sweep, names: Sequence[str], which: str) -> Page:
             _slice(axes, sweep, goal, name)
             axes.tick_params(axis="y", labelleft=column == 0)
             if column == 0:
-                axes.set_ylabel(shorten(goal.axis.replace("better →", "higher is better"), high, 8))
+                unit = f" ({goal.shown_unit})" if goal.shown_unit else ""
+                axes.set_ylabel(f"{shorten(goal.name + unit, high, 8)}\n{goal.better}")
             if row == len(goals) - 1:
                 axes.set_xlabel(shorten(name, wide, 8))
             else:
@@ -122,6 +123,8 @@ def _scale(axes: Axes, space: Any) -> None:
     if not space.get("log"):
         axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         scaled(axes.xaxis, ticks=4)
+        if (step := space.get("step")) and (high - low) / step < 5.5:
+            axes.xaxis.set_major_locator(FixedLocator([*np.arange(low, high + step / 2, step)]))
         return
     room = (high / low) ** 0.05
     axes.set_xscale("log")

@@ -16,6 +16,7 @@ from reports.tables import Estimate
 
 FRONT, OTHER = "#0072B2", "#b8b8b8"
 MOST_PAIRS = 6
+NOTHING = "No trial has come to its end yet."
 REACH = 0.35  # of the dots' span: how far the intervals may stretch an axis
 RANKED = 24  # trials of a sweep with one objective
 
@@ -31,6 +32,9 @@ def pareto_page(sweep: Sweep) -> Page:
         + (" Orange: the same settings on fresh seeds." if sweep.confirmed else "")
         + (" Black squares: the experiment's own arms." if sweep.references else ""),
     )
+    if not sweep.complete:
+        page.write(LEFT, TOP + 1.0, NOTHING, 10, color=SOFT)
+        return page
     pairs = [*combinations(sweep.goals, 2)][:MOST_PAIRS]
     columns = 1 if len(pairs) == 1 else 3 if len(pairs) > 2 else 2
     rows = -(-len(pairs) // columns)
@@ -48,21 +52,21 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
     """One pair of objectives."""
     for axis, goal in ((axes.xaxis, across), (axes.yaxis, up)):
         scaled(axis, ticks=5)
-        axis.set_label_text(goal.axis.replace("better →", "higher is better"))
+        axis.set_label_text(goal.axis)
     front = {trial.arm for trial in sweep.members}
     points = {trial.arm: _point(trial.values, across, up) for trial in sweep.complete}
     others = np.array([point for arm, point in points.items() if arm not in front]).reshape(-1, 2)
     axes.scatter(*others.T, s=16, color=OTHER, linewidths=0, zorder=2)
-    labels = []
+    labels, many = [], len(sweep.members) > 6
     for trial in sweep.members:
         x, y = points[trial.arm]
-        _cross(axes, trial.values, across, up, colour=FRONT)
+        _cross(axes, trial.values, across, up, colour=FRONT, many=many)
         axes.scatter([x], [y], s=38, color=FRONT, edgecolors="white", linewidths=0.6, zorder=5)
         labels.append(Label(trial.label, x, y, FRONT, size=8, weight="bold", required=len(sweep.members) <= 12))
         if trial.arm in sweep.confirmed:
             again = _point(sweep.confirmed[trial.arm], across, up)
             axes.plot([x, again[0]], [y, again[1]], color=WARN, linewidth=0.7, linestyle=(0, (3, 2)), zorder=3)
-            _cross(axes, sweep.confirmed[trial.arm], across, up, colour=WARN)
+            _cross(axes, sweep.confirmed[trial.arm], across, up, colour=WARN, many=many)
             axes.scatter(*again, s=30, facecolor="white", edgecolors=WARN, linewidths=1.2, zorder=6)
     for arm, values in sweep.references.items():
         if across.name in values and up.name in values:
@@ -107,10 +111,11 @@ def _point(values: Mapping[str, Estimate], across: Goal, up: Goal) -> tuple[floa
     return values[across.name].value * across.scale, values[up.name].value * up.scale
 
 
-def _cross(axes: Axes, values: Mapping[str, Estimate], across: Goal, up: Goal, *, colour: str) -> None:
-    """Pale bars over both intervals; they do not stretch the axes beyond recognition of the dots."""
+def _cross(axes: Axes, values: Mapping[str, Estimate], across: Goal, up: Goal, *, colour: str, many: bool) -> None:
+    """Pale bars over both intervals, paler where there are many."""
     x, y = _point(values, across, up)
-    pale = {"color": colour, "linewidth": 2.0, "alpha": 0.22, "solid_capstyle": "butt", "zorder": 1.5}
+    wide, alpha = (1.2, 0.14) if many else (2.0, 0.24)
+    pale = {"color": colour, "linewidth": wide, "alpha": alpha, "solid_capstyle": "butt", "zorder": 1.5}
     for goal, one in ((across, values[across.name]), (up, values[up.name])):
         ends = np.array([one.low, one.high]) * goal.scale
         if np.isfinite(ends).all():
@@ -129,7 +134,7 @@ def _ranking(sweep: Sweep) -> Page:
             rows.append((f"{trial.label}, fresh seeds", sweep.confirmed[trial.arm][goal.name], WARN))
     rows += [(arm, values[goal.name], INK) for arm, values in sweep.references.items() if goal.name in values]
     if not rows:
-        page.write(LEFT, TOP + 1.0, "No trial has come to its end yet.", 10, color=SOFT)
+        page.write(LEFT, TOP + 1.0, NOTHING, 10, color=SOFT)
         return page
     axes = page.axes(LEFT + 1.4, TOP + 0.8, RIGHT - LEFT - 1.4, min(BOTTOM - TOP - 1.4, 0.24 * len(rows) + 0.2))
     _bars(axes, rows, goal)
@@ -145,5 +150,5 @@ def _bars(axes: Axes, rows: Sequence[tuple[str, Estimate, str]], goal: Goal) -> 
         axes.scatter([value], [height], s=26, color=colour, zorder=3)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(goal.axis.replace(" →", ""))
+    axes.set_xlabel(goal.axis)
     axes.grid(visible=False, axis="y")

@@ -32,15 +32,23 @@ class Goal:
     @property
     def axis(self) -> str:
         """As an axis is titled, with the direction that is better."""
-        unit = "%" if self.share else self.unit
-        better = "better →" if self.higher_is_better else "lower is better"
-        return f"{self.name}{f' ({unit})' if unit else ''}, {better}"
+        return f"{self.name}{f' ({self.shown_unit})' if self.shown_unit else ''}, {self.better}"
+
+    @property
+    def better(self) -> str:
+        """Which way is better."""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    @property
+    def shown_unit(self) -> str:
+        """Of shown values."""
+        return "%" if self.share else self.unit
 
     def written(self, value: float) -> str:
         """A value for reading."""
         if self.share:
             return number(value * 100, 1)
-        return f"{value:.3g}".replace("-", MINUS)
+        return f"{value:#.3g}".rstrip(".").replace("-", MINUS)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""The report of a sweep from its record alone: one objective and several, confirmed or not, nothing finished yet."""
+
+import csv
+import json
+
+import pytest
+from pypdf import PdfReader
+
+from common.errors import BadInput
+from reports.sweep.build import build
+from reports.sweep.read import read
+
+MIOU = {"name": "segmentation.miou", "label": "mIoU", "higher_is_better": True, "unit": "", "share": True}
+HOURS = {"name": "hours", "label": "hours of training", "higher_is_better": False, "unit": "h", "share": False}
+SPACE = {
+    "gram.weight": {"low": 0.1, "high": 10.0, "log": True, "choices": None},
+    "gram.teacher": {"choices": ["snapshot", "ema"]},
+    "gram.update_every": {"choices": [None, 20], "only_if": {"gram.teacher": "snapshot"}},
+}
+
+
+def trial(number, miou=0.2, hours=0.01, **own):
+    values = {"segmentation.miou": [[0, miou, miou - 0.01, miou + 0.01]], "hours": [[0, hours, None, None]]}
+    known = {"arm": f"trial-{number:04d}", "state": "complete", "params": {"gram.weight": 0.5 + number}}
+    known["params"] |= (
+        {"gram.teacher": "ema"} if number % 2 else {"gram.teacher": "snapshot", "gram.update_every": None}
+    )
+    return {**known, "values": values, "shown": {"40": miou - 0.02, "80": miou}, "began": 1e9, "ended": 1e9 + 60, **own}
+
+
+TRIALS = [
+    trial(0, 0.20, 0.010),
+    trial(1, 0.22, 0.020),
+    trial(2, 0.19, 0.015),
+    trial(3, values={}, state="pruned"),
+    trial(4, values={}, state="failed", reason="gram.start_step=9: want below steps=9"),
+    trial(5, 0.20, 0.010, same_as="trial-0000"),
+]
+FRONT = ["trial-0000", "trial-0001"]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Writes a record, changed, and draws it: the text of each page, and the rows of the table."""
+
+    def make(**changes):
+        record = {
+            "name": "search", "question": "Which weight?", "seeds": [0], "steps": 80, "objectives": [MIOU, HOURS],
+            "pruned_by": MIOU, "sampler": "TPESampler()", "pruner": "MedianPruner()", "space": SPACE, "wanted": 8,
+            "trials": TRIALS, "front": FRONT, "references": {"plain": trial(9, 0.18, 0.009)["values"]},
+            "importances": {"segmentation.miou": {"gram.weight": 0.9, "gram.teacher": 0.1}},
+        }  # fmt: skip
+        (tmp_path / "sweep.json").write_text(json.dumps(record | changes))
+        pages = [page.extract_text() for page in PdfReader(build(tmp_path)).pages]
+        return pages, [*csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines())]
+
+    return make
+
+
+def test_page_one_tells_what_was_done_and_that_the_best_of_many_is_optimistic(made):
+    pages, _ = made()
+    words = " ".join(pages[0].split())
+    assert (
+        "6 of 8 trials on one seed: 3 ran to their end, 1 pruned, 1 failed, 1 with the settings of an earlier" in words
+    )
+    assert "The best of 3 trials is optimistic" in words
+    assert "--confirm 3" in words
+    assert "Failed: trial 4 (gram.start_step=9: want below steps=9)" in words
+
+
+def test_members_of_the_front_stand_in_the_table_the_best_in_the_first_objective_first(made, tmp_path):
+    made()
+    assert [member.arm for member in read(tmp_path).members] == ["trial-0001", "trial-0000"]
+
+
+def test_the_table_has_a_row_for_each_trial_with_the_ends_of_its_intervals(made):
+    _, rows = made()
+    assert [row["trial"] for row in rows] == [trial["arm"] for trial in TRIALS]
+    assert [row["front"] for row in rows] == ["True", "True", "False", "False", "False", "False"]
+    first = rows[0]
+    assert [float(first[f"segmentation.miou{end}"]) for end in ("", " low", " high")] == pytest.approx(
+        [0.2, 0.19, 0.21]
+    )
+    assert first["hours low"] == ""
+    assert first["seconds"] == "60.0"
+    assert rows[5]["same_as"] == "trial-0000"
+
+
+def test_values_of_fresh_seeds_take_the_place_of_the_advice_to_get_some(made):
+    fresh = [[seed, 0.19 + seed / 1000, None, None] for seed in (1, 2, 3)]
+    values = {arm: {"segmentation.miou": fresh, "hours": fresh} for arm in (*FRONT, "plain")}
+    pages, rows = made(confirmed={"seeds": [1, 2, 3], "values": values})
+    assert "fresh seeds (1, 2, 3)" in " ".join(pages[0].split())
+    assert "--confirm" not in pages[0]
+    assert float(rows[0]["fresh segmentation.miou"]) == pytest.approx(0.192)
+    assert rows[2]["fresh segmentation.miou"] == ""
+
+
+def test_one_objective_is_a_ranking(made):
+    pages, _ = made(objectives=[MIOU], front=["trial-0001"])
+    assert "THE BEST TRIAL" in pages[0]
+    assert "The best trials" in pages[1]
+
+
+@pytest.mark.parametrize("objectives", [[MIOU], [MIOU, HOURS]])
+def test_a_sweep_without_a_finished_trial_is_drawn_too(made, objectives):
+    pages, _ = made(objectives=objectives, trials=[TRIALS[3]], front=[], references={}, importances={})
+    assert "No trial has come to its end yet." in pages[0]
+
+
+def test_the_same_record_gives_the_same_bytes(made, tmp_path):
+    made()
+    first = (tmp_path / "sweep.pdf").read_bytes()
+    made()
+    assert (tmp_path / "sweep.pdf").read_bytes() == first
+
+
+def test_a_folder_without_a_record_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"got no sweep\.json in"):
+        read(tmp_path)
+
+
+def test_a_damaged_record_is_refused_by_what_is_wrong_in_it(made):
+    with pytest.raises(BadInput, match=r"sweep\.json cannot be read \(trials\.0\.arm is missing"):
+        made(trials=[{"state": "complete", "params": {}}])

@@ -34,7 +34,6 @@ from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
-from harness.kept import faults
 from harness.plan import plan
 from harness.record import recorded, write_record
 from harness.run import run
@@ -94,9 +93,8 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
     with alone(turns(folder)):
         storage = study.opened(experiment.sweep, folder)
         made = study.made(storage, experiment.name, science, trials.objectives)
-    broken = faults(others)
     for job in others:
-        trials.train(job, [fault for fault in broken if fault.job == job])
+        trials.train(job, others)
     references = trials.measured_arms(others)
 
     def keep(todo: Sequence[Job]) -> None:

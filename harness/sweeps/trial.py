@@ -26,7 +26,7 @@ from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import TRUNK, Job, jobs
 from harness.job_folder import check
-from harness.kept import Fault
+from harness.kept import faults
 from harness.mending import mend
 from harness.settings import Experiment
 from harness.step import NonFinite
@@ -91,7 +91,7 @@ class Trials:
         """Train what is left of the trial, and measure it."""
         try:
             for job in todo:
-                self.bring_on(trial, job, watched=job is next(one for one in todo if one.arm == todo[-1].arm))
+                self.bring_on(trial, job, todo)
             measured = self.measured([job for job in todo if job.arm == todo[-1].arm])
         except NonFinite as error:
             trial.set_user_attr(REASON, first_line(error))
@@ -110,7 +110,7 @@ class Trials:
         todo = jobs(experiment, fingerprint=lambda data: fingerprint(self.pools(data)))
         for job in todo:
             check(job)
-        return todo
+        return [replace(job, forks=(job.stop,)) if job.arm == TRUNK else job for job in todo]  # trials will begin there
 
     def jobs_again(self, trial: FrozenTrial) -> list[Job]:
         """The jobs of a trial that was trained; none of one that came to nothing, or has those of another."""
@@ -132,12 +132,12 @@ class Trials:
         same = [t for t in last_of_each(others) if t.user_attrs[ARM] != ours[ARM] and TRAINED_AS in t.user_attrs]
         return next(filter(is_settled, same), next(iter(same), None))
 
-    def bring_on(self, trial: Trial, job: Job, *, watched: bool) -> None:
-        """Train a job to its end; one that is watched from evaluation to evaluation, and no further than its pruner
-        lets it."""
+    def bring_on(self, trial: Trial, job: Job, todo: Sequence[Job]) -> None:
+        """Train one of the trial's jobs to its end: its arm on the first seed no further than the pruner lets it."""
+        watched = job is next(one for one in todo if one.arm == todo[-1].arm)
         stops = job.evaluations if watched and self.prunes else [job.stop]
         for stop in stops:
-            self.train(replace(job, stop=stop))
+            self.train(replace(job, stop=stop), todo)
             if not watched or self.prunes is None:
                 continue
             if (row := self.prunes.of(self.rows(job, stop))) is None:
@@ -149,14 +149,16 @@ class Trials:
                 log.info("%s: pruned at step %d, where %s is %.4g", job.arm, stop, self.prunes.name, row.value)
                 raise optuna.TrialPruned
 
-    def train(self, job: Job, broken: Sequence[Fault] = ()) -> None:
-        """Mend and train one job; where another worker is at it, wait, and take what it left."""
+    def train(self, job: Job, todo: Sequence[Job]) -> None:
+        """Mend and train one of the jobs; where another worker is at it, wait, and take what it left."""
         told = False
         while True:
             try:
                 with store.used(job.folder.parent), held(job.folder):
-                    pool = self.pools(job.settings.data)
-                    mend(job, broken, pool, device=self.device)
+                    known, pool = [job if one.name == job.name else one for one in todo], self.pools(job.settings.data)
+                    mend(
+                        job, [fault for fault in faults(known) if fault.job.name == job.name], pool, device=self.device
+                    )
                     train(job, pool, self.evaluator, device=self.device)
                 return
             except Busy as error:

@@ -1,4 +1,4 @@
-"""Names that bear a step, such as `step_000012`: written and told from all others in one place."""
+"""Names that bear a step, such as `step_000012`, or a seed, such as `plain-s0`: written and read in one place."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ def step_of(name: str, kind: str = "step") -> int | None:
     """The step that a name bears; None for any other, such as `step_12`, `step_000012.bak` or `step_000012 (copy)`."""
     match = _NAME.fullmatch(name)
     return int(match["step"]) if match and match["kind"] == kind else None
+
+
+def job_name(arm: str, seed: int) -> str:
+    """`plain-s0`."""
+    return f"{arm}-s{seed}"
+
+
+def arm_of(name: str, seed: int | None) -> dict[str, str]:
+    """`{"arm": …}` for the name of a job with this seed; {} for any other, such as that of a segment."""
+    arm = name.removesuffix(f"-s{seed}")
+    return {} if arm in ("", name) else {"arm": arm}
 
 
 def files_by_step(folder: Path, suffix: str) -> dict[int, Path]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput, found
+from common.steps import job_name
 from evals.backbones.digest import content_of
 from harness import gram_teacher, store
 from harness.arms import EQUAL_COMPUTE, TRUNK, in_order
@@ -49,7 +50,7 @@ class Job:
     @property
     def name(self) -> str:
         """What it is called, uniquely in its experiment."""
-        return f"{self.arm}-s{self.seed}"
+        return job_name(self.arm, self.seed)
 
     @cached_property
     def identity(self) -> str:

@@ -194,8 +194,7 @@ def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_r
     """Write a network's backbone where evaluations, Gram teachers and users find it; see `exported.export`."""
     model = job.settings.model
     network = state.teacher if which == "teacher" else state.student
-    names = {"arm": job.arm, "seed": job.seed, "identity": job.identity}
-    extra = {"step": state.step, **names, "network": which}
+    extra = {"step": state.step, "seed": job.seed, "identity": job.identity, "network": which}
     exported.export(
         network.backbone,
         folder,

@@ -21,7 +21,7 @@ from torch import nn
 
 from common.disk import read_json, whole
 from common.errors import BadInput, first_line, found
-from common.steps import step_of
+from common.steps import arm_of, step_of
 from common.unchanged import until_changed
 from evals.backbones.digest import KEY, digest, refuse_changed, refuse_other_step, tell_of_no_digest
 from evals.backbones.timm_models import create_told
@@ -97,7 +97,8 @@ def load(folder: Path) -> Loaded:
     fill(model, tensors, source=str(folder / WEIGHTS), wanted=wanted)
     if not _bears_digest(folder, card, header, tensors):
         tell_of_no_digest(folder)
-    return Loaded(model, *statistics(card["mean"], card["std"]), card["extra"])
+    extra = card["extra"] | arm_of(folder.parent.name, card["extra"].get("seed"))
+    return Loaded(model, *statistics(card["mean"], card["std"]), extra)
 
 
 def told(folder: Path) -> dict[str, Any]:

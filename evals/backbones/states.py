@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from common.disk import json_object
 from common.errors import BadInput, found
-from common.steps import files_by_step, step_of
+from common.steps import arm_of, files_by_step, step_of
 from evals.backbones.digest import refuse_changed, refuse_other_step, tell_of_no_digest
 from evals.backbones.timm_models import create_told
 from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, open_safetensors, refuse_non_finite
@@ -56,11 +56,9 @@ def load(spec: str) -> Loaded:
     fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")
     if not digested:
         tell_of_no_digest(path)
-    folder, seed = path.parent.parent.name, settings.get("seed")
-    arm = folder.removesuffix(f"-s{seed}")
-    step = int(header["step"])
-    extra = {"step": step, "arm": arm, "seed": seed, "identity": header.get("identity"), "network": network}
-    return Loaded(model, extra=extra)
+    seed, step = settings.get("seed"), int(header["step"])
+    extra = {"step": step, "seed": seed, "identity": header.get("identity"), "network": network}
+    return Loaded(model, extra=extra | arm_of(path.parent.parent.name, seed))
 
 
 def _card(path: Path) -> Path:

@@ -143,8 +143,8 @@ def succeeded(worker: Worker) -> bool:
     code = worker.end()
     if code:
         how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-        log.error("%s: failed (%s)", worker.job.name, how)
         note_failure(worker.job, how)
+        log.error("%s: failed (%s)", worker.job.name, how)
     return code == 0
 
 

@@ -530,8 +530,9 @@ def test_the_exported_backbone_is_the_evaluated_network(make_job, pool, network)
     assert all(
         torch.equal(value, tensors[f"{network}.backbone.{name}"]) for name, value in backbone.model.state_dict().items()
     )
-    names = {"arm": "plain", "seed": 0, "identity": job.identity}
-    assert backbone.extra == {"step": 6, **names, "network": network}
+    told = {"step": 6, "seed": 0, "identity": job.identity, "network": network}
+    assert backbone.extra == told
+    assert load(str(job.view / step_folder(job, 6).name)).extra == {**told, "arm": "plain"}
 
 
 def test_the_curve_has_a_row_for_each_logged_step_with_every_term(anchored, pool):

@@ -13,7 +13,7 @@ from harness.train import train
 
 @pytest.fixture
 def trained(make_job: Any, pool: Any) -> Path:
-    """The folder of a job after two real steps, with its training state and its exported backbone."""
+    """The folder of an arm after two real steps, with its training state and its exported backbone."""
     job = make_job({"steps": 2})
     train(job, pool, lambda *_: {}, device=torch.device("cpu"))
-    return job.folder
+    return job.view

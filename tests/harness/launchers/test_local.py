@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,9 +51,20 @@ def tensors(folder: Path) -> dict[str, dict[str, bytes]]:
     }
 
 
-def started(path: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path), "launcher=local", "launcher.workers=2"]
-    return subprocess.Popen([*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a run with two workers; none outlives the test."""
+    begun = list[subprocess.Popen[str]]()
+
+    def start(path: Path, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path), "launcher=local", "launcher.workers=2"]
+        begun.append(subprocess.Popen([*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        with process:
+            process.kill()
 
 
 def until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -67,7 +78,7 @@ def segments(path: Path) -> dict[str, Path]:
     return {job.name: job.folder for job in jobs(load(path), fingerprint=lambda data: fingerprint(open_pool(data)))}
 
 
-def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tmp_path, tiny_text, capsys):
+def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tmp_path, tiny_text, capsys, started):
     path, calm = tmp_path / "tiny.yaml", tmp_path / "calm.yaml"
     path.write_text(tiny_text(tmp_path, **SECTIONS))
     calm.write_text(tiny_text(tmp_path / "calm", **SECTIONS))
@@ -95,7 +106,7 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tm
     assert (run / "report.pdf").exists()
 
 
-def test_what_another_process_trains_is_waited_for_while_others_go_on(tmp_path, tiny_text):
+def test_what_another_process_trains_is_waited_for_while_others_go_on(tmp_path, tiny_text, started):
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_text(tmp_path))
     own = segments(path)
@@ -109,7 +120,7 @@ def test_what_another_process_trains_is_waited_for_while_others_go_on(tmp_path, 
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_worker_that_is_killed_fails_alone_and_none_outlives_its_launcher(tmp_path, tiny_text):
+def test_a_worker_that_is_killed_fails_alone_and_none_outlives_its_launcher(tmp_path, tiny_text, started):
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_text(tmp_path, steps=10**6))
     own, run = segments(path), tmp_path / "runs" / "tiny"

@@ -108,6 +108,7 @@ def test_a_run_that_is_stopped_at_every_stage_ends_bit_for_bit_as_one_that_was_n
     "command",
     [
         "harness/run.py run.yaml",
+        "harness/sweep.py run.yaml",
         "harness/cli.py run run.yaml",
         "harness/export_trunk.py a b",
         "evals/run.py random:vit_tiny_patch16_224",

@@ -49,11 +49,11 @@ class Crossed:
     def above(self, null: float) -> float:
         """One-sided p: the chance of a difference as high as this one, or higher, if the true one were `null`.
 
-        NaN for one seed, which tells nothing of others.
+        NaN for one seed, which tells nothing of others, and where nothing varies, which tells nothing of chance.
         """
         error = math.sqrt(self.variance(self.seeds))
         if error == 0:
-            return 0.0 if self.value > null else 1.0
+            return math.nan
         return float(stdtr(self.freedom(self.seeds), (null - self.value) / error))
 
 

@@ -112,7 +112,7 @@ def _different(gain: Crossed, rounding: float) -> float:
 def _verdict(gain: Crossed, blank: Verdict) -> Verdict:
     if gain.seeds < 2:
         return replace(blank, word="too few seeds", p_no_worse=math.nan)
-    if gain.images < 2 or math.isnan(gain.low):  # the spread over images cannot be told
+    if gain.images < 2 or math.isnan(gain.low) or gain.variance(gain.seeds) == 0:  # no spread to judge chance by
         return blank
     if blank.p_different < ALPHA:
         return replace(blank, word="better" if gain.value > 0 else "worse")

@@ -226,8 +226,8 @@ class Stopwatch:
 
 
 def scheduled(job: Job, step: int) -> At:
-    """The values that hold in a step of the job."""
-    return at(job.settings, step, start=job.root.start, stop=job.stop)
+    """The values that hold in a step of the job; an end is where its identity has it, wherever this job stops."""
+    return at(job.settings, step, start=job.root.start, stop=job.science["schedule"]["end_step"])
 
 
 def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch) -> dict[str, float]:

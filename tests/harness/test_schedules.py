@@ -1,6 +1,7 @@
 """Schedules against the recipe's check values; none of them knows how long a run will be, unless it has an end."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from harness.graph import jobs
 from harness.job_folder import check
 from harness.losses.gram import Gram
 from harness.schedules import at, counts_from_segment, end, linear_warmup, peak_lr, transition
-from harness.train import train
+from harness.train import scheduled, train
 
 
 def test_the_stage_one_learning_rate_warms_up_to_its_scaled_peak():
@@ -161,3 +162,12 @@ def test_arms_cool_down_from_their_fork_and_cannot_be_extended(tiny, change, poo
         with pytest.raises(BadInput, match=r"schedule\.end_step was 4, is 5"):
             check(job)
     assert [job.science["schedule"]["end_step"] for job in planned(steps=4, **{"schedule.end_step": None})] == [2, 4, 4]
+
+
+def test_a_job_that_is_stopped_early_follows_the_schedule_of_its_identity(tiny, change):
+    """As a sweep stops its trials at each evaluation, for the pruner to look at them."""
+    values = {"arms": {"cooled": {"optimizer.lr_end": 0.0}}, "steps": 6}
+    (job,) = jobs(change(tiny, values), fingerprint=lambda data: "24 rooms")
+    short = replace(job, stop=3)
+    assert short.identity == job.identity
+    assert [scheduled(short, step) for step in range(3)] == [scheduled(job, step) for step in range(3)]

@@ -64,8 +64,11 @@ def recorded(folder: Path) -> Asked:
 
 
 def furthest(job: Job, before: Mapping[str, Stretch]) -> Job:
-    """The job as it was when it was asked for the most steps: fewer leave it as it is."""
-    return replace(job, stop=max(job.stop, before[job.name]["stop"] if job.name in before else 0))
+    """The job as it was when most was asked of it: fewer steps, and fewer arms that fork from it, leave it as it is."""
+    if (known := before.get(job.name)) is None:
+        return job
+    kept = {key: tuple(sorted({*getattr(job, key), *known.get(key, [])})) for key in ("forks", "snapshots")}
+    return replace(job, stop=max(job.stop, known["stop"]), **kept)
 
 
 def stretch(job: Job) -> Stretch:

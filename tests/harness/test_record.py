@@ -66,6 +66,13 @@ def test_arms_seeds_and_length_that_the_folder_knew_stay(recorded):
     assert (again["seeds"], again["steps"]) == ([0, 1, 2], 12)
 
 
+def test_what_arms_need_of_others_is_known_when_these_are_run_alone(recorded):
+    arms = {"a": {}, "late": {"from": "a", "at": 6, "gram.weight": 2.0, "gram.teacher_step": 5}}
+    whole = recorded({"arms": arms})["jobs"]["a-s0"]
+    assert (whole["forks"], whole["snapshots"]) == ([6], [5])
+    assert recorded({"arms": {"a": {}}})["jobs"]["a-s0"] == whole
+
+
 def test_chance_is_one_in_as_many_classes_as_the_set_has(recorded):
     rooms = Scenes("test", size=8, count=2)
     found = recorded(tasks={"knn": TaskSpec(protocol_of("knn"), rooms, rooms)})["chance"]

@@ -90,8 +90,15 @@ def front(study: Study) -> list[FrozenTrial]:
     """The trials that no other beats in every objective, each content once; of one objective, the best one."""
     if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
         return []
-    found = {trial.user_attrs[TRAINED_AS]: trial for trial in reversed(study.best_trials)}
+    found: dict[str, FrozenTrial] = {}
+    # equal ones: that which was trained, which may have been taken up after another, else the first
+    for trial in sorted(study.best_trials, key=lambda trial: (_is_trained(trial), -trial.number)):
+        found[trial.user_attrs[TRAINED_AS]] = trial
     return [found[arm] for arm in sorted(found)]
+
+
+def _is_trained(trial: FrozenTrial) -> bool:
+    return trial.user_attrs[TRAINED_AS] == trial.user_attrs[ARM]
 
 
 def importances(study: Study, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:

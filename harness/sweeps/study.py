@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from common.errors import BadInput, first_line
 from common.schema import shown
 from harness.config import identity
-from harness.overrides import flatten
+from harness.layers import flatten
 from harness.sweep_settings import Sweep
 from harness.sweeps.journal import Journal
 from harness.sweeps.objectives import Objective

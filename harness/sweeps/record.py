@@ -22,7 +22,7 @@ from harness.sweeps import methods
 from harness.sweeps.objectives import Objective
 from harness.sweeps.pruning import SHOWN
 from harness.sweeps.space import overrides
-from harness.sweeps.study import ARM, last_of_each
+from harness.sweeps.study import ARM, begun, last_of_each
 from harness.sweeps.trial import MEASURED, REASON, TRAINED_AS, Measured, Trials
 
 FEWEST = 4  # completed trials below which nothing is said of importances
@@ -151,6 +151,7 @@ def confirming(
 def write_front(folder: Path, experiment: Experiment, study: Study) -> None:
     """An experiment file for each member of the front, in place of those of earlier fronts."""
     members = {trial.user_attrs[ARM]: overrides(trial.params) for trial in front(study)}
+    count = begun(study.get_trials(deepcopy=False))
     for path in (folder / "front").glob("*.yaml"):
         if path.stem not in members:
             path.unlink()
@@ -158,7 +159,7 @@ def write_front(folder: Path, experiment: Experiment, study: Study) -> None:
         one = confirming(experiment, {arm: own}, name=f"{experiment.name}-{arm}", seeds=fresh(experiment, FRESH))
         plain = {key: value for key, value in as_dict(one).items() if key != "sweep"}
         text = (
-            f"# {arm} of the sweep {experiment.name}, on the front after {len(study.trials)} trials.\n#\n"
+            f"# {arm} of the sweep {experiment.name}, on the front after {count} trials.\n#\n"
             f"# The sweep saw seeds {', '.join(map(str, experiment.seeds))}; these are fresh ones, since the best of "
             "many trials is optimistic.\n"
         )

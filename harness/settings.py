@@ -201,8 +201,8 @@ class Experiment(LossSettings):
             "name → dotted overrides; `{}` keeps the settings as they are. `from` names the arm that it forks from, "
             "whose settings it begins with, or `trunk`, or null for step 0; `at` the step, its end by default; `steps: "
             "equal_compute` as many as cost what the baseline's cost; `grid: {gram.weight: [1, 2]}` stands for an arm "
-            "for each value ([runs.md](runs.md)). On the command line `--arms a,b` or `arms=[a,b]` chooses among "
-            "them, `arms={c: {}}` takes their place"
+            "for each value ([experiments.md](experiments.md)). On the command line `--arms a,b` or `arms=[a,b]` "
+            "chooses among them, `arms={c: {}}` takes their place"
         ),
     ] = field(default_factory=dict)
     largest_grid: Annotated[Count, About("arms that one `grid` may make")] = 50

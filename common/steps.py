@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 _NAME = re.compile(r"(?P<kind>[a-z]+)_(?P<step>[0-9]{6}|[1-9][0-9]{6,17})")
+# in names of exported backbones' folders: of which network they are
+KINDS: dict[Literal["teacher", "student"], str] = {"teacher": "step", "student": "student"}
 
 
 def step_name(step: int, kind: str = "step") -> str:

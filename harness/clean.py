@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from common.command import Parser, answer
 from common.errors import BadInput, listing
 from common.records import Asked, Stretch, read_record
-from common.steps import files_by_step, folders_by_step
+from common.steps import KINDS, files_by_step, folders_by_step
 from harness import store
 
 
@@ -116,7 +116,7 @@ def spares(folder: Path, needed: Mapping[str, Need]) -> Iterator[Spare]:
         for step, path in files_by_step(states, store.PIN).items():
             if not need.state(step):
                 yield Spare(path, "no arm forks from that step", 0)
-        for kind in store.KINDS.values():
+        for kind in KINDS.values():
             for step, path in folders_by_step(segment, kind).items():
                 if not need.backbone(step):
                     yield Spare(path, "no experiment reaches its step", size(path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from common.disk import read_json
 from common.errors import BadInput
 from common.records import CurvePoint, Status, read_lines, read_record, refuse_no_file
-from common.steps import files_by_step, folders_by_step, step_name
+from common.steps import KINDS, files_by_step, folders_by_step, step_name
 from common.unchanged import until_changed
 from evals.backbones.addresses import load
 from evals.backbones.exported import CARD, WEIGHTS
@@ -19,7 +19,7 @@ from harness import checkpoint, excluded, gram_teacher
 from harness.config import identity
 from harness.graph import Job, holder
 from harness.layers import flatten
-from harness.store import FOLDER, KINDS, MARKS
+from harness.store import FOLDER, MARKS
 
 
 def state_path(job: Job, step: int) -> Path:

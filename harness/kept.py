@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import BadInput, found
-from common.steps import folders_by_step
+from common.steps import KINDS, folders_by_step
 from common.unchanged import until_changed
 from evals.backbones import exported
 from harness import checkpoint
@@ -26,7 +26,7 @@ from harness.job_folder import (
     step_folder,
     whole_steps,
 )
-from harness.store import KINDS, MARKS
+from harness.store import MARKS
 
 
 class Fault(NamedTuple):

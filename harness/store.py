@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from common.disk import write_text
 from common.errors import BadInput
@@ -20,7 +19,6 @@ from common.unwritable import writing
 FOLDER = ".segments"
 NEWEST = 2  # states of a segment: the last, and the one before in case that is damaged
 PIN = ".keep"  # beside a state
-KINDS: dict[Literal["teacher", "student"], str] = {"teacher": "step", "student": "student"}  # of exported backbones
 MARKS = "evaluated-*.json"  # in an exported backbone's folder, one for each set of tasks
 
 

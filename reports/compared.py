@@ -9,6 +9,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
+from common.steps import KINDS
 from evals.results.crossed import Crossed
 from evals.results.metrics import Metric
 from evals.results.table import Row
@@ -77,7 +78,7 @@ def _of_column(run: Run, column: Column, measure: Measure) -> dict[str, Differen
     rows = of_column(run, column)
     meetings = {arm: found for arm in run.others if (found := _meetings(run, rows, arm, measure))}
     sides = {arm: {seed: (one.arm, one.baseline) for seed, one in found.items()} for arm, found in meetings.items()}
-    crossed = paired(run.folder, column, sides)
+    crossed = paired(run.folder, column, sides, kind=KINDS["student" if run.judges_students else "teacher"])
     values = {Place(row.arm, row.seed, row.step): row.value for row in rows}
     found = {
         arm: _difference(_Pair(column, arm, measure), [*by_seed.values()], values, crossed.get(arm))

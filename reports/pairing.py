@@ -46,9 +46,12 @@ Mix = Mapping[Place, float]  # a value between two evaluations, with their weigh
 Sides = Mapping[int, tuple[Mix, Mix]]  # seed → the arm's value and the baseline's
 
 
-def paired(folder: Path, column: Measured, arms: Mapping[str, Sides]) -> dict[str, Crossed]:
-    """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out."""
-    outcomes = {place: _outcomes(folder, column, place) for place in sorted(_places(arms.values()))}
+def paired(folder: Path, column: Measured, arms: Mapping[str, Sides], *, kind: str = "step") -> dict[str, Crossed]:
+    """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out.
+
+    kind: of the folders of evaluated steps, see `KINDS`; a segment may hold those of another experiment beside them.
+    """
+    outcomes = {place: _outcomes(folder, column, place, kind=kind) for place in sorted(_places(arms.values()))}
     known = {
         arm: sides for arm, sides in arms.items() if all(outcomes[place] is not None for place in _places([sides]))
     }
@@ -74,15 +77,15 @@ def _weights(used: Sequence[Place], mine: Mix, base: Mix) -> list[float]:
     return [mine.get(place, 0.0) - base.get(place, 0.0) for place in used]
 
 
-def _outcomes(folder: Path, column: Measured, place: Place) -> dict[str, np.ndarray] | None:
-    path = outcomes_path(folder / f"{place.lane}-s{place.seed}", column, step=place.step)
+def _outcomes(folder: Path, column: Measured, place: Place, *, kind: str) -> dict[str, np.ndarray] | None:
+    path = outcomes_path(folder / f"{place.lane}-s{place.seed}", column, step=place.step, kind=kind)
     try:
         return load_outcomes(path) if path is not None else None
     except BadInput:  # a half-written file
         return None
 
 
-def outcomes_path(lane: Path, column: Measured, *, step: int) -> Path | None:
+def outcomes_path(lane: Path, column: Measured, *, step: int, kind: str) -> Path | None:
     """Where `save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
     name = outcomes_name(column.eval, column.dataset, column.split, column.protocol, column.protocol_hash, column.size)
-    return next(iter(sorted((lane / step_name(step)).rglob(name))), None)
+    return next(iter(sorted((lane / step_name(step, kind)).rglob(name))), None)

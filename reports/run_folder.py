@@ -82,6 +82,11 @@ class Run:
     def has_trunk(self) -> bool:
         return self.trunk_steps > 0 or any(row.arm == TRUNK for row in self.rows)
 
+    @property
+    def judges_students(self) -> bool:
+        """Whether students were evaluated, not their EMA teachers."""
+        return self.config.get("evals", {}).get("network") == "student"
+
     def part(self, lane: str, seed: int) -> Part:
         """What a lane trains by itself; where no record tells, arms fork from the end of the trunk."""
         if (lane, seed) in self.parts:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from common.steps import folders_by_step
+from common.steps import KINDS, folders_by_step
 from harness import store
 from harness.config import as_dict
 from harness.data.pool import Pools
@@ -21,7 +21,6 @@ from harness.kept import Fault, faults
 from harness.mending import mend
 from harness.settings import Experiment
 from harness.step import NonFinite
-from harness.store import KINDS
 from harness.train import train
 from harness.workplace import held
 

@@ -38,6 +38,17 @@ def judged(bare_run, make_row):
     return write
 
 
+def test_where_students_are_judged_the_outcomes_of_teachers_in_the_same_segments_are_not_taken_for_theirs(judged):
+    rng = np.random.default_rng(1)
+    ours = {(arm, seed, 100): errors(seed, (arm == "anchored") * rng.normal(-0.2, 0.05, IMAGES))
+            for arm in ("plain", "anchored") for seed in range(3)}  # fmt: skip
+    whole, run = only(judged(ours)), judged(ours, config={"evals": {"network": "student"}})
+    assert only(run).over == "seeds"
+    for teacher in [*run.folder.glob("*/step_000100")]:
+        teacher.rename(teacher.with_name("student_000100"))
+    assert only(run) == whole
+
+
 def errors(*offsets):
     return 1.0 + np.random.default_rng(0).normal(0, 0.1, IMAGES) + sum(offsets)
 

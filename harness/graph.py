@@ -219,7 +219,7 @@ def _fork(where: str, at: int | None, parent: Job | None) -> int:
         return 0
     if at is not None and not parent.start < at <= parent.stop:
         span = f"{parent.arm} goes from step {parent.start} to {parent.stop}"
-        raise BadInput(f"{where}.at={at}: {span}: want a step after its first, or from: with another arm")
+        raise BadInput(f"{where}.at={at}: {span}: want a step up to its last, after its first, or another from")
     return parent.stop if at is None else at
 
 

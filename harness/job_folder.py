@@ -161,7 +161,12 @@ def differences(before: dict, now: dict) -> str:
     """The first settings in which two runs differ, as `key was a, is b`."""
     old, new = flatten(before), flatten(json.loads(json.dumps(now)))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    named = {"data.sources": "the files of data.sources have changed", "parent.identity": "what it forks from"}
+    named = {
+        "data.sources": "the files of data.sources have changed",
+        "parent.identity": "what it forks from",
+        "parent.step": f"it forked at step {old.get('parent.step')}, which at: would keep, and does now at "
+        f"{new.get('parent.step')}",
+    }
     listed = "; ".join(named.get(key, f"{key} was {old.get(key)}, is {new.get(key)}") for key in keys[:3])
     return listed + (f"; {len(keys) - 3} more" if len(keys) > 3 else "")
 

@@ -59,7 +59,7 @@ def plan(
         table.append((indented, *row(same[0], seconds, memory), *map(standing, same)))
     total = sum(costs[job.name][1] * steps / max(job.stop - job.start, 1) for job, steps in left(jobs, broken))
     tail = [
-        *(f"  damaged: {fault.words}" for fault in broken),
+        *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
         saving(experiment, jobs, {name: seconds for name, (seconds, *_) in costs.items()}),
         f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)",

@@ -119,7 +119,7 @@ def carry_out(work: Work) -> int:
     failed = LAUNCHERS[work.experiment.launcher.name](work)
     if failed is None:
         return 0
-    print(build(work.folder, tell=print) if work.evaluator.tasks else work.folder)
+    print(build(work.folder, tell=print) if work.evaluator.known else work.folder)
     return 1 if failed else 0
 
 

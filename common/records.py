@@ -132,6 +132,7 @@ class Asked(TypedDict, total=False):
     compute: dict[str, list[Compute]]
     losses: dict[str, LossTerm]
     chance: dict[str, Finite]
+    evaluations: str
     config: Settings
     environment: Environment
     notes: list[str]

@@ -69,7 +69,7 @@ class Evaluator:
             log.warning("%s cannot be evaluated again, since it holds no weights; what it holds is kept", folder)
             return {}
         found = self.measure(step, folder)
-        kept = outcomes.save_outcomes(folder / "outcomes", found)
+        kept = outcomes.save_outcomes(self.outcomes(folder), found)
         rows = table.latest(m.row(run="", arm="", seed=job.seed, step=step) for m in found)
         self.add(self.named(job, rows))
         mark = {"outcomes": {path.name: checksum(path) for path in kept}, "rows": [table.plain(row) for row in rows]}
@@ -84,6 +84,10 @@ class Evaluator:
         """The file that says that a step was evaluated as this experiment asks."""
         return folder / f"evaluated-{self.identity}.json"
 
+    def outcomes(self, folder: Path) -> Path:
+        """Where what each image contributed lies: apart from that of other experiments' sets of the same name."""
+        return folder / "outcomes" / self.identity
+
     def named(self, job: Job, rows: Iterable[Row]) -> list[Row]:
         """Rows of a segment as those of this experiment's arm."""
         return [replace(row, run=self.experiment.name, arm=job.arm) for row in rows]
@@ -94,7 +98,7 @@ class Evaluator:
         if mark is None or mark.identity != self.identity:
             return False
         rows = self.named(job, mark.rows)
-        files = {folder / "outcomes" / name: digest for name, digest in mark.outcomes.items()}
+        files = {self.outcomes(folder) / name: digest for name, digest in mark.outcomes.items()}
         if lost := [row for row in rows if row.identity not in self.known]:
             self.add(lost)
             log.info("%s: %s was measured before; %d of its %d rows added", job.name, folder, len(lost), len(rows))

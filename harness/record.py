@@ -23,9 +23,18 @@ from harness.settings import Experiment
 
 
 def write_record(
-    folder: Path, experiment: Experiment, jobs: Sequence[Job], tasks: dict[str, TaskSpec], environment: dict[str, Any]
+    folder: Path,
+    experiment: Experiment,
+    jobs: Sequence[Job],
+    tasks: dict[str, TaskSpec],
+    environment: dict[str, Any],
+    *,
+    evaluations: str,
 ) -> None:
-    """Write or renew the record; arms and seeds that the folder already knew stay in it."""
+    """Write or renew the record; arms and seeds that the folder already knew stay in it.
+
+    evaluations: their identity, by which outcomes are found.
+    """
     before = recorded(folder)
     jobs = [furthest(job, before.get("jobs", {})) for job in jobs]
     arms = [job for job in jobs if job.arm in experiment.arms]
@@ -48,6 +57,7 @@ def write_record(
             for term, title in loss.titles.items()
         },
         "chance": chance(tasks),
+        "evaluations": evaluations,
         "config": as_dict(experiment),
         "environment": environment,
         "notes": notes(experiment, seeds),

@@ -104,7 +104,8 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         return 0
     work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers)
     with held(folder), telling(folder / "log.txt"):
-        write_record(folder, experiment, todo, evaluator.tasks, environment(device, precision=experiment.precision))
+        machine = environment(device, precision=experiment.precision)
+        write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
         build_plan(timeline(experiment, paths), folder / "plan.pdf")
         for line in told:
             log.info("%s", line)

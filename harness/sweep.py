@@ -184,7 +184,8 @@ def keep_arms(trials: Trials, made: Study, todo: Sequence[Job]) -> None:
     }
     experiment = replace(trials.experiment, arms={**trials.experiment.arms, **own})
     machine = environment(trials.device, precision=experiment.precision)
-    write_record(trials.folder, experiment, todo, trials.evaluator.tasks, machine)
+    evaluator = trials.evaluator
+    write_record(trials.folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
 
 
 def confirm_front(trials: Trials, found: Study, count: int) -> int:

@@ -78,7 +78,8 @@ def _of_column(run: Run, column: Column, measure: Measure) -> dict[str, Differen
     rows = of_column(run, column)
     meetings = {arm: found for arm in run.others if (found := _meetings(run, rows, arm, measure))}
     sides = {arm: {seed: (one.arm, one.baseline) for seed, one in found.items()} for arm, found in meetings.items()}
-    crossed = paired(run.folder, column, sides, kind=KINDS["student" if run.judges_students else "teacher"])
+    kind = KINDS["student" if run.judges_students else "teacher"]
+    crossed = paired(run.folder, column, sides, kind=kind, evaluations=run.evaluations)
     values = {Place(row.arm, row.seed, row.step): row.value for row in rows}
     found = {
         arm: _difference(_Pair(column, arm, measure), [*by_seed.values()], values, crossed.get(arm))

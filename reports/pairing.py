@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from common.errors import BadInput
-from common.steps import step_name
+from common.steps import job_name, step_name
 from evals.results.bootstrap import joint_draws
 from evals.results.crossed import Crossed, crossed
 from evals.results.outcomes import load_outcomes, outcomes_name
@@ -46,12 +46,19 @@ Mix = Mapping[Place, float]  # a value between two evaluations, with their weigh
 Sides = Mapping[int, tuple[Mix, Mix]]  # seed → the arm's value and the baseline's
 
 
-def paired(folder: Path, column: Measured, arms: Mapping[str, Sides], *, kind: str = "step") -> dict[str, Crossed]:
+def paired(
+    folder: Path, column: Measured, arms: Mapping[str, Sides], *, kind: str = "step", evaluations: str = ""
+) -> dict[str, Crossed]:
     """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out.
 
-    kind: of the folders of evaluated steps, see `KINDS`; a segment may hold those of another experiment beside them.
+    A segment may hold outcomes of another experiment beside these.
+
+    Args:
+        kind: of the folders of evaluated steps, see `KINDS`.
+        evaluations: identity of the experiment's evaluations, which names the folder of its outcomes.
     """
-    outcomes = {place: _outcomes(folder, column, place, kind=kind) for place in sorted(_places(arms.values()))}
+    where = {"kind": kind, "evaluations": evaluations}
+    outcomes = {place: _outcomes(folder, column, place, **where) for place in sorted(_places(arms.values()))}
     known = {
         arm: sides for arm, sides in arms.items() if all(outcomes[place] is not None for place in _places([sides]))
     }
@@ -77,15 +84,19 @@ def _weights(used: Sequence[Place], mine: Mix, base: Mix) -> list[float]:
     return [mine.get(place, 0.0) - base.get(place, 0.0) for place in used]
 
 
-def _outcomes(folder: Path, column: Measured, place: Place, *, kind: str) -> dict[str, np.ndarray] | None:
-    path = outcomes_path(folder / f"{place.lane}-s{place.seed}", column, step=place.step, kind=kind)
+def _outcomes(
+    folder: Path, column: Measured, place: Place, *, kind: str, evaluations: str
+) -> dict[str, np.ndarray] | None:
+    step = folder / job_name(place.lane, place.seed) / step_name(place.step, kind)
+    path = outcomes_path(step, column, evaluations=evaluations)
     try:
         return load_outcomes(path) if path is not None else None
     except BadInput:  # a half-written file
         return None
 
 
-def outcomes_path(lane: Path, column: Measured, *, step: int, kind: str) -> Path | None:
-    """Where `save_outcomes` left an evaluation of a step: in the step's folder or one below it."""
+def outcomes_path(step: Path, column: Measured, *, evaluations: str) -> Path | None:
+    """Where `save_outcomes` left an evaluation in a step's folder; None where it did not, or others alone."""
     name = outcomes_name(column.eval, column.dataset, column.split, column.protocol, column.protocol_hash, column.size)
-    return next(iter(sorted((lane / step_name(step, kind)).rglob(name))), None)
+    found = {path.parent.name: path for path in sorted(step.rglob(name))}
+    return found.get(evaluations, found.get("outcomes"))

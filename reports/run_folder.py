@@ -71,6 +71,7 @@ class Run:
     notes: tuple[str, ...] = ()
     losses: Mapping[str, Term] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
+    evaluations: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[tuple[str, int], Part] = field(default_factory=dict)
     compute: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
@@ -154,6 +155,7 @@ def read(folder: Path) -> Run:
         notes=tuple(asked.get("notes", ())),
         losses={name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
         chance=asked.get("chance", {}),
+        evaluations=asked.get("evaluations", ""),
         margins=asked.get("config", {}).get("margins", {}),
         parts=parts,
         compute={

@@ -129,7 +129,8 @@ def find(address: str) -> dict[EvaluationKey, Evaluation]:
     found: dict[EvaluationKey, Evaluation] = {}
     weights = ""
     for place in (own / "outcomes", own, default / "outcomes"):
-        paths = sorted(place.glob("[!.]*.npz"), key=lambda path: (-path.stat().st_mtime_ns, path.name))
+        files = [*place.glob("[!.]*.npz"), *place.glob("[!.]*/[!.]*.npz")]
+        paths = sorted(files, key=lambda path: (-path.stat().st_mtime_ns, path.name))
         for about, evaluation in map(read, paths):
             weights = weights or evaluation.backbone
             if evaluation.backbone == weights:

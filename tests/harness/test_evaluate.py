@@ -90,9 +90,10 @@ def test_the_network_is_part_of_what_was_evaluated(exported, change):
 def test_rows_and_outcomes_are_on_the_disk_before_the_mark_that_speaks_of_them(exported, synced):
     job, _ = exported
     folder, table = step_folder(job, 0), job.view.parent / "results.jsonl"
-    Evaluator(job.settings, job.view.parent)(job, 0, folder)
+    evaluate = Evaluator(job.settings, job.view.parent)
+    evaluate(job, 0, folder)
     (mark,) = (number for number, path in enumerate(synced) if path.match("evaluated-*.json"))
-    assert {folder / "outcomes", table, table.parent} <= set(synced[:mark])
+    assert {evaluate.outcomes(folder), table, table.parent} <= set(synced[:mark])
     assert synced[mark + 1 :] == [folder]
 
 
@@ -152,7 +153,7 @@ def test_a_row_that_was_changed_is_evaluated_again(evaluated, caplog):
 @pytest.mark.parametrize("damage", ["gone", "cut", "flipped", "folder"])
 def test_outcomes_that_are_not_as_they_were_are_made_again(evaluated, damage, caplog):
     folder, path, again = evaluated
-    (outcomes,) = folder.glob("outcomes/*.npz")
+    (outcomes,) = folder.glob("outcomes/*/*.npz")
     whole, rows = outcomes.read_bytes(), path.read_bytes()
     outcomes.unlink()
     if damage == "folder":
@@ -183,7 +184,7 @@ def test_what_has_lost_its_weights_keeps_what_it_holds(evaluated, exported, capl
     path.unlink()
     assert again() == {}
     assert len(table.read(path).rows) == 1
-    next(folder.glob("outcomes/*.npz")).unlink()
+    next(folder.glob("outcomes/*/*.npz")).unlink()
     assert again() == {}
     assert f"{folder} cannot be evaluated again, since it holds no weights" in caplog.text
     job, _ = exported
@@ -201,6 +202,18 @@ def test_damaged_lines_of_the_table_are_told_at_the_start(evaluated, exported):
     path.mkdir()
     with pytest.raises(BadInput, match=r"results.jsonl is no file: .* move away"):
         Evaluator(job.settings, job.view.parent)
+
+
+def test_outcomes_on_other_sets_of_the_same_names_lie_apart(exported, change):
+    """As those of another experiment, which shares the segment."""
+    job, _ = exported
+    sets = {**SETS, "b": Set(size=32, count=4, split="test")}
+    folder, fewer = step_folder(job, 0), change(job.settings, {"evals.sets": sets})
+    one, other = (Evaluator(settings, job.view.parent / name) for settings, name in ((job.settings, "1"), (fewer, "2")))
+    assert all(evaluate(job, 0, folder) for evaluate in (one, other))
+    assert one.holds(job, folder)
+    assert other.holds(job, folder)
+    assert len([*folder.glob("outcomes/*/*.npz")]) == 2
 
 
 def test_a_run_without_evaluations_says_so(exported, change, caplog):

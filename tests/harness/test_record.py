@@ -28,7 +28,7 @@ def recorded(tiny, change, tmp_path):
         base = {"arms": ARMS, "steps": 9, "trunk.steps": 4, "runtime.folder": str(tmp_path)}
         experiment = change(tiny, {**base, **(values or {})})
         found = jobs(experiment, fingerprint=lambda data: "24 rooms")
-        write_record(tmp_path, experiment, found, tasks or {}, {"python": "3.11"})
+        write_record(tmp_path, experiment, found, tasks or {}, {"python": "3.11"}, evaluations="0")
         return json.loads((tmp_path / "experiment.json").read_text())
 
     return of

@@ -98,7 +98,7 @@ def test_names_that_are_no_utf8_or_that_no_font_has_pass_through_training_and_re
     told = capfd.readouterr()
     assert "Warning" not in told.err + told.out
     assert "knn/val/top1" in told.err
-    outcomes = np.load(next((tmp_path / "runs" / "tiny").glob("*/*/outcomes/*.npz")), allow_pickle=False)
+    outcomes = np.load(next((tmp_path / "runs" / "tiny").glob("*/*/outcomes/*/*.npz")), allow_pickle=False)
     assert "val/caf\\xe9/\\xff0.png" in outcomes["keys"].tolist()
     assert (tmp_path / "runs" / "tiny" / "report.pdf").read_bytes().startswith(b"%PDF")
     assert main([str(path)]) == 0  # what was written is read again

@@ -7,6 +7,7 @@ what was found is drawn in `sweep.pdf`. The same command continues a study; seve
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,10 +35,12 @@ from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
+from harness.launchers.work import refused
 from harness.plan import plan
 from harness.record import recorded, write_record
 from harness.run import run
 from harness.settings import Experiment
+from harness.step import NonFinite
 from harness.sweeps import methods, record, space, study
 from harness.sweeps.objectives import objectives, pruned_by
 from harness.sweeps.study import ARM
@@ -45,9 +48,11 @@ from harness.sweeps.trial import TRAINED_AS, Trials
 from harness.sweeps.work import turns, work
 from reports.sweep.build import build
 
+log = logging.getLogger("gramlab")
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 2 bad input, 130 interrupted (the same command goes on)."""
+    """Exit code: 0 done, 1 no trial came to its end, 2 bad input, 130 interrupted (the same command goes on)."""
     return answer(lambda: _run(argv))
 
 
@@ -82,20 +87,32 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     if confirm is not None and found is not None:
         return confirm_front(trials, found, confirm)
     with telling(folder / "log.txt"):
-        carry_out(trials, others, science)
+        made = carry_out(trials, others, science)
         print(build(folder))
+        if not record.front(made):
+            log.error("no trial came to its end: %s tells why", folder / "sweep.csv")
+            return 1
     return 0
 
 
-def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) -> None:
-    """The arms that trials are compared with, then trials until the study has all; the record is renewed after each."""
+def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) -> Study:
+    """The arms that trials are compared with, then trials until the study has all; the record is renewed after each.
+
+    An arm whose training is not finite is left out, and so is what forks from it.
+    """
     experiment, folder = trials.experiment, trials.folder
     with alone(turns(folder)):
         storage = study.opened(experiment.sweep, folder)
         made = study.made(storage, experiment.name, science, trials.objectives)
+    failed: set[str] = set()
     for job in others:
-        trials.train(job, others)
-    references = trials.measured_arms(others)
+        try:
+            if not refused(job, failed):
+                trials.train(job, others)
+        except NonFinite as error:
+            log.error("%s: stopped, since not all is finite: %s", job.name, error)
+            failed.add(job.name)
+    references = trials.measured_arms([job for job in others if job.name not in failed])
 
     def keep(todo: Sequence[Job]) -> None:
         record.write(trials, made, references)
@@ -105,11 +122,17 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
     with alone(turns(folder)):
         keep(others)
     work(trials, made, storage, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
+    return made
 
 
 def prepared(experiment: Experiment) -> tuple[Trials, str]:
     """All that the trials need, checked without anything written, and the plan as text."""
     spec = experiment.sweep
+    if (launcher := experiment.launcher.name) != "none":
+        raise BadInput(
+            f"launcher={launcher}: a sweep trains its trials itself: want launcher=none, and the same command again for "
+            "each further worker"
+        )
     space.refuse_unfit(spec)
     methods.sampler(spec)
     device = pick_device(experiment.device)

@@ -38,8 +38,12 @@ def is_there(sweep: Sweep, folder: Path) -> bool:
     """Whether there is a storage to look into: a look must not make one. Raises `BadInput` where none can be made."""
     if sweep.storage is None:
         return journal_path(folder).is_file()
-    if (file := re.fullmatch(r"sqlite:///(.+)", sweep.storage)) is None:
+    if not sweep.storage.startswith("sqlite"):
         return True
+    if (file := re.fullmatch(r"sqlite:///(?!:memory:)(.+)", sweep.storage)) is None:
+        raise BadInput(
+            f"sweep.storage={sweep.storage}: a study in memory is lost with its process: want sqlite:///FILE"
+        )
     if not (path := Path(file[1])).parent.is_dir():
         raise BadInput(f"sweep.storage={sweep.storage}: no folder {path.parent}: want one that is there; make it first")
     return path.is_file()

@@ -242,6 +242,9 @@ def test_another_sampler_or_pruner_may_go_on_with_a_study(write_sweep, record):
         ({"storage": "postgresql://nobody@127.0.0.1:1/none"}, "sweep.storage=postgresql://nobody@127.0.0.1:1/none"),
         ({"storage": "postgres://me:secret@127.0.0.1:1/none"}, "sweep.storage=postgres://me:…@127.0.0.1:1/none does"),
         ({"storage": "sqlite:////nowhere/at/all/study.db"}, "sweep.storage=sqlite:////nowhere/at/all/study.db"),
+        ({"storage": "sqlite:///"}, "sweep.storage=sqlite:///: a study in memory is lost with its process"),
+        ({"storage": "sqlite://"}, "sweep.storage=sqlite://: a study in memory is lost with its process"),
+        ({"storage": "sqlite:///:memory:"}, "sweep.storage=sqlite:///:memory:: a study in memory is lost"),
         ({"storage": "study.db"}, "sweep.storage=study.db does not answer"),
         ({"storage": "mongodb://localhost/x"}, "sweep.storage=mongodb://localhost/x does not answer"),
     ],
@@ -249,6 +252,24 @@ def test_another_sampler_or_pruner_may_go_on_with_a_study(write_sweep, record):
 def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(write_sweep, tmp_path, capsys, sweep, said):
     assert said in refused([write_sweep(**sweep)], capsys)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_launcher_has_nothing_to_launch_in_a_sweep(write_sweep, tmp_path, capsys, launcher):
+    assert f"launcher={launcher}: a sweep trains its trials itself" in refused(
+        [write_sweep(), f"launcher={launcher}"], capsys
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_which_every_trial_fails_says_so_and_ends_with_one(write_sweep, record, capsys):
+    path = write_sweep({"optimizer": {"lr": 1e30}}, trials=1)
+    assert main([str(path)]) == 1
+    log = capsys.readouterr().err
+    assert "plain-s0: stopped, since not all is finite" in log or "trunk-s0: stopped" in log
+    assert "no trial came to its end" in log
+    assert [trial["state"] for trial in record()["trials"]] == ["failed"]
 
 
 def test_confirming_without_a_finished_trial_is_refused(write_sweep, tmp_path, capsys):

@@ -130,8 +130,8 @@ def prepared(experiment: Experiment) -> tuple[Trials, str]:
     spec = experiment.sweep
     if (launcher := experiment.launcher.name) != "none":
         raise BadInput(
-            f"launcher={launcher}: a sweep trains its trials itself: want launcher=none, and the same command again for "
-            "each further worker"
+            f"launcher={launcher}: a sweep trains its trials itself: want launcher=none, and the same command again "
+            "for each further worker"
         )
     space.refuse_unfit(spec)
     methods.sampler(spec)

@@ -42,12 +42,19 @@ def parts(asked: Asked) -> dict[tuple[str, int], Part]:
 
 
 def own(curve: Curve, part: Part | None) -> Curve:
-    """The lane's own part of a curve that may go on for others, or began with its parent; seconds count from there."""
+    """The lane's own part of a curve that may go on for others, or began with its parent; seconds count from there.
+
+    Where it goes on, and the part's last step was not logged, that step lies on the line between those beside it.
+    """
     if part is None:
         return curve
     found: dict[str, Line] = {}
     stop = math.inf if part.stop is None else part.stop
     for name, (steps, values) in curve.items():
+        if steps[0] < stop < steps[-1] and stop not in steps:
+            place = int(np.searchsorted(steps, stop))
+            values = np.insert(values, place, np.interp(stop, steps, values))
+            steps = np.insert(steps, place, stop)
         mine = (steps > part.start) & (steps <= stop)
         spent = values[steps <= part.start].max(initial=0.0) if name == "seconds" else 0.0
         if mine.any():

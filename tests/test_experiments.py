@@ -87,7 +87,8 @@ def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache,
     for job in found:
         train(job, pools(job.settings.data), lambda job, step, folder: {}, device=torch.device("cpu"))
         rows = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
-        assert [row["step"] for row in rows] == list(range(job.start + 1, job.stop + 1))
+        own = [row["step"] for row in rows if row["step"] > job.start]  # the trunk's are in the same segment as plain's
+        assert own == list(range(job.start + 1, job.stop + 1))
         assert ("gram" in rows[-1]) == (job.settings.gram.weight > 0)
 
 

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 import optuna
 from optuna import Study
+from optuna.trial import TrialState
 
 from common.command import Parser, answer
 from common.disk import alone
@@ -52,7 +53,7 @@ log = logging.getLogger("gramlab")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 no trial came to its end, 2 bad input, 130 interrupted (the same command goes on)."""
+    """Exit code: 0 done, 1 every trial failed, 2 bad input, 130 interrupted (the same command goes on)."""
     return answer(lambda: _run(argv))
 
 
@@ -89,8 +90,8 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     with telling(folder / "log.txt"):
         made = carry_out(trials, others, science)
         print(build(folder))
-        if not record.front(made):
-            log.error("no trial came to its end: %s tells why", folder / "sweep.csv")
+        if {trial.state for trial in study.last_of_each(made.get_trials(deepcopy=False))} == {TrialState.FAIL}:
+            log.error("every trial failed: %s tells why", folder / "sweep.csv")
             return 1
     return 0
 

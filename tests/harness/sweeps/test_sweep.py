@@ -268,7 +268,7 @@ def test_a_sweep_of_which_every_trial_fails_says_so_and_ends_with_one(write_swee
     assert main([str(path)]) == 1
     log = capsys.readouterr().err
     assert "plain-s0: stopped, since not all is finite" in log or "trunk-s0: stopped" in log
-    assert "no trial came to its end" in log
+    assert "every trial failed: " in log
     assert [trial["state"] for trial in record()["trials"]] == ["failed"]
 
 

@@ -29,14 +29,14 @@ def pin(states: Path, steps: Iterable[int]) -> None:
             write_text(mark, "")
 
 
-def pinned(states: Path) -> set[int]:
-    """The steps whose states are kept."""
-    return set(files_by_step(states, PIN))
+def is_pinned(states: Path, step: int) -> bool:
+    """Whether the state of a step is kept; asked after each step, so it looks at one file."""
+    return (states / f"{step_name(step)}{PIN}").exists()
 
 
 def prune(states: Path) -> None:
     """Remove all states but the newest and those that are pinned."""
-    for path in prunable(states, keep=pinned(states)):
+    for path in prunable(states, keep=set(files_by_step(states, PIN))):
         path.unlink()
 
 

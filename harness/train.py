@@ -173,7 +173,7 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
     settings, step = job.settings, state.step
     evaluates, leaves = job.is_evaluated(step), is_asked_to_leave() and step < job.stop
     states = job.folder / "states"
-    kept = evaluates or leaves or step % settings.runtime.checkpoint_every == 0 or step in store.pinned(states)
+    kept = evaluates or leaves or step % settings.runtime.checkpoint_every == 0 or store.is_pinned(states, step)
     with watch.paused():
         if step > job.root.start and kept:
             checkpoint.save_state(state, state_path(job, step), identity=job.identity)

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,15 +109,20 @@ def append(path: Path, text: str) -> None:
         _sync(path.parent)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[None]:
     """Wait until no other process is inside such a block of its own for this folder, which is made where it is not."""
+    return locked(folder, fcntl.LOCK_EX)
+
+
+@contextmanager
+def locked(folder: Path, how: int) -> Iterator[None]:
+    """A lock of `flock` on a folder itself, which is made where it is not. Raises `BlockingIOError` with LOCK_NB."""
     with writing(folder):
         refuse_lost(folder / "any")
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, how)
         yield
     finally:
         os.close(lock)

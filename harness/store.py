@@ -8,10 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from common.disk import write_text
+from common.disk import locked, write_text
 from common.errors import BadInput
 from common.steps import files_by_step, step_name
 from common.unwritable import writing
@@ -54,30 +54,16 @@ def link(view: Path, segment: Path) -> None:
             view.symlink_to(os.path.relpath(segment, view.parent), target_is_directory=True)
 
 
-@contextmanager
-def used(store: Path) -> Iterator[None]:
+def used(store: Path) -> AbstractContextManager[None]:
     """Nothing is removed from the store meanwhile; any number of processes may use it at once."""
-    with _locked(store, fcntl.LOCK_SH):
-        yield
+    return locked(store, fcntl.LOCK_SH)
 
 
 @contextmanager
 def swept(store: Path) -> Iterator[None]:
     """No other process uses the store meanwhile. Raises `BadInput` where one does."""
     try:
-        with _locked(store, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with locked(store, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
     except BlockingIOError:
         raise BadInput(f"{store} is in use by a run: want none at work in it; try again once it has ended") from None
-
-
-@contextmanager
-def _locked(store: Path, how: int) -> Iterator[None]:
-    with writing(store):
-        store.mkdir(parents=True, exist_ok=True)
-        lock = os.open(store, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, how)
-        yield
-    finally:
-        os.close(lock)

@@ -12,24 +12,25 @@ import torch
 
 from common.errors import BadInput
 from common.progress import Bar
-from harness import checkpoint
+from harness import checkpoint, store
 from harness.beginning import first_state, fresh_state, load_kept
 from harness.data.batches import stream
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
-from harness.kept import Fault
+from harness.kept import Fault, faults
 from harness.step import State, train_step
 from harness.store import MARKS
-from harness.train import batches_of, export_backbone, scheduled, to_device
+from harness.train import Evaluate, batches_of, export_backbone, scheduled, to_device, train
+from harness.workplace import held
 
 log = logging.getLogger("gramlab")
 
 
-def mend(job: Job, faults: Sequence[Fault], pool: Pool, *, device: torch.device) -> None:
+def mend(job: Job, broken: Sequence[Fault], pool: Pool, *, device: torch.device) -> None:
     """Make again what `harness.kept` found of this job; a new file takes the place of a bad one once it is whole."""
     state = None
-    for fault in sorted(faults, key=lambda fault: fault.step):
+    for fault in sorted(broken, key=lambda fault: fault.step):
         log.warning("%s", fault.words)
         if fault.start is None:
             continue
@@ -41,6 +42,20 @@ def mend(job: Job, faults: Sequence[Fault], pool: Pool, *, device: torch.device)
             continue
         advance(job, state, pool, fault.step)
         write_again(job, state, fault)
+
+
+def bring_to_end(job: Job, jobs: Sequence[Job], pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
+    """Mend and train one of the jobs, its segment held meanwhile. Raises as `train`; `Busy` while another holds it."""
+    with store.used(job.folder.parent), held(job.folder):
+        broken = [fault for fault in faults(family(job, jobs)) if fault.job.name == job.name]
+        mend(job, broken, pool, device=device)
+        train(job, pool, evaluate, device=device)
+
+
+def family(job: Job, jobs: Sequence[Job]) -> list[Job]:
+    """The job and all that comes from it, which may lack what it keeps for them."""
+    later = [one for one in jobs if job.name in (before.name for before in one.path[:-1])]
+    return [job, *later]
 
 
 def state_at(job: Job, step: int, device: torch.device) -> State:

@@ -11,18 +11,15 @@ from typing import Any
 import torch
 
 from common.steps import KINDS, folders_by_step
-from harness import store
 from harness.config import as_dict
 from harness.data.pool import Pools
 from harness.evaluate import Evaluator
 from harness.graph import Job
 from harness.job_folder import is_done
-from harness.kept import Fault, faults
-from harness.mending import mend
+from harness.kept import Fault
+from harness.mending import bring_to_end
 from harness.settings import Experiment
 from harness.step import NonFinite
-from harness.train import train
-from harness.workplace import held
 
 log = logging.getLogger("gramlab")
 
@@ -55,21 +52,12 @@ def trained(job: Job, work: Work) -> bool:
 
     Raises `Busy` while another process is at work on it: two never train the same.
     """
-    pool = work.pools(job.settings.data)
     try:
-        with store.used(job.folder.parent), held(job.folder):
-            broken = [fault for fault in faults(family(job, work.jobs)) if fault.job.name == job.name]
-            mend(job, broken, pool, device=work.device)
-            train(job, pool, work.evaluator, device=work.device)
+        bring_to_end(job, work.jobs, work.pools(job.settings.data), work.evaluator, device=work.device)
     except NonFinite as error:
         log.error("%s: stopped, since not all is finite: %s", job.name, error)
         return False
     return True
-
-
-def family(job: Job, jobs: Sequence[Job]) -> list[Job]:
-    """The job and all that comes from it, which may lack what it keeps for them."""
-    return [one for one in jobs if job.name in (before.name for before in one.path)]
 
 
 def refused(job: Job, failed: set[str]) -> bool:

@@ -20,22 +20,20 @@ from common.errors import BadInput, first_line, found
 from common.records import CurvePoint, read_lines
 from evals.results import table
 from evals.results.table import Row
-from harness import memory, store
+from harness import memory
 from harness.config import identity
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import TRUNK, Job, jobs
 from harness.job_folder import check
-from harness.kept import faults
-from harness.mending import mend
+from harness.mending import bring_to_end
 from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps.objectives import HOURS, Objective, mean
 from harness.sweeps.pruning import is_hopeless, show
 from harness.sweeps.space import drawn, overrides
 from harness.sweeps.study import ARM, Storage, begun, last_of_each
-from harness.train import train
-from harness.workplace import Busy, held
+from harness.workplace import Busy
 
 log = logging.getLogger("gramlab")
 WAITS = 1.0  # seconds between two looks at what another worker does
@@ -154,12 +152,7 @@ class Trials:
         told = False
         while True:
             try:
-                with store.used(job.folder.parent), held(job.folder):
-                    known, pool = [job if one.name == job.name else one for one in todo], self.pools(job.settings.data)
-                    mend(
-                        job, [fault for fault in faults(known) if fault.job.name == job.name], pool, device=self.device
-                    )
-                    train(job, pool, self.evaluator, device=self.device)
+                bring_to_end(job, todo, self.pools(job.settings.data), self.evaluator, device=self.device)
                 return
             except Busy as error:
                 if not told:

@@ -11,6 +11,7 @@ from reports.compared import Difference, Differences
 from reports.run_folder import Run
 
 NOTHING = "no outcomes of images kept"
+LIMITED = "none would do (the images limit it)"
 
 
 def word(one: Difference) -> str:
@@ -57,12 +58,10 @@ def _corrected(one: Difference) -> str:
 
 
 def _seeds(one: Difference) -> str:
-    needed = one.verdict.seeds_needed if one.verdict else None
-    if needed is None:
-        return ""
-    if math.isinf(needed):
+    needed = more_seeds(one)
+    if needed == LIMITED:
         return "more seeds cannot decide it: the images limit it"
-    return f"would take {more_seeds(one)} more seed{'s' if needed - one.seeds > 1 else ''}"
+    return f"would take {needed} more seed{'' if needed == 'about 1' else 's'}" if needed else ""
 
 
 def more_seeds(one: Difference) -> str:
@@ -71,7 +70,7 @@ def more_seeds(one: Difference) -> str:
     if needed is None:
         return ""
     if math.isinf(needed):
-        return "none would do (the images limit it)"
+        return LIMITED
     return f"more than {MOST_SEEDS}" if needed > MOST_SEEDS else f"about {int(needed) - one.seeds}"
 
 

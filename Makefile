@@ -25,7 +25,7 @@ unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 cluster: install  ## start a real Slurm and a real PostgreSQL on this machine, run the tests that want them, stop both
-	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster
+	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster tests/harness/sweeps/test_storage.py
 
 install: $(STAMP)  ## create the environment and install what constraints.txt names
 

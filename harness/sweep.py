@@ -42,7 +42,7 @@ from harness.record import recorded, write_record
 from harness.run import run
 from harness.settings import Experiment
 from harness.step import NonFinite
-from harness.sweeps import methods, record, space, study
+from harness.sweeps import methods, record, space, storage, study
 from harness.sweeps.objectives import objectives, pruned_by
 from harness.sweeps.study import ARM
 from harness.sweeps.trial import TRAINED_AS, Trials
@@ -78,8 +78,8 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     experiment, folder = trials.experiment, trials.folder
     others = trials.jobs_of(experiment.arms)
     science, found = science_of(trials), None
-    if study.is_there(experiment.sweep, folder):
-        found = study.find(study.opened(experiment.sweep, folder), experiment.name, science)
+    if storage.is_there(experiment.sweep, folder):
+        found = study.find(storage.opened(experiment.sweep, folder), experiment.name, science)
     if confirm is not None and (found is None or not record.front(found)):
         raise BadInput(f"--confirm {confirm}: the study has no completed trial yet: want it without --confirm first")
     print("\n".join([text, state(found, experiment)]), flush=True)
@@ -103,8 +103,8 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
     """
     experiment, folder = trials.experiment, trials.folder
     with alone(turns(folder)):
-        storage = study.opened(experiment.sweep, folder)
-        made = study.made(storage, experiment.name, science, trials.objectives)
+        kept = storage.opened(experiment.sweep, folder)
+        made = study.made(kept, experiment.name, science, trials.objectives)
     failed: set[str] = set()
     for job in others:
         try:
@@ -122,7 +122,7 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
 
     with alone(turns(folder)):
         keep(others)
-    work(trials, made, storage, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
+    work(trials, made, kept, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
     return made
 
 

@@ -1,77 +1,26 @@
-"""The study of a sweep: where it is kept, what it is bound to, and which of its trials is worked at next."""
+"""The study of a sweep: what it is bound to, and which of its trials is worked at next."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna import Study
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from common.errors import BadInput, first_line
+from common.errors import BadInput
 from common.schema import shown
 from harness.config import identity
 from harness.layers import flatten
-from harness.sweep_settings import Sweep
-from harness.sweeps.journal import Journal
 from harness.sweeps.objectives import Objective
+from harness.sweeps.storage import Storage
 
 ARM, SCIENCE = "arm", "gramlab"  # attributes of a trial and of the study
-PATIENCE = 5  # seconds for a server to answer
-SQLITE_PATIENCE = 60  # seconds for other workers to be done with the file
 DIFFERENCES = 3  # that a refusal names
-Storage = Journal | RDBStorage
-
-
-def journal_path(folder: Path) -> Path:
-    """Where the study is kept when no URL says otherwise."""
-    return folder / "study.journal"
-
-
-def is_there(sweep: Sweep, folder: Path) -> bool:
-    """Whether there is a storage to look into: a look must not make one. Raises `BadInput` where none can be made."""
-    if sweep.storage is None:
-        return journal_path(folder).is_file()
-    if not sweep.storage.startswith("sqlite"):
-        return True
-    if (file := re.fullmatch(r"sqlite:///(?!:memory:)(.+)", sweep.storage)) is None:
-        raise BadInput(
-            f"sweep.storage={sweep.storage}: a study in memory is lost with its process: want sqlite:///FILE"
-        )
-    if not (path := Path(file[1])).parent.is_dir():
-        raise BadInput(f"sweep.storage={sweep.storage}: no folder {path.parent}: want one that is there; make it first")
-    return path.is_file()
-
-
-def opened(sweep: Sweep, folder: Path) -> Storage:
-    """The storage. Raises `BadInput` for one that does not answer in a few seconds, or holds something else."""
-    place = sweep.storage or str(journal_path(folder))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
-            if sweep.storage is None:
-                return Journal(journal_path(folder), heartbeat=sweep.heartbeat, when_stale=again)
-            return RDBStorage(
-                _with_driver(sweep.storage),
-                engine_kwargs={"connect_args": _patience(sweep.storage), "pool_pre_ping": True},
-                heartbeat_interval=sweep.heartbeat,
-                heartbeat_stale_trial_callback=again,
-            )
-    except Exception as error:  # of SQLAlchemy, of a driver, or of the journal's parser
-        want = (
-            "want sqlite:///FILE in a folder that is there, or postgresql://USER:PASSWORD@HOST/NAME of a server that "
-            "runs; null keeps the study in the run's folder"
-            if sweep.storage
-            else "want the journal that a sweep wrote; move it away, and a new study takes up what is trained"
-        )
-        raise BadInput(f"sweep.storage={_unsigned(place)} does not answer ({_said(error)}): {want}") from error
 
 
 def find(storage: Storage, name: str, science: Mapping[str, Any]) -> Study | None:
@@ -135,25 +84,6 @@ def last_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         if ARM in trial.user_attrs:
             found[trial.user_attrs[ARM]] = trial
     return [*found.values()]
-
-
-def _with_driver(url: str) -> str:
-    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-
-
-def _patience(url: str) -> dict[str, int]:
-    return {"connect_timeout": PATIENCE} if url.startswith("postgres") else {"timeout": SQLITE_PATIENCE}
-
-
-def _unsigned(url: str) -> str:
-    """Without the password, which belongs in no log."""
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:…@", url)
-
-
-def _said(error: Exception) -> str:
-    """The first words of an error, those of the driver where one was at fault."""
-    cause = getattr(error, "orig", None) or error.__cause__ or error
-    return _unsigned(first_line(getattr(cause, "orig", None) or cause))
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

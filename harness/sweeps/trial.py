@@ -32,7 +32,8 @@ from harness.step import NonFinite
 from harness.sweeps.objectives import HOURS, Objective, mean
 from harness.sweeps.pruning import is_hopeless, show
 from harness.sweeps.space import drawn, overrides
-from harness.sweeps.study import ARM, Storage, begun, last_of_each
+from harness.sweeps.storage import Storage
+from harness.sweeps.study import ARM, begun, last_of_each
 from harness.workplace import Busy
 
 log = logging.getLogger("gramlab")

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from common.disk import alone
 from harness.step import NonFinite
 from harness.sweeps import methods
-from harness.sweeps.study import Storage, again, begun, tidy
+from harness.sweeps.storage import Storage
+from harness.sweeps.study import again, begun, tidy
 from harness.sweeps.trial import WAITS, Trials, Unfit
 
 log = logging.getLogger("gramlab")

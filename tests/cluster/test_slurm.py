@@ -19,6 +19,7 @@ from harness.run import main
 
 pytestmark = pytest.mark.skipif("GRAMLAB_SLURM" not in os.environ, reason="`make cluster` starts a Slurm")
 
+HANGS = 1500  # seconds without an end
 ROOMS = {"size": 32, "split": "val", "name": "rooms"}
 
 
@@ -59,9 +60,10 @@ def queue() -> str:
 
 
 def until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 200
+    """Wait: a job that is told to leave before it made a step is queued again, more than once on a slow machine."""
+    end = time.monotonic() + HANGS
     while not happened():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, queue()
         time.sleep(0.2)
 
 

@@ -68,10 +68,11 @@ def read_arm(experiment: Experiment, arm: str) -> Arm:
 
 def trunk_settings(experiment: Experiment) -> Experiment:
     """The settings of the trunk: without Gram anchoring, with its own overrides, ending at the fork."""
-    off = {"gram.weight": 0.0, **experiment.trunk.overrides}
-    if experiment.trunk.steps:
-        off = {"steps": experiment.trunk.steps, **off}
-    return overridden(experiment, off, where="trunk.overrides")
+    own = experiment.trunk.overrides
+    if "steps" in own:
+        raise BadInput(f"trunk.overrides.steps={shown(own['steps'])}: the trunk has trunk.steps: want it there alone")
+    length = {"steps": experiment.trunk.steps} if experiment.trunk.steps else {}
+    return overridden(experiment, {"gram.weight": 0.0, **length, **own}, where="trunk.overrides")
 
 
 def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:

@@ -139,13 +139,17 @@ class Seed:
         where, own = f"arms.{name}", read_arm(self.experiment, name)
         parent = self.job(own.parent) if own.parent is not None else None
         fork = _fork(where, own.at, parent)
-        settings = _gram_begins(arm_settings(self.experiment, name), fork, parent, where=where)
-        if own.equal_compute:
-            settings = overridden(settings, {"steps": self.equal_compute(name, settings, fork)}, where=where)
+        settings = arm_settings(self.experiment, name)
+        baseline = self.baseline(where, fork) if own.equal_compute else None
+        as_long_as = baseline or (parent if own.parent != TRUNK and "steps" not in own.overrides else None)
+        if as_long_as is not None:
+            settings = overridden(settings, {"steps": as_long_as.stop}, where=where)
         if parent is not None:
             _refuse_other_shapes(where, parent, settings)
-            if parent.arm != TRUNK and settings.steps <= fork:
-                raise BadInput(f"{where}: steps={settings.steps}: it begins at step {fork}: want a later end")
+            _refuse_no_steps(where, parent, fork, settings.steps)
+        settings = _gram_begins(settings, fork, parent, where=where)
+        if baseline is not None:
+            settings = overridden(settings, {"steps": _equal_compute(where, settings, baseline)}, where=where)
         return Job(name, self.seed, fork, settings.steps, settings, self.science(settings, parent, fork), parent)
 
     def science(self, settings: Experiment, parent: Job | None, fork: int) -> dict[str, Any]:
@@ -171,25 +175,16 @@ class Seed:
             "seed": self.seed,
         }
 
-    def equal_compute(self, name: str, settings: Experiment, fork: int) -> int:
-        """The last step up to which the arm costs no more operations than the baseline from the same fork."""
-        where = f"arms.{name}.steps={EQUAL_COMPUTE}"
-        baseline = self.experiment.baseline or next(iter(self.experiment.arms))
-        if read_arm(self.experiment, baseline).equal_compute:
-            raise BadInput(f"{where}: the baseline {baseline} has it too: want a number of steps there to count from")
-        other = self.job(baseline)
-        if other.start != fork:
-            raise BadInput(f"{where}: it forks at step {fork}, the baseline {baseline} at {other.start}: want one fork")
-        most = flops(other.settings, fork, other.stop)
-        low, high = fork, fork + 1
-        while flops(settings, fork, high) <= most:
-            low, high = high, 2 * high - fork
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if flops(settings, fork, middle) <= most else (low, middle)
-        if low == fork:
-            raise BadInput(f"{where}: its first step costs more than all of {baseline}: want more steps of that")
-        return low
+    def baseline(self, where: str, fork: int) -> Job:
+        """The arm whose compute another one is given, which forks at the same step."""
+        where = f"{where}.steps={EQUAL_COMPUTE}"
+        name = self.experiment.baseline or next(iter(self.experiment.arms))
+        if read_arm(self.experiment, name).equal_compute:
+            raise BadInput(f"{where}: the baseline {name} has it too: want a number of steps there to count from")
+        found = self.job(name)
+        if found.start != fork:
+            raise BadInput(f"{where}: it forks at step {fork}, the baseline {name} at {found.start}: want one fork")
+        return found
 
 
 def holder(job: Job, step: int) -> Job:
@@ -221,6 +216,30 @@ def _fork(where: str, at: int | None, parent: Job | None) -> int:
         span = f"{parent.arm} goes from step {parent.start} to {parent.stop}"
         raise BadInput(f"{where}.at={at}: {span}: want a step up to its last, after its first, or another from")
     return parent.stop if at is None else at
+
+
+def _refuse_no_steps(where: str, parent: Job, fork: int, steps: int) -> None:
+    if steps <= fork:
+        earlier = f", or at: an earlier step of {parent.arm}" if fork - parent.start > 1 else ""
+        raise BadInput(
+            f"{where}: it forks from {parent.arm} at step {fork} and ends at step {steps}: want steps: above {fork}"
+            f"{earlier}"
+        )
+
+
+def _equal_compute(where: str, settings: Experiment, baseline: Job) -> int:
+    """The last step up to which the arm costs no more operations than the baseline from the same fork."""
+    fork, most = baseline.start, flops(baseline.settings, baseline.start, baseline.stop)
+    low, high = fork, fork + 1
+    while flops(settings, fork, high) <= most:
+        low, high = high, 2 * high - fork
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if flops(settings, fork, middle) <= most else (low, middle)
+    if low == fork:
+        want = f"its first step costs more than all of {baseline.arm}: want more steps of that"
+        raise BadInput(f"{where}.steps={EQUAL_COMPUTE}: {want}")
+    return low
 
 
 def _gram_begins(settings: Experiment, fork: int, parent: Job | None, *, where: str) -> Experiment:

@@ -57,7 +57,7 @@ def plan(
     for indented, same in tree(jobs):
         _, seconds, memory = costs[same[0].name]
         table.append((indented, *row(same[0], seconds, memory), *map(standing, same)))
-    total = sum(costs[job.name][1] * steps / max(job.stop - job.start, 1) for job, steps in left(jobs, broken))
+    total = sum(costs[job.name][1] * steps / (job.stop - job.start) for job, steps in left(jobs, broken))
     tail = [
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
@@ -128,7 +128,7 @@ def saving(experiment: Experiment, jobs: Sequence[Job], seconds: Mapping[str, fl
     """What all training of the graph costs, against every arm from step 0; empty where nothing is shared."""
     shared = {(job.identity, job.start, job.stop): seconds[job.name] for job in jobs}
     alone = sum(
-        seconds[one.name] * (after.start - one.start if after else one.stop - one.start) / max(one.stop - one.start, 1)
+        seconds[one.name] * ((after.start if after else one.stop) - one.start) / (one.stop - one.start)
         for job in jobs
         if job.arm in experiment.arms
         for one, after in zip(job.path, [*job.path[1:], None], strict=True)

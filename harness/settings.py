@@ -238,9 +238,7 @@ class Experiment(LossSettings):
     sweep: Sweep = field(default_factory=Sweep)
 
     def conflicts(self) -> Iterator[str]:
-        """Steps that never come, nothing to learn from, arms of one folder, a baseline that is no arm."""
-        if self.trunk.steps > self.steps:
-            yield f"trunk.steps={self.trunk.steps}: want at most steps={self.steps}, where the arms end"
+        """A Gram loss that never comes, nothing to learn from, arms of one folder, a baseline that is no arm."""
         if self.gram.weight > 0 and self.gram.first_step >= self.steps:
             yield f"gram.start_step={self.gram.first_step}: want below steps={self.steps}, where the run ends"
         renewals = (self.steps - self.gram.first_step) // (self.gram.update_every or self.steps)

@@ -183,7 +183,14 @@ def test_each_parent_keeps_what_its_children_begin_with(listed):
         ({"plain": {}, "late": {"from": "plain", "at": 11}}, "arms.late.at=11: plain goes from step 4 to 10: want"),
         ({"plain": {}, "late": {"from": "plain", "at": 4}}, "arms.late.at=4: plain goes from step 4 to 10: want"),
         ({"late": {"at": 5}}, "arms.late.at=5: trunk goes from step 0 to 4: want"),
-        ({"plain": {}, "more": {"from": "plain"}}, "arms.more: steps=10: it begins at step 10: want a later end"),
+        (
+            {"plain": {}, "more": {"from": "plain", "gram.weight": 1.0}},
+            "arms.more: it forks from plain at step 10 and ends at step 10: want steps: above 10, or at: an earlier "
+            "step of plain",
+        ),
+        ({"a": {"steps": 4}}, "arms.a: it forks from trunk at step 4 and ends at step 4: want steps: above 4, or at:"),
+        ({"a": {"steps": 3, "gram.weight": 1.0}}, "arms.a: it forks from trunk at step 4 and ends at step 3: want"),
+        ({"a": {"at": 1, "steps": 1}}, "arms.a: it forks from trunk at step 1 and ends at step 1: want steps: above 1"),
         ({"plain": {"steps": "equal_compute"}}, "the baseline plain has it too"),
         (
             {"plain": {}, "b": {"from": "plain", "at": 6, "steps": "equal_compute"}},
@@ -211,6 +218,28 @@ def test_equal_compute_is_the_last_step_that_costs_no_more_than_the_baseline(lis
     most = flops(plain.settings, 4, 44)
     assert 4 < high.stop < 44
     assert flops(high.settings, 4, high.stop) <= most < flops(high.settings, 4, high.stop + 1)
+
+
+def test_an_arm_ends_with_the_one_that_it_forks_from(listed):
+    dear = {"gram.weight": 1.0, "gram.resolution": 2.0, "steps": "equal_compute"}
+    found = listed({"plain": {"steps": 44}, "high": dear, "short": {"steps": 8},
+                    "a": {"from": "high", "at": 6, "koleo.weight": 0.2}, "b": {"from": "a", "at": 7},
+                    "c": {"from": "short", "at": 6}, "d": {"from": "plain", "at": 6}})  # fmt: skip
+    assert found["high"].stop not in (10, 44)
+    ends = {arm: (job.stop, job.settings.steps) for arm, job in found.items()}
+    assert ends["a"] == ends["b"] == ends["high"]
+    assert (ends["c"], ends["d"]) == (ends["short"], ends["plain"])
+
+
+def test_equal_compute_may_go_beyond_the_steps_of_the_experiment(listed):
+    arms = {"plain": {"steps": 30}, "same": {"gram.weight": 1.0, "steps": "equal_compute"}}
+    found = listed(arms, steps=10, trunk={"steps": 20})
+    assert 20 < found["same"].stop < 30
+    assert found["same"].settings.gram.start_step == 20
+
+
+def test_every_arm_may_be_longer_than_the_experiment_says(listed):
+    assert listed({"a": {"steps": 12}}, steps=4, trunk={"steps": 8})["a"].stop == 12
 
 
 def test_another_length_name_or_machine_is_the_same_segment_and_another_fork_is_not(listed):

@@ -280,7 +280,6 @@ REFUSED = [
     ("gram: {weight: 1.0, teacher: ema, update_every: 5}", "gram.update_every=5: want null with teacher=ema"),
     ("gram: {weight: 1.0, checkpoint: x}", "gram.checkpoint=x: want null with teacher=snapshot, or teacher=checkpoint"),
     ("gram: {weight: 1.0, teacher: checkpoint}", "gram.checkpoint=null: want an exported backbone folder"),
-    ("trunk: {steps: 10}\nsteps: 5", "trunk.steps=10: want at most steps=5"),
     ("evals: {tasks: {knn: {test: b}}}", "evals.tasks.knn.test='b': want one of evals.sets: none yet"),
     (
         "evals: {tasks: {knn: {train: a, test: b}}, sets: {b: {}}}",
@@ -290,6 +289,7 @@ REFUSED = [
     ("arms: {a: {evals.every: 3}}", "arms.a: evals.every belongs to the whole experiment"),
     ("arms: {a: {'evals[network]': student}}", "arms.a: unknown setting 'evals[network]'"),
     ("arms: {a: {'[runtime].folder': x}}", "arms.a: unknown setting '[runtime].folder'"),
+    ("trunk: {steps: 5, overrides: {steps: 9}}", "trunk.overrides.steps=9: the trunk has trunk.steps: want it there"),
     ("trunk: {overrides: {'seeds[x]': 1}}", "trunk.overrides: unknown setting 'seeds[x]'"),
     ("arms: {a: {runtime.folder: x}}", "arms.a: runtime.folder belongs to the whole experiment"),
     ("name: a/b", "name='a/b'"),

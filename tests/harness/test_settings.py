@@ -319,7 +319,6 @@ IMPOSSIBLE = [
     {"evals.every": 0},
     {"evals.tasks.knn.test": "b"},
     {"trunk.steps": -1},
-    {"trunk.steps": 1001},
     {"runtime.workers": -1},
     {"runtime.log_every": 0},
     {"steps": 0},

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from common.disk import read_json
 from common.errors import BadInput
-from common.records import CurvePoint, Status, read_lines, read_record, refuse_no_file
+from common.records import Asked, CurvePoint, Status, read_lines, read_record, refuse_no_file
+from common.schema import shown
 from common.steps import KINDS, files_by_step, folders_by_step, step_name
 from common.unchanged import until_changed
 from evals.backbones.addresses import load
@@ -134,13 +135,29 @@ def refuse_other_settings(job: Job) -> None:
             f"or brings it into the store; give this experiment another name=... or move {run} away (gramlab report "
             "still draws it)"
         )
-    if target.name != job.identity:
-        path = run / target / "identity.json"
-        before = read_json(path, remedy="give this experiment another name=...") if path.exists() else {}
+    if target.name == job.identity:
+        return
+    if _recorded_segment(job) == job.identity:
         raise BadInput(
-            f"{view} holds a run of other settings ({differences(before, job.science)}): "
-            f"set back what differs, give this experiment another name=... or move {run} away"
+            f"{view} leads to the segment {target.name}, but {run / 'experiment.json'} names {job.identity}: somebody "
+            "changed the link; remove it, and the same command makes it anew"
         )
+    path = run / target / "identity.json"
+    before = read_json(path, remedy="give this experiment another name=...") if path.exists() else None
+    found = f"{path} is not there" if before is None else differences(before, job.science)
+    raise BadInput(
+        f"{view} holds a run of other settings ({found}): "
+        f"set back what differs, give this experiment another name=... or move {run} away"
+    )
+
+
+def _recorded_segment(job: Job) -> str | None:
+    """The segment that the experiment has trained this job in, as it says itself."""
+    path = job.view.parent / "experiment.json"
+    if not path.exists():
+        return None
+    jobs = read_record(path, Asked, remedy="restore it, or remove it where it is lost").get("jobs", {})
+    return jobs[job.name]["segment"] if job.name in jobs else None
 
 
 def refuse_edited(job: Job) -> None:
@@ -167,7 +184,10 @@ def differences(before: dict, now: dict) -> str:
         "parent.step": f"it forked at step {old.get('parent.step')}, which at: would keep, and does now at "
         f"{new.get('parent.step')}",
     }
-    listed = "; ".join(named.get(key, f"{key} was {old.get(key)}, is {new.get(key)}") for key in keys[:3])
+    told = {key: f"{key} was {shown(old.get(key))}, is {shown(new.get(key))}" for key in keys[:3]}
+    if (key := "schedule.end_step") in told and None not in (old.get(key), new.get(key)):
+        told[key] += " (null is the last step): what ends there cannot be extended, constant schedules can"
+    listed = "; ".join((told | named)[key] for key in told)
     return listed + (f"; {len(keys) - 3} more" if len(keys) > 3 else "")
 
 

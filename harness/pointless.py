@@ -28,7 +28,7 @@ def pointless(found: Sequence[Stretch]) -> list[str]:
     parents = {one.name: one for one in found}
     leaves = [one for one in found if not _goes_on(one, found)]
     clocks = [one for one in found if one in leaves or one.settings.schedule.counts_from == "segment"]
-    notes = [*_told(clocks, warm_ups), *_told(leaves, unreached), *_told(found, idle)]
+    notes = [*_told(clocks, warm_ups), *_told(leaves, unreached), *_told(found, fixed), *_told(found, idle)]
     notes += _told(found, lambda one: jumps(one, parents.get(one.parent or "")))
     return [f"note: {line}" for line in (*(f"everywhere: {line}" for line in off(found)), *notes)]
 
@@ -76,16 +76,20 @@ def impossible(one: Stretch) -> Iterator[str]:
 
 
 def unreached(one: Stretch) -> Iterator[str]:
-    """What an arm is too short for, and that it must stay as short."""
+    """What an arm is too short for."""
     yield from _gram_in_time(one)
     own = one.settings
     if own.evals.tasks and own.evals.every > one.stop - one.start:
         yield f"evals.every={own.evals.every}: more than its {one.stop - one.start} steps; want less, for a curve"
-    key = next(iter(ends(own)), None)
-    if key is not None and end(own, one.stop) is not None:
+
+
+def fixed(one: Stretch) -> Iterator[str]:
+    """That it must stay as long as it is."""
+    key = next(iter(ends(one.settings)), None)
+    if key is not None and end(one.settings, one.stop) is not None:
         yield (
-            f"schedule.end_step=null: {key}={ends(own)[key]:g} is due at its last step, {one.stop}, so it cannot be "
-            f"extended; want schedule.end_step={one.stop} where it shall be"
+            f"schedule.end_step=null: {key}={ends(one.settings)[key]:g} is due at its last step, {one.stop}, so it "
+            f"cannot be extended; want schedule.end_step={one.stop} where it shall be"
         )
 
 

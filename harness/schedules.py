@@ -129,11 +129,6 @@ def lr_scale(settings: Experiment) -> float:
     return factor[settings.optimizer.lr_scaling]
 
 
-def peak_lr(settings: Experiment) -> float:
-    """The learning rate after the warm-up."""
-    return settings.optimizer.lr * lr_scale(settings)
-
-
 def factors(settings: Experiment, step: int) -> dict[str, float]:
     """The factor of every loss term in the total at `step`, by name."""
     local_crops = settings.crops.local_count

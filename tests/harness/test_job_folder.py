@@ -20,6 +20,7 @@ from harness.job_folder import (
     step_folder,
 )
 from harness.kept import faults
+from harness.run import main
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -161,3 +162,25 @@ def test_a_damaged_identity_is_named_with_what_to_do(finished, refused, damage):
     path.write_text(damage)
     finished.folder.rename(finished.folder.with_name("away"))
     check(finished)
+
+
+def test_a_link_that_was_changed_by_hand_is_told_and_made_anew_once_it_is_removed(write_tiny, tmp_path, capsys):
+    path = write_tiny(steps=2, arms={"plain": {}, "other": {"koleo.weight": 0.2}})
+    assert main([str(path)]) == 0
+    plain, other = (tmp_path / "runs" / "tiny" / f"{arm}-s0" for arm in ("plain", "other"))
+    wanted, led = plain.readlink(), other.readlink()
+    plain.unlink()
+    plain.symlink_to(led)
+    capsys.readouterr()
+    assert main([str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{plain} leads to the segment {led.name}, but {plain.parent}/experiment.json names {wanted.name}" in said
+    plain.unlink()  # as the line says
+    assert main([str(path), "steps=3"]) == 0
+    assert plain.readlink() == wanted
+
+
+def test_settings_that_differ_are_told_as_yaml_writes_them(make_job, finished, refused):
+    said = refused(make_job({"evals.every": 2, "optimizer.lr_end": 0.0, "schedule.end_step": 6, "crops.flip": 0.0}))
+    assert "optimizer.lr_end was null, is 0.0; schedule.end_step was null, is 6" in said

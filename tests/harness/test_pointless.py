@@ -86,8 +86,18 @@ NOTED = [
     ),
     (
         {"optimizer.lr_end": 1e-5, **FROM_FORK},
-        "every arm: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 12, so it cannot "
-        "be extended; want schedule.end_step=12 where it shall be",
+        "arms.plain, arms.anchored: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 12, so it "
+        "cannot be extended; want schedule.end_step=12 where it shall be",
+    ),
+    (
+        {"optimizer.lr_end": 1e-5, **FROM_FORK},
+        "trunk: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 4, so it cannot be extended; "
+        "want schedule.end_step=4 where it shall be",
+    ),
+    (
+        {"arms": {"a": {**FROM_FORK, "optimizer.lr_end": 0.0}, "b": {"from": "a", "steps": 20}}},
+        "arms.a: schedule.end_step=null: optimizer.lr_end=0 is due at its last step, 12, so it cannot be extended; "
+        "want schedule.end_step=12 where it shall be",
     ),
     (
         {"teacher.momentum_end": 1.0},

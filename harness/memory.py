@@ -50,13 +50,17 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
         there["the GPU"] = memory_bytes(device)
     lines = dict[str, None]()
     for settings in _parts(experiment):
-        numbers, half = sizes(settings), settings.precision == "bfloat16"
+        numbers = sizes(settings)
+        how = {"split": len(there) > 1, "half": settings.precision == "bfloat16"}
         for place, total in there.items():
-            wanted = held(numbers, place, split=len(there) > 1, half=half)
+            wanted = held(numbers, place, **how)
             if wanted <= total:
                 continue
-            less = {key: held(_as_usual(numbers, usual, key), place, split=len(there) > 1, half=half) for key in usual}
-            most = min(less, key=less.__getitem__)
+            if cosine_bytes(numbers) > wanted / 2 and numbers[LEVEL] == LEVELS["batch"]:
+                most = LEVEL  # a smaller batch would help as well, but what is odd is the level
+            else:
+                less = {key: held(_as_usual(numbers, usual, key), place, **how) for key in usual}
+                most = min(less, key=less.__getitem__)
             line = f"{_named(numbers, most)} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
             if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
                 way_out = "gram.level=image, or a smaller data.batch_size" if most == LEVEL else "less of it"

@@ -118,6 +118,8 @@ def test_gram_matrices_over_a_batch_are_refused_with_their_size_where_they_alone
     assert memory.check(large, CPU)[0].startswith("memory: gram.level=batch, matrices of 25,088² cosines")
     with pytest.raises(BadInput, match=r"2\.34 GiB each.* and the GPU has 2 GiB"):
         memory.check(large, CUDA)
+    with pytest.raises(BadInput, match=r"^gram\.level=batch, matrices of 100,352² cosines, 37\.5 GiB each"):
+        memory.check(change(large, {"data.batch_size": 256}), CPU)
     assert memory.check(change(large, {"gram.level": "image"}), CPU) == []
     assert memory.check(change(large, {"gram.weight": 0.0, "arms": {"plain": {}}}), CPU) == []
 

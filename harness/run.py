@@ -65,7 +65,7 @@ def _run(argv: list[str] | None) -> int:
     parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
     parser.add_argument("--arms", metavar="NAME,NAME", help="these arms of the file alone, such as plain,anchored")
-    parser.add_argument("--plan", action="store_true", help="print the plan, draw it as plan.pdf, and stop")
+    parser.add_argument("--plan", action="store_true", help="print the plan, draw it as a PDF, and stop")
     parser.add_argument("--check-data", action="store_true", help="read every training image before the first step")
     args = parser.parse_intermixed_args(argv)
     arms = args.arms.split(",") if args.arms is not None else None
@@ -100,7 +100,9 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     if checks_data:
         check_all(todo, pools)
     if plan_only:
-        build_plan(timeline(experiment, paths), folder / "plan.pdf")
+        drawing = folder / ("plan-only.pdf" if record else "plan.pdf")  # a look leaves that of a run alone
+        build_plan(timeline(experiment, paths), drawing)
+        print(f"timeline: {drawing}")
         return 0
     work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers)
     with held(folder), telling(folder / "log.txt"):

@@ -167,6 +167,21 @@ def test_a_plan_trains_nothing_and_writes_its_drawing_alone(write_tiny, capsys, 
     (drawing,) = (path for path in (tmp_path / "runs").rglob("*") if path.is_file())
     assert drawing.name == "plan.pdf"
     assert drawing.read_bytes().startswith(b"%PDF")
+    assert out.endswith(f"\ntimeline: {drawing}\n")
+
+
+def test_a_look_at_other_arms_leaves_the_drawing_of_the_run_alone(write_tiny, capsys, tmp_path, checksums):
+    path = write_tiny(steps=1, evals={"every": 1}, arms={"plain": {}, "other": {"koleo.weight": 0.2}})
+    assert main([str(path)]) == 0
+    folder = tmp_path / "runs" / "tiny"
+    before = checksums(tmp_path / "runs")
+    capsys.readouterr()
+    assert main([str(path), "--plan", "--arms", "other", "steps=9"]) == 0
+    look = folder / "plan-only.pdf"
+    assert capsys.readouterr().out.endswith(f"\ntimeline: {look}\n")
+    assert look.read_bytes() != (folder / "plan.pdf").read_bytes()
+    look.unlink()
+    assert checksums(tmp_path / "runs") == before
 
 
 def test_a_plan_notes_what_has_no_effect_and_refuses_what_cannot_be(write_tiny, capsys, tmp_path):

@@ -125,6 +125,11 @@ def shown(value: Any, most: int = 120) -> str:
     return text if len(text) <= most else f"{text[: most - 2]} …"
 
 
+def assigned(values: Mapping[str, Any]) -> str:
+    """Values by their keys, as a command line takes them: `gram.weight=2.0, gram.update_every=null`."""
+    return ", ".join(f"{key}={one if isinstance(one, str) else shown(one)}" for key, one in values.items())
+
+
 def _refuse_conflicts(self: Any) -> None:
     if found := list(self.conflicts()):
         raise Conflicts(*found)

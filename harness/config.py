@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.bounds import NAME_BYTES, described, is_name
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from common.schema import filled, shown
 from harness.arms import Arm, expanded, read
 from harness.layers import EXPERIMENTS, composed, entries, flatten, groups
@@ -132,27 +132,34 @@ def _shipped(experiment: Experiment) -> Experiment:
 
 def _refuse_parts(experiment: Experiment) -> None:
     """Refuse what is wrong in the arms and in the trunk, all at once."""
-    found = []
+    found = dict[str, dict[str, None]]()  # where, by what is wrong there: the arms of a grid share it
     for part in (*(partial(arm_settings, arm=arm) for arm in experiment.arms), trunk_settings):
         try:
             part(experiment)
         except BadInput as error:
-            found.append(str(error))
+            place, _, said = str(error).partition(": ")
+            found.setdefault(said, {})[place] = None
     if found:
-        raise BadInput("\n".join(found))
+        raise BadInput("\n".join(f"{listing([*places])}: {said}" for said, places in found.items()))
 
 
 def _read(path: Path, overrides: Sequence[str], names: Sequence[str] | None, *, where: str) -> dict[str, Any]:
     """The file, its groups and the overrides as plain data."""
     choices, added, rest = _chosen(path, parsed(overrides))
     plain = composed(path, choices, added=added)
+    chosen = list[Sequence[Any]]()  # arms, among all for which the grids stand
     for change in rest:
-        apply(plain, change)
+        if change.key == "arms" and isinstance(change.value, list):
+            chosen.append(change.value)
+        else:
+            apply(plain, change)
     plain = _resolved(plain, where=where)
-    if isinstance(plain.get("arms"), dict):
-        plain["arms"] = expanded(plain["arms"], most=_largest_grid(plain))
-    if names is not None:
-        choose_arms(plain, names)
+    if isinstance(given := plain.get("arms"), dict):
+        most = _largest_grid(plain)
+        plain["arms"] = expanded(given, most=most)
+        grids = {name: [*expanded({name: own}, most=most)] for name, own in given.items()}
+        for arms in (*chosen, *([names] if names is not None else [])):
+            choose_arms(plain, arms, grids)
     return plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from evals.results.table import Measurement, Row
 from evals.tasks.methods import protocol_of
 from harness.config import identity
 from harness.graph import Job
-from harness.job_folder import kept_steps
+from harness.job_folder import is_done, kept_steps, saved_step
+from harness.kept import Fault
 from harness.settings import Experiment
 from harness.step import NonFinite
 
@@ -115,12 +116,17 @@ class Evaluator:
             self.add(self.named(job, mark.rows))
         return mark is not None
 
-    def lost(self, jobs: Iterable[Job]) -> list[str]:
-        """What is damaged in the table, and which of its steps have no weights any more, a line each."""
+    def lost(self, jobs: Iterable[Job], broken: Sequence[Fault] = ()) -> list[str]:
+        """What is damaged in the table, and which of its steps have no weights and get none, a line each.
+
+        broken: what the plan tells of itself, much of which is made again.
+        """
         told = [f"{line}; what is missing is made again" for line in self.damaged]
         for job in jobs:
             steps = {step for _, arm, seed, step, *_ in self.known if (arm, seed) == (job.arm, job.seed)}
-            if gone := sorted(steps - {*kept_steps(job, holding=CARD)}):
+            again = {fault.step for fault in broken if fault.job.name == job.name and fault.start is not None}
+            passed = job.stop if is_done(job) else saved_step(job)  # training makes what comes after it again
+            if gone := sorted({step for step in steps - again if step <= passed} - {*kept_steps(job, holding=CARD)}):
                 listed = ", ".join(map(str, gone))
                 told.append(
                     f"{job.folder} has no weights of step {listed}: their rows in {self.table} stand as they are"

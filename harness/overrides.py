@@ -43,9 +43,6 @@ def apply(plain: dict[str, Any], change: Change) -> None:
     if change.key == "launcher" and isinstance(change.value, str):
         change = change._replace(key="launcher.name")  # the short form
     *above, leaf = change.key.split(".")
-    if change.key == "arms" and isinstance(change.value, list):
-        choose_arms(plain, change.value)
-        return
     if above == ["arms"] and not change.removes:
         _refuse_unknown_arm(plain, leaf, change.key)
     if len(above) > 1 and above[0] == "arms":
@@ -62,8 +59,12 @@ def apply(plain: dict[str, Any], change: Change) -> None:
         _keep_baseline(plain)
 
 
-def choose_arms(plain: dict[str, Any], names: Sequence[Any]) -> None:
-    """Keep these arms alone, in this order. Raises `BadInput` for one that is unknown or named twice."""
+def choose_arms(plain: dict[str, Any], names: Sequence[Any], grids: Mapping[str, Sequence[str]]) -> None:
+    """Keep these arms alone, in this order; the name of a grid stands for all of its arms.
+
+    Raises `BadInput` for one that is unknown or named twice.
+    """
+    names = [arm for name in names for arm in (grids.get(name, [name]) if isinstance(name, str) else [name])]
     for name in names:
         _refuse_unknown_arm(plain, name, "arms")
         if names.count(name) > 1:

@@ -10,6 +10,7 @@ import torch
 
 from common.command import columns, duration
 from common.errors import BadInput, listing
+from common.schema import assigned
 from evals.suite import TaskSpec
 from harness import gram_teacher
 from harness.cost import EFFICIENCY, LIBRARIES_GIB, flops, forward_flops, machine_rate, step_cost
@@ -179,7 +180,4 @@ def arm_lines(experiment: Experiment) -> list[str]:
     """What each arm, and the trunk, changes."""
     changes = {TRUNK: experiment.trunk.overrides} if experiment.trunk.steps else {}
     changes |= experiment.arms
-    return [
-        f"  {arm}: " + (", ".join(f"{k}={v}" for k, v in flatten(own).items()) or "the settings as they are")
-        for arm, own in changes.items()
-    ]
+    return [f"  {arm}: {assigned(flatten(own)) or 'the settings as they are'}" for arm, own in changes.items()]

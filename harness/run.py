@@ -93,9 +93,9 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo), *lost(todo)]
-    paths = stretches(todo)
-    broken, chosen = faults(todo), [*crew.lines, *choices, *tight, *pointless(paths)]
+    paths, broken = stretches(todo), faults(todo)
+    told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo, broken), *lost(todo)]
+    chosen = [*crew.lines, *choices, *tight, *pointless(paths)]
     print(plan(experiment, todo, evaluator.tasks, device, choices=chosen, found=told, broken=broken), flush=True)
     if checks_data:
         check_all(todo, pools)

@@ -13,6 +13,7 @@ import optuna
 from optuna import pruners, samplers
 
 from common.errors import BadInput, first_line, nearest
+from common.schema import assigned
 from harness.sweep_settings import Method, Sweep
 from harness.sweeps.objectives import Direction
 from harness.sweeps.space import drawn
@@ -67,7 +68,7 @@ def rehearse(sweep: Sweep, directions: Sequence[Direction]) -> list[dict[str, An
 
 def words(method: Method) -> str:
     """A class with its arguments, as in `TPESampler(seed=0)`."""
-    return f"{method.name}({', '.join(f'{name}={value}' for name, value in method.args.items())})"
+    return f"{method.name}({assigned(method.args)})"
 
 
 def _built(home: ModuleType, name: str, args: Mapping[str, Any], *, where: str) -> Any:

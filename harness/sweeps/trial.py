@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from common.errors import BadInput, first_line, found
 from common.records import CurvePoint, read_lines
+from common.schema import assigned
 from evals.results import table
 from evals.results.table import Row
 from harness import memory
@@ -79,7 +80,7 @@ class Trials:
         twin = self.twin(trial)
         trial.set_user_attr(TRAINED_AS, trained_as := twin.user_attrs[TRAINED_AS] if twin else arm)
         claimed()
-        log.info("%s: %s", arm, ", ".join(f"{key}={value}" for key, value in own.items()))
+        log.info("%s: %s", arm, assigned(own))
         if twin is not None:
             log.info("%s: has the settings of %s", arm, trained_as)
             if is_settled(twin):

@@ -108,8 +108,30 @@ def test_an_arm_of_a_grid_may_be_chosen_and_be_the_baseline(write_tiny):
     path = write_tiny(arms={"w": {"grid": {"gram.weight": [1.0, 2.0]}}}, baseline="w-1")
     experiment = load(path, arms=["w-1"])
     assert (list(experiment.arms), experiment.baseline) == (["w-1"], "w-1")
-    with pytest.raises(BadInput, match="no arm 'w'"):
-        load(path, arms=["w"])
+    for words in ({"arms": ["w-1"]}, {"overrides": ["arms=[w-1]"]}):
+        assert list(load(path, **words).arms) == ["w-1"]
+
+
+def test_the_name_of_a_grid_chooses_all_of_its_arms(write_tiny):
+    path = write_tiny(arms={"plain": {}, "w": {"grid": {"gram.weight": [1.0, 2.0]}}}, baseline="w-2")
+    for words in ({"arms": ["w"]}, {"overrides": ["arms=[w]"]}):
+        experiment = load(path, **words)
+        assert (list(experiment.arms), experiment.baseline) == (["w-1", "w-2"], "w-2")
+    assert list(load(path, arms=["w-2", "plain"]).arms) == ["w-2", "plain"]
+    with pytest.raises(BadInput, match=r"^arms: 'w-1' is named twice: want each once$"):
+        load(path, arms=["w", "w-1"])
+    with pytest.raises(BadInput, match=r"no arm 'v'; known: plain, w-1, w-2"):
+        load(path, arms=["v"])
+
+
+def test_what_is_wrong_with_every_arm_of_a_grid_is_told_once(write_tiny):
+    arms = {"w": {"gram.wieght": 1.0, "grid": {"gram.update_every": [1, 2, 3, 4]}}, "b": {"from": "w-1"}}
+    path = write_tiny(arms={**arms, "other": {"gram.weight": -1}})
+    with pytest.raises(BadInput) as error:
+        load(path)
+    one, other = str(error.value).splitlines()
+    assert one == "arms.w-1, arms.w-2, arms.w-3 and 1 more: unknown setting 'gram.wieght'; did you mean gram.weight?"
+    assert other.startswith("arms.other: gram.weight=-1: want ")
 
 
 def test_an_arm_is_chosen_together_with_what_it_forks_from(write_tiny):

@@ -182,6 +182,21 @@ def test_a_damaged_export_is_made_again_from_the_state_of_its_step_and_keeps_its
     assert_as_if_nothing_had_been(run, finished)
 
 
+def test_weights_that_are_made_again_are_not_called_gone(run, finished, again):
+    """Exports that were removed: the last is asked for and made again, those on the way are not."""
+    for gone in ("trunk-s0/step_000002", "plain-s0/step_000006"):
+        shutil.rmtree(run / gone)
+    plan, _ = again("--plan")
+    assert f"{(run / 'trunk-s0').resolve()} has no weights of step 2: " in plan
+    assert plan.count("has no weights of") == 1
+    assert "step_000006 is not kept; made again from the state of that step" in plan
+    again()
+    assert (run / "plain-s0" / "step_000006" / "weights.safetensors").is_file()
+    forget(run / "anchored-s0")  # nothing of it is left: it is trained again from its start
+    plan, _ = again("--plan")
+    assert plan.count("has no weights of") == 1
+
+
 def test_an_evaluated_export_without_its_state_is_told_and_left_until_its_mark_is_gone(run, finished, again):
     folder = run / "trunk-s0" / "step_000002"
     flip(folder / "weights.safetensors")

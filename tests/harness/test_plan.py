@@ -42,6 +42,13 @@ def test_the_plan_lists_every_job_with_its_steps_and_gram(planned):
     assert "left to do: about" in text
 
 
+def test_what_arms_change_stands_as_yaml_writes_it(planned):
+    own = {"optimizer": {"lr_end": None}, "data.components": "source", "gram.undistorted": False}
+    _, _, text = planned({"arms": {"a": own}})
+    said = "  a: optimizer.lr_end=null, data.components=source, gram.undistorted=false\n"
+    assert said in text
+
+
 def test_the_plan_says_what_was_left_to_the_machine(planned):
     experiment, found, _ = planned()
     text = plan(experiment, found, {}, CPU, choices=["threads: 1, on one core", "precision: float32, chosen"])

@@ -58,6 +58,11 @@ class Job:
         return identity(self.science)
 
     @property
+    def content(self) -> tuple[str, int, int]:
+        """What it trains: jobs of equal content are one training under two names."""
+        return self.identity, self.start, self.stop
+
+    @property
     def folder(self) -> Path:
         """Where the segment lies, in the store."""
         return Path(self.settings.runtime.folder) / store.FOLDER / self.identity
@@ -194,16 +199,16 @@ def holder(job: Job, step: int) -> Job:
 
 def _marked(jobs: Sequence[Job]) -> list[Job]:
     """The jobs of a seed, each knowing which states and snapshots others need of it."""
-    forks, snapshots = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+    forks, snapshots = defaultdict[Any, set[int]](set), defaultdict[Any, set[int]](set)  # by content
     for job in jobs:
         if job.parent is not None and job.parent.identity != job.identity:
-            forks[job.parent.name].add(job.start)
+            forks[job.parent.content].add(job.start)
         if job.snapshot is not None:
-            snapshots[holder(job, job.snapshot).name].add(job.snapshot)
+            snapshots[holder(job, job.snapshot).content].add(job.snapshot)
     marked: dict[str, Job] = {}
     for job in jobs:
         parent = marked[job.parent.name] if job.parent is not None else None
-        kept = {"forks": tuple(sorted(forks[job.name])), "snapshots": tuple(sorted(snapshots[job.name]))}
+        kept = {"forks": tuple(sorted(forks[job.content])), "snapshots": tuple(sorted(snapshots[job.content]))}
         marked[job.name] = replace(job, parent=parent, **kept)
     return [*marked.values()]
 

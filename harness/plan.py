@@ -127,7 +127,7 @@ def left(jobs: Sequence[Job], broken: Sequence[Fault]) -> Iterator[tuple[Job, in
 
 def saving(experiment: Experiment, jobs: Sequence[Job], seconds: Mapping[str, float]) -> str:
     """What all training of the graph costs, against every arm from step 0; empty where nothing is shared."""
-    shared = {(job.identity, job.start, job.stop): seconds[job.name] for job in jobs}
+    shared = {job.content: seconds[job.name] for job in jobs}
     alone = sum(
         seconds[one.name] * ((after.start if after else one.stop) - one.start) / (one.stop - one.start)
         for job in jobs
@@ -147,7 +147,7 @@ def equal_arms(jobs: Sequence[Job]) -> list[str]:
     """That arms are the same training, a line for each group of them."""
     groups: dict[tuple[str, int, int], list[str]] = {}
     for job in jobs:
-        groups.setdefault((job.identity, job.start, job.stop), []).append(job.arm)
+        groups.setdefault(job.content, []).append(job.arm)
     told = (
         f"arms {listing(names)} are equal in all that shapes a result: trained once"
         for names in groups.values()

@@ -6,7 +6,6 @@ estimated, times what the estimates of this run turned out to be worth so far.
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from common.disk import write_json
 from common.errors import BadInput
 from common.records import Asked, CurvePoint, Finite, Status, Stretch, read_line, read_record
 from harness import store
+from harness.workplace import is_held
 
 FILE = "launch.json"
 TAIL = 65536  # bytes at the end of a curve that surely hold its last line
@@ -108,18 +108,6 @@ def seconds_left(jobs: Sequence[Progress], *, workers: int) -> float:
             ends[job.name] = max(heappop(free), ends.get(job.stretch["parent"] or "", 0.0)) + job.left
             heappush(free, ends[job.name])
     return max(ends.values(), default=0.0)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process is at work in a folder: it has its lock."""
-    try:
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file: nobody ever was
-        return False
-    return False
 
 
 def queued(ids: Iterable[str]) -> dict[str, str]:

@@ -1,19 +1,27 @@
-"""A folder while it is worked in, an experiment's or a segment's: held by one process."""
+"""A folder while it is worked in, an experiment's or a segment's: held by one process, others wait or go elsewhere."""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from common.errors import BadInput
+from common.errors import BadInput, found
+from common.interrupts import Interrupted, is_asked_to_leave
 from common.unwritable import staying, writing
 
 GLANCES, GLANCE = 3, 0.05  # who only asks whether a folder is held has its lock for less than so many seconds
+LOOK = 1.0  # seconds between two looks at what another process holds
+
+T = TypeVar("T")
+
+log = logging.getLogger("gramlab")
 
 
 class Busy(BadInput):
@@ -41,10 +49,44 @@ def held(folder: Path) -> Iterator[None]:
         file = lock.open("a+b", buffering=0)
     with file:
         if not any(_locked(file) for _ in range(GLANCES)):
-            holder = lock.read_text().strip()
-            raise Busy(f"{folder} is in use by process {holder}: want it free; wait, or choose another name=...")
+            raise Busy(f"{in_use(folder)}: want it free; wait, or choose another name=...")
         with writing(lock):
             file.truncate(0)
             file.write(str(os.getpid()).encode())
         with staying(folder):
             yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is at work in the folder: it has its lock."""
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file: nobody ever was
+        return False
+    return False
+
+
+def in_use(folder: Path) -> str:
+    """Who is at work in a folder that is held."""
+    return f"{folder} is in use by process {(folder / '.lock').read_text().strip()}"
+
+
+def patiently(act: Callable[[], T], *, name: str) -> T:
+    """What `act` returns once nothing that it needs is held by another process; what is waited for is told once.
+
+    Raises `Interrupted` where this process is asked to leave meanwhile.
+    """
+    told = False
+    while True:
+        try:
+            return act()
+        except Busy as busy:
+            if not told:
+                log.info("%s waits: %s", name, found(busy))
+            told = True
+        if is_asked_to_leave():
+            raise Interrupted(signal.SIGUSR2)
+        time.sleep(LOOK)

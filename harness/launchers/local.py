@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -13,7 +12,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
@@ -22,11 +20,12 @@ from common.progress import Bar
 from harness.graph import Job
 from harness.job_folder import read_status
 from harness.launchers.work import Work, gathered, is_finished, refused, sent
-from harness.progress import is_held, logged_step
+from harness.launchers.worker_process import PROGRAM, send
+from harness.progress import logged_step
+from harness.workplace import in_use, is_held
 
 LOOK = 0.2  # seconds between two looks at the workers
 LEAVE = 30.0  # seconds that a worker has to save its state when all are stopped
-WORKER = Path(__file__).with_name("worker.py")
 
 log = logging.getLogger("gramlab")
 
@@ -40,7 +39,7 @@ class Worker:
         if work.device.type == "cuda":
             environment["CUDA_VISIBLE_DEVICES"] = visible(slot)
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), job.name, job.identity],
+            [sys.executable, PROGRAM, job.name, job.identity],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -49,10 +48,7 @@ class Worker:
         )
         self.teller = threading.Thread(target=self._tell)
         self.teller.start()
-        with suppress(BrokenPipeError):  # it has ended already, and told why
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps(sent(work)).encode() + b"\n")
-            self.process.stdin.flush()
+        send(sent(work), self.process)
         self.bar = Bar(total=job.stop, initial=job.start, desc=job.name, unit="step", dynamic_ncols=True)
         self.evaluator, self.gathered = work.evaluator, set[int]()
 
@@ -76,20 +72,19 @@ class Worker:
         gathered(self.job, self.evaluator, self.gathered)
         self.bar.close()
         for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(BrokenPipeError):
-                assert pipe is not None
-                pipe.close()
+            assert pipe is not None
+            pipe.close()
         return code
 
 
 def launch(work: Work) -> set[str]:
     """Train all jobs; names those that failed, or could not start since their parent did. Ctrl-C stops all of them."""
-    crew, left, done, failed = list[Worker](), [*work.jobs], set[str](), set[str]()
+    crew, left, done, failed, told = list[Worker](), [*work.jobs], set[str](), set[str](), set[str]()
     with Overall(work) as overall:
         try:
             while left or crew:
                 left = [job for job in left if not refused(job, failed)]
-                while len(crew) < work.workers and (job := next_job(left, done, crew)):
+                while len(crew) < work.workers and (job := next_job(left, done, crew, told=told)):
                     left.remove(job)
                     if is_finished(job, work):
                         done.add(job.name)
@@ -123,13 +118,20 @@ class Overall(Bar):
         self.update(over - self.n)
 
 
-def next_job(left: Sequence[Job], done: set[str], crew: Sequence[Worker]) -> Job | None:
-    """The first job whose parent is done and whose segment nobody trains, neither one of ours nor another process."""
+def next_job(left: Sequence[Job], done: set[str], crew: Sequence[Worker], *, told: set[str]) -> Job | None:
+    """The first job whose parent is done and whose segment nobody trains, neither one of ours nor another process.
+
+    What waits for another process is told, but not what is in `told`, which grows.
+    """
     busy = {worker.job.folder for worker in crew}
     for job in left:
-        ready = job.parent is None or job.parent.name in done
-        if ready and job.folder not in busy and not is_held(job.folder):
+        if (job.parent is not None and job.parent.name not in done) or job.folder in busy:
+            continue
+        if not is_held(job.folder):
             return job
+        if job.name not in told:
+            log.info("%s waits: %s", job.name, in_use(job.folder))
+        told.add(job.name)
     return None
 
 

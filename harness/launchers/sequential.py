@@ -6,9 +6,7 @@ import time
 
 from common.errors import found
 from harness.launchers.work import Work, log, refused, trained
-from harness.workplace import Busy
-
-WAIT = 2.0  # seconds between looks at what another process holds
+from harness.workplace import LOOK, Busy
 
 
 def launch(work: Work) -> set[str]:
@@ -34,5 +32,5 @@ def launch(work: Work) -> set[str]:
                 continue
             del waiting[job.name]
         if len(waiting) == before:
-            time.sleep(WAIT)
+            time.sleep(LOOK)
     return failed

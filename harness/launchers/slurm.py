@@ -10,7 +10,7 @@ import logging
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from common.errors import BadInput, first_line
+from harness.graph import Job
 from harness.launchers.work import Work, is_finished, sent
 from harness.progress import queued, read_launch, write_launch
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = str(ROOT / "harness" / "launchers" / "worker.py")
 REPORT = str(ROOT / "reports" / "build.py")
 OFTEN = 10**6  # times that a job may put itself in the queue again
 
@@ -37,29 +37,46 @@ def launch(work: Work) -> set[str] | None:
     record = read_launch(work.folder)
     live = queued(record.slurm.values())
     known = {name: number for name, number in record.slurm.items() if number in live}
-    new: dict[str, str] = {}
+    numbers, new = dict(known), list[str]()
     try:
         for job in work.jobs:
-            if job.name not in known and not is_finished(job, work):
-                parent = (known | new).get(job.parent.name) if job.parent else None
-                need = {"dependency": f"afterok:{parent}", "kill-on-invalid-dep": "yes"} if parent else {}
-                new[job.name] = submitted(work, job.name, [[WORKER, job.name, job.identity]], need)
+            if job.name not in numbers and not is_finished(job, work):
+                if (number := of_equal_content(job, work, numbers)) is None:
+                    words = [job.name, job.identity]
+                    new.append(number := submitted(work, job.name, words, need=need_of(job, work, numbers)))
+                numbers[job.name] = number
         if new:
-            need = {"dependency": ":".join(["afterany", *known.values(), *new.values()])}
-            submitted(work, "report", [[WORKER, "--gather"], [REPORT, str(work.folder)]], need)
+            need = {"dependency": ":".join(["afterany", *dict.fromkeys(numbers.values())])}
+            submitted(work, "report", ["--gather"], need=need, then=[REPORT, str(work.folder)])
     except BaseException:
         if new:
-            subprocess.run(["scancel", *new.values()], check=False)
+            subprocess.run(["scancel", *new], check=False)
         raise
-    write_launch(work.folder, replace(record, slurm=record.slurm | new))
-    if not new and not known:
+    write_launch(work.folder, replace(record, slurm=record.slurm | numbers))
+    if not numbers:
         return set()
-    log.info("%d Slurm jobs submitted, %d were in the queue: gramlab watch %s", len(new), len(known), work.folder)
+    waited = len({*known.values()})
+    log.info("%d Slurm jobs submitted, %d were in the queue: gramlab watch %s", len(new), waited, work.folder)
     return None
 
 
-def submitted(work: Work, name: str, programs: list[list[str]], need: Mapping[str, str]) -> str:
-    """The number of a new Slurm job that runs these programs. Raises `BadInput` where Slurm does not take it."""
+def of_equal_content(job: Job, work: Work, numbers: Mapping[str, str]) -> str | None:
+    """The number of the Slurm job that does this job under the name of another arm; None where there is none."""
+    return next((numbers[one.name] for one in work.jobs if one.content == job.content and one.name in numbers), None)
+
+
+def need_of(job: Job, work: Work, numbers: Mapping[str, str]) -> dict[str, str]:
+    """What a Slurm job waits for: the job that it forks from, and others of its segment, which one alone can train."""
+    parent = numbers.get(job.parent.name) if job.parent else None
+    segment = [one.name for one in work.jobs if one.identity == job.identity and one.name in numbers]
+    beside = dict.fromkeys(numbers[name] for name in segment if numbers[name] != parent)
+    waits = [f"afterok:{parent}"] if parent else []
+    waits += [f"afterany:{number}" for number in beside]
+    return {"dependency": ",".join(waits), "kill-on-invalid-dep": "yes"} if waits else {}
+
+
+def submitted(work: Work, name: str, words: Sequence[str], *, need: Mapping[str, str], then: Sequence[str] = ()) -> str:
+    """The number of a new Slurm job: a worker, and what comes after it. Raises `BadInput` where Slurm takes it not."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -83,7 +100,7 @@ def submitted(work: Work, name: str, programs: list[list[str]], need: Mapping[st
         **{key: value for key, value in given.items() if value is not None},
     )
     try:
-        return executor.submit(Task(programs, sent(work), grace=launcher.grace)).job_id
+        return executor.submit(Task(words, sent(work), grace=launcher.grace, then=then)).job_id
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         raise BadInput(f"Slurm does not take the job of {name}: {first_line(error)}") from error
 

@@ -1,11 +1,10 @@
-"""What a Slurm job of ours does: it starts workers, which save their state at its time limit, and requeues itself.
+"""What a Slurm job of ours does: it starts a worker, which saves its state at its time limit, and requeues itself.
 
 Light, since submitit loads it in each job before the worker loads the rest.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,30 +16,30 @@ from typing import Any
 import psutil
 from submitit.core.utils import DelayedSubmission
 
-LEFT = (128 + signal.SIGUSR2, 128 + signal.SIGTERM)  # exit codes of a worker that was told to go
+from harness.launchers.worker_process import PROGRAM, send
+
+# Exit codes of a worker that was told to go: once it listens, and before
+LEFT = (128 + signal.SIGUSR2, 128 + signal.SIGTERM, -signal.SIGUSR2, -signal.SIGTERM)
 OUR_TURN = 120.0  # seconds in which the signal that a worker has heeded arrives here too
 
 
 class Task:
-    """Called by submitit, it runs programs of ours one after the other, the settled experiment on their stdin."""
+    """Called by submitit, it runs a worker with these words, and `then` another program of ours."""
 
-    def __init__(self, programs: Sequence[Sequence[str]], config: dict[str, Any], *, grace: float) -> None:
-        self.programs, self.config, self.grace = programs, config, grace
+    def __init__(self, words: Sequence[str], config: dict[str, Any], *, grace: float, then: Sequence[str] = ()) -> None:
+        self.words, self.config, self.grace, self.then = words, config, grace, then
         self.process: int | None = None
 
     def __call__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.config["runtime"]["threads"])}
-        for program in self.programs:
-            with subprocess.Popen([sys.executable, *program], stdin=subprocess.PIPE, env=environment) as process:
-                self.process = process.pid
-                assert process.stdin is not None
-                process.stdin.write(json.dumps(self.config).encode() + b"\n")
-                process.stdin.flush()
-                code = process.wait()
-            if code in LEFT:
-                time.sleep(OUR_TURN)
-            if code:
-                raise RuntimeError(f"{' '.join(program)}: exit code {code}")
+        command = [sys.executable, PROGRAM, *self.words]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as worker:
+            self.process = worker.pid
+            send(self.config, worker)
+            refuse_failed(command, worker.wait())
+        if self.then:
+            command = [sys.executable, *self.then]
+            refuse_failed(command, subprocess.run(command, check=False).returncode)
 
     def checkpoint(self) -> DelayedSubmission:
         """Ahead of the time limit, inside a signal's handler: what goes on once the job is requeued is on the disk."""
@@ -52,4 +51,12 @@ class Task:
                 os.kill(self.process, signal.SIGKILL)
             except psutil.NoSuchProcess:
                 pass
-        return DelayedSubmission(Task(self.programs, self.config, grace=self.grace))
+        return DelayedSubmission(Task(self.words, self.config, grace=self.grace, then=self.then))
+
+
+def refuse_failed(command: Sequence[str], code: int) -> None:
+    """Raises `RuntimeError` where a program has failed; one that was told to go was told so ahead of us."""
+    if code in LEFT:
+        time.sleep(OUR_TURN)
+    if code:
+        raise RuntimeError(f"{' '.join(command)}: exit code {code}")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from common.steps import KINDS, folders_by_step
+from harness import store
 from harness.config import as_dict
 from harness.data.pool import Pools
 from harness.evaluate import Evaluator
@@ -77,8 +78,14 @@ def gathered(job: Job, evaluator: Evaluator, known: set[int]) -> None:
 
 
 def is_finished(job: Job, work: Work) -> bool:
-    """Whether nothing of a job is left to do; the rows of its evaluations are in the experiment's table then."""
-    if not is_done(job) or any(fault.job.name == job.name for fault in work.broken) or not job.view.is_symlink():
+    """Whether nothing of a job is left to train or to evaluate, whoever did it under whatever name.
+
+    The experiment is linked to it then, and has its rows.
+    """
+    if not is_done(job) or any(fault.job.name == job.name for fault in work.broken):
         return False
     folders = folders_by_step(job.folder, KINDS[job.settings.evals.network])
-    return all(work.evaluator.holds(job, folder) for step, folder in folders.items() if job.is_evaluated(step))
+    if not all(work.evaluator.holds(job, folder) for step, folder in folders.items() if job.is_evaluated(step)):
+        return False
+    store.link(job.view, job.folder)
+    return True

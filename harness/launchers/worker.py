@@ -13,9 +13,8 @@ import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,20 @@ if __name__ == "__main__":
 import torch
 
 from common.command import Parser, answer
-from common.errors import BadInput, found
+from common.errors import BadInput
 from common.interrupts import hear_requests
 from common.machine import pick_device
 from common.progress import telling
 from common.schema import filled
+from harness import store
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job, jobs
+from harness.job_folder import is_done
 from harness.launchers.staging import staged
-from harness.launchers.work import Work, gathered, log, trained
-from harness.progress import is_held
+from harness.launchers.work import Work, gathered, trained
 from harness.settings import Experiment
-from harness.workplace import Busy, held
-
-LOOK = 2.0  # seconds between two looks at what another process holds
+from harness.workplace import held, patiently
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +56,9 @@ def _main(argv: list[str] | None) -> int:
     parser.add_argument("--gather", action="store_true", help="gather the rows of all jobs instead")
     args = parser.parse_args(argv)
     hear_requests()
-    plain = json.loads(sys.stdin.buffer.readline())
+    if not (line := sys.stdin.buffer.readline()):
+        raise BadInput("got no settings on stdin: want them from a launcher; give the experiment's command")
+    plain = json.loads(line)
     threading.Thread(target=_end_with_sender, daemon=True).start()
     with telling():
         return _work(args, plain)
@@ -83,12 +83,15 @@ def _work(args: argparse.Namespace, plain: dict[str, Any]) -> int:
 
 
 def gather(todo: Sequence[Job], experiment: Experiment) -> None:
-    """Put the rows of all evaluations into the experiment's table."""
+    """Put the rows of all evaluations into the experiment's table, and link it to all that is done."""
     folder = Path(experiment.runtime.folder) / experiment.name
-    with patiently(folder):
+    with ExitStack() as holding:
+        patiently(lambda: holding.enter_context(held(folder)), name="the report")
         evaluator = Evaluator(experiment, folder)
         for job in todo:
             gathered(job, evaluator, set())
+            if is_done(job):
+                store.link(job.view, job.folder)
 
 
 def work_on(job: Job, todo: Sequence[Job], experiment: Experiment, pools: Pools) -> bool:
@@ -99,26 +102,7 @@ def work_on(job: Job, todo: Sequence[Job], experiment: Experiment, pools: Pools)
     with tempfile.TemporaryDirectory() as nowhere:  # the rows are gathered from the marks of the steps
         evaluator = Evaluator(experiment, Path(nowhere))
         work = Work(experiment, job.folder, todo, [], pools, evaluator, device)
-        while True:
-            try:
-                return trained(job, work)
-            except Busy as busy:
-                log.info("%s waits: %s", job.name, found(busy))
-            while is_held(job.folder):
-                time.sleep(LOOK)
-
-
-@contextmanager
-def patiently(folder: Path) -> Iterator[None]:
-    """Hold a folder as soon as nobody else does."""
-    with ExitStack() as holding:
-        while True:
-            try:
-                holding.enter_context(held(folder))
-                break
-            except Busy:
-                time.sleep(LOOK)
-        yield
+        return patiently(lambda: trained(job, work), name=job.name)
 
 
 def _end_with_sender() -> None:

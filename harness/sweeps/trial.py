@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from optuna import Trial
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from common.errors import BadInput, first_line, found
+from common.errors import BadInput, first_line
 from common.records import CurvePoint, read_lines
 from common.schema import assigned
 from evals.results import table
@@ -35,10 +34,9 @@ from harness.sweeps.pruning import is_hopeless, show
 from harness.sweeps.space import drawn, overrides
 from harness.sweeps.storage import Storage
 from harness.sweeps.study import ARM, begun, last_of_each
-from harness.workplace import Busy
+from harness.workplace import patiently
 
 log = logging.getLogger("gramlab")
-WAITS = 1.0  # seconds between two looks at what another worker does
 CONTENT, TRAINED_AS, MEASURED, REASON = "content", "trained_as", "measured", "reason"  # attributes of a trial
 Measured = dict[
     str, list[list[Any]]
@@ -151,16 +149,8 @@ class Trials:
 
     def train(self, job: Job, todo: Sequence[Job]) -> None:
         """Mend and train one of the jobs; where another worker is at it, wait, and take what it left."""
-        told = False
-        while True:
-            try:
-                bring_to_end(job, todo, self.pools(job.settings.data), self.evaluator, device=self.device)
-                return
-            except Busy as error:
-                if not told:
-                    log.info("%s waits: %s", job.name, found(error))
-                told = True
-                time.sleep(WAITS)
+        pool = self.pools(job.settings.data)
+        patiently(lambda: bring_to_end(job, todo, pool, self.evaluator, device=self.device), name=job.name)
 
     def measured(self, todo: Sequence[Job]) -> Measured:
         """Each objective of each seed with its interval over images."""

@@ -16,7 +16,8 @@ from harness.step import NonFinite
 from harness.sweeps import methods
 from harness.sweeps.storage import Storage
 from harness.sweeps.study import again, begun, tidy
-from harness.sweeps.trial import WAITS, Trials, Unfit
+from harness.sweeps.trial import Trials, Unfit
+from harness.workplace import LOOK
 
 log = logging.getLogger("gramlab")
 
@@ -46,7 +47,7 @@ def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int
         if not waits:
             log.info("no trial is left to begin: waits for those of other workers")
         waits = True
-        time.sleep(WAITS)
+        time.sleep(LOOK)
 
 
 def turns(folder: Path) -> Path:

@@ -37,7 +37,7 @@ def sections(root: Path) -> dict[str, object]:
     return {
         "steps": 8,
         "trunk": {"steps": 4},
-        "arms": {"plain": {}, "blown": {"optimizer.lr": 1e30}, "behind": {"from": "blown", "at": 6}},
+        "arms": {"plain": {}, "same": {}, "blown": {"optimizer.lr": 1e30}, "behind": {"from": "blown", "at": 6}},
         "data": {"sources": {"photos": {"kind": "folder", "root": str(root)}}},
         "evals": {
             "every": 4,
@@ -95,9 +95,11 @@ def test_a_graph_on_slurm_leaves_what_one_process_leaves(tmp_path, tiny_text, ca
     assert status.main([str(run)]) == 1
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert " done " in rows["plain-s0"]
+    assert " done " in rows["same-s0"]  # by the job of plain-s0
+    assert (run / "same-s0").resolve() == (run / "plain-s0").resolve()
     assert " failed " in rows["blown-s0"]
     assert " blocked " in rows["behind-s0"]
-    assert rows["tiny:"] == "tiny: 2 done, 1 failed, 1 blocked"
+    assert rows["tiny:"] == "tiny: 3 done, 1 failed, 1 blocked"
     assert tensors(tmp_path / "runs") == tensors(tmp_path / "calm" / "runs")
     tables = [place / "runs" / "tiny" / "results.jsonl" for place in (tmp_path, tmp_path / "calm")]
     assert sorted(tables[0].read_text().splitlines()) == sorted(tables[1].read_text().splitlines())

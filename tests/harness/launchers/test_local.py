@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from harness.config import load
 from harness.data.pool import fingerprint, open_pool
 from harness.graph import jobs
-from harness.progress import is_held, progress
+from harness.progress import progress
 from harness.run import main
-from harness.workplace import held
+from harness.workplace import held, is_held
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]
 
@@ -106,6 +106,26 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tm
     assert (run / "report.pdf").exists()
 
 
+def test_arms_of_equal_content_are_trained_by_one_worker_and_all_have_its_rows(tmp_path, tiny_text, capsys):
+    """Also what is anchored to a step of either is there."""
+    path = tmp_path / "tiny.yaml"
+    anchored = {"from": "same", "gram.weight": 1.0, "gram.teacher_step": 3, "steps": 8}
+    arms = {"plain": {}, "same": {}, "behind": anchored}
+    path.write_text(tiny_text(tmp_path, arms=arms, evals={**SECTIONS["evals"], "every": 6}))
+    assert main([str(path), "launcher=local", "launcher.workers=2"]) == 0
+    run = tmp_path / "runs" / "tiny"
+    said = (run / "log.txt").read_text()
+    assert (run / "plain-s0").resolve() == (run / "same-s0").resolve()
+    assert "plain-s0 step 6: knn" in said
+    assert "waits" not in said + capsys.readouterr().err
+    assert not any(word in said for word in ("same-s0 step 6: knn", "skipped", "again"))
+    rows = {
+        (row["arm"], row["step"]): row["value"] for row in map(json.loads, read(run / "results.jsonl").splitlines())
+    }
+    assert rows["plain", 6] == rows["same", 6]
+    assert ("behind", 8) in rows
+
+
 def test_what_another_process_trains_is_waited_for_while_others_go_on(tmp_path, tiny_text, started):
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_text(tmp_path))
@@ -114,6 +134,8 @@ def test_what_another_process_trains_is_waited_for_while_others_go_on(tmp_path, 
         process = started(path)
         until(lambda: '"done"' in read(own["anchored-s0"] / "status.json"), process)
         assert not (own["plain-s0"] / "metrics.jsonl").exists()
+        waits = f"plain-s0 waits: {own['plain-s0']} is in use by process {os.getpid()}"
+        assert read(tmp_path / "runs" / "tiny" / "log.txt").count(waits) == 1
     process.communicate(timeout=120)
     assert process.returncode == 0
     steps = [json.loads(line)["step"] for line in read(own["plain-s0"] / "metrics.jsonl").splitlines()]

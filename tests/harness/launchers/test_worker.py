@@ -87,7 +87,7 @@ def test_a_slurm_job_whose_worker_dies_of_the_request_to_leave_goes_on_in_the_qu
     time.sleep(0.5)  # the job has seen its exit code by now
     task.send_signal(signal.SIGUSR2)
     submitted.result()
-    assert "Caught signal SIGUSR2" in submitted.stderr()
+    assert "Caught signal SIGUSR2" in str(submitted.stderr())
     assert json.loads((job.folder / "status.json").read_text())["state"] == "done"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
@@ -15,7 +15,7 @@ from evals.results.metrics import Metric
 from evals.results.table import Row
 from evals.results.verdicts import Verdict, verdicts
 from reports.lineage import Measure, on_way, spent
-from reports.pairing import Mix, Place, paired
+from reports.pairing import Mix, Place, Sides, paired
 from reports.run_folder import Run
 from reports.tables import Column, Estimate, columns, of_column, student_interval
 
@@ -85,7 +85,7 @@ def _of_column(run: Run, column: Column, measure: Measure) -> dict[str, Differen
         arm: _difference(_Pair(column, arm, measure), [*by_seed.values()], values, crossed.get(arm))
         for arm, by_seed in meetings.items()
     }
-    return _judged(run, column, found, crossed)
+    return _judged(run, found, crossed, sides)
 
 
 def _difference(
@@ -119,15 +119,26 @@ def _mixed(values: Mapping[Place, float], mix: Mix) -> float:
     return sum(values[place] * share for place, share in mix.items())
 
 
+def _sources(run: Run, sides: Sides) -> tuple[Hashable, Hashable]:
+    """What the values of arm and baseline come from: the same for lanes that are one training under two names."""
+
+    def source(mix: Mix) -> Hashable:
+        return frozenset((run.part(at.lane, at.seed).segment or at, at.step, share) for at, share in mix.items())
+
+    return tuple(source(mine) for mine, _ in sides.values()), tuple(source(base) for _, base in sides.values())
+
+
 def _judged(
-    run: Run, column: Column, found: Mapping[str, Difference], crossed: Mapping[str, Crossed]
+    run: Run, found: Mapping[str, Difference], crossed: Mapping[str, Crossed], sides: Mapping[str, Sides]
 ) -> dict[str, Difference]:
     """With verdicts where the metric has a better side: the arms of a column are one family."""
-    if not isinstance(column.kind, Metric):
+    column = next((one.column for one in found.values()), None)
+    if column is None or not isinstance(column.kind, Metric):
         return dict(found)
     baselines = {arm: found[arm].baseline for arm in crossed}
     margin = run.margins.get(column.metric, run.margins.get(column.metric.partition("@")[0]))
-    said = verdicts(column.kind, crossed, baselines, margin=margin)
+    sources = {arm: _sources(run, sides[arm]) for arm in crossed}
+    said = verdicts(column.kind, crossed, baselines, margin=margin, sides=sources)
     return {arm: replace(one, verdict=said.get(arm)) for arm, one in found.items()}
 
 

@@ -23,11 +23,15 @@ Curve = Mapping[str, Line]
 
 
 class Part(NamedTuple):
-    """Which steps are a lane's own with a seed, those after `start` up to `stop`, and the lane that it forks from."""
+    """Which steps are a lane's own with a seed, those after `start` up to `stop`, and the lane that it forks from.
+
+    segment: what it trains, which lanes of equal content share; None where no record tells.
+    """
 
     start: int
     stop: int | None
     parent: str | None
+    segment: str | None = None
 
 
 def parts(asked: Asked) -> dict[tuple[str, int], Part]:
@@ -37,7 +41,8 @@ def parts(asked: Asked) -> dict[tuple[str, int], Part]:
         lane, _, seed = name.rpartition("-s")
         parent = job.get("parent")
         if lane and seed.isdecimal():
-            found[lane, int(seed)] = Part(job["start"], job.get("stop"), parent and parent.rpartition("-s")[0])
+            forks_from = parent and parent.rpartition("-s")[0]
+            found[lane, int(seed)] = Part(job["start"], job.get("stop"), forks_from, job.get("segment"))
     return found
 
 

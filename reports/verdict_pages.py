@@ -42,16 +42,17 @@ def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
     """As many pages as the metrics need, leading ones first; none where there is nothing to compare."""
     groups = [(column, _of(run, compared, column)) for column in columns(run)]
     groups = sorted((group for group in groups if group[1]), key=lambda group: group[0].metric not in LEADING)
+    caption = _caption(run, [one for _, arms in groups for one in arms])
     pages: list[Page] = []
     y = BOTTOM
     for column, arms in groups:
         if y + HEAD + sum(map(_height, arms)) > BOTTOM:
-            pages.append(_new(run, first=not pages))
+            pages.append(_new(caption, first=not pages))
             y = START
         y = _head(pages[-1], column, arms, y)
         for one in arms:
             if y + _height(one) > BOTTOM:  # more arms than a page has room for
-                pages.append(_new(run, first=False))
+                pages.append(_new(caption, first=False))
                 y = _head(pages[-1], column, arms, START)
             _row(pages[-1], one, arm_looks[one.arm], scale=_scale(arms), y=y)
             y += _height(one)
@@ -72,14 +73,19 @@ def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
     return [one for one in found if one is not None]
 
 
-def _new(run: Run, *, first: bool) -> Page:
-    families = f"Words are corrected over the {len(run.others)} arms of a metric (Holm), intervals are each arm's own. "
-    caption = (
+def _caption(run: Run, shown: Sequence[Difference]) -> str:
+    made = sorted({one.verdict.arms for one in shown if one.verdict})
+    counted = " or ".join(map(str, made))
+    families = f"Words are corrected over the {counted} comparisons of a metric (Holm), intervals are each arm's own. "
+    return (
         f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have, with 95 % intervals. Right "
         "of the line is better, shaded is the margin, an arrow goes on. "
-        + (families if len(run.others) > 1 else "")
+        + (families if max(made, default=0) > 1 else "")
         + "docs/statistics.md explains each word."
     )
+
+
+def _new(caption: str, *, first: bool) -> Page:
     return new_page("What was shown" + ("" if first else ", continued"), caption, size=8.5)
 
 

@@ -41,6 +41,8 @@ def note(one: Difference) -> str:
         return "one seed tells nothing of others"
     if verdict.word in ("better", "worse"):
         return ""
+    if math.isnan(verdict.p_different):
+        return "the same training as the baseline's"
     return "; ".join(filter(None, [_corrected(one), _seeds(one)]))
 
 
@@ -51,9 +53,9 @@ def _corrected(one: Difference) -> str:
     if verdict is None or verdict.arms < 2:
         return ""
     if one.excludes_zero:
-        return f"the interval leaves out zero, but not once {verdict.arms} arms are corrected for (Holm)"
+        return f"the interval leaves out zero, but not once {verdict.arms} comparisons are corrected for (Holm)"
     if verdict.word == "undecided" and verdict.margin and least > -verdict.margin:
-        return f"the interval keeps the margin, but not once {verdict.arms} arms are corrected for (Holm)"
+        return f"the interval keeps the margin, but not once {verdict.arms} comparisons are corrected for (Holm)"
     return ""
 
 

@@ -7,7 +7,7 @@ the same metric; docs/statistics.md explains each word.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +20,7 @@ from evals.results.metrics import Metric
 Word = Literal["better", "worse", "no worse than the margin", "undecided", "too few seeds"]
 POWER = 0.8
 MOST_SEEDS = 1000  # more are not counted
+NONE = (math.nan, math.nan)  # p-values where no comparison was made
 ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
 
 
@@ -28,7 +29,8 @@ class Verdict:
     """A word for one arm in one metric; `margin` in the metric's unit, 0 where there is none.
 
     `p_different` (two-sided, held against `ALPHA`) and `p_no_worse` (one-sided, held against half of it) are corrected
-    over the `arms` that were compared (Holm); NaN for one seed. `seeds_needed` are the seeds in all that an undecided
+    over as many comparisons as were made of `arms` with the baseline (Holm); NaN where none was: with one seed, or of
+    the baseline's own training. `seeds_needed` are the seeds in all that an undecided
     arm would likely take, infinite where no number of them would do; None where there is nothing to estimate.
     """
 
@@ -41,25 +43,35 @@ class Verdict:
 
 
 def verdicts(
-    metric: Metric, found: Mapping[str, Crossed], baselines: Mapping[str, float], *, margin: float | None = None
+    metric: Metric,
+    found: Mapping[str, Crossed],
+    baselines: Mapping[str, float],
+    *,
+    margin: float | None = None,
+    sides: Mapping[str, tuple[Hashable, Hashable]] | None = None,
 ) -> dict[str, Verdict]:
-    """The verdict of each arm, corrected over all of them.
+    """The verdict of each arm, corrected over all comparisons that were made.
 
     Args:
         metric: which way is better; a relative one is neither, and has no verdicts.
         found: arm → its difference from the baseline.
         baselines: arm → the baseline's own value beside it.
         margin: in the metric's unit; None takes the metric's own.
+        sides: arm → what its own values and the baseline's come from, where that is known: arms of equal sides are one
+            comparison, and one whose sides are equal is none.
     """
     if metric.relative:
         return {}
     gains = {arm: gain(metric, one) for arm, one in found.items()}
     margins = {arm: metric.margin_at(baselines[arm]) if margin is None else margin for arm in found}
-    different = [_different(one, ROUNDING * abs(baselines[arm])) for arm, one in gains.items()]
-    no_worse = [one.above(-margins[arm]) if margins[arm] else 1.0 for arm, one in gains.items()]
+    compared = {arm: (sides or {}).get(arm, (arm, None)) for arm in found}
+    made = {compared[arm]: arm for arm, one in gains.items() if one.seeds > 1 and compared[arm][0] != compared[arm][1]}
+    different = holm([_different(gains[arm], ROUNDING * abs(baselines[arm])) for arm in made.values()])
+    no_worse = holm([_above(gains[arm], -margins[arm]) if margins[arm] else 1.0 for arm in made.values()])
+    p = dict(zip(made, zip(different, no_worse, strict=True), strict=True))
     return {
-        arm: _verdict(gains[arm], Verdict("undecided", margins[arm], *p, arms=len(found)))
-        for arm, *p in zip(found, holm(different), holm(no_worse), strict=True)
+        arm: _verdict(one, Verdict("undecided", margins[arm], *p.get(compared[arm], NONE), arms=len(made)))
+        for arm, one in gains.items()
     }
 
 
@@ -71,10 +83,9 @@ def gain(metric: Metric, difference: Crossed) -> Crossed:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for how many there are (Holm 1979); a NaN is none of them."""
+    """p-values corrected for how many there are (Holm 1979)."""
     values = np.asarray(p, float)
-    known = np.flatnonzero(~np.isnan(values))
-    order = known[np.argsort(values[known])]
+    order = np.argsort(values)
     steps = values[order] * np.arange(len(order), 0, -1)
     values[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return values.tolist()
@@ -105,13 +116,19 @@ def _quantile(freedom: float | np.ndarray, share: float) -> np.ndarray:
 def _different(gain: Crossed, rounding: float) -> float:
     """Two-sided p of no difference; what rounding may explain is none."""
     if abs(gain.value) <= rounding:
-        return 1.0 if gain.seeds > 1 else math.nan
-    return 2 * min(gain.above(0.0), replace(gain, value=-gain.value).above(0.0))
+        return 1.0
+    return min(2 * _above(replace(gain, value=abs(gain.value)), 0.0), 1.0)
+
+
+def _above(gain: Crossed, null: float) -> float:
+    """As `Crossed.above`; 1 where no spread tells of chance, for the comparison counts with the others all the same."""
+    p = gain.above(null)
+    return 1.0 if math.isnan(p) else p
 
 
 def _verdict(gain: Crossed, blank: Verdict) -> Verdict:
     if gain.seeds < 2:
-        return replace(blank, word="too few seeds", p_no_worse=math.nan)
+        return replace(blank, word="too few seeds")
     if gain.images < 2 or math.isnan(gain.low) or gain.variance(gain.seeds) == 0:  # no spread to judge chance by
         return blank
     if blank.p_different < ALPHA:

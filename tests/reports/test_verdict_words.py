@@ -8,8 +8,11 @@ import pytest
 
 from evals.results.verdicts import Verdict
 from reports.build import build
-from reports.compared import Difference
+from reports.compared import Difference, compare
+from reports.page import looks, style
+from reports.run_folder import read
 from reports.tables import Column
+from reports.verdict_pages import verdict_pages
 from reports.verdict_words import margin, note, word
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
@@ -34,9 +37,9 @@ def test_an_undecided_arm_says_what_it_would_take():
 
 
 def test_where_interval_and_word_seem_to_disagree_the_correction_is_named():
-    assert said().startswith("the interval leaves out zero, but not once 4 arms are corrected for (Holm)")
+    assert said().startswith("the interval leaves out zero, but not once 4 comparisons are corrected for (Holm)")
     within = replace(SEEN, low=-0.005)
-    assert said(within).startswith("the interval keeps the margin, but not once 4 arms are corrected for (Holm)")
+    assert said(within).startswith("the interval keeps the margin, but not once 4 comparisons are corrected for (Holm)")
     assert said(word="no worse than the margin", seeds_needed=None).startswith("the interval leaves out zero")
     assert "Holm" not in said(arms=1)
 
@@ -83,6 +86,33 @@ def test_the_table_for_machines_holds_every_arm_metric_and_kind_of_equality(make
     assert flops["low"] < flops["difference"] < flops["high"]
     steps = table.loc["segmentation", "miou", "steps"]
     assert (steps["over"], steps["arms"], steps["margin"], steps["seeds"]) == ("seeds and images", 1, 0.01, 3)
+
+
+def test_arms_that_are_one_training_are_one_comparison_and_none_with_themselves(make_run):
+    """As the record's segments tell; the caption of the page counts the comparisons too."""
+    arms = {
+        "plain": {},
+        "again": {},
+        "anchored": TWO["anchored"],
+        "twin": TWO["anchored"],
+        "late": {"gram.weight": 1.0},
+    }
+    parts = {"trunk": ("aa", 0, 20), "plain": ("aa", 20, 40), "again": ("aa", 20, 40), "anchored": ("bb", 20, 40)}
+    parts |= {"twin": ("bb", 20, 40), "late": ("cc", 20, 40)}
+    jobs = {
+        f"{arm}-s{seed}": {"segment": f"{part}{seed}", "start": start, "stop": stop, "parent": None}
+        for arm, (part, start, stop) in parts.items()
+        for seed in (0, 1, 2)
+    }
+    run = read(make_run(seeds=(0, 1, 2), jobs=jobs, **{**SMALL, "arms": arms}))
+    compared = compare(run)
+    judged = {key[1]: one for key, one in compared.items() if key[0].metric == "miou" and key[2] == "steps"}
+    assert {one.verdict.arms for one in judged.values() if one.verdict} == {2}
+    assert note(judged["again"]) == "the same training as the baseline's"
+    with style():
+        first = verdict_pages(run, compared, looks(run.arms, run.baseline))[0]
+    said = " ".join(text.get_text() for text in first.figure.texts)
+    assert "over the 2 comparisons of a metric (Holm)" in " ".join(said.split())
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 
 from common import machine, speed
 from common.errors import BadInput
-from harness.model import width_of
+from harness.model import sizes_of
 from harness.settings import Experiment, Precision
 
 EACH = 16  # threads for each core are more than ever helped
@@ -57,7 +57,7 @@ def settle_precision(
     if kept := {now for before, now in zip(asked, known, strict=True) if before != now}:
         lines.append(f"precision: {' and '.join(sorted(kept))}, as this run had before")
     if "auto" in known or "bfloat16" in asked:
-        rates = speed.precision_rates(device, width=width_of(experiment.model))
+        rates = speed.precision_rates(device, width=sizes_of(experiment.model).width)
         chosen, why = speed.choose_precision(rates)
         lines.append(f"precision: {why if 'auto' in known else speed.bfloat16_words(rates)}")
         experiment = _settled(experiment, whole=chosen, trunk=chosen, arms=dict.fromkeys(experiment.arms, chosen))
@@ -108,7 +108,7 @@ def settle_threads(
     elif device.type != "cpu":
         count, words = torch.get_num_threads(), "torch's own choice"
     else:
-        count, words = speed.choose_threads(speed.thread_rates(width=width_of(experiment.model)))
+        count, words = speed.choose_threads(speed.thread_rates(width=sizes_of(experiment.model).width))
     torch.set_num_threads(count)
     return f"threads: {count}, {words}{''.join(idle)}"
 

@@ -13,7 +13,7 @@ from evals.features.view import refuse_uneven
 from harness import gram_teacher
 from harness.config import GRAPH, MACHINERY, PROSE, as_dict, identity
 from harness.data.batches import Batch, refuse_uneven_crops
-from harness.model import Network, build_backbone, patch_size, width_of
+from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer
 from harness.schedules import at
 from harness.settings import Experiment
@@ -89,6 +89,13 @@ def flops(settings: Experiment, start: int, stop: int) -> float:
     return own + (step_cost(settings, gram=True).flops * with_gram if with_gram else 0)
 
 
+def refuse_unfit_crops(settings: Experiment) -> None:
+    """Raises `BadInput` for crops, those of the Gram teacher included, that patches do not divide."""
+    patch = sizes_of(settings.model).patch
+    refuse_uneven_crops(settings.crops, patch)
+    gram_teacher.crops(settings.gram, settings.crops.global_size, patch)
+
+
 def shapes(settings: Experiment, patch: int) -> Batch:
     """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
@@ -125,5 +132,5 @@ def forward_flops(settings: Experiment, size: int) -> float:
 
 def machine_rate(settings: Experiment, device: torch.device) -> float:
     """Operations a second of a ViT block at this model's width, in its precision: the best of a few measurements."""
-    how = {"width": width_of(settings.model), "precision": settings.precision, "seconds": 0.05}
+    how = {"width": sizes_of(settings.model).width, "precision": settings.precision, "seconds": 0.05}
     return max(block_rate(device, **how) for _ in range(6))

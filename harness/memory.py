@@ -19,7 +19,7 @@ from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
 from harness.config import arm_settings, trunk_settings
 from harness.cost import LIBRARIES_GIB
-from harness.model import build_backbone, patch_size
+from harness.model import sizes_of
 from harness.settings import Evals, Experiment
 
 BEYOND = 2  # times what there is: the estimate is to a factor of two
@@ -77,9 +77,7 @@ def most_held(experiment: Experiment, *, split: bool) -> float:
 
 def sizes(settings: Experiment) -> Numbers:
     """The settings that memory grows with, by their keys."""
-    with torch.device("meta"):
-        backbone = build_backbone(settings.model)
-    crops, evals = settings.crops, settings.evals
+    model, crops, evals = sizes_of(settings.model), settings.crops, settings.evals
     heads = {
         f"{name}.head.{key}": getattr(getattr(settings, name).head, key)
         for name in ("dino", "ibot")
@@ -93,10 +91,10 @@ def sizes(settings: Experiment) -> Numbers:
         "gram.resolution": settings.gram.resolution if settings.gram.weight else 0,
         LEVEL: LEVELS[settings.gram.level] if settings.gram.weight else 0,
         "gram.negatives": 4 if settings.gram.negatives == "clamp" else 3,  # matrices at once, measured
-        PATCH: patch_size(backbone),
-        "model.args.embed_dim": backbone.embed_dim,
-        "model.args.depth": len(backbone.blocks),
-        "model.args.num_reg_tokens": backbone.num_prefix_tokens - 1,
+        PATCH: model.patch,
+        "model.args.embed_dim": model.width,
+        "model.args.depth": model.depth,
+        "model.args.num_reg_tokens": model.prefix - 1,
         **heads,
         "runtime.workers": settings.runtime.workers,
         "evals.size": evals.size if evals.tasks else 0,

@@ -6,7 +6,10 @@ stochastic depth have no entry in timm's forward. Sections are those of DINOv3 (
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -100,10 +103,25 @@ def build_backbone(model: recipe.Model) -> Eva:
     return backbone
 
 
-def width_of(model: settings.Model) -> int:
-    """Width of a backbone's tokens, without taking its memory. Raises `BadInput` as `build_backbone` does."""
+class Sizes(NamedTuple):
+    """Of a backbone: channels, blocks, tokens beside the patches, pixels of a patch's side."""
+
+    width: int
+    depth: int
+    prefix: int
+    patch: int
+
+
+def sizes_of(model: recipe.Model) -> Sizes:
+    """A backbone's sizes, without taking its memory. Raises `BadInput` as `build_backbone` does."""
+    return _sizes_of(json.dumps(dataclasses.asdict(model)))
+
+
+@functools.cache
+def _sizes_of(model: str) -> Sizes:
     with torch.device("meta"):
-        return build_backbone(model).embed_dim
+        backbone = build_backbone(recipe.Model(**json.loads(model)))
+    return Sizes(backbone.embed_dim, len(backbone.blocks), backbone.num_prefix_tokens, patch_size(backbone))
 
 
 def patch_size(backbone: Eva) -> int:

@@ -22,6 +22,7 @@ from evals.results import table
 from evals.results.table import Row
 from harness import memory
 from harness.config import identity
+from harness.cost import refuse_unfit_crops
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import TRUNK, Job, jobs
@@ -108,6 +109,7 @@ class Trials:
         todo = jobs(experiment, fingerprint=lambda data: fingerprint(self.pools(data)))
         for job in todo:
             check(job)
+            refuse_unfit_crops(job.settings)
         return [replace(job, forks=(job.stop,)) if job.arm == TRUNK else job for job in todo]  # trials will begin there
 
     def jobs_again(self, trial: FrozenTrial) -> list[Job]:

@@ -114,13 +114,20 @@ def _gram_in_time(one: Stretch) -> Iterator[str]:
     gram = one.settings.gram
     if gram.weight == 0:
         return
-    reached, every = gram.weight_at(one.stop - 1), gram.update_every
+    reached = gram.weight_at(one.stop - 1)
     if reached < gram.weight:
         yield (
             f"gram.warmup_steps={gram.warmup_steps}: of gram.weight={gram.weight:g} only {reached:.3g} is reached; "
             f"want at most {one.stop - gram.first_step} steps"
         )
-    if every is not None and gram.first_step + every >= one.stop:
+    yield from no_renewal(one)
+
+
+def no_renewal(one: Stretch) -> Iterator[str]:
+    """A Gram teacher that would be renewed after the end."""
+    gram = one.settings.gram
+    every = gram.update_every
+    if gram.weight > 0 and every is not None and gram.first_step + every >= one.stop:
         yield (
             f"gram.update_every={every}: the first renewal would be at step {gram.first_step + every}, but it ends at "
             f"{one.stop}; want less, or null"
@@ -146,35 +153,41 @@ def off(found: Sequence[Stretch]) -> Iterator[str]:
 
 
 def idle(one: Stretch) -> Iterator[str]:
-    """Settings whose effect another one takes away."""
-    own = one.settings
-    yield from _idle_schedules(one)
-    yield from _idle_losses(own)
-    if own.data.homogeneous_share > 0 and own.data.components == "source" and len(own.data.sources) == 1:
-        yield (
-            f"data.homogeneous_share={own.data.homogeneous_share:g}: of one source every batch is; want "
-            "data.components=image_class, or 0"
-        )
-    untrained = one.begin == 0 and own.trunk.checkpoint is None
-    if own.gram.weight > 0 and untrained and gram_teacher.source(own.gram).copied(own.gram) == 0:
-        key = "start_step" if own.gram.teacher_step is None else "teacher_step"
-        yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
+    """Settings that do nothing, and training that does."""
+    yield from inert(one)
+    yield from _idle_steps(one)
 
 
-def _idle_schedules(one: Stretch) -> Iterator[str]:
+def inert(one: Stretch) -> Iterator[str]:
+    """Settings whose effect another one takes away, each at the head of its line."""
     own = one.settings
-    schedule, optimizer, teacher, stop = own.schedule, own.optimizer, own.teacher, one.stop
+    schedule, optimizer = own.schedule, own.optimizer
     if schedule.end_step is not None and not ends(own):
         yield f"schedule.end_step={schedule.end_step}: nothing has an end; want optimizer.lr_end or another, or null"
     if schedule.counts_from == "segment" and not counts_from_segment(own):
         yield "schedule.counts_from=segment: nothing counts from there; want a warm-up or an end, or run"
     if optimizer.lr_start and not optimizer.warmup_steps:
         yield f"optimizer.lr_start={optimizer.lr_start:g}: there is no warm-up; want optimizer.warmup_steps, or 0"
-    done = schedule.end_step
-    if done is not None and done < stop and optimizer.lr_end == 0:
+    yield from _idle_losses(own)
+    if own.data.homogeneous_share > 0 and own.data.components == "source" and len(own.data.sources) == 1:
+        yield (
+            f"data.homogeneous_share={own.data.homogeneous_share:g}: of one source every batch is; want "
+            "data.components=image_class, or 0"
+        )
+
+
+def _idle_steps(one: Stretch) -> Iterator[str]:
+    """Steps in which nothing is learnt, and a Gram teacher that has learnt nothing."""
+    own, stop = one.settings, one.stop
+    done = own.schedule.end_step
+    if done is not None and done < stop and own.optimizer.lr_end == 0:
         yield f"optimizer.lr_end=0: nothing is learnt from step {done} to {stop}; want more, or it later"
-    if done is not None and done < stop and teacher.momentum_end == 1:
+    if done is not None and done < stop and own.teacher.momentum_end == 1:
         yield f"teacher.momentum_end=1: the EMA teacher stands still from step {done} to {stop}; want less, or it later"
+    untrained = one.begin == 0 and own.trunk.checkpoint is None
+    if own.gram.weight > 0 and untrained and gram_teacher.source(own.gram).copied(own.gram) == 0:
+        key = "start_step" if own.gram.teacher_step is None else "teacher_step"
+        yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
 
 
 def _idle_losses(own: Experiment) -> Iterator[str]:

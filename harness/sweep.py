@@ -44,6 +44,7 @@ from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps import methods, record, space, storage, study
 from harness.sweeps.objectives import objectives, pruned_by
+from harness.sweeps.pointless import pointless
 from harness.sweeps.study import ARM
 from harness.sweeps.trial import TRAINED_AS, Trials
 from harness.sweeps.work import turns, work
@@ -156,7 +157,7 @@ def prepared(experiment: Experiment) -> tuple[Trials, str]:
     arms = {**experiment.arms, "trial": next((one for one in proposed if trials.is_fit(one)), {})}
     shown = replace(experiment, arms=arms, baseline=None)
     text = plan(shown, trials.jobs_of(arms), evaluator.tasks, device, choices=[*choices, *tight])
-    return trials, "\n".join([text, *lines(trials)])
+    return trials, "\n".join([text, *lines(trials), *pointless(trials)])
 
 
 def lines(trials: Trials) -> list[str]:

@@ -155,6 +155,15 @@ def counts(parameter: Parameter, chosen: Mapping[str, Any]) -> bool:
     return all(other in chosen and _among(chosen[other], _listed(values)) for other, values in conditions)
 
 
+def needed(space: Mapping[str, Parameter], key: str) -> dict[str, list[Any]]:
+    """The choices that other parameters must have for this one to count; none where its conditions exclude them all."""
+    found: dict[str, list[Any]] = {}
+    for other, values in space[key].only_if.items():
+        for name, allowed in {**needed(space, other), other: _listed(values)}.items():
+            found[name] = [value for value in found.get(name, allowed) if _among(value, allowed)]
+    return found
+
+
 def _impossible(other: str, values: list[Any], space: Mapping[str, Parameter]) -> str:
     if other not in space:
         return f"no parameter {other!r}; " + nearest(other, space, otherwise=f"want one of {', '.join(space)}")

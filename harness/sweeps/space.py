@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_origin
 
+import numpy as np
 from optuna import Trial
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +16,7 @@ from harness.config import GRAPH, MACHINERY, PROSE
 from harness.settings import Experiment
 from harness.sweep_settings import Parameter, Sweep, counts, ordered
 
+SAMPLES = 6  # of a range
 HINTS = {setting.key: setting.hint for setting in described(Experiment)}
 
 
@@ -45,6 +47,20 @@ def drawn(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
     """What Optuna drew as settings are written: to six digits, so that 0.30000000000000004 is 0.3."""
     return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in params.items()}
+
+
+def samples(key: str, parameter: Parameter) -> list[Any]:
+    """All choices, or a few values of a range with both ends among them."""
+    if parameter.choices is not None:
+        return [*parameter.choices]
+    low, high, step = (_number(key, value) for value in (parameter.low, parameter.high, parameter.step))
+    if step is None and not _is_whole(key):
+        spread = np.geomspace if parameter.log else np.linspace
+        return [*overrides(dict(enumerate(spread(low, high, SAMPLES).tolist()))).values()]
+    step = step or 1
+    last = round((high - low) / step)
+    values = [low + round(place) * step for place in np.linspace(0, last, min(last + 1, SAMPLES))]
+    return [*overrides(dict(enumerate(values))).values()]
 
 
 def words(key: str, parameter: Parameter) -> str:

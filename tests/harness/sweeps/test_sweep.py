@@ -111,7 +111,7 @@ def test_the_same_command_proposes_the_same_trials(write_sweep, record, tmp_path
 
 
 def test_a_trial_with_the_settings_of_another_is_told_its_values_and_never_trained(write_sweep, record, tmp_path):
-    space = {"gram.weight": {"choices": [2.0]}, "gram.resolution": {"choices": [1.0]}}
+    space = {"gram.weight": {"choices": [2.0]}, "gram.resolution": {"choices": [2.0]}}
     assert main([str(write_sweep(space=space))]) == 0
     first, *others = record()["trials"]
     assert [trial["same_as"] for trial in others] == [first["arm"]] * 2
@@ -123,9 +123,9 @@ def test_a_trial_with_the_settings_of_another_is_told_its_values_and_never_train
 @pytest.mark.slow
 def test_settings_that_come_to_the_same_are_one_too(write_sweep, record):
     """The resolution of a Gram teacher that is off shapes nothing."""
-    space = {"gram.weight": {"choices": [0.0]}, "gram.resolution": {"choices": [1.0, 2.0]}}
-    assert main([str(write_sweep(space=space, trials=4))]) == 0
-    trials = record()["trials"]
+    space = {"gram.weight": {"choices": [0.0, 2.0]}, "gram.resolution": {"choices": [1.0, 2.0]}}
+    assert main([str(write_sweep(space=space, trials=8, sampler={"name": "RandomSampler"}))]) == 0
+    trials = [trial for trial in record()["trials"] if trial["params"]["gram.weight"] == 0]
     assert len({trial["params"]["gram.resolution"] for trial in trials}) == 2
     assert sum(trial["same_as"] is None for trial in trials) == 1
 

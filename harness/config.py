@@ -26,7 +26,7 @@ from common.errors import BadInput, listing
 from common.schema import filled, shown
 from harness.arms import Arm, expanded, read
 from harness.layers import EXPERIMENTS, composed, entries, flatten, groups
-from harness.overrides import Change, apply, choose_arms, parsed, put
+from harness.overrides import Change, apply, choose_arms, names_method, parsed, put
 from harness.settings import Experiment
 
 PROSE = ("name", "question", "source", "expected", "cost", "margins")
@@ -148,7 +148,7 @@ def _read(path: Path, overrides: Sequence[str], names: Sequence[str] | None, *, 
     choices, added, rest = _chosen(path, parsed(overrides))
     plain = composed(path, choices, added=added)
     chosen = list[Sequence[Any]]()  # arms, among all for which the grids stand
-    for change in rest:
+    for change in sorted(rest, key=lambda change: not names_method(change)):  # arguments belong to a name
         if change.key == "arms" and isinstance(change.value, list):
             chosen.append(change.value)
         else:

@@ -16,6 +16,7 @@ from typing import Any
 from common import yaml_file
 from common.errors import BadInput, nearest
 from common.schema import shown
+from harness.sweep_settings import SPACE, by_parameter, outdated
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 OWN = "_self_"
@@ -82,12 +83,19 @@ def groups(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, one over the other: what both name is the latter's, mappings within are merged."""
-    found = dict(base)
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """Nested mappings, one over the other: what both name is the latter's, mappings within are merged.
+
+    at: the key of the section that they are. Some of a sweep's go together in their own way.
+    """
+    if at == SPACE:
+        base, over = by_parameter(flatten(base)), by_parameter(flatten(over))
+    found = {key: value for key, value in base.items() if key not in outdated(at, base, over)}
     for key, value in over.items():
         below = found.get(key)
-        found[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(value, Mapping):
+            value = merged(below if isinstance(below, Mapping) else {}, value, f"{at}.{key}".removeprefix("."))
+        found[key] = value
     return found
 
 

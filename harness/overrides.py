@@ -13,12 +13,13 @@ from typing import Any, NamedTuple, get_args, get_origin
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from common.bounds import CONTROL, core, hints
+from common.bounds import CONTROL, core, described, hints
 from common.errors import BadInput, nearest
 from common.schema import shown
 from common.yaml_file import DEPTH
 from harness.layers import flatten, merged
 from harness.settings import Experiment
+from harness.sweep_settings import SPACE, by_parameter
 
 LONGEST = 10_000  # characters
 
@@ -42,7 +43,12 @@ def apply(plain: dict[str, Any], change: Change) -> None:
     """Change the settings in place."""
     if change.key == "launcher" and isinstance(change.value, str):
         change = change._replace(key="launcher.name")  # the short form
+    if names_method(change):
+        change = change._replace(key=f"{change.key.removesuffix('.name')}.name")
     *above, leaf = change.key.split(".")
+    if change.key.startswith(f"{SPACE}."):
+        _change_space(plain, change)
+        return
     if above == ["arms"] and not change.removes:
         _refuse_unknown_arm(plain, leaf, change.key)
     if len(above) > 1 and above[0] == "arms":
@@ -57,6 +63,11 @@ def apply(plain: dict[str, Any], change: Change) -> None:
     put(plain, change.key, change.value)
     if change.key == "arms":
         _keep_baseline(plain)
+
+
+def names_method(change: Change) -> bool:
+    """Whether it chooses the sampler or the pruner of a sweep by its name."""
+    return change.key.removesuffix(".name") in ("sweep.sampler", "sweep.pruner") and isinstance(change.value, str)
 
 
 def choose_arms(plain: dict[str, Any], names: Sequence[Any], grids: Mapping[str, Sequence[str]]) -> None:
@@ -80,15 +91,16 @@ def choose_arms(plain: dict[str, Any], names: Sequence[Any], grids: Mapping[str,
 
 def put(plain: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key; a mapping is merged into a section, and replaces a mapping of names that users choose."""
-    *above, leaf = key.split(".")
-    for part in above:
+    above, _, leaf = key.rpartition(".")
+    for part in above.split(".") if above else ():
         if not isinstance(plain.get(part), dict):
             plain[part] = {}
         plain = plain[part]
-    before = plain.get(leaf)
-    if isinstance(before, dict) and isinstance(value, dict) and not _is_named(key):
-        value = merged(before, value)
-    plain[leaf] = value
+    if _is_named(key):
+        plain.pop(leaf, None)
+    changed = merged(plain, {leaf: value}, above)
+    plain.clear()
+    plain.update(changed)
 
 
 def _parsed(text: str) -> Change:
@@ -144,6 +156,36 @@ def _change_arm(plain: dict[str, Any], change: Change) -> None:
         _remove(own, setting, change)
     else:
         own[setting] = change.value
+
+
+def _change_space(plain: dict[str, Any], change: Change) -> None:
+    """A parameter of a sweep, or a part of one; their keys have dots of their own."""
+    key = change.key.removeprefix(f"{SPACE}.")
+    sweep = plain.get("sweep")
+    space = flatten(sweep["space"]) if isinstance(sweep, dict) and isinstance(sweep.get("space"), dict) else {}
+    if not change.removes:
+        over, known = by_parameter(flatten({key: change.value})), by_parameter(space)
+        for name, own in over.items():
+            _refuse_part(change.text, name, own, known=known, is_whole=name == key)
+        put(plain, SPACE, merged(space, over, SPACE))
+        return
+    left = {own: value for own, value in space.items() if not f"{own}.".startswith(f"{key}.")}
+    if left == space:
+        hint = nearest(key, by_parameter(space), otherwise="want a key of the file")
+        raise BadInput(f"{change.text}: nothing to remove there; {hint}")
+    put(plain, SPACE, by_parameter(left))
+
+
+def _refuse_part(text: str, name: str, own: Any, *, known: Mapping[str, Any], is_whole: bool) -> None:
+    """Refuse a part of a parameter that there is not, and what says nothing of its values."""
+    want = f"{SPACE}.{name}={{low: 1, high: 2}} or {{choices: [1, 2]}}"
+    if name not in known and not (is_whole and isinstance(own, dict)):
+        whole = f"a new one is written whole, as {want}"
+        is_setting = any(name == setting.key for setting in described(Experiment))
+        hint = whole if is_setting else nearest(name, known, otherwise=whole)
+        raise BadInput(f"{text}: the space has no parameter {name!r}; {hint}")
+    if not isinstance(own, dict):
+        raise BadInput(f"{text}: want the values that it may take, as {want}")
 
 
 def _remove(place: Any, leaf: str, change: Change) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from graphlib import CycleError, TopologicalSorter
@@ -13,6 +14,7 @@ from common.bounds import About, Count, Flag, Name, Real, Whole
 from common.errors import nearest
 from common.schema import settings, shown
 
+SPACE, RANGE, CHOICE = "sweep.space", ("low", "high", "step", "log"), ("choices",)
 Plain = Flag | Whole | Real | str | None  # what a choice may be: a value that JSON and Optuna hold
 
 
@@ -141,6 +143,33 @@ class Sweep:
             ordered(self.space)
         except CycleError as error:
             yield f"space: only_if leads in a circle: {' → '.join(error.args[1])}: want one that ends"
+
+
+def by_parameter(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a space from dotted keys, of which `gram.weight.low` is the `low` of `gram.weight`."""
+    space: dict[str, Any] = {}
+    for key, value in flat.items():
+        if (split := re.fullmatch(rf"(.+?)\.({'|'.join((*RANGE, *CHOICE, 'only_if'))})(?:\.(.+))?", key)) is None:
+            space[key] = value
+            continue
+        parameter, part, other = split.groups()
+        if not isinstance(space.get(parameter), dict):
+            space[parameter] = {}
+        if other is None:
+            space[parameter][part] = value
+        else:
+            space[parameter].setdefault(part, {})[other] = value
+    return space
+
+
+def outdated(at: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of a section others laid over it make void: arguments of another class, a range or choices."""
+    usual = {"sweep.sampler": Sampler.name, "sweep.pruner": Pruner.name}
+    if at.startswith((*usual,)) and after.get("name", name := before.get("name", usual.get(at))) != name:
+        return ("args",)
+    if at.startswith(f"{SPACE}."):
+        return RANGE if after.get("choices") is not None else CHOICE if {*RANGE} & {*after} else ()
+    return ()
 
 
 def ordered(space: Mapping[str, Parameter]) -> list[str]:

@@ -41,13 +41,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The plan of an experiment over steps; parents come before what forks from them.
+    """The plan of an experiment over steps; what forks from a lane stands below it.
 
+    arms: all that the report of the run names, in its order, the baseline first.
     constants: in words, what is the same in every step of every arm; changing: the curves of all else, by title.
     """
 
     name: str
     question: str
+    arms: tuple[str, ...]
     lanes: tuple[Lane, ...]
     constants: tuple[str, ...]
     changing: dict[str, tuple[Curve, ...]]

@@ -41,7 +41,7 @@ def write_record(
     seeds: list[int] = sorted({*before.get("seeds", []), *experiment.seeds})
     record = {
         **{key: getattr(experiment, key) for key in ("name", "question", "source", "expected", "cost")},
-        "baseline": experiment.baseline or before.get("baseline") or next(iter(experiment.arms), None),
+        "baseline": baseline(experiment, before),
         "seeds": seeds,
         "steps": max(experiment.steps, before.get("steps", 0)),
         "trunk_steps": experiment.trunk.steps,
@@ -71,6 +71,11 @@ def recorded(folder: Path) -> Asked:
     refuse_no_file(path)
     remedy = "remove it, and the next run writes it anew, for the arms and seeds that it is given"
     return read_record(path, Asked, remedy=remedy) if path.exists() else {}
+
+
+def baseline(experiment: Experiment, before: Asked) -> str | None:
+    """The arm that the report sets the others beside; `before`: what the record says so far."""
+    return experiment.baseline or before.get("baseline") or next(iter(experiment.arms), None)
 
 
 def furthest(job: Job, before: Mapping[str, Stretch]) -> Job:

@@ -101,14 +101,14 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         check_all(todo, pools)
     if plan_only:
         drawing = folder / ("plan-only.pdf" if record else "plan.pdf")  # a look leaves that of a run alone
-        build_plan(timeline(experiment, paths), drawing)
+        build_plan(timeline(experiment, paths, record=record), drawing)
         print(f"timeline: {drawing}")
         return 0
     work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers)
     with held(folder), telling(folder / "log.txt"):
         machine = environment(device, precision=experiment.precision)
         write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
-        build_plan(timeline(experiment, paths), folder / "plan.pdf")
+        build_plan(timeline(experiment, paths, record=record), folder / "plan.pdf")
         for line in told:
             log.info("%s", line)
         return carry_out(work)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.records import Asked
 from common.timeline import Curve, Lane, Timeline
 from harness import gram_teacher
 from harness.arms import TRUNK
 from harness.graph import Job
 from harness.losses.table import LOSSES
+from harness.record import baseline
 from harness.schedules import At, at, ends, origin
 from harness.settings import Experiment
 
@@ -63,8 +65,13 @@ def stretches(jobs: Sequence[Job]) -> list[Stretch]:
     ]
 
 
-def timeline(experiment: Experiment, found: Sequence[Stretch]) -> Timeline:
-    """What `reports/timeline.py` draws; `found` holds parents before what forks from them."""
+def timeline(experiment: Experiment, found: Sequence[Stretch], *, record: Asked) -> Timeline:
+    """What `reports/timeline.py` draws.
+
+    Args:
+        found: parents before what forks from them.
+        record: what the run's folder holds of earlier starts, whose arms the report names before others.
+    """
     steps = looked_at(found)
     taken = {
         one.name: [(one.settings, one.at(step)) for step in steps if one.start <= step < one.stop] for one in found
@@ -77,7 +84,23 @@ def timeline(experiment: Experiment, found: Sequence[Stretch]) -> Timeline:
             changing[title] = curves
         elif values:
             constants.append(f"{title} {values.pop():.4g}")
-    return Timeline(experiment.name, experiment.question, tuple(map(lane, found)), tuple(constants), changing)
+    arms, first = {**record.get("arms", {}), **experiment.arms}, baseline(experiment, record)
+    return Timeline(
+        experiment.name,
+        experiment.question,
+        arms=tuple(sorted(arms, key=lambda arm: arm != first)),
+        lanes=tuple(map(lane, below(None, found))),
+        constants=tuple(constants),
+        changing=changing,
+    )
+
+
+def below(parent: str | None, found: Sequence[Stretch]) -> Iterator[Stretch]:
+    """What forks from there, each followed by what forks from it in its turn."""
+    for one in found:
+        if one.parent == parent:
+            yield one
+            yield from below(one.name, found)
 
 
 # --- what happens

@@ -38,6 +38,7 @@ ACROSS, DOWN = 2, 3
 BESIDE = 1.3  # inches right of a panel, for the names of its curves
 APART = 0.05  # inches between ticks, at least
 STAIRS_UP_TO = 60  # steps of a run whose single steps are shown
+LEAP = 0.05  # of what a panel shows: a change from one step to the next that is drawn upright
 KEY = {
     "fork": "fork",
     "gram": "Gram loss on",
@@ -59,8 +60,7 @@ MARKS: dict[str, dict] = {
 
 def timeline_pages(plan: Timeline) -> list[Page]:
     """All pages, numbered; call it inside `reports.page.style()`."""
-    arms = [lane.name for lane in plan.lanes if lane.parent is not None or len(plan.lanes) == 1 or lane.name != "trunk"]
-    arm_looks = looks(arms, arms[0])
+    arm_looks = looks(plan.arms, plan.arms[0])
     pages = [
         _lanes_page(plan, plan.lanes[first : first + ROWS], arm_looks, first=first == 0)
         for first in range(0, len(plan.lanes), ROWS)
@@ -156,14 +156,14 @@ def _lane(axes: Axes, row: int, lane: Lane, look: Look) -> bool:
 
 
 def _forks(axes: Axes, lanes: Sequence[Lane]) -> None:
-    """From each parent down to what forks from it."""
+    """From each parent's line, or from the top where that is on an earlier page, down to what forks from it."""
     rows = {lane.name: row for row, lane in enumerate(lanes)}
     for lane in lanes:
-        if lane.parent in rows:
-            ends = [rows[lane.parent], rows[lane.name]]
-            axes.plot([lane.start] * 2, ends, color=FAINT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
-        if lane.parent is not None:
-            axes.plot([lane.start], [rows[lane.name]], linestyle="none", zorder=7, **MARKS["fork"])
+        if lane.parent is None:
+            continue
+        ends = [rows.get(lane.parent, -0.6), rows[lane.name]]
+        axes.plot([lane.start] * 2, ends, color=FAINT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
+        axes.plot([lane.start], [rows[lane.name]], linestyle="none", zorder=7, **MARKS["fork"])
 
 
 def _apart(axes: Axes, steps: Sequence[int], apart: float) -> Sequence[int]:
@@ -204,21 +204,32 @@ def _short(value: float, _position: int | None = None) -> str:
 def _curves(axes: Axes, curves: Sequence[Curve], arm_looks: Mapping[str, Look], *, last: int) -> None:
     ends = []
     alone, most = len(curves) == 1, max(curves, key=lambda curve: len(curve.arms))
+    shown = [one for curve in curves for one in curve.values if one is not None]
+    leap = 0 if last <= STAIRS_UP_TO else LEAP * (max(shown) - min(shown))
     for curve in curves:
         look = TRUNK_LOOK if alone else arm_looks[curve.arms[0]]
         colour = INK if alone else look.colour
-        steps = np.array([*curve.steps, curve.stop])
-        values = np.array([np.nan if one is None else one for one in (*curve.values, curve.values[-1])], float)
-        shared, own = steps <= curve.begin, steps >= curve.begin
-        how: dict = {"linewidth": 1.3, "drawstyle": "steps-post" if last <= STAIRS_UP_TO else "default"}
-        axes.plot(steps[shared], values[shared], color=INK if alone else TRUNK_COLOUR, zorder=3, **how)
-        axes.plot(steps[own], values[own], color=colour, linestyle=look.dash, zorder=4, **how)
+        steps, values = _line(curve, leap=leap)
+        own = int(np.searchsorted(steps, curve.begin))
+        for part, line in (
+            (slice(own + 1), {"color": INK if alone else TRUNK_COLOUR, "zorder": 3}),
+            (slice(own, None), {"color": colour, "linestyle": look.dash, "zorder": 4}),
+        ):
+            axes.plot(steps[part], values[part], linewidth=1.3, **line)
         if np.isfinite(values[-1]):
             others = "all arms" if alone and len(curve.arms) > 1 else "all others" if curve is most else ""
             ends.append((curve.stop, float(values[-1]), _named(curve.arms, otherwise=others), colour))
     axes.margins(y=0.08)
     axes.autoscale_view(scalex=False)
     _name(axes, ends)
+
+
+def _line(curve: Curve, *, leap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values [n] of its corners: a change of more than `leap` from one step to the next is upright."""
+    steps = np.array([*curve.steps, curve.stop])
+    values = np.array([np.nan if one is None else one for one in (*curve.values, curve.values[-1])], float)
+    after = 1 + np.flatnonzero((np.diff(steps) == 1) & (np.abs(np.diff(values)) > leap))
+    return np.insert(steps, after, steps[after]), np.insert(values, after, values[after - 1])
 
 
 def _named(arms: Sequence[str], *, otherwise: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from common.records import Asked
 from harness.config import arm_settings, trunk_settings
 from harness.graph import jobs
 from harness.losses.gram import Gram
@@ -33,7 +34,7 @@ def planned(tiny, change, tmp_path):
     def of(**more):
         experiment = change(tiny, {**VALUES, "runtime.folder": str(tmp_path), **more})
         found = stretches(jobs(experiment, fingerprint=lambda data: "24 rooms"))
-        return found, timeline(experiment, found)
+        return found, timeline(experiment, found, record={})
 
     return of
 
@@ -100,7 +101,7 @@ def test_a_path_goes_through_the_arm_that_an_arm_forks_from(tiny, change):
         Stretch("plain", arm_settings(experiment, "plain"), begin=0, start=4, stop=10, parent="trunk"),
         Stretch("late", own, begin=7, start=7, stop=12, parent="plain"),
     ]
-    plan = timeline(experiment, found)
+    plan = timeline(experiment, found, record={})
     plain, late = plan.changing["Learning rate"]
     line = [1 - step / 10 for step in range(11)]
     assert plain.values == pytest.approx(line[:10])
@@ -126,6 +127,23 @@ def test_an_arm_of_an_arm_and_one_that_goes_on_with_the_trunks_segment_keep_thei
     rates = {curve.arms[0]: curve.values for curve in plan.changing["Learning rate"]}
     assert rates["cooled"] == pytest.approx([0, 5e-4, *[1e-3] * 5, *(1e-3 * (1 - share / 9) for share in range(5, 10))])
     assert rates["anew"] == pytest.approx([0, 5e-4, *[1e-3] * 5, 0, 5e-4, 1e-3])
+
+
+def test_what_forks_from_a_lane_stands_below_it(planned):
+    late = {"from": "plain", "at": 7, "koleo.weight": 0.3}
+    _, plan = planned(
+        arms={"plain": {}, "other": {"koleo.weight": 0.2}, "late": late, "last": {"from": "late", "at": 8}}
+    )
+    assert [lane.name for lane in plan.lanes] == ["trunk", "plain", "late", "last", "other"]
+
+
+def test_arms_come_in_the_order_in_which_the_report_names_them(planned, change, tiny):
+    experiment = change(tiny, {**VALUES, "baseline": "mixed"})
+    found = stretches(jobs(experiment, fingerprint=lambda data: "24 rooms"))
+    assert timeline(experiment, found, record={}).arms == ("mixed", "plain", "renewed")
+    before: Asked = {"arms": {"gone": {}, "renewed": {}}, "baseline": "gone"}
+    assert timeline(experiment, found, record=before).arms == ("mixed", "gone", "renewed", "plain")
+    assert timeline(change(experiment, {"baseline": None}), found, record=before).arms[:2] == ("gone", "renewed")
 
 
 def test_a_long_run_is_looked_at_where_it_moves(planned):

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 from common.timeline import Curve, Lane, Timeline
 from reports.build import build_plan
-from reports.page import style
+from reports.page import looks, style
 from reports.timeline import timeline_pages
 
 LAST = {"short": 8, "long": 1_200_000}
@@ -54,7 +54,7 @@ def plan(arms, last):
     }
     changing |= {f"Another value {place}": each for place in range(3)}
     constants = tuple(f"A value with a name of some length {place}" for place in range(9))
-    return Timeline("gram_ablation", "Does it hold?", tuple(lanes), constants, changing)
+    return Timeline("gram_ablation", "Does it hold?", tuple(names), tuple(lanes), constants, changing)
 
 
 def texts(page):
@@ -117,9 +117,8 @@ def test_lines_that_there_is_no_room_to_name_are_counted():
 def test_marks_stand_at_their_steps():
     renewed = lane("renewed", "trunk", 4, 12, evaluations=[6, 12], states=[8], gram_start=5, renewals=[7, 9])
     before = lane("on", "trunk", 4, 12, evaluations=[12], states=[], gram_start=2)
-    found = Timeline(
-        "x", "", (lane("trunk", None, 0, 4, evaluations=[4], states=[], frozen=[3]), renewed, before), (), {}
-    )
+    trunk = lane("trunk", None, 0, 4, evaluations=[4], states=[], frozen=[3])
+    found = Timeline("x", "", ("on", "renewed"), (trunk, renewed, before), (), {})
     with style():
         (page,) = timeline_pages(found)
         axes = next(axes for axes in page.figure.axes if axes.axison)
@@ -131,6 +130,43 @@ def test_marks_stand_at_their_steps():
     assert at["o"] == [(0, 3), (1, 4), (2, 4)]
     assert at[2] == [(0, 4), (1, 6), (1, 12), (2, 12)]
     assert at[3] == [(1, 8)]
+
+
+def _panel(curves, *, last):
+    """The lines of a panel of two arms that fork at step 100, as corners by colour and zorder."""
+    lanes = (lane("trunk", None, 0, 100), *(lane(name, "trunk", 100, last) for name in ("plain", "on")))
+    with style():
+        page = timeline_pages(Timeline("x", "", ("plain", "other", "on"), lanes, (), {"Weight": curves}))[-1]
+    (axes,) = (axes for axes in page.figure.axes if axes.get_title(loc="left") == "Weight")
+    return {
+        (line.get_color(), line.get_zorder()): line.get_xydata() for line in axes.lines if len(line.get_xydata()) > 2
+    }
+
+
+def test_a_leap_is_upright_in_the_colour_of_its_arm_and_a_slow_rise_is_not():
+    steps = (*range(0, 99, 3), 99, 100, 101, *range(103, 400, 3))
+    leap = tuple(0.0 if step < 100 else 2.0 for step in steps)
+    slow = tuple(step / 300 for step in steps)
+    curves = (Curve(("plain",), 100, 400, steps, slow), Curve(("on",), 100, 400, steps, leap))
+    found = _panel(curves, last=400)
+    colours = looks(["plain", "other", "on"], "plain")  # as in the report, which knows an arm that is not drawn here
+    own = found[colours["on"].colour, 4]
+    assert [tuple(corner) for corner in own[:3]] == [(100, 0), (100, 2), (101, 2)]
+    rise = found[colours["plain"].colour, 4]
+    assert [tuple(corner) for corner in rise[:2]] == [(100, 100 / 300), (101, 101 / 300)]
+    assert all(line[:, 0].max() == 100 for (_, order), line in found.items() if order == 3)
+
+
+def test_a_fork_of_an_arm_on_an_earlier_page_comes_from_the_top():
+    lanes = (lane("trunk", None, 0, 4), *(lane(f"a{number}", "trunk", 4, 8) for number in range(17)))
+    names = tuple(one.name for one in lanes[1:])
+    with style():
+        first, second = timeline_pages(Timeline("x", "", names, lanes, (), {}))
+    for page, top in ((first, 0), (second, -0.6)):
+        axes = next(axes for axes in page.figure.axes if axes.axison)
+        dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+        assert dotted
+        assert {*dotted} == {top}
 
 
 def test_the_same_plan_gives_the_same_bytes(tmp_path):

@@ -74,7 +74,7 @@ Compute = TypedDict("Compute", {"from": Step, "flops": Finite})  # operations of
 
 
 @record
-class Stretch(TypedDict):
+class AskedJob(TypedDict):
     """The part of a segment that an arm with a seed is: from step `start`, where it forks from `parent`, to `stop`.
 
     Of its steps `forks` are those that arms fork from, `snapshots` those whose EMA backbone is anchored to.
@@ -128,7 +128,7 @@ class Asked(TypedDict, total=False):
     trunk_steps: Step
     arms: dict[str, Arm]
     events: dict[str, list[Happening]]
-    jobs: dict[str, Stretch]
+    jobs: dict[str, AskedJob]
     compute: dict[str, list[Compute]]
     losses: dict[str, LossTerm]
     chance: dict[str, Finite]

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from common.command import Parser, answer
 from common.errors import BadInput, listing
-from common.records import Asked, Stretch, read_record
+from common.records import Asked, AskedJob, read_record
 from common.steps import KINDS, files_by_step, folders_by_step
 from harness import store
 
@@ -34,7 +34,7 @@ class Need:
 
     by: set[str] = field(default_factory=set)
     all: bool = False
-    stretches: list[Stretch] = field(default_factory=list)
+    stretches: list[AskedJob] = field(default_factory=list)
 
     def state(self, step: int) -> bool:
         """Whether an arm forks from the state of that step."""

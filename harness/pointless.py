@@ -12,13 +12,13 @@ from harness.config import as_dict
 from harness.losses.table import LOSSES
 from harness.schedules import counts_from_segment, end, ends, origin
 from harness.settings import Experiment
-from harness.timeline import Stretch
+from harness.timeline import PlannedArm
 
 NAMED = 3  # arms that a line names
 
 
-def pointless(found: Sequence[Stretch]) -> list[str]:
-    """Notes on what the experiment's stretches hold without use, a line each.
+def pointless(found: Sequence[PlannedArm]) -> list[str]:
+    """Notes on what the experiment's arms and trunk hold without use, a line each.
 
     Raises:
         BadInput: what no run can do, all of it.
@@ -33,8 +33,8 @@ def pointless(found: Sequence[Stretch]) -> list[str]:
     return [f"note: {line}" for line in (*(f"everywhere: {line}" for line in off(found)), *notes)]
 
 
-def _told(found: Sequence[Stretch], check: Callable[[Stretch], Iterator[str]]) -> list[str]:
-    """Each line of the check once, after the stretches that it holds of."""
+def _told(found: Sequence[PlannedArm], check: Callable[[PlannedArm], Iterator[str]]) -> list[str]:
+    """Each line of the check once, after those that it holds of."""
     lines = dict[str, list[str]]()
     for one in found:
         for line in check(one):
@@ -49,7 +49,7 @@ def _names(names: Sequence[str], of: int) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _goes_on(one: Stretch, found: Sequence[Stretch]) -> bool:
+def _goes_on(one: PlannedArm, found: Sequence[PlannedArm]) -> bool:
     """Whether it is a trunk with arms, or an arm that another one continues from its end."""
     return any(other.parent == one.name and (one.name == TRUNK or other.start == one.stop) for other in found)
 
@@ -57,7 +57,7 @@ def _goes_on(one: Stretch, found: Sequence[Stretch]) -> bool:
 # --- impossible
 
 
-def impossible(one: Stretch) -> Iterator[str]:
+def impossible(one: PlannedArm) -> Iterator[str]:
     """Ends that would come before the way to them begins, and a Gram loss that would begin after the last step."""
     own, begin = one.settings, origin(one.settings, one.begin)
     until = own.schedule.end_step or one.stop
@@ -75,7 +75,7 @@ def impossible(one: Stretch) -> Iterator[str]:
 # --- never reached
 
 
-def unreached(one: Stretch) -> Iterator[str]:
+def unreached(one: PlannedArm) -> Iterator[str]:
     """What an arm is too short for."""
     yield from _gram_in_time(one)
     own = one.settings
@@ -83,7 +83,7 @@ def unreached(one: Stretch) -> Iterator[str]:
         yield f"evals.every={own.evals.every}: more than its {one.stop - one.start} steps; want less, for a curve"
 
 
-def fixed(one: Stretch) -> Iterator[str]:
+def fixed(one: PlannedArm) -> Iterator[str]:
     """That it must stay as long as it is."""
     key = next(iter(ends(one.settings)), None)
     if key is not None and end(one.settings, one.stop) is not None:
@@ -93,7 +93,7 @@ def fixed(one: Stretch) -> Iterator[str]:
         )
 
 
-def warm_ups(one: Stretch) -> Iterator[str]:
+def warm_ups(one: PlannedArm) -> Iterator[str]:
     """Warm-ups that are longer than what counts them."""
     optimizer, teacher = one.settings.optimizer, one.settings.teacher
     taken = one.stop - origin(one.settings, one.begin)
@@ -110,7 +110,7 @@ def warm_ups(one: Stretch) -> Iterator[str]:
             yield f"{key}={length}: {never}; want fewer than its {taken} steps"
 
 
-def _gram_in_time(one: Stretch) -> Iterator[str]:
+def _gram_in_time(one: PlannedArm) -> Iterator[str]:
     gram = one.settings.gram
     if gram.weight == 0:
         return
@@ -123,7 +123,7 @@ def _gram_in_time(one: Stretch) -> Iterator[str]:
     yield from no_renewal(one)
 
 
-def no_renewal(one: Stretch) -> Iterator[str]:
+def no_renewal(one: PlannedArm) -> Iterator[str]:
     """A Gram teacher that would be renewed after the end."""
     gram = one.settings.gram
     every = gram.update_every
@@ -137,8 +137,8 @@ def no_renewal(one: Stretch) -> Iterator[str]:
 # --- without effect
 
 
-def off(found: Sequence[Stretch]) -> Iterator[str]:
-    """Losses that are off in every stretch although something is said of them."""
+def off(found: Sequence[PlannedArm]) -> Iterator[str]:
+    """Losses that are off everywhere although something is said of them."""
     for name in LOSSES:
         sections = [getattr(one.settings, name) for one in found]
         usual = type(sections[0])()
@@ -152,13 +152,13 @@ def off(found: Sequence[Stretch]) -> Iterator[str]:
         yield f"{name}.weight=0: this loss is off throughout{without}; want above 0 for it"
 
 
-def idle(one: Stretch) -> Iterator[str]:
+def idle(one: PlannedArm) -> Iterator[str]:
     """Settings that do nothing, and training that does."""
     yield from inert(one)
     yield from _idle_steps(one)
 
 
-def inert(one: Stretch) -> Iterator[str]:
+def inert(one: PlannedArm) -> Iterator[str]:
     """Settings whose effect another one takes away, each at the head of its line."""
     own = one.settings
     schedule, optimizer = own.schedule, own.optimizer
@@ -176,7 +176,7 @@ def inert(one: Stretch) -> Iterator[str]:
         )
 
 
-def _idle_steps(one: Stretch) -> Iterator[str]:
+def _idle_steps(one: PlannedArm) -> Iterator[str]:
     """Steps in which nothing is learnt, and a Gram teacher that has learnt nothing."""
     own, stop = one.settings, one.stop
     done = own.schedule.end_step
@@ -202,7 +202,7 @@ def _idle_losses(own: Experiment) -> Iterator[str]:
         yield f"koleo.weight={own.koleo.weight:g}: one image has no neighbour, KoLeo is 0; want 0, or a larger batch"
 
 
-def jumps(one: Stretch, parent: Stretch | None) -> Iterator[str]:
+def jumps(one: PlannedArm, parent: PlannedArm | None) -> Iterator[str]:
     """Values that leap at a fork, since parent and child come to the same end at different steps."""
     if parent is None or one.settings.schedule.counts_from == "segment":
         return

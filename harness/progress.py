@@ -17,7 +17,7 @@ from statistics import median
 from common.bounds import Natural
 from common.disk import write_json
 from common.errors import BadInput
-from common.records import Asked, CurvePoint, Finite, Status, Stretch, read_line, read_record
+from common.records import Asked, AskedJob, CurvePoint, Finite, Status, read_line, read_record
 from harness import store
 from harness.workplace import is_held
 
@@ -45,7 +45,7 @@ class Progress:
     """
 
     name: str
-    stretch: Stretch
+    stretch: AskedJob
     state: str
     step: int
     rate: float | None = None
@@ -137,7 +137,7 @@ class _Curve:
     rate: float | None
 
     @classmethod
-    def read(cls, segment: Path, stretch: Stretch) -> _Curve:
+    def read(cls, segment: Path, stretch: AskedJob) -> _Curve:
         start, stop = stretch["start"], stretch["stop"]
         points = [point for point in _tail(segment / "metrics.jsonl") if start < point["step"] <= stop]
         if not points:
@@ -146,13 +146,13 @@ class _Curve:
         seconds = last.get("seconds", 0.0) - first.get("seconds", 0.0)
         return cls(last["step"], (last["step"] - first["step"]) / seconds if seconds > 0 else None)
 
-    def worth(self, stretch: Stretch, expected: float) -> float:
+    def worth(self, stretch: AskedJob, expected: float) -> float:
         """Seconds that a step takes for each that the plan expected."""
         assert self.rate is not None
         return (stretch["stop"] - stretch["start"]) / self.rate / max(expected, 1e-9)
 
 
-def _segment(folder: Path, stretch: Stretch) -> Path:
+def _segment(folder: Path, stretch: AskedJob) -> Path:
     return folder.parent / store.FOLDER / stretch["segment"]
 
 
@@ -171,7 +171,7 @@ def _tail(path: Path) -> list[CurvePoint]:
 
 
 def _state(
-    folder: Path, stretch: Stretch, *, parent: Progress | None, number: str, queue: Mapping[str, str]
+    folder: Path, stretch: AskedJob, *, parent: Progress | None, number: str, queue: Mapping[str, str]
 ) -> tuple[str, str]:
     """What a job does now, and why it waits or what ended it; "not begun" also where nobody goes on with it.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import write_json
-from common.records import Asked, Stretch, read_record, refuse_no_file
+from common.records import Asked, AskedJob, read_record, refuse_no_file
 from evals.datasets.catalogue import KINDS
 from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
@@ -78,7 +78,7 @@ def baseline(experiment: Experiment, before: Asked) -> str | None:
     return experiment.baseline or before.get("baseline") or next(iter(experiment.arms), None)
 
 
-def furthest(job: Job, before: Mapping[str, Stretch]) -> Job:
+def furthest(job: Job, before: Mapping[str, AskedJob]) -> Job:
     """The job as it was when most was asked of it: fewer steps, and fewer arms that fork from it, leave it as it is."""
     if (known := before.get(job.name)) is None:
         return job
@@ -86,7 +86,7 @@ def furthest(job: Job, before: Mapping[str, Stretch]) -> Job:
     return replace(job, stop=max(job.stop, known["stop"]), **kept)
 
 
-def stretch(job: Job) -> Stretch:
+def stretch(job: Job) -> AskedJob:
     """Which part of which segment the job is, and what it forks from."""
     parent = job.parent.name if job.parent is not None else None
     return {

@@ -43,7 +43,7 @@ from harness.progress import write_launch
 from harness.record import recorded, write_record
 from harness.settings import Experiment
 from harness.settings_pages import overview
-from harness.timeline import stretches, timeline
+from harness.timeline import planned_arms, timeline
 from harness.workplace import held
 from reports.build import build, build_plan
 
@@ -93,22 +93,22 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    paths, broken = stretches(todo), faults(todo)
+    planned, broken = planned_arms(todo), faults(todo)
     told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo, broken), *lost(todo)]
-    chosen = [*crew.lines, *choices, *tight, *pointless(paths)]
+    chosen = [*crew.lines, *choices, *tight, *pointless(planned)]
     print(plan(experiment, todo, evaluator.tasks, device, choices=chosen, found=told, broken=broken), flush=True)
     if checks_data:
         check_all(todo, pools)
     if plan_only:
         drawing = folder / ("plan-only.pdf" if record else "plan.pdf")  # a look leaves that of a run alone
-        build_plan(timeline(experiment, paths, record=record), drawing)
+        build_plan(timeline(experiment, planned, record=record), drawing)
         print(f"timeline: {drawing}")
         return 0
     work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers)
     with held(folder), telling(folder / "log.txt"):
         machine = environment(device, precision=experiment.precision)
         write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
-        build_plan(timeline(experiment, paths, record=record), folder / "plan.pdf")
+        build_plan(timeline(experiment, planned, record=record), folder / "plan.pdf")
         for line in told:
             log.info("%s", line)
         return carry_out(work)

@@ -21,15 +21,15 @@ from harness.settings import Experiment
 MOST = 200_000  # values of one series, over all arms
 SPREAD, WITHIN = 200, 24  # steps of a run, and of a stretch in which something moves, that are looked at
 Value = Callable[[Experiment, At], float | None]
-Taken = Mapping[str, Sequence[tuple[Experiment, At]]]  # the steps of each stretch that are looked at
+Taken = Mapping[str, Sequence[tuple[Experiment, At]]]  # the steps of each arm that are looked at
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """The trunk's steps, or an arm's own, from `start` to `stop`; those of all seeds are alike.
+class PlannedArm:
+    """The trunk, or an arm, as it is planned for every seed alike: its own steps, from `start` to `stop`.
 
     begin: the first step of the segment that it belongs to, from which its schedules may count.
-    parent: the name of the stretch that it goes on from, at its `start`.
+    parent: the name of the one that it goes on from, at its `start`.
     evaluations, snapshots: steps after which it is evaluated, and its EMA backbone kept for an arm.
     """
 
@@ -47,10 +47,10 @@ class Stretch:
         return at(self.settings, step, start=self.begin, stop=self.stop)
 
 
-def stretches(jobs: Sequence[Job]) -> list[Stretch]:
+def planned_arms(jobs: Sequence[Job]) -> list[PlannedArm]:
     """Those of one seed's jobs, parents first."""
     return [
-        Stretch(
+        PlannedArm(
             name=job.arm,
             settings=job.settings,
             begin=job.root.start,
@@ -65,7 +65,7 @@ def stretches(jobs: Sequence[Job]) -> list[Stretch]:
     ]
 
 
-def timeline(experiment: Experiment, found: Sequence[Stretch], *, record: Asked) -> Timeline:
+def timeline(experiment: Experiment, found: Sequence[PlannedArm], *, record: Asked) -> Timeline:
     """What `reports/timeline.py` draws.
 
     Args:
@@ -95,7 +95,7 @@ def timeline(experiment: Experiment, found: Sequence[Stretch], *, record: Asked)
     )
 
 
-def below(parent: str | None, found: Sequence[Stretch]) -> Iterator[Stretch]:
+def below(parent: str | None, found: Sequence[PlannedArm]) -> Iterator[PlannedArm]:
     """What forks from there, each followed by what forks from it in its turn."""
     for one in found:
         if one.parent == parent:
@@ -106,8 +106,8 @@ def below(parent: str | None, found: Sequence[Stretch]) -> Iterator[Stretch]:
 # --- what happens
 
 
-def lane(one: Stretch) -> Lane:
-    """When what happens in a stretch."""
+def lane(one: PlannedArm) -> Lane:
+    """When what happens in an arm."""
     gram, every = one.settings.gram, one.settings.runtime.checkpoint_every
     events = gram_teacher.events(gram, one.start, one.stop)
     return Lane(
@@ -153,11 +153,11 @@ def gram_side(own: Experiment, now: At) -> float | None:
     return own.crops.global_size * own.gram.resolution if on else None
 
 
-def curves_of(value: Value, found: Sequence[Stretch], taken: Taken) -> tuple[Curve, ...]:
+def curves_of(value: Value, found: Sequence[PlannedArm], taken: Taken) -> tuple[Curve, ...]:
     """The value along the path of every arm, arms that agree throughout in one curve."""
     known = {name: [(now.step, value(own, now)) for own, now in path] for name, path in taken.items()}
     parents = {one.name: one for one in found}
-    together = dict[tuple, list[Stretch]]()
+    together = dict[tuple, list[PlannedArm]]()
     for arm in (one for one in found if one.name != TRUNK or len(found) == 1):
         path, child = known[arm.name], arm
         while child.parent is not None:
@@ -176,7 +176,7 @@ def curves_of(value: Value, found: Sequence[Stretch], taken: Taken) -> tuple[Cur
     )
 
 
-def looked_at(found: Sequence[Stretch]) -> list[int]:
+def looked_at(found: Sequence[PlannedArm]) -> list[int]:
     """Steps that show how every value moves: some everywhere, more where something moves, all around a jump."""
     chosen = {*spread(min(one.start for one in found), max(one.stop for one in found), SPREAD)}
     for begin, stop in {pair for one in found for pair in moving(one)}:
@@ -185,7 +185,7 @@ def looked_at(found: Sequence[Stretch]) -> list[int]:
     return sorted(chosen)[::fewer]
 
 
-def moving(one: Stretch) -> Iterator[tuple[int, int]]:
+def moving(one: PlannedArm) -> Iterator[tuple[int, int]]:
     """From which step to before which one something moves, or is as it is."""
     own, begin, gram = one.settings, origin(one.settings, one.begin), one.settings.gram
     yield one.start, one.stop

@@ -17,7 +17,7 @@ from harness.pointless import impossible, inert, no_renewal
 from harness.sweep_settings import counts, needed, ordered
 from harness.sweeps.space import samples
 from harness.sweeps.trial import Trials, content
-from harness.timeline import stretches
+from harness.timeline import planned_arms
 
 TRIES = 12  # trials that a value is looked at in before it is given up
 SAME = "trials are the same without it; want other values, or leave it out"
@@ -95,7 +95,7 @@ class Looks:
             todo = self.trials.jobs_of({"trial": own})
         except BadInput as error:
             return Look(fault=re.sub(r"^(arms\.trial(: |\.)|got )+", "", " ".join(str(error).split())))
-        one = stretches(todo)[-1]
+        one = planned_arms(todo)[-1]
         if fault := next(impossible(one), ""):
             return Look(fault=fault)
         off = [

@@ -17,7 +17,7 @@ from harness.graph import jobs
 from harness.pointless import pointless
 from harness.run import main
 from harness.settings import Experiment
-from harness.timeline import stretches, timeline
+from harness.timeline import planned_arms, timeline
 
 CPU = torch.device("cpu")
 THEIRS = re.compile(
@@ -144,7 +144,7 @@ def test_generated_bad_experiments_are_planned_or_refused_in_our_words_and_nothi
         try:
             experiment = load(path, overrides)
             memory.check(experiment, CPU)
-            paths = stretches(jobs(experiment, fingerprint=lambda data: "24 rooms"))
+            paths = planned_arms(jobs(experiment, fingerprint=lambda data: "24 rooms"))
             pointless(paths)
             timeline(experiment, paths, record={})
             planned += 1

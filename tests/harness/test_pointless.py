@@ -9,7 +9,7 @@ from harness.config import arm_settings
 from harness.graph import jobs
 from harness.pointless import pointless
 from harness.settings import Evals, EvaluationTask, Set
-from harness.timeline import Stretch, stretches
+from harness.timeline import PlannedArm, planned_arms
 
 TRUNK = {"trunk.steps": 4, "steps": 12, "gram.start_step": 4}
 FROM_FORK = {"schedule.counts_from": "segment"}
@@ -22,7 +22,7 @@ def notes(tiny, change, tmp_path):
     def of(values):
         arms = {"arms": {"plain": {}, "anchored": GRAM}}
         experiment = change(tiny, {"runtime.folder": str(tmp_path), **TRUNK, **arms, **values})
-        return pointless(stretches(jobs(experiment, fingerprint=lambda data: "24 rooms")))
+        return pointless(planned_arms(jobs(experiment, fingerprint=lambda data: "24 rooms")))
 
     return of
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_is_refused(notes, values, line):
 def test_a_gram_loss_that_would_begin_after_its_arms_last_step_is_refused(tiny, change):
     late = change(arm_settings(change(tiny, {"arms": {"a": GRAM}}), "a"), {"gram.start_step": 5})
     with pytest.raises(BadInput, match=r"^arms\.a: gram\.start_step=5: want below 5, where it ends$"):
-        pointless([Stretch("a", late, begin=0, start=0, stop=5)])
+        pointless([PlannedArm("a", late, begin=0, start=0, stop=5)])
 
 
 def test_arms_with_the_same_line_share_it_and_many_are_counted(notes):

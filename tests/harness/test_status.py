@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.records import Stretch
+from common.records import AskedJob
 from harness import status, watch
 from harness.progress import Launch, Progress, progress, seconds_left, write_launch
 from harness.workplace import held
@@ -17,7 +17,7 @@ from harness.workplace import held
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def stretch(segment: str, start: int, stop: int, parent: str | None) -> Stretch:
+def stretch(segment: str, start: int, stop: int, parent: str | None) -> AskedJob:
     return {"segment": segment, "start": start, "stop": stop, "parent": parent}
 
 

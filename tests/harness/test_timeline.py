@@ -9,7 +9,7 @@ from harness.config import arm_settings, trunk_settings
 from harness.graph import jobs
 from harness.losses.gram import Gram
 from harness.recipe import Optimizer, Schedule
-from harness.timeline import Stretch, stretches, timeline
+from harness.timeline import PlannedArm, planned_arms, timeline
 
 ARMS = {
     "plain": {},
@@ -33,7 +33,7 @@ VALUES = {
 def planned(tiny, change, tmp_path):
     def of(**more):
         experiment = change(tiny, {**VALUES, "runtime.folder": str(tmp_path), **more})
-        found = stretches(jobs(experiment, fingerprint=lambda data: "24 rooms"))
+        found = planned_arms(jobs(experiment, fingerprint=lambda data: "24 rooms"))
         return found, timeline(experiment, found, record={})
 
     return of
@@ -97,9 +97,9 @@ def test_a_path_goes_through_the_arm_that_an_arm_forks_from(tiny, change):
     experiment = change(tiny, {**values, **falling})
     own = change(arm_settings(experiment, "renewed"), {"schedule": Schedule(shape="linear", counts_from="segment")})
     found = [
-        Stretch("trunk", trunk_settings(experiment), begin=0, start=0, stop=4),
-        Stretch("plain", arm_settings(experiment, "plain"), begin=0, start=4, stop=10, parent="trunk"),
-        Stretch("late", own, begin=7, start=7, stop=12, parent="plain"),
+        PlannedArm("trunk", trunk_settings(experiment), begin=0, start=0, stop=4),
+        PlannedArm("plain", arm_settings(experiment, "plain"), begin=0, start=4, stop=10, parent="trunk"),
+        PlannedArm("late", own, begin=7, start=7, stop=12, parent="plain"),
     ]
     plan = timeline(experiment, found, record={})
     plain, late = plan.changing["Learning rate"]
@@ -139,7 +139,7 @@ def test_what_forks_from_a_lane_stands_below_it(planned):
 
 def test_arms_come_in_the_order_in_which_the_report_names_them(planned, change, tiny):
     experiment = change(tiny, {**VALUES, "baseline": "mixed"})
-    found = stretches(jobs(experiment, fingerprint=lambda data: "24 rooms"))
+    found = planned_arms(jobs(experiment, fingerprint=lambda data: "24 rooms"))
     assert timeline(experiment, found, record={}).arms == ("mixed", "plain", "renewed")
     before: Asked = {"arms": {"gone": {}, "renewed": {}}, "baseline": "gone"}
     assert timeline(experiment, found, record=before).arms == ("mixed", "gone", "renewed", "plain")

@@ -20,7 +20,7 @@ COMMANDS = {
     "compare": ("evals.compare", "the paired difference of two evaluated checkpoints"),
     "prepare": ("evals.prepare", "bring public downloads into the layouts of data sets, and check them"),
     "status": ("harness.status", "what of a run is under way, waits, failed or is done, and until when"),
-    "watch": ("harness.watch", "the same, until nothing is left to do"),
+    "watch": ("harness.status:watch", "the same, until nothing is left to do"),
     "report": ("reports.build", "render the report of a run's folder again"),
     "clean": ("harness.clean", "free what no experiment asks for any more"),
     "look": ("evals.pictures.contact_sheet", "draw images, masks and depth of a data set"),
@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         listen()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in COMMANDS:
-        return import_module(COMMANDS[name][0]).main(rest)
+        module, _, function = COMMANDS[name][0].partition(":")
+        return getattr(import_module(module), function or "main")(rest)
     return answer(lambda: _help(name))
 
 

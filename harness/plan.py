@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from textwrap import indent
+from typing import NamedTuple
 
 import torch
 
@@ -21,12 +22,36 @@ from harness.layers import flatten
 from harness.settings import Experiment
 
 
+class Estimate(NamedTuple):
+    """What a job will take here: seconds of its steps and of its evaluations, bytes at its peak."""
+
+    training: float
+    evaluating: float
+    memory: float
+
+
+def estimates(
+    experiment: Experiment, jobs: Sequence[Job], tasks: Mapping[str, TaskSpec], device: torch.device
+) -> dict[str, Estimate]:
+    """Of every job by its name; how fast this machine is, is measured now."""
+    rate = EFFICIENCY * machine_rate(experiment, device)
+    images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
+    evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
+    found = {}
+    for job in jobs:
+        with in_arm(job, experiment):
+            seconds, memory = job_cost(job, rate)
+        found[job.name] = Estimate(seconds, len(job.evaluations) * evaluation, memory)
+    return found
+
+
 def plan(
     experiment: Experiment,
     jobs: Sequence[Job],
-    tasks: dict[str, TaskSpec],
+    tasks: Mapping[str, TaskSpec],
     device: torch.device,
     *,
+    expected: Mapping[str, Estimate],
     choices: Sequence[str] = (),
     found: Sequence[str] = (),
     broken: Sequence[Fault] = (),
@@ -34,18 +59,12 @@ def plan(
     """The plan as text, a line per job, with totals.
 
     Args:
+        expected: of every job, by `estimates`.
         choices: what the machine chose.
         found: what is read.
         broken: what the jobs have kept and is not whole.
     """
-    rate = EFFICIENCY * machine_rate(experiment, device)
-    images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
-    evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
-    costs = {}
-    for job in jobs:
-        with in_arm(job, experiment):
-            seconds, memory = job_cost(job, rate)
-        costs[job.name] = seconds, seconds + len(job.evaluations) * evaluation, memory
+    seconds = {name: one.training + one.evaluating for name, one in expected.items()}
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{counted(experiment.arms, 'arm')} × {counted(experiment.seeds, 'seed')}, {device}, {experiment.precision}, "
@@ -56,13 +75,13 @@ def plan(
     seeds = [f"seed {seed}" for seed in experiment.seeds]
     table: list[Sequence[str]] = [("arm", "steps", "evaluations", "time", "memory", "Gram", *seeds)]
     for indented, same in tree(jobs):
-        _, seconds, memory = costs[same[0].name]
-        table.append((indented, *row(same[0], seconds, memory), *map(standing, same)))
-    total = sum(costs[job.name][1] * steps / (job.stop - job.start) for job, steps in left(jobs, broken))
+        job = same[0]
+        table.append((indented, *row(job, seconds[job.name], expected[job.name].memory), *map(standing, same)))
+    total = sum(seconds[job.name] * steps / (job.stop - job.start) for job, steps in left(jobs, broken))
     tail = [
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
-        saving(experiment, jobs, {name: seconds for name, (seconds, *_) in costs.items()}),
+        saving(experiment, jobs, {name: one.training for name, one in expected.items()}),
         f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)",
     ]
     return "\n".join([*head, indent(columns(table), "  "), *arm_lines(experiment), *(line for line in tail if line)])

@@ -33,16 +33,15 @@ from harness.graph import Job, jobs
 from harness.job_folder import check, lost
 from harness.kept import faults
 from harness.launchers.crew import crew as crew_of
-from harness.launchers.estimate import launch_of
+from harness.launchers.jobs import Work
 from harness.launchers.slurm import refuse_no_slurm
 from harness.launchers.table import LAUNCHERS
-from harness.launchers.work import Work
-from harness.plan import plan
+from harness.plan import estimates, plan
 from harness.pointless import pointless
-from harness.progress import write_launch
 from harness.record import recorded, write_record
 from harness.settings import Experiment
 from harness.settings_pages import overview
+from harness.standings import Launch, write_launch
 from harness.timeline import planned_arms, timeline
 from harness.workplace import held
 from reports.build import build, build_plan
@@ -95,8 +94,9 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     evaluator = Evaluator(experiment, folder)
     planned, broken = planned_arms(todo), faults(todo)
     told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo, broken), *lost(todo)]
-    chosen = [*crew.lines, *choices, *tight, *pointless(planned)]
-    print(plan(experiment, todo, evaluator.tasks, device, choices=chosen, found=told, broken=broken), flush=True)
+    about = {"choices": [*crew.lines, *choices, *tight, *pointless(planned)], "found": told, "broken": broken}
+    expected = estimates(experiment, todo, evaluator.tasks, device)
+    print(plan(experiment, todo, evaluator.tasks, device, expected=expected, **about), flush=True)
     if checks_data:
         check_all(todo, pools)
     if plan_only:
@@ -104,7 +104,7 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         build_plan(timeline(experiment, planned, record=record), drawing)
         print(f"timeline: {drawing}")
         return 0
-    work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers)
+    work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers, expected)
     with held(folder), telling(folder / "log.txt"):
         machine = environment(device, precision=experiment.precision)
         write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
@@ -118,8 +118,10 @@ def carry_out(work: Work) -> int:
     """Let the launcher see to all jobs, and build the report, unless they go on elsewhere."""
     for job in work.jobs:
         store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
-    write_launch(work.folder, launch_of(work))
-    failed = LAUNCHERS[work.experiment.launcher.name](work)
+    launcher = work.experiment.launcher.name
+    expected = {name: (one.training, one.evaluating) for name, one in work.expected.items()}
+    write_launch(work.folder, Launch(launcher, work.workers, expected))
+    failed = LAUNCHERS[launcher](work)
     if failed is None:
         return 0
     print(build(work.folder, tell=print) if work.evaluator.known else work.folder)

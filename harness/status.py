@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ if __name__ == "__main__":
     listen()
 
 from common.command import Parser, answer, columns, duration
-from harness.progress import Progress, progress, read_launch, seconds_left
+from harness.standings import Standing, read_launch, seconds_left, standings
 
 EVERY = 5  # seconds
 STATES = ("running", "waiting", "done", "failed", "blocked", "interrupted", "not begun")
@@ -39,7 +40,7 @@ def watch(argv: list[str] | None = None) -> int:
 
 
 def _status(argv: list[str] | None) -> int:
-    jobs = progress(folder := _folder(argv, "status"))
+    jobs = standings(folder := _folder(argv, "status"))
     print(table(folder, jobs))
     return 1 if any(job.state == "failed" for job in jobs) else 0
 
@@ -48,7 +49,7 @@ def _watch(argv: list[str] | None) -> int:
     folder = _folder(argv, "watch")
     shown = ""
     while True:
-        jobs = progress(folder)
+        jobs = standings(folder)
         text = table(folder, jobs)
         if sys.stdout.isatty():
             print(f"\033[H\033[2J{text}", flush=True)
@@ -66,16 +67,17 @@ def _folder(argv: list[str] | None, name: str) -> Path:
     return parser.parse_args(argv).folder
 
 
-def table(folder: Path, jobs: Sequence[Progress]) -> str:
-    """A line for each job, and one for all of them."""
-    rows = [("job", "steps", "state", "steps/s", "left", "")]
+def table(folder: Path, jobs: Sequence[Standing]) -> str:
+    """A line for each job – the steps that are its own, and the one that it is at – and one for all of them."""
+    rows = [("job", "steps", "at", "state", "steps/s", "left", "")]
     rows += [
         (
             job.name,
-            f"{job.step} of {job.stretch['stop']}",
+            f"{job.stretch['start']}–{job.stretch['stop']}",
+            str(job.step) if job.step > job.stretch["start"] else "–",
             job.state,
             f"{job.rate:.2g}" if job.rate else "–",
-            duration(job.left) if job.left else "–",
+            duration(job.left) if job.left > 0 else "–",
             job.words,
         )
         for job in jobs
@@ -83,12 +85,12 @@ def table(folder: Path, jobs: Sequence[Progress]) -> str:
     return f"{columns(rows)}\n{summary(folder, jobs)}"
 
 
-def summary(folder: Path, jobs: Sequence[Progress]) -> str:
+def summary(folder: Path, jobs: Sequence[Standing]) -> str:
     """How many are in each state, and when the last will be done if things go on as they do."""
     counts = Counter(job.state for job in jobs)
     said = f"{folder.name}: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}"
     goes_on = [job for job in jobs if job.state in GOES_ON]
-    if not goes_on:
+    if not goes_on or any(math.isnan(job.left) for job in goes_on):
         return said
     seconds = seconds_left(goes_on, workers=read_launch(folder).workers)
     at = datetime.now() + timedelta(seconds=seconds)

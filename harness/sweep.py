@@ -36,8 +36,8 @@ from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
-from harness.launchers.work import refused
-from harness.plan import plan
+from harness.launchers.jobs import refused
+from harness.plan import estimates, plan
 from harness.record import recorded, write_record
 from harness.run import run
 from harness.settings import Experiment
@@ -156,7 +156,9 @@ def prepared(experiment: Experiment) -> tuple[Trials, str]:
     proposed = methods.rehearse(spec, [one.direction for one in asked])
     arms = {**experiment.arms, "trial": next((one for one in proposed if trials.is_fit(one)), {})}
     shown = replace(experiment, arms=arms, baseline=None)
-    text = plan(shown, trials.jobs_of(arms), evaluator.tasks, device, choices=[*choices, *tight])
+    todo = trials.jobs_of(arms)
+    expected = estimates(shown, todo, evaluator.tasks, device)
+    text = plan(shown, todo, evaluator.tasks, device, expected=expected, choices=[*choices, *tight])
     return trials, "\n".join([text, *lines(trials), *pointless(trials)])
 
 

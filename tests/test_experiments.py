@@ -17,7 +17,7 @@ from harness.config import load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
 from harness.graph import jobs
-from harness.plan import plan
+from harness.plan import estimates, plan
 from harness.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,8 @@ def test_an_experiment_is_planned_and_trains_two_steps_of_every_arm(path, cache,
     pools = Pools(cache)
     found = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     assert {job.arm for job in found} - {"trunk"} == set(experiment.arms)
-    text = plan(experiment, found, open_tasks(experiment), torch.device("cpu"))
+    tasks, cpu = open_tasks(experiment), torch.device("cpu")
+    text = plan(experiment, found, tasks, cpu, expected=estimates(experiment, found, tasks, cpu))
     assert all(f" {arm} " in text for arm in experiment.arms)
     for job in found:
         train(job, pools(job.settings.data), lambda job, step, folder: {}, device=torch.device("cpu"))

@@ -19,9 +19,9 @@ from common.disk import write_json
 from common.progress import Bar
 from harness.graph import Job
 from harness.job_folder import read_status
-from harness.launchers.work import Work, gathered, is_finished, refused, sent
+from harness.launchers.jobs import Work, gathered, is_finished, refused, sent
 from harness.launchers.worker_process import PROGRAM, send
-from harness.progress import logged_step
+from harness.standings import logged_step
 from harness.workplace import in_use, is_held
 
 LOOK = 0.2  # seconds between two looks at the workers

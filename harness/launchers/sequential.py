@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from common.errors import found
-from harness.launchers.work import Work, log, refused, trained
+from harness.launchers.jobs import Work, log, refused, trained
 from harness.workplace import LOOK, Busy
 
 

@@ -19,8 +19,8 @@ import torch
 
 from common.errors import BadInput, first_line
 from harness.graph import Job
-from harness.launchers.work import Work, is_finished, sent
-from harness.progress import queued, read_launch, write_launch
+from harness.launchers.jobs import Work, is_finished, sent
+from harness.standings import queued, read_launch, write_launch
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = str(ROOT / "reports" / "build.py")

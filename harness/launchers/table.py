@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.launchers import local, sequential, slurm
-from harness.launchers.work import Work
+from harness.launchers.jobs import Work
 
 # each names the jobs that failed, or could not start since their parent did; None where they go on elsewhere
 LAUNCHERS: dict[str, Callable[[Work], set[str] | None]] = {

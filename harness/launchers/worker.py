@@ -38,8 +38,8 @@ from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job, jobs
 from harness.job_folder import is_done
+from harness.launchers.jobs import Work, gathered, trained
 from harness.launchers.staging import staged
-from harness.launchers.work import Work, gathered, trained
 from harness.settings import Experiment
 from harness.workplace import held, patiently
 

@@ -8,7 +8,7 @@ import torch
 from common.errors import BadInput
 from harness.graph import jobs
 from harness.losses.gram import Gram
-from harness.plan import duration, job_cost, plan
+from harness.plan import duration, estimates, job_cost, plan
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def planned(tiny, change, tmp_path):
         base = {"runtime.folder": str(tmp_path), "trunk.steps": 3, "steps": 8, "arms": ARMS, "question": "Why?"}
         experiment = change(tiny, {**base, **(values or {})})
         found = jobs(experiment, fingerprint=lambda data: "24 rooms")
-        return experiment, found, plan(experiment, found, {}, CPU)
+        return experiment, found, plan(experiment, found, {}, CPU, expected=estimates(experiment, found, {}, CPU))
 
     return of
 
@@ -51,7 +51,8 @@ def test_what_arms_change_stands_as_yaml_writes_it(planned):
 
 def test_the_plan_says_what_was_left_to_the_machine(planned):
     experiment, found, _ = planned()
-    text = plan(experiment, found, {}, CPU, choices=["threads: 1, on one core", "precision: float32, chosen"])
+    choices = ["threads: 1, on one core", "precision: float32, chosen"]
+    text = plan(experiment, found, {}, CPU, expected=estimates(experiment, found, {}, CPU), choices=choices)
     assert text.splitlines()[2:4] == ["threads: 1, on one core", "precision: float32, chosen"]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from common.records import AskedJob
-from harness import status, watch
-from harness.progress import Launch, Progress, progress, seconds_left, write_launch
+from harness import status
+from harness.standings import Launch, Standing, seconds_left, standings, write_launch
 from harness.workplace import held
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,27 +53,27 @@ def segment(run: Path, name: str) -> Path:
 
 
 def states(run: Path) -> list[str]:
-    return [job.state for job in progress(run)]
+    return [job.state for job in standings(run)]
 
 
 def test_a_job_runs_while_its_lock_is_held_and_others_wait_while_the_launcher_lives(run):
     with held(run), held(segment(run, "plain-s0")):
         assert states(run) == ["done", "running", "waiting", "waiting"]
-        assert [job.words for job in progress(run)] == ["", "", "for a free worker", "for late-s0"]
+        assert [job.words for job in standings(run)] == ["", "", "for a free worker", "for late-s0"]
     assert states(run) == ["done", "interrupted", "not begun", "not begun"]
 
 
 def test_what_fails_blocks_what_is_behind_it_alone(run):
     tell(segment(run, "late-s0"), state="failed", step=150, steps=300, error="step 150: dino=nan")
-    found = {job.name: job for job in progress(run)}
+    found = {job.name: job for job in standings(run)}
     assert (found["late-s0"].state, found["late-s0"].words) == ("failed", "step 150: dino=nan")
-    assert (found["next-s0"].state, found["next-s0"].words) == ("blocked", "late-s0 is failed")
+    assert (found["next-s0"].state, found["next-s0"].words) == ("blocked", "since late-s0 has failed")
     assert found["plain-s0"].state == "interrupted"
-    assert watch.main([str(run)]) == status.main([str(run)]) == 1
+    assert status.watch([str(run)]) == status.main([str(run)]) == 1
 
 
 def test_the_time_left_is_that_of_the_curve_and_elsewhere_the_plans_times_what_that_was_worth(run):
-    trunk, plain, late, behind = progress(run)
+    trunk, plain, late, behind = standings(run)
     assert plain.rate == 0.5  # steps a second: four times the half second a step that the plan expects
     assert plain.left == pytest.approx(100 / 0.5 + 0.5 * 10.0 * 4)
     assert late.left == pytest.approx((100.0 + 10.0) * 4)
@@ -84,7 +84,7 @@ def test_the_time_left_is_that_of_the_curve_and_elsewhere_the_plans_times_what_t
 
 def test_a_job_that_runs_keeps_its_worker_in_the_estimate():
     trunk = JOBS["trunk-s0"]
-    jobs = [Progress("a", trunk, "waiting", 0, left=5.0), Progress("b", trunk, "running", 0, left=7.0)]
+    jobs = [Standing("a", trunk, "waiting", 0, left=5.0), Standing("b", trunk, "running", 0, left=7.0)]
     assert seconds_left(jobs, workers=1) == 12.0
 
 
@@ -92,16 +92,38 @@ def test_the_table_says_when_all_is_done(run, capsys):
     with held(run), held(segment(run, "plain-s0")):
         assert status.main([str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split()[:6] == ["plain-s0", "200", "of", "300", "running", "0.5"]
+    assert lines[2].split()[:5] == ["plain-s0", "100–300", "200", "running", "0.5"]
     assert lines[-1].startswith("mine: 1 running, 2 waiting, 1 done; done in about ")
 
 
+def test_a_job_that_has_not_begun_is_at_no_step_and_what_to_do_is_told(run, capsys):
+    assert status.main([str(run)]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert rows["late-s0"].split()[1:5] == ["100–300", "–", "not", "begun"]
+    assert rows["late-s0"].endswith("nobody is at it: give the experiment's command again")
+    assert rows["plain-s0"].split()[2:4] == ["200", "interrupted"]
+
+
+def test_a_run_is_told_of_before_its_launcher_has_written_what_it_expects(run, capsys):
+    """So are the trials of a sweep, which has no launcher; what nothing is known of has no time."""
+    (run / "launch.json").unlink()
+    with held(run), held(segment(run, "plain-s0")):
+        assert status.main([str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[3:6] == ["running", "0.5", "3"]  # minutes, by the curve
+    assert lines[3].split()[3:] == ["waiting", "–", "–", "for", "a", "free", "worker"]
+    assert lines[-1] == "mine: 1 running, 2 waiting, 1 done"
+
+
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys):
+    assert status.main([str(tmp_path)]) == 2
+    assert "holds no experiment.json: want the folder of an experiment" in capsys.readouterr().err
+    (tmp_path / "experiment.json").write_text("{}")
     assert status.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_status_loads_neither_torch_nor_numpy():
-    program = "import sys, harness.watch; print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    program = "import sys, harness.status; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from harness.config import load
 from harness.data.pool import fingerprint, open_pool
 from harness.graph import jobs
-from harness.progress import progress
 from harness.run import main
+from harness.standings import standings
 from harness.workplace import held, is_held
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]
@@ -150,12 +150,12 @@ def test_a_worker_that_is_killed_fails_alone_and_none_outlives_its_launcher(tmp_
     until(lambda: all((folder / "metrics.jsonl").exists() for folder in own.values()), process)
     os.kill(int(read(own["plain-s0"] / ".lock")), signal.SIGKILL)
     until(lambda: "plain-s0: failed (ended by SIGKILL)" in read(run / "log.txt"), process)
-    assert [(job.state, job.words) for job in progress(run)] == [("failed", "ended by SIGKILL"), ("running", "")]
+    assert [(job.state, job.words) for job in standings(run)] == [("failed", "ended by SIGKILL"), ("running", "")]
     process.kill()
     process.communicate()
     while is_held(own["anchored-s0"]):
         time.sleep(0.05)
-    assert progress(run)[1].state == "interrupted"
+    assert standings(run)[1].state == "interrupted"
 
 
 def read(path: Path) -> str:

@@ -6,6 +6,7 @@ estimated, times what the estimates of this run turned out to be worth so far.
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from harness import store
 from harness.workplace import is_held
 
 FILE = "launch.json"
+NOBODY = "nobody is at it: give the experiment's command again"
+UNKNOWN = (math.nan, 0.0)  # seconds of steps and of evaluations where no plan tells
 TAIL = 65536  # bytes at the end of a curve that surely hold its last line
 
 
@@ -37,8 +40,8 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A job now: its state and why it is so; `rate` in steps a second, `left` in seconds of work.
+class Standing:
+    """A job now: its state and why it is so; `rate` in steps a second, `left` in seconds of work, NaN where none tells.
 
     "running", "waiting" (somebody will start it), "done", "failed", "blocked" (what it forks from failed); where nobody
     is at work, "interrupted" or "not begun".
@@ -63,24 +66,26 @@ def write_launch(folder: Path, launch: Launch) -> None:
 
 
 def read_launch(folder: Path) -> Launch:
-    """What was launched. Raises `BadInput` where nothing was, or the file is damaged."""
+    """What was launched; nothing of a run that is not so far yet, or a sweep. Raises `BadInput` where it is damaged."""
     path = folder / FILE
     if not path.exists():
-        raise BadInput(f"{folder} holds no {FILE}: want the folder of an experiment, such as runs/gram_ablation")
+        return Launch("none", 1, {})
     return read_record(path, Launch, remedy="remove it, and the experiment's command writes it anew")
 
 
-def progress(folder: Path) -> list[Progress]:
-    """Every job of a run, parents first."""
-    launch = read_launch(folder)
-    remedy = "remove it, and the experiment's command writes it anew"
-    stretches = read_record(folder / "experiment.json", Asked, remedy=remedy).get("jobs", {})
+def standings(folder: Path) -> list[Standing]:
+    """Every job of a run, parents first. Raises `BadInput` for a folder that holds no run."""
+    launch, stretches = read_launch(folder), _asked_jobs(folder)
     queue = queued(launch.slurm.values())
     curves = {name: _Curve.read(_segment(folder, one), one) for name, one in stretches.items()}
-    expected = {name: launch.expected.get(name, (0.0, 0.0)) for name in stretches}
-    known = [curves[name].worth(one, expected[name][0]) for name, one in stretches.items() if curves[name].rate]
+    expected = {name: launch.expected.get(name, UNKNOWN) for name in stretches}
+    known = [
+        curves[name].worth(one, seconds)
+        for name, one in stretches.items()
+        if curves[name].rate and (seconds := expected[name][0]) > 0
+    ]
     worth = median(known) if known else 1.0
-    found: dict[str, Progress] = {}
+    found: dict[str, Standing] = {}
     for name, one in stretches.items():
         step, rate = curves[name].step, curves[name].rate
         state, words = _state(
@@ -89,16 +94,16 @@ def progress(folder: Path) -> list[Progress]:
         if state == "not begun" and step > one["start"]:
             state = "interrupted"
         if state == "done":
-            found[name] = Progress(name, one, state, one["stop"], rate)
+            found[name] = Standing(name, one, state, one["stop"], rate)
             continue
         share = (one["stop"] - step) / max(one["stop"] - one["start"], 1)
         training, evaluating = (share * worth * seconds for seconds in expected[name])
         left = ((one["stop"] - step) / rate if rate else training) + evaluating
-        found[name] = Progress(name, one, state, step, rate, left, words)
+        found[name] = Standing(name, one, state, step, rate, left, words)
     return [*found.values()]
 
 
-def seconds_left(jobs: Sequence[Progress], *, workers: int) -> float:
+def seconds_left(jobs: Sequence[Standing], *, workers: int) -> float:
     """Until the last is done, where `workers` of them run at once and each begins after what it forks from."""
     ends: dict[str, float] = {}
     free = [0.0] * max(1, workers)
@@ -149,7 +154,18 @@ class _Curve:
     def worth(self, stretch: AskedJob, expected: float) -> float:
         """Seconds that a step takes for each that the plan expected."""
         assert self.rate is not None
-        return (stretch["stop"] - stretch["start"]) / self.rate / max(expected, 1e-9)
+        return (stretch["stop"] - stretch["start"]) / self.rate / expected
+
+
+def _asked_jobs(folder: Path) -> Mapping[str, AskedJob]:
+    """What each job trains, from the experiment's record."""
+    path = folder / "experiment.json"
+    if not path.exists():
+        raise BadInput(f"{folder} holds no {path.name}: want the folder of an experiment, such as runs/gram_ablation")
+    stretches = read_record(path, Asked, remedy="remove it, and the experiment's command writes it anew").get("jobs")
+    if not stretches:
+        raise BadInput(f"{path} names no jobs: an earlier version wrote it; want a run of this one")
+    return stretches
 
 
 def _segment(folder: Path, stretch: AskedJob) -> Path:
@@ -171,7 +187,7 @@ def _tail(path: Path) -> list[CurvePoint]:
 
 
 def _state(
-    folder: Path, stretch: AskedJob, *, parent: Progress | None, number: str, queue: Mapping[str, str]
+    folder: Path, stretch: AskedJob, *, parent: Standing | None, number: str, queue: Mapping[str, str]
 ) -> tuple[str, str]:
     """What a job does now, and why it waits or what ended it; "not begun" also where nobody goes on with it.
 
@@ -194,15 +210,15 @@ def _state(
         return "failed", f"Slurm job {number} ended early; what it said is in {folder}/slurm/{number}_0_log.out"
     if is_held(folder):
         return "waiting", "for a free worker"
-    return "not begun", "the same command goes on"
+    return "not begun", NOBODY
 
 
-def _behind(parent: Progress) -> tuple[str, str]:
+def _behind(parent: Standing) -> tuple[str, str]:
     """What a job does whose parent is not done."""
     if parent.state in ("failed", "blocked"):
-        return "blocked", f"{parent.name} is {parent.state}"
+        return "blocked", f"since {parent.name} {'has' if parent.state == 'failed' else 'is'} {parent.state}"
     if parent.state in ("interrupted", "not begun"):
-        return "not begun", "the same command goes on"
+        return "not begun", NOBODY
     return "waiting", f"for {parent.name}"
 
 

@@ -1,10 +1,10 @@
-"""What a launcher is given to do, and what all do alike: train a job, gather the rows of its evaluations."""
+"""The jobs that a launcher is given, and what every launcher does with one: train it, gather its rows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.graph import Job
 from harness.job_folder import is_done
 from harness.kept import Fault
 from harness.mending import bring_to_end
+from harness.plan import Estimate
 from harness.settings import Experiment
 from harness.step import NonFinite
 
@@ -30,6 +31,7 @@ class Work:
     """The jobs of an experiment, parents first, what is broken of them, and all that it takes to train them here.
 
     workers: jobs at once.
+    expected: what each job will take, by its name.
     """
 
     experiment: Experiment
@@ -40,6 +42,7 @@ class Work:
     evaluator: Evaluator
     device: torch.device
     workers: int = 1
+    expected: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 def sent(work: Work) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def _blocks(run: Run) -> list[list[Item]]:
     config = {key: value for key, value in run.config.items() if key not in ("arms", *ON_PAGE_ONE)}
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    if not sections.get("sweep", {}).get("objectives"):  # nothing is searched
+        sections.pop("sweep", None)
     blocks += [_block("Experiment", plain)] + [_block(key, section) for key, section in sections.items()]
     return [block for block in blocks if len(block) > 1]
 

@@ -113,6 +113,16 @@ def test_a_long_configuration_goes_on_to_further_pages_and_loses_no_setting(make
     assert {f"setting_{n}_{k}" for n in range(12) for k in range(40)} <= written
 
 
+def test_a_run_that_searched_nothing_has_no_settings_of_a_sweep(make_run):
+    for number, objectives in enumerate(([], ["knn.top1"])):
+        config = {"sweep": {"objectives": objectives, "heartbeat": 30}}
+        with style():
+            run = read(make_run(name=f"run{number}", steps=40, trunk_steps=20, every=10, config=config))
+            pages = provenance.provenance_pages(run, looks(run.arms, run.baseline))
+        written = {text.get_text() for page in pages for text in page.figure.texts}
+        assert ("heartbeat" in written) == bool(objectives)
+
+
 def test_smoothing_keeps_lines_straight_and_in_place():
     line = np.linspace(0, 1, 200)
     assert smooth(line) == pytest.approx(line)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from common.errors import listing
 from reports.compared import Difference, Differences
 from reports.run_folder import Run, gaps
 from reports.tables import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 
+FEW_IMAGES = 50
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
 
@@ -137,7 +139,16 @@ def cautions(run: Run) -> list[str]:
         notes.append("One seed: differences between arms prove nothing.")
     if len(run.seeds) == 2:
         notes.append("Two seeds: intervals of 95 % hold the true difference in 90 to 95 of 100 cases only.")
-    return [*notes, *mixed(run)]
+    return [*notes, *few_images(run), *mixed(run)]
+
+
+def few_images(run: Run) -> list[str]:
+    """That intervals over few images are unreliable: what images they hold by chance decides then."""
+    counts: dict[str, int] = {}
+    for row in run.rows:
+        counts[row.dataset] = min(row.images, counts.get(row.dataset, row.images))
+    few = [f"{images} of {dataset}" for dataset, images in counts.items() if 0 < images < FEW_IMAGES]
+    return [f"Fewer than {FEW_IMAGES} evaluation images make intervals unreliable: {listing(few)}."] if few else []
 
 
 def incomplete(run: Run) -> list[str]:

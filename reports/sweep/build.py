@@ -12,13 +12,15 @@ from common.drawing import make_drawable
 from common.errors import BadInput
 from reports.build import as_pdf
 from reports.page import Page, looks, number_pages, style
+from reports.run_folder import Run
 from reports.run_folder import read as read_run
 from reports.sweep.front import front_page
 from reports.sweep.history import history_page
-from reports.sweep.parameters import importance_page, slice_pages
+from reports.sweep.parameters import importance_pages, slice_pages
 from reports.sweep.pareto import pareto_page
 from reports.sweep.read import Sweep, read
 from reports.tradeoff import tradeoff_page
+from reports.words import few_images
 
 PATHS = 7  # trials whose paths are drawn
 
@@ -28,7 +30,9 @@ def build(folder: Path) -> Path:
     sweep = read(folder)
     target, table = folder / "sweep.pdf", folder / "sweep.csv"
     with style():
-        pages = [front_page(sweep), pareto_page(sweep), *paths_page(sweep), importance_page(sweep)]
+        run = _run(folder)
+        notes = few_images(run) if run else []
+        pages = [front_page(sweep, notes), pareto_page(sweep), *paths_page(sweep, run), *importance_pages(sweep)]
         pages += [*slice_pages(sweep), history_page(sweep)]
         number_pages(pages, sweep.name)
         for page in pages:
@@ -41,11 +45,17 @@ def build(folder: Path) -> Path:
     return target
 
 
-def paths_page(sweep: Sweep) -> list[Page]:
-    """The ways of the front's trials through dense and global quality, none where they were not evaluated so."""
+def _run(folder: Path) -> Run | None:
+    """The tables of the trials; None where nothing was evaluated."""
     try:
-        run = read_run(sweep.folder)
+        return read_run(folder)
     except BadInput:
+        return None
+
+
+def paths_page(sweep: Sweep, run: Run | None) -> list[Page]:
+    """The ways of the front's trials through dense and global quality, none where they were not evaluated so."""
+    if run is None:
         return []
     chosen = [arm for arm in sweep.references if arm in run.arms]
     chosen += [trial.arm for trial in sweep.members[:PATHS] if trial.arm in run.arms]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from common.drawing import shorten, wrap
+from common.drawing import shorten, text_width, wrap
 from reports.page import BOTTOM, FAINT, HAIR, INK, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Page, new_page
 from reports.sweep.read import Goal, Sweep, Trial
 from reports.tables import Estimate
 
 ROW, SIZE, SMALL = 0.36, 8.5, 7.0
-MOST = 9  # columns of settings; the table that stands beside the report has all
+NUMBER, NARROWEST, GAP = 0.6, 0.8, 0.28  # inches: of a trial's number, of a setting's column, left of an objective
+MOST_TITLE = 1.6  # inches of an objective's title
 
 
-def front_page(sweep: Sweep) -> Page:
-    """The page."""
+def front_page(sweep: Sweep, notes: Sequence[str] = ()) -> Page:
+    """The page; `notes` are what the tables of the trials give reason to say."""
     page = new_page()
     y = page.flow(LEFT, TOP - 0.1, wrap(sweep.question or sweep.name, RIGHT - LEFT, 17, weight="bold", lines=2), 17,
                   leading=1.22, weight="bold")  # fmt: skip
     y = page.flow(LEFT, y + 0.08, wrap(" ".join(summary(sweep)), RIGHT - LEFT, 9, lines=5), 9, color=SOFT)
-    y = _cautions(page, cautions(sweep), y + 0.14) + 0.3
+    y = _cautions(page, [*cautions(sweep), *notes], y + 0.14) + 0.3
     if not sweep.members:
         page.write(LEFT, y + 0.1, "No trial has come to its end yet.", 10, color=SOFT)
         return page
@@ -67,6 +69,8 @@ def cautions(sweep: Sweep) -> list[str]:
         )
     if len(sweep.seeds) == 1:
         found.append("One seed: intervals are over evaluation images alone, and silent about other seeds.")
+    if not sweep.importances:
+        found.append(f"{count} trials ran to their end: too few, or too alike, to tell which settings matter.")
     failed = [f"{trial.label} ({trial.reason})" for trial in sweep.trials if trial.reason]
     if failed:
         found.append(f"Failed: trial {'; '.join(failed[:3])}{f'; and {len(failed) - 3} more' if failed[3:] else ''}.")
@@ -90,52 +94,94 @@ def _cautions(page: Page, texts: Sequence[str], y: float) -> float:
     return y + height
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the columns of the table lie: left edges of settings, `each` inches wide, and right edges of objectives."""
+
+    settings: Mapping[str, float]
+    goals: Mapping[Goal, float]
+    each: float
+
+
+def _layout(sweep: Sweep) -> Layout:
+    """Objectives get the inches that they need, as many as fit; the most important settings share what is left."""
+    goals, edge = dict[Goal, float](), RIGHT
+    for goal in sweep.goals:
+        if edge - (wide := _width(sweep, goal)) > LEFT + NUMBER + NARROWEST:
+            goals[goal], edge = wide, edge - wide
+    left = edge
+    for goal, wide in goals.items():
+        edge += wide
+        goals[goal] = edge
+    room = left - LEFT - NUMBER
+    chosen = sweep.by_importance[: int(room / NARROWEST)]
+    each = room / max(len(chosen), 1)
+    shown = [key for key in sweep.space if key in chosen]
+    return Layout({key: LEFT + NUMBER + each * place for place, key in enumerate(shown)}, goals, each)
+
+
 def _table(page: Page, sweep: Sweep, y: float) -> None:
     """A row for each member: its settings, then its objectives with intervals, those of fresh seeds below them."""
-    settings = [*sweep.space][:MOST]
-    objective = 1.35 if len(sweep.goals) <= 3 or sweep.confirmed else 1.1
-    left, wide = LEFT + 0.75, RIGHT - LEFT - 0.75 - objective * len(sweep.goals)
-    each = wide / max(len(settings), 1)
-    starts = [left + each * number for number in range(len(settings))]
-    ends = [RIGHT - objective * number for number in range(len(sweep.goals))][::-1]
-    page.write(LEFT, y + 0.3, "trial", SIZE, color=SOFT)
-    for x, key in zip(starts, settings, strict=True):
-        above, _, leaf = key.rpartition(".")
-        page.write(x, y + 0.16, shorten(above, each - 0.1, SMALL), SMALL, color=FAINT)
-        page.write(x, y + 0.3, shorten(leaf, each - 0.1, SIZE), SIZE, color=SOFT)
-    for x, goal in zip(ends, sweep.goals, strict=True):
-        above, _, leaf = goal.name.replace("/", ".").rpartition(".")
-        unit = f", {goal.shown_unit}" if goal.shown_unit else ""
-        page.write(x, y + 0.16, shorten(above, objective - 0.1, SMALL), SMALL, color=FAINT, ha="right")
-        page.write(x, y + 0.3, shorten(leaf + unit, objective - 0.1, SIZE), SIZE, color=SOFT, ha="right")
+    layout = _layout(sweep)
+    _head(page, layout, y)
     y += 0.38
     page.rule(LEFT, RIGHT, y, colour=INK)
-    row = ROW + 0.2 * bool(sweep.confirmed)
-    room = int((BOTTOM - y - 0.15) / row)
-    for trial in sweep.members[:room]:
-        _row(page, sweep, trial, y, columns=[*zip(starts, settings, strict=True)], ends=ends)
+    row = ROW + 0.3 * bool(sweep.confirmed)
+    fits = int((BOTTOM - y - 0.3) / row)
+    for trial in sweep.members[:fits]:
+        page.write(LEFT, y + 0.18, trial.label, SIZE, weight="bold")
+        for key, x in layout.settings.items():
+            text, colour = (setting(trial.params[key]), INK) if key in trial.params else ("–", FAINT)
+            page.write(x, y + 0.18, shorten(text, layout.each - 0.1, SIZE), SIZE, color=colour)
+        for goal, x in layout.goals.items():
+            _values(page, sweep, trial, goal, x=x, y=y + 0.18)
         y += row
         page.rule(LEFT, RIGHT, y, colour=HAIR)
-    if left_out := sweep.members[room:]:
-        page.write(LEFT, y + 0.16, f"and {len(left_out)} more in sweep.csv", SMALL, color=SOFT)
+    left_out = [key for key in sweep.space if key not in layout.settings]
+    left_out += [goal.name for goal in sweep.goals if goal not in layout.goals]
+    if (more := len(sweep.members) - fits) > 0:
+        left_out.append(f"{more} more trial{'s' * (more > 1)}")
+    if left_out:
+        text = f"Left to sweep.csv: {', '.join(left_out)}"
+        page.write(LEFT, y + 0.16, shorten(text, RIGHT - LEFT, SMALL), SMALL, color=SOFT)
 
 
-def _row(
-    page: Page, sweep: Sweep, trial: Trial, y: float, *, columns: Sequence[tuple[float, str]], ends: Sequence[float]
-) -> None:
-    base = y + 0.18
-    page.write(LEFT, base, trial.label, SIZE, weight="bold")
-    for x, key in columns:
-        text = setting(trial.params[key]) if key in trial.params else "–"
-        page.write(x, base, shorten(text, 1.2, SIZE), SIZE, color=INK if key in trial.params else FAINT)
-    confirmed = sweep.confirmed.get(trial.arm, {})
-    for x, goal in zip(ends, sweep.goals, strict=True):
-        page.write(x, base, goal.written(trial.values[goal.name].value), SIZE, ha="right", weight="bold")
-        page.write(x, base + 0.13, bracket(goal, trial.values[goal.name]), SMALL, ha="right", color=SOFT)
-        if goal.name in confirmed:
-            again = confirmed[goal.name]
-            text = f"{goal.written(again.value)} {bracket(goal, again)}"
-            page.write(x, base + 0.29, text, SMALL, ha="right", color=WARN)
+def _head(page: Page, layout: Layout, y: float) -> None:
+    page.write(LEFT, y + 0.3, "trial", SIZE, color=SOFT)
+    for key, x in layout.settings.items():
+        above, _, leaf = key.rpartition(".")
+        page.write(x, y + 0.16, shorten(above, layout.each - 0.1, SMALL), SMALL, color=FAINT)
+        page.write(x, y + 0.3, shorten(leaf, layout.each - 0.1, SIZE), SIZE, color=SOFT)
+    for goal, x in layout.goals.items():
+        above, leaf = _title(goal)
+        page.write(x, y + 0.16, above, SMALL, color=FAINT, ha="right")
+        page.write(x, y + 0.3, leaf, SIZE, color=SOFT, ha="right")
+
+
+def _title(goal: Goal) -> tuple[str, str]:
+    """Its task and data set, and its metric with the unit, each no wider than `MOST_TITLE`."""
+    above, _, leaf = goal.name.replace("/", ".").rpartition(".")
+    unit = f", {goal.shown_unit}" if goal.shown_unit else ""
+    return shorten(above, MOST_TITLE, SMALL), shorten(leaf + unit, MOST_TITLE, SIZE)
+
+
+def _values(page: Page, sweep: Sweep, trial: Trial, goal: Goal, *, x: float, y: float) -> None:
+    page.write(x, y, goal.written(trial.values[goal.name].value), SIZE, ha="right", weight="bold")
+    page.write(x, y + 0.13, bracket(goal, trial.values[goal.name]), SMALL, ha="right", color=SOFT)
+    if again := sweep.confirmed.get(trial.arm, {}).get(goal.name):
+        page.write(x, y + 0.29, goal.written(again.value), SIZE, ha="right", color=WARN)
+        page.write(x, y + 0.41, bracket(goal, again), SMALL, ha="right", color=WARN)
+
+
+def _width(sweep: Sweep, goal: Goal) -> float:
+    """The inches that an objective's column takes, with the gap on its left."""
+    above, leaf = _title(goal)
+    arms = [trial.arm for trial in sweep.members]
+    fresh = [values[goal.name] for arm, values in sweep.confirmed.items() if arm in arms and goal.name in values]
+    shown = [*(trial.values[goal.name] for trial in sweep.members), *fresh]
+    small = [text_width(text, SMALL) for text in (above, *(bracket(goal, one) for one in shown))]
+    large = [text_width(text, SIZE, weight="bold") for text in (leaf, *(goal.written(one.value) for one in shown))]
+    return max(small + large) + GAP
 
 
 def bracket(goal: Goal, estimate: Estimate) -> str:

@@ -20,20 +20,19 @@ BAR = "#0072B2"
 COLUMNS = 6  # slices beside one another
 
 
-def importance_page(sweep: Sweep) -> Page:
-    """For each objective a bar for each setting."""
+def importance_pages(sweep: Sweep) -> list[Page]:
+    """For each objective a bar for each setting; no page where too few trials ran to tell."""
+    if not sweep.importances:
+        return []
     page = new_page(
         "Which settings matter",
         "PED-ANOVA (arXiv 2304.10255): the share of each setting in what sets the best trials apart from all. From few "
         "trials it is a hint, no more; a setting that never varied among the best looks unimportant.",
     )
-    if not sweep.importances:
-        page.write(LEFT, TOP + 1.1, "Too few trials ran to their end to tell.", 10, color=SOFT)
-        return page
     gap, left, top = 0.5, LEFT + 1.9, TOP + 1.0
     shown = [goal for goal in sweep.goals if goal.name in sweep.importances]
     wide = (RIGHT - left - gap * (len(shown) - 1)) / len(shown)
-    names = _ordered(sweep)
+    names = sweep.by_importance
     high = min(BOTTOM - 0.4 - top, 0.42 * len(names) + 0.3)
     for number, goal in enumerate(shown):
         axes = page.axes(left + number * (wide + gap), top, wide, high)
@@ -50,12 +49,12 @@ def importance_page(sweep: Sweep) -> Page:
             inside = share > 0.85
             where: Any = {"ha": "right", "color": "white"} if inside else {"ha": "left", "color": SOFT}
             axes.text(share - 0.02 if inside else share + 0.02, at, f"{share:.2f}", fontsize=7, va="center", **where)
-    return page
+    return [page]
 
 
 def slice_pages(sweep: Sweep) -> list[Page]:
     """Each objective over each setting, a few settings a page."""
-    names = _ordered(sweep)
+    names = sweep.by_importance
     groups = [names[at : at + COLUMNS] for at in range(0, len(names), COLUMNS)]
     return [_slices(sweep, group, f" ({number} of {len(groups)})" if len(groups) > 1 else "")
             for number, group in enumerate(groups, 1)]  # fmt: skip
@@ -77,7 +76,7 @@ def _slices(sweep: Sweep, names: Sequence[str], which: str) -> Page:
             axes.tick_params(axis="y", labelleft=column == 0)
             if column == 0:
                 unit = f" ({goal.shown_unit})" if goal.shown_unit else ""
-                axes.set_ylabel(f"{shorten(goal.name + unit, high, 8)}\n{goal.better}")
+                axes.set_ylabel(f"{shorten(goal.name + unit, high + 0.2, 8)}\n{goal.better}")
             if row == len(goals) - 1:
                 axes.set_xlabel(shorten(name, wide, 8))
             else:
@@ -129,16 +128,7 @@ def _scale(axes: Axes, space: Any) -> None:
     room = (high / low) ** 0.05
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 3.0) if high / low < 1000 else (1.0,), numticks=6))
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 3.0) if high / low < 100 else (1.0,), numticks=6))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _ordered(sweep: Sweep) -> list[str]:
-    """The settings, the most important over all objectives first."""
-
-    def share(name: str) -> float:
-        return sum(of.get(name, 0.0) for of in sweep.importances.values())
-
-    return sorted(sweep.space, key=lambda name: -share(name))

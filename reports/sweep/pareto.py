@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from reports.axes import scaled
 from reports.labels import Label, place
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WARN, Page, new_page
+from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Page, new_page
 from reports.sweep.read import Goal, Sweep
 from reports.tables import Estimate
 
@@ -18,6 +18,7 @@ FRONT, OTHER = "#0072B2", "#b8b8b8"
 MOST_PAIRS = 6
 NOTHING = "No trial has come to its end yet."
 REACH = 0.35  # of the dots' span: how far the intervals may stretch an axis
+AIR = 0.4  # inches that a title may be longer than its axis
 RANKED = 24  # trials of a sweep with one objective
 
 
@@ -50,9 +51,10 @@ def pareto_page(sweep: Sweep) -> Page:
 
 def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
     """One pair of objectives."""
-    for axis, goal in ((axes.xaxis, across), (axes.yaxis, up)):
+    box = axes.get_position()
+    for axis, goal, room in ((axes.xaxis, across, box.width * WIDTH), (axes.yaxis, up, box.height * HEIGHT)):
         scaled(axis, ticks=5)
-        axis.set_label_text(goal.axis)
+        axis.set_label_text(goal.axis(room + AIR))
     front = {trial.arm for trial in sweep.members}
     points = {trial.arm: _point(trial.values, across, up) for trial in sweep.complete}
     others = np.array([point for arm, point in points.items() if arm not in front]).reshape(-1, 2)
@@ -65,7 +67,8 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
         labels.append(Label(trial.label, x, y, FRONT, size=8, weight="bold", required=len(sweep.members) <= 12))
         if trial.arm in sweep.confirmed:
             again = _point(sweep.confirmed[trial.arm], across, up)
-            axes.plot([x, again[0]], [y, again[1]], color=WARN, linewidth=0.7, linestyle=(0, (3, 2)), zorder=3)
+            axes.plot([x, again[0]], [y, again[1]], color=WARN, alpha=0.4 if many else 1,
+                      linewidth=0.7, linestyle=(0, (3, 2)), zorder=3)  # fmt: skip
             _cross(axes, sweep.confirmed[trial.arm], across, up, colour=WARN, many=many)
             axes.scatter(*again, s=30, facecolor="white", edgecolors=WARN, linewidths=1.2, zorder=6)
     for arm, values in sweep.references.items():
@@ -150,5 +153,5 @@ def _bars(axes: Axes, rows: Sequence[tuple[str, Estimate, str]], goal: Goal) -> 
         axes.scatter([value], [height], s=26, color=colour, zorder=3)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(goal.axis)
+    axes.set_xlabel(goal.axis(RIGHT - LEFT))
     axes.grid(visible=False, axis="y")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from common.drawing import shorten, text_width
 from common.errors import BadInput
 from common.records import Sought, Swept, Tried, read_record
 from reports.tables import Estimate, student_interval
@@ -29,10 +31,10 @@ class Goal:
         """Factor from stored to shown values."""
         return 100.0 if self.share else 1.0
 
-    @property
-    def axis(self) -> str:
-        """As an axis is titled, with the direction that is better."""
-        return f"{self.name}{f' ({self.shown_unit})' if self.shown_unit else ''}, {self.better}"
+    def axis(self, room: float) -> str:
+        """As an axis of 8 points is titled within `room` inches, with the direction that is better."""
+        rest = f"{f' ({self.shown_unit})' if self.shown_unit else ''}, {self.better}"
+        return shorten(self.name, room - text_width(rest, 8), 8) + rest
 
     @property
     def better(self) -> str:
@@ -106,6 +108,11 @@ class Sweep:
         first = self.goals[0]
         return tuple(sorted(found, key=lambda t: t.values[first.name].value, reverse=first.higher_is_better))
 
+    @cached_property
+    def by_importance(self) -> list[str]:
+        """The settings, the most important over all objectives first."""
+        return sorted(self.space, key=lambda name: -sum(of.get(name, 0.0) for of in self.importances.values()))
+
     def count(self, state: str) -> int:
         """How many trials are in a state."""
         return sum(trial.state == state for trial in self.trials)
@@ -131,18 +138,24 @@ def read(folder: Path) -> Sweep:
         pruner=record.get("pruner", ""),
         space=record.get("space", {}),
         wanted=record.get("wanted", 0),
-        trials=tuple(_trial(number, one) for number, one in enumerate(record.get("trials", ()))),
+        trials=tuple(_trial(number, one, goals) for number, one in enumerate(record.get("trials", ()))),
         front=tuple(record.get("front", ())),
         importances=record.get("importances", {}),
-        references={arm: estimates(values) for arm, values in record.get("references", {}).items()},
-        confirmed={arm: estimates(values) for arm, values in confirmed.get("values", {}).items()},
+        references={arm: estimates(values, goals) for arm, values in record.get("references", {}).items()},
+        confirmed={arm: estimates(values, goals) for arm, values in confirmed.get("values", {}).items()},
         fresh_seeds=tuple(confirmed.get("seeds", ())),
     )
 
 
-def estimates(values: Mapping[str, Sequence[Any]]) -> dict[str, Estimate]:
-    """Each objective over its seeds: Student's interval, or for one seed that over images."""
-    return {name: _estimate(seeds) for name, seeds in values.items() if seeds}
+def estimates(values: Mapping[str, Sequence[Any]], goals: Sequence[Goal]) -> dict[str, Estimate]:
+    """Each objective over its seeds: Student's interval, as far as values can lie, or for one seed that over images."""
+    return {goal.name: _within(_estimate(seeds), goal) for goal in goals if (seeds := values.get(goal.name))}
+
+
+def _within(one: Estimate, goal: Goal) -> Estimate:
+    """Student's interval knows of no bounds; shares lie in 0..1, and what has a unit, hours or metres, is above 0."""
+    low, high = 0.0 if goal.share or goal.unit else -math.inf, 1.0 if goal.share else math.inf
+    return replace(one, low=max(one.low, low), high=min(one.high, high))
 
 
 def _estimate(seeds: Sequence[Any]) -> Estimate:
@@ -160,13 +173,13 @@ def _goal(sought: Sought) -> Goal:
     return Goal(name, sought.get("label", name), better, unit, sought.get("share", False))
 
 
-def _trial(number: int, tried: Tried) -> Trial:
+def _trial(number: int, tried: Tried, goals: Sequence[Goal]) -> Trial:
     return Trial(
         number=number,
         arm=tried["arm"],
         state=tried["state"],
         params=tried["params"],
-        values=estimates(tried.get("values", {})),
+        values=estimates(tried.get("values", {}), goals),
         shown={int(step): value for step, value in tried.get("shown", {}).items()},
         same_as=tried.get("same_as"),
         reason=tried.get("reason"),

@@ -58,6 +58,13 @@ def test_two_seeds_are_a_caution_of_their_own_and_three_are_none(bare_run, make_
     assert words.cautions(read(bare_run([*two, make_row(seed=2)]))) == []
 
 
+def test_sets_of_few_images_are_a_caution(bare_run, make_row):
+    rows = [make_row(seed=seed, dataset=name, images=images) for seed in (0, 1, 2)
+            for name, images in (("rooms", 8), ("streets", 49), ("photos", 50))]  # fmt: skip
+    said = "Fewer than 50 evaluation images make intervals unreliable: 8 of rooms, 49 of streets."
+    assert words.cautions(read(bare_run(rows))) == [said]
+
+
 def test_values_that_are_missing_or_not_finite_are_named(bare_run, make_row):
     rows = [make_row(), make_row(eval="linear"), make_row(arm="anchored", value=float("nan")), make_row(arm="stranger")]
     run = read(bare_run(rows, arms={"plain": {}, "anchored": {}}))

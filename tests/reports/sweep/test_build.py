@@ -4,10 +4,13 @@ import csv
 import json
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pypdf import PdfReader
 
 from common.errors import BadInput
+from reports.page import style
 from reports.sweep.build import build
+from reports.sweep.front import front_page
 from reports.sweep.read import read
 
 MIOU = {"name": "segmentation.miou", "label": "mIoU", "higher_is_better": True, "unit": "", "share": True}
@@ -40,10 +43,10 @@ FRONT = ["trial-0000", "trial-0001"]
 
 
 @pytest.fixture
-def made(tmp_path):
-    """Writes a record, changed, and draws it: the text of each page, and the rows of the table."""
+def write(tmp_path):
+    """Writes a record, changed."""
 
-    def make(**changes):
+    def write(**changes):
         record = {
             "name": "search", "question": "Which weight?", "seeds": [0], "steps": 80, "objectives": [MIOU, HOURS],
             "pruned_by": MIOU, "sampler": "TPESampler()", "pruner": "MedianPruner()", "space": SPACE, "wanted": 8,
@@ -51,6 +54,16 @@ def made(tmp_path):
             "importances": {"segmentation.miou": {"gram.weight": 0.9, "gram.teacher": 0.1}},
         }  # fmt: skip
         (tmp_path / "sweep.json").write_text(json.dumps(record | changes))
+
+    return write
+
+
+@pytest.fixture
+def made(write, tmp_path):
+    """Writes a record, changed, and draws it: the text of each page, and the rows of the table."""
+
+    def make(**changes):
+        write(**changes)
         pages = [page.extract_text() for page in PdfReader(build(tmp_path)).pages]
         return pages, [*csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines())]
 
@@ -94,6 +107,50 @@ def test_values_of_fresh_seeds_take_the_place_of_the_advice_to_get_some(made):
     assert "--confirm" not in pages[0]
     assert float(rows[0]["fresh segmentation.miou"]) == pytest.approx(0.192)
     assert rows[2]["fresh segmentation.miou"] == ""
+
+
+def test_too_few_trials_for_importances_are_told_on_page_one_in_place_of_an_empty_page(made):
+    pages, _ = made(importances={})
+    assert "3 trials ran to their end: too few, or too alike, to tell which settings matter." in " ".join(
+        pages[0].split()
+    )
+    assert not any("Which settings matter" in page for page in pages)
+
+
+def test_intervals_over_seeds_end_where_values_do(made, tmp_path):
+    fresh = {"segmentation.miou": [[1, 0.9, None, None], [2, 0.1, None, None]],
+             "hours": [[1, 0.01, None, None], [2, 0.09, None, None]]}  # fmt: skip
+    pages, _ = made(confirmed={"seeds": [1, 2], "values": dict.fromkeys(FRONT, fresh)})
+    again = read(tmp_path).confirmed["trial-0000"]
+    assert (again["segmentation.miou"].low, again["segmentation.miou"].high) == (0, 1)
+    assert again["hours"].low == 0
+    assert "−" not in pages[0]
+
+
+LONG = {"gram.weight": 25, "optimizer.freeze_last_layer_steps": 1000, "teacher.temperature_warmup_steps": 12345}
+LONG |= {f"data.another_setting_of_some_length_{number}": "a choice of some length" for number in range(9)}
+
+
+@pytest.mark.parametrize("names", [["knn.top1", "hours"], ["segmentation/ade20k-standard-150/pixel_accuracy"] * 5])
+@pytest.mark.parametrize("count", [1, 6, 12])
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_no_text_of_page_one_covers_another(write, tmp_path, names, count, confirmed):
+    goals = [{**MIOU, "name": name if len({*names}) > 1 else f"{name}{n}"} for n, name in enumerate(names)]
+    params = dict([*LONG.items()][:count])
+    values = {goal["name"]: [[seed, 0.000123 * seed, None, None] for seed in (1, 2)] for goal in goals}
+    trials = [trial(number, params=params, values=values) for number in range(14)]
+    front = [one["arm"] for one in trials]
+    space = {key: {"low": 0.0, "high": 1.0, "choices": None} for key in params}
+    again = {"seeds": [1, 2], "values": dict.fromkeys(front, values)} if confirmed else {}
+    write(objectives=goals, trials=trials, front=front, space=space, references={}, importances={}, confirmed=again)
+    with style():
+        page = front_page(read(tmp_path))
+        FigureCanvasAgg(page.figure).draw()
+        found = [(text.get_text(), text.get_window_extent()) for text in page.figure.texts if text.get_text()]
+    for place, (text, box) in enumerate(found):
+        assert box.x0 >= 0, text
+        assert box.x1 <= page.figure.bbox.width, text
+        assert not [other for other, its in found[:place] if box.padded(-1).overlaps(its.padded(-1))], text
 
 
 def test_one_objective_is_a_ranking(made):

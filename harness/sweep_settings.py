@@ -46,7 +46,7 @@ class Parameter:
             different = {repr(choice) for choice in self.choices}
             if ends != (None, None) or self.step is not None or self.log:
                 yield f"choices={shown(self.choices)}: want either these or low and high, not both"
-            if not self.choices or len(different) < len(self.choices):
+            elif not self.choices or len(different) < len(self.choices):
                 yield f"choices={shown(self.choices)}: want one or more different values"
         elif self.low is None or self.high is None:
             yield f"low={shown(self.low)}, high={shown(self.high)}: want both, or choices"
@@ -135,10 +135,15 @@ class Sweep:
         """Conditions on what is no parameter, on a range, on a value that never comes, or in a circle."""
         if len({*self.objectives}) < len(self.objectives):
             yield f"objectives={shown(self.objectives)}: want each once"
-        for key, parameter in self.space.items():
-            for other, values in parameter.only_if.items():
-                if fault := _impossible(other, _listed(values), self.space):
-                    yield f"space.{key}.only_if: {fault}"
+        told = [
+            f"space.{key}.only_if: {fault}"
+            for key, parameter in self.space.items()
+            for other, values in parameter.only_if.items()
+            if (fault := _impossible(other, _listed(values), self.space))
+        ]
+        yield from told
+        if told:
+            return
         try:
             ordered(self.space)
         except CycleError as error:

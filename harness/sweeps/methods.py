@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from types import ModuleType
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import optuna
 from optuna import pruners, samplers
 
+from common.bounds import Flag, Real, Seed, Whole
 from common.errors import BadInput, first_line, nearest
-from common.schema import assigned
-from harness.sweep_settings import Method, Sweep
+from common.schema import assigned, shown, wanted
+from harness.sweep_settings import Method, Sampler, Sweep
 from harness.sweeps.objectives import Direction
-from harness.sweeps.space import drawn
+from harness.sweeps.space import drawn, is_of
 
 REHEARSED = 3  # trials of a rehearsal
-ABSTRACT = {"BaseSampler", "BaseGASampler", "BasePruner", "BaseCrossover"}
+FEWEST_RANGES = 2  # with fewer CMA-ES has nothing to adapt
+UNFIT = {  # what Optuna says of a sampler that cannot serve → in our words
+    "multi-objective": "takes one objective: want one alone",
+    "step must be given": "tries every value: want a step, or choices, in place of each range",
+    "not found in the given grid": "has no values of some parameters: want each of sweep.space in search_space",
+}
+HOMES = {
+    "BaseSampler": samplers,
+    "BasePruner": pruners,
+    "BaseCrossover": samplers.nsgaii,
+    "BaseMutation": samplers.nsgaii,
+}
+KINDS = {"int": Whole, "float": Real, "bool": Flag, "str": str, "None": None}
+ABSTRACT = {*HOMES, "BaseGASampler"}
 ONE_SEED = {"QMCSampler"}  # its points are one sequence, which another seed would break off
 
 
@@ -31,7 +47,11 @@ def sampler(sweep: Sweep, *, before: int = 0) -> samplers.BaseSampler:
     """
     name, args = sweep.sampler.name, dict(sweep.sampler.args)
     takes_seed = "seed" in inspect.signature(getattr(samplers, name, object)).parameters
-    if takes_seed and isinstance(seed := args.get("seed", 0), int) and seed >= 0:
+    if takes_seed and (seed := args.get("seed", 0)) is not None:
+        if not is_of(Seed, seed):
+            raise BadInput(
+                f"sweep.sampler.args.seed={shown(seed)}: want {wanted(Seed)}, or null for other trials each time"
+            )
         args["seed"] = seed if name in ONE_SEED else int(np.random.SeedSequence([seed, before]).generate_state(1)[0])
     return _built(samplers, name, args, where="sweep.sampler")
 
@@ -46,8 +66,13 @@ def rehearse(sweep: Sweep, directions: Sequence[Direction]) -> list[dict[str, An
 
     Some samplers take one objective alone, some no conditions, some need another package: they tell when they are used.
     """
+    ranges = [key for key, one in sweep.space.items() if one.choices is None and not one.only_if]
+    if sweep.sampler.name == "CmaEsSampler" and len(ranges) < FEWEST_RANGES:
+        raise BadInput(
+            f"sweep.sampler: CmaEsSampler draws all but ranges at random, and has {len(ranges)} here: want "
+            f"{FEWEST_RANGES} without only_if, or another sampler, such as {Sampler.name}"
+        )
     study = optuna.create_study(directions=directions, sampler=sampler(sweep))
-
     proposed: list[dict[str, Any]] = []
 
     def propose(trial: optuna.Trial) -> list[float]:
@@ -58,10 +83,15 @@ def rehearse(sweep: Sweep, directions: Sequence[Direction]) -> list[dict[str, An
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             study.optimize(propose, n_trials=REHEARSED)
-    except Exception as error:
+    except ImportError as error:
         raise BadInput(
-            f"sweep.sampler: {sweep.sampler.name} cannot propose trials for these objectives and this space "
-            f"({first_line(error)}): want another, such as TPESampler"
+            f"sweep.sampler: {sweep.sampler.name} needs the package {error.name}: want it installed, or another "
+            f"sampler, such as {Sampler.name}"
+        ) from error
+    except Exception as error:
+        why = next((ours for theirs, ours in UNFIT.items() if theirs in str(error)), f"fails ({first_line(error)})")
+        raise BadInput(
+            f"sweep.sampler: {sweep.sampler.name} {why}, or another sampler, such as {Sampler.name}"
         ) from error
     return proposed
 
@@ -75,7 +105,9 @@ def _built(home: ModuleType, name: str, args: Mapping[str, Any], *, where: str) 
     known = {one: kind for one, kind in vars(home).items() if inspect.isclass(kind) and one in home.__all__}
     known = {one: kind for one, kind in known.items() if one not in ABSTRACT}
     if name not in known:
-        hint = nearest(name, known, otherwise=f"want one of {', '.join(known)}")
+        short = {re.sub("(Sampler|Pruner|Crossover|Mutation)$", "", one).lower(): one for one in known}
+        near = [short[name.lower()]] if name.lower() in short else get_close_matches(name, known, n=1, cutoff=0.8)
+        hint = f"did you mean {near[0]!r}?" if near else f"want one of {', '.join(known)}"
         raise BadInput(f"{where}: Optuna has no {name!r}; {hint}")
     takes = inspect.signature(known[name]).parameters
     takes = {one: kind for one, kind in takes.items() if kind.kind is not kind.VAR_KEYWORD and one != "args"}
@@ -83,19 +115,31 @@ def _built(home: ModuleType, name: str, args: Mapping[str, Any], *, where: str) 
         if one not in takes:
             hint = nearest(one, takes, otherwise=f"want {', '.join(takes) or 'none'}")
             raise BadInput(f"{where}: {name} takes no argument {one!r}; {hint}")
-    inner = {one: _inner(value, where=f"{where}.args.{one}") for one, value in args.items()}
+    if lost := [one for one, kind in takes.items() if kind.default is kind.empty and one not in args]:
+        raise BadInput(f"{where}: {name} needs {' and '.join(lost)}: want {where}.args.{lost[0]}")
+    inner = {one: _inner(value, takes[one].annotation, where=f"{where}.args.{one}") for one, value in args.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return known[name](**inner)
     except Exception as error:
-        raise BadInput(f"{where}: {name} does not take these arguments ({first_line(error)}): want others") from error
+        got = ", ".join(f"{one}={shown(value)}" for one, value in args.items() if one != "seed")
+        raise BadInput(f"{where}: got {name}({got}): {first_line(error).rstrip('.')}; want other arguments") from error
 
 
-def _inner(value: Any, *, where: str) -> Any:
-    """An argument that is a class of Optuna's itself, made; any other as it is."""
-    if not isinstance(value, dict) or not {*value} <= {"name", "args"} or "name" not in value:
+def _inner(value: Any, annotation: Any, *, where: str) -> Any:
+    """An argument that is a class of Optuna's itself, made; any other as it is, where it is of its kind."""
+    kinds = str(getattr(annotation, "__name__", annotation)).split(" | ")
+    if {*kinds} <= {*KINDS}:
+        hint: Any = Union[tuple(KINDS[kind] for kind in kinds)]  # noqa: UP007 - of a tuple
+        if not is_of(hint, value):
+            raise BadInput(f"{where}={shown(value)}: want {wanted(hint)}")
         return value
-    homes = (samplers, pruners, samplers.nsgaii)
-    home = next((one for one in homes if value["name"] in one.__all__), samplers)
+    home = next((HOMES[kind] for kind in kinds if kind in HOMES), None)
+    if value is None or (home is None and not kinds[0].startswith("Callable")):
+        return value
+    if home is None:
+        raise BadInput(f"{where}={shown(value)}: want null, since a file holds no function")
+    if not isinstance(value, dict) or not {*value} <= {"name", "args"} or "name" not in value:
+        raise BadInput(f"{where}={shown(value)}: want a class of Optuna's, as {{name: …, args: {{…}}}}")
     return _built(home, value["name"], value.get("args", {}), where=where)

@@ -10,8 +10,8 @@ from optuna import Trial
 from pydantic import TypeAdapter, ValidationError
 
 from common.bounds import core, described
-from common.errors import BadInput, nearest
-from common.schema import shown, wanted
+from common.errors import BadInput
+from common.schema import faults, shown, wanted
 from harness.config import GRAPH, MACHINERY, PROSE
 from harness.settings import Experiment
 from harness.sweep_settings import Parameter, Sweep, counts, ordered
@@ -27,11 +27,11 @@ def refuse_unfit(sweep: Sweep) -> None:
             "sweep.space is empty: want at least one setting with its values, as "
             "gram.weight: {low: 0.1, high: 10.0, log: true}"
         )
-    faults = [
+    found = [
         f"sweep.space.{key}: {fault}" for key, parameter in sweep.space.items() for fault in _faults(key, parameter)
     ]
-    if faults:
-        raise BadInput("\n".join(faults))
+    if found:
+        raise BadInput("\n".join(found))
 
 
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, Any]:
@@ -99,17 +99,28 @@ def _faults(key: str, parameter: Parameter) -> Iterator[str]:
         return
     if hint is None:
         if not any(key.startswith(f"{above}.") and get_origin(core(hint)) is dict for above, hint in HINTS.items()):
-            yield f"no such setting; {nearest(key, HINTS, otherwise='docs/settings.md lists them')}"
+            yield _unknown(key)
         return
     if parameter.choices is None and core(hint) not in (int, float):
         yield f"want choices, not a range, since it takes {wanted(hint)}"
         return
     ends = [_named(value) for value in (parameter.low, parameter.high) if value is not None]
     for value in parameter.choices if parameter.choices is not None else ends:
-        if not _fits(hint, value):
+        if not is_of(hint, value):
             yield f"got {shown(value)}: want {wanted(hint)}"
     if _is_whole(key) and parameter.step is not None and parameter.step != int(parameter.step):
         yield f"step={shown(parameter.step)}: want a whole number"
+
+
+def _unknown(key: str) -> str:
+    """What to do about a key that is no setting."""
+    if below := [known for known in HINTS if known.startswith(f"{key}.")]:
+        return f"a section: want a setting of it, as {below[0]}"
+    nested: Any = 0
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    hints = [line.partition("; ")[2] for line in faults(Experiment, nested) if "; did you mean " in line]
+    return f"no such setting; {[*hints, 'docs/settings.md lists them'][0]}"
 
 
 def _named(value: float) -> Any:
@@ -117,7 +128,8 @@ def _named(value: float) -> Any:
     return int(value) if value == int(value) else value
 
 
-def _fits(hint: Any, value: Any) -> bool:
+def is_of(hint: Any, value: Any) -> bool:
+    """Whether a value is one of a type with its bounds."""
     try:
         TypeAdapter(hint).validate_python(value)
     except ValidationError:

@@ -51,7 +51,24 @@ def test_this_sampler_proposes_trials(sampler, directions):
         ({"name": "TPESmapler"}, "sweep.sampler: Optuna has no 'TPESmapler'; did you mean 'TPESampler'?"),
         ({"name": "BaseSampler"}, "sweep.sampler: Optuna has no 'BaseSampler'"),
         ({"name": "TPESampler", "args": {"sed": 1}}, "TPESampler takes no argument 'sed'; did you mean 'seed'?"),
-        ({"name": "GridSampler"}, "GridSampler does not take these arguments (GridSampler.__init__() missing 1"),
+        ({"name": "tpe"}, "sweep.sampler: Optuna has no 'tpe'; did you mean 'TPESampler'?"),
+        ({"name": "BoTorchSampler"}, "sweep.sampler: Optuna has no 'BoTorchSampler'; want one of BruteForceSampler, "),
+        ({"name": "GridSampler"}, "sweep.sampler: GridSampler needs search_space: want sweep.sampler.args.search_sp"),
+        ({"name": "TPESampler", "args": {"seed": "abc"}},
+         "sweep.sampler.args.seed='abc': want a whole number, at least 0, or null for other trials each time"),
+        ({"name": "TPESampler", "args": {"seed": -1}}, "sweep.sampler.args.seed=-1: want a whole number, at least 0"),
+        ({"name": "TPESampler", "args": {"seed": True}}, "sweep.sampler.args.seed=true: want a whole number"),
+        ({"name": "TPESampler", "args": {"n_startup_trials": "x"}},
+         "sweep.sampler.args.n_startup_trials='x': want a whole number"),
+        ({"name": "TPESampler", "args": {"gamma": 3}},
+         "sweep.sampler.args.gamma=3: want null, since a file holds no function"),
+        ({"name": "NSGAIISampler", "args": {"crossover": "UniformCrossover"}},
+         "sweep.sampler.args.crossover='UniformCrossover': want a class of Optuna's, as {name: …, args: {…}}"),
+        ({"name": "NSGAIISampler", "args": {"crossover": {"name": "uniform"}}},
+         "sweep.sampler.args.crossover: Optuna has no 'uniform'; did you mean 'UniformCrossover'?"),
+        ({"name": "NSGAIISampler", "args": {"population_size": 1}},
+         "sweep.sampler: got NSGAIISampler(population_size=1): `population_size` must be greater than or equal to 2; "
+         "want other arguments"),
         ({"name": "PartialFixedSampler", "args": {"fixed_params": {}, "base_sampler": {"name": "Tpe"}}},
          "sweep.sampler.args.base_sampler: Optuna has no 'Tpe'"),
     ],
@@ -67,9 +84,16 @@ def test_a_sampler_that_there_is_not_or_takes_other_arguments_is_refused_with_th
     [
         ({"name": "MedianPrunner"}, "sweep.pruner: Optuna has no 'MedianPrunner'; did you mean 'MedianPruner'?"),
         ({"name": "MedianPruner", "args": {"n_startup": 1}}, "did you mean 'n_startup_trials'?"),
-        ({"name": "PercentilePruner", "args": {"percentile": 200.0}}, "PercentilePruner does not take these arguments"),
+        ({"name": "median"}, "did you mean 'MedianPruner'?"),
+        ({"name": "PercentilePruner"}, "sweep.pruner: PercentilePruner needs percentile: want sweep.pruner.args.perc"),
+        ({"name": "PercentilePruner", "args": {"percentile": "a"}},
+         "sweep.pruner.args.percentile='a': want a number"),
+        ({"name": "PercentilePruner", "args": {"percentile": 200.0}},
+         "sweep.pruner: got PercentilePruner(percentile=200.0): Percentile must be between 0 and 100 inclusive"),
+        ({"name": "ThresholdPruner"}, "sweep.pruner: got ThresholdPruner(): Either lower or upper must be specified;"),
+        ({"name": "PatientPruner", "args": {"patience": 2}}, "PatientPruner needs wrapped_pruner"),
     ],
-)
+)  # fmt: skip
 def test_a_pruner_is_refused_in_the_same_way(pruner, said):
     with pytest.raises(BadInput) as error:
         methods.pruner(sweep(pruner=pruner))
@@ -86,14 +110,35 @@ def test_a_pruner_within_a_pruner_is_made():
 @pytest.mark.parametrize(
     ("sampler", "directions", "why"),
     [
-        ({"name": "CmaEsSampler"}, ["maximize", "minimize"], "multi-objective"),
-        ({"name": "BruteForceSampler"}, ["maximize"], "step must be given"),
-        ({"name": "GridSampler", "args": {"search_space": {"gram.weight": [1.0]}}}, ["maximize"], "not found in the"),
+        ({"name": "CmaEsSampler"}, ["maximize"], "draws all but ranges at random, and has 1 here: want 2 without onl"),
+        ({"name": "BruteForceSampler"}, ["maximize"], "tries every value: want a step, or choices, in place of each"),
+        ({"name": "GridSampler", "args": {"search_space": {"gram.weight": [1.0]}}}, ["maximize"],
+         "has no values of some parameters: want each of sweep.space in search_space"),
     ],
-)
+)  # fmt: skip
 def test_a_sampler_that_cannot_serve_the_space_is_refused_before_a_trial(sampler, directions, why):
-    with pytest.raises(BadInput, match=rf"cannot propose trials .*{why}.*want another"):
+    with pytest.raises(
+        BadInput, match=rf"^sweep\.sampler: {sampler['name']} {why}.*, or another sampler, such as TPESam"
+    ):
         methods.rehearse(sweep(sampler=sampler), directions)
+
+
+RANGES = {"gram.weight": {"low": 0.1, "high": 10, "log": True}, "optimizer.lr": {"low": 1e-4, "high": 1e-2}}
+
+
+def test_cma_es_takes_ranges_and_one_objective_alone():
+    asked = sweep(sampler={"name": "CmaEsSampler"}, space=RANGES)
+    assert len(methods.rehearse(asked, ["maximize"])) == methods.REHEARSED
+    with pytest.raises(BadInput, match=r"CmaEsSampler takes one objective: want one alone, or another sampler"):
+        methods.rehearse(asked, ["maximize", "minimize"])
+
+
+def test_a_package_that_a_sampler_needs_is_named(monkeypatch):
+    monkeypatch.setattr("optuna.samplers._cmaes.cmaes", optuna._imports._LazyImport("no_such_package"))
+    with pytest.raises(
+        BadInput, match=r"CmaEsSampler needs the package no_such_package: want it installed, or another sampler"
+    ):
+        methods.rehearse(sweep(sampler={"name": "CmaEsSampler"}, space=RANGES), ["maximize"])
 
 
 def proposed(before, **sampler):

@@ -77,7 +77,10 @@ def test_numbers_are_settled_to_six_digits():
 @pytest.mark.parametrize(
     ("key", "parameter", "said"),
     [
-        ("gram.wieght", {"low": 1, "high": 2}, "no such setting; did you mean 'gram.weight'?"),
+        ("gram.wieght", {"low": 1, "high": 2}, "no such setting; did you mean gram.weight?"),
+        ("gram.lr", {"low": 1, "high": 2}, "no such setting; did you mean optimizer.lr?"),
+        ("gramweight", {"low": 1, "high": 2}, "no such setting; docs/settings.md lists them"),
+        ("gram", {"low": 1, "high": 2}, "a section: want a setting of it, as gram.weight"),
         ("gram.weight", {"low": -1, "high": 2}, "got -1: want a number, at least 0"),
         ("gram.start_step", {"low": 0.5, "high": 2}, "got 0.5: want a whole number, at least 0"),
         ("gram.start_step", {"low": 0, "high": 3, "step": 1.5}, "step=1.5: want a whole number"),
@@ -108,6 +111,15 @@ def test_an_empty_space_is_refused():
         ({"gram.weight": {"low": 0, "high": 1, "step": 0.3}}, "step=0.3: want one that leads from low=0.0 to high=1.0"),
         ({"gram.weight": {"low": 1, "high": 2, "choices": [1]}}, "want either these or low and high, not both"),
         ({"gram.weight": {"choices": []}}, "want one or more different values"),
+        ({"gram.weight": {"choices": [], "low": 1}}, "want either these or low and high, not both"),
+        (
+            {"gram.weight": {"low": 1, "high": 2, "only_if": {"gram.weight": 1}}},
+            "only_if: gram.weight has a range: want a parameter with choices",
+        ),
+        (
+            {"gram.weight": {"choices": [1.0], "only_if": {"gram.weight": 1.0}}},
+            "only_if leads in a circle: gram.weight → gram.weight: want one that ends",
+        ),
         ({"gram.weight": {"choices": [1.0, 1.0]}}, "want one or more different values"),
         (
             {
@@ -140,3 +152,4 @@ def test_ranges_and_conditions_that_cannot_be_meant_are_refused(space, said):
     with pytest.raises(BadInput) as error:
         sweep(space)
     assert said in str(error.value)
+    assert "\n" not in str(error.value)

@@ -218,8 +218,8 @@ def _fork(where: str, at: int | None, parent: Job | None) -> int:
     if parent is None:
         return 0
     if at is not None and not parent.start < at <= parent.stop:
-        span = f"{parent.arm} goes from step {parent.start} to {parent.stop}"
-        raise BadInput(f"{where}.at={at}: {span}: want a step up to its last, after its first, or another from")
+        steps = f"{parent.arm} trains the steps after {parent.start} up to {parent.stop}"
+        raise BadInput(f"{where}.at={at}: {steps}: want at: one of these, or from: the arm that has that step")
     return parent.stop if at is None else at
 
 

@@ -202,9 +202,15 @@ def test_each_parent_keeps_what_its_children_begin_with(listed):
 @pytest.mark.parametrize(
     ("arms", "said"),
     [
-        ({"plain": {}, "late": {"from": "plain", "at": 11}}, "arms.late.at=11: plain goes from step 4 to 10: want"),
-        ({"plain": {}, "late": {"from": "plain", "at": 4}}, "arms.late.at=4: plain goes from step 4 to 10: want"),
-        ({"late": {"at": 5}}, "arms.late.at=5: trunk goes from step 0 to 4: want"),
+        (
+            {"plain": {}, "late": {"from": "plain", "at": 11}},
+            "arms.late.at=11: plain trains the steps after 4 up to 10: want",
+        ),
+        (
+            {"plain": {}, "late": {"from": "plain", "at": 4}},
+            "arms.late.at=4: plain trains the steps after 4 up to 10: want",
+        ),
+        ({"late": {"at": 5}}, "arms.late.at=5: trunk trains the steps after 0 up to 4: want"),
         (
             {"plain": {}, "more": {"from": "plain", "gram.weight": 1.0}},
             "arms.more: it forks from plain at step 10 and ends at step 10: want steps: above 10, or at: an earlier "

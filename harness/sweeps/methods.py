@@ -123,7 +123,7 @@ def _built(home: ModuleType, name: str, args: Mapping[str, Any], *, where: str) 
             warnings.simplefilter("ignore")
             return known[name](**inner)
     except Exception as error:
-        got = ", ".join(f"{one}={shown(value)}" for one, value in args.items() if one != "seed")
+        got = assigned({one: value for one, value in args.items() if one != "seed"})
         raise BadInput(f"{where}: got {name}({got}): {first_line(error).rstrip('.')}; want other arguments") from error
 
 

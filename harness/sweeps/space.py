@@ -46,7 +46,7 @@ def drawn(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 
 def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
     """What Optuna drew as settings are written: to six digits, so that 0.30000000000000004 is 0.3."""
-    return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in params.items()}
+    return {key: _rounded(value) for key, value in params.items()}
 
 
 def samples(key: str, parameter: Parameter) -> list[Any]:
@@ -56,11 +56,10 @@ def samples(key: str, parameter: Parameter) -> list[Any]:
     low, high, step = (_number(key, value) for value in (parameter.low, parameter.high, parameter.step))
     if step is None and not _is_whole(key):
         spread = np.geomspace if parameter.log else np.linspace
-        return [*overrides(dict(enumerate(spread(low, high, SAMPLES).tolist()))).values()]
+        return [_rounded(value) for value in spread(low, high, SAMPLES).tolist()]
     step = step or 1
     last = round((high - low) / step)
-    values = [low + round(place) * step for place in np.linspace(0, last, min(last + 1, SAMPLES))]
-    return [*overrides(dict(enumerate(values))).values()]
+    return [_rounded(low + round(place) * step) for place in np.linspace(0, last, min(last + 1, SAMPLES))]
 
 
 def words(key: str, parameter: Parameter) -> str:
@@ -73,6 +72,10 @@ def words(key: str, parameter: Parameter) -> str:
         said = f"{shown(low)} to {shown(high)}{scale}"
     conditions = [f"{other} is {shown(values)}" for other, values in parameter.only_if.items()]
     return said + (f", only if {' and '.join(conditions)}" if conditions else "")
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _draw(trial: Trial, key: str, parameter: Parameter) -> Any:

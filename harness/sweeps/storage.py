@@ -23,6 +23,10 @@ from harness.sweeps.journal import Journal
 PATIENCE = 5  # seconds for a server to answer
 SQLITE_PATIENCE = 60  # seconds for other workers to be done with the file
 RACE = 1.0  # seconds after which the tables that another sweep was making are there
+URLS = (
+    "sqlite:///FILE in a folder that is there, or postgresql://USER:PASSWORD@HOST/NAME of a server that runs; null "
+    "keeps the study in the run's folder"
+)
 Storage = Journal | RDBStorage
 
 
@@ -35,6 +39,8 @@ def is_there(sweep: Sweep, folder: Path) -> bool:
     """Whether there is a storage to look into: a look must not make one. Raises `BadInput` where none can be made."""
     if sweep.storage is None:
         return journal_path(folder).is_file()
+    if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?:", sweep.storage):
+        raise BadInput(f"sweep.storage={_unsigned(sweep.storage)}: want {URLS}")
     if not sweep.storage.startswith("sqlite"):
         with _answering(sweep, folder):
             return inspect(create_engine(_with_driver(sweep.storage), **_engine(sweep.storage))).has_table("studies")
@@ -70,11 +76,15 @@ def opened(sweep: Sweep, folder: Path) -> Storage:
 def _answering(sweep: Sweep, folder: Path) -> Iterator[None]:
     try:
         yield
+    except ImportError as error:
+        raise BadInput(
+            f"sweep.storage={_unsigned(sweep.storage or '')} needs the package {error.name}: want postgresql://… and "
+            "pip install gramlab[postgres]"
+        ) from error
     except Exception as error:  # of SQLAlchemy, of a driver, or of the journal's parser
         place = sweep.storage or str(journal_path(folder))
         want = (
-            "want sqlite:///FILE in a folder that is there, or postgresql://USER:PASSWORD@HOST/NAME of a server that "
-            "runs; null keeps the study in the run's folder"
+            f"want {URLS}"
             if sweep.storage
             else "want the journal that a sweep wrote; move it away, and a new study takes up what is trained"
         )

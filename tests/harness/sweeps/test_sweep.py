@@ -245,8 +245,11 @@ def test_another_sampler_or_pruner_may_go_on_with_a_study(write_sweep, record):
         ({"storage": "sqlite:///"}, "sweep.storage=sqlite:///: a study in memory is lost with its process"),
         ({"storage": "sqlite://"}, "sweep.storage=sqlite://: a study in memory is lost with its process"),
         ({"storage": "sqlite:///:memory:"}, "sweep.storage=sqlite:///:memory:: a study in memory is lost"),
-        ({"storage": "study.db"}, "sweep.storage=study.db does not answer"),
-        ({"storage": "mongodb://localhost/x"}, "sweep.storage=mongodb://localhost/x does not answer"),
+        ({"storage": "study.db"}, "sweep.storage=study.db: want sqlite:///FILE in a folder"),
+        ({"storage": "mysql://me:secret@host/x"}, "sweep.storage=mysql://me:…@host/x: want sqlite:///FILE in a folder"),
+        ({"storage": "postgresql+no_driver://host/x"}, "sweep.storage=postgresql+no_driver://host/x "),
+        ({"storage": "postgresql+psycopg2cffi://host/x"}, "needs the package psycopg2cffi: want postgresql://… and "),
+        ({"storage": "mongodb://localhost/x"}, "sweep.storage=mongodb://localhost/x: want sqlite"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(write_sweep, tmp_path, capsys, sweep, said):

@@ -26,7 +26,6 @@ from optuna import Study
 from optuna.trial import TrialState
 
 from common.command import Parser, answer
-from common.disk import alone
 from common.errors import BadInput
 from common.machine import environment, pick_device
 from common.progress import telling
@@ -47,7 +46,7 @@ from harness.sweeps.objectives import objectives, pruned_by
 from harness.sweeps.pointless import pointless
 from harness.sweeps.study import ARM
 from harness.sweeps.trial import TRAINED_AS, Trials
-from harness.sweeps.work import turns, work
+from harness.sweeps.work import work
 from reports.sweep.build import build
 
 log = logging.getLogger("gramlab")
@@ -91,7 +90,7 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     with telling(folder / "log.txt"):
         made = carry_out(trials, others, science)
         print(build(folder))
-        if {trial.state for trial in study.last_of_each(made.get_trials(deepcopy=False))} == {TrialState.FAIL}:
+        if {trial.state for trial in study.last_of_each(made)} == {TrialState.FAIL}:
             log.error("every trial failed: %s tells why", folder / "sweep.csv")
             return 1
     return 0
@@ -103,7 +102,7 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
     An arm whose training is not finite is left out, and so is what forks from it.
     """
     experiment, folder = trials.experiment, trials.folder
-    with alone(turns(folder)):
+    with trials.turn():
         kept = storage.opened(experiment.sweep, folder)
         made = study.made(kept, experiment.name, science, trials.objectives)
     failed: set[str] = set()
@@ -121,7 +120,7 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
         record.write_front(folder, experiment, made)
         keep_arms(trials, made, todo)
 
-    with alone(turns(folder)):
+    with trials.turn():
         keep(others)
     work(trials, made, kept, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
     return made
@@ -178,8 +177,8 @@ def state(found: Study | None, experiment: Experiment) -> str:
     """How far the study is."""
     if found is None:
         return f"a new study: {experiment.sweep.trials} trials to do"
-    known = study.last_of_each(found.get_trials(deepcopy=False))
-    ended = sum(trial.state.is_finished() for trial in known)
+    known = study.last_of_each(found)
+    ended = sum(map(study.is_settled, known))
     return f"the study has {ended} trials that came to an end, of {experiment.sweep.trials}"
 
 
@@ -205,7 +204,7 @@ def science_of(trials: Trials) -> dict[str, Any]:
 
 def keep_arms(trials: Trials, made: Study, todo: Sequence[Job]) -> None:
     """Renew `experiment.json`, in which the trials that were trained are arms beside the experiment's own."""
-    known = study.last_of_each(made.get_trials(deepcopy=False))
+    known = study.last_of_each(made)
     own = {
         t.user_attrs[ARM]: space.overrides(t.params) for t in known if t.user_attrs.get(TRAINED_AS) == t.user_attrs[ARM]
     }
@@ -223,7 +222,7 @@ def confirm_front(trials: Trials, found: Study, count: int) -> int:
     code = run(again)
     folder = trials.folder.with_name(again.name)
     seen = replace(trials, experiment=again, folder=folder, evaluator=Evaluator(again, folder))
-    with alone(turns(trials.folder)):
+    with trials.turn():
         record.confirmed(trials.folder, seen.measured_arms(seen.jobs_of(again.arms)), seeds)
         print(build(trials.folder))
     return code

@@ -22,8 +22,8 @@ from harness.sweeps import methods
 from harness.sweeps.objectives import Objective
 from harness.sweeps.pruning import SHOWN
 from harness.sweeps.space import overrides
-from harness.sweeps.study import ARM, begun, last_of_each
-from harness.sweeps.trial import MEASURED, REASON, TRAINED_AS, Measured, Trials
+from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each
+from harness.sweeps.trial import MEASURED, TRAINED_AS, Measured, Trials
 
 FEWEST = 4  # completed trials below which nothing is said of importances
 TOP = 5  # trials that the best quantile of an importance holds, where there are twice as many
@@ -45,7 +45,7 @@ def recorded(folder: Path) -> Swept:
 def write(trials: Trials, study: Study, references: dict[str, Measured]) -> None:
     """Replace the record by what the study holds now; what was confirmed before stays in it."""
     experiment, sweep = trials.experiment, trials.experiment.sweep
-    known = last_of_each(study.get_trials(deepcopy=False))
+    known = last_of_each(study)
     record = {
         **{key: getattr(experiment, key) for key in ("name", "question", "source", "seeds", "steps")},
         "objectives": [described(one) for one in trials.objectives],
@@ -73,10 +73,8 @@ def entry(trial: FrozenTrial) -> dict[str, Any]:
     own, times = trial.user_attrs, (trial.datetime_start, trial.datetime_complete)
     return {
         "arm": own[ARM],
-        "same_as": own[TRAINED_AS] if own.get(TRAINED_AS, own[ARM]) != own[ARM] else None,
-        "state": STATES.get(trial.state, "running")
-        if trial.state != TrialState.FAIL or REASON in own
-        else "broken off",
+        "same_as": own[TRAINED_AS] if is_settled(trial) and own.get(TRAINED_AS, own[ARM]) != own[ARM] else None,
+        "state": state(trial),
         "params": overrides(trial.params),
         "values": own.get(MEASURED, {}),
         "shown": own.get(SHOWN, {}),
@@ -84,6 +82,13 @@ def entry(trial: FrozenTrial) -> dict[str, Any]:
         "began": times[0].timestamp() if times[0] else None,
         "ended": times[1].timestamp() if times[1] else None,
     }
+
+
+def state(trial: FrozenTrial) -> str:
+    """How a trial ended, or that it has not."""
+    if is_settled(trial):
+        return STATES[trial.state]
+    return "running" if trial.state == TrialState.RUNNING else "broken off"
 
 
 def front(study: Study) -> list[FrozenTrial]:

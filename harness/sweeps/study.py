@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import optuna
@@ -19,7 +20,7 @@ from harness.layers import flatten
 from harness.sweeps.objectives import Objective
 from harness.sweeps.storage import Storage
 
-ARM, SCIENCE = "arm", "gramlab"  # attributes of a trial and of the study
+ARM, REASON, SCIENCE = "arm", "reason", "gramlab"  # attributes of a trial, the last of the study
 DIFFERENCES = 3  # that a refusal names
 
 
@@ -52,10 +53,10 @@ def made(storage: Storage, name: str, science: Mapping[str, Any], goals: Sequenc
 
 
 def tidy(study: Study) -> None:
-    """Take up the trials of workers that are gone; to be called by one worker at a time.
+    """Put the trials that were broken off back into the queue, each once; to be called by one worker at a time.
 
-    A running trial without an arm was left by a worker that died while it claimed it, since claims are made one at a
-    time; it drew nothing yet, and nothing is lost with it.
+    That is, those whose worker says so, or gives no sign of life. A running trial without an arm was left by a worker
+    that died while it claimed it, since claims are made one at a time; it drew nothing yet, so nothing is lost with it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -63,13 +64,17 @@ def tidy(study: Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if ARM not in trial.user_attrs:
             study.tell(trial.number, state=TrialState.FAIL)
-
-
-def again(study: Study, number: int) -> None:
-    """Put a trial that was broken off back into the queue, as one whose worker is gone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, study.trials[number])
+        again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
+    for trial in last_of_each(study):
+        if trial.state == TrialState.FAIL and not is_settled(trial):
+            again(study, deepcopy(trial))
+
+
+def is_settled(trial: FrozenTrial) -> bool:
+    """Whether a trial came to an end of its own: not one that was broken off."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or REASON in trial.user_attrs
 
 
 def begun(trials: Sequence[FrozenTrial]) -> int:
@@ -77,10 +82,10 @@ def begun(trials: Sequence[FrozenTrial]) -> int:
     return len({trial.user_attrs[ARM] for trial in trials if ARM in trial.user_attrs})
 
 
-def last_of_each(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def last_of_each(study: Study) -> list[FrozenTrial]:
     """The trials that count, each as it was last taken up, in the order of their arms."""
     found: dict[str, FrozenTrial] = {}
-    for trial in trials:
+    for trial in study.get_trials(deepcopy=False):
         if ARM in trial.user_attrs:
             found[trial.user_attrs[ARM]] = trial
     return [*found.values()]

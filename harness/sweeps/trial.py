@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-from optuna import Trial
+from optuna import Study, Trial
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
+from common.disk import alone
 from common.errors import BadInput, first_line
 from common.records import CurvePoint, read_lines
 from common.schema import assigned
@@ -34,11 +37,11 @@ from harness.sweeps.objectives import HOURS, Objective, mean
 from harness.sweeps.pruning import is_hopeless, show
 from harness.sweeps.space import drawn, overrides
 from harness.sweeps.storage import Storage
-from harness.sweeps.study import ARM, begun, last_of_each
-from harness.workplace import patiently
+from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each, tidy
+from harness.workplace import LOOK, patiently
 
 log = logging.getLogger("gramlab")
-CONTENT, TRAINED_AS, MEASURED, REASON = "content", "trained_as", "measured", "reason"  # attributes of a trial
+CONTENT, TRAINED_AS, MEASURED = "content", "trained_as", "measured"  # attributes of a trial
 Measured = dict[
     str, list[list[Any]]
 ]  # objective → [seed, value, low, high] of each seed, null where it has no interval
@@ -46,6 +49,10 @@ Measured = dict[
 
 class Unfit(Exception):
     """Settings of a trial that exclude one another, or lead to no number: this trial's fault, and no other's."""
+
+
+class Behind(Exception):
+    """A trial that is to be told what another one finds, which waits to be taken up: the queue has them in turn."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,15 @@ class Trials:
     evaluator: Evaluator
     device: torch.device
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Inside, no other worker of this sweep is: trials are claimed and the record is written one at a time."""
+        return alone(self.folder / ".turns")
+
     def carry_out(self, trial: Trial, storage: Storage, claimed: Callable[[], None]) -> list[float]:
         """The trial's objectives; `claimed` is called once another worker can tell that its settings are taken.
 
-        Raises `Unfit` or `NonFinite` where its settings are to blame, `optuna.TrialPruned`.
+        Raises `Unfit` or `NonFinite` where its settings are to blame, `optuna.TrialPruned`; `Behind`;
+        `UpdateFinishedTrialError` where another worker took it up, since this one gave no sign of life for long.
         """
         new = f"trial-{begun(trial.study.get_trials(deepcopy=False)):04d}"
         trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, new))
@@ -77,14 +89,13 @@ class Trials:
             raise Unfit(reason) from error
         trial.set_user_attr(CONTENT, content(todo))
         twin = self.twin(trial)
-        trial.set_user_attr(TRAINED_AS, trained_as := twin.user_attrs[TRAINED_AS] if twin else arm)
+        trial.set_user_attr(TRAINED_AS, twin or arm)
         claimed()
         log.info("%s: %s", arm, assigned(own))
-        if twin is not None:
-            log.info("%s: has the settings of %s", arm, trained_as)
-            if is_settled(twin):
-                return tell_as(trial, twin)
-        return self.finish(trial, self.jobs_of({trained_as: own}))
+        if twin is None:
+            return self.finish(trial, todo)
+        log.info("%s: has the settings of %s", arm, twin)
+        return tell_as(trial, self.settled(trial.study, twin))
 
     def finish(self, trial: Trial, todo: Sequence[Job]) -> list[float]:
         """Train what is left of the trial, and measure it."""
@@ -125,15 +136,27 @@ class Trials:
             return False
         return True
 
-    def twin(self, trial: Trial) -> FrozenTrial | None:
-        """Another trial of equal content that was begun earlier: one that came to an end, else one that has not yet."""
-        ours = trial.user_attrs
-        others = [t for t in trial.study.get_trials(deepcopy=False) if t.user_attrs.get(CONTENT) == ours[CONTENT]]
-        same = [t for t in last_of_each(others) if t.user_attrs[ARM] != ours[ARM] and TRAINED_AS in t.user_attrs]
-        return next(filter(is_settled, same), next(iter(same), None))
+    def twin(self, trial: Trial) -> str | None:
+        """The arm that is trained for all trials of this one's content: that of the first; None where this is it."""
+        same = [t for t in last_of_each(trial.study) if t.user_attrs.get(CONTENT) == trial.user_attrs[CONTENT]]
+        first = next(filter(is_settled, same), same[0]).user_attrs[ARM]
+        return None if first == trial.user_attrs[ARM] else first
+
+    def settled(self, study: Study, arm: str) -> FrozenTrial:
+        """The trial of an arm, once it came to an end. Raises `Behind` where its worker left it."""
+        while True:
+            with self.turn():
+                tidy(study)
+            other = next(trial for trial in last_of_each(study) if trial.user_attrs[ARM] == arm)
+            if is_settled(other):
+                return other
+            if other.state == TrialState.WAITING:
+                raise Behind(arm)
+            time.sleep(LOOK)
 
     def bring_on(self, trial: Trial, job: Job, todo: Sequence[Job]) -> None:
         """Train one of the trial's jobs to its end: its arm on the first seed no further than the pruner lets it."""
+        trial.storage.check_trial_is_updatable(trial._trial_id, trial.storage.get_trial(trial._trial_id).state)
         watched = job is next(one for one in todo if one.arm == todo[-1].arm)
         stops = job.evaluations if watched and self.prunes else [job.stop]
         for stop in stops:
@@ -194,13 +217,10 @@ def seconds(job: Job) -> float:
     return max([point.get("seconds", 0.0) for point in points], default=math.nan) - max(before, default=0.0)
 
 
-def is_settled(trial: FrozenTrial) -> bool:
-    """Whether a trial came to an end of its own: not one that was broken off."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or REASON in trial.user_attrs
-
-
 def tell_as(trial: Trial, twin: FrozenTrial) -> list[float]:
-    """The objectives of a trial that another one of equal content has."""
+    """The objectives of a trial that another one of equal content has; it ends as that one did."""
+    for step, value in twin.intermediate_values.items():
+        trial.report(value, step)
     if twin.state == TrialState.PRUNED:
         raise optuna.TrialPruned
     if twin.values is None:

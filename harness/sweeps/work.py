@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
+from typing import Any
 
+import optuna
 from optuna import Study, Trial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._heartbeat import get_heartbeat_thread  # as Study.optimize has it; there is no public name for it
 from optuna.trial import TrialState
 
-from common.disk import alone
 from harness.step import NonFinite
 from harness.sweeps import methods
 from harness.sweeps.storage import Storage
-from harness.sweeps.study import again, begun, tidy
-from harness.sweeps.trial import Trials, Unfit
+from harness.sweeps.study import ARM, begun, tidy
+from harness.sweeps.trial import Behind, Trials, Unfit
 from harness.workplace import LOOK
 
 log = logging.getLogger("gramlab")
@@ -31,15 +34,16 @@ def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int
     waits = False
     while True:
         with ExitStack() as turn:
-            turn.enter_context(alone(turns(trials.folder)))
+            turn.enter_context(trials.turn())
             tidy(study)
             known = study.get_trials(deepcopy=False)
             states = [trial.state for trial in known]
             if TrialState.WAITING in states or begun(known) < trials.experiment.sweep.trials:
                 number = carry_out_one(trials, study, storage, claimed=turn.close)
                 turn.close()
-                with alone(turns(trials.folder)):
-                    ended(number)
+                if number is not None:
+                    with trials.turn():
+                        ended(number)
                 waits = False
                 continue
         if TrialState.RUNNING not in states:
@@ -50,27 +54,37 @@ def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int
         time.sleep(LOOK)
 
 
-def turns(folder: Path) -> Path:
-    """The folder by which the workers of a sweep take turns: claims are made one at a time."""
-    return folder / ".turns"
+def carry_out_one(trials: Trials, study: Study, storage: Storage, *, claimed: Callable[[], None]) -> int | None:
+    """Carry out one trial, and call `claimed` once no other worker would begin it; returns its number, None if left.
 
-
-def carry_out_one(trials: Trials, study: Study, storage: Storage, *, claimed: Callable[[], None]) -> int:
-    """Carry out one trial, and call `claimed` once no other worker would begin it; returns its number.
-
-    One that is broken off goes back into the queue; its training then goes on from its last state.
+    One that is broken off is left as failed without a reason, from where `tidy` puts it back into the queue; its
+    training then goes on from its last state.
     """
     study.sampler = methods.sampler(trials.experiment.sweep, before=begun(study.get_trials(deepcopy=False)))
-    numbers: list[int] = []
-
-    def objective(trial: Trial) -> list[float]:
-        numbers.append(trial.number)
-        return trials.carry_out(trial, storage, claimed)
-
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage")  # which beats below
+        trial = study.ask()
     try:
-        study.optimize(objective, n_trials=1, catch=(Unfit, NonFinite))
-    except BaseException:
-        for number in numbers:
-            again(study, number)
-        raise
-    return numbers[0]
+        with get_heartbeat_thread(trial._trial_id, storage):
+            study.tell(trial, **outcome(trials, trial, storage, claimed), skip_if_finished=True)
+    except UpdateFinishedTrialError:
+        log.info("%s: taken up by another worker while this one stood still; leaves it", trial.user_attrs.get(ARM))
+        return None
+    except BaseException as error:
+        with suppress(UpdateFinishedTrialError):
+            trial.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        if not isinstance(error, Behind):
+            raise
+        log.info("%s: goes back into the queue, behind %s, whose worker is gone", trial.user_attrs.get(ARM), error)
+        return None
+    return trial.number
+
+
+def outcome(trials: Trials, trial: Trial, storage: Storage, claimed: Callable[[], None]) -> dict[str, Any]:
+    """What `Study.tell` is told of a trial: its values, or that it was pruned or failed."""
+    try:
+        return {"values": trials.carry_out(trial, storage, claimed)}
+    except optuna.TrialPruned:
+        return {"state": TrialState.PRUNED}
+    except (Unfit, NonFinite):
+        return {"state": TrialState.FAIL}

@@ -326,7 +326,7 @@ def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_f
     )
     folder = tmp_path / "runs" / "tiny"
     gone, left = started(path), started(path)
-    wait_for(lambda: is_under_way(folder, gone.pid), gone, left)
+    wait_for(lambda: under_way(folder, gone.pid), gone, left)
     gone.send_signal(number)
     gone.communicate()
     assert gone.returncode == (-9 if number == signal.SIGKILL else 143)
@@ -341,7 +341,64 @@ def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_f
     assert len(table(tmp_path)) == 3
 
 
-def is_under_way(folder, worker):
-    """Whether a worker is at a trial and has kept a state of it."""
+LONG = {"steps": 150, "evals": EVALS | {"every": 150}, "runtime": {"threads": 1, "checkpoint_every": 5}}
+
+
+def counts(tmp_path, **states):
+    """How many trials of the study in the journal are in these states, those taken up again one by one."""
+    known = [trial.state.name.lower() for trial in study_in_journal(tmp_path).trials]
+    return all(known.count(state) == count for state, count in states.items())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("signals_heard")
+def test_a_worker_that_stood_still_leaves_its_trial_to_the_one_that_took_it_up_and_goes_on_with_others(
+    write_sweep, record, tmp_path
+):
+    path = write_sweep(LONG, trials=3, heartbeat=1, space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}})
+    folder = tmp_path / "runs" / "tiny"
+    still, other = started(path), started(path)
+    wait_for(lambda: under_way(folder, still.pid), still, other)
+    stood_at = under_way(folder, still.pid)[0].name.removesuffix("-s0")
+    still.send_signal(signal.SIGSTOP)
+    wait_for(lambda: any("failed_trial" in t.system_attrs for t in study_in_journal(tmp_path).trials), still, other)
+    still.send_signal(signal.SIGCONT)
+    said, others = still.communicate(timeout=300)[1], other.communicate(timeout=300)[1]
+    assert (still.returncode, other.returncode) == (0, 0), said + others
+    assert said.count(f"{stood_at}: taken up by another worker while this one stood still; leaves it") == 1
+    assert "Traceback" not in said
+    assert [(trial["arm"], trial["state"]) for trial in record()["trials"]] == [
+        (f"trial-{n:04d}", "complete") for n in range(3)
+    ]
+    assert counts(tmp_path, fail=1, complete=3, waiting=0)
+    for curve in folder.glob("trial-*/metrics.jsonl"):
+        assert [json.loads(line)["step"] for line in curve.read_text().splitlines()] == [*range(3, 151)], curve
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("signals_heard")
+def test_a_trial_that_waits_for_its_equal_goes_behind_it_where_the_worker_of_that_one_is_gone(
+    write_sweep, record, tmp_path
+):
+    path = write_sweep(LONG, trials=2, heartbeat=1, space={"gram.weight": {"choices": [2.0]}})
+    workers, folder = [started(path), started(path)], tmp_path / "runs" / "tiny"
+    wait_for(lambda: any(under_way(folder, worker.pid) for worker in workers), *workers)
+    wait_for(lambda: counts(tmp_path, running=2), *workers)
+    gone, left = sorted(workers, key=lambda worker: not under_way(folder, worker.pid))
+    gone.kill()
+    gone.communicate()
+    said = left.communicate(timeout=300)[1]
+    assert left.returncode == 0, said
+    assert "trial-0001: goes back into the queue, behind trial-0000, whose worker is gone" in said
+    first, second = record()["trials"]
+    assert (first["arm"], first["state"], first["same_as"]) == ("trial-0000", "complete", None)
+    assert (second["arm"], second["state"], second["same_as"]) == ("trial-0001", "complete", "trial-0000")
+    assert second["values"] == first["values"]
+    assert {*trained(tmp_path)} == {"trunk-s0", "plain-s0", "trial-0000-s0"}
+    assert counts(tmp_path, complete=2, fail=2, waiting=0)
+
+
+def under_way(folder, worker):
+    """The trials that a worker is at, where it has kept a state of them."""
     busy = [lock.parent for lock in folder.glob("trial-*/.lock") if lock.read_text() == str(worker)]
-    return any([*trial.glob("states/step_*.safetensors")] for trial in busy)
+    return [trial for trial in busy if [*trial.glob("states/step_*.safetensors")]]

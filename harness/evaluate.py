@@ -134,7 +134,10 @@ class Evaluator:
         return told
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Put rows into the table, but not twice: that of a run which died is that of one which did not."""
+        """Put rows into the table that it does not hold to the last digit, as far as this process knows.
+
+        Those that another one has put there meanwhile then stand there twice, alike: whoever reads it takes one.
+        """
         if new := self.unlike(rows):
             table.append(self.table, new)
             self.known |= {row.identity: table.line(row) for row in new}

@@ -102,9 +102,10 @@ def measures(tasks: Mapping[str, TaskSpec]) -> dict[str, tuple[str, Objective]]:
     return found
 
 
-def mean(values: Sequence[float]) -> float:
-    """Of the seeds; NaN where one of them has none."""
-    return math.fsum(values) / len(values) if values else math.nan
+def mean(values: Sequence[float], *, count: int) -> float:
+    """Over `count` seeds; NaN where one of them has no value, or one that is not finite: the others are no mean."""
+    whole = len(values) == count > 0 and all(map(math.isfinite, values))
+    return math.fsum(values) / count if whole else math.nan
 
 
 def _at(places: Sequence[str], task: str, objective: Objective) -> bool:

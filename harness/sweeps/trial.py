@@ -21,15 +21,14 @@ from common.disk import alone
 from common.errors import BadInput, first_line
 from common.records import CurvePoint, read_lines
 from common.schema import assigned
-from evals.results import table
 from evals.results.table import Row
 from harness import memory
 from harness.config import identity
 from harness.cost import refuse_unfit_crops
 from harness.data.pool import Pools, fingerprint
-from harness.evaluate import Evaluator
+from harness.evaluate import Evaluator, read_mark
 from harness.graph import TRUNK, Job, jobs
-from harness.job_folder import check
+from harness.job_folder import check, step_folder
 from harness.mending import bring_to_end
 from harness.settings import Experiment
 from harness.step import NonFinite
@@ -107,9 +106,10 @@ class Trials:
             trial.set_user_attr(REASON, first_line(error))
             raise
         trial.set_user_attr(MEASURED, measured)
-        values = [mean([value for _, value, *_ in measured[one.name]]) for one in self.objectives]
+        count = len(self.experiment.seeds)
+        values = [mean([value for _, value, *_ in measured[one.name]], count=count) for one in self.objectives]
         if lost := [one.name for one, value in zip(self.objectives, values, strict=True) if not math.isfinite(value)]:
-            trial.set_user_attr(REASON, reason := f"{', '.join(lost)} is not a finite number")
+            trial.set_user_attr(REASON, reason := f"{', '.join(lost)} has no finite value of every seed")
             raise Unfit(reason)
         return values
 
@@ -178,15 +178,16 @@ class Trials:
         patiently(lambda: bring_to_end(job, todo, pool, self.evaluator, device=self.device), name=job.name)
 
     def measured(self, todo: Sequence[Job]) -> Measured:
-        """Each objective of each seed with its interval over images."""
+        """Each objective of each seed that has a finite value, with its interval over images."""
         values: Measured = {objective.name: [] for objective in self.objectives}
         for job in todo:
             rows = self.rows(job, job.stop)
             for objective in self.objectives:
-                if objective.name == HOURS:
-                    values[HOURS].append([job.seed, seconds(job) / 3600, None, None])
-                elif (row := objective.of(rows)) is not None:
-                    values[objective.name].append([job.seed, row.value, *map(known, (row.low, row.high))])
+                row = objective.of(rows)
+                value = seconds(job) / 3600 if objective.name == HOURS else row.value if row else math.nan
+                if math.isfinite(value):
+                    ends = [known(row.low), known(row.high)] if row else [None, None]
+                    values[objective.name].append([job.seed, value, *ends])
         return values
 
     def measured_arms(self, todo: Sequence[Job]) -> dict[str, Measured]:
@@ -195,9 +196,9 @@ class Trials:
         return {arm: self.measured([job for job in todo if job.arm == arm]) for arm in arms}
 
     def rows(self, job: Job, step: int) -> list[Row]:
-        """What an evaluation of a job found."""
-        place = (job.arm, job.seed, step)
-        return [row for row in table.read(self.evaluator.table).rows if (row.arm, row.seed, row.step) == place]
+        """What an evaluation of a job found, as the evaluated step holds it."""
+        mark = read_mark(self.evaluator.mark(step_folder(job, step)))
+        return [] if mark is None else mark.rows
 
 
 def content(todo: Sequence[Job]) -> str:

@@ -1,5 +1,7 @@
 """Objectives by name: short forms, directions, and what no task yields."""
 
+import math
+
 import pytest
 
 from common.errors import BadInput
@@ -7,7 +9,7 @@ from common.schema import filled
 from harness.config import load
 from harness.evaluate import open_tasks
 from harness.sweep_settings import Sweep
-from harness.sweeps.objectives import measures, objectives, pruned_by
+from harness.sweeps.objectives import mean, measures, objectives, pruned_by
 
 ROOMS = {"size": 32, "split": "val", "name": "rooms"}
 SETS = {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}}
@@ -102,3 +104,11 @@ def test_every_measure_of_the_tasks_has_its_key(tasks):
     found = measures(tasks)
     assert {"knn/rooms/top1", "linear/rooms/top1", "segmentation/rooms/miou", "depth/rooms/rmse"} <= set(found)
     assert all(key == "/".join((one.column[0], one.column[1], one.column[3])) for key, (_, one) in found.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [([1.0, 2.0], 1.5), ([1.0], math.nan), ([], math.nan), ([1.0, math.nan], math.nan), ([math.inf, 1.0], math.nan)],
+)
+def test_a_mean_is_one_of_every_seed_or_none(values, found):
+    assert mean(values, count=2) == pytest.approx(found, nan_ok=True)

@@ -153,8 +153,17 @@ Seeds = list[tuple[Whole, Number, Finite | None, Finite | None]]  # seed, value,
 
 
 @record
+class Pruned(TypedDict):
+    """Where a trial was pruned: after which step, and what it showed of which measure."""
+
+    step: Step
+    by: str
+    value: Number
+
+
+@record
 class Tried(TypedDict, total=False):
-    """A trial of a sweep; `shown` are the values that its pruner saw by step, times are seconds since 1970."""
+    """A trial of a sweep, times are seconds since 1970; `shown` are the values that its pruner saw, by step."""
 
     arm: Required[str]
     same_as: str | None
@@ -162,6 +171,7 @@ class Tried(TypedDict, total=False):
     params: Required[dict[str, Any]]
     values: dict[str, Seeds]
     shown: dict[str, Number]
+    pruned: Pruned | None
     reason: str | None
     began: Finite | None
     ended: Finite | None

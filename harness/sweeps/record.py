@@ -20,10 +20,10 @@ from harness.config import as_dict
 from harness.settings import Experiment
 from harness.sweeps import methods
 from harness.sweeps.objectives import Objective
-from harness.sweeps.pruning import SHOWN
+from harness.sweeps.pruning import shown
 from harness.sweeps.space import overrides
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each
-from harness.sweeps.trial import MEASURED, TRAINED_AS, Measured, Trials
+from harness.sweeps.trial import MEASURED, PRUNED, TRAINED_AS, Measured, Trials
 
 FEWEST = 4  # completed trials below which nothing is said of importances
 TOP = 5  # trials that the best quantile of an importance holds, where there are twice as many
@@ -53,8 +53,8 @@ def write(trials: Trials, study: Study, references: dict[str, Measured]) -> None
         "sampler": methods.words(sweep.sampler),
         "pruner": methods.words(sweep.pruner),
         "space": as_dict(sweep.space),
-        "wanted": sweep.trials,
-        "trials": [entry(trial) for trial in known],
+        "wanted": max(sweep.trials, len(known)),
+        "trials": [entry(trial, trials.prunes) for trial in known],
         "front": [trial.user_attrs[ARM] for trial in front(study)],
         "importances": importances(study, trials.objectives),
         "references": references,
@@ -68,7 +68,7 @@ def described(objective: Objective) -> dict[str, Any]:
     return {key: getattr(objective, key) for key in ("name", "label", "higher_is_better", "unit", "share")}
 
 
-def entry(trial: FrozenTrial) -> dict[str, Any]:
+def entry(trial: FrozenTrial, prunes: Objective | None) -> dict[str, Any]:
     """A trial as the record has it; times are seconds since 1970."""
     own, times = trial.user_attrs, (trial.datetime_start, trial.datetime_complete)
     return {
@@ -77,7 +77,8 @@ def entry(trial: FrozenTrial) -> dict[str, Any]:
         "state": state(trial),
         "params": overrides(trial.params),
         "values": own.get(MEASURED, {}),
-        "shown": own.get(SHOWN, {}),
+        "shown": shown(trial, prunes) if prunes else {},
+        "pruned": own.get(PRUNED),
         "reason": own.get(REASON),
         "began": times[0].timestamp() if times[0] else None,
         "ended": times[1].timestamp() if times[1] else None,

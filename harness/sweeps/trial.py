@@ -40,7 +40,7 @@ from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each, t
 from harness.workplace import LOOK, patiently
 
 log = logging.getLogger("gramlab")
-CONTENT, TRAINED_AS, MEASURED = "content", "trained_as", "measured"  # attributes of a trial
+CONTENT, TRAINED_AS, MEASURED, PRUNED = "content", "trained_as", "measured", "pruned"  # attributes of a trial
 Measured = dict[
     str, list[list[Any]]
 ]  # objective → [seed, value, low, high] of each seed, null where it has no interval
@@ -165,11 +165,12 @@ class Trials:
                 continue
             if (row := self.prunes.of(self.rows(job, stop))) is None:
                 continue
-            show(trial, stop, row.value)
+            show(trial, self.prunes, stop, row.value)
             if len(self.objectives) == 1 and self.prunes.column == self.objectives[0].column:
                 trial.report(row.value, stop)  # so that samplers learn from pruned trials, and a dashboard shows them
             if stop < job.stop and is_hopeless(trial, self.pruner, self.prunes):
                 log.info("%s: pruned at step %d, where %s is %.4g", job.arm, stop, self.prunes.name, row.value)
+                trial.set_user_attr(PRUNED, {"step": stop, "by": self.prunes.name, "value": row.value})
                 raise optuna.TrialPruned
 
     def train(self, job: Job, todo: Sequence[Job]) -> None:
@@ -223,6 +224,7 @@ def tell_as(trial: Trial, twin: FrozenTrial) -> list[float]:
     for step, value in twin.intermediate_values.items():
         trial.report(value, step)
     if twin.state == TrialState.PRUNED:
+        trial.set_user_attr(PRUNED, twin.user_attrs.get(PRUNED))
         raise optuna.TrialPruned
     if twin.values is None:
         trial.set_user_attr(REASON, reason := twin.user_attrs[REASON])

@@ -67,16 +67,21 @@ def paths_page(sweep: Sweep, run: Run | None) -> list[Page]:
 
 
 def tidy(sweep: Sweep) -> pd.DataFrame:
-    """A row for each trial: its settings, each objective with the ends of its interval, and on fresh seeds."""
+    """A row for each trial: its settings, each objective with the ends of its interval and on fresh seeds, its end.
+
+    A setting that was drawn as null says so; one that does not apply beside the trial's others is empty.
+    """
     rows = []
     for trial in sweep.trials:
         row = {"trial": trial.arm, "state": trial.state, "same_as": trial.same_as, "front": trial.arm in sweep.front}
-        row |= {key: trial.params.get(key) for key in sweep.space}
+        drawn = {key: "null" if value is None else value for key, value in trial.params.items()}
+        row |= {key: drawn.get(key) for key in sweep.space}
         for goal in sweep.goals:
             for name, values in ((goal.name, trial.values), (f"fresh {goal.name}", sweep.confirmed.get(trial.arm, {}))):
                 one = values.get(goal.name)
                 if one is not None or name == goal.name or sweep.confirmed:
                     row |= {name: one and one.value, f"{name} low": one and one.low, f"{name} high": one and one.high}
         seconds = trial.ended - trial.began if trial.began is not None and trial.ended is not None else None
+        row |= {f"pruned {key}": (trial.pruned or {}).get(key) for key in ("step", "by", "value")}
         rows.append({**row, "seconds": seconds, "reason": trial.reason})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)

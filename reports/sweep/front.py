@@ -37,7 +37,7 @@ def summary(sweep: Sweep) -> list[str]:
     goals = ", ".join(f"{goal.name} ({goal.better})" for goal in sweep.goals)
     repeated = sum(trial.same_as is not None for trial in sweep.trials)
     counts = [
-        (sweep.count("complete") - repeated, "ran to their end"),
+        (sweep.count("complete"), "ran to their end"),
         (sweep.count("pruned"), "pruned"),
         (sweep.count("failed"), "failed"),
         (sweep.count("running") + sweep.count("broken off"), "unfinished"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.drawing import shorten, text_width
 from common.errors import BadInput
-from common.records import Sought, Swept, Tried, read_record
+from common.records import Pruned, Sought, Swept, Tried, read_record
 from reports.tables import Estimate, student_interval
 from reports.words import MINUS, number
 
@@ -64,6 +64,7 @@ class Trial:
     values: Mapping[str, Estimate]
     shown: Mapping[int, float]
     same_as: str | None = None
+    pruned: Pruned | None = None
     reason: str | None = None
     began: float | None = None
     ended: float | None = None
@@ -114,8 +115,8 @@ class Sweep:
         return sorted(self.space, key=lambda name: -sum(of.get(name, 0.0) for of in self.importances.values()))
 
     def count(self, state: str) -> int:
-        """How many trials are in a state."""
-        return sum(trial.state == state for trial in self.trials)
+        """How many trials are in a state, without those that were told it by an equal one."""
+        return sum(trial.state == state and trial.same_as is None for trial in self.trials)
 
 
 def read(folder: Path) -> Sweep:
@@ -182,6 +183,7 @@ def _trial(number: int, tried: Tried, goals: Sequence[Goal]) -> Trial:
         values=estimates(tried.get("values", {}), goals),
         shown={int(step): value for step, value in tried.get("shown", {}).items()},
         same_as=tried.get("same_as"),
+        pruned=tried.get("pruned"),
         reason=tried.get("reason"),
         began=tried.get("began"),
         ended=tried.get("ended"),

@@ -35,7 +35,7 @@ TRIALS = [
     trial(0, 0.20, 0.010),
     trial(1, 0.22, 0.020),
     trial(2, 0.19, 0.015),
-    trial(3, values={}, state="pruned"),
+    trial(3, values={}, state="pruned", pruned={"step": 40, "by": "segmentation.miou", "value": 0.18}),
     trial(4, values={}, state="failed", reason="gram.start_step=9: want below steps=9"),
     trial(5, 0.20, 0.010, same_as="trial-0000"),
 ]
@@ -97,6 +97,15 @@ def test_the_table_has_a_row_for_each_trial_with_the_ends_of_its_intervals(made)
     assert first["hours low"] == ""
     assert first["seconds"] == "60.0"
     assert rows[5]["same_as"] == "trial-0000"
+
+
+def test_the_table_tells_whole_numbers_drawn_nulls_what_does_not_apply_and_where_a_trial_was_pruned(made):
+    whole = trial(2, params={"gram.weight": 1.0, "gram.teacher": "snapshot", "gram.update_every": 20})
+    pages, rows = made(trials=[trial(0, same_as="trial-0002", state="pruned", values={}), TRIALS[1], whole, TRIALS[3]])
+    assert [row["gram.update_every"] for row in rows] == ["null", "", "20", ""]
+    ends = [[row[f"pruned {key}"] for key in ("step", "by", "value")] for row in rows]
+    assert ends == [["", "", ""]] * 3 + [["40", "segmentation.miou", "0.18"]]
+    assert "2 ran to their end, 1 pruned, 1 with the settings of an earlier" in " ".join(pages[0].split())
 
 
 def test_values_of_fresh_seeds_take_the_place_of_the_advice_to_get_some(made):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from common.disk import read_json
 from common.errors import BadInput
@@ -174,12 +175,13 @@ def refuse_edited(job: Job) -> None:
         )
 
 
-def differences(before: dict, now: dict) -> str:
-    """The first settings in which two runs differ, as `key was a, is b`."""
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first settings in which two runs differ, or two studies, as `key was a, is b`."""
     old, new = flatten(before), flatten(json.loads(json.dumps(now)))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     named = {
         "data.sources": "the files of data.sources have changed",
+        "evals.identity": "the evaluations, by their protocols or their sets",
         "parent.identity": "what it forks from",
         "parent.step": f"it forked at step {old.get('parent.step')}, which at: would keep, and does now at "
         f"{new.get('parent.step')}",

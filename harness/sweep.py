@@ -36,7 +36,7 @@ from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
 from harness.launchers.jobs import refused
-from harness.plan import estimates, plan
+from harness.plan import counted, estimates, plan
 from harness.record import recorded, write_record
 from harness.run import run
 from harness.settings import Experiment
@@ -175,29 +175,30 @@ def lines(trials: Trials) -> list[str]:
 
 def state(found: Study | None, experiment: Experiment) -> str:
     """How far the study is."""
+    wanted, left = experiment.sweep.trials, study.left(found, experiment.sweep)
     if found is None:
-        return f"a new study: {experiment.sweep.trials} trials to do"
+        return f"a new study: {counted(range(left), 'trial')} to do"
     known = study.last_of_each(found)
-    ended = sum(map(study.is_settled, known))
-    return f"the study has {ended} trials that came to an end, of {experiment.sweep.trials}"
+    has = f"the study has {counted(known, 'trial')}"
+    if not left:
+        return f"nothing to do: {has}, all at an end, and sweep.trials={wanted} asks for no more"
+    return f"{has}, {sum(map(study.is_settled, known))} of them at an end; {left} left to do for sweep.trials={wanted}"
 
 
 def science_of(trials: Trials) -> dict[str, Any]:
-    """All that a trial's values depend on, and what they are compared by; how trials are proposed may change."""
+    """All that a trial's values depend on, as users write it; how trials are proposed and pruned may change."""
     experiment = trials.experiment
     plain = {key: value for key, value in as_dict(experiment).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
     plain["data"] = {**plain["data"], "sources": fingerprint(trials.pools(experiment.data))}
     base = trials.jobs_of({"trial": {}})
     science = {
-        "objectives": {one.name: list(one.column) for one in trials.objectives},
-        "pruned_by": list(trials.prunes.column) if trials.prunes else None,
-        "space": as_dict(experiment.sweep.space),
+        **plain,
         "seeds": list(experiment.seeds),
         "steps": experiment.steps,
         "trunk": {key: value for key, value in as_dict(experiment.trunk).items() if key != "checkpoint"},
-        "evals": {"every": experiment.evals.every, "tasks": trials.evaluator.identity},
-        "settings": plain,
-        "start": {job.name: job.identity for job in base},
+        "evals": {"every": experiment.evals.every, "identity": trials.evaluator.identity},
+        "sweep": {"objectives": list(experiment.sweep.objectives), "space": as_dict(experiment.sweep.space)},
+        "parent": {"identity": [job.identity for job in base]},
     }
     return json.loads(json.dumps(science))
 

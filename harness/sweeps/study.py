@@ -14,14 +14,13 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from common.errors import BadInput
-from common.schema import shown
 from harness.config import identity
-from harness.layers import flatten
+from harness.job_folder import differences
+from harness.sweep_settings import Sweep
 from harness.sweeps.objectives import Objective
 from harness.sweeps.storage import Storage
 
 ARM, REASON, SCIENCE = "arm", "reason", "gramlab"  # attributes of a trial, the last of the study
-DIFFERENCES = 3  # that a refusal names
 
 
 def find(storage: Storage, name: str, science: Mapping[str, Any]) -> Study | None:
@@ -34,8 +33,8 @@ def find(storage: Storage, name: str, science: Mapping[str, Any]) -> Study | Non
         raise BadInput(f"the study {name!r} is none of a sweep's: want another name=... or another sweep.storage")
     if bound["identity"] != identity(science):
         raise BadInput(
-            f"the study {name!r} was made by other settings: {_differences(bound['science'], science)}; want those, "
-            "or another name=... for a new study"
+            f"the study {name!r} was made by other settings ({differences(bound['science'], science)}): want those, or "
+            "another name=... for a new study"
         )
     return study
 
@@ -82,6 +81,12 @@ def begun(trials: Sequence[FrozenTrial]) -> int:
     return len({trial.user_attrs[ARM] for trial in trials if ARM in trial.user_attrs})
 
 
+def left(study: Study | None, sweep: Sweep) -> int:
+    """How many trials are to be brought to an end yet, those that are begun among them."""
+    known = [] if study is None else last_of_each(study)
+    return max(sweep.trials, len(known)) - sum(map(is_settled, known))
+
+
 def last_of_each(study: Study) -> list[FrozenTrial]:
     """The trials that count, each as it was last taken up, in the order of their arms."""
     found: dict[str, FrozenTrial] = {}
@@ -89,11 +94,3 @@ def last_of_each(study: Study) -> list[FrozenTrial]:
         if ARM in trial.user_attrs:
             found[trial.user_attrs[ARM]] = trial
     return [*found.values()]
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    old, new = flatten(before), flatten(now)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    told = [f"{key} was {shown(old.get(key))} and is {shown(new.get(key))}" for key in keys[:DIFFERENCES]]
-    more = f" and {len(keys) - DIFFERENCES} more" if len(keys) > DIFFERENCES else ""
-    return ", ".join(told) + more

@@ -67,7 +67,7 @@ def test_a_killed_worker_s_trial_goes_on_and_the_study_is_continued_and_bound(pa
     other = started(path, "steps=151")
     said = other.communicate(timeout=600)[1]
     assert other.returncode == 2
-    assert "steps was 150 and is 151" in said
+    assert "steps was 150, is 151" in said
 
 
 def test_a_server_that_does_not_know_the_database_is_refused_in_one_line(path, tmp_path):

@@ -210,23 +210,34 @@ def test_a_study_made_by_other_settings_is_refused_and_the_differences_are_named
     before = checksums(tmp_path / "runs")
     capsys.readouterr()
     for change, difference in {
-        "steps=8": "steps was 6 and is 8",
-        "evals.every=3": "evals.every was 2 and is 3",
-        "sweep.objectives=[miou]": "objectives.hours was [] and is null",
-        "seeds=[0,1]": "seeds was [0] and is [0, 1]",
+        "steps=8": "steps was 6, is 8",
+        "evals.every=3": "evals.every was 2, is 3",
+        "sweep.objectives=[miou]": "sweep.objectives was ['miou', 'hours'], is ['miou']",
+        "seeds=[0,1]": "seeds was [0], is [0, 1]; what it forks from",
+        "evals.sets.asked.count=9": "the evaluations, by their protocols or their sets",
     }.items():
-        said = refused([path, change], capsys)
-        assert said.startswith("the study 'tiny' was made by other settings: ")
-        assert difference in said
+        want = "): want those, or another name=... for a new study"
+        assert refused([path, change], capsys) == f"the study 'tiny' was made by other settings ({difference}{want}"
+    space = {"gram.weight": {"low": 0.1, "high": 11.0, "log": True}}
+    assert "sweep.space.gram.weight.high was 10.0, is 11.0; " in refused([write_sweep(space=space)], capsys)
     assert "optimizer.lr was 0.001, is 0.01" in refused([path, "optimizer.lr=0.01"], capsys)  # by its trunk already
     assert checksums(tmp_path / "runs") == before
 
 
 @pytest.mark.slow
-def test_another_sampler_or_pruner_may_go_on_with_a_study(write_sweep, record):
-    assert main([str(write_sweep(trials=1))]) == 0
+def test_another_sampler_or_pruner_or_fewer_trials_may_go_on_with_a_study(write_sweep, record, capsys):
+    assert main([str(write_sweep(trials=1, pruner={"name": "MedianPruner"}))]) == 0
     assert main([str(write_sweep(trials=2, sampler={"name": "RandomSampler"}))]) == 0
-    assert len(record()["trials"]) == 2
+    assert "the study has 1 trial, 1 of them at an end; 1 left to do for sweep.trials=2" in capsys.readouterr().out
+    pruner = {"name": "ThresholdPruner", "args": {"lower": 1e9}, "by": "health.rankme"}
+    assert main([str(write_sweep(trials=3, pruner=pruner))]) == 0
+    assert [trial["state"] for trial in record()["trials"]] == ["complete", "complete", "pruned"]
+    assert [trial["pruned"] and trial["pruned"]["by"] for trial in record()["trials"]] == [None, None, "health.rankme"]
+    capsys.readouterr()
+    assert main([str(write_sweep()), "--trials", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing to do: the study has 3 trials, all at an end, and sweep.trials=2 asks for no more" in said
+    assert record()["wanted"] == 3
 
 
 @pytest.mark.parametrize(

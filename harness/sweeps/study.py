@@ -29,6 +29,8 @@ def find(storage: Storage, name: str, science: Mapping[str, Any]) -> Study | Non
         return None
     study = optuna.load_study(study_name=name, storage=storage)
     bound = study.user_attrs.get(SCIENCE)
+    if bound is None and not study.get_trials(deepcopy=False):  # another worker makes it just now, or died of that
+        return None
     if bound is None:
         raise BadInput(f"the study {name!r} is none of a sweep's: want another name=... or another sweep.storage")
     if bound["identity"] != identity(science):
@@ -43,7 +45,8 @@ def made(storage: Storage, name: str, science: Mapping[str, Any], goals: Sequenc
     """The study of that name, new where there is none; to be called by one worker at a time."""
     if (study := find(storage, name, science)) is not None:
         return study
-    study = optuna.create_study(study_name=name, storage=storage, directions=[goal.direction for goal in goals])
+    directions = [goal.direction for goal in goals]
+    study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names([goal.name for goal in goals])  # for a dashboard

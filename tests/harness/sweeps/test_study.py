@@ -4,8 +4,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from common.errors import BadInput
 from harness.sweeps.journal import Journal
-from harness.sweeps.study import ARM, REASON, tidy
+from harness.sweeps.objectives import SPENT
+from harness.sweeps.study import ARM, REASON, find, made, tidy
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -52,3 +54,20 @@ def test_one_whose_worker_died_as_it_claimed_it_is_forgotten(study):
     study.ask()
     tidy(study)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+
+
+def test_a_study_that_another_worker_is_making_is_not_there_yet_and_is_bound_by_who_comes_next(tmp_path):
+    storage = Journal(tmp_path / "study.journal", heartbeat=60, when_stale=lambda *_: None)
+    optuna.create_study(study_name="tiny", storage=storage)
+    assert find(storage, "tiny", {"steps": 6}) is None
+    made(storage, "tiny", {"steps": 6}, [SPENT])
+    assert find(storage, "tiny", {"steps": 6}) is not None
+    with pytest.raises(BadInput, match=r"made by other settings \(steps was 6, is 8\)"):
+        find(storage, "tiny", {"steps": 8})
+
+
+def test_a_study_that_no_sweep_made_is_refused(tmp_path):
+    storage = Journal(tmp_path / "study.journal", heartbeat=60, when_stale=lambda *_: None)
+    optuna.create_study(study_name="tiny", storage=storage).add_trial(optuna.create_trial(value=1.0))
+    with pytest.raises(BadInput, match="the study 'tiny' is none of a sweep's"):
+        find(storage, "tiny", {"steps": 6})

@@ -55,6 +55,7 @@ def plan(
     choices: Sequence[str] = (),
     found: Sequence[str] = (),
     broken: Sequence[Fault] = (),
+    repeats: Mapping[str, int] | None = None,
 ) -> str:
     """The plan as text, a line per job, with totals.
 
@@ -63,7 +64,9 @@ def plan(
         choices: what the machine chose.
         found: what is read.
         broken: what the jobs have kept and is not whole.
+        repeats: of an arm that stands for the trials of a sweep, how many of them are to be trained.
     """
+    repeats = repeats or {}
     seconds = {name: one.training + one.evaluating for name, one in expected.items()}
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
@@ -77,12 +80,14 @@ def plan(
     for indented, same in tree(jobs):
         job = same[0]
         table.append((indented, *row(job, seconds[job.name], expected[job.name].memory), *map(standing, same)))
-    total = sum(seconds[job.name] * steps / (job.stop - job.start) for job, steps in left(jobs, broken))
+    shares = {job.name: repeats.get(job.arm, steps / (job.stop - job.start)) for job, steps in left(jobs, broken)}
+    total = sum(seconds[name] * share for name, share in shares.items())
+    trials = "".join(f" with {count} trials, less where they are pruned or equal" for count in repeats.values())
     tail = [
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
-        saving(experiment, jobs, {name: one.training for name, one in expected.items()}),
-        f"left to do: about {duration(total)} (from operations, to a factor of two; heads and crops on top)",
+        saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
+        f"left to do: about {duration(total)}{trials} (from operations, to a factor of two; heads and crops on top)",
     ]
     return "\n".join([*head, indent(columns(table), "  "), *arm_lines(experiment), *(line for line in tail if line)])
 
@@ -144,11 +149,16 @@ def left(jobs: Sequence[Job], broken: Sequence[Fault]) -> Iterator[tuple[Job, in
         yield job, max(0, job.stop - begun) + sum(again)
 
 
-def saving(experiment: Experiment, jobs: Sequence[Job], seconds: Mapping[str, float]) -> str:
+def saving(
+    experiment: Experiment, jobs: Sequence[Job], seconds: Mapping[str, float], *, repeats: Mapping[str, int]
+) -> str:
     """What all training of the graph costs, against every arm from step 0; empty where nothing is shared."""
-    shared = {job.content: seconds[job.name] for job in jobs}
+    shared = {job.content: repeats.get(job.arm, 1) * seconds[job.name] for job in jobs}
     alone = sum(
-        seconds[one.name] * ((after.start if after else one.stop) - one.start) / (one.stop - one.start)
+        repeats.get(job.arm, 1)
+        * seconds[one.name]
+        * ((after.start if after else one.stop) - one.start)
+        / (one.stop - one.start)
         for job in jobs
         if job.arm in experiment.arms
         for one, after in zip(job.path, [*job.path[1:], None], strict=True)

@@ -20,29 +20,23 @@ if __name__ == "__main__":
 
 from common.command import Parser, answer
 from common.errors import BadInput
-from common.machine import environment, pick_device
+from common.machine import environment
 from common.progress import telling
-from harness import memory, store
+from harness import store
 from harness.check_data import check_data
-from harness.choices import settle
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
-from harness.found import found_lines
 from harness.graph import Job, jobs
-from harness.job_folder import check, lost
-from harness.kept import faults
-from harness.launchers.crew import crew as crew_of
+from harness.job_folder import check
 from harness.launchers.jobs import Work
 from harness.launchers.slurm import refuse_no_slurm
 from harness.launchers.table import LAUNCHERS
-from harness.plan import estimates, plan
-from harness.pointless import pointless
-from harness.record import recorded, write_record
+from harness.opening import Opening, Planned, opened, planned
+from harness.record import write_record
 from harness.settings import Experiment
 from harness.settings_pages import overview
 from harness.standings import Launch, write_launch
-from harness.timeline import planned_arms, timeline
 from harness.workplace import held
 from reports.build import build, build_plan
 
@@ -79,39 +73,36 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
             f"{experiment.name}: neither the file nor the command line names an arm: want at least one, for example "
             "arms: {plain: {}}"
         )
-    if (elsewhere := experiment.launcher.name == "slurm") and not plan_only:
+    if experiment.launcher.name == "slurm" and not plan_only:
         refuse_no_slurm()
-    device = pick_device("auto" if elsewhere else experiment.device)
-    folder = Path(experiment.runtime.folder) / experiment.name
-    record = recorded(folder)  # refuses a damaged one before anything is written
-    tight = [] if elsewhere else memory.check(experiment, device)
-    crew = crew_of(experiment, device, record=record)
-    experiment, choices = settle(experiment, device, record=record, share=crew.share)
-    pools = Pools(Path(experiment.runtime.cache))
+    opening = opened(experiment)
+    experiment, folder, pools = opening.experiment, opening.folder, opening.pools
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
     for job in todo:
         check(job)
     evaluator = Evaluator(experiment, folder)
-    planned, broken = planned_arms(todo), faults(todo)
-    told = [*found_lines(folder, todo, pools, evaluator.tasks), *evaluator.lost(todo, broken), *lost(todo)]
-    about = {"choices": [*crew.lines, *choices, *tight, *pointless(planned)], "found": told, "broken": broken}
-    expected = estimates(experiment, todo, evaluator.tasks, device)
-    print(plan(experiment, todo, evaluator.tasks, device, expected=expected, **about), flush=True)
+    plan = planned(opening, todo, evaluator)
+    print(plan.text, flush=True)
     if checks_data:
         check_all(todo, pools)
     if plan_only:
-        drawing = folder / ("plan-only.pdf" if record else "plan.pdf")  # a look leaves that of a run alone
-        build_plan(timeline(experiment, planned, record=record), drawing)
-        print(f"timeline: {drawing}")
+        print(f"timeline: {drawn(plan, opening, only=True)}")
         return 0
-    work = Work(experiment, folder, todo, broken, pools, evaluator, device, crew.workers, expected)
+    work = Work(experiment, folder, todo, plan.broken, pools, evaluator, opening.device, opening.workers, plan.expected)
     with held(folder), telling(folder / "log.txt"):
-        machine = environment(device, precision=experiment.precision)
+        machine = environment(opening.device, precision=experiment.precision)
         write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
-        build_plan(timeline(experiment, planned, record=record), folder / "plan.pdf")
-        for line in told:
+        drawn(plan, opening)
+        for line in plan.told:
             log.info("%s", line)
         return carry_out(work)
+
+
+def drawn(plan: Planned, opening: Opening, *, only: bool = False) -> Path:
+    """Draw the plan's timeline; one that is only looked at leaves that of a run alone. Returns where it lies."""
+    path = opening.folder / ("plan-only.pdf" if only and opening.record else "plan.pdf")
+    build_plan(plan.timeline, path)
+    return path
 
 
 def carry_out(work: Work) -> int:

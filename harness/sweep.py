@@ -27,18 +27,17 @@ from optuna.trial import TrialState
 
 from common.command import Parser, answer
 from common.errors import BadInput
-from common.machine import environment, pick_device
+from common.machine import environment
 from common.progress import telling
-from harness import memory
-from harness.choices import settle
 from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
-from harness.data.pool import Pools, fingerprint
+from harness.data.pool import fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
 from harness.launchers.jobs import refused
-from harness.plan import counted, estimates, plan
-from harness.record import recorded, write_record
-from harness.run import run
+from harness.opening import Opening, Planned, opened, planned
+from harness.plan import counted
+from harness.record import write_record
+from harness.run import drawn, run
 from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps import methods, record, space, storage, study
@@ -74,7 +73,7 @@ def _run(argv: list[str] | None) -> int:
 def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | None = None) -> int:
     """Plan a sweep, and carry out its trials or confirm its front."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    trials, text = prepared(experiment)
+    opening, trials, notes = prepared(experiment)
     experiment, folder = trials.experiment, trials.folder
     others = trials.jobs_of(experiment.arms)
     science, found = science_of(trials), None
@@ -82,12 +81,17 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
         found = study.find(storage.opened(experiment.sweep, folder), experiment.name, science)
     if confirm is not None and (found is None or not record.front(found)):
         raise BadInput(f"--confirm {confirm}: the study has no completed trial yet: want it without --confirm first")
-    print("\n".join([text, state(found, experiment)]), flush=True)
+    opening, plan = planned_with(example(trials), trials, opening, left=study.left(found, experiment.sweep))
+    print("\n".join([plan.text, *lines(trials), *notes, state(found, experiment)]), flush=True)
     if plan_only:
+        print(f"timeline: {drawn(plan, opening, only=True)}")
         return 0
     if confirm is not None and found is not None:
         return confirm_front(trials, found, confirm)
     with telling(folder / "log.txt"):
+        drawn(plan, opening)
+        for line in plan.told:
+            log.info("%s", line)
         made = carry_out(trials, others, science)
         print(build(folder))
         if {trial.state for trial in study.last_of_each(made)} == {TrialState.FAIL}:
@@ -126,39 +130,43 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
     return made
 
 
-def prepared(experiment: Experiment) -> tuple[Trials, str]:
-    """All that the trials need, checked without anything written, and the plan as text."""
-    spec = experiment.sweep
+def prepared(experiment: Experiment) -> tuple[Opening, Trials, list[str]]:
+    """What the trials have in common, checked without anything written, and notes on their space."""
     if (launcher := experiment.launcher.name) != "none":
         raise BadInput(
             f"launcher={launcher}: a sweep trains its trials itself: want launcher=none, and the same command again "
             "for each further worker"
         )
-    space.refuse_unfit(spec)
-    methods.sampler(spec)
-    device = pick_device(experiment.device)
-    folder = Path(experiment.runtime.folder) / experiment.name
-    tight = memory.check(experiment, device)
-    experiment, choices = settle(experiment, device, record=recorded(folder))
-    evaluator, pools = Evaluator(experiment, folder), Pools(Path(experiment.runtime.cache))
+    space.refuse_unfit(experiment.sweep)
+    methods.sampler(experiment.sweep)
+    opening = opened(experiment)
+    experiment, spec = opening.experiment, opening.experiment.sweep
+    evaluator = Evaluator(experiment, opening.folder)
     asked = objectives(spec, evaluator.tasks)
     trials = Trials(
         experiment=experiment,
-        folder=folder,
+        folder=opening.folder,
         objectives=asked,
         prunes=pruned_by(spec, evaluator.tasks, asked),
         pruner=methods.pruner(spec),
-        pools=pools,
+        pools=opening.pools,
         evaluator=evaluator,
-        device=device,
+        device=opening.device,
     )
-    proposed = methods.rehearse(spec, [one.direction for one in asked])
-    arms = {**experiment.arms, "trial": next((one for one in proposed if trials.is_fit(one)), {})}
-    shown = replace(experiment, arms=arms, baseline=None)
-    todo = trials.jobs_of(arms)
-    expected = estimates(shown, todo, evaluator.tasks, device)
-    text = plan(shown, todo, evaluator.tasks, device, expected=expected, choices=[*choices, *tight])
-    return trials, "\n".join([text, *lines(trials), *pointless(trials)])
+    return opening, trials, pointless(trials)
+
+
+def example(trials: Trials) -> dict[str, Any]:
+    """The overrides of a trial as the sampler would propose it. Raises `BadInput` where it cannot."""
+    proposed = methods.rehearse(trials.experiment.sweep, [one.direction for one in trials.objectives])
+    return next((one for one in proposed if trials.is_fit(one)), {})
+
+
+def planned_with(own: dict[str, Any], trials: Trials, opening: Opening, *, left: int) -> tuple[Opening, Planned]:
+    """The plan of the arms and of one trial, which stands for all that are left."""
+    arms = {**trials.experiment.arms, "trial": own}
+    shown = opening._replace(experiment=replace(trials.experiment, arms=arms, baseline=None))
+    return shown, planned(shown, trials.jobs_of(arms), trials.evaluator, repeats={"trial": left})
 
 
 def lines(trials: Trials) -> list[str]:

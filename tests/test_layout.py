@@ -65,6 +65,7 @@ FLOORS = (
     "harness.mending harness.timeline",
     "harness.pointless",
     "harness.launchers harness.sweeps",
+    "harness.opening",
     "reports.parts",
     "reports.page reports.run_folder reports.pairing",
     "reports.lineage",

@@ -45,8 +45,9 @@ def made(storage: Storage, name: str, science: Mapping[str, Any], goals: Sequenc
     """The study of that name, new where there is none; to be called by one worker at a time."""
     if (study := find(storage, name, science)) is not None:
         return study
-    directions = [goal.direction for goal in goals]
-    study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+    study = optuna.create_study(
+        study_name=name, storage=storage, directions=[goal.direction for goal in goals], load_if_exists=True
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names([goal.name for goal in goals])  # for a dashboard

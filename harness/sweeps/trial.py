@@ -30,6 +30,7 @@ from harness.evaluate import Evaluator, read_mark
 from harness.graph import TRUNK, Job, jobs
 from harness.job_folder import check, step_folder
 from harness.mending import bring_to_end
+from harness.pointless import pointless
 from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps.objectives import HOURS, Objective, mean
@@ -37,6 +38,7 @@ from harness.sweeps.pruning import is_hopeless, show
 from harness.sweeps.space import drawn, overrides
 from harness.sweeps.storage import Storage
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each, tidy
+from harness.timeline import planned_arms
 from harness.workplace import LOOK, patiently
 
 log = logging.getLogger("gramlab")
@@ -82,7 +84,7 @@ class Trials:
         storage.record_heartbeat(trial._trial_id)
         own = drawn(trial, self.experiment.sweep)
         try:
-            todo = self.jobs_of({arm: own})
+            todo = self.possible(arm, own)
         except BadInput as error:
             trial.set_user_attr(REASON, reason := first_line(error))
             raise Unfit(reason) from error
@@ -128,10 +130,16 @@ class Trials:
         arm = trial.user_attrs[ARM]
         return self.jobs_of({arm: overrides(trial.params)}) if trial.user_attrs.get(TRAINED_AS) == arm else []
 
+    def possible(self, arm: str, own: Mapping[str, Any]) -> list[Job]:
+        """The jobs of a trial. Raises `BadInput` as `jobs_of`, and for what would end before it begins."""
+        todo = self.jobs_of({arm: own})
+        pointless(planned_arms(todo))
+        return todo
+
     def is_fit(self, own: Mapping[str, Any]) -> bool:
         """Whether a trial could have these overrides."""
         try:
-            self.jobs_of({"trial": own})
+            self.possible("trial", own)
         except BadInput:
             return False
         return True

@@ -8,7 +8,7 @@ import torch
 from common.errors import BadInput
 from harness.graph import jobs
 from harness.losses.gram import Gram
-from harness.plan import duration, estimates, job_cost, plan
+from harness.plan import Estimate, duration, estimates, job_cost, plan
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -47,6 +47,19 @@ def test_what_arms_change_stands_as_yaml_writes_it(planned):
     _, _, text = planned({"arms": {"a": own}})
     said = "  a: optimizer.lr_end=null, data.components=source, gram.undistorted=false\n"
     assert said in text
+
+
+def test_an_arm_that_stands_for_trials_costs_as_many_times_as_are_left(planned):
+    experiment, found, _ = planned({"arms": {"trial": {}}, "seeds": [0, 1]})
+    expected = {job.name: Estimate(3600.0 if job.arm == "trunk" else 7200.0, 0.0, 1e9) for job in found}
+
+    def left(**repeats):
+        return plan(experiment, found, {}, CPU, expected=expected, **repeats).splitlines()[-1]
+
+    assert left().startswith("left to do: about 6.0 h (from operations")
+    many = "left to do: about 22.0 h with 5 trials, less where they are pruned or equal (from operations"
+    assert left(repeats={"trial": 5}).startswith(many)
+    assert left(repeats={"trial": 0}).startswith("left to do: about 2.0 h with 0 trials")
 
 
 def test_the_plan_says_what_was_left_to_the_machine(planned):

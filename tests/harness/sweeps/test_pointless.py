@@ -1,7 +1,5 @@
 """What a space holds in vain: refused where a parameter is of no use at all, told where some of its values are."""
 
-import re
-
 import pytest
 
 from common.errors import BadInput
@@ -29,7 +27,8 @@ def refusal(write_sweep, tmp_path):
 @pytest.fixture
 def notes(write_sweep):
     def of(space, **sections):
-        return re.findall(r"^note: .*", prepared(load(write_sweep(sections, space=space)))[1], re.MULTILINE)
+        _, _, found = prepared(load(write_sweep(sections, space=space)))
+        return found
 
     return of
 
@@ -114,14 +113,14 @@ def test_the_model_may_be_searched_where_no_trunk_has_one(notes):
 
 
 def test_a_trial_whose_crops_patches_do_not_divide_is_refused_before_it_is_trained(write_sweep):
-    (trials, _) = prepared(load(write_sweep()))
+    _, trials, _ = prepared(load(write_sweep()))
     with pytest.raises(BadInput, match=r"gram\.resolution=1\.1"):
         trials.jobs_of({"trial": {"gram.weight": 2.0, "gram.resolution": 1.1}})
 
 
 def test_another_seed_changes_nothing_of_what_a_space_holds(write_sweep):
-    (trials, _) = prepared(load(write_sweep({"seeds": [4, 5]})))
-    assert pointless(trials) == []
+    _, trials, notes = prepared(load(write_sweep({"seeds": [4, 5]})))
+    assert notes == pointless(trials) == []
 
 
 def test_a_parameter_needs_what_its_conditions_need_in_turn():

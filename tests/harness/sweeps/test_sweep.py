@@ -183,13 +183,37 @@ def test_the_front_is_confirmed_on_fresh_seeds_and_both_values_stand_in_the_tabl
     assert all(bool(row["fresh miou"]) == (row["front"] == "True") for row in table(tmp_path))
 
 
-def test_the_plan_tells_what_is_searched_and_writes_nothing(write_sweep, tmp_path, capsys):
-    assert main([str(write_sweep()), "--plan"]) == 0
+def test_the_plan_tells_what_is_searched_and_what_all_of_it_costs_and_writes_its_drawing_alone(
+    write_sweep, tmp_path, capsys
+):
+    path = write_sweep({"schedule": {"counts_from": "segment"}})
+    assert main([str(path), "--plan"]) == 0
     out = capsys.readouterr().out
+    assert "evaluation set rooms/test: " in out
+    assert "note: every arm: schedule.counts_from=segment: nothing counts from there" in out
+    assert re.search(r"left to do: about .* with 3 trials, less where they are pruned or equal \(", out)
     assert "sweep of 3 trials" in out
     assert "gram.weight: 0.1 to 10.0 on a log scale" in out
     assert "gram.update_every: one of null, 2, only if gram.teacher is 'snapshot'" in out
+    drawing = tmp_path / "runs" / "tiny" / "plan.pdf"
+    assert out.endswith(f"timeline: {drawing}\n")
+    assert [one for one in (tmp_path / "runs").rglob("*") if one.is_file()] == [drawing]
+
+
+def test_an_arm_that_no_run_can_do_is_refused_as_in_any_experiment(write_sweep, tmp_path, capsys):
+    arms = {"plain": {}, "short": {"optimizer.lr_end": 0.0, "optimizer.warmup_steps": 9}}
+    assert "arms.short: optimizer.warmup_steps=9: want fewer than" in refused([write_sweep({"arms": arms})], capsys)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_trial_that_no_run_could_do_fails_with_its_reason(write_sweep, record):
+    space = {"optimizer.warmup_steps": {"choices": [1, 9]}}
+    sections = {"optimizer": {"lr_end": 0.0}, "arms": {}}
+    assert main([str(write_sweep(sections, space=space, trials=6, sampler={"name": "RandomSampler"}))]) == 0
+    found = {trial["params"]["optimizer.warmup_steps"]: trial for trial in record()["trials"]}
+    assert (found[1]["state"], found[9]["state"]) == ("complete", "failed")
+    assert "optimizer.warmup_steps=9: want fewer than" in found[9]["reason"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from common.drawing import shorten
 from reports import words
 from reports.compared import MEASURES, Difference, Differences
 from reports.lineage import Measure
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.run_folder import Run
 from reports.tables import Column, columns
 from reports.verdict_pages import COLOURS, MARKS
@@ -22,13 +22,14 @@ MOST_COLUMNS = 3
 
 
 def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
-    """A block for each arm, as many pages as they need; none where there is nothing to compare."""
+    """A block for each arm, as many pages as they need, of nearly equal fill; none where nothing is to be compared."""
     shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
     arms = [arm for arm in run.others if any((column, arm, "steps") in compared for column in shown)]
+    most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * len(MEASURES) + GAP))
     pages: list[Page] = []
     y = BOTTOM
-    for arm in arms:
-        if y + NAME + ROW * len(MEASURES) > BOTTOM:
+    for number, arm in enumerate(arms):
+        if number % each(len(arms), most=most) == 0:
             pages.append(_new(run, shown, first=not pages))
             y = START + HEAD
         page = pages[-1]

@@ -14,12 +14,12 @@ from common.drawing import shorten, text_width
 from evals.results.table import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
-from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, legend, new_page
+from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, each, legend, new_page
 from reports.run_folder import TRUNK, Run
 from reports.tables import Column, columns, of_column, seed_paths, trajectory
 
 ACROSS, DOWN = 3, 2
-BAR = 0.065  # inches from one interval bar to the next
+BAR, BARS = (0.065, 0.1), 0.6  # inches from one interval bar to the next: between these, by the room for all
 CHANCE_REACH = 0.7  # of the values' span, as far as the axis may be stretched for the line of chance
 BANDS_UP_TO = 2  # more bands than these hide one another
 REACH = 1.0  # of the values' span, beyond which no interval stretches the axis: one over two seeds is 9 spreads wide
@@ -38,9 +38,8 @@ class Chance(NamedTuple):
 def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the panels need, of nearly equal fill."""
     found = columns(run)
-    pages = -(-len(found) // (ACROSS * DOWN))
-    each = -(-len(found) // pages)
-    groups = [found[start : start + each] for start in range(0, len(found), each)]
+    size = each(len(found), most=ACROSS * DOWN)
+    groups = [found[start : start + size] for start in range(0, len(found), size)]
     return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
 
 
@@ -72,7 +71,7 @@ def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, n
     page = new_page("Each metric over training" + (", continued" if number else ""), _caption(run))
     top = legend(page, TOP + 0.58, entries(run, arm_looks)) + 0.32
     across = 2 if len(group) == 4 else ACROSS
-    panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=BAR * (len(run.arms) + 0.5))
+    panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=_spacing(run) * (len(run.arms) + 0.5))
     for axes, column in zip(panels, group, strict=True):
         _panel(axes, run, column, arm_looks=arm_looks)
     return page
@@ -150,7 +149,7 @@ def _end_bars(
     """
     mixed = blended_transform_factory(axes.transAxes, axes.transData)
     factor = words.scale(column)
-    spacing = BAR / (axes.get_position().width * WIDTH)
+    spacing = _spacing(run) / (axes.get_position().width * WIDTH)
     for number, arm in enumerate(arms):
         look, estimate = arm_looks[arm], trajectory(run, column, arm)[-1]
         x, ends = 1 + (number + 1) * spacing, np.array([estimate.low, estimate.high]) * factor
@@ -164,6 +163,11 @@ def _end_bars(
             axes.update_datalim(np.column_stack([[estimate.step] * 2, ends]), updatex=False)
         axes.plot([x], [estimate.value * factor], marker=look.marker, markersize=3, **how)
     axes.autoscale_view(scalex=False)
+
+
+def _spacing(run: Run) -> float:
+    """Inches from one interval bar to the next."""
+    return min(max(BARS / len(run.arms), BAR[0]), BAR[1])
 
 
 def _chance(run: Run, column: Column, rows: Sequence[Row]) -> Chance | None:

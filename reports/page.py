@@ -134,6 +134,11 @@ class Page:
         return self.figure.add_axes((x / WIDTH, 1 - (y + height) / HEIGHT, width / WIDTH, height / HEIGHT))
 
 
+def each(count: int, *, most: int) -> int:
+    """How many things a page has, of at most so many, where all pages are of nearly equal fill."""
+    return -(-count // -(-count // most))
+
+
 def new_page(title: str = "", subtitle: str = "", *, size: float = 9.0) -> Page:
     """An empty sheet with its title; the footer is added when all pages are known (`number_pages`)."""
     page = Page(Figure(figsize=(WIDTH, HEIGHT), facecolor="white"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from common.drawing import shorten, wrap
+from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
 from reports.compared import Difference, Differences
@@ -19,7 +19,7 @@ from reports.tables import Column, columns
 from reports.verdict_words import margin, note, word
 
 START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.34, 0.14  # inches: top, a metric's head, an arm, between metrics
-ARM_WIDTH, DIFFERENCE, BRACKET, MARGIN, COUNT, WORD = 1.9, 3.3, 4.75, 7.75, 8.45, 8.65
+ARM_WIDTH, DIFFERENCE, BRACKET, MARGIN, COUNT, WORD = 1.9, 3.5, 4.75, 7.75, 8.45, 8.65
 PLOT, PLOT_WIDTH = 4.95, 1.95
 REACH = 6.0  # of the largest difference or margin: what an interval may stretch the scale to
 SMALL = 6.5
@@ -61,11 +61,11 @@ def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
 
 
 def _notes(one: Difference) -> list[str]:
-    return wrap(note(one), RIGHT - WORD, SMALL, lines=2)
+    return wrap(note(one), RIGHT - WORD, SMALL, lines=3)
 
 
 def _height(one: Difference) -> float:
-    return ROW + (0.08 if len(_notes(one)) > 1 else 0.0)
+    return ROW + 0.1 * max(len(_notes(one)) - 1, 0)
 
 
 def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
@@ -74,13 +74,11 @@ def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
 
 
 def _caption(run: Run, shown: Sequence[Difference]) -> str:
-    made = sorted({one.verdict.arms for one in shown if one.verdict})
-    counted = " or ".join(map(str, made))
-    families = f"Words are corrected over the {counted} comparisons of a metric (Holm), intervals are each arm's own. "
+    families = words.comparisons(shown)
     return (
         f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have, with 95 % intervals. Right "
         "of the line is better, shaded is the margin, an arrow goes on. "
-        + (families if max(made, default=0) > 1 else "")
+        + (f"Words are corrected over the {families} (Holm), intervals are each arm's own. " if families else "")
         + "docs/statistics.md explains each word."
     )
 
@@ -100,7 +98,9 @@ def _scale(arms: Sequence[Difference]) -> Scale:
 def _head(page: Page, column: Column, arms: Sequence[Difference], y: float) -> float:
     arrow = "↑" if column.kind.higher_is_better else "↓"
     title = f"{column.title} on {column.dataset}, {words.unit(column)} {arrow}".replace(",  ", " ")
-    page.write(LEFT, y + 0.17, shorten(title, BRACKET - LEFT - 1.35, 9, weight="bold"), 9, weight="bold")
+    room = DIFFERENCE - LEFT - text_width("difference", SMALL) - 0.1
+    size = 9.0 if text_width(title, 9, weight="bold") <= room else 8.0
+    page.write(LEFT, y + 0.17, shorten(title, room, size, weight="bold"), size, weight="bold")
     half = _scale(arms).half * words.scale(column)
     sign = 1 if column.kind.higher_is_better else -1
     small = {"color": FAINT, "va": "baseline"}

@@ -53,9 +53,9 @@ def _corrected(one: Difference) -> str:
     if verdict is None or verdict.arms < 2:
         return ""
     if one.excludes_zero:
-        return f"the interval leaves out zero, but not once {verdict.arms} comparisons are corrected for (Holm)"
+        return f"the interval leaves out zero, but not corrected for {verdict.arms} comparisons (Holm)"
     if verdict.word == "undecided" and verdict.margin and least > -verdict.margin:
-        return f"the interval keeps the margin, but not once {verdict.arms} comparisons are corrected for (Holm)"
+        return f"the interval keeps the margin, but not corrected for {verdict.arms} comparisons (Holm)"
     return ""
 
 

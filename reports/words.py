@@ -109,6 +109,12 @@ def _part(one: Difference, *, dated: bool) -> str:
     return f"{one.column.title} {change(one.column, one)}{lower}{when}{verdict}"
 
 
+def comparisons(shown: Iterable[Difference]) -> str:
+    """ "2 comparisons of a metric", of which the words of each are corrected for; "" where there is one at most."""
+    made = sorted({one.verdict.arms for one in shown if one.verdict})
+    return f"{' or '.join(map(str, made))} comparisons of a metric" if max(made, default=0) > 1 else ""
+
+
 def interval_note(run: Run, compared: Differences) -> str:
     """What the brackets and the words mean in this run, in a few sentences."""
     equal = [one for (_, _, measure), one in compared.items() if measure == "steps"]
@@ -116,8 +122,8 @@ def interval_note(run: Run, compared: Differences) -> str:
     said = []
     if "seeds and images" in over:
         said.append(f"Brackets: 95 % intervals over {seeds} seeds and the evaluation images, paired by both.")
-        if len(run.others) > 1:
-            said.append(f"Words: corrected over {len(run.others)} arms (Holm); brackets are each arm's own.")
+        if families := comparisons(equal):
+            said.append(f"Words: corrected over {families} (Holm); brackets are each arm's own.")
     if "seeds" in over:
         said.append(
             f"Brackets: 95 % intervals over {seeds} seeds alone: no outcomes of images were kept, so no verdict."

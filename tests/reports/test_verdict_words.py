@@ -14,6 +14,7 @@ from reports.run_folder import read
 from reports.tables import Column
 from reports.verdict_pages import verdict_pages
 from reports.verdict_words import margin, note, word
+from reports.words import interval_note
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
 VERDICT = Verdict("undecided", 0.01, 0.2, 0.2, arms=4, seeds_needed=7)
@@ -37,9 +38,9 @@ def test_an_undecided_arm_says_what_it_would_take():
 
 
 def test_where_interval_and_word_seem_to_disagree_the_correction_is_named():
-    assert said().startswith("the interval leaves out zero, but not once 4 comparisons are corrected for (Holm)")
+    assert said().startswith("the interval leaves out zero, but not corrected for 4 comparisons (Holm)")
     within = replace(SEEN, low=-0.005)
-    assert said(within).startswith("the interval keeps the margin, but not once 4 comparisons are corrected for (Holm)")
+    assert said(within).startswith("the interval keeps the margin, but not corrected for 4 comparisons (Holm)")
     assert said(word="no worse than the margin", seeds_needed=None).startswith("the interval leaves out zero")
     assert "Holm" not in said(arms=1)
 
@@ -113,6 +114,7 @@ def test_arms_that_are_one_training_are_one_comparison_and_none_with_themselves(
         first = verdict_pages(run, compared, looks(run.arms, run.baseline))[0]
     said = " ".join(text.get_text() for text in first.figure.texts)
     assert "over the 2 comparisons of a metric (Holm)" in " ".join(said.split())
+    assert "Words: corrected over 2 comparisons of a metric (Holm)" in interval_note(run, compared)
 
 
 @pytest.mark.slow

@@ -127,7 +127,12 @@ def shown(value: Any, most: int = 120) -> str:
 
 def assigned(values: Mapping[str, Any]) -> str:
     """Values by their keys, as a command line takes them: `gram.weight=2.0, gram.update_every=null`."""
-    return ", ".join(f"{key}={one if isinstance(one, str) else shown(one)}" for key, one in values.items())
+    return ", ".join(f"{key}={written(one)}" for key, one in values.items())
+
+
+def written(value: Any) -> str:
+    """A value as a user writes it: words without quotes."""
+    return value if isinstance(value, str) else shown(value)
 
 
 def _refuse_conflicts(self: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from common.disk import read_json
 from common.errors import BadInput
 from common.records import Asked, CurvePoint, Status, read_lines, read_record, refuse_no_file
-from common.schema import shown
+from common.schema import written
 from common.steps import KINDS, files_by_step, folders_by_step, step_name
 from common.unchanged import until_changed
 from evals.backbones.addresses import load
@@ -186,7 +186,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         "parent.step": f"it forked at step {old.get('parent.step')}, which at: would keep, and does now at "
         f"{new.get('parent.step')}",
     }
-    told = {key: f"{key} was {shown(old.get(key))}, is {shown(new.get(key))}" for key in keys[:3]}
+    told = {key: f"{key} was {written(old.get(key))}, is {written(new.get(key))}" for key in keys[:3]}
     if (key := "schedule.end_step") in told and None not in (old.get(key), new.get(key)):
         told[key] += " (null is the last step): what ends there cannot be extended, constant schedules can"
     listed = "; ".join((told | named)[key] for key in told)

@@ -402,7 +402,7 @@ def run_all(tiny, change, pool, folder, values, evaluate=nothing):
 
 def test_an_arm_that_changes_nothing_continues_bit_for_bit_as_the_trunk_would(tiny, change, pool, tmp_path, same):
     forked = run_all(tiny, change, pool, tmp_path / "forked", FORK)
-    straight = run_all(tiny, change, pool, tmp_path / "straight", {**FORK, "trunk.steps": 6})
+    straight = run_all(tiny, change, pool, tmp_path / "straight", {"trunk.steps": 6, "arms": {}})
     alone = run_all(tiny, change, pool, tmp_path / "alone", {"arms": {"plain": {}}})
     expected = final(straight["trunk"])
     assert same(final(forked["plain"]), expected)

@@ -61,10 +61,24 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A signal that comes while worker processes are started is heard once they are: they would be left half made.
+
+    They begin with theirs held back too, until `ignore_in_worker`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore_in_worker() -> None:
     """In a worker process: Ctrl-C and a closed terminal reach it too, and are the main process's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def hear_requests() -> None:
@@ -93,22 +107,31 @@ class _Ends:
         self.silenced: dict[int, Any] = {}
 
     def interrupt(self, number: int, _: FrameType | None) -> None:
+        try:
+            self.silence()
+        except RuntimeError:  # as `silence` tells: one has died in this very moment
+            self.silence()
         if os.getpid() != self.process or time.monotonic() < self.deaf_until:  # the former in a worker just forked
             return
         global _answered
         _answered, self.deaf_until = True, time.monotonic() + PATIENCE
-        # where workers die of the same signal, torch raises an error in the midst of whatever happens here
-        self.silenced.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, lambda *_: None))
         raise Interrupted(number)
+
+    def silence(self) -> None:
+        """Where workers die of the same signal, torch raises an error in the midst of whatever happens here."""
+        self.silenced.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, lambda *_: None))
 
     def unraisable(self, lost: Any) -> None:
         """Python drops an exception that is raised while an object is removed: the signal is sent once more."""
         if not isinstance(lost.exc_value, Interrupted):
             self.hook(lost)
             return
+        threading.Timer(0.05, self.again, (lost.exc_value.code - 128,)).start()
+
+    def again(self, number: int) -> None:
+        """Hear the signal, which until now was not to be raised in the midst of Python's dropping it."""
         self.deaf_until = -math.inf
-        number = lost.exc_value.code - 128
-        threading.Timer(0.05, os.kill, (self.process, number)).start()
+        os.kill(self.process, number)
 
 
 def _leave(number: int, _: FrameType | None) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from common.errors import BadInput
-from common.interrupts import ignore_in_worker
+from common.interrupts import held_back, ignore_in_worker
 
 T = TypeVar("T")
 
@@ -40,7 +40,9 @@ def batches(
         worker_init_fn=partial(_start, at_start),
         generator=torch.Generator(),  # the loader draws a seed at its start: not from the global state
     )
-    for made in loader:
+    with held_back():
+        ahead = iter(loader)
+    for made in ahead:
         if isinstance(made, BadInput):
             raise made
         yield made

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,56 @@ def test_an_interruption_that_python_drops_comes_back_and_is_no_noise():
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=30)[1].startswith("gramlab: interrupted by SIGTERM; the same command")
     assert process.returncode == 143
+
+
+def test_an_interruption_that_python_drops_is_not_lost_to_others_that_come_meanwhile():
+    lost = (
+        "import os, signal, threading\n"
+        "class Slow:\n    def __del__(self):\n        print('removes', flush=True)\n        time.sleep(60)\n"
+        "class Shaken(threading.Timer):\n"  # another signal comes while the first one is about to be sent again
+        "    def start(self):\n        super().start()\n        signal.raise_signal(signal.SIGTERM)\n"
+        "threading.Timer = Shaken\n"
+    )
+    process = begun(BEGIN + lost + "def work():\n    Slow()\n    time.sleep(60)\n    return 0\nsys.exit(answer(work))")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30)[1].startswith("gramlab: interrupted by SIGTERM; the same command")
+    assert process.returncode == 143
+
+
+def test_a_worker_that_dies_as_the_signal_is_heard_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    """torch tells of it by an error in the main thread, which may come in the midst of what answers the signal."""
+    set_handler, died = signal.signal, iter([True])
+
+    def die(*_: object) -> None:
+        raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+
+    def shaken(number: int, handler: Any) -> Any:
+        if number == signal.SIGCHLD and next(died, False):
+            signal.raise_signal(signal.SIGCHLD)
+        return set_handler(number, handler)
+
+    before = signal.signal(signal.SIGCHLD, die)
+    monkeypatch.setattr(signal, "signal", shaken)
+    with pytest.raises(Interrupted), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert set_handler(signal.SIGCHLD, before) is die
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_while_workers_are_started_is_one_line(number: signal.Signals):
+    """Each of them sends it as it begins."""
+    program = BEGIN + (
+        "import os, warnings\nfrom common.workers import batches\nwarnings.simplefilter('ignore')\n"
+        f"def first():\n    os.kill(os.getppid(), {int(number)})\n"
+        "def work():\n    print('at work', flush=True)\n"
+        "    for index in batches(int, 1000, workers=4, at_start=first): time.sleep(0.1)\n    return 0\n"
+        "sys.exit(answer(work))"
+    )
+    process = begun(program)
+    assert process.communicate(timeout=60)[1] == (
+        f"gramlab: {WORDS[number]}; the same command goes on with what is left to do\n"
+    )
+    assert process.returncode == CODES[number]
 
 
 @pytest.mark.parametrize("number", CODES)

@@ -390,7 +390,7 @@ def counts(tmp_path, **states):
 def test_a_worker_that_stood_still_leaves_its_trial_to_the_one_that_took_it_up_and_goes_on_with_others(
     write_sweep, record, tmp_path
 ):
-    path = write_sweep(LONG, trials=3, heartbeat=1, space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}})
+    path = write_sweep(LONG, trials=3, heartbeat=5, space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}})
     folder = tmp_path / "runs" / "tiny"
     still, other = started(path), started(path)
     wait_for(lambda: under_way(folder, still.pid), still, other)
@@ -415,7 +415,7 @@ def test_a_worker_that_stood_still_leaves_its_trial_to_the_one_that_took_it_up_a
 def test_a_trial_that_waits_for_its_equal_goes_behind_it_where_the_worker_of_that_one_is_gone(
     write_sweep, record, tmp_path
 ):
-    path = write_sweep(LONG, trials=2, heartbeat=1, space={"gram.weight": {"choices": [2.0]}})
+    path = write_sweep(LONG, trials=2, heartbeat=5, space={"gram.weight": {"choices": [2.0]}})
     workers, folder = [started(path), started(path)], tmp_path / "runs" / "tiny"
     wait_for(lambda: any(under_way(folder, worker.pid) for worker in workers), *workers)
     wait_for(lambda: counts(tmp_path, running=2), *workers)

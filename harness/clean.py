@@ -34,15 +34,15 @@ class Need:
 
     by: set[str] = field(default_factory=set)
     all: bool = False
-    stretches: list[AskedJob] = field(default_factory=list)
+    jobs: list[AskedJob] = field(default_factory=list)
 
     def state(self, step: int) -> bool:
         """Whether an arm forks from the state of that step."""
-        return self.all or any(step in stretch.get("forks", []) for stretch in self.stretches)
+        return self.all or any(step in job.get("forks", []) for job in self.jobs)
 
     def backbone(self, step: int) -> bool:
         """Whether a backbone of that step is shown or anchored to."""
-        return self.all or any(stretch["start"] <= step <= stretch["stop"] for stretch in self.stretches)
+        return self.all or any(job["start"] <= step <= job["stop"] for job in self.jobs)
 
 
 class Spare(NamedTuple):
@@ -89,12 +89,12 @@ def needs(runs: Path) -> dict[str, Need]:
     for folder in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != store.FOLDER):
         record = folder / "experiment.json"
         remedy = "mend it, or move the folder away where nothing of it is needed"
-        stretches = read_record(record, Asked, remedy=remedy).get("jobs", {}) if record.exists() else {}
-        for stretch in stretches.values():
-            need = found[stretch["segment"]]
+        jobs = read_record(record, Asked, remedy=remedy).get("jobs", {}) if record.exists() else {}
+        for job in jobs.values():
+            need = found[job["segment"]]
             need.by.add(folder.name)
-            need.stretches.append(stretch)
-        named = {stretch["segment"] for stretch in stretches.values()}
+            need.jobs.append(job)
+        named = {job["segment"] for job in jobs.values()}
         for view in (path for path in folder.iterdir() if path.is_symlink()):
             target = view.readlink()
             if target.parent.name == store.FOLDER and target.name not in named:  # its record was lost

@@ -77,7 +77,17 @@ def planned(
     experiment, folder, tasks = opening.experiment, opening.folder, evaluator.tasks
     arms, broken = planned_arms(todo), faults(todo)
     told = [*found_lines(folder, todo, opening.pools, tasks), *evaluator.lost(todo, broken), *lost(todo)]
-    about = {"choices": [*opening.chosen, *pointless(arms)], "found": told, "broken": broken}
+    choices = [*opening.chosen, *pointless(arms)]
     expected = estimates(experiment, todo, tasks, opening.device)
-    text = plan(experiment, todo, tasks, opening.device, expected=expected, repeats=repeats, **about)
+    text = plan(
+        experiment,
+        todo,
+        tasks,
+        opening.device,
+        expected=expected,
+        repeats=repeats,
+        choices=choices,
+        found=told,
+        broken=broken,
+    )
     return Planned(text, expected, timeline(experiment, arms, record=opening.record), told, broken)

@@ -49,7 +49,7 @@ def write_record(
         | {job.arm: {"overrides": flatten(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
         "events": before.get("events", {})
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
-        "jobs": before.get("jobs", {}) | {job.name: stretch(job) for job in jobs},
+        "jobs": before.get("jobs", {}) | {job.name: asked_job(job) for job in jobs},
         "compute": before.get("compute", {}) | {job.arm: compute(job) for job in jobs},
         "losses": {
             term: {"title": title, "anchored": loss.anchored}
@@ -86,7 +86,7 @@ def furthest(job: Job, before: Mapping[str, AskedJob]) -> Job:
     return replace(job, stop=max(job.stop, known["stop"]), **kept)
 
 
-def stretch(job: Job) -> AskedJob:
+def asked_job(job: Job) -> AskedJob:
     """Which part of which segment the job is, and what it forks from."""
     parent = job.parent.name if job.parent is not None else None
     return {

@@ -48,7 +48,7 @@ class Standing:
     """
 
     name: str
-    stretch: AskedJob
+    asked: AskedJob
     state: str
     step: int
     rate: float | None = None
@@ -75,18 +75,18 @@ def read_launch(folder: Path) -> Launch:
 
 def standings(folder: Path) -> list[Standing]:
     """Every job of a run, parents first. Raises `BadInput` for a folder that holds no run."""
-    launch, stretches = read_launch(folder), _asked_jobs(folder)
+    launch, asked = read_launch(folder), _asked_jobs(folder)
     queue = queued(launch.slurm.values())
-    curves = {name: _Curve.read(_segment(folder, one), one) for name, one in stretches.items()}
-    expected = {name: launch.expected.get(name, UNKNOWN) for name in stretches}
+    curves = {name: _Curve.read(_segment(folder, one), one) for name, one in asked.items()}
+    expected = {name: launch.expected.get(name, UNKNOWN) for name in asked}
     known = [
         curves[name].worth(one, seconds)
-        for name, one in stretches.items()
+        for name, one in asked.items()
         if curves[name].rate and (seconds := expected[name][0]) > 0
     ]
     worth = median(known) if known else 1.0
     found: dict[str, Standing] = {}
-    for name, one in stretches.items():
+    for name, one in asked.items():
         step, rate = curves[name].step, curves[name].rate
         state, words = _state(
             folder, one, parent=found.get(one["parent"] or ""), number=launch.slurm.get(name, ""), queue=queue
@@ -110,7 +110,7 @@ def seconds_left(jobs: Sequence[Standing], *, workers: int) -> float:
     heapify(free)
     for job in sorted(jobs, key=lambda job: job.state != "running"):  # those that run have their worker
         if job.state != "done":
-            ends[job.name] = max(heappop(free), ends.get(job.stretch["parent"] or "", 0.0)) + job.left
+            ends[job.name] = max(heappop(free), ends.get(job.asked["parent"] or "", 0.0)) + job.left
             heappush(free, ends[job.name])
     return max(ends.values(), default=0.0)
 
@@ -142,8 +142,8 @@ class _Curve:
     rate: float | None
 
     @classmethod
-    def read(cls, segment: Path, stretch: AskedJob) -> _Curve:
-        start, stop = stretch["start"], stretch["stop"]
+    def read(cls, segment: Path, asked: AskedJob) -> _Curve:
+        start, stop = asked["start"], asked["stop"]
         points = [point for point in _tail(segment / "metrics.jsonl") if start < point["step"] <= stop]
         if not points:
             return cls(start, None)
@@ -151,10 +151,10 @@ class _Curve:
         seconds = last.get("seconds", 0.0) - first.get("seconds", 0.0)
         return cls(last["step"], (last["step"] - first["step"]) / seconds if seconds > 0 else None)
 
-    def worth(self, stretch: AskedJob, expected: float) -> float:
+    def worth(self, asked: AskedJob, expected: float) -> float:
         """Seconds that a step takes for each that the plan expected."""
         assert self.rate is not None
-        return (stretch["stop"] - stretch["start"]) / self.rate / expected
+        return (asked["stop"] - asked["start"]) / self.rate / expected
 
 
 def _asked_jobs(folder: Path) -> Mapping[str, AskedJob]:
@@ -162,14 +162,14 @@ def _asked_jobs(folder: Path) -> Mapping[str, AskedJob]:
     path = folder / "experiment.json"
     if not path.exists():
         raise BadInput(f"{folder} holds no {path.name}: want the folder of an experiment, such as runs/gram_ablation")
-    stretches = read_record(path, Asked, remedy="remove it, and the experiment's command writes it anew").get("jobs")
-    if not stretches:
+    asked = read_record(path, Asked, remedy="remove it, and the experiment's command writes it anew").get("jobs")
+    if not asked:
         raise BadInput(f"{path} names no jobs: an earlier version wrote it; want a run of this one")
-    return stretches
+    return asked
 
 
-def _segment(folder: Path, stretch: AskedJob) -> Path:
-    return folder.parent / store.FOLDER / stretch["segment"]
+def _segment(folder: Path, asked: AskedJob) -> Path:
+    return folder.parent / store.FOLDER / asked["segment"]
 
 
 def _tail(path: Path) -> list[CurvePoint]:
@@ -187,15 +187,15 @@ def _tail(path: Path) -> list[CurvePoint]:
 
 
 def _state(
-    folder: Path, stretch: AskedJob, *, parent: Standing | None, number: str, queue: Mapping[str, str]
+    folder: Path, one: AskedJob, *, parent: Standing | None, number: str, queue: Mapping[str, str]
 ) -> tuple[str, str]:
     """What a job does now, and why it waits or what ended it; "not begun" also where nobody goes on with it.
 
     number: of its Slurm job, or empty.
     """
-    segment = _segment(folder, stretch)
+    segment = _segment(folder, one)
     status = _status(segment)
-    stop, asked = stretch["stop"], status.steps or 0  # a segment's status speaks of the job that trained it last
+    stop, asked = one["stop"], status.steps or 0  # a segment's status speaks of the job that trained it last
     if (status.step or 0) >= stop and (status.state == "done" or asked > stop):
         return "done", ""
     if parent is not None and parent.state != "done":

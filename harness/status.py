@@ -73,8 +73,8 @@ def table(folder: Path, jobs: Sequence[Standing]) -> str:
     rows += [
         (
             job.name,
-            f"{job.stretch['start']}–{job.stretch['stop']}",
-            str(job.step) if job.step > job.stretch["start"] else "–",
+            f"{job.asked['start']}–{job.asked['stop']}",
+            str(job.step) if job.step > job.asked["start"] else "–",
             job.state,
             f"{job.rate:.2g}" if job.rate else "–",
             duration(job.left) if job.left > 0 else "–",

@@ -30,8 +30,8 @@ class Verdict:
 
     `p_different` (two-sided, held against `ALPHA`) and `p_no_worse` (one-sided, held against half of it) are corrected
     over as many comparisons as were made of `arms` with the baseline (Holm); NaN where none was: with one seed, or of
-    the baseline's own training. `seeds_needed` are the seeds in all that an undecided
-    arm would likely take, infinite where no number of them would do; None where there is nothing to estimate.
+    the baseline's own training. `seeds_needed` are the seeds in all that an undecided arm would likely take, infinite
+    where no number of them would do; None where there is nothing to estimate.
     """
 
     word: Word

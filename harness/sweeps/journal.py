@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from optuna import Study
 from optuna.storages import JournalStorage
 from optuna.storages._heartbeat import BaseHeartbeat  # as RDBStorage has it; Optuna has no public name for it
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-Stale = Callable[[Study, FrozenTrial], None]
-
 
 class Journal(JournalStorage, BaseHeartbeat):
     """A journal file and, beside it, a folder with an empty file for each running trial, touched at each beat."""
 
-    def __init__(self, path: Path, *, heartbeat: int, when_stale: Stale) -> None:
+    def __init__(self, path: Path, *, heartbeat: int) -> None:
         super().__init__(JournalFileBackend(str(path)))
-        self.beats, self.heartbeat, self.when_stale = path.with_suffix(".beats"), heartbeat, when_stale
+        self.beats, self.heartbeat = path.with_suffix(".beats"), heartbeat
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Show that the trial's worker lives."""
@@ -31,9 +27,8 @@ class Journal(JournalStorage, BaseHeartbeat):
         """Seconds between two beats."""
         return self.heartbeat
 
-    def get_heartbeat_stale_trial_callback(self) -> Stale:
-        """What becomes of a trial whose worker is gone."""
-        return self.when_stale
+    def get_heartbeat_stale_trial_callback(self) -> None:
+        """Nothing beyond its failing follows for a trial whose worker is gone: `study.tidy` sees to the rest."""
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))

@@ -157,7 +157,7 @@ def confirming(
 def write_front(folder: Path, experiment: Experiment, study: Study) -> None:
     """An experiment file for each member of the front, in place of those of earlier fronts."""
     members = {trial.user_attrs[ARM]: overrides(trial.params) for trial in front(study)}
-    count = begun(study.get_trials(deepcopy=False))
+    count = begun(study)
     for path in (folder / "front").glob("*.yaml"):
         if path.stem not in members:
             path.unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -57,14 +57,9 @@ def opened(sweep: Sweep, folder: Path) -> Storage:
     """The storage. Raises `BadInput` for one that does not answer in a few seconds, or holds something else."""
     with _answering(sweep, folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
         if sweep.storage is None:
-            return Journal(journal_path(folder), heartbeat=sweep.heartbeat, when_stale=again)
-        given: dict[str, Any] = {
-            "engine_kwargs": _engine(sweep.storage),
-            "heartbeat_interval": sweep.heartbeat,
-            "heartbeat_stale_trial_callback": again,
-        }
+            return Journal(journal_path(folder), heartbeat=sweep.heartbeat)
+        given: dict[str, Any] = {"engine_kwargs": _engine(sweep.storage), "heartbeat_interval": sweep.heartbeat}
         try:
             return RDBStorage(_with_driver(sweep.storage), **given)
         except DBAPIError:  # two sweeps that make the tables of a new database at once trip over one another

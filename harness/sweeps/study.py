@@ -64,12 +64,10 @@ def tidy(study: Study) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
+        again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if ARM not in trial.user_attrs:
             study.tell(trial.number, state=TrialState.FAIL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
     for trial in last_of_each(study):
         if trial.state == TrialState.FAIL and not is_settled(trial):
             again(study, deepcopy(trial))
@@ -80,9 +78,9 @@ def is_settled(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or REASON in trial.user_attrs
 
 
-def begun(trials: Sequence[FrozenTrial]) -> int:
+def begun(study: Study) -> int:
     """How many trials of the study count, one that was taken up again once."""
-    return len({trial.user_attrs[ARM] for trial in trials if ARM in trial.user_attrs})
+    return len(last_of_each(study))
 
 
 def left(study: Study | None, sweep: Sweep) -> int:

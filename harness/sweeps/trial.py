@@ -79,7 +79,7 @@ class Trials:
         Raises `Unfit` or `NonFinite` where its settings are to blame, `optuna.TrialPruned`; `Behind`;
         `UpdateFinishedTrialError` where another worker took it up, since this one gave no sign of life for long.
         """
-        new = f"trial-{begun(trial.study.get_trials(deepcopy=False)):04d}"
+        new = f"trial-{begun(trial.study):04d}"
         trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, new))
         storage.record_heartbeat(trial._trial_id)
         own = drawn(trial, self.experiment.sweep)

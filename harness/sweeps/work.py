@@ -36,9 +36,8 @@ def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int
         with ExitStack() as turn:
             turn.enter_context(trials.turn())
             tidy(study)
-            known = study.get_trials(deepcopy=False)
-            states = [trial.state for trial in known]
-            if TrialState.WAITING in states or begun(known) < trials.experiment.sweep.trials:
+            states = {trial.state for trial in study.get_trials(deepcopy=False)}
+            if TrialState.WAITING in states or begun(study) < trials.experiment.sweep.trials:
                 number = carry_out_one(trials, study, storage, claimed=turn.close)
                 turn.close()
                 if number is not None:
@@ -60,7 +59,7 @@ def carry_out_one(trials: Trials, study: Study, storage: Storage, *, claimed: Ca
     One that is broken off is left as failed without a reason, from where `tidy` puts it back into the queue; its
     training then goes on from its last state.
     """
-    study.sampler = methods.sampler(trials.experiment.sweep, before=begun(study.get_trials(deepcopy=False)))
+    study.sampler = methods.sampler(trials.experiment.sweep, before=begun(study))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")  # which beats below
         trial = study.ask()

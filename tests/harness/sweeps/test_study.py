@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 @pytest.fixture
 def study(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    storage = Journal(tmp_path / "study.journal", heartbeat=60, when_stale=lambda *_: None)
+    storage = Journal(tmp_path / "study.journal", heartbeat=60)
     return optuna.create_study(storage=storage)
 
 
@@ -57,7 +57,7 @@ def test_one_whose_worker_died_as_it_claimed_it_is_forgotten(study):
 
 
 def test_a_study_that_another_worker_is_making_is_not_there_yet_and_is_bound_by_who_comes_next(tmp_path):
-    storage = Journal(tmp_path / "study.journal", heartbeat=60, when_stale=lambda *_: None)
+    storage = Journal(tmp_path / "study.journal", heartbeat=60)
     optuna.create_study(study_name="tiny", storage=storage)
     assert find(storage, "tiny", {"steps": 6}) is None
     made(storage, "tiny", {"steps": 6}, [SPENT])
@@ -67,7 +67,7 @@ def test_a_study_that_another_worker_is_making_is_not_there_yet_and_is_bound_by_
 
 
 def test_a_study_that_no_sweep_made_is_refused(tmp_path):
-    storage = Journal(tmp_path / "study.journal", heartbeat=60, when_stale=lambda *_: None)
+    storage = Journal(tmp_path / "study.journal", heartbeat=60)
     optuna.create_study(study_name="tiny", storage=storage).add_trial(optuna.create_trial(value=1.0))
     with pytest.raises(BadInput, match="the study 'tiny' is none of a sweep's"):
         find(storage, "tiny", {"steps": 6})

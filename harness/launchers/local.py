@@ -49,7 +49,7 @@ class Worker:
         self.teller = threading.Thread(target=self._tell)
         self.teller.start()
         send(sent(work), self.process)
-        self.bar = Bar(total=job.stop, initial=job.start, desc=job.name, unit="step", dynamic_ncols=True)
+        self.bar = Bar(total=job.stop, initial=reached(job), desc=job.name, unit="step", dynamic_ncols=True)
         self.evaluator, self.gathered = work.evaluator, set[int]()
 
     def _tell(self) -> None:
@@ -60,7 +60,7 @@ class Worker:
 
     def look(self) -> None:
         """Show how far it is, and gather what it has evaluated."""
-        step = min(logged_step(self.job.folder), self.job.stop)
+        step = reached(self.job)
         if step > self.bar.n:
             self.bar.update(step - self.bar.n)
             gathered(self.job, self.evaluator, self.gathered)
@@ -80,7 +80,7 @@ class Worker:
 def launch(work: Work) -> set[str]:
     """Train all jobs; names those that failed, or could not start since their parent did. Ctrl-C stops all of them."""
     crew, left, done, failed, told = list[Worker](), [*work.jobs], set[str](), set[str](), set[str]()
-    with Overall(work) as overall:
+    with Overall(work.experiment.name, work.jobs) as overall:
         try:
             while left or crew:
                 left = [job for job in left if not refused(job, failed)]
@@ -103,19 +103,25 @@ def launch(work: Work) -> set[str]:
 
 
 class Overall(Bar):
-    """The bar of all steps of all jobs."""
+    """The bar of all steps of all jobs, from what was there before; its rate is that of the steps trained since."""
 
-    def __init__(self, work: Work) -> None:
-        self.jobs, self.name = work.jobs, work.experiment.name
-        total = sum(job.stop - job.start for job in work.jobs)
-        super().__init__(total=total, desc=self.name, unit="step", dynamic_ncols=True, smoothing=0.05)
+    def __init__(self, name: str, jobs: Sequence[Job]) -> None:
+        self.name, self.jobs = name, jobs
+        self.over = {job.name: reached(job) - job.start for job in jobs}
+        total, before = sum(job.stop - job.start for job in jobs), sum(self.over.values())
+        super().__init__(total=total, initial=before, desc=name, unit="step", dynamic_ncols=True, smoothing=0.05)
 
     def show(self, done: set[str], failed: set[str], crew: Sequence[Worker]) -> None:
         """How many steps and jobs are over; those of jobs that failed will not come."""
-        over = sum(job.stop - job.start for job in self.jobs if job.name in done | failed)
-        over += sum(worker.bar.n - worker.job.start for worker in crew)
+        self.over |= {job.name: job.stop - job.start for job in self.jobs if job.name in done | failed}
+        self.over |= {worker.job.name: worker.bar.n - worker.job.start for worker in crew}
         self.set_description_str(f"{self.name}, {len(done)} of {len(self.jobs)} jobs", refresh=False)
-        self.update(over - self.n)
+        self.update(sum(self.over.values()) - self.n)
+
+
+def reached(job: Job) -> int:
+    """The last step of a job that its curve holds; the one it starts from where that is none of its own."""
+    return min(max(logged_step(job.folder), job.start), job.stop)
 
 
 def next_job(left: Sequence[Job], done: set[str], crew: Sequence[Worker], *, told: set[str]) -> Job | None:

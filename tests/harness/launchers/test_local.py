@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from harness.config import load
 from harness.data.pool import fingerprint, open_pool
 from harness.graph import jobs
+from harness.launchers.local import Overall
 from harness.run import main
 from harness.standings import standings
 from harness.workplace import held, is_held
@@ -104,6 +105,22 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tm
     tables = [place / "runs" / "tiny" / "results.jsonl" for place in (tmp_path, tmp_path / "calm")]
     assert sorted(tables[0].read_text().splitlines()) == sorted(tables[1].read_text().splitlines())
     assert (run / "report.pdf").exists()
+
+
+def test_the_time_left_comes_from_what_is_trained_now_alone(tmp_path, tiny_text):
+    """A run that goes on begins its bar where it is, else the steps of before would seem to have taken no time."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_text(tmp_path, **SECTIONS))
+    known = jobs(load(path), fingerprint=lambda data: fingerprint(open_pool(data)))
+    assert Overall("tiny", known).n == 0
+    for name, step in {"trunk-s0": 10, "anchored-s0": 30}.items():
+        folder = next(job.folder for job in known if job.name == name)
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": step, "seconds": 1.0}) + "\n")
+    bar = Overall("tiny", known)
+    assert (bar.initial, bar.total) == (10 + 20, 10 + 3 * 40 + 20)
+    bar.show({"trunk-s0"}, {"anchored-s0"}, [])
+    assert bar.n == 10 + 40
 
 
 def test_arms_of_equal_content_are_trained_by_one_worker_and_all_have_its_rows(tmp_path, tiny_text, capsys):

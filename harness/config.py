@@ -32,6 +32,7 @@ from harness.settings import Experiment
 PROSE = ("name", "question", "source", "expected", "cost", "margins")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
 MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
+SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str] | None = None) -> Experiment:
@@ -82,7 +83,7 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     """
     if settings.precision == "auto":
         raise BadInput("precision=auto has no identity: want float32 or bfloat16; harness/choices.py settles it first")
-    plain = {key: value for key, value in as_dict(settings).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
+    plain = {key: value for key, value in as_dict(settings).items() if key not in SHARED}
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
@@ -188,6 +189,11 @@ def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None
     return choices, added, rest
 
 
+def is_shared(key: str) -> bool:
+    """Whether a setting belongs to the whole experiment, so that no arm can change it."""
+    return key.split(".")[0] in SHARED and key != "steps"
+
+
 def overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
     """The settings with dotted overrides, checked as a whole. Raises `BadInput` whose lines begin with `where`."""
     flat = flatten(overrides)
@@ -195,7 +201,7 @@ def overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: s
         raise BadInput(f"{where}: unknown setting {strange[0]!r}: want names with dots between, as gram.weight")
     if idle := [key for key, value in flat.items() if value == {}]:
         raise BadInput(f"{where}: {idle[0]}={{}} changes nothing, since mappings here add: leave it out")
-    shared = [key for key in flat if key.split(".")[0] in (*PROSE, *MACHINERY, *GRAPH) and key != "steps"]
+    shared = [key for key in flat if is_shared(key)]
     if shared:
         raise BadInput(f"{where}: {', '.join(shared)} belongs to the whole experiment: set it at the top level")
     plain = as_dict(experiment)

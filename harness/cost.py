@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from common.speed import block_rate
 from evals.features.view import refuse_uneven
 from harness import gram_teacher
-from harness.config import GRAPH, MACHINERY, PROSE, as_dict, identity
+from harness.config import SHARED, as_dict, identity
 from harness.data.batches import Batch, refuse_uneven_crops
 from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer
@@ -49,7 +49,7 @@ def _sizing(settings: Experiment) -> dict[str, Any]:
     What is forgotten in the list is counted a second time; were it a list of what counts, arms would get one another's
     costs.
     """
-    idle = {*PROSE, *GRAPH, *MACHINERY, "teacher", "optimizer", "schedule", "data"}
+    idle = {*SHARED, "teacher", "optimizer", "schedule", "data"}
     counted = {key: value for key, value in as_dict(settings).items() if key not in idle}
     return {**counted, "batch_size": settings.data.batch_size}
 

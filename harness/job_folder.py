@@ -21,6 +21,7 @@ from harness import checkpoint, excluded, gram_teacher
 from harness.config import identity
 from harness.graph import Job, holder
 from harness.layers import flatten
+from harness.standings import read_status
 from harness.store import FOLDER, MARKS
 
 
@@ -60,20 +61,11 @@ def _holding(job: Job, name: str, *, kind: str) -> list[int]:
     return [step for step, folder in folders_by_step(job.folder, kind).items() if (folder / name).exists()]
 
 
-def read_status(job: Job) -> Status:
-    """The segment's `status.json`; `Status()` where there is none or a damaged one, since training writes it anew."""
-    path = job.folder / "status.json"
-    try:
-        return read_record(path, Status, remedy="it is written anew") if path.exists() else Status()
-    except BadInput:
-        return Status()
-
-
 def lost(jobs: Iterable[Job]) -> Iterator[str]:
     """What the folders of jobs have lost and the same command makes anew, a line each."""
     for job in {job.folder: job for job in jobs}.values():
         yield from read_lines(job.folder / "metrics.jsonl", CurvePoint).told()
-        path, status = job.folder / "status.json", read_status(job)
+        path, status = job.folder / "status.json", read_status(job.folder)
         if path.exists() and status == Status():
             yield f"{path} cannot be read: it is written anew"
         if is_done(job):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from common.errors import BadInput
+from common.errors import BadInput, listing
 from common.schema import shown
 from harness import gram_teacher
 from harness.arms import TRUNK
@@ -13,8 +13,6 @@ from harness.losses.table import LOSSES
 from harness.schedules import counts_from_segment, end, ends, origin
 from harness.settings import Experiment
 from harness.timeline import PlannedArm
-
-NAMED = 3  # arms that a line names
 
 
 def pointless(found: Sequence[PlannedArm]) -> list[str]:
@@ -43,10 +41,7 @@ def _told(found: Sequence[PlannedArm], check: Callable[[PlannedArm], Iterator[st
 
 
 def _names(names: Sequence[str], of: int) -> str:
-    if len(names) == of > 1:
-        return "every arm"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return "every arm" if len(names) == of > 1 else listing(names)
 
 
 def _goes_on(one: PlannedArm, found: Sequence[PlannedArm]) -> bool:

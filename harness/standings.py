@@ -129,6 +129,14 @@ def queued(ids: Iterable[str]) -> dict[str, str]:
     return {row[0]: f"{row[1].lower()} ({row[2].lower()})" for row in rows if row[0] in wanted}
 
 
+def read_status(folder: Path) -> Status:
+    """A job's `status.json`; that of a job that never began where there is none, or none that can be read."""
+    try:
+        return read_record(folder / "status.json", Status, remedy="it is written anew")
+    except BadInput:
+        return Status()
+
+
 def logged_step(folder: Path) -> int:
     """The last step in a job's curve; 0 where there is none."""
     return max((point["step"] for point in _tail(folder / "metrics.jsonl")), default=0)
@@ -194,7 +202,7 @@ def _state(
     number: of its Slurm job, or empty.
     """
     segment = _segment(folder, one)
-    status = _status(segment)
+    status = read_status(segment)
     stop, asked = one["stop"], status.steps or 0  # a segment's status speaks of the job that trained it last
     if (status.step or 0) >= stop and (status.state == "done" or asked > stop):
         return "done", ""
@@ -220,11 +228,3 @@ def _behind(parent: Standing) -> tuple[str, str]:
     if parent.state in ("interrupted", "not begun"):
         return "not begun", NOBODY
     return "waiting", f"for {parent.name}"
-
-
-def _status(folder: Path) -> Status:
-    """A job's `status.json`; that of a job that never began where there is none, or none that can be read."""
-    try:
-        return read_record(folder / "status.json", Status, remedy="it is written anew")
-    except BadInput:
-        return Status()

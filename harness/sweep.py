@@ -29,22 +29,22 @@ from common.command import Parser, answer
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
-from harness.config import GRAPH, MACHINERY, PROSE, as_dict, load
+from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import Job
-from harness.launchers.jobs import refused
+from harness.job_folder import check
+from harness.launchers import sequential
+from harness.launchers.jobs import Work
 from harness.opening import Opening, Planned, opened, planned
 from harness.plan import counted
 from harness.record import write_record
 from harness.run import drawn, run
 from harness.settings import Experiment
-from harness.step import NonFinite
 from harness.sweeps import methods, record, space, storage, study
 from harness.sweeps.objectives import objectives, pruned_by
 from harness.sweeps.pointless import pointless
-from harness.sweeps.study import ARM
-from harness.sweeps.trial import TRAINED_AS, Trials
+from harness.sweeps.trial import EXAMPLE, NAMES, Trials, is_trained
 from harness.sweeps.work import work
 from reports.sweep.build import build
 
@@ -75,24 +75,28 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     opening, trials, notes = prepared(experiment)
     experiment, folder = trials.experiment, trials.folder
-    others = trials.jobs_of(experiment.arms)
+    own_jobs = trials.jobs_of(experiment.arms)
+    for job in own_jobs:
+        check(job)
     science, found = science_of(trials), None
     if storage.is_there(experiment.sweep, folder):
         found = study.find(storage.opened(experiment.sweep, folder), experiment.name, science)
-    if confirm is not None and (found is None or not record.front(found)):
-        raise BadInput(f"--confirm {confirm}: the study has no completed trial yet: want it without --confirm first")
-    opening, plan = planned_with(example(trials), trials, opening, left=study.left(found, experiment.sweep))
+    if confirm is not None:
+        if found is None or not record.front(found):
+            raise BadInput(
+                f"--confirm {confirm}: the study has no completed trial yet: want it without --confirm first"
+            )
+        return confirm_front(trials, found, confirm, plan_only=plan_only)
+    opening, plan = planned_with(example(trials, found), trials, opening, left=study.left(found, experiment.sweep))
     print("\n".join([plan.text, *lines(trials), *notes, state(found, experiment)]), flush=True)
     if plan_only:
         print(f"timeline: {drawn(plan, opening, only=True)}")
         return 0
-    if confirm is not None and found is not None:
-        return confirm_front(trials, found, confirm)
     with telling(folder / "log.txt"):
         drawn(plan, opening)
         for line in plan.told:
             log.info("%s", line)
-        made = carry_out(trials, others, science)
+        made = carry_out(trials, own_jobs, science)
         print(build(folder))
         if {trial.state for trial in study.last_of_each(made)} == {TrialState.FAIL}:
             log.error("every trial failed: %s tells why", folder / "sweep.csv")
@@ -100,24 +104,17 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     return 0
 
 
-def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) -> Study:
+def carry_out(trials: Trials, own_jobs: Sequence[Job], science: dict[str, Any]) -> Study:
     """The arms that trials are compared with, then trials until the study has all; the record is renewed after each.
 
     An arm whose training is not finite is left out, and so is what forks from it.
     """
     experiment, folder = trials.experiment, trials.folder
     with trials.turn():
-        kept = storage.opened(experiment.sweep, folder)
-        made = study.made(kept, experiment.name, science, trials.objectives)
-    failed: set[str] = set()
-    for job in others:
-        try:
-            if not refused(job, failed):
-                trials.train(job, others)
-        except NonFinite as error:
-            log.error("%s: stopped, since not all is finite: %s", job.name, error)
-            failed.add(job.name)
-    references = trials.measured_arms([job for job in others if job.name not in failed])
+        store = storage.opened(experiment.sweep, folder)
+        made = study.made(store, experiment.name, science, trials.objectives)
+    sequential.launch(Work(experiment, folder, own_jobs, [], trials.pools, trials.evaluator, trials.device))
+    references = trials.measured_arms(own_jobs)
 
     def keep(todo: Sequence[Job]) -> None:
         record.write(trials, made, references)
@@ -125,8 +122,8 @@ def carry_out(trials: Trials, others: Sequence[Job], science: dict[str, Any]) ->
         keep_arms(trials, made, todo)
 
     with trials.turn():
-        keep(others)
-    work(trials, made, kept, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
+        keep(own_jobs)
+    work(trials, made, store, ended=lambda number: keep(trials.jobs_again(made.trials[number])))
     return made
 
 
@@ -137,6 +134,8 @@ def prepared(experiment: Experiment) -> tuple[Opening, Trials, list[str]]:
             f"launcher={launcher}: a sweep trains its trials itself: want launcher=none, and the same command again "
             "for each further worker"
         )
+    if taken := [arm for arm in experiment.arms if NAMES.fullmatch(arm)]:
+        raise BadInput(f"arms.{taken[0]}: a sweep calls its trials so: want another name")
     space.refuse_unfit(experiment.sweep)
     methods.sampler(experiment.sweep)
     opening = opened(experiment)
@@ -156,17 +155,18 @@ def prepared(experiment: Experiment) -> tuple[Opening, Trials, list[str]]:
     return opening, trials, pointless(trials)
 
 
-def example(trials: Trials) -> dict[str, Any]:
-    """The overrides of a trial as the sampler would propose it. Raises `BadInput` where it cannot."""
-    proposed = methods.rehearse(trials.experiment.sweep, [one.direction for one in trials.objectives])
+def example(trials: Trials, found: Study | None) -> dict[str, Any]:
+    """The overrides of a trial as the sampler would propose the next one. Raises `BadInput` where it cannot."""
+    before = study.begun(found) if found else 0
+    proposed = methods.rehearse(trials.experiment.sweep, [one.direction for one in trials.objectives], before=before)
     return next((one for one in proposed if trials.is_fit(one)), {})
 
 
 def planned_with(own: dict[str, Any], trials: Trials, opening: Opening, *, left: int) -> tuple[Opening, Planned]:
     """The plan of the arms and of one trial, which stands for all that are left."""
-    arms = {**trials.experiment.arms, "trial": own}
+    arms = {**trials.experiment.arms, EXAMPLE: own}
     shown = opening._replace(experiment=replace(trials.experiment, arms=arms, baseline=None))
-    return shown, planned(shown, trials.jobs_of(arms), trials.evaluator, repeats={"trial": left})
+    return shown, planned(shown, trials.jobs_of(arms), trials.evaluator, repeats={EXAMPLE: left})
 
 
 def lines(trials: Trials) -> list[str]:
@@ -196,9 +196,9 @@ def state(found: Study | None, experiment: Experiment) -> str:
 def science_of(trials: Trials) -> dict[str, Any]:
     """All that a trial's values depend on, as users write it; how trials are proposed and pruned may change."""
     experiment = trials.experiment
-    plain = {key: value for key, value in as_dict(experiment).items() if key not in (*PROSE, *GRAPH, *MACHINERY)}
+    plain = {key: value for key, value in as_dict(experiment).items() if key not in SHARED}
     plain["data"] = {**plain["data"], "sources": fingerprint(trials.pools(experiment.data))}
-    base = trials.jobs_of({"trial": {}})
+    base = trials.jobs_of({EXAMPLE: {}})
     science = {
         **plain,
         "seeds": list(experiment.seeds),
@@ -213,22 +213,21 @@ def science_of(trials: Trials) -> dict[str, Any]:
 
 def keep_arms(trials: Trials, made: Study, todo: Sequence[Job]) -> None:
     """Renew `experiment.json`, in which the trials that were trained are arms beside the experiment's own."""
-    known = study.last_of_each(made)
-    own = {
-        t.user_attrs[ARM]: space.overrides(t.params) for t in known if t.user_attrs.get(TRAINED_AS) == t.user_attrs[ARM]
-    }
+    own = record.arms(filter(is_trained, study.last_of_each(made)))
     experiment = replace(trials.experiment, arms={**trials.experiment.arms, **own})
     machine = environment(trials.device, precision=experiment.precision)
     evaluator = trials.evaluator
     write_record(trials.folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
 
 
-def confirm_front(trials: Trials, found: Study, count: int) -> int:
+def confirm_front(trials: Trials, found: Study, count: int, *, plan_only: bool) -> int:
     """Train the members of the front on fresh seeds, in an experiment of its own, and draw the sweep again."""
     experiment, seeds = trials.experiment, record.fresh(trials.experiment, count)
-    members = {trial.user_attrs[ARM]: space.overrides(trial.params) for trial in record.front(found)}
+    members = record.arms(record.front(found))
     again = record.confirming(experiment, members, name=f"{experiment.name}-confirm", seeds=seeds)
-    code = run(again)
+    code = run(again, plan_only=plan_only)
+    if plan_only:
+        return code
     folder = trials.folder.with_name(again.name)
     seen = replace(trials, experiment=again, folder=folder, evaluator=Evaluator(again, folder))
     with trials.turn():

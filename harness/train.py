@@ -29,7 +29,6 @@ from harness.graph import Job
 from harness.job_folder import (
     check,
     is_done,
-    read_status,
     saved_steps,
     snapshot_folder,
     state_path,
@@ -39,6 +38,7 @@ from harness.losses.table import LOSSES
 from harness.model import backbone_args, patch_size
 from harness.schedules import At, at, ends
 from harness.settings import Role
+from harness.standings import read_status
 from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
@@ -97,7 +97,7 @@ def claim_folder(job: Job) -> None:
 
 def renew_status(job: Job, device: torch.device) -> None:
     """Say that a segment is done, where its status was lost or tells of a process that did not come to it."""
-    status = read_status(job)
+    status = read_status(job.folder)
     if status.state != "done" and (status.step or 0) <= job.stop:
         points = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
         write_status_of(job, job.stop, points[-1] if points else {"step": job.stop}, device, state_name="done")

@@ -13,7 +13,8 @@ from reports.verdict_words import note, word
 
 COLUMNS = (
     *("arm", "baseline", *COLUMN_KEYS, "at", "budget", "step", "baseline_step", "seeds", "difference", "low", "high"),
-    *("over", "baseline_value", "verdict", "margin", "p_different", "p_no_worse", "arms", "seeds_needed", "note"),
+    *("over", "baseline_value", "verdict", "margin", "p_different", "p_no_worse", "comparisons", "seeds_needed"),
+    "note",
 )
 
 
@@ -28,7 +29,7 @@ def _line(run: Run, one: Difference) -> dict[str, Any]:
         **{key: getattr(one.column, key) for key in COLUMN_KEYS},
         **{key: getattr(one, key) for key in ("arm", "budget", "step", "baseline_step", "seeds")},
         **{key: getattr(one, key) for key in ("low", "high", "over")},
-        **{key: judged.get(key) for key in ("margin", "p_different", "p_no_worse", "arms", "seeds_needed")},
+        **{key: judged.get(key) for key in ("margin", "p_different", "p_no_worse", "comparisons", "seeds_needed")},
         "baseline": run.baseline,
         "at": one.measure,
         "difference": one.value,

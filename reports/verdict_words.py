@@ -50,12 +50,12 @@ def _corrected(one: Difference) -> str:
     """Where the interval by itself would have shown something."""
     verdict, higher = one.verdict, one.column.kind.higher_is_better
     least = one.low if higher else -one.high
-    if verdict is None or verdict.arms < 2:
+    if verdict is None or verdict.comparisons < 2:
         return ""
     if one.excludes_zero:
-        return f"the interval leaves out zero, but not corrected for {verdict.arms} comparisons (Holm)"
+        return f"the interval leaves out zero, but not corrected for {verdict.comparisons} comparisons (Holm)"
     if verdict.word == "undecided" and verdict.margin and least > -verdict.margin:
-        return f"the interval keeps the margin, but not corrected for {verdict.arms} comparisons (Holm)"
+        return f"the interval keeps the margin, but not corrected for {verdict.comparisons} comparisons (Holm)"
     return ""
 
 

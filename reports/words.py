@@ -111,7 +111,7 @@ def _part(one: Difference, *, dated: bool) -> str:
 
 def comparisons(shown: Iterable[Difference]) -> str:
     """ "2 comparisons of a metric", of which the words of each are corrected for; "" where there is one at most."""
-    made = sorted({one.verdict.arms for one in shown if one.verdict})
+    made = sorted({one.verdict.comparisons for one in shown if one.verdict})
     return f"{' or '.join(map(str, made))} comparisons of a metric" if max(made, default=0) > 1 else ""
 
 

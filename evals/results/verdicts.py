@@ -29,7 +29,7 @@ class Verdict:
     """A word for one arm in one metric; `margin` in the metric's unit, 0 where there is none.
 
     `p_different` (two-sided, held against `ALPHA`) and `p_no_worse` (one-sided, held against half of it) are corrected
-    over as many comparisons as were made of `arms` with the baseline (Holm); NaN where none was: with one seed, or of
+    over the `comparisons` that were made with the baseline (Holm); NaN where none was: with one seed, or of
     the baseline's own training. `seeds_needed` are the seeds in all that an undecided arm would likely take, infinite
     where no number of them would do; None where there is nothing to estimate.
     """
@@ -38,7 +38,7 @@ class Verdict:
     margin: float
     p_different: float
     p_no_worse: float
-    arms: int
+    comparisons: int
     seeds_needed: float | None = None
 
 
@@ -70,7 +70,7 @@ def verdicts(
     no_worse = holm([_above(gains[arm], -margins[arm]) if margins[arm] else 1.0 for arm in made.values()])
     p = dict(zip(made, zip(different, no_worse, strict=True), strict=True))
     return {
-        arm: _verdict(one, Verdict("undecided", margins[arm], *p.get(compared[arm], NONE), arms=len(made)))
+        arm: _verdict(one, Verdict("undecided", margins[arm], *p.get(compared[arm], NONE), comparisons=len(made)))
         for arm, one in gains.items()
     }
 
@@ -91,14 +91,14 @@ def holm(p: Sequence[float]) -> list[float]:
     return values.tolist()
 
 
-def seeds_needed(gain: Crossed, *, margin: float, arms: int) -> float:
+def seeds_needed(gain: Crossed, *, margin: float, comparisons: int) -> float:
     """The fewest seeds in all with which an arm would be decided in 4 of 5 repetitions; infinite where none suffice.
 
     Taken for granted: the true difference is the one that was seen, variances are as estimated, and the arm is held to
     the strictest level of Holm's. More than `MOST_SEEDS` gives the next number.
     """
     counts = np.arange(gain.seeds + 1, MOST_SEEDS + 2, dtype=float)
-    tail = 1 - ALPHA / 2 / arms
+    tail = 1 - ALPHA / 2 / comparisons
     reach = max(abs(gain.value), gain.value + margin if margin else 0.0)
     limit = (_quantile(math.inf, tail) + _quantile(math.inf, POWER)) * math.sqrt(gain.image_variance)
     if reach <= limit:
@@ -135,4 +135,4 @@ def _verdict(gain: Crossed, blank: Verdict) -> Verdict:
         return replace(blank, word="better" if gain.value > 0 else "worse")
     if blank.p_no_worse < ALPHA / 2:
         return replace(blank, word="no worse than the margin")
-    return replace(blank, seeds_needed=seeds_needed(gain, margin=blank.margin, arms=blank.arms))
+    return replace(blank, seeds_needed=seeds_needed(gain, margin=blank.margin, comparisons=blank.comparisons))

@@ -18,10 +18,9 @@ import torch
 from common.disk import write_json
 from common.progress import Bar
 from harness.graph import Job
-from harness.job_folder import read_status
 from harness.launchers.jobs import Work, gathered, is_finished, refused, sent
 from harness.launchers.worker_process import PROGRAM, send
-from harness.standings import logged_step
+from harness.standings import logged_step, read_status
 from harness.workplace import in_use, is_held
 
 LOOK = 0.2  # seconds between two looks at the workers
@@ -46,10 +45,10 @@ class Worker:
             env=environment,
             start_new_session=True,  # Ctrl-C is the main process's to answer
         )
-        self.teller = threading.Thread(target=self._tell)
+        self.teller = threading.Thread(target=self._tell, daemon=True)  # a signal may come before anyone can stop it
         self.teller.start()
         send(sent(work), self.process)
-        self.bar = Bar(total=job.stop, initial=reached(job), desc=job.name, unit="step", dynamic_ncols=True)
+        self.bar = Bar(total=job.stop, initial=curve_step(job), desc=job.name, unit="step", dynamic_ncols=True)
         self.evaluator, self.gathered = work.evaluator, set[int]()
 
     def _tell(self) -> None:
@@ -60,7 +59,7 @@ class Worker:
 
     def look(self) -> None:
         """Show how far it is, and gather what it has evaluated."""
-        step = reached(self.job)
+        step = curve_step(self.job)
         if step > self.bar.n:
             self.bar.update(step - self.bar.n)
             gathered(self.job, self.evaluator, self.gathered)
@@ -107,7 +106,7 @@ class Overall(Bar):
 
     def __init__(self, name: str, jobs: Sequence[Job]) -> None:
         self.name, self.jobs = name, jobs
-        self.over = {job.name: reached(job) - job.start for job in jobs}
+        self.over = {job.name: curve_step(job) - job.start for job in jobs}
         total, before = sum(job.stop - job.start for job in jobs), sum(self.over.values())
         super().__init__(total=total, initial=before, desc=name, unit="step", dynamic_ncols=True, smoothing=0.05)
 
@@ -119,7 +118,7 @@ class Overall(Bar):
         self.update(sum(self.over.values()) - self.n)
 
 
-def reached(job: Job) -> int:
+def curve_step(job: Job) -> int:
     """The last step of a job that its curve holds; the one it starts from where that is none of its own."""
     return min(max(logged_step(job.folder), job.start), job.stop)
 
@@ -158,7 +157,7 @@ def succeeded(worker: Worker) -> bool:
 
 def note_failure(job: Job, how: str) -> None:
     """Say in a job's status that it failed, where it could not do so itself."""
-    status = read_status(job)
+    status = read_status(job.folder)
     if status.state != "failed":
         told = {"state": "failed", "step": status.step or job.start, "steps": job.stop, "error": how}
         write_json(job.folder / "status.json", {**asdict(status), **told})

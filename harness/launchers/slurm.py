@@ -48,11 +48,11 @@ def launch(work: Work) -> set[str] | None:
         if new:
             need = {"dependency": ":".join(["afterany", *dict.fromkeys(numbers.values())])}
             submitted(work, "report", ["--gather"], need=need, then=[REPORT, str(work.folder)])
+        write_launch(work.folder, replace(record, slurm=record.slurm | numbers))
     except BaseException:
         if new:
             subprocess.run(["scancel", *new], check=False)
         raise
-    write_launch(work.folder, replace(record, slurm=record.slurm | numbers))
     if not numbers:
         return set()
     waited = len({*known.values()})

@@ -46,7 +46,8 @@ def sampler(sweep: Sweep, *, before: int = 0) -> samplers.BaseSampler:
     Raises `BadInput` for an unknown class, an unknown argument, or one that it does not take.
     """
     name, args = sweep.sampler.name, dict(sweep.sampler.args)
-    takes_seed = "seed" in inspect.signature(getattr(samplers, name, object)).parameters
+    found = getattr(samplers, name, None)
+    takes_seed = inspect.isclass(found) and "seed" in inspect.signature(found).parameters
     if takes_seed and (seed := args.get("seed", 0)) is not None:
         if not is_of(Seed, seed):
             raise BadInput(
@@ -61,8 +62,10 @@ def pruner(sweep: Sweep) -> pruners.BasePruner:
     return _built(pruners, sweep.pruner.name, sweep.pruner.args, where="sweep.pruner")
 
 
-def rehearse(sweep: Sweep, directions: Sequence[Direction]) -> list[dict[str, Any]]:
-    """The overrides of a few trials that are never trained. Raises `BadInput` where the sampler cannot serve here.
+def rehearse(sweep: Sweep, directions: Sequence[Direction], *, before: int = 0) -> list[dict[str, Any]]:
+    """The overrides of a few trials after `before` others, which are never trained.
+
+    Raises `BadInput` where the sampler cannot serve here.
 
     Some samplers take one objective alone, some no conditions, some need another package: they tell when they are used.
     """
@@ -72,7 +75,7 @@ def rehearse(sweep: Sweep, directions: Sequence[Direction]) -> list[dict[str, An
             f"sweep.sampler: CmaEsSampler draws all but ranges at random, and has {len(ranges)} here: want "
             f"{FEWEST_RANGES} without only_if, or another sampler, such as {Sampler.name}"
         )
-    study = optuna.create_study(directions=directions, sampler=sampler(sweep))
+    study = optuna.create_study(directions=directions, sampler=sampler(sweep, before=before))
     proposed: list[dict[str, Any]] = []
 
     def propose(trial: optuna.Trial) -> list[float]:
@@ -140,6 +143,7 @@ def _inner(value: Any, annotation: Any, *, where: str) -> Any:
         return value
     if home is None:
         raise BadInput(f"{where}={shown(value)}: want null, since a file holds no function")
-    if not isinstance(value, dict) or not {*value} <= {"name", "args"} or "name" not in value:
+    own = {"args": {}, **value} if isinstance(value, dict) else {}
+    if {*own} != {"name", "args"} or not isinstance(own["name"], str) or not isinstance(own["args"], dict):
         raise BadInput(f"{where}={shown(value)}: want a class of Optuna's, as {{name: …, args: {{…}}}}")
-    return _built(home, value["name"], value.get("args", {}), where=where)
+    return _built(home, own["name"], own["args"], where=where)

@@ -16,7 +16,7 @@ from harness.losses.table import LOSSES
 from harness.pointless import impossible, inert, no_renewal
 from harness.sweep_settings import counts, needed, ordered
 from harness.sweeps.space import samples
-from harness.sweeps.trial import Trials, content
+from harness.sweeps.trial import EXAMPLE, Trials, content
 from harness.timeline import planned_arms
 
 TRIES = 12  # trials that a value is looked at in before it is given up
@@ -92,7 +92,7 @@ class Looks:
 
     def _look(self, own: Mapping[str, Any]) -> Look:
         try:
-            todo = self.trials.jobs_of({"trial": own})
+            todo = self.trials.jobs_of({EXAMPLE: own})
         except BadInput as error:
             return Look(fault=re.sub(r"^(arms\.trial(: |\.)|got )+", "", " ".join(str(error).split())))
         one = planned_arms(todo)[-1]
@@ -132,5 +132,5 @@ def _told(faults: Mapping[str, str]) -> str:
 
 def _is_named(key: str, line: str) -> bool:
     """Whether a line names a setting, or the one that it is a part of."""
-    above = [key.rsplit(".", count)[0] for count in range(key.count("."))]
+    above = [key.rsplit(".", count)[0] for count in range(max(key.count("."), 1))]
     return any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.]*\w)", line) for name in above)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from harness.sweeps.objectives import Objective
 from harness.sweeps.pruning import shown
 from harness.sweeps.space import overrides
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each
-from harness.sweeps.trial import MEASURED, PRUNED, TRAINED_AS, Measured, Trials
+from harness.sweeps.trial import MEASURED, PRUNED, TRAINED_AS, Measured, Trials, is_trained
 
 FEWEST = 4  # completed trials below which nothing is said of importances
 TOP = 5  # trials that the best quantile of an importance holds, where there are twice as many
@@ -98,13 +98,14 @@ def front(study: Study) -> list[FrozenTrial]:
         return []
     found: dict[str, FrozenTrial] = {}
     # equal ones: that which was trained, which may have been taken up after another, else the first
-    for trial in sorted(study.best_trials, key=lambda trial: (_is_trained(trial), -trial.number)):
+    for trial in sorted(study.best_trials, key=lambda trial: (is_trained(trial), -trial.number)):
         found[trial.user_attrs[TRAINED_AS]] = trial
     return [found[arm] for arm in sorted(found)]
 
 
-def _is_trained(trial: FrozenTrial) -> bool:
-    return trial.user_attrs[TRAINED_AS] == trial.user_attrs[ARM]
+def arms(trials: Iterable[FrozenTrial]) -> dict[str, dict[str, Any]]:
+    """Trials as arms of an experiment."""
+    return {trial.user_attrs[ARM]: overrides(trial.params) for trial in trials}
 
 
 def importances(study: Study, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
@@ -156,7 +157,7 @@ def confirming(
 
 def write_front(folder: Path, experiment: Experiment, study: Study) -> None:
     """An experiment file for each member of the front, in place of those of earlier fronts."""
-    members = {trial.user_attrs[ARM]: overrides(trial.params) for trial in front(study)}
+    members = arms(front(study))
     count = begun(study)
     for path in (folder / "front").glob("*.yaml"):
         if path.stem not in members:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from common.bounds import core, described
 from common.errors import BadInput
 from common.schema import faults, shown, wanted
-from harness.config import GRAPH, MACHINERY, PROSE
+from harness.config import is_shared
 from harness.settings import Experiment
 from harness.sweep_settings import Parameter, Sweep, counts, ordered
 
@@ -97,7 +97,7 @@ def _is_whole(key: str) -> bool:
 
 def _faults(key: str, parameter: Parameter) -> Iterator[str]:
     hint = HINTS.get(key)
-    if key.split(".")[0] in (*PROSE, *MACHINERY, *GRAPH) and key != "steps":
+    if is_shared(key):
         yield "belongs to the whole experiment: want a setting of an arm, as gram.weight"
         return
     if hint is None:

@@ -81,7 +81,8 @@ def _answering(sweep: Sweep, folder: Path) -> Iterator[None]:
         want = (
             f"want {URLS}"
             if sweep.storage
-            else "want the journal that a sweep wrote; move it away, and a new study takes up what is trained"
+            else "want the journal that a sweep wrote; move it and the links trial-* beside it away, and a new study "
+            "takes up what is trained"
         )
         raise BadInput(f"sweep.storage={_unsigned(place)} does not answer ({_said(error)}): {want}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from common.disk import alone
 from common.errors import BadInput, first_line
-from common.records import CurvePoint, read_lines
+from common.records import CurvePoint, Seeds, read_lines
 from common.schema import assigned
 from evals.results.table import Row
 from harness import memory
@@ -28,13 +29,13 @@ from harness.cost import refuse_unfit_crops
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator, read_mark
 from harness.graph import TRUNK, Job, jobs
-from harness.job_folder import check, step_folder
+from harness.job_folder import check, is_done, step_folder
 from harness.mending import bring_to_end
 from harness.pointless import pointless
 from harness.settings import Experiment
 from harness.step import NonFinite
 from harness.sweeps.objectives import HOURS, Objective, mean
-from harness.sweeps.pruning import is_hopeless, show
+from harness.sweeps.pruning import is_hopeless, show, shown
 from harness.sweeps.space import drawn, overrides
 from harness.sweeps.storage import Storage
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each, tidy
@@ -42,10 +43,9 @@ from harness.timeline import planned_arms
 from harness.workplace import LOOK, patiently
 
 log = logging.getLogger("gramlab")
+EXAMPLE, NAMES = "trial", re.compile(r"trial(-\d+)?")  # the arm that stands for trials in a plan; names of trials
 CONTENT, TRAINED_AS, MEASURED, PRUNED = "content", "trained_as", "measured", "pruned"  # attributes of a trial
-Measured = dict[
-    str, list[list[Any]]
-]  # objective → [seed, value, low, high] of each seed, null where it has no interval
+Measured = dict[str, Seeds]  # by objective
 
 
 class Unfit(Exception):
@@ -76,8 +76,9 @@ class Trials:
     def carry_out(self, trial: Trial, storage: Storage, claimed: Callable[[], None]) -> list[float]:
         """The trial's objectives; `claimed` is called once another worker can tell that its settings are taken.
 
-        Raises `Unfit` or `NonFinite` where its settings are to blame, `optuna.TrialPruned`; `Behind`;
-        `UpdateFinishedTrialError` where another worker took it up, since this one gave no sign of life for long.
+        Raises `Unfit` or `NonFinite` where its settings are to blame, `BadInput` where its folder is;
+        `optuna.TrialPruned`; `Behind`; `UpdateFinishedTrialError` where another worker took it up, since this one gave
+        no sign of life for long.
         """
         new = f"trial-{begun(trial.study):04d}"
         trial.set_user_attr(ARM, arm := trial.user_attrs.get(ARM, new))
@@ -88,6 +89,8 @@ class Trials:
         except BadInput as error:
             trial.set_user_attr(REASON, reason := first_line(error))
             raise Unfit(reason) from error
+        for job in todo:
+            check(job)
         trial.set_user_attr(CONTENT, content(todo))
         twin = self.twin(trial)
         trial.set_user_attr(TRAINED_AS, twin or arm)
@@ -121,14 +124,13 @@ class Trials:
         memory.check(experiment, self.device)
         todo = jobs(experiment, fingerprint=lambda data: fingerprint(self.pools(data)))
         for job in todo:
-            check(job)
             refuse_unfit_crops(job.settings)
         return [replace(job, forks=(job.stop,)) if job.arm == TRUNK else job for job in todo]  # trials will begin there
 
     def jobs_again(self, trial: FrozenTrial) -> list[Job]:
-        """The jobs of a trial that was trained; none of one that came to nothing, or has those of another."""
+        """The jobs of a trial that was trained; none of one that could not begin, or has those of another."""
         arm = trial.user_attrs[ARM]
-        return self.jobs_of({arm: overrides(trial.params)}) if trial.user_attrs.get(TRAINED_AS) == arm else []
+        return self.jobs_of({arm: overrides(trial.params)}) if is_trained(trial) else []
 
     def possible(self, arm: str, own: Mapping[str, Any]) -> list[Job]:
         """The jobs of a trial. Raises `BadInput` as `jobs_of`, and for what would end before it begins."""
@@ -139,7 +141,7 @@ class Trials:
     def is_fit(self, own: Mapping[str, Any]) -> bool:
         """Whether a trial could have these overrides."""
         try:
-            self.possible("trial", own)
+            self.possible(EXAMPLE, own)
         except BadInput:
             return False
         return True
@@ -171,15 +173,23 @@ class Trials:
             self.train(replace(job, stop=stop), todo)
             if not watched or self.prunes is None:
                 continue
+            before = shown(trial, self.prunes)
+            if stop < max(map(int, before), default=0):  # judged there before it was broken off
+                continue
             if (row := self.prunes.of(self.rows(job, stop))) is None:
                 continue
-            show(trial, self.prunes, stop, row.value)
-            if len(self.objectives) == 1 and self.prunes.column == self.objectives[0].column:
-                trial.report(row.value, stop)  # so that samplers learn from pruned trials, and a dashboard shows them
+            if str(stop) not in before:
+                self.show(trial, self.prunes, stop, row.value)
             if stop < job.stop and is_hopeless(trial, self.pruner, self.prunes):
                 log.info("%s: pruned at step %d, where %s is %.4g", job.arm, stop, self.prunes.name, row.value)
                 trial.set_user_attr(PRUNED, {"step": stop, "by": self.prunes.name, "value": row.value})
                 raise optuna.TrialPruned
+
+    def show(self, trial: Trial, prunes: Objective, step: int, value: float) -> None:
+        """Keep what the trial is pruned by; samplers and dashboards see it where it is the one objective."""
+        show(trial, prunes, step, value)
+        if len(self.objectives) == 1 and prunes.column == self.objectives[0].column:
+            trial.report(value, step)
 
     def train(self, job: Job, todo: Sequence[Job]) -> None:
         """Mend and train one of the jobs; where another worker is at it, wait, and take what it left."""
@@ -187,16 +197,16 @@ class Trials:
         patiently(lambda: bring_to_end(job, todo, pool, self.evaluator, device=self.device), name=job.name)
 
     def measured(self, todo: Sequence[Job]) -> Measured:
-        """Each objective of each seed that has a finite value, with its interval over images."""
+        """Each objective of each seed that came to its end with a finite value, with its interval over images."""
         values: Measured = {objective.name: [] for objective in self.objectives}
-        for job in todo:
+        for job in (one for one in todo if is_done(one)):
             rows = self.rows(job, job.stop)
             for objective in self.objectives:
                 row = objective.of(rows)
                 value = seconds(job) / 3600 if objective.name == HOURS else row.value if row else math.nan
                 if math.isfinite(value):
-                    ends = [known(row.low), known(row.high)] if row else [None, None]
-                    values[objective.name].append([job.seed, value, *ends])
+                    low, high = (or_null(row.low), or_null(row.high)) if row else (None, None)
+                    values[objective.name].append((job.seed, value, low, high))
         return values
 
     def measured_arms(self, todo: Sequence[Job]) -> dict[str, Measured]:
@@ -210,13 +220,18 @@ class Trials:
         return [] if mark is None else mark.rows
 
 
+def is_trained(trial: FrozenTrial) -> bool:
+    """Whether it was trained itself, rather than told what an equal one found."""
+    return trial.user_attrs.get(TRAINED_AS) == trial.user_attrs[ARM]
+
+
 def content(todo: Sequence[Job]) -> str:
     """What makes two trials one: all that shapes their arms, and how long these are."""
     return identity([[job.identity, job.stop] for job in todo])
 
 
-def known(end: float) -> float | None:
-    """The end of an interval, for JSON."""
+def or_null(end: float) -> float | None:
+    """The end of an interval as JSON has it, null where there is none."""
     return end if math.isfinite(end) else None
 
 

@@ -85,5 +85,6 @@ def outcome(trials: Trials, trial: Trial, storage: Storage, claimed: Callable[[]
         return {"values": trials.carry_out(trial, storage, claimed)}
     except optuna.TrialPruned:
         return {"state": TrialState.PRUNED}
-    except (Unfit, NonFinite):
+    except (Unfit, NonFinite) as error:
+        log.error("%s: failed: %s", trial.user_attrs[ARM], error)
         return {"state": TrialState.FAIL}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from common.disk import whole
 from common.drawing import make_drawable
 from common.errors import BadInput
+from common.schema import written
 from reports.build import as_pdf
 from reports.page import Page, looks, number_pages, style
 from reports.run_folder import Run
@@ -66,6 +68,11 @@ def paths_page(sweep: Sweep, run: Run | None) -> list[Page]:
     return [tradeoff_page(run, looks(run.arms, run.baseline))]
 
 
+def _cell(value: Any) -> Any:
+    """A value of a setting in a table: what YAML has a word for by that, all else as it is."""
+    return written(value) if value is None or isinstance(value, bool) else value
+
+
 def tidy(sweep: Sweep) -> pd.DataFrame:
     """A row for each trial: its settings, each objective with the ends of its interval and on fresh seeds, its end.
 
@@ -74,8 +81,7 @@ def tidy(sweep: Sweep) -> pd.DataFrame:
     rows = []
     for trial in sweep.trials:
         row = {"trial": trial.arm, "state": trial.state, "same_as": trial.same_as, "front": trial.arm in sweep.front}
-        drawn = {key: "null" if value is None else value for key, value in trial.params.items()}
-        row |= {key: drawn.get(key) for key in sweep.space}
+        row |= {key: _cell(trial.params[key]) if key in trial.params else None for key in sweep.space}
         for goal in sweep.goals:
             for name, values in ((goal.name, trial.values), (f"fresh {goal.name}", sweep.confirmed.get(trial.arm, {}))):
                 one = values.get(goal.name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.drawing import shorten, text_width, wrap
+from common.schema import written
 from reports.page import BOTTOM, FAINT, HAIR, INK, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Page, new_page
 from reports.sweep.read import Goal, Sweep, Trial
 from reports.tables import Estimate
@@ -79,7 +80,7 @@ def cautions(sweep: Sweep) -> list[str]:
 
 def setting(value: object) -> str:
     """A value of a setting, short."""
-    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else written(value)
 
 
 def _cautions(page: Page, texts: Sequence[str], y: float) -> float:

@@ -65,11 +65,12 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
         _cross(axes, trial.values, across, up, colour=FRONT, many=many)
         axes.scatter([x], [y], s=38, color=FRONT, edgecolors="white", linewidths=0.6, zorder=5)
         labels.append(Label(trial.label, x, y, FRONT, size=8, weight="bold", required=len(sweep.members) <= 12))
-        if trial.arm in sweep.confirmed:
-            again = _point(sweep.confirmed[trial.arm], across, up)
+        fresh = sweep.confirmed.get(trial.arm, {})
+        if across.name in fresh and up.name in fresh:
+            again = _point(fresh, across, up)
             axes.plot([x, again[0]], [y, again[1]], color=WARN, alpha=0.4 if many else 1,
                       linewidth=0.7, linestyle=(0, (3, 2)), zorder=3)  # fmt: skip
-            _cross(axes, sweep.confirmed[trial.arm], across, up, colour=WARN, many=many)
+            _cross(axes, fresh, across, up, colour=WARN, many=many)
             axes.scatter(*again, s=30, facecolor="white", edgecolors=WARN, linewidths=1.2, zorder=6)
     for arm, values in sweep.references.items():
         if across.name in values and up.name in values:

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.drawing import shorten, text_width
 from common.errors import BadInput
-from common.records import Pruned, Sought, Swept, Tried, read_record
+from common.records import Pruned, Seeds, Sought, Swept, Tried, read_record
 from reports.tables import Estimate, student_interval
 from reports.words import MINUS, number
 
@@ -128,29 +128,33 @@ def read(folder: Path) -> Sweep:
     if not (goals := tuple(map(_goal, record.get("objectives", ())))):
         raise BadInput(f"got no objectives in {path}: want what a sweep wrote; run the sweep again")
     confirmed = record.get("confirmed", {})
+    seeds, fresh = tuple(record.get("seeds", ())), tuple(confirmed.get("seeds", ()))
     return Sweep(
         folder=folder,
         name=record.get("name", folder.name),
         question=record.get("question", ""),
-        seeds=tuple(record.get("seeds", ())),
+        seeds=seeds,
         goals=goals,
         pruned_by=_goal(by) if (by := record.get("pruned_by")) else None,
         sampler=record.get("sampler", ""),
         pruner=record.get("pruner", ""),
         space=record.get("space", {}),
         wanted=record.get("wanted", 0),
-        trials=tuple(_trial(number, one, goals) for number, one in enumerate(record.get("trials", ()))),
+        trials=tuple(_trial(number, one, goals, seeds) for number, one in enumerate(record.get("trials", ()))),
         front=tuple(record.get("front", ())),
         importances=record.get("importances", {}),
-        references={arm: estimates(values, goals) for arm, values in record.get("references", {}).items()},
-        confirmed={arm: estimates(values, goals) for arm, values in confirmed.get("values", {}).items()},
-        fresh_seeds=tuple(confirmed.get("seeds", ())),
+        references={arm: estimates(values, goals, seeds) for arm, values in record.get("references", {}).items()},
+        confirmed={arm: estimates(values, goals, fresh) for arm, values in confirmed.get("values", {}).items()},
+        fresh_seeds=fresh,
     )
 
 
-def estimates(values: Mapping[str, Sequence[Any]], goals: Sequence[Goal]) -> dict[str, Estimate]:
-    """Each objective over its seeds: Student's interval, as far as values can lie, or for one seed that over images."""
-    return {goal.name: _within(_estimate(seeds), goal) for goal in goals if (seeds := values.get(goal.name))}
+def estimates(values: Mapping[str, Seeds], goals: Sequence[Goal], seeds: Sequence[int]) -> dict[str, Estimate]:
+    """Each objective that has a value of every seed: Student's interval, as far as values can lie; of one seed that
+    over images."""
+    found = {goal: values.get(goal.name, []) for goal in goals}
+    whole = {goal: own for goal, own in found.items() if own and len(own) == len(seeds)}
+    return {goal.name: _within(_estimate(own), goal) for goal, own in whole.items()}
 
 
 def _within(one: Estimate, goal: Goal) -> Estimate:
@@ -159,7 +163,7 @@ def _within(one: Estimate, goal: Goal) -> Estimate:
     return replace(one, low=max(one.low, low), high=min(one.high, high))
 
 
-def _estimate(seeds: Sequence[Any]) -> Estimate:
+def _estimate(seeds: Seeds) -> Estimate:
     if len(seeds) > 1:
         return Estimate(*student_interval([value for _, value, *_ in seeds]), 0, len(seeds), "seeds")
     _, value, low, high = seeds[0]
@@ -174,13 +178,13 @@ def _goal(sought: Sought) -> Goal:
     return Goal(name, sought.get("label", name), better, unit, sought.get("share", False))
 
 
-def _trial(number: int, tried: Tried, goals: Sequence[Goal]) -> Trial:
+def _trial(number: int, tried: Tried, goals: Sequence[Goal], seeds: Sequence[int]) -> Trial:
     return Trial(
         number=number,
         arm=tried["arm"],
         state=tried["state"],
         params=tried["params"],
-        values=estimates(tried.get("values", {}), goals),
+        values=estimates(tried.get("values", {}), goals, seeds),
         shown={int(step): value for step, value in tried.get("shown", {}).items()},
         same_as=tried.get("same_as"),
         pruned=tried.get("pruned"),

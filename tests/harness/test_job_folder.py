@@ -13,7 +13,6 @@ from harness.job_folder import (
     is_done,
     kept_steps,
     lost,
-    read_status,
     saved_step,
     saved_steps,
     state_path,
@@ -21,6 +20,7 @@ from harness.job_folder import (
 )
 from harness.kept import faults
 from harness.run import main
+from harness.standings import read_status
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -87,7 +87,7 @@ def test_a_damaged_status_is_written_anew(finished, pool, damage):
     path = finished.folder / "status.json"
     whole = json.loads(path.read_text())
     path.write_text(damage)
-    assert read_status(finished) == Status()
+    assert read_status(finished.folder) == Status()
     assert [*lost([finished])] == [f"{finished.folder}/status.json cannot be read: it is written anew"]
     assert is_done(finished)
     train(finished, pool, nothing, device=CPU)
@@ -107,7 +107,7 @@ def test_a_job_is_done_by_word_and_by_weights(make_job, finished, pool):
     assert [*lost([longer])] == [f"{path} {said}"]
     train(longer, pool, nothing, device=CPU)
     assert is_done(longer)
-    assert (read_status(longer).step, saved_steps(longer)) == (9, [9, 8])
+    assert (read_status(longer.folder).step, saved_steps(longer)) == (9, [9, 8])
     for step in saved_steps(longer):  # an export alone is enough
         state_path(longer, step).unlink()
     assert is_done(longer)

@@ -17,7 +17,7 @@ from reports.verdict_words import margin, note, word
 from reports.words import interval_note
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
-VERDICT = Verdict("undecided", 0.01, 0.2, 0.2, arms=4, seeds_needed=7)
+VERDICT = Verdict("undecided", 0.01, 0.2, 0.2, comparisons=4, seeds_needed=7)
 SEEN = Difference(
     0.01, 0.001, 0.02, 400, 3, "seeds and images", MIOU, "anchored", "steps", 400, 0.4, 400, verdict=VERDICT
 )
@@ -42,7 +42,7 @@ def test_where_interval_and_word_seem_to_disagree_the_correction_is_named():
     within = replace(SEEN, low=-0.005)
     assert said(within).startswith("the interval keeps the margin, but not corrected for 4 comparisons (Holm)")
     assert said(word="no worse than the margin", seeds_needed=None).startswith("the interval leaves out zero")
-    assert "Holm" not in said(arms=1)
+    assert "Holm" not in said(comparisons=1)
 
 
 def test_a_loss_that_was_shown_to_be_small_is_called_so():
@@ -86,7 +86,7 @@ def test_the_table_for_machines_holds_every_arm_metric_and_kind_of_equality(make
     assert (flops["arm"], flops["baseline"], flops["step"], flops["baseline_step"]) == ("anchored", "plain", 30, 40)
     assert flops["low"] < flops["difference"] < flops["high"]
     steps = table.loc["segmentation", "miou", "steps"]
-    assert (steps["over"], steps["arms"], steps["margin"], steps["seeds"]) == ("seeds and images", 1, 0.01, 3)
+    assert (steps["over"], steps["comparisons"], steps["margin"], steps["seeds"]) == ("seeds and images", 1, 0.01, 3)
 
 
 def test_arms_that_are_one_training_are_one_comparison_and_none_with_themselves(make_run):
@@ -108,7 +108,7 @@ def test_arms_that_are_one_training_are_one_comparison_and_none_with_themselves(
     run = read(make_run(seeds=(0, 1, 2), jobs=jobs, **{**SMALL, "arms": arms}))
     compared = compare(run)
     judged = {key[1]: one for key, one in compared.items() if key[0].metric == "miou" and key[2] == "steps"}
-    assert {one.verdict.arms for one in judged.values() if one.verdict} == {2}
+    assert {one.verdict.comparisons for one in judged.values() if one.verdict} == {2}
     assert note(judged["again"]) == "the same training as the baseline's"
     with style():
         first = verdict_pages(run, compared, looks(run.arms, run.baseline))[0]

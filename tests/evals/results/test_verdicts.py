@@ -103,7 +103,7 @@ def test_what_one_arm_alone_would_show_is_undecided_among_many():
     assert verdicts(MIOU, {"arm": alone}, {"arm": 0.4}, margin=0.0)["arm"].word == "better"
     arms = {f"arm{n}": replace(alone, value=0.0001 * n) for n in range(1, 5)} | {"arm": alone}
     found = verdicts(MIOU, arms, dict.fromkeys(arms, 0.4), margin=0.0)["arm"]
-    assert (found.word, found.arms) == ("undecided", 5)
+    assert (found.word, found.comparisons) == ("undecided", 5)
     assert found.p_different == pytest.approx(5 * 2 * alone.above(0.0))
 
 
@@ -127,7 +127,7 @@ def test_only_comparisons_that_are_made_are_corrected_for():
     assert {name: verdict.word for name, verdict in found.items()} == {
         "small": "better", "twin": "better", "large": "better", "same": "undecided", "one": "too few seeds"
     }  # fmt: skip
-    assert {verdict.arms for verdict in found.values()} == {2}
+    assert {verdict.comparisons for verdict in found.values()} == {2}
 
 
 def test_what_tells_nothing_of_chance_counts_with_the_others():
@@ -156,7 +156,7 @@ def test_among_equal_arms_a_false_verdict_is_as_rare_as_one_would_be_alone():
 def test_the_seeds_that_are_still_needed_are_those_that_a_repetition_confirms():
     """With so many seeds, four of five repetitions of the same truth decide; with half of them, fewer do."""
     one = seen(0.01, 0.006, seeds=3)
-    wanted = int(seeds_needed(one, margin=0.0, arms=1))
+    wanted = int(seeds_needed(one, margin=0.0, comparisons=1))
     assert wanted > 3
     rng = np.random.default_rng(0)
 
@@ -171,11 +171,11 @@ def test_the_seeds_that_are_still_needed_are_those_that_a_repetition_confirms():
 
 def test_where_the_images_limit_it_no_number_of_seeds_decides():
     one = seen(0.01, 0.01, over_images=0.008)
-    assert seeds_needed(one, margin=0.0, arms=1) == math.inf
+    assert seeds_needed(one, margin=0.0, comparisons=1) == math.inf
     reach = (norm.ppf(0.975) + norm.ppf(0.8)) * 0.008
-    assert seeds_needed(replace(one, value=reach * 1.1), margin=0.0, arms=1) < math.inf
-    assert seeds_needed(replace(one, value=-0.01), margin=0.05, arms=1) < math.inf  # the margin is within reach
+    assert seeds_needed(replace(one, value=reach * 1.1), margin=0.0, comparisons=1) < math.inf
+    assert seeds_needed(replace(one, value=-0.01), margin=0.05, comparisons=1) < math.inf  # the margin is within reach
 
 
 def test_a_small_difference_takes_more_seeds_than_are_counted():
-    assert seeds_needed(seen(1e-6, 0.01), margin=0.0, arms=1) == MOST_SEEDS + 1
+    assert seeds_needed(seen(1e-6, 0.01), margin=0.0, comparisons=1) == MOST_SEEDS + 1

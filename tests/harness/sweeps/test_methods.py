@@ -49,6 +49,7 @@ def test_this_sampler_proposes_trials(sampler, directions):
     ("sampler", "said"),
     [
         ({"name": "TPESmapler"}, "sweep.sampler: Optuna has no 'TPESmapler'; did you mean 'TPESampler'?"),
+        ({"name": "nsgaii"}, "sweep.sampler: Optuna has no 'nsgaii'; did you mean 'NSGAIISampler'?"),
         ({"name": "BaseSampler"}, "sweep.sampler: Optuna has no 'BaseSampler'"),
         ({"name": "TPESampler", "args": {"sed": 1}}, "TPESampler takes no argument 'sed'; did you mean 'seed'?"),
         ({"name": "tpe"}, "sweep.sampler: Optuna has no 'tpe'; did you mean 'TPESampler'?"),
@@ -66,6 +67,10 @@ def test_this_sampler_proposes_trials(sampler, directions):
          "sweep.sampler.args.crossover='UniformCrossover': want a class of Optuna's, as {name: …, args: {…}}"),
         ({"name": "NSGAIISampler", "args": {"crossover": {"name": "uniform"}}},
          "sweep.sampler.args.crossover: Optuna has no 'uniform'; did you mean 'UniformCrossover'?"),
+        ({"name": "NSGAIISampler", "args": {"crossover": {"name": "UniformCrossover", "args": 3}}},
+         "sweep.sampler.args.crossover={'name': 'UniformCrossover', 'args': 3}: want a class of Optuna's, as {name"),
+        ({"name": "NSGAIISampler", "args": {"crossover": {"name": ["a"]}}},
+         "sweep.sampler.args.crossover={'name': ['a']}: want a class of Optuna's"),
         ({"name": "NSGAIISampler", "args": {"population_size": 1}},
          "sweep.sampler: got NSGAIISampler(population_size=1): `population_size` must be greater than or equal to 2; "
          "want other arguments"),

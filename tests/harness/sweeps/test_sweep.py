@@ -14,6 +14,7 @@ import optuna
 import pytest
 from pypdf import PdfReader
 
+import harness.sweeps.record
 from harness.config import load
 from harness.sweep import main
 
@@ -183,6 +184,53 @@ def test_the_front_is_confirmed_on_fresh_seeds_and_both_values_stand_in_the_tabl
     assert all(bool(row["fresh miou"]) == (row["front"] == "True") for row in table(tmp_path))
 
 
+@pytest.mark.slow
+def test_a_front_member_that_diverges_on_fresh_seeds_is_left_without_their_values(write_sweep, record, monkeypatch):
+    """A rate under which the loss grows without bounds stands for a setting that only luck kept finite."""
+    path = write_sweep(trials=1, space={"optimizer.lr": {"choices": [2e-3, 3e-3]}})
+    assert main([str(path)]) == 0
+    real = harness.sweeps.record.arms
+    blown = lambda trials: {arm: {"optimizer.lr": 1e30} for arm in real(trials)}  # noqa: E731 - in place of a function
+    monkeypatch.setattr("harness.sweeps.record.arms", blown)
+    assert main([str(path), "--confirm", "2"]) == 1
+    assert record()["confirmed"]["values"]["trial-0000"] == {"hours": [], "miou": []}
+
+
+@pytest.mark.slow
+def test_the_confirmation_is_planned_as_what_it_is(write_sweep, tmp_path, capsys):
+    path = write_sweep(trials=1)
+    assert main([str(path)]) == 0
+    capsys.readouterr()
+    assert main([str(path), "--confirm", "2", "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("experiment tiny-confirm\n2 arms × 2 seeds")
+    assert "sweep of" not in said
+    assert not (tmp_path / "runs" / "tiny-confirm" / "experiment.json").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_that_holds_another_trial_ends_the_command_and_fails_no_trial(write_sweep, tmp_path, capsys):
+    """A study that was moved away leaves its trials' links, under which other settings were trained."""
+    path = write_sweep(trials=1, sampler={"name": "RandomSampler", "args": {"seed": 0}})
+    assert main([str(path)]) == 0
+    (tmp_path / "runs" / "tiny" / "study.journal").unlink()
+    other = write_sweep(trials=1, sampler={"name": "RandomSampler", "args": {"seed": 1}})
+    capsys.readouterr()
+    assert main([str(other)]) == 2
+    assert "trial-0000-s0" in capsys.readouterr().err.splitlines()[-1]
+    for link in (tmp_path / "runs" / "tiny").glob("trial-*"):
+        link.unlink()
+    assert main([str(other)]) == 0
+    (trial,) = study_in_journal(tmp_path).get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert trial.user_attrs["arm"] == "trial-0000"
+
+
+@pytest.mark.parametrize("name", ["trial", "trial-0000"])
+def test_an_arm_with_the_name_of_a_trial_is_refused(write_sweep, capsys, name):
+    said = refused([write_sweep({"arms": {name: {}}})], capsys)
+    assert said == f"arms.{name}: a sweep calls its trials so: want another name"
+
+
 def test_the_plan_tells_what_is_searched_and_what_all_of_it_costs_and_writes_its_drawing_alone(
     write_sweep, tmp_path, capsys
 ):
@@ -325,7 +373,7 @@ def test_a_damaged_journal_is_refused_with_the_way_out(write_sweep, tmp_path, ca
     journal.write_bytes(b"no journal\n" + journal.read_bytes())
     said = refused([path], capsys)
     assert str(journal) in said
-    assert "move it away" in said
+    assert "move it and the links trial-* beside it away" in said
 
 
 def started(path):

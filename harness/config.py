@@ -7,6 +7,7 @@ schema refuses what cannot be meant.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -33,6 +34,9 @@ PROSE = ("name", "question", "source", "expected", "cost", "margins")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
 MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
+# Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
+# keep their names
+ADDED = ("data.homogeneous", "data.mixed")
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str] | None = None) -> Experiment:
@@ -84,10 +88,18 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     if settings.precision == "auto":
         raise BadInput("precision=auto has no identity: want float32 or bfloat16; harness/choices.py settles it first")
     plain = {key: value for key, value in as_dict(settings).items() if key not in SHARED}
+    for section, key in (name.split(".") for name in ADDED):
+        if plain[section][key] == as_dict(_default(section, key)):
+            del plain[section][key]
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain
+
+
+@functools.cache
+def _default(section: str, key: str) -> Any:
+    return getattr(getattr(Experiment(), section), key)
 
 
 def identity(*parts: Any) -> str:

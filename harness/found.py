@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from common.errors import listing
 from evals import suite
 from evals.suite import TaskSpec
+from harness.data.mixing import Part, mixture
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.settings import Data
+
+SHOWN = 6  # components in a line
 
 
 def found_lines(
@@ -29,11 +33,28 @@ def found_lines(
 
 def _training(data: Data, pool: Pool) -> list[str]:
     lines = [f"training source {told}" for told in pool.found().values()]
+    lines += _composed(data, pool)
     if data.homogeneous_share and len(pool.components) == 1:
         only = next(iter(pool.components))
         told = f"data.homogeneous_share={data.homogeneous_share}: the pool is the one component {only}"
         lines.append(f"{told}, so a homogeneous batch is a batch like any other")
     return lines
+
+
+def _composed(data: Data, pool: Pool) -> list[str]:
+    """What batches are made of, where the settings name it. Raises BadInput for names that the pool has not."""
+    found = mixture(pool, data)
+    told = []
+    if data.homogeneous is not None:
+        told.append(f"{found.share:.3g} of them from one of: {_weighted(found.alone)}")
+    if data.mixed is not None:
+        told.append(f"{'the others' if told else 'mixed ones'} from {_weighted(found.mixed)}")
+    return [f"batches: {'; '.join(told)}"] if told else []
+
+
+def _weighted(parts: Mapping[str, Part]) -> str:
+    total = sum(part.weight for part in parts.values())
+    return listing([f"{name} {part.weight / total:.3g}" for name, part in parts.items()], most=SHOWN)
 
 
 def _task(name: str, task: TaskSpec) -> str:

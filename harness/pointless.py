@@ -11,7 +11,7 @@ from harness.arms import TRUNK
 from harness.config import as_dict
 from harness.losses.table import LOSSES
 from harness.schedules import counts_from_segment, end, ends, origin
-from harness.settings import Experiment
+from harness.settings import Data, Experiment
 from harness.timeline import PlannedArm
 
 
@@ -164,9 +164,18 @@ def inert(one: PlannedArm) -> Iterator[str]:
     if optimizer.lr_start and not optimizer.warmup_steps:
         yield f"optimizer.lr_start={optimizer.lr_start:g}: there is no warm-up; want optimizer.warmup_steps, or 0"
     yield from _idle_losses(own)
-    if own.data.homogeneous_share > 0 and own.data.components == "source" and len(own.data.sources) == 1:
+    yield from _idle_mixing(own.data)
+
+
+def _idle_mixing(data: Data) -> Iterator[str]:
+    if data.homogeneous is not None and data.homogeneous_share == 0:
+        yield f"data.homogeneous={shown(data.homogeneous)}: no batch is; want data.homogeneous_share above 0, or null"
+    if data.mixed is not None and data.homogeneous_share == 1:
+        yield f"data.mixed={shown(data.mixed)}: no batch is mixed; want data.homogeneous_share below 1, or null"
+    by_source = data.components == "source" and data.homogeneous is None
+    if data.homogeneous_share > 0 and by_source and len(data.sources) == 1:
         yield (
-            f"data.homogeneous_share={own.data.homogeneous_share:g}: of one source every batch is; want "
+            f"data.homogeneous_share={data.homogeneous_share:g}: of one source every batch is; want "
             "data.components=image_class, or 0"
         )
 

@@ -26,6 +26,7 @@ from common.bounds import (
     NotNegative,
     Pixels,
     Place,
+    Positive,
     Share,
     Whole,
     one_or_more_different,
@@ -65,7 +66,29 @@ class Data:
     homogeneous_share: Annotated[
         Share, About("share of steps whose batch comes from one component alone", "DINOv3 §3.1 (0.1)")
     ] = 0.0
+    homogeneous: Annotated[
+        dict[Label, Positive] | None,
+        About(
+            "which components a homogeneous batch may come from, and how often, in proportion to their weights; "
+            "`{imagenet: 1.0}`: a source as a whole, or `source/class`. null = all components by their sizes",
+            "DINOv3 §3.1 (ImageNet-1k alone)",
+        ),
+    ] = None
+    mixed: Annotated[
+        dict[Label, Positive] | None,
+        About(
+            "which sources or components the images of all other batches come from, in proportion to their weights; "
+            "null = the pool as a whole",
+            "DINOv3 §3.1 (all other parts)",
+        ),
+    ] = None
     batch_size: Annotated[Batch, About("images in a step")] = 64
+
+    def conflicts(self) -> Iterator[str]:
+        """Batches from nowhere."""
+        for name in ("homogeneous", "mixed"):
+            if getattr(self, name) == {}:
+                yield f"{name}={{}}: want one component at least, or null"
 
 
 @settings

@@ -121,7 +121,8 @@ TABLE crops
 ## `data` (science)
 
 What a data set must look like on disk is in [data.md](data.md). In the hash stand the content of the sources and their
-names, `data.components`, `data.homogeneous_share` and `data.batch_size`.
+names, `data.components`, `data.homogeneous_share` and `data.batch_size`, and `data.homogeneous` and `data.mixed` where
+they are given.
 
 TABLE data
 

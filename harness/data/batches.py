@@ -18,7 +18,7 @@ from evals.features.view import refuse_uneven
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
-from harness.data.mixing import Composition, compose
+from harness.data.mixing import mixture
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot
 from harness.recipe import Crops
@@ -83,7 +83,8 @@ class Batches:
     """batches[step] is the batch of that step: a function of the pool, the settings, the seed and the step alone.
 
     patch: pixels, of the model. gram: the crops for a Gram teacher; they change nothing else in a batch.
-    Raises BadInput for crops that the patch does not divide and, when indexed, for an image that cannot be read.
+    Raises BadInput for crops that the patch does not divide, for components that the pool has not and, when indexed,
+    for an image that cannot be read.
     """
 
     def __init__(
@@ -100,9 +101,10 @@ class Batches:
         refuse_uneven_crops(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed = patch, seed
+        self.mixture = mixture(pool, data)
 
     def __getitem__(self, step: int) -> Batch:
-        indices, component = self._compose(step)
+        indices, component = self.mixture.compose(self.seed, step)
         images = [Image.fromarray(self.pool.image(index)) for index in indices.tolist()]
         both, local = views(self.crops)
         side = self.crops.local_size
@@ -119,17 +121,7 @@ class Batches:
 
     def is_homogeneous(self, step: int) -> bool:
         """Whether all images of the step's batch come from one component; none of them is read."""
-        return self._compose(step).component is not None
-
-    def _compose(self, step: int) -> Composition:
-        return compose(
-            self.seed,
-            step,
-            self.pool.components,
-            pool_size=len(self.pool),
-            batch_size=self.data.batch_size,
-            homogeneous_share=self.data.homogeneous_share,
-        )
+        return self.mixture.compose(self.seed, step).component is not None
 
     def _crop(self, step: int, view: CropView, images: list[Image.Image]) -> Float[Tensor, "B 3 S S"]:
         pixels = as_float(self._cut(step, view, images, size=view.size))

@@ -103,6 +103,12 @@ class Pool:
         """The name of the source that an image is from."""
         return self._names[self._place(index)[0]]
 
+    @property
+    def whole_sources(self) -> dict[str, np.ndarray]:
+        """Name of a source -> sorted indices of its images."""
+        ends = zip(self._names, self._starts.tolist(), self._starts[1:].tolist(), strict=False)
+        return {name: np.arange(start, stop) for name, start, stop in ends}
+
     def is_excluded(self, index: int) -> bool:
         """Whether another image is taken where this one is drawn."""
         return index in self._instead

@@ -1,5 +1,6 @@
 """From YAML and `key=value` to settings: what composes, what is refused, and that every refusal is one helpful line."""
 
+import dataclasses
 import re
 import shlex
 
@@ -9,7 +10,7 @@ import yaml
 from common.errors import BadInput
 from evals.datasets.catalogue import KINDS
 from harness import settings
-from harness.config import arm_settings, as_dict, flatten, identity, load, science, trunk_settings
+from harness.config import ADDED, arm_settings, as_dict, flatten, identity, load, science, trunk_settings
 from harness.losses.gram import Gram
 from harness.losses.table import LOSSES
 
@@ -446,6 +447,34 @@ def test_science_holds_neither_machinery_nor_prose_nor_length(tiny):
 
 def test_science_holds_the_datas_content_in_place_of_its_paths(tiny):
     assert science(tiny, data_fingerprint="abc")["data"]["sources"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ({}, "b1c4b8753e0a131c"),
+        ({"gram.weight": 2.0, "gram.resolution": 2.0}, "5b84b9b1aa14bb23"),
+        ({"data.homogeneous_share": 0.5}, "93ac1b450375d81e"),
+    ],
+)
+def test_settings_that_were_added_leave_the_names_of_earlier_runs_as_they_are(tiny, change, values, want):
+    assert identity(science(change(tiny, values), data_fingerprint="24 rooms")) == want
+
+
+GIVEN = {"data.homogeneous": {"some": 2.0}, "data.mixed": {"some": 1.0}}  # a value other than the default of each
+
+
+def test_every_setting_that_was_added_is_tested_below():
+    assert [*GIVEN] == [*ADDED]
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_setting_that_was_added_is_science_where_it_is_given(tiny, key):
+    section, leaf = key.split(".")
+    assert leaf not in science(tiny, data_fingerprint="x")[section]
+    value = GIVEN[key]
+    other = dataclasses.replace(tiny, **{section: dataclasses.replace(getattr(tiny, section), **{leaf: value})})
+    assert science(other, data_fingerprint="x")[section][leaf] == as_dict(value)
 
 
 def test_an_identity_does_not_depend_on_the_order_of_keys():

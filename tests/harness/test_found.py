@@ -120,6 +120,16 @@ def test_reading_all_training_images_names_the_key_that_reads_large_ones_first(p
     assert check_data(data, Pools()(data)) == "all 39 training images that lie in files can be read"
 
 
+def test_components_that_are_named_are_told_and_unknown_ones_refused(told):
+    named = {"data.homogeneous_share": 0.1, "data.homogeneous": {"photos/cat": 2.0, "photos": 1.0}}
+    assert "batches: 0.1 of them from one of: photos/cat 0.667, photos 0.333" in told(named)
+    told_both = told({**named, "data.mixed": {"rooms": 2.0}})
+    assert "batches: 0.1 of them from one of: photos/cat 0.667, photos 0.333; the others from rooms 1" in told_both
+    assert "batches: mixed ones from rooms 1" in told({"data.mixed": {"rooms": 2.0}})
+    with pytest.raises(BadInput, match=r"^got data\.mixed\.photo: want a source, .*; did you mean photos"):
+        told({"data.mixed": {"photo": 2.0}})
+
+
 def test_reading_all_training_images_says_what_to_set_for_levels_that_do_not_fit(photos):
     for path in photos.rglob("*.png"):
         Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(path)

@@ -146,6 +146,14 @@ NOTED = [
         "every arm: data.homogeneous_share=0.1: of one source every batch is; want data.components=image_class, or 0",
     ),
     (
+        {"data.homogeneous": {"scenes": 1.0}},
+        "every arm: data.homogeneous={'scenes': 1.0}: no batch is; want data.homogeneous_share above 0, or null",
+    ),
+    (
+        {"data.mixed": {"scenes": 1.0}, "data.homogeneous_share": 1.0},
+        "every arm: data.mixed={'scenes': 1.0}: no batch is mixed; want data.homogeneous_share below 1, or null",
+    ),
+    (
         {"trunk.steps": 0, "gram.start_step": 0},
         "arms.anchored: gram.start_step=0: the Gram teacher is the untrained network; want a later step, or a trunk",
     ),

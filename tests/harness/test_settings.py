@@ -34,6 +34,7 @@ GRAM = {"gram.weight": 2.0, "gram.start_step": 1}
 SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.1, "num_reg_tokens": 1}
 ROOMS = {name: settings.Set(size=32, count=12, seed=seed) for name, seed in (("some", 0), ("others", 1))}
 ONLY = {"data.homogeneous_share": 1.0, "data.sources": ROOMS}
+TWO = {"data.homogeneous_share": 0.5, "data.sources": ROOMS}
 
 # key: (another value, the context in which it must matter)
 KNOBS: dict[str, tuple[object, dict[str, object]]] = {
@@ -116,6 +117,8 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "data.sources": ({"scenes": settings.Set(size=32, count=23)}, {}),
     "data.components": ("source", ONLY),
     "data.homogeneous_share": (1.0, {}),
+    "data.homogeneous": ({"others": 1.0}, TWO),
+    "data.mixed": ({"some": 1.0, "others": 9.0}, TWO),
     "data.batch_size": (3, {}),
 }
 
@@ -315,6 +318,10 @@ IMPOSSIBLE = [
     {"data.sources.a.kind": "foldr"},
     {"evals.sets.a.count": 0},
     {"data.homogeneous_share": 1.01},
+    {"data.homogeneous": {}},
+    {"data.mixed": {}},
+    {"data.homogeneous.a": 0.0},
+    {"data.mixed.a": -1.0},
     {"data.batch_size": 0},
     {"evals.every": 0},
     {"evals.tasks.knn.test": "b"},

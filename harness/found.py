@@ -8,6 +8,7 @@ from pathlib import Path
 from common.errors import listing
 from evals import suite
 from evals.suite import TaskSpec
+from harness.components import MOST, distinct
 from harness.data.mixing import Part, mixture
 from harness.data.pool import Pool
 from harness.graph import Job
@@ -49,7 +50,10 @@ def _composed(data: Data, pool: Pool) -> list[str]:
         told.append(f"{found.share:.3g} of them from one of: {_weighted(found.alone)}")
     if data.mixed is not None:
         told.append(f"{'the others' if told else 'mixed ones'} from {_weighted(found.mixed)}")
-    return [f"batches: {'; '.join(told)}"] if told else []
+    lines = [f"batches: {'; '.join(told)}"] if told else []
+    if (count := len(distinct(pool, data))) > MOST:
+        lines.append(f"curves tell {MOST} of {count} components apart, the first ones")
+    return lines
 
 
 def _weighted(parts: Mapping[str, Part]) -> str:

@@ -15,6 +15,7 @@ from timm.models.eva import Eva
 from torch import Tensor
 
 from harness import gram_teacher
+from harness.components import Tally
 from harness.data.batches import Batch
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.sinkhorn import sinkhorn_knopp
@@ -41,11 +42,16 @@ class NonFinite(ArithmeticError):
     """A loss, its gradient or evaluated features are not finite; raised before the optimizer is touched."""
 
 
-def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed: int) -> dict[str, Tensor]:
-    """Take one step in place and return its detached terms by name. Raises `NonFinite` before any weight changes."""
+def train_step(
+    state: State, batch: Batch, at: At, settings: Experiment, *, seed: int, tally: Tally | None = None
+) -> dict[str, Tensor]:
+    """Take one step in place and return its detached terms by name. Raises `NonFinite` before any weight changes.
+
+    tally: gets the losses of the batch's components.
+    """
     if at.renew_gram_teacher:
         state.gram_teacher = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
-    total, terms, entropies = forward(state, batch, at, settings, seed=seed)
+    total, terms, entropies = forward(state, batch, at, settings, seed=seed, tally=tally)
     total.backward()
     norm = clip_gradients(state.student, settings.optimizer.clip)
     try:
@@ -65,7 +71,7 @@ def train_step(state: State, batch: Batch, at: At, settings: Experiment, *, seed
 
 
 def forward(
-    state: State, batch: Batch, at: At, settings: Experiment, *, seed: int
+    state: State, batch: Batch, at: At, settings: Experiment, *, seed: int, tally: Tally | None = None
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Total loss, its terms before their factors, and two entropies to watch for collapse; nothing is changed."""
     masked = masked_positions(batch)
@@ -74,6 +80,8 @@ def forward(
         targets = teach(state, batch, masked, at, settings)
         outputs = study(state.student, batch, masked, noise, settings)
     terms = losses(outputs, targets, settings)
+    if tally is not None:
+        tally.judge(batch, outputs, targets, settings)
     watch = {"target_entropy": targets.entropy, "student_entropy": mean_entropy(outputs, settings)}
     return weigh(terms, at.factors), terms, watch
 

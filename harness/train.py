@@ -22,6 +22,7 @@ from common.unwritable import staying
 from evals.backbones import exported
 from harness import checkpoint, excluded, gram_teacher, store
 from harness.beginning import resume
+from harness.components import Tally
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
@@ -139,23 +140,30 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
     settings = job.settings
     device = next(state.student.parameters()).device
     # Since the last row; a resumed run looks up what it took before it was cut off
-    homogeneous = [batches.is_homogeneous(step) for step in range(max(curves.steps_logged, job.root.start), state.step)]
+    tally = Tally(batches.pool, settings.data)
+    for step in range(max(curves.steps_logged, job.root.start), state.step):
+        tally.count(batches.composition(step))
     watch = Stopwatch(curves.seconds_logged)
     mark(job, state, evaluate, curves, watch)
     bar = tqdm(total=job.stop, initial=state.step, desc=job.name, unit="step", disable=None, dynamic_ncols=True)
     with bar:
         for batch in stream(batches, state.step, job.stop, workers=settings.runtime.workers):
             with naming_images(batches.pool, batch):
-                terms = train_step(state, to_device(batch, device), scheduled(job, state.step), settings, seed=job.seed)
-            homogeneous.append(batch.component is not None)
+                now, placed = scheduled(job, state.step), to_device(batch, device)
+                asked = tally if is_logged(job, state.step + 1) else None
+                terms = train_step(state, placed, now, settings, seed=job.seed, tally=asked)
+            tally.count(batch)
             bar.update()
-            if state.step % settings.runtime.log_every == 0 or state.step == job.stop:
-                row = curve_row(terms, state, job, watch)
-                row["homogeneous_share"] = sum(homogeneous) / len(homogeneous)
-                homogeneous.clear()
+            if is_logged(job, state.step):
+                row = curve_row(terms, state, job, watch) | tally.row()
                 curves.add(row)
                 bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", *ANCHORED) if k in row))
             mark(job, state, evaluate, curves, watch)
+
+
+def is_logged(job: Job, step: int) -> bool:
+    """Whether the curve has a row after this step."""
+    return step % job.settings.runtime.log_every == 0 or step == job.stop
 
 
 @contextmanager

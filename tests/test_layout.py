@@ -50,7 +50,7 @@ FLOORS = (
     "harness.settings",
     "harness.overrides",
     "harness.config harness.data harness.settings_pages",
-    "harness.noise",
+    "harness.noise harness.components",
     "harness.model",
     "harness.gram_teacher harness.choices",
     "harness.schedules",

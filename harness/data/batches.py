@@ -18,7 +18,7 @@ from evals.features.view import refuse_uneven
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
-from harness.data.mixing import mixture
+from harness.data.mixing import Composition, mixture
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot
 from harness.recipe import Crops
@@ -104,7 +104,7 @@ class Batches:
         self.mixture = mixture(pool, data)
 
     def __getitem__(self, step: int) -> Batch:
-        indices, component = self.mixture.compose(self.seed, step)
+        indices, component = self.composition(step)
         images = [Image.fromarray(self.pool.image(index)) for index in indices.tolist()]
         both, local = views(self.crops)
         side = self.crops.local_size
@@ -119,9 +119,9 @@ class Batches:
             component=component,
         )
 
-    def is_homogeneous(self, step: int) -> bool:
-        """Whether all images of the step's batch come from one component; none of them is read."""
-        return self.mixture.compose(self.seed, step).component is not None
+    def composition(self, step: int) -> Composition:
+        """Which images the step's batch holds; none of them is read."""
+        return self.mixture.compose(self.seed, step)
 
     def _crop(self, step: int, view: CropView, images: list[Image.Image]) -> Float[Tensor, "B 3 S S"]:
         pixels = as_float(self._cut(step, view, images, size=view.size))

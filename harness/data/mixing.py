@@ -77,17 +77,22 @@ def mixture(pool: Pool, data: Data) -> Mixture:
     from the pool as a whole.
     """
     alone = {name: Part(members, len(members)) for name, members in pool.components.items()}
+    mixed = {"": Part(np.arange(len(pool)), 1.0)}
     if data.homogeneous is not None:
         alone = _named(pool, "data.homogeneous", data.homogeneous)
-    mixed = {"": Part(np.arange(len(pool)), 1.0)}
     if data.mixed is not None:
         mixed = _named(pool, "data.mixed", data.mixed)
         _refuse_overlap(mixed)
     return Mixture(alone, mixed, data.homogeneous_share, data.batch_size)
 
 
+def named(pool: Pool) -> dict[str, np.ndarray]:
+    """All that settings may name: sources as a whole, and components, sorted indices of each."""
+    return pool.components | pool.whole_sources
+
+
 def _named(pool: Pool, key: str, weights: Mapping[str, float]) -> dict[str, Part]:
-    known = pool.components | pool.whole_sources
+    known = named(pool)
     if faults := [_unknown(key, name, [*known]) for name in weights if name not in known]:
         raise BadInput("\n".join(faults))
     return {name: Part(known[name], weight) for name, weight in weights.items()}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
 
@@ -33,3 +35,29 @@ class Targets(NamedTuple):
     ibot: Tensor | None
     gram: Tensor | None
     entropy: Tensor
+
+
+def of_images(outputs: Outputs, targets: Targets, images: Int[Tensor, " b"]) -> tuple[Outputs, Targets]:
+    """What belongs to some images of the batch, `images` being their places in it, rising, on the CPU."""
+    device, batch = outputs.cls.device, outputs.cls.shape[1]
+    crops = torch.cat([images, images + batch])
+    chosen = torch.zeros(2 * batch, dtype=torch.bool).index_fill_(0, crops, value=True)
+    rows = chosen.repeat_interleave(outputs.masks.sum(1)).nonzero()[:, 0]
+
+    def take(tensor: Tensor | None, axis: int, places: Tensor) -> Tensor | None:
+        return None if tensor is None else tensor.index_select(axis, places.to(device, non_blocking=True))
+
+    answers = {
+        "dino_global": take(outputs.dino_global, 1, images),
+        "dino_local": take(outputs.dino_local, 1, images),
+        "ibot": take(outputs.ibot, 0, rows),
+        "cls": take(outputs.cls, 1, images),
+        "patches": outputs.patches if targets.gram is None else take(outputs.patches, 0, crops),
+        "masks": outputs.masks[crops],
+    }
+    asked = {
+        "dino": take(targets.dino, 1, images),
+        "ibot": take(targets.ibot, 0, rows),
+        "gram": take(targets.gram, 0, crops),
+    }
+    return outputs._replace(**answers), targets._replace(**asked)

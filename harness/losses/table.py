@@ -31,19 +31,21 @@ class Loss(NamedTuple):
     anchored: it is kept to the Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
         teaches nothing new. There is one Gram teacher, that of `gram`; another relation takes the place of the matrix
         of cosines in that section, it is no second loss beside it.
+    per_image: from its settings, whether it is a mean over images, and so is defined for some of the batch.
     """
 
     terms: Callable[[Any, Outputs, Targets], dict[str, Tensor]]
     factors: Callable[[Any, int, int], dict[str, float]]
     titles: Mapping[str, str]
     anchored: bool = False
+    per_image: Callable[[Any], bool] = lambda own: True
 
 
 LOSSES: dict[str, Loss] = {
     "dino": Loss(dino.terms, dino.factors, dino.TITLES),
     "ibot": Loss(ibot.terms, ibot.factors, ibot.TITLES),
-    "koleo": Loss(koleo.terms, koleo.factors, koleo.TITLES),
-    "gram": Loss(gram.terms, gram.factors, gram.TITLES, anchored=True),
+    "koleo": Loss(koleo.terms, koleo.factors, koleo.TITLES, per_image=lambda own: False),
+    "gram": Loss(gram.terms, gram.factors, gram.TITLES, anchored=True, per_image=lambda own: own.level == "image"),
 }
 
 

@@ -178,12 +178,13 @@ def test_crops_that_the_patch_does_not_divide_are_refused(root, key):
         batches(root, dataclasses.replace(CROPS, **{key: 30}))
 
 
-def test_homogeneous_batches_are_known_without_reading_an_image(root, monkeypatch):
+def test_which_images_a_batch_holds_is_known_without_reading_one(root):
     source = batches(root, share=0.5)
-    said = [source.is_homogeneous(step) for step in range(12)]
+    said = [source.composition(step) for step in range(12)]
     assert not source.pool._kept
-    assert said == [source[step].component is not None for step in range(12)]
-    assert len(set(said)) == 2
+    assert [one.component for one in said] == [source[step].component for step in range(12)]
+    assert all(np.array_equal(one.indices, source[step].indices) for step, one in enumerate(said))
+    assert len({one.component is None for one in said}) == 2
 
 
 def test_draws_of_a_step_are_the_recorded_ones(root):

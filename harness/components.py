@@ -1,0 +1,90 @@
+"""What each component of the data gave to training: its share of the images since the last row, its losses in a row.
+
+A loss that is a mean over images is defined for some of them; KoLeo, and Gram matrices of a whole batch, are not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data.batches import Batch
+from harness.data.mixing import Composition, mixture, named
+from harness.data.pool import Pool
+from harness.losses.inputs import Outputs, Targets, of_images
+from harness.losses.table import LOSSES
+from harness.settings import Data, Experiment
+
+MOST = 24  # components of which losses are logged: each is a handful of columns
+PREFIX = "components"  # of their columns, `components/NAME/share`
+
+
+def watched(pool: Pool, data: Data) -> dict[str, np.ndarray]:
+    """The components that rows tell apart, as sorted indices into the pool: the first `MOST` of those that could be."""
+    known = named(pool)
+    return {name: known[name] for name in distinct(pool, data)[:MOST]}
+
+
+def distinct(pool: Pool, data: Data) -> list[str]:
+    """Sources, then what the settings name; none where that is one alone, of which the row itself tells."""
+    names = [*dict.fromkeys([*pool.sources, *(data.homogeneous or ()), *(data.mixed or ())])]
+    return names if len(names) > 1 else []
+
+
+class Tally:
+    """Counts the images of each component until a row is written, and takes apart the losses of the row's own step."""
+
+    def __init__(self, pool: Pool, data: Data) -> None:
+        self.members, asked = watched(pool, data), mixture(pool, data)
+        self.asked = {name: asked.expected(members) for name, members in self.members.items()}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.homogeneous: list[bool] = []
+        self.images = Counter[str]()
+        self.losses: dict[str, dict[str, Tensor]] = {}
+
+    def count(self, batch: Composition | Batch) -> None:
+        """A step's images."""
+        self.homogeneous.append(batch.component is not None)
+        self.images["all of them"] += len(batch.indices)
+        self.images.update({name: len(places) for name, places in self.places(np.asarray(batch.indices)).items()})
+
+    def places(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Which images of a batch are from each component that has any in it."""
+        found = {}
+        for name, members in self.members.items():
+            at = np.searchsorted(members, indices).clip(max=len(members) - 1)
+            if (here := members[at] == indices).any():
+                found[name] = np.flatnonzero(here)
+        return found
+
+    @torch.no_grad()
+    def judge(self, batch: Batch, outputs: Outputs, targets: Targets, settings: Experiment) -> None:
+        """The losses of a step by component, without gradient; a second look at all logits, so for rows alone."""
+        places = self.places(batch.indices.numpy())
+        self.losses = {name: some_terms(outputs, targets, own, settings) for name, own in places.items()}
+
+    def row(self) -> dict[str, float]:
+        """The columns of a row, and a new beginning."""
+        found = {"homogeneous_share": sum(self.homogeneous) / len(self.homogeneous)}
+        for name, asked in self.asked.items():
+            shares = {"asked": asked, "share": self.images[name] / self.images["all of them"]}
+            losses = {term: float(value) for term, value in self.losses.get(name, {}).items()}
+            found |= {f"{PREFIX}/{name}/{column}": value for column, value in (shares | losses).items()}
+        self._clear()
+        return found
+
+
+def some_terms(outputs: Outputs, targets: Targets, places: np.ndarray, settings: Experiment) -> dict[str, Tensor]:
+    """The terms that are defined for images at these places of the batch, over them alone."""
+    part = of_images(outputs, targets, torch.from_numpy(places))
+    return {
+        term: value
+        for name, loss in LOSSES.items()
+        if loss.per_image(getattr(settings, name))
+        for term, value in loss.terms(getattr(settings, name), *part).items()
+    }

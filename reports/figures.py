@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from reports.batches import batch_pages
 from reports.compared import Differences
 from reports.compute_pages import compute_pages
 from reports.curves import metric_pages
@@ -23,6 +24,7 @@ PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] =
     "compute": compute_pages,
     "metrics": lambda run, _, arm_looks: metric_pages(run, arm_looks),
     "losses": lambda run, _, arm_looks: loss_pages(run, arm_looks),
+    "batches": lambda run, _, arm_looks: batch_pages(run, arm_looks),
     "provenance": lambda run, _, arm_looks: provenance_pages(run, arm_looks),
 }
 

@@ -11,7 +11,7 @@ from reports.axes import fork_line, logarithmic, scaled, step_axis, titled
 from reports.curves import entries, grid
 from reports.page import LEFT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page
 from reports.parts import Curve, Line
-from reports.run_folder import TRUNK, Run
+from reports.run_folder import COMPONENTS, TRUNK, Run
 
 DOWN, FEW = 3, 12  # panels down a page; up to so many stand four across, more stand five across
 TITLES = {  # of what is logged beside the terms of the loss, whose titles the run's record holds
@@ -42,6 +42,7 @@ def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
 def logged(run: Run) -> list[str]:
     """The series that hold anything, known ones in reading order, then the others by name."""
     names = {str(name) for curve in run.curves.values() for name in curve} - BOOKKEEPING
+    names = {name for name in names if not name.startswith(f"{COMPONENTS}/")}  # they have a page of their own
     found = {name for name in names if any(_series(run, curve, name) for curve in run.curves.values())}
     return [name for name in titles(run) if name in found] + sorted(found - set(titles(run)))
 
@@ -94,7 +95,7 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
         mine = [one for (arm, _), one in series.items() if arm == lane]
         if mine:
             faint = 0.25 if lane == TRUNK else min(0.25, 1.5 / len(series))
-            _lane(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK, faint=faint)
+            lane_lines(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK, faint=faint)
     low, high = float(values.min()), float(values.max())
     spans = name == "grad_norm" or (name in run.losses and run.losses[name].anchored)
     log = spans and low > 0 and high > 8 * low
@@ -102,13 +103,14 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
         logarithmic(axes, low, high)
     else:
         scaled(axes.yaxis, ticks=5)
-        _calm(axes, values)
+        calm(axes, values)
     titled(axes, titles(run).get(name, name), "log scale" if log else "")
     for step in run.forks:
         fork_line(axes, step)
 
 
-def _lane(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, faint: float) -> None:
+def lane_lines(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, faint: float) -> None:
+    """A lane's mean over seeds, smoothed, over each seed as it was logged."""
     for raw in map(_thinned, seeds):
         axes.plot(raw.steps, raw.values, color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
     mean = _mean(seeds)
@@ -134,7 +136,7 @@ def _thinned(line: Line) -> Line:
     return Line(line.steps[places], line.values[places])
 
 
-def _calm(axes: Axes, values: np.ndarray) -> None:
+def calm(axes: Axes, values: np.ndarray) -> None:
     """Limits that single spikes do not stretch, and that do not blow a constant up to noise."""
     low, high = (float(end) for end in np.quantile(values, [0.002, 0.998]))
     share = 0.5 if values.min() == values.max() else 0.02

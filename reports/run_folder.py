@@ -23,6 +23,7 @@ from reports.parts import Curve, Line, Part, ended, own
 from reports.parts import parts as parts_of
 
 TRUNK = "trunk"
+COMPONENTS = "components"  # above the columns of each component in a training curve
 DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
 

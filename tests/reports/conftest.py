@@ -68,9 +68,12 @@ def write_run(
     every: int = 40,
     died: bool = False,
     outcomes: int = 1,
+    components: Sequence[str] = (),
     **record: Any,
 ) -> Path:
     """A run's folder, with what images contributed at the last so many steps (`outcomes`) of each arm.
+
+    Curves tell the `components` apart, each asked for as many images as the others.
 
     With `died` the third arm failed, the fourth is running and the last never started.
     """
@@ -90,7 +93,24 @@ def write_run(
             _lane(
                 folder, arm, seed, marks, total=steps, effect=effect, outcomes=outcomes, state=state, start=trunk_steps
             )
+        for lane in folder.glob(f"*-s{seed}"):
+            _with_components(lane / "metrics.jsonl", components)
     return folder
+
+
+def _with_components(path: Path, names: Sequence[str]) -> None:
+    """The first of them gives all images of even steps, the others share those of odd ones."""
+    lines = []
+    for line in map(json.loads, path.read_text().splitlines()):
+        for number, name in enumerate(names):
+            gives = (line["step"] % 2 == 0) == (number == 0)
+            own = {"asked": 1 / len(names), "share": gives / (1 if number == 0 else len(names) - 1)}
+            own |= {
+                term: line[term] + 0.1 * number for term in ("dino_global", "ibot", "gram") if gives and term in line
+            }
+            line |= {f"components/{name}/{column}": value for column, value in own.items()}
+        lines.append(json.dumps(line))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _record(name: str, arms: dict, seeds: Sequence[int], steps: int, trunk_steps: int) -> dict[str, Any]:

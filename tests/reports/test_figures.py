@@ -5,12 +5,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports import provenance
+from reports.batches import batch_pages, realised
 from reports.compared import compare
 from reports.curves import metric_pages
 from reports.events import MOST_UPDATES
 from reports.figures import render
 from reports.losses import loss_pages, smooth, titles
 from reports.page import looks, style
+from reports.parts import Line
 from reports.run_folder import read
 from reports.tradeoff import tradeoff_page
 
@@ -42,6 +44,34 @@ def test_no_text_leaves_the_sheet(make_run, arms, seeds):
             width, height = page.figure.bbox.size
             for text, box in _texts(page):
                 assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0, text
+
+
+NAMES = ["photos", "rooms/a rather long name of a component that nobody would write", "x$y_1", "streets", "fifth"]
+
+
+def test_each_component_has_a_row_of_panels_and_nothing_leaves_the_sheet(make_run):
+    with style():
+        run = read(make_run(steps=220, trunk_steps=200, every=20, components=NAMES))
+        pages = batch_pages(run, looks(run.arms, run.baseline))
+        assert [len(page.figure.axes) for page in pages] == [4 * 4, 1 * 4]
+        written = [(text, box) for page in pages for text, box in _texts(page)]
+        width, height = pages[0].figure.bbox.size
+        for text, box in written:
+            assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0, text
+        titles_ = [text for text, _ in written]
+        assert {"photos", "streets", "fifth", "DINO, global crops", "iBOT", "Gram"} <= set(titles_)
+        panels = [len(page.figure.axes) for page in loss_pages(run, looks(run.arms, run.baseline))]
+    with style():
+        plain = read(make_run(name="none", steps=220, trunk_steps=200, every=20))
+        assert batch_pages(plain, looks(plain.arms, plain.baseline)) == []
+        assert panels == [len(page.figure.axes) for page in loss_pages(plain, looks(plain.arms, plain.baseline))]
+
+
+def test_the_realised_share_is_that_of_all_images_since_the_lanes_first_step():
+    since = Line(np.array([4.0, 8.0, 10.0]), np.array([0.5, 0.0, 1.0]))
+    assert realised(since, 0).values.tolist() == pytest.approx([0.5, 0.25, 0.4])
+    later = realised(Line(since.steps + 100, since.values), 100)
+    assert later.values.tolist() == pytest.approx([0.5, 0.25, 0.4])
 
 
 def test_names_at_the_ends_of_the_paths_do_not_overlap(ablation):

@@ -7,9 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from timm.models.eva import Eva
 
 from harness import checkpoint, gram_teacher
+from harness.backbones.vit import Vit
 from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import gram_folder, saved_steps, state_path
@@ -67,7 +67,7 @@ def load_kept(job: Job, step: int, state: State, device: torch.device) -> None:
     checkpoint.load_state(state, state_path(job, step), identity=job.identity)
 
 
-def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Eva | None:
+def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Vit | None:
     """The Gram teacher in a folder, where there is one."""
     if folder is None:
         return None

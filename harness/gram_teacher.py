@@ -11,18 +11,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.models.eva import Eva
 from torch import Tensor
 
 from common.disk import checksum
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
+from harness.backbones.vit import Vit, lacking
 from harness.data.batches import Batch, GramCrops
 from harness.losses.anchoring import Anchoring, GramTeacher
 from harness.losses.gram import Gram
@@ -126,16 +126,17 @@ def content(gram: Anchoring) -> dict[str, Any]:
     return {"checkpoint": checksum(folder / WEIGHTS)[:16]}
 
 
-def read(folder: Path, gram: Anchoring, *, like: Eva, device: torch.device) -> Eva:
+def read(folder: Path, gram: Anchoring, *, like: Vit, device: torch.device) -> Vit:
     """A Gram teacher from an exported backbone, frozen; `like` is the EMA teacher's backbone.
 
     Raises:
-        BadInput: no ViT of the DINOv3 family, another size of patch, or, where it is to be renewed, another
+        BadInput: no vision transformer, another size of patch, or, where it is to be renewed, another
             architecture than the EMA teacher's.
     """
     network = load(str(folder)).model
-    if not isinstance(network, Eva):
-        raise BadInput(f"{folder}: a Gram teacher of {type(network).__name__}: want a ViT of the DINOv3 family")
+    if lack := lacking(network):
+        raise BadInput(f"{folder}: a Gram teacher of {type(network).__name__}: want a vision transformer; {lack}")
+    network = cast(Vit, network)
     if gram.update_every is not None and _shapes(network) != _shapes(like):
         raise BadInput(
             f"{folder}: a Gram teacher of another architecture: it cannot be renewed from the student's EMA; "
@@ -148,7 +149,7 @@ def read(folder: Path, gram: Anchoring, *, like: Eva, device: torch.device) -> E
     return network.to(device).requires_grad_(False).eval()
 
 
-def _shapes(network: Eva) -> dict[str, torch.Size]:
+def _shapes(network: Vit) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
@@ -180,7 +181,7 @@ def crops(gram: Anchoring, global_size: int, patch: int) -> GramCrops | None:
 
 
 def patches(
-    gram: Anchoring, batch: Batch, *, own: Eva | None, ema: Eva, seen: Float[Tensor, "C P D"]
+    gram: Anchoring, batch: Batch, *, own: Vit | None, ema: Vit, seen: Float[Tensor, "C P D"]
 ) -> Float[Tensor, "C P E"]:
     """What the student's patches are held to, on the student's grid (§4.3).
 

@@ -1,7 +1,8 @@
-"""Student, EMA teacher and Gram teacher: a timm backbone of the DINOv3 family, a mask token and two heads around it.
+"""Student, EMA teacher and Gram teacher: a vision transformer of timm, a mask token and two heads around it.
 
 The backbone stays timm's own; `encode` walks its parts in order, because masks, keyed RoPE draws and batch-wise
-stochastic depth have no entry in timm's forward. Sections are those of DINOv3 (arXiv 2508.10104).
+stochastic depth have no entry in timm's forward. What it asks of a backbone is told in `harness/backbones/vit.py`.
+Sections are those of DINOv3 (arXiv 2508.10104).
 """
 
 from __future__ import annotations
@@ -10,27 +11,31 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
-from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
 from common.schema import shown
+from evals.backbones.timm_models import create, vit_args
 from harness import recipe, settings
+from harness.backbones import vit
+from harness.backbones.vit import Branch, Vit
 from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
-from harness.rope import rope_table
+
+DINOV3 = "vit_small_patch16_dinov3_qkvb"
 
 
 class Tokens(NamedTuple):
-    """Tokens after the final norm: CLS [B, D], patches [B, P, D] in row-major order."""
+    """Tokens after the final norm: CLS [B, D], patches [B, P, D] in row-major order.
+
+    A backbone without a class token has the mean of its patches in place of it, for heads, KoLeo and evaluations alike.
+    """
 
     cls: Tensor
     patches: Tensor
@@ -75,32 +80,49 @@ class Network(nn.Module):
 
 
 def backbone_args(model: recipe.Model) -> dict[str, Any]:
-    """The keyword arguments that `timm.create_model` gets, CLS pooling included."""
-    return {"global_pool": "token", **model.args}
+    """The keyword arguments that timm gets, pooling included."""
+    return vit_args(model.name, model.args)
 
 
-def build_backbone(model: recipe.Model) -> Eva:
-    """A timm backbone with random weights. Raises `BadInput` for a name or arguments that do not make a DINOv3 ViT."""
-    family = timm.list_models("vit*dinov3*")
-    near = ", ".join(difflib.get_close_matches(model.name, family, n=3) or family[:3])
-    refusal = f"model.name={model.name!r}: want a ViT of timm's DINOv3 family (RoPE, CLS), such as {near}"
-    if model.name.partition(".")[0] not in family:
-        raise BadInput(refusal)
+def build_backbone(model: recipe.Model) -> Vit:
+    """A timm backbone with random weights. Raises `BadInput` for a name or arguments that make no student."""
+    name, args = model.name, model.args
+    if not timm.is_model(name):
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models("*vit*") + timm.list_models("*eva*"), n=3))
+        raise BadInput(f"model.name={name!r}: want a vision transformer that timm knows, such as {near or DINOV3}")
     try:
-        backbone = timm.create_model(model.name, pretrained=False, num_classes=0, **backbone_args(model))
+        backbone = create(name, backbone_args(model))
     except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
-        why = f"model.args={shown(model.args)} does not fit {model.name}: {first_line(error)}; correct them"
+        why = f"model.args={shown(args)} does not fit {name}: {first_line(error)}; correct them"
         raise BadInput(why) from error
-    if not isinstance(backbone, Eva) or not isinstance(backbone.rope, RotaryEmbeddingDinoV3):
-        raise BadInput(refusal)
+    if lack := vit.lacking(backbone):
+        raise BadInput(f"model.name={name!r}: {lack}; want a plain vision transformer of timm, such as {DINOV3}")
+    backbone = cast(Vit, backbone)
+    _refuse_idle(model, backbone)
+    _refuse_odd_heads(backbone)
+    return backbone
+
+
+def _refuse_idle(model: recipe.Model, backbone: Vit) -> None:
+    """Raises `BadInput` for settings that this backbone has no place for."""
+    drawn = [name for name in ("rope_shift", "rope_jitter", "rope_rescale") if getattr(model, name) is not None]
+    if drawn and not vit.has_drawn_rope(backbone):
+        told = "; ".join(f"model.{name}={getattr(model, name):g}" for name in drawn)
+        raise BadInput(f"{told}: the positions of {model.name} are not DINOv3's rotary ones: want null")
+    if "img_size" in model.args and backbone.pos_embed is None:
+        raise BadInput(
+            f"model.args.img_size={model.args['img_size']}: {model.name} has no table of positions; leave it out"
+        )
+
+
+def _refuse_odd_heads(backbone: Vit) -> None:
     heads = cast(Any, backbone.blocks[0]).attn.num_heads
-    if backbone.embed_dim % (4 * heads):
+    if backbone.embed_dim % (4 * heads) and vit.has_drawn_rope(backbone):
         near = 4 * heads * max(1, round(backbone.embed_dim / (4 * heads)))
         raise BadInput(
             f"model.args: embed_dim={backbone.embed_dim} with num_heads={heads}: want a multiple of 4 · heads, since "
             f"RoPE turns quarters of a head; try embed_dim={near}"
         )
-    return backbone
 
 
 class Sizes(NamedTuple):
@@ -124,21 +146,21 @@ def _sizes_of(model: str) -> Sizes:
     return Sizes(backbone.embed_dim, len(backbone.blocks), backbone.num_prefix_tokens, patch_size(backbone))
 
 
-def patch_size(backbone: Eva) -> int:
+def patch_size(backbone: Vit) -> int:
     """Side of a patch in pixels."""
     return int(cast(Any, backbone.patch_embed).patch_size[0])
 
 
 def initialise(network: Network, generator: torch.Generator) -> None:
     """Fill every parameter in place (§3.2): truncated normal 0.02, zero biases and mask token, unit norms."""
-    layer_scale = cast(Any, network.backbone.blocks[0]).init_values
+    layer_scale = vit.layer_scale(network.backbone)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
-            if "patch_embed" in name:
+            if "patch_embed.proj" in name:
                 bound = patch_embed_bound(network.backbone)
                 parameter.uniform_(-bound, bound, generator=generator)
-            elif leaf.startswith("gamma"):
+            elif leaf.startswith("gamma") and layer_scale is not None:
                 parameter.fill_(layer_scale)
             elif "norm" in name:
                 parameter.fill_(1.0 if leaf == "weight" else 0.0)
@@ -148,44 +170,40 @@ def initialise(network: Network, generator: torch.Generator) -> None:
                 nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
 
 
-def patch_embed_bound(backbone: Eva) -> float:
+def patch_embed_bound(backbone: Vit) -> float:
     """Bound of the uniform start of the patch embedding: one over the root of its fan-in."""
     weight = backbone.patch_embed.proj.weight
     return weight[0].numel() ** -0.5
 
 
 def encode(
-    backbone: Eva,
+    backbone: Vit,
     images: Float[Tensor, "B 3 H W"],
     *,
     mask_token: Float[Tensor, "1 D"] | None = None,
     masks: Bool[Tensor, "B P"] | None = None,
     draws: Draws | None = None,
 ) -> Tokens:
-    """Tokens of a batch of normalised images; masked patches are replaced by the mask token before the blocks."""
+    """Tokens of a batch of normalised images; masked patches are replaced by the mask token before positions."""
     x = backbone.patch_embed(images)
     grid = (x.shape[1], x.shape[2])
     x = x.flatten(1, 2)
     if masks is not None and mask_token is not None:
         x = torch.where(masks[..., None], mask_token.to(x.dtype), x)
-    prefix = [t.expand(len(x), -1, -1).to(x.dtype) for t in (backbone.cls_token, backbone.reg_token) if t is not None]
-    x = backbone.norm_pre(torch.cat([*prefix, x], dim=1))
-    periods = cast(Any, backbone.rope).periods
-    plain = rope_table(periods, grid)
-    for i, block in enumerate(cast(list[Any], backbone.blocks)):
+    x = backbone.norm_pre(vit.with_prefix(backbone, x, grid))
+    plain = vit.rotary(backbone, grid)
+    for i, block in enumerate(backbone.blocks):
         draw = draws[i] if draws else BlockDraw(None, None, None)
-        rope = plain if draw.rope is None else rope_table(periods, grid, draw.rope)
-        x = _residual(x, draw.attention, lambda y, b=block, r=rope: _scaled(b.gamma_1, b.attn(b.norm1(y), rope=r)))
-        x = _residual(x, draw.mlp, lambda y, b=block: _scaled(b.gamma_2, b.mlp(b.norm2(y))))
+        rope = plain if draw.rope is None else vit.rotary(backbone, grid, draw.rope)
+        attention, mlp = vit.branches(block, rope)
+        x = _residual(x, draw.attention, attention)
+        x = _residual(x, draw.mlp, mlp)
     x = backbone.norm(x)
-    return Tokens(x[:, 0], x[:, backbone.num_prefix_tokens :])
+    patches = x[:, backbone.num_prefix_tokens :]
+    return Tokens(x[:, 0] if backbone.cls_token is not None else patches.mean(1), patches)
 
 
-def _scaled(gamma: Tensor | None, y: Tensor) -> Tensor:
-    return y if gamma is None else gamma * y
-
-
-def _residual(x: Tensor, kept: Tensor | None, branch: Callable[[Tensor], Tensor]) -> Tensor:
+def _residual(x: Tensor, kept: Tensor | None, branch: Branch) -> Tensor:
     """Stochastic depth over the batch: only the kept samples are computed, and count for all (2304.07193 §5)."""
     if kept is None:
         return x + branch(x)

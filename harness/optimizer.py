@@ -9,6 +9,9 @@ from harness import recipe
 from harness.model import Network
 from harness.schedules import At
 
+# Of the names of what comes before the blocks
+FIRST = ("patch_embed", "cls_token", "reg_token", "mask_token", "pos_embed", "norm_pre")
+
 
 def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.optim.AdamW:
     """AdamW with one group per (rate multiplier, decayed, last layer) and the parameters' names in `names`."""
@@ -31,18 +34,18 @@ def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.opti
 
 
 def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: float) -> float:
-    """Recipe §7: γ^(L+1−id), id 0 for patch embedding and tokens, i+1 for block i, L+1 for the final norm; heads 1."""
+    """Recipe §7: γ^(L+1−id), id 0 before the blocks, i+1 for block i, L+1 for the final norm; heads 1."""
     if "_head." in name:
         return 1.0
     if ".blocks." in name:
         layer = int(name.split(".blocks.")[1].split(".")[0]) + 1
     else:
-        layer = 0 if any(key in name for key in ("patch_embed", "cls_token", "reg_token", "mask_token")) else depth + 1
+        layer = 0 if any(part in name for part in FIRST) else depth + 1
     return layer_decay ** (depth + 1 - layer) * (patch_embed if "patch_embed" in name else 1.0)
 
 
 def without_weight_decay(name: str) -> bool:
-    """Biases, norms and LayerScale are not decayed; CLS, registers and mask token are, as in the official code."""
+    """Biases, norms and LayerScale are not decayed; tokens and positions are, as in the official code."""
     return name.endswith("bias") or "norm" in name or "gamma" in name
 
 

@@ -38,7 +38,10 @@ OFFICIAL = "official code"
 
 @settings
 class Arguments:
-    """What a backbone may be made with: all that changes the network as it is run here, and nothing of a file."""
+    """What a backbone may be made with: all that changes the network as it is run here, and nothing of a file.
+
+    timm's two families of vision transformers call registers, and norms in the MLP, by names of their own.
+    """
 
     patch_size: Annotated[Count, Le(256), About("side of a patch in pixels")] = 16
     embed_dim: Annotated[Width, About("width of the tokens")] = 384
@@ -51,26 +54,30 @@ class Arguments:
     swiglu_align_to: Annotated[Natural, Le(2**12), About("the width of the SwiGLU is a multiple of it, 0 = any")] = 0
     scale_mlp: Annotated[Flag, About("a norm inside the MLP")] = False
     init_values: Annotated[Positive, About("start of LayerScale")] = 1e-5
-    num_reg_tokens: Annotated[Natural, Le(1000), About("register tokens")] = 4
+    class_token: Annotated[Flag, About("a class token; the mean of the patches takes its place")] = True
+    num_reg_tokens: Annotated[Natural, Le(1000), About("register tokens, of rotary models")] = 4
+    reg_tokens: Annotated[Natural, Le(1000), About("register tokens, of models with learned positions")] = 0
     rope_temperature: Annotated[Positive, About("base of RoPE's periods")] = 100.0
+    img_size: Annotated[Side, About("side in pixels whose patches the table of learned positions holds")] = 224
+    no_embed_class: Annotated[Flag, About("learned positions of patches alone, not of the tokens before them")] = False
+    pre_norm: Annotated[Flag, About("a norm before the blocks, as in CLIP")] = False
 
 
 ALWAYS = "every model here has it; leave it out"
 ELSEWHERE = {
     **dict.fromkeys(("checkpoint_path", "pretrained", "cache_dir"), "no file is read for it; see trunk.checkpoint"),
-    **dict.fromkeys(("class_token", "dynamic_img_size", "use_rot_pos_emb", "global_pool"), ALWAYS),
+    **dict.fromkeys(("dynamic_img_size", "use_rot_pos_emb", "global_pool"), ALWAYS),
     **{f"rope_{name}_coords": f"want model.rope_{name}" for name in ("shift", "jitter", "rescale")},
     "drop_path_rate": "want model.drop_path",
-    "img_size": "want crops.global_size, crops.local_size and evals.size",
     "in_chans": "images have three channels; leave it out",
 }
 
 
 @settings
 class Model:
-    """The backbone: a timm name of the DINOv3 family and the arguments it is created with."""
+    """The backbone: a vision transformer of timm by its name, and the arguments it is created with."""
 
-    name: Annotated[str, About("a timm name of the DINOv3 ViT family (RoPE, class token)", "DINOv3 §3.2")] = (
+    name: Annotated[str, About("a vision transformer of timm ([models.md](models.md))", "DINOv3 §3.2")] = (
         "vit_small_patch16_dinov3_qkvb"
     )
     args: Annotated[

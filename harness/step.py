@@ -11,10 +11,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from timm.models.eva import Eva
 from torch import Tensor
 
 from harness import gram_teacher
+from harness.backbones.vit import Vit
 from harness.components import Tally
 from harness.data.batches import Batch
 from harness.losses.inputs import Outputs, Targets
@@ -35,7 +35,7 @@ class State:
     student: Network
     teacher: Network
     optimizer: torch.optim.AdamW
-    gram_teacher: Eva | None = None
+    gram_teacher: Vit | None = None
 
 
 class NonFinite(ArithmeticError):
@@ -168,7 +168,7 @@ def follow(teacher: Network, student: Network, momentum: float) -> None:
 
 
 @torch.no_grad()
-def frozen_copy(backbone: Eva, *, into: Eva | None = None) -> Eva:
+def frozen_copy(backbone: Vit, *, into: Vit | None = None) -> Vit:
     """A frozen copy of a backbone, in `into` when there is one."""
     if into is None:
         into = deepcopy(backbone)

@@ -44,7 +44,7 @@ FLOORS = (
     "evals.options evals.compare evals.prepare",
     "evals.run",
     "harness.losses harness.recipe harness.rope harness.scalars harness.store harness.workplace",
-    "harness.launcher_settings harness.sweep_settings",
+    "harness.launcher_settings harness.sweep_settings harness.backbones",
     "harness.layers harness.curves harness.standings",
     "harness.arms harness.status",
     "harness.settings",

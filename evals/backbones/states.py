@@ -17,7 +17,7 @@ from common.disk import json_object
 from common.errors import BadInput, found
 from common.steps import arm_of, files_by_step, step_of
 from evals.backbones.digest import refuse_changed, refuse_other_step, tell_of_no_digest
-from evals.backbones.timm_models import create_told
+from evals.backbones.timm_models import create, create_told, vit_args
 from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, open_safetensors, refuse_non_finite
 
 ENTRIES = ("step", "identity", "anchor")  # what the header says, beside the digest
@@ -51,8 +51,8 @@ def load(spec: str) -> Loaded:
     prefix = f"{network}.backbone."
     tensors = {name.removeprefix(prefix): tensor for name, tensor in held.items() if name.startswith(prefix)}
     refuse_non_finite(f"{path}:{network}", tensors)
-    args, card = {"global_pool": "token", **settings["model"]["args"]}, _card(path)
-    model = create_told(str(settings["model"]["name"]), args, card=card)
+    name, args = str(settings["model"]["name"]), settings["model"]["args"]
+    model = create_told(name, args, card=_card(path), make=lambda name, args: create(name, vit_args(name, args)))
     fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")
     if not digested:
         tell_of_no_digest(path)

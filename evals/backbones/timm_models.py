@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,12 @@ from evals.backbones.weights import refuse_endless
 
 # What timm's factory takes beside an architecture's own arguments: files to open and places to fetch weights from
 FACTORY = {p.name for p in inspect.signature(timm.create_model).parameters.values() if p.kind is not p.VAR_KEYWORD}
+# Of a vision transformer with a class token, and without one in each of timm's two families
+_POOLINGS: tuple[dict[str, Any], ...] = (
+    {"global_pool": "token"},
+    {"global_pool": "avg", "fc_norm": False},
+    {"global_pool": "avg", "use_fc_norm": False},
+)
 
 
 def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
@@ -33,8 +41,30 @@ def create(name: str, args: Mapping[str, Any], *, pretrained: bool = False) -> n
     return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **args})
 
 
-def create_told(name: str, args: Mapping[str, Any], *, card: Path) -> nn.Module:
-    """As `create`, from what a file says. Raises BadInput that names it where timm does not take the arguments."""
+def vit_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """What a vision transformer is made with so that it ends as it is trained and judged here, `args` among it.
+
+    It pools its class token, or where it has none the mean of its patches; its final norm goes over all tokens before.
+    """
+    return {**_pooling(name, json.dumps(dict(args))), **args}
+
+
+@cache
+def _pooling(name: str, args: str) -> dict[str, Any]:
+    for pooling in _POOLINGS:
+        try:
+            with torch.device("meta"):
+                create(name, {**pooling, **json.loads(args)})
+        except (AssertionError, TypeError):  # no class token, or no such key: another pooling fits
+            continue
+        return pooling
+    return {}
+
+
+def create_told(
+    name: str, args: Mapping[str, Any], *, card: Path, make: Callable[[str, Mapping[str, Any]], nn.Module] = create
+) -> nn.Module:
+    """As `make`, from what a file says. Raises BadInput that names it where timm does not take the arguments."""
     if foreign := sorted(FACTORY & args.keys()):
         raise BadInput(
             f"got {', '.join(foreign)} among the arguments of {name} in {card}: want those of the architecture alone; "
@@ -42,7 +72,7 @@ def create_told(name: str, args: Mapping[str, Any], *, card: Path) -> nn.Module:
         )
     refuse_endless(str(card), args)
     try:
-        return create(name, args)
+        return make(name, args)
     except Exception as error:  # whatever a model's code makes of values that it was not written for
         raise BadInput(
             f"got arguments of {name} in {card} that timm does not take ({first_line(error)}): want those that it was "

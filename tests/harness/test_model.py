@@ -176,7 +176,15 @@ def test_the_patch_size_is_the_models(tiny):
     [
         (recipe.Model(name="vit_small_patch16_dinov3_qkv"), "vit_small_patch16_dinov3_qkvb"),
         (recipe.Model(name="resnet18"), "resnet18"),
-        (recipe.Model(name="vit_small_patch16_224", args={"depth": 1}), "DINOv3 family"),
+        (recipe.Model(name="swin_tiny_patch4_window7_224"), "timm's SwinTransformer has not"),
+        (recipe.Model(name="deit_small_distilled_patch16_224", args={"depth": 1}), "VisionTransformerDistilled places"),
+        (recipe.Model(name="vit_tiny_r_s16_p8_224"), "its patches come from a HybridEmbed"),
+        (recipe.Model(name="vit_base_patch16_xp_224", args={"depth": 1}), "its blocks are ParallelScalingBlock"),
+        (recipe.Model(name="vit_small_patch16_rope_mixed_224", args={"depth": 1}), "RotaryEmbeddingMixed, are not"),
+        (recipe.Model(name="deit_small_patch16_224", rope_rescale=2.0), r"model\.rope_rescale=2: .* want null"),
+        (recipe.Model(name="deit_small_patch16_224", args={"num_reg_tokens": 4}), "num_reg_tokens"),
+        (recipe.Model(name="deit_small_patch16_224", args={"embed_dim": 50, "depth": 1}), "does not fit"),
+        (recipe.Model(args={"img_size": 64, "depth": 1}), "no table of positions; leave it out"),
         (recipe.Model(args={"embed_dim": 33, "num_heads": 2, "depth": 1}), "try embed_dim=32"),
     ],
 )
@@ -205,11 +213,10 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
         ({"pretrained": True}, "no file is read for it; see trunk.checkpoint"),
         ({"cache_dir": "x"}, "no file is read for it"),
         ({"pretrained_cfg": {"url": "x"}}, "model.args.pretrained_cfg={'url': 'x'}: want one of"),
-        ({"class_token": False}, "every model here has it"),
         ({"dynamic_img_size": False}, "every model here has it"),
         ({"drop_path_rate": 0.1}, "want model.drop_path"),
         ({"rope_rescale_coords": 2.0}, "want model.rope_rescale"),
-        ({"img_size": 10**7}, "want crops.global_size"),
+        ({"img_size": 10**7}, "model.args.img_size=10000000: want a whole number, from 5 to 32768"),
         ({"use_post_norm": True}, "model.args.use_post_norm=true: want one of"),
         ({"norm_layer": "x"}, "model.args.norm_layer='x': want one of"),
     ],
@@ -223,23 +230,30 @@ def test_an_argument_that_is_no_network_of_ours_is_refused_as_the_settings_are_f
     assert "\n" not in str(error.value)
 
 
-SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.5, "num_reg_tokens": 1}
+SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.5}
 OTHER = {
     **NANO, "patch_size": 4, "depth": 1, "num_heads": 4, "init_values": 0.2, "mlp_ratio": 2, "rope_temperature": 50,
     "qkv_bias": False, "qk_norm": True, "swiglu_mlp": True, "swiglu_align_to": 48, "scale_mlp": True,
+    "class_token": False,
 }  # fmt: skip
+LEARNED = {"reg_tokens": 2, "img_size": 64, "no_embed_class": True, "pre_norm": True}
 
 
 @pytest.mark.parametrize("name", sorted(hints(recipe.Arguments)))
 def test_every_argument_makes_another_network_that_is_walked_as_timm_walks_it(name):
-    base = {**SMALL, "swiglu_mlp": name == "swiglu_align_to", "mlp_ratio": 4.5}
+    kind, base = "deit_small_patch16_224", SMALL
+    if name in OTHER:
+        kind, base = recipe.Model().name, {**SMALL, "num_reg_tokens": 1, "mlp_ratio": 4.5}
+        base |= {"swiglu_mlp": name == "swiglu_align_to"}
+    changed = {**base, name: (OTHER | LEARNED)[name]}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbones = [build_backbone(recipe.Model(args=args)).eval() for args in (base, {**base, name: OTHER[name]})]
-    assert TimmReader(backbones[0]).settings != TimmReader(backbones[1]).settings
+        one, other = (build_backbone(recipe.Model(name=kind, args=args)).eval() for args in (base, changed))
+    shapes = [{key: tensor.shape for key, tensor in backbone.state_dict().items()} for backbone in (one, other)]
+    assert TimmReader(one).settings != TimmReader(other).settings or shapes[0] != shapes[1]
     with torch.no_grad():
-        tokens, theirs = encode(backbones[1], images(1, 32)), backbones[1].forward_features(images(1, 32))
-    torch.testing.assert_close(tokens.patches, theirs[:, backbones[1].num_prefix_tokens :], rtol=0, atol=1e-5)
+        tokens, theirs = encode(other, images(1, 32)), other.forward_features(images(1, 32))
+    torch.testing.assert_close(tokens.patches, theirs[:, other.num_prefix_tokens :], rtol=0, atol=1e-5)
 
 
 def test_the_named_models_are_timms():

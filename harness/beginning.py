@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from harness import checkpoint, gram_teacher
+from harness.backbones import released
 from harness.backbones.vit import Vit
 from harness.gram_teacher import given_folder
 from harness.graph import Job
@@ -45,7 +46,7 @@ def resume(job: Job, device: torch.device) -> State:
 
 
 def first_state(job: Job, device: torch.device) -> State:
-    """What the job's segment begins with: its parent where it forks, else step 0, from weights when given.
+    """What the job's segment begins with: its parent where it forks, else step 0, from weights when they are given.
 
     The Gram teacher is the parent's where both name the same one, else the one that is given or was kept.
     """
@@ -57,6 +58,9 @@ def first_state(job: Job, device: torch.device) -> State:
             return state
     elif root.settings.trunk.checkpoint is not None:
         checkpoint.load_weights(state, Path(root.settings.trunk.checkpoint))
+    elif root.settings.model.start_from is not None:
+        networks = (state.student, state.teacher)
+        released.fill(((one.backbone, one.mask_token) for one in networks), root.settings.model.start_from)
     state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
     return state
 

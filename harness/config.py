@@ -26,6 +26,7 @@ from common.bounds import NAME_BYTES, described, is_name
 from common.errors import BadInput, listing
 from common.schema import filled, shown
 from harness.arms import Arm, expanded, read
+from harness.backbones import released
 from harness.layers import EXPERIMENTS, composed, entries, flatten, groups
 from harness.overrides import Change, apply, choose_arms, names_method, parsed, put
 from harness.settings import Experiment
@@ -83,7 +84,8 @@ def trunk_settings(experiment: Experiment) -> Experiment:
 def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     """Every setting that shapes a result, as plain data; neither machinery, nor paths, nor how long the run will be.
 
-    Raises `BadInput` for a precision that is still `auto`, which is no precision.
+    Raises `BadInput` for a precision that is still `auto`, which is no precision, and for released weights that cannot
+    be read or do not fit.
     """
     if settings.precision == "auto":
         raise BadInput("precision=auto has no identity: want float32 or bfloat16; harness/choices.py settles it first")
@@ -93,6 +95,7 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
             del plain[section][key]
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
+    plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.errors import listing
 from evals import suite
 from evals.suite import TaskSpec
+from harness.backbones import released
 from harness.components import MOST, distinct
 from harness.data.mixing import Part, mixture
 from harness.data.pool import Pool
@@ -20,10 +21,11 @@ SHOWN = 6  # components in a line
 def found_lines(
     folder: Path, jobs: Sequence[Job], pool_of: Callable[[Data], Pool], tasks: Mapping[str, TaskSpec]
 ) -> list[str]:
-    """A line for the folder, for each source of each pool, for each set and for each task."""
+    """A line for the folder, for released weights, for each source of each pool, for each set and for each task."""
     arms: dict[str, list[str]] = {}
     for job in jobs:
-        for told in _training(job.settings.data, pool_of(job.settings.data)):
+        starts = released.told(job.settings.model) if job.start == 0 else []
+        for told in (*starts, *_training(job.settings.data, pool_of(job.settings.data))):
             names = arms.setdefault(told, [])
             names += [job.arm] if job.arm not in names else []
     everyone = list(dict.fromkeys(job.arm for job in jobs))

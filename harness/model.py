@@ -24,11 +24,10 @@ from common.schema import shown
 from evals.backbones.timm_models import create, vit_args
 from harness import recipe, settings
 from harness.backbones import vit
+from harness.backbones.released import settled
 from harness.backbones.vit import Branch, Vit
 from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
-
-DINOV3 = "vit_small_patch16_dinov3_qkvb"
 
 
 class Tokens(NamedTuple):
@@ -81,22 +80,26 @@ class Network(nn.Module):
 
 def backbone_args(model: recipe.Model) -> dict[str, Any]:
     """The keyword arguments that timm gets, pooling included."""
-    return vit_args(model.name, model.args)
+    own = settled(model)
+    return vit_args(str(own.name), own.args)
 
 
 def build_backbone(model: recipe.Model) -> Vit:
     """A timm backbone with random weights. Raises `BadInput` for a name or arguments that make no student."""
-    name, args = model.name, model.args
+    model = settled(model)
+    name, args = str(model.name), model.args
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models("*vit*") + timm.list_models("*eva*"), n=3))
-        raise BadInput(f"model.name={name!r}: want a vision transformer that timm knows, such as {near or DINOV3}")
+        raise BadInput(
+            f"model.name={name!r}: want a vision transformer that timm knows, such as {near or recipe.DINOV3}"
+        )
     try:
         backbone = create(name, backbone_args(model))
     except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
         why = f"model.args={shown(args)} does not fit {name}: {first_line(error)}; correct them"
         raise BadInput(why) from error
     if lack := vit.lacking(backbone):
-        raise BadInput(f"model.name={name!r}: {lack}; want a plain vision transformer of timm, such as {DINOV3}")
+        raise BadInput(f"model.name={name!r}: {lack}; want a plain vision transformer of timm, such as {recipe.DINOV3}")
     backbone = cast(Vit, backbone)
     _refuse_idle(model, backbone)
     _refuse_odd_heads(backbone)
@@ -136,7 +139,7 @@ class Sizes(NamedTuple):
 
 def sizes_of(model: recipe.Model) -> Sizes:
     """A backbone's sizes, without taking its memory. Raises `BadInput` as `build_backbone` does."""
-    return _sizes_of(json.dumps(dataclasses.asdict(model)))
+    return _sizes_of(json.dumps(dataclasses.asdict(dataclasses.replace(settled(model), start_from=None))))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from common.bounds import (
     Flag,
     Natural,
     NotNegative,
+    Place,
     Positive,
     Real,
     Share,
@@ -34,6 +35,7 @@ Origin = Literal["run", "segment"]
 Shape = Literal["cosine", "linear"]
 
 OFFICIAL = "official code"
+DINOV3 = "vit_small_patch16_dinov3_qkvb"
 
 
 @settings
@@ -77,9 +79,14 @@ ELSEWHERE = {
 class Model:
     """The backbone: a vision transformer of timm by its name, and the arguments it is created with."""
 
-    name: Annotated[str, About("a vision transformer of timm ([models.md](models.md))", "DINOv3 §3.2")] = (
-        "vit_small_patch16_dinov3_qkvb"
-    )
+    name: Annotated[
+        str | None,
+        About(
+            "a vision transformer of timm; which train is told in [models.md](models.md). null = the one of "
+            f"`model.start_from`, else `{DINOV3}`",
+            "DINOv3 §3.2",
+        ),
+    ] = None
     args: Annotated[
         dict[str, Any],
         About(
@@ -87,6 +94,14 @@ class Model:
             f"{', '.join(hints(Arguments))}"
         ),
     ] = field(default_factory=dict)
+    start_from: Annotated[
+        Place | None,
+        About(
+            "released weights that student and teacher begin with, heads aside: `timm:NAME`, `dinov2:FILE`, "
+            "`dinov3:FILE`, `hf:FOLDER` or `hf:NAME`, or a folder that training exported; their content enters the "
+            "hash. null = random weights"
+        ),
+    ] = None
     drop_path: Annotated[
         ShareBelowOne,
         About(

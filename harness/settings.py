@@ -277,6 +277,11 @@ class Experiment(LossSettings):
                 f"ibot.mask_probability={self.ibot.mask_probability}: want more, or another loss on: none of "
                 f"{crops} crops would be masked"
             )
+        if self.model.start_from is not None and self.trunk.checkpoint is not None:
+            yield (
+                f"model.start_from={self.model.start_from}: want it or trunk.checkpoint={self.trunk.checkpoint}, for "
+                "step 0 starts from one"
+            )
         yield from graph.faults(self.arms, trunk=self.trunk.steps > 0)
         folders = {graph.TRUNK: "the trunk"}
         for arm in self.arms:

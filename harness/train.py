@@ -21,6 +21,7 @@ from common.records import CurvePoint, read_lines
 from common.unwritable import staying
 from evals.backbones import exported
 from harness import checkpoint, excluded, gram_teacher, store
+from harness.backbones.released import settled
 from harness.beginning import resume
 from harness.components import Tally
 from harness.curves import Curves
@@ -206,7 +207,7 @@ def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_r
     exported.export(
         network.backbone,
         folder,
-        timm_name=model.name,
+        timm_name=str(settled(model).name),
         timm_args=backbone_args(model),
         extra=extra,
         keep_results=keep_results,

@@ -101,6 +101,12 @@ def load(folder: Path) -> Loaded:
     return Loaded(model, *statistics(card["mean"], card["std"]), extra)
 
 
+def architecture(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The timm model of an exported folder and what it is made with. Raises `BadInput` as `load`."""
+    card = _card(folder / CARD)
+    return card["timm_name"], card["timm_args"]
+
+
 def told(folder: Path) -> dict[str, Any]:
     """What an export was told to remember; nothing where its card cannot be read."""
     try:

@@ -24,6 +24,7 @@ from evals.backbones.weights import (
     NETWORKS,
     Loaded,
     Tensors,
+    Triple,
     fill,
     read_tensors,
     refuse_non_finite,
@@ -32,23 +33,36 @@ from evals.backbones.weights import (
 
 
 class Converted(NamedTuple):
-    """A file as timm would have written it; `unknown` are keys that no rule matches."""
+    """A file as timm would have written it.
+
+    unknown: keys that no rule matches; mask_token: what stood in for masked patches, which no timm model has.
+    """
 
     timm_name: str
     timm_args: dict[str, Any]
     tensors: Tensors
     unknown: list[str]
+    mask_token: Tensor | None = None
 
 
 def load(spec: str, family: str) -> Loaded:
-    """An official file as a timm model in float32.
+    """An official file as a timm model in float32. Arguments and errors are those of `read`, and keys that differ."""
+    path, found = _address(spec)[0], read(spec, family)
+    model = create_empty(found.timm_name, found.timm_args)
+    wanted = f"the keys of an official {family} file, here for {found.timm_name}; do check the file and the address"
+    fill(model, found.tensors, source=str(path), wanted=wanted, unknown=found.unknown)
+    return Loaded(model, *inputs_of(spec))
+
+
+def read(spec: str, family: str) -> Converted:
+    """What an official file holds, in timm's terms.
 
     Args:
         spec: the file's path, which may end in `:teacher` or `:student` where it is a training dump of both.
         family: "dinov2" or "dinov3".
 
     Raises:
-        BadInput: an unreadable file, an unknown size, keys that differ, or weights that are no trained ones.
+        BadInput: an unreadable file, an unknown size, or weights that are no trained ones.
     """
     path, network = _address(spec)
     tensors = of_network(read_tensors(path, network=network), network, address=f"{family}:{path}")
@@ -58,11 +72,13 @@ def load(spec: str, family: str) -> Loaded:
         _refuse_key_bias(official, path)
     found = converted(official, family, source=str(path))
     refuse_non_finite(str(path), found.tensors)
-    model = create_empty(found.timm_name, found.timm_args)
-    wanted = f"the keys of an official {family} file, here for {found.timm_name}; do check the file and the address"
-    fill(model, found.tensors, source=str(path), wanted=wanted, unknown=found.unknown)
-    statistics = (pair for word, pair in official_names.STATISTICS.items() if word in path.name)
-    return Loaded(model, *next(statistics, (IMAGENET_MEAN, IMAGENET_STD)))
+    return found
+
+
+def inputs_of(spec: str) -> tuple[Triple, Triple]:
+    """Mean and deviation that inputs in 0…1 were normalised with, as far as the file's name tells; else ImageNet's."""
+    named = (pair for word, pair in official_names.STATISTICS.items() if word in _address(spec)[0].name)
+    return next(named, (IMAGENET_MEAN, IMAGENET_STD))
 
 
 def _address(spec: str) -> tuple[Path, str | None]:
@@ -120,13 +136,17 @@ def converted(official: Tensors, family: str, *, source: str) -> Converted:
     Raises:
         BadInput: no architecture that is known.
     """
-    if family == "dinov2":
-        name, args = _dinov2(official, source)
-        return Converted(name, args, *_renamed(_fold_class_position(official), official_names.DINOV2_RULES))
     if "downsample_layers.0.0.weight" in official:
         return Converted(_convnext(official, source), {}, *_renamed(official, official_names.CONVNEXT_RULES))
-    name, args = _dinov3(official, source)
-    return Converted(name, args, *_renamed(_split_bias(official), official_names.DINOV3_RULES))
+    name, args = _dinov2(official, source) if family == "dinov2" else _dinov3(official, source)
+    return Converted(name, args, *in_timm(official, family), mask_token=official.get("mask_token"))
+
+
+def in_timm(official: Tensors, family: str) -> tuple[Tensors, list[str]]:
+    """Tensors of a vision transformer by timm's names, of whatever size it is; and keys that no rule matches."""
+    if family == "dinov2":
+        return _renamed(_fold_class_position(official), official_names.DINOV2_RULES)
+    return _renamed(_split_bias(official), official_names.DINOV3_RULES)
 
 
 def _refuse_other_family(official: Tensors, family: str, path: Path) -> None:

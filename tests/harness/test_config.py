@@ -196,7 +196,7 @@ REFUSED = [
     ("model: {rope_shift: .nan}", "model.rope_shift=nan: want a number, at least 0, or null"),
     (
         "model: {name: 5}",
-        "model.name=5: want text (a timm name of the DINOv3 ViT family (RoPE, class token)); put it in quotes, "
+        "model.name=5: want text, or null (a vision transformer of timm); put it in quotes, "
         "on a command line in two kinds: \"'5'\"",
     ),
     ("arms: {a: {gram.weight: two}}", "arms.a: gram.weight='two': want a number"),

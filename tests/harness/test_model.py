@@ -243,7 +243,7 @@ LEARNED = {"reg_tokens": 2, "img_size": 64, "no_embed_class": True, "pre_norm": 
 def test_every_argument_makes_another_network_that_is_walked_as_timm_walks_it(name):
     kind, base = "deit_small_patch16_224", SMALL
     if name in OTHER:
-        kind, base = recipe.Model().name, {**SMALL, "num_reg_tokens": 1, "mlp_ratio": 4.5}
+        kind, base = recipe.DINOV3, {**SMALL, "num_reg_tokens": 1, "mlp_ratio": 4.5}
         base |= {"swiglu_mlp": name == "swiglu_align_to"}
     changed = {**base, name: (OTHER | LEARNED)[name]}
     with torch.random.fork_rng():
@@ -257,4 +257,4 @@ def test_every_argument_makes_another_network_that_is_walked_as_timm_walks_it(na
 
 
 def test_the_named_models_are_timms():
-    assert timm.is_model(recipe.Model().name)
+    assert timm.is_model(recipe.DINOV3)

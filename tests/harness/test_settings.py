@@ -41,6 +41,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "precision": ("bfloat16", {}),
     "trunk.checkpoint": ("other.safetensors", {"trunk.checkpoint": "one.safetensors"}),
     "model.name": ("vit_small_plus_patch16_dinov3_qkvb", {}),
+    "model.start_from": ("other", {"model.start_from": "one"}),
     "model.args": ({**SMALL, "init_values": 0.2}, {}),
     "model.drop_path": (0.5, {}),
     "model.rope_shift": (0.5, {}),
@@ -200,7 +201,7 @@ def outcome(tiny, change, pools, places, make_batches, weights):
     known: dict[str, tuple] = {}
 
     def of(values):
-        given = {k: str(places / v) if k.endswith("checkpoint") and v else v for k, v in values.items()}
+        given = {k: str(places / v) if k.endswith(("checkpoint", "start_from")) and v else v for k, v in values.items()}
         if repr(given) not in known:
             experiment = change(tiny, {**given, "runtime.folder": str(places / "runs")})
             known[repr(given)] = taken(experiment, pools(experiment.data))

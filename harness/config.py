@@ -37,7 +37,7 @@ MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names
-ADDED = ("data.homogeneous", "data.mixed")
+ADDED = ("data.homogeneous", "data.mixed", "gram.weight_end", "gram.first_renewal", "gram.max_renewals")
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str] | None = None) -> Experiment:
@@ -93,6 +93,7 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     for section, key in (name.split(".") for name in ADDED):
         if plain[section][key] == as_dict(_default(section, key)):
             del plain[section][key]
+    plain["gram"] = {key: value for key, value in plain["gram"].items() if key not in settings.gram.unused()}
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
     plain["model"] = released.science(settings.model)

@@ -73,9 +73,16 @@ def is_renewed(gram: Anchoring, step: int) -> bool:
     """Whether the Gram teacher becomes a copy of the EMA teacher just before `step` is taken."""
     if gram.weight == 0 or source(gram).live:
         return False
-    since = step - gram.first_step
-    again = gram.update_every is not None and since > 0 and since % gram.update_every == 0
-    return again or step == source(gram).copied(gram)
+    return step in renewals(gram, step + 1) or step == source(gram).copied(gram)
+
+
+def renewals(gram: Anchoring, stop: int) -> range:
+    """The steps before `stop` just before which the Gram teacher is renewed, its first copy aside."""
+    every, first = gram.update_every, gram.first_renewal
+    if gram.weight == 0 or every is None:
+        return range(0)
+    first = gram.first_step + every if first is None else first
+    return range(first, stop if gram.max_renewals is None else min(stop, first + gram.max_renewals * every), every)
 
 
 def early_step(gram: Anchoring, fork: int) -> int | None:
@@ -94,7 +101,8 @@ def as_counted(gram: Gram, *, on: bool) -> Gram:
     """The settings for counting one step: off, or on from step 0, without what only says when."""
     if not on:
         return Gram()
-    now = {"start_step": 0, "teacher_step": None, "warmup_steps": 0, "update_every": None}
+    now = {"start_step": 0, "teacher_step": None, "warmup_steps": 0, "update_every": None, "first_renewal": None}
+    now |= {"weight_end": None, "max_renewals": None}
     return replace(gram, weight=1.0, **now)
 
 
@@ -212,16 +220,23 @@ def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
     """When the loss begins and when the teacher is renewed afterwards, in the steps from `start` to `stop`."""
     if gram.weight == 0:
         return []
-    first, every = gram.first_step, gram.update_every
-    begins = [{"step": first, "kind": "gram_start"}] if first >= start else []
-    renewals = range(first + every, stop, every) if every else ()
-    return begins + [{"step": step, "kind": "gram_update"} for step in renewals if step >= start]
+    begins = [{"step": gram.first_step, "kind": "gram_start"}] if gram.first_step >= start else []
+    return begins + [{"step": step, "kind": "gram_update"} for step in renewals(gram, stop) if step >= start]
 
 
 def words(gram: Anchoring) -> str:
     """What is anchored to, when that is renewed, how strongly and from which step; for plan and report."""
     if gram.weight == 0:
         return "off"
-    renewed = f", renewed every {gram.update_every}" if gram.update_every else ""
-    teacher = f"{source(gram).words(gram)} ×{gram.resolution:g}{renewed}"
-    return f"{teacher}, weight {gram.weight:g} from {gram.first_step}"
+    teacher = f"{source(gram).words(gram)} ×{gram.resolution:g}{_renewed(gram)}"
+    end = "" if gram.weight_end is None else f", going to {gram.weight_end:g}"
+    return f"{teacher}, weight {gram.weight:g} from {gram.first_step}{end}"
+
+
+def _renewed(gram: Anchoring) -> str:
+    """How often it is renewed, in words."""
+    if gram.update_every is None:
+        return ""
+    first = "" if gram.first_renewal is None else f" from {gram.first_renewal}"
+    most = {None: "", 1: ", once"}.get(gram.max_renewals, f", {gram.max_renewals} times")
+    return f", renewed every {gram.update_every}{first}{most}"

@@ -9,10 +9,20 @@ from common.schema import shown
 from harness import gram_teacher
 from harness.arms import TRUNK
 from harness.config import as_dict
+from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
-from harness.schedules import counts_from_segment, end, ends, origin
+from harness.schedules import At, counts_from_segment, end, ends, origin
 from harness.settings import Data, Experiment
 from harness.timeline import PlannedArm
+
+MOVED: dict[str, Callable[[At], float]] = {  # what has an end, by the setting of that
+    "optimizer.lr_end": lambda now: now.lr,
+    "optimizer.weight_decay_end": lambda now: now.weight_decay,
+    "teacher.momentum_end": lambda now: now.momentum,
+    "gram.weight_end": lambda now: max(
+        now.factors[term] for one in LOSSES.values() if one.anchored for term in one.titles
+    ),
+}
 
 
 def pointless(found: Sequence[PlannedArm]) -> list[str]:
@@ -62,6 +72,11 @@ def impossible(one: PlannedArm) -> Iterator[str]:
         yield (
             f"optimizer.warmup_steps={own.optimizer.warmup_steps}: want fewer than the {until - begin} steps until "
             f"optimizer.lr_end={own.optimizer.lr_end:g} is due, at step {until}, or a later schedule.end_step"
+        )
+    if own.gram.weight > 0 and own.gram.weight_end is not None and own.gram.warm_step + 1 >= until:
+        yield (
+            f"gram.weight_end={own.gram.weight_end:g}: due at step {until}, when the way there has not begun: want a "
+            f"schedule.end_step above {own.gram.warm_step + 1}, or null"
         )
     if own.gram.weight > 0 and own.gram.first_step >= one.stop:
         yield f"gram.start_step={own.gram.first_step}: want below {one.stop}, where it ends"
@@ -121,12 +136,11 @@ def _gram_in_time(one: PlannedArm) -> Iterator[str]:
 def no_renewal(one: PlannedArm) -> Iterator[str]:
     """A Gram teacher that would be renewed after the end."""
     gram = one.settings.gram
-    every = gram.update_every
-    if gram.weight > 0 and every is not None and gram.first_step + every >= one.stop:
-        yield (
-            f"gram.update_every={every}: the first renewal would be at step {gram.first_step + every}, but it ends at "
-            f"{one.stop}; want less, or null"
-        )
+    every, given = gram.update_every, gram.first_renewal
+    first = gram.first_step + (every or 0) if given is None else given
+    if gram.weight > 0 and every is not None and first >= one.stop:
+        key = f"gram.update_every={every}" if given is None else f"gram.first_renewal={given}"
+        yield f"{key}: the first renewal would be at step {first}, but it ends at {one.stop}; want less, or null"
 
 
 # --- without effect
@@ -163,6 +177,7 @@ def inert(one: PlannedArm) -> Iterator[str]:
         yield "schedule.counts_from=segment: nothing counts from there; want a warm-up or an end, or run"
     if optimizer.lr_start and not optimizer.warmup_steps:
         yield f"optimizer.lr_start={optimizer.lr_start:g}: there is no warm-up; want optimizer.warmup_steps, or 0"
+    yield from _idle_gram(own.gram)
     yield from _idle_losses(own)
     yield from _idle_mixing(own.data)
 
@@ -194,6 +209,13 @@ def _idle_steps(one: PlannedArm) -> Iterator[str]:
         yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
 
 
+def _idle_gram(gram: Anchoring) -> Iterator[str]:
+    usual = type(gram)()
+    for key, why in gram.unused().items() if gram.weight > 0 else ():
+        if (value := getattr(gram, key)) != getattr(usual, key):
+            yield f"gram.{key}={shown(value)}: {why}, or leave it out"
+
+
 def _idle_losses(own: Experiment) -> Iterator[str]:
     crops, images = own.crops, own.data.batch_size
     if crops.local_count and not own.dino.weight * own.dino.local_weight:
@@ -214,9 +236,10 @@ def jumps(one: PlannedArm, parent: PlannedArm | None) -> Iterator[str]:
     if any(getattr(one.settings, name) != getattr(parent.settings, name) for name in sections):
         return
     before, after = parent.at(one.start), one.at(one.start)
-    names = {"optimizer.lr_end": "lr", "optimizer.weight_decay_end": "weight_decay", "teacher.momentum_end": "momentum"}
     for key, value in ends(one.settings).items():
-        left, right = getattr(before, names[key]), getattr(after, names[key])
+        if key == "gram.weight_end" and one.settings.gram != parent.settings.gram:
+            continue
+        left, right = MOVED[key](before), MOVED[key](after)
         if left != right:
             yield (
                 f"{key}={value:g}: at its fork, step {one.start}, it leaps from {left:.3g} to {right:.3g}, for "

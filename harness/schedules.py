@@ -48,7 +48,7 @@ def at(settings: Experiment, step: int, *, start: int = 0, stop: int | None = No
             steps=teacher.temperature_warmup_steps,
         ),
         momentum=_going(settings, step, teacher.momentum, teacher.momentum_end, begin=begin, stop=stop),
-        factors=factors(settings, step),
+        factors=factors(settings, step, stop=stop),
         renew_gram_teacher=gram_teacher.is_renewed(settings.gram, step),
     )
 
@@ -79,6 +79,7 @@ def ends(settings: Experiment) -> dict[str, float]:
         "optimizer.lr_end": settings.optimizer.lr_end,
         "optimizer.weight_decay_end": settings.optimizer.weight_decay_end,
         "teacher.momentum_end": settings.teacher.momentum_end,
+        "gram.weight_end": settings.gram.weight_end if settings.gram.weight > 0 else None,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -129,11 +130,21 @@ def lr_scale(settings: Experiment) -> float:
     return factor[settings.optimizer.lr_scaling]
 
 
-def factors(settings: Experiment, step: int) -> dict[str, float]:
+def gram_weight(settings: Experiment, step: int, *, stop: int | None) -> float:
+    """The weight of what is anchored: a half-cosine to its peak, then constant or on its way to its end."""
+    gram = settings.gram
+    if gram.weight == 0 or step < gram.warm_step:
+        return gram.weight_at(step)
+    return _going(settings, step, gram.weight, gram.weight_end, begin=gram.warm_step, stop=stop)
+
+
+def factors(settings: Experiment, step: int, *, stop: int | None) -> dict[str, float]:
     """The factor of every loss term in the total at `step`, by name."""
+    moving = gram_weight(settings, step, stop=stop)
     local_crops = settings.crops.local_count
     return {
         term: factor
         for name, loss in LOSSES.items()
-        for term, factor in loss.factors(getattr(settings, name), step, local_crops).items()
+        for own in [getattr(settings, name)]
+        for term, factor in loss.factors(own, moving if loss.anchored else own.weight, local_crops).items()
     }

@@ -265,6 +265,7 @@ class Experiment(LossSettings):
         if self.gram.weight > 0 and self.gram.first_step >= self.steps:
             yield f"gram.start_step={self.gram.first_step}: want below steps={self.steps}, where the run ends"
         renewals = (self.steps - self.gram.first_step) // (self.gram.update_every or self.steps)
+        renewals = min(renewals, self.gram.max_renewals or renewals)
         if self.gram.weight > 0 and renewals > MOST_RENEWALS:
             yield f"gram.update_every={self.gram.update_every}: {renewals} renewals: want at most {MOST_RENEWALS}"
         on = [name for name, loss in LOSSES.items() if not loss.anchored and getattr(self, name).weight]

@@ -199,6 +199,8 @@ def moving(one: PlannedArm) -> Iterator[tuple[int, int]]:
         yield begin + own.optimizer.warmup_steps, own.schedule.end_step or one.stop
     if gram.weight > 0:
         yield gram.first_step, gram.first_step + gram.warmup_steps
+    if gram.weight > 0 and gram.weight_end is not None:
+        yield gram.warm_step, own.schedule.end_step or one.stop
 
 
 def spread(start: int, stop: int, count: int) -> list[int]:

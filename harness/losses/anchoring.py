@@ -36,6 +36,14 @@ class Anchoring:
             "DINOv3 §4.2; official code: 1 M of 1.2 M",
         ),
     ] = None
+    weight_end: Annotated[
+        NotNegative | None,
+        About(
+            "weight at `schedule.end_step`, on the way there from the end of the warm-up in the `schedule.shape`; null "
+            "= constant",
+            "Gramlab",
+        ),
+    ] = None
     warmup_steps: Annotated[
         Natural,
         About("steps of a half-cosine from 0 to `gram.weight`; 0 = full weight at once", "official code (1000)"),
@@ -72,6 +80,15 @@ class Anchoring:
             "DINOv3 §4.2; official code: 10 k, three times",
         ),
     ] = None
+    first_renewal: Annotated[
+        Count | None,
+        About(
+            "step of the first renewal, from which `gram.update_every` then counts; null = `gram.update_every` steps "
+            "after `gram.start_step`",
+            "official code (1,010,000 for 7B; later ones at multiples of the period)",
+        ),
+    ] = None
+    max_renewals: Annotated[Count | None, About("renewals at most; null = no limit", "official code (3 for 7B)")] = None
     resolution: Annotated[
         Real,
         Ge(1),
@@ -104,11 +121,27 @@ class Anchoring:
             yield f"update_every={self.update_every}: want null with teacher=ema, which is renewed at every step"
         if self.teacher_step is not None and self.start_step is not None and self.teacher_step > self.start_step:
             yield f"teacher_step={self.teacher_step}: want at most start_step={self.start_step}"
+        if self.first_renewal is not None and self.start_step is not None and self.first_renewal <= self.start_step:
+            yield f"first_renewal={self.first_renewal}: want more than start_step={self.start_step}, or null"
+
+    def unused(self) -> dict[str, str]:
+        """Settings that do nothing beside the others, and what they want: a run's identity leaves them out."""
+        found = {}
+        if self.update_every is None:
+            found |= dict.fromkeys(
+                ("first_renewal", "max_renewals"), "the teacher is not renewed; want gram.update_every"
+            )
+        return found
 
     @property
     def first_step(self) -> int:
         """The first step with the loss; a run without a fork begins with it where none is given."""
         return self.start_step or 0
+
+    @property
+    def warm_step(self) -> int:
+        """The step in which the warm-up comes to the weight."""
+        return self.first_step + max(self.warmup_steps - 1, 0)
 
     def weight_at(self, step: int) -> float:
         """Zero before `start_step`, a half-cosine to the weight over `warmup_steps` (ends included), then constant."""

@@ -94,8 +94,8 @@ def terms(own: Dino, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     return found
 
 
-def factors(own: Dino, step: int, local_crops: int) -> dict[str, float]:
+def factors(own: Dino, weight: float, local_crops: int) -> dict[str, float]:
     """Each term by its share of the crop pairs, as the official code applies it; the two shares sum to 1."""
     pairs_global, pairs_local = 2, 2 * local_crops
     share = pairs_global / (pairs_global + pairs_local)
-    return {"dino_global": own.weight * share, "dino_local": own.weight * (1 - share) * own.local_weight}
+    return {"dino_global": weight * share, "dino_local": weight * (1 - share) * own.local_weight}

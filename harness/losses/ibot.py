@@ -113,6 +113,6 @@ def terms(own: Ibot, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     return {"ibot": ibot_loss(outputs.ibot, targets.ibot, outputs.masks, own.student_temperature, per=own.per)}
 
 
-def factors(own: Ibot, step: int, local_crops: int) -> dict[str, float]:
+def factors(own: Ibot, weight: float, local_crops: int) -> dict[str, float]:
     """The weight."""
-    return {"ibot": own.weight}
+    return {"ibot": weight}

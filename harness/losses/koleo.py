@@ -64,6 +64,6 @@ def terms(own: Koleo, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     return {"koleo": torch.stack([koleo_loss(crop) for crop in outputs.cls]).mean()}
 
 
-def factors(own: Koleo, step: int, local_crops: int) -> dict[str, float]:
+def factors(own: Koleo, weight: float, local_crops: int) -> dict[str, float]:
     """Twice the weight: the official code adds the term of each global crop."""
-    return {"koleo": 2 * own.weight}
+    return {"koleo": 2 * weight}

@@ -26,7 +26,8 @@ class Loss(NamedTuple):
 
     terms: from its settings, the student's answers and the teachers' targets to its terms by name, before their
         factors; none where it is off.
-    factors: from its settings, the step and the number of local crops to the factor of each term in the total.
+    factors: from its settings, its weight in the step and the number of local crops to the factor of each term in the
+        total.
     titles: what the report calls each term.
     anchored: it is kept to the Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
         teaches nothing new. There is one Gram teacher, that of `gram`; another relation takes the place of the matrix
@@ -35,7 +36,7 @@ class Loss(NamedTuple):
     """
 
     terms: Callable[[Any, Outputs, Targets], dict[str, Tensor]]
-    factors: Callable[[Any, int, int], dict[str, float]]
+    factors: Callable[[Any, float, int], dict[str, float]]
     titles: Mapping[str, str]
     anchored: bool = False
     per_image: Callable[[Any], bool] = lambda own: True

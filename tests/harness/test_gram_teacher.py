@@ -7,6 +7,7 @@ import torch
 
 from common.errors import BadInput
 from harness import gram_teacher
+from harness.config import science
 from harness.gram_teacher import SOURCES, crops, events, is_inherited, is_on, is_renewed, resize_patches, words
 from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
@@ -52,6 +53,10 @@ def test_the_gram_loss_is_computed_from_its_first_step_even_at_weight_zero():
         ({"start_step": 4, "teacher": "checkpoint", "checkpoint": "x"}, []),
         ({"start_step": 4, "teacher": "checkpoint", "checkpoint": "x", "update_every": 4}, [8]),
         ({"start_step": 4, "update_every": 3, "weight": 0.0}, []),
+        ({"start_step": 4, "update_every": 2, "max_renewals": 2}, [4, 6, 8]),
+        ({"start_step": 4, "update_every": 3, "first_renewal": 5}, [4, 5, 8, 11]),
+        ({"start_step": 4, "update_every": 3, "first_renewal": 5, "max_renewals": 1}, [4, 5]),
+        ({"start_step": 4, "first_renewal": 5, "max_renewals": 1}, [4]),
     ],
 )
 def test_the_gram_teacher_is_renewed_at_exactly_these_steps(gram, expected):
@@ -61,6 +66,29 @@ def test_the_gram_teacher_is_renewed_at_exactly_these_steps(gram, expected):
 def test_the_papers_gram_teacher_is_the_early_snapshot_then_three_updates_in_forty_thousand_steps():
     found = [step for step in range(0, 1_040_000, 10_000) if is_renewed(PAPER, step)]
     assert found == [200_000, 1_010_000, 1_020_000, 1_030_000]
+
+
+def test_the_official_schedule_of_the_7b_model_renews_three_times_from_step_1_010_000():
+    """Recipe §6.3: after its step `it`, where it + 1 ≥ 1,010,000 and a multiple of 10,000, at most three times."""
+    official, done = [], 0
+    for step in range(0, 1_200_000, 10):
+        if step >= 1_010_000 and step % 10_000 == 0 and done < 3:
+            official.append(step)
+            done += 1
+    stage = {"weight": 2.0, "start_step": 1_000_000, "update_every": 10_000, "max_renewals": 3}
+    for more in ({}, {"first_renewal": 1_010_000}):
+        gram = Gram(**stage, **more)
+        assert [step for step in range(0, 1_200_000, 10) if is_renewed(gram, step)] == [1_000_000, *official]
+        assert [event["step"] for event in events(gram, 0, 1_200_000)][1:] == official
+
+
+def test_what_does_nothing_without_renewals_is_named_and_left_out_of_the_identity(tiny, change):
+    def held(**gram):
+        return science(change(tiny, {"gram": Gram(weight=1.0, **gram)}), data_fingerprint="x")["gram"]
+
+    assert set(Gram(weight=1.0).unused()) >= {"first_renewal", "max_renewals"}
+    assert held(first_renewal=7, max_renewals=2) == held()
+    assert held(update_every=3, max_renewals=2) == {**held(update_every=3), "max_renewals": 2}
 
 
 # --- from where
@@ -202,3 +230,6 @@ def test_its_words_name_source_resolution_renewal_weight_and_start():
     assert words(live) == "ema ×1, weight 0.5 from 2"
     paper = "EMA of step 200000 ×2, renewed every 10000, weight 2 from 1000000"
     assert words(PAPER) == paper
+    ends = {"update_every": 10, "first_renewal": 15, "max_renewals": 3, "weight_end": 0.5}
+    ends = Gram(weight=1.0, start_step=4, **ends)
+    assert words(ends) == "EMA of step 4 ×1, renewed every 10 from 15, 3 times, weight 1 from 4, going to 0.5"

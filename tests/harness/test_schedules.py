@@ -59,6 +59,18 @@ def test_no_schedule_depends_on_how_long_the_run_will_be(tiny, change):
     assert {end(stage, stage.steps) for stage in (short, long)} == {None}
 
 
+def test_the_gram_weight_goes_from_the_end_of_its_warm_up_to_its_own_end(tiny, change):
+    gram = Gram(weight=2.0, start_step=4, warmup_steps=3, weight_end=0.5)
+    stage = change(tiny, {"gram": gram, "schedule.end_step": 13, "schedule.shape": "linear"})
+    found = [at(stage, step, stop=20).factors["gram"] for step in range(16)]
+    # half-cosine over three steps, both ends included; then a line over the steps 6 … 12
+    assert found == pytest.approx([0, 0, 0, 0, 0, 1, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.5, 0.5, 0.5])
+    ends_with_its_segment = change(stage, {"schedule.end_step": None})
+    assert at(ends_with_its_segment, 19, stop=20).factors["gram"] == 0.5
+    assert end(ends_with_its_segment, 20) == 20
+    assert end(change(ends_with_its_segment, {"gram.weight": 0.0}), 20) is None
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"), [("linear", [1.0, 0.75, 0.5, 0.25, 0.0]), ("cosine", [1.0, 0.853553, 0.5, 0.146447, 0.0])]
 )

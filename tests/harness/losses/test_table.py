@@ -17,7 +17,7 @@ def test_every_loss_has_a_section_of_its_name_and_no_other_has():
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_term_has_a_factor_and_a_title(name):
     loss, own = LOSSES[name], getattr(Experiment(), name)
-    assert loss.factors(own, 0, 8).keys() == loss.titles.keys()
+    assert loss.factors(own, own.weight, 8).keys() == loss.titles.keys()
     assert loss.anchored == isinstance(own, Anchoring)
 
 

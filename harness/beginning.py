@@ -17,7 +17,7 @@ from harness.job_folder import gram_folder, saved_steps, state_path
 from harness.model import Network, initialise
 from harness.optimizer import build_optimizer
 from harness.settings import Experiment
-from harness.step import State
+from harness.step import State, frozen_copy
 
 log = logging.getLogger("gramlab")
 
@@ -48,7 +48,7 @@ def resume(job: Job, device: torch.device) -> State:
 def first_state(job: Job, device: torch.device) -> State:
     """What the job's segment begins with: its parent where it forks, else step 0, from weights when they are given.
 
-    The Gram teacher is the parent's where both name the same one, else the one that is given or was kept.
+    The Gram teacher is the parent's where both name the same one, else the one that is given, was kept or began.
     """
     root = job.root
     state = fresh_state(root.settings, root.seed, device)
@@ -61,7 +61,11 @@ def first_state(job: Job, device: torch.device) -> State:
     elif root.settings.model.start_from is not None:
         networks = (state.student, state.teacher)
         released.fill(((one.backbone, one.mask_token) for one in networks), root.settings.model.start_from)
-    state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
+    if gram_teacher.is_first(root.settings.gram):
+        began = state if root.parent is None else first_state(root.path[0], device)
+        state.gram_teacher = frozen_copy(began.teacher.backbone)
+    else:
+        state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
     return state
 
 

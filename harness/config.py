@@ -37,7 +37,10 @@ MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names
-ADDED = ("data.homogeneous", "data.mixed", "gram.weight_end", "gram.first_renewal", "gram.max_renewals")
+ADDED = (
+    *("data.homogeneous", "data.mixed"),
+    *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
+)
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str] | None = None) -> Experiment:

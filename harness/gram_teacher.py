@@ -24,7 +24,7 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
 from harness.backbones.vit import Vit, lacking
 from harness.data.batches import Batch, GramCrops
-from harness.losses.anchoring import Anchoring, GramTeacher
+from harness.losses.anchoring import Anchoring, GramTeacher, Resize
 from harness.losses.gram import Gram
 from harness.model import encode, patch_size
 
@@ -36,12 +36,14 @@ class Source(NamedTuple):
     live: it is the EMA teacher as it moves, not a network of its own.
     copied: the step before which it is first copied from the EMA teacher; None where it never is.
     folder: the exported backbone that it is read from before training; None where the run itself makes it.
+    first: it is the network that training started from at step 0.
     """
 
     words: Callable[[Anchoring], str]
     live: bool = False
     copied: Callable[[Anchoring], int | None] = lambda gram: None
     folder: Callable[[Anchoring], str | None] = lambda gram: None
+    first: bool = False
 
 
 def snapshot_step(gram: Anchoring) -> int:
@@ -53,6 +55,7 @@ SOURCES: dict[GramTeacher, Source] = {
     "snapshot": Source(lambda gram: f"EMA of step {snapshot_step(gram)}", copied=snapshot_step),
     "ema": Source(lambda gram: "ema", live=True),
     "checkpoint": Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
+    "start": Source(lambda gram: "weights of step 0", first=True),
 }
 
 
@@ -112,6 +115,11 @@ def as_counted(gram: Gram, *, on: bool) -> Gram:
 def is_separate(gram: Anchoring) -> bool:
     """Whether it is a network of its own beside student and EMA teacher."""
     return gram.weight > 0 and not source(gram).live
+
+
+def is_first(gram: Anchoring) -> bool:
+    """Whether it is the network that training started from, which is made again where the run has gone on since."""
+    return gram.weight > 0 and source(gram).first
 
 
 def given_folder(gram: Anchoring) -> Path | None:
@@ -202,15 +210,19 @@ def patches(
     assert network is not None, "the Gram teacher is set before the first step that uses it"
     size = patch_size(network)
     found = encode(network, batch.gram.flatten(0, 1)).patches
-    return resize_patches(found, batch.gram.shape[-1] // size, batch.globals.shape[-1] // size)
+    sides = batch.gram.shape[-1] // size, batch.globals.shape[-1] // size
+    return resize_patches(found, *sides, how=gram.resize, antialias=gram.antialias)
 
 
-def resize_patches(patches: Float[Tensor, "C Q D"], side: int, wanted: int) -> Float[Tensor, "C P D"]:
-    """Bicubic, without antialiasing, from a side × side grid to wanted × wanted (recipe §6.5)."""
+def resize_patches(
+    patches: Float[Tensor, "C Q D"], side: int, wanted: int, *, how: Resize = "bicubic", antialias: bool = False
+) -> Float[Tensor, "C P D"]:
+    """From a side × side grid to wanted × wanted; corners are not aligned (recipe §6.5: bicubic, not antialiased)."""
     if side == wanted:
         return patches
     grid = patches.transpose(1, 2).unflatten(2, (side, side)).float()
-    return F.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    more = {} if how == "area" else {"align_corners": False, "antialias": antialias}
+    return F.interpolate(grid, size=(wanted, wanted), mode=how, **more).flatten(2).transpose(1, 2)
 
 
 # --- what is said of it

@@ -207,6 +207,8 @@ def _idle_steps(one: PlannedArm) -> Iterator[str]:
     if own.gram.weight > 0 and untrained and gram_teacher.source(own.gram).copied(own.gram) == 0:
         key = "start_step" if own.gram.teacher_step is None else "teacher_step"
         yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
+    if gram_teacher.is_first(own.gram) and own.trunk.checkpoint is None:
+        yield "gram.teacher=start: the Gram teacher is the untrained network; want weights to start from, or snapshot"
 
 
 def _idle_gram(gram: Anchoring) -> Iterator[str]:

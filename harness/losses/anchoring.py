@@ -11,7 +11,8 @@ from annotated_types import Ge, Le
 from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real
 from common.schema import settings
 
-GramTeacher = Literal["snapshot", "ema", "checkpoint"]
+Resize = Literal["bicubic", "bilinear", "area"]
+GramTeacher = Literal["snapshot", "ema", "checkpoint", "start"]
 
 
 @settings
@@ -52,8 +53,9 @@ class Anchoring:
         GramTeacher,
         About(
             "whose patches are the target; `snapshot` (the EMA teacher frozen at `gram.teacher_step`), `ema` (the live "
-            "EMA teacher), `checkpoint` (`gram.checkpoint`)",
-            "DINOv3 §4.2; `ema`: official code",
+            "EMA teacher), `checkpoint` (`gram.checkpoint`), `start` (the weights that training started from, "
+            "whatever the arm forks from: the natural one where a trained model is continued)",
+            "DINOv3 §4.2; `ema`: official code; `start`: Gramlab",
         ),
     ] = "snapshot"
     teacher_step: Annotated[
@@ -95,10 +97,24 @@ class Anchoring:
         Le(64),
         About(
             "the Gram teacher sees crops this many times the side of the student's, a multiple of the patch; its "
-            "patches are resized (bicubic) to the student's grid",
+            "patches are resized to the student's grid",
             "DINOv3 §4.3 (2.0)",
         ),
     ] = 1.0
+    resize: Annotated[
+        Resize,
+        About(
+            "how its patches come to the student's grid; `area` is the mean of what a patch of the student covers",
+            "DINOv3 §4.3 (`bicubic`)",
+        ),
+    ] = "bicubic"
+    antialias: Annotated[
+        Flag,
+        About(
+            "the kernel of `bicubic` and `bilinear` is widened by the factor, so that none of its patches is passed by",
+            "official code (false)",
+        ),
+    ] = False
     undistorted: Annotated[
         Flag,
         About(
@@ -127,6 +143,10 @@ class Anchoring:
     def unused(self) -> dict[str, str]:
         """Settings that do nothing beside the others, and what they want: a run's identity leaves them out."""
         found = {}
+        if self.resolution == 1:
+            found |= dict.fromkeys(("resize", "antialias"), "both grids are equal; want gram.resolution above 1")
+        elif self.resize == "area":
+            found["antialias"] = "gram.resize=area takes the mean of all patches; want bicubic or bilinear"
         if self.update_every is None:
             found |= dict.fromkeys(
                 ("first_renewal", "max_renewals"), "the teacher is not renewed; want gram.update_every"

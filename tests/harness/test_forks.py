@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from common.records import CurvePoint, read_lines
+from harness.beginning import fresh_state
+from harness.checkpoint import export_weights, save_state
 from harness.graph import jobs
 from harness.job_folder import is_done, snapshot_folder, state_path, step_folder
 from harness.kept import faults
@@ -100,6 +102,34 @@ def test_a_fork_of_a_fork_may_anchor_to_the_trunk(run, same, take_steps, tiny):
     assert same(
         {f"anchor.{k}": v for k, v in kept.items()}, {k: v for k, v in end(found["late"]).items() if "anchor" in k}
     )
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_an_arm_may_anchor_to_the_weights_that_training_started_from(
+    run, same, take_steps, tiny, change, tmp_path, given
+):
+    """At a fork of a fork, resumed after it was cut off, and with a trunk of which no first state is left."""
+    values = {}
+    if given:
+        save_state(take_steps(tiny, 1, seed=7)[0], tmp_path / "state.safetensors", identity="x")
+        values["trunk.checkpoint"] = str(tmp_path / "start.safetensors")
+        export_weights(tmp_path / "state.safetensors", tmp_path / "start.safetensors", dtype=torch.float32)
+        weights = load_file(tmp_path / "start.safetensors")
+        began = {
+            k.removeprefix("teacher.backbone."): v for k, v in weights.items() if k.startswith("teacher.backbone.")
+        }
+    else:
+        began = fresh_state(tiny, 0, CPU).teacher.backbone.state_dict()
+    late = {"from": "plain", "at": 6, "gram.weight": 2.0, "gram.start_step": 6, "gram.teacher": "start"}
+    arms = {"plain": {}, "late": late, "child": {"from": "late", "steps": 10, "optimizer.lr": 5e-4}}
+    found = run(arms, **values)
+    for name in ("late", "child"):
+        anchor = {k.removeprefix("anchor."): v for k, v in end(found[name]).items() if k.startswith("anchor.")}
+        assert same(anchor, began), name
+    again = run({"plain": {}, "late": {**late, "steps": 7}}, folder=tmp_path / "again", **values)
+    assert again["late"].identity == found["late"].identity
+    again = run({"plain": {}, "late": late}, folder=tmp_path / "again", **values)
+    assert same(end(again["late"]), end(found["late"]))
 
 
 def test_a_second_experiment_with_the_same_trunk_trains_none_of_it_again(run, checksums, tmp_path):

@@ -17,6 +17,14 @@ PAPER = Gram(
 )
 
 
+def cubic(x: float, a: float = -0.5) -> float:
+    """The cubic kernel; torch antialiases with a = −0.5, and interpolates with −0.75 otherwise."""
+    x = abs(x)
+    if x < 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
+
+
 def steps_that_renew(gram: Gram, stop: int) -> list[int]:
     return [step for step in range(stop) if is_renewed(gram, step)]
 
@@ -170,6 +178,41 @@ def test_resizing_is_bicubic_without_antialiasing_and_keeps_row_major_order():
     spike[0, 0] = 1.0
     # (1 + 0.75·…)-weights of the cubic kernel with a = −0.75 at half a sample: −0.09375, 0.59375, 0.59375, −0.09375
     torch.testing.assert_close(resize_patches(spike, 8, 4)[0, 0, 0].item(), (0.59375 - 0.09375) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "antialias", "kernel"),
+    [
+        # halving: samples lie between two patches; antialiasing stretches the kernel to twice its width
+        ("bilinear", False, [0.5, 0.5]),
+        ("bilinear", True, [0.125, 0.375, 0.375, 0.125]),
+        ("area", False, [0.5, 0.5]),
+        ("bicubic", False, [-0.09375, 0.59375, 0.59375, -0.09375]),
+        ("bicubic", True, [cubic(x / 4) / 2 for x in (-7, -5, -3, -1, 1, 3, 5, 7)]),
+    ],
+)
+def test_each_way_of_resizing_has_the_weights_of_its_kernel(how, antialias, kernel):
+    """Away from the border, along one axis; each patch's weight is read from a grid that holds a one there."""
+    spikes = torch.eye(16)[:, None, :].expand(16, 16, 16).reshape(16, 256, 1)  # grid i holds ones in column i
+    found = resize_patches(spikes, 16, 8, how=how, antialias=antialias).unflatten(1, (8, 8))[:, 4, 4, 0]
+    half = len(kernel) // 2
+    expected = torch.zeros(16)
+    expected[9 - half : 9 + half] = torch.tensor(kernel)
+    torch.testing.assert_close(found, expected / expected.sum(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("how", ["bicubic", "bilinear", "area"])
+@pytest.mark.parametrize("side", [6, 7, 12])
+def test_resizing_any_grid_keeps_what_is_constant(how, side):
+    flat = torch.full((2, side * side, 3), 1.7)
+    torch.testing.assert_close(resize_patches(flat, side, 4, how=how), torch.full((2, 16, 3), 1.7))
+
+
+def test_how_equal_grids_are_resized_is_no_part_of_the_identity():
+    assert {"resize", "antialias"} <= set(Gram(weight=1.0).unused())
+    larger = Gram(weight=1.0, resolution=2.0)
+    assert not {"resize", "antialias"} & set(larger.unused())
+    assert "antialias" in Gram(weight=1.0, resolution=2.0, resize="area").unused()
 
 
 def test_an_equal_grid_is_left_as_it_is():

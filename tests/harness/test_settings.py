@@ -76,6 +76,8 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "gram.max_renewals": (1, {"gram.weight": 2.0, "gram.start_step": 0, "gram.update_every": 1}),
     "gram.weight_end": (0.5, GRAM),
     "gram.resolution": (2.0, GRAM),
+    "gram.resize": ("area", {**GRAM, "gram.resolution": 2.0}),
+    "gram.antialias": (True, {**GRAM, "gram.resolution": 2.0}),
     "gram.undistorted": (False, GRAM),
     "gram.level": ("batch", GRAM),
     "gram.negatives": ("clamp", GRAM),

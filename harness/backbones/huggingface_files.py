@@ -124,7 +124,7 @@ def _architecture(config: Mapping[str, Any], own: Tensors, family: str, folder: 
         width, depth, heads = (int(config[k]) for k in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
         patch, gated = int(config["patch_size"]), "blocks.0.mlp.w1.weight" in own
         hidden = len(own["blocks.0.mlp.w1.weight" if gated else "blocks.0.mlp.fc1.weight"])
-        args = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
+        args: dict[str, Any] = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
         args["mlp_ratio"] = hidden / width
         if family == "dinov2":
             args["img_size"] = patch * round((own["pos_embed"].shape[1] - 1) ** 0.5)

@@ -23,6 +23,7 @@ COMMANDS = {
     "watch": ("harness.status:watch", "the same, until nothing is left to do"),
     "report": ("reports.build", "render the report of a run's folder again"),
     "clean": ("harness.clean", "free what no experiment asks for any more"),
+    "curate": ("harness.curate", "turn a pool of images into a manifest of those worth training on"),
     "look": ("evals.pictures.contact_sheet", "draw images, masks and depth of a data set"),
 }
 

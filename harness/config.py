@@ -173,7 +173,7 @@ def _read(path: Path, overrides: Sequence[str], names: Sequence[str] | None, *, 
             chosen.append(change.value)
         else:
             apply(plain, change)
-    plain = _resolved(plain, where=where)
+    plain = resolved(plain, where=where)
     if isinstance(given := plain.get("arms"), dict):
         most = _largest_grid(plain)
         plain["arms"] = expanded(given, most=most)
@@ -229,7 +229,7 @@ def overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: s
     return filled(Experiment, plain, where=where)
 
 
-def _resolved(plain: dict[str, Any], *, where: str) -> dict[str, Any]:
+def resolved(plain: dict[str, Any], *, where: str) -> dict[str, Any]:
     """The settings with `${oc.env:VARIABLE}` and `${other.setting}` replaced by what they stand for."""
     try:
         return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(plain), resolve=True))

@@ -13,7 +13,9 @@ from pypdf import PdfReader
 
 from common.records import CurvePoint, read_lines
 from evals.results import table
+from harness import curate
 from harness.config import load
+from harness.curation import settings as curation_settings
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
 from harness.graph import jobs
@@ -21,7 +23,8 @@ from harness.plan import estimates, plan
 from harness.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted((ROOT / "experiments").glob("*.yaml"))
+CURATIONS = [ROOT / "experiments" / "curate.yaml"]  # no experiment: what makes a pool for one
+FILES = sorted({*(ROOT / "experiments").glob("*.yaml")} - {*CURATIONS})
 SMALL_HEADS = [
     f"{part}.head.{key}" for part in ("dino", "ibot") for key in ("hidden=32", "bottleneck=16", "prototypes=64")
 ]
@@ -54,6 +57,8 @@ def shrunk(path: Path, folder: Path, cache: Path):
     overrides = [f"trunk.steps={fork}", f"steps={fork + 2}", "data.batch_size=2", "device=cpu", "seeds=[0]"]
     overrides += [f"runtime.folder={folder}", f"runtime.cache={cache}", "runtime.log_every=1", "runtime.workers=0"]
     overrides += [f"data.sources.{name}.count=8" for name in whole.data.sources]
+    manifests = {name: one for name, one in whole.data.sources.items() if one.kind == "manifest"}
+    overrides += [f"data.sources.{name}.root={curated(Path(str(one.root)), cache)}" for name, one in manifests.items()]
     overrides += [f"evals.sets.{name}.count=32" for name in whole.evals.sets]  # k is 20
     if whole.model.args.get("embed_dim", 384) > 128:
         overrides += ["model.args.depth=1", "model.args.embed_dim=48", "model.args.num_heads=2", *SMALL_HEADS]
@@ -61,6 +66,18 @@ def shrunk(path: Path, folder: Path, cache: Path):
     for place in ("gram", *(f"arms.{arm}.gram" for arm in whole.arms)):
         overrides += [f"{place}.start_step={fork}", f"{place}.teacher_step=null"]
     return load(path, overrides)
+
+
+def curated(manifest: Path, cache: Path) -> Path:
+    """A manifest as the curation that it is named after makes it, of few images and by a small backbone."""
+    name, folder = manifest.parent.name, cache / "curated"
+    path = ROOT / "experiments" / f"{name}.yaml"
+    small = [f"data.sources.{source}.count=12" for source in curation_settings.load(path).data.sources]
+    small += [f"folder={folder}", "backbone=random:test_vit", "size=160", "levels=[{clusters:6}]", "duplicates=null"]
+    small += ["clustering.target=20", "retrieval.seeds.imagenette_val.count=4", "device=cpu"]
+    if not (folder / name / manifest.name).exists():
+        assert curate.main([str(path), *small]) == 0
+    return folder / name / manifest.name
 
 
 def test_there_are_experiments():
@@ -73,6 +90,15 @@ def test_an_experiment_says_what_it_asks_and_costs(path):
         assert getattr(experiment, key), f"{path.name}: {key} is empty"
     assert experiment.name == path.stem
     assert experiment.arms
+    assert path.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("path", CURATIONS, ids=lambda path: path.stem)
+def test_a_curation_says_what_it_asks_and_costs(path, monkeypatch):
+    monkeypatch.setenv("GRAMLAB_DATA", "/data")
+    curation = curation_settings.load(path)
+    assert all(getattr(curation, key) for key in ("question", "source", "expected", "cost"))
+    assert curation.name == path.stem
     assert path.read_text().startswith("#")
 
 

@@ -27,7 +27,7 @@ TORCHLESS = (
     "evals.pictures.forest",
 )
 # reports may be called by these alone
-CALLERS = {"harness.run", "harness.sweep", "harness.cli"}
+CALLERS = {"harness.run", "harness.sweep", "harness.cli", "harness.curate", "harness.curation.pictures"}
 
 # The rooms of the house from the ground up: a room imports rooms of lower floors, none of its own floor or above.
 # A room is `common`, or a file or a folder directly below the other three; docs/architecture.md says what each holds.
@@ -77,9 +77,10 @@ FLOORS = (
     "reports.compute_pages reports.tradeoff reports.batches",
     "reports.figures",
     "reports.build",
-    "reports.sweep",
+    "reports.sweep reports.curation",
+    "harness.curation",
     "harness.run",
-    "harness.sweep",
+    "harness.sweep harness.curate",
     "harness.cli",
 )
 

@@ -20,11 +20,13 @@ class Kind(NamedTuple):
     """How sets of one kind are opened; an opener imports its file when it is called, so that the table stays light.
 
     Most are read from files: they need a `root` and may be given `classes`. A `rendered` one is drawn by a program: it
-    may be given `size`, `seed` and a `cache` folder.
+    may be given `size`, `seed` and a `cache` folder. One that `names` images of other sets is read, and hands on the
+    `cache`.
     """
 
     open: Callable[..., LabelledSet]
     rendered: bool = False
+    names: bool = False
 
 
 def _scenes(**given: Any) -> LabelledSet:
@@ -51,11 +53,18 @@ def _nyu(**given: Any) -> LabelledSet:
     return open_nyu(**given)
 
 
+def _manifest(**given: Any) -> LabelledSet:
+    from evals.datasets.layouts.manifest import ManifestSet
+
+    return ManifestSet(**given, opened=open_set)
+
+
 KINDS: dict[str, Kind] = {
     "scenes": Kind(_scenes, rendered=True),
     "folder": Kind(_folder),
     "ade20k": Kind(_ade20k),
     "nyu": Kind(_nyu),
+    "manifest": Kind(_manifest, names=True),
 }
 ARGUMENTS = ("root", "split", "name", "size", "count", "seed", "classes", "reading", "cache")
 
@@ -97,6 +106,7 @@ def open_set(
     own, others = drawn | {"cache": cache}, read | told
     if not rendered:
         own, others = read | {"reading": reading if told or reading.exclude else None}, drawn
+        own |= {"cache": cache if KINDS[kind].names else None}
     for key in (key for key, value in others.items() if value is not None):
         made = "rendered" if rendered else "read from files"
         raise BadInput(f"got {key} for a set of kind '{kind}': want none, its images are {made}; leave {key} out")

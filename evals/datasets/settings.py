@@ -23,9 +23,18 @@ class Set(Reading):
 
     kind: Annotated[str, About(f"one of {', '.join(KINDS)}")] = "scenes"
     root: Annotated[
-        Place | None, About("folder of a set that is read (`nyu`: or its .mat file); `${oc.env:VARIABLE}` is replaced")
+        Place | None,
+        About(
+            "folder of a set that is read (`nyu`: or its .mat file; `manifest`: the file); `${oc.env:VARIABLE}` is "
+            "replaced"
+        ),
     ] = None
-    split: Annotated[str, About("which part of the set")] = "train"
+    split: Annotated[
+        str,
+        About(
+            "which part of the set; of a `manifest` `train` (what it keeps), `sampled`, `retrieved`, `dropped` or `all`"
+        ),
+    ] = "train"
     name: Annotated[Label | None, About("its name in result rows; null = NAME")] = None
     size: Annotated[Count | None, About("pixels a side, `scenes` only; null = 64")] = None
     count: Annotated[
@@ -37,7 +46,8 @@ class Set(Reading):
         list[str] | None,
         About(
             "which classes; `folder`: these sub-folders, in this order; `ade20k`, `nyu`: names of the pixel classes, "
-            "or one of `ade20k`, `nyu40`, `camvid`"
+            "or one of `ade20k`, `nyu40`, `camvid`; `manifest`: the level whose clusters they are, as `[level_1]`; "
+            "null = the top one"
         ),
     ] = None
 

@@ -109,6 +109,11 @@ class Pool:
         ends = zip(self._names, self._starts.tolist(), self._starts[1:].tolist(), strict=False)
         return {name: np.arange(start, stop) for name, start, stop in ends}
 
+    def located(self, index: int) -> tuple[str, int]:
+        """The name of the source that an image is from, and its number there."""
+        which, within = self._place(index)
+        return self._names[which], within
+
     def is_excluded(self, index: int) -> bool:
         """Whether another image is taken where this one is drawn."""
         return index in self._instead

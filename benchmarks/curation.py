@@ -53,7 +53,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, __file__, "--rows", str(rows), "--width", str(args.width), "--one", folder]
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        found.append((f"{rows:,}", f"{rows * args.width * 4 / 2**20:.0f}", *said))
+        start, peak, minutes = said
+        found.append((f"{rows:,}", f"{rows * args.width * 4 / 2**20:.0f}", start, peak, minutes))
     print(columns(found))
 
 

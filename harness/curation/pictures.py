@@ -89,7 +89,7 @@ def _clusters(pool: Pool, found: Curated, kept: np.ndarray) -> Sheet:
     strips = []
     for cluster in shown.tolist():
         images = some.indices[some.groups == cluster]
-        title = f"cluster {cluster}: {counted(top.before[cluster])}, {top.after[cluster]:,} kept"
+        title = f"cluster {cluster}: {counted(int(top.before[cluster]))}, {top.after[cluster]:,} kept"
         strips.append(Strip(title, [Picture(_small(pool, int(image))) for image in images]))
     more = f"; {len(top.before) - len(shown)} smaller ones are not shown" if len(shown) < len(top.before) else ""
     return Sheet("Clusters of the top level", f"Drawn from each, images that are kept before others{more}.", strips)

@@ -385,7 +385,7 @@ evals: {sets: {rooms: {count: 0}, other: {kind: nyu}}}
         "  dino.head.prototypes=0: want a whole number, from 1 to 16777216 (number of prototypes, K)",
         "  ibot.mask_ratio_min=0.6: want at most mask_ratio_max=0.5",
         "  gram.weight=-1: want a number, at least 0 (factor of the Gram loss in the total, 0 switches it off)",
-        "  gram.teacher='snapshoot': want one of snapshot, ema, checkpoint (whose patches are the target)"
+        "  gram.teacher='snapshoot': want one of snapshot, ema, checkpoint, start (whose patches are the target)"
         "; did you mean 'snapshot'?",
         "  teacher.temperature=nan: want a number, above 0 (Sinkhorn temperature of both heads after the warm-up)"
         "; and a finite one",
@@ -461,7 +461,16 @@ def test_settings_that_were_added_leave_the_names_of_earlier_runs_as_they_are(ti
     assert identity(science(change(tiny, values), data_fingerprint="24 rooms")) == want
 
 
-GIVEN = {"data.homogeneous": {"some": 2.0}, "data.mixed": {"some": 1.0}}  # a value other than the default of each
+GIVEN = {  # a value other than the default of each
+    "data.homogeneous": {"some": 2.0},
+    "data.mixed": {"some": 1.0},
+    "gram.weight_end": 0.5,
+    "gram.first_renewal": 20,
+    "gram.max_renewals": 2,
+    "gram.resize": "bilinear",
+    "gram.antialias": True,
+}
+ON = {"gram.weight": 2.0, "gram.update_every": 5, "gram.resolution": 2.0}  # so that each of them does something
 
 
 def test_every_setting_that_was_added_is_tested_below():
@@ -469,11 +478,11 @@ def test_every_setting_that_was_added_is_tested_below():
 
 
 @pytest.mark.parametrize("key", ADDED)
-def test_a_setting_that_was_added_is_science_where_it_is_given(tiny, key):
+def test_a_setting_that_was_added_is_science_where_it_is_given(tiny, change, key):
     section, leaf = key.split(".")
-    assert leaf not in science(tiny, data_fingerprint="x")[section]
-    value = GIVEN[key]
-    other = dataclasses.replace(tiny, **{section: dataclasses.replace(getattr(tiny, section), **{leaf: value})})
+    on, value = change(tiny, ON), GIVEN[key]
+    assert leaf not in science(on, data_fingerprint="x")[section]
+    other = dataclasses.replace(on, **{section: dataclasses.replace(getattr(on, section), **{leaf: value})})
     assert science(other, data_fingerprint="x")[section][leaf] == as_dict(value)
 
 

@@ -27,6 +27,7 @@ from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.inventory import Inventory
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
+from harness.data.sizes import sides
 from harness.losses.ibot import Ibot
 from harness.recipe import Crops
 from harness.settings import Data
@@ -108,7 +109,7 @@ def transform(view: CropView, crops: Crops) -> Callable[[Image.Image], torch.Ten
 
 def plain_steps(photographs: Photographs, crops: Crops, batch: int, *, decode: bool) -> Callable[[int], object]:
     """The reference: every image by itself, every view by itself, stacked at the end."""
-    both, local = views(crops)
+    both, local = views(crops, sides(crops)[0])
     made = [transform(view, crops) for view in (*both, *local)]
     kept = None if decode else [photographs.open(index) for index in range(PHOTOS)]
 

@@ -89,6 +89,8 @@ def wanted(hint: Any) -> str:
     bare, marks = (inside[0], inside[1:]) if origin is Annotated else (hint, ())
     if get_origin(bare) in (list, tuple):
         kinds = get_args(bare)
+        if dataclasses.is_dataclass(kinds[0]):
+            return f"a list of mappings, each with {', '.join(hints(kinds[0]))}"  # pyright: ignore[reportArgumentType]
         count = "" if get_origin(bare) is list or Ellipsis in kinds else f"{len(kinds)} "
         rules = [mark.func.__name__.replace("_", " ") + " " for mark in marks if isinstance(mark, Predicate)]
         return f"a list of {count}{''.join(rules)}values, each {wanted(kinds[0])}"

@@ -38,7 +38,7 @@ SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `st
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names
 ADDED = (
-    *("data.homogeneous", "data.mixed"),
+    *("data.homogeneous", "data.mixed", "crops.sizes"),
     *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
 )
 
@@ -97,11 +97,23 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
         if plain[section][key] == as_dict(_default(section, key)):
             del plain[section][key]
     plain["gram"] = {key: value for key, value in plain["gram"].items() if key not in settings.gram.unused()}
+    if settings.crops.sizes is not None:
+        _in_place_of_sides(plain)
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
     plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain
+
+
+def _in_place_of_sides(plain: dict[str, Any]) -> None:
+    """Leave out the sides that `crops.sizes` takes the place of, and of it those of Gram crops without a Gram loss."""
+    del plain["crops"]["global_size"], plain["crops"]["local_size"]
+    if plain["gram"]["weight"] == 0:
+        for one in plain["crops"]["sizes"]:
+            del one["gram_size"]
+    elif all(one["gram_size"] for one in plain["crops"]["sizes"]):
+        del plain["gram"]["resolution"]
 
 
 @functools.cache

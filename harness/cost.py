@@ -12,7 +12,8 @@ from common.speed import block_rate
 from evals.features.view import refuse_uneven
 from harness import gram_teacher
 from harness.config import SHARED, as_dict, identity
-from harness.data.batches import Batch, refuse_uneven_crops
+from harness.data.batches import Batch
+from harness.data.sizes import refuse_uneven_crops, sides
 from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer
 from harness.schedules import at
@@ -35,11 +36,24 @@ _counted: dict[str, Cost] = {}
 
 
 def step_cost(settings: Experiment, *, gram: bool) -> Cost:
-    """Cost of a training step with or without the Gram loss; no memory is taken, and equal arms are counted once."""
+    """Cost of a training step with or without the Gram loss; no memory is taken, and equal arms are counted once.
+
+    Where crops have mixed sizes: the operations of the mean step, the memory of the largest.
+    """
     settings = replace(settings, gram=gram_teacher.as_counted(settings.gram, on=gram))
-    key = identity(_sizing(settings))
+    costs = [_cost_of(settings, which) for which in range(len(sides(settings.crops)))]
+    if len(costs) == 1:
+        return costs[0]
+    chances = [one.probability for one in sides(settings.crops)]
+    mean = sum(chance * cost.flops for chance, cost in zip(chances, costs, strict=True)) / sum(chances)
+    return Cost(mean, max(cost.memory for cost in costs))
+
+
+def _cost_of(settings: Experiment, which: int) -> Cost:
+    """Of a step with these of its sides."""
+    key = identity(_sizing(settings), which)
     if key not in _counted:
-        _counted[key] = _count(settings)
+        _counted[key] = _count(settings, which)
     return _counted[key]
 
 
@@ -54,13 +68,13 @@ def _sizing(settings: Experiment) -> dict[str, Any]:
     return {**counted, "batch_size": settings.data.batch_size}
 
 
-def _count(settings: Experiment) -> Cost:
+def _count(settings: Experiment, which: int) -> Cost:
     with torch.device("meta"):
         student, teacher = Network(settings), Network(settings)
         own = build_backbone(settings.model) if gram_teacher.is_separate(settings.gram) else None
     teacher.requires_grad_(False)
     state = State(0, student.train(), teacher.eval(), build_optimizer(student, settings.optimizer), own)
-    batch = shapes(settings, patch_size(student.backbone))
+    batch = shapes(settings, patch_size(student.backbone), which)
     saved: dict[int, torch.UntypedStorage] = {}
     weights_of_student = {p.untyped_storage()._cdata for p in student.parameters()}
 
@@ -93,15 +107,16 @@ def refuse_unfit_crops(settings: Experiment) -> None:
     """Raises `BadInput` for crops, those of the Gram teacher included, that patches do not divide."""
     patch = sizes_of(settings.model).patch
     refuse_uneven_crops(settings.crops, patch)
-    gram_teacher.crops(settings.gram, settings.crops.global_size, patch)
+    gram_teacher.crops(settings.gram, settings.crops, patch)
 
 
-def shapes(settings: Experiment, patch: int) -> Batch:
-    """A batch of the right shapes on the meta device; the masks are real, with their usual share set."""
+def shapes(settings: Experiment, patch: int, which: int = 0) -> Batch:
+    """A batch of the right shapes, `which` of its sides, on the meta device; masks are real, their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
     refuse_uneven_crops(crops, patch)
-    gram = gram_teacher.crops(settings.gram, crops.global_size, patch)
-    positions = (crops.global_size // patch) ** 2
+    gram = gram_teacher.crops(settings.gram, crops, patch)
+    side, local_side = (int(side) for side in sides(crops)[which][:2])
+    positions = (side // patch) ** 2
     masks = torch.zeros(2 * images, positions, dtype=torch.bool)
     ratio = (settings.ibot.mask_ratio_min + settings.ibot.mask_ratio_max) / 2
     masks[: int(2 * images * settings.ibot.mask_probability), : int(positions * ratio)] = True
@@ -110,9 +125,9 @@ def shapes(settings: Experiment, patch: int) -> Batch:
         return torch.empty(views, images, 3, side, side, device="meta")
 
     return Batch(
-        globals=empty(2, crops.global_size),
-        locals=empty(crops.local_count, crops.local_size),
-        gram=empty(2, gram.size) if gram and gram.needed(settings.gram.first_step) else None,
+        globals=empty(2, side),
+        locals=empty(crops.local_count, local_side),
+        gram=empty(2, gram.sizes[which]) if gram and gram.are_made(settings.gram.first_step, which, side) else None,
         masks=masks,
         indices=torch.arange(images),
         component=None,

@@ -23,10 +23,13 @@ from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
 from harness.backbones.vit import Vit, lacking
+from evals.features.view import nearest_multiple
 from harness.data.batches import Batch, GramCrops
+from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring, GramTeacher, Resize
 from harness.losses.gram import Gram
 from harness.model import encode, patch_size
+from harness.recipe import Crops
 
 
 class Source(NamedTuple):
@@ -172,28 +175,33 @@ def _shapes(network: Vit) -> dict[str, torch.Size]:
 # --- what it sees
 
 
-def needs_crops(gram: Anchoring, step: int) -> bool:
-    """Whether `step` needs crops for the Gram teacher; the EMA teacher sees the distorted ×1 crops in any case."""
-    seen = source(gram).live and not gram.undistorted and gram.resolution == 1
-    return is_on(gram, step) and not seen
-
-
-def crops(gram: Anchoring, global_size: int, patch: int) -> GramCrops | None:
-    """The crops that batches carry for it: those of the student, `resolution` times as large; None without a loss.
+def crops(gram: Anchoring, own: Crops, patch: int) -> GramCrops | None:
+    """The crops that batches carry for it, for each of the sides that a step may have; None without a loss.
 
     Raises:
         BadInput: patches of `patch` pixels do not divide their side.
     """
     if gram.weight == 0:
         return None
-    size = global_size * gram.resolution
-    if size % patch:
-        near = patch * round(size / patch) / global_size
+    sizes = [_side(gram, own, number, patch) for number in range(len(sides(own)))]
+    sees_globals = source(gram).live and not gram.undistorted
+    return GramCrops(sizes, gram.undistorted, partial(is_on, gram), sees_globals=sees_globals)
+
+
+def _side(gram: Anchoring, own: Crops, number: int, patch: int) -> int:
+    found = sides(own, resolution=gram.resolution)[number]
+    if found.gram % patch:
+        near = nearest_multiple(found.gram, patch)
+        if own.sizes is not None and own.sizes[number].gram_size is not None:
+            raise BadInput(
+                f"got crops.sizes[{number}].gram_size={found.gram:g} with patches of {patch}: want a multiple; "
+                f"try {near}"
+            )
         raise BadInput(
-            f"got gram.resolution={gram.resolution:g}, crops of {size:g} pixels with patches of {patch}: "
-            f"want a multiple; try {near:g}"
+            f"got gram.resolution={gram.resolution:g}, crops of {found.gram:g} pixels with patches of {patch}: "
+            f"want a multiple; try {near / found.globals:g}"
         )
-    return GramCrops(round(size), undistorted=gram.undistorted, needed=partial(needs_crops, gram))
+    return round(found.gram)
 
 
 def patches(
@@ -236,11 +244,13 @@ def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
     return begins + [{"step": step, "kind": "gram_update"} for step in renewals(gram, stop) if step >= start]
 
 
-def words(gram: Anchoring) -> str:
+def words(gram: Anchoring, own: Crops | None = None) -> str:
     """What is anchored to, when that is renewed, how strongly and from which step; for plan and report."""
     if gram.weight == 0:
         return "off"
-    teacher = f"{source(gram).words(gram)} ×{gram.resolution:g}{_renewed(gram)}"
+    times = sorted({one.gram / one.globals for one in sides(own or Crops(), resolution=gram.resolution)})
+    larger = "–".join(f"{factor:g}" for factor in dict.fromkeys((times[0], times[-1])))
+    teacher = f"{source(gram).words(gram)} ×{larger}{_renewed(gram)}"
     end = "" if gram.weight_end is None else f", going to {gram.weight_end:g}"
     return f"{teacher}, weight {gram.weight:g} from {gram.first_step}{end}"
 

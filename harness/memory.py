@@ -19,6 +19,7 @@ from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
 from harness.config import arm_settings, trunk_settings
 from harness.cost import LIBRARIES_GIB
+from harness.data.sizes import Sides, sides
 from harness.model import sizes_of
 from harness.settings import Evals, Experiment
 
@@ -49,8 +50,8 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     if device.type == "cuda":
         there["the GPU"] = memory_bytes(device)
     lines = dict[str, None]()
-    for settings in _parts(experiment):
-        numbers = sizes(settings)
+    for settings, side in _parts(experiment):
+        numbers = sizes(settings, side)
         how = {"split": len(there) > 1, "half": settings.precision == "bfloat16"}
         for place, total in there.items():
             wanted = held(numbers, place, **how)
@@ -71,13 +72,14 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
 
 def most_held(experiment: Experiment, *, split: bool) -> float:
     """Bytes of this machine that the largest job of an experiment holds; `split`: the rest of it is on a GPU."""
-    parts = ((sizes(settings), settings.precision == "bfloat16") for settings in _parts(experiment))
+    parts = ((sizes(settings, side), settings.precision == "bfloat16") for settings, side in _parts(experiment))
     return max(held(numbers, "this machine", split=split, half=half) for numbers, half in parts)
 
 
-def sizes(settings: Experiment) -> Numbers:
-    """The settings that memory grows with, by their keys."""
+def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
+    """The settings that memory grows with, by their keys; `side`: of the crops, where there are several."""
     model, crops, evals = sizes_of(settings.model), settings.crops, settings.evals
+    side = side or sides(crops, resolution=settings.gram.resolution)[0]
     heads = {
         f"{name}.head.{key}": getattr(getattr(settings, name).head, key)
         for name in ("dino", "ibot")
@@ -85,10 +87,10 @@ def sizes(settings: Experiment) -> Numbers:
     }
     return {
         "data.batch_size": settings.data.batch_size,
-        "crops.global_size": crops.global_size,
-        "crops.local_size": crops.local_size,
+        "crops.global_size": side.globals,
+        "crops.local_size": side.locals,
         "crops.local_count": crops.local_count,
-        "gram.resolution": settings.gram.resolution if settings.gram.weight else 0,
+        "gram.resolution": side.gram / side.globals if settings.gram.weight else 0,
         LEVEL: LEVELS[settings.gram.level] if settings.gram.weight else 0,
         "gram.negatives": 4 if settings.gram.negatives == "clamp" else 3,  # matrices at once, measured
         PATCH: model.patch,
@@ -137,11 +139,12 @@ def cosine_bytes(n: Numbers) -> float:
     return 4 * n["gram.negatives"] * matrices * _side(n) ** 2
 
 
-def _parts(experiment: Experiment) -> Iterator[Experiment]:
-    if experiment.trunk.steps:
-        yield trunk_settings(experiment)
-    for arm in experiment.arms:
-        yield arm_settings(experiment, arm)
+def _parts(experiment: Experiment) -> Iterator[tuple[Experiment, Sides]]:
+    """The trunk and the arms, with each of the sides that their crops may have."""
+    trunk = [trunk_settings(experiment)] if experiment.trunk.steps else []
+    for settings in (*trunk, *(arm_settings(experiment, arm) for arm in experiment.arms)):
+        for side in sides(settings.crops, resolution=settings.gram.resolution):
+            yield settings, side
 
 
 @functools.cache
@@ -169,7 +172,7 @@ def _side(n: Numbers) -> float:
 def _named(n: Numbers, key: str) -> str:
     """A setting and its value; the level of Gram matrices with their size."""
     if key != LEVEL:
-        return f"{key}={n[key]:.16g}"
+        return f"{key}={n[key]:.16g}"  # a side of `crops.sizes` is told under the name of a plain one
     return f"gram.level=batch, matrices of {_side(n):,.0f}² cosines, {_gib(4 * _side(n) ** 2)} each,"
 
 

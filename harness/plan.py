@@ -123,7 +123,7 @@ def row(job: Job, seconds: float, memory: float) -> tuple[str, ...]:
         str(len(job.evaluations)),
         duration(seconds),
         f"{memory / 2**30 + LIBRARIES_GIB:.1f} GiB",
-        gram_teacher.words(job.settings.gram),
+        gram_teacher.words(job.settings.gram, job.settings.crops),
     )
 
 

@@ -31,7 +31,7 @@ def pointless(found: Sequence[PlannedArm]) -> list[str]:
     Raises:
         BadInput: what no run can do, all of it.
     """
-    if refused := _told(found, impossible):
+    if refused := [*_told(found, impossible), *unseen(found)]:
         raise BadInput("\n".join(refused))
     parents = {one.name: one for one in found}
     leaves = [one for one in found if not _goes_on(one, found)]
@@ -80,6 +80,16 @@ def impossible(one: PlannedArm) -> Iterator[str]:
         )
     if own.gram.weight > 0 and own.gram.first_step >= one.stop:
         yield f"gram.start_step={own.gram.first_step}: want below {one.stop}, where it ends"
+
+
+def unseen(found: Sequence[PlannedArm]) -> Iterator[str]:
+    """Crops for a Gram teacher that there is nowhere; an arm without one may share its sizes with one that has it."""
+    for one in found:
+        for number, own in enumerate(one.settings.crops.sizes or ()):
+            if own.gram_size is not None and not any(other.settings.gram.weight for other in found):
+                key = f"crops.sizes[{number}].gram_size={own.gram_size}"
+                yield f"{key}: no arm has a Gram teacher to see it; want gram.weight above 0, or null"
+                return
 
 
 # --- never reached

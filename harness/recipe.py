@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -251,11 +252,37 @@ class Schedule:
 
 
 @settings
+class Sizes:
+    """Sides of all crops of a step, and how probable it is that a step has them (§3.3)."""
+
+    global_size: Annotated[Side, About("side of a global crop")]
+    local_size: Annotated[Side, About("side of a local crop")]
+    gram_size: Annotated[
+        Side | None, About("side of a crop for the Gram teacher; null = `gram.resolution` times the global one")
+    ] = None
+    probability: Annotated[SomeShare, About("chance that a step has these sizes")]
+
+    def conflicts(self) -> Iterator[str]:
+        """A Gram teacher that sees less than the student."""
+        if self.gram_size is not None and self.gram_size < self.global_size:
+            yield f"gram_size={self.gram_size}: want at least global_size={self.global_size}, or null"
+
+
+@settings
 class Crops:
     """Multi-crop augmentation (§8 of the recipe; the order crop, flip, colour, blur, solarise)."""
 
     global_size: Annotated[Side, About("side of a global crop", "official code (224; 256 for 7B)")] = 224
     local_size: Annotated[Side, About("side of a local crop", "official code (96; 112 for 7B)")] = 96
+    sizes: Annotated[
+        list[Sizes] | None,
+        About(
+            "sides that are drawn for each step, in place of `crops.global_size`, `crops.local_size` and "
+            "`gram.resolution`; such as `[{global_size: 512, local_size: 112, gram_size: 768, probability: 0.3}, …]`, "
+            "probabilities that sum to 1 ([training.md](training.md#high-resolution)); null = always the same",
+            "DINOv3 §3.3; official code (five triples)",
+        ),
+    ] = None
     local_count: Annotated[Natural, Le(1000), About("local crops of an image", OFFICIAL)] = 8
     global_scale_min: Annotated[Area, About("smallest area of a global crop", OFFICIAL)] = 0.32
     global_scale_max: Annotated[Area, About("largest area of a global crop", OFFICIAL)] = 1.0
@@ -295,3 +322,7 @@ class Crops:
             low, high = (getattr(self, f"{kind}_scale_{end}") for end in ("min", "max"))
             if low > high:
                 yield f"{kind}_scale_min={low}: want at most {kind}_scale_max={high}"
+        total = 1.0 if self.sizes is None else sum(one.probability for one in self.sizes)
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            chances = [one.probability for one in self.sizes or ()]
+            yield f"sizes={shown(chances)}: want probabilities that sum to 1, not to {total:.6g}"

@@ -128,7 +128,7 @@ def summary(job: Job) -> str:
     """One phrase that tells what the arm does."""
     share = job.settings.data.homogeneous_share
     batches = f"; {share:.0%} of batches from one component" if share else ""
-    return f"Gram {gram_teacher.words(job.settings.gram)}{batches}"
+    return f"Gram {gram_teacher.words(job.settings.gram, job.settings.crops)}{batches}"
 
 
 def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

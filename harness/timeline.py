@@ -12,6 +12,7 @@ from common.records import Asked
 from common.timeline import Curve, Lane, Timeline
 from harness import gram_teacher
 from harness.arms import TRUNK
+from harness.data.sizes import mean, sides
 from harness.graph import Job
 from harness.losses.table import LOSSES
 from harness.record import baseline
@@ -117,7 +118,7 @@ def lane(one: PlannedArm) -> Lane:
         stop=one.stop,
         evaluations=one.evaluations,
         states=range(one.start - one.start % every + every, one.stop + 1, every),
-        gram=gram_teacher.words(gram),
+        gram=gram_teacher.words(gram, one.settings.crops),
         gram_start=gram.first_step if gram.weight > 0 else None,
         renewals=[event["step"] for event in events if event["kind"] == "gram_update"],
         frozen=one.snapshots,
@@ -138,8 +139,8 @@ def series(taken: Taken) -> dict[str, Value]:
         "Teacher temperature": lambda own, now: now.temperature,
         "EMA momentum": lambda own, now: now.momentum,
         **{f"Weight of {title}": lambda own, now, term=term: now.factors[term] for term, title in terms.items()},
-        "Global crops (pixels)": lambda own, now: own.crops.global_size,
-        "Local crops (pixels)": lambda own, now: own.crops.local_size,
+        "Global crops (pixels)": lambda own, now: mean(sides(own.crops)).globals,
+        "Local crops (pixels)": lambda own, now: mean(sides(own.crops)).locals,
         "Local crops (number)": lambda own, now: own.crops.local_count,
         "Gram teacher's crops (pixels)": gram_side,
         "Homogeneous batches (share)": lambda own, now: own.data.homogeneous_share,
@@ -150,7 +151,7 @@ def series(taken: Taken) -> dict[str, Value]:
 def gram_side(own: Experiment, now: At) -> float | None:
     """Side of the crops that the Gram teacher sees, where its loss is on."""
     on = gram_teacher.is_on(own.gram, now.step)
-    return own.crops.global_size * own.gram.resolution if on else None
+    return mean(sides(own.crops, resolution=own.gram.resolution)).gram if on else None
 
 
 def curves_of(value: Value, found: Sequence[PlannedArm], taken: Taken) -> tuple[Curve, ...]:

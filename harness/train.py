@@ -132,7 +132,7 @@ def batches_of(job: Job, pool: Pool, state: State) -> Batches:
         ibot=settings.ibot,
         seed=job.seed,
         patch=patch,
-        gram=gram_teacher.crops(settings.gram, settings.crops.global_size, patch),
+        gram=gram_teacher.crops(settings.gram, settings.crops, patch),
     )
 
 

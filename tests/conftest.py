@@ -149,7 +149,7 @@ def make_batches(pool: Pool) -> Callable[..., Batches]:
 
     def make(settings: Experiment, *, seed: int = 0, pool: Pool = pool) -> Batches:
         patch = settings.model.args["patch_size"]
-        gram = gram_teacher.crops(settings.gram, settings.crops.global_size, patch)
+        gram = gram_teacher.crops(settings.gram, settings.crops, patch)
         return Batches(
             pool, data=settings.data, crops=settings.crops, ibot=settings.ibot, gram=gram, seed=seed, patch=patch
         )

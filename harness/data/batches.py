@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,15 +11,14 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from common.errors import BadInput
 from common.workers import batches as made_ahead
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
-from evals.features.view import refuse_uneven
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips
 from harness.data.masks import batch_masks
 from harness.data.mixing import Composition, mixture
 from harness.data.pool import Pool
+from harness.data.sizes import Sides, drawn, refuse_uneven_crops, sides
 from harness.losses.ibot import Ibot
 from harness.recipe import Crops
 from harness.settings import Data
@@ -47,35 +46,28 @@ class CropView(NamedTuple):
 
 
 class GramCrops(NamedTuple):
-    """Crops for the Gram teacher: their side in pixels, whether they stay undistorted, and which steps need them."""
+    """Crops for the Gram teacher: their side in pixels, one for each of `sizes.sides`; whether they stay undistorted;
+    which steps need them; and whether the teacher sees the global crops as they are in any case."""
 
-    size: int
+    sizes: Sequence[int]
     undistorted: bool
     needed: Callable[[int], bool]
+    sees_globals: bool = False
+
+    def are_made(self, step: int, which: int, side: int) -> bool:
+        """Whether the batch of a step, `which` of all sides, carries them beside global crops of `side` pixels."""
+        return self.needed(step) and not (self.sees_globals and self.sizes[which] == side)
 
 
-def refuse_uneven_crops(crops: Crops, patch: int) -> None:
-    """Raises BadInput for crops that patches of `patch` pixels do not divide, a line for each."""
-    faults = []
-    for key in ("global_size", "local_size"):
-        size = getattr(crops, key)
-        try:
-            refuse_uneven(f"crops.{key}={size}", size, patch)
-        except BadInput as error:
-            faults.append(str(error))
-    if faults:
-        raise BadInput("\n".join(faults))
-
-
-def views(crops: Crops) -> tuple[list[CropView], list[CropView]]:
-    """The global and the local views of the recipe."""
+def views(crops: Crops, sides: Sides) -> tuple[list[CropView], list[CropView]]:
+    """The global and the local views of the recipe, at a step's sides."""
     scale = (crops.global_scale_min, crops.global_scale_max)
     both = [
-        CropView("global/0", crops.global_size, scale, crops.blur_global_1, 0.0),
-        CropView("global/1", crops.global_size, scale, crops.blur_global_2, crops.solarize_global_2),
+        CropView("global/0", int(sides.globals), scale, crops.blur_global_1, 0.0),
+        CropView("global/1", int(sides.globals), scale, crops.blur_global_2, crops.solarize_global_2),
     ]
     scale = (crops.local_scale_min, crops.local_scale_max)
-    local = (CropView(f"local/{i}", crops.local_size, scale, crops.blur_local, 0.0) for i in range(crops.local_count))
+    local = (CropView(f"local/{i}", int(sides.locals), scale, crops.blur_local, 0.0) for i in range(crops.local_count))
     return both, list(local)
 
 
@@ -101,20 +93,21 @@ class Batches:
         refuse_uneven_crops(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed = patch, seed
-        self.mixture = mixture(pool, data)
+        self.mixture, self.sides = mixture(pool, data), sides(crops)
 
     def __getitem__(self, step: int) -> Batch:
         indices, component = self.composition(step)
         images = [Image.fromarray(self.pool.image(index)) for index in indices.tolist()]
-        both, local = views(self.crops)
-        side = self.crops.local_size
+        which = drawn(self.sides, self.seed, step)
+        both, local = views(self.crops, self.sides[which])
+        side = int(self.sides[which].locals)
         return Batch(
             globals=torch.stack([self._crop(step, view, images) for view in both]),
             locals=torch.stack([self._crop(step, view, images) for view in local])
             if local
             else torch.empty(0, len(images), 3, side, side),
-            gram=self._gram_crops(step, images) if self.gram and self.gram.needed(step) else None,
-            masks=self._masks(step, 2 * len(images)),
+            gram=self._gram_crops(step, both, images, which),
+            masks=self._masks(step, 2 * len(images), both[0].size),
             indices=torch.from_numpy(indices),
             component=component,
         )
@@ -127,18 +120,19 @@ class Batches:
         pixels = as_float(self._cut(step, view, images, size=view.size))
         return normalise(distort.distort(pixels, self._plan(step, view, len(images))))
 
-    def _gram_crops(self, step: int, images: list[Image.Image]) -> Float[Tensor, "2 B 3 R R"]:
-        assert self.gram is not None
-        both, _ = views(self.crops)
-        return torch.stack([self._gram_crop(step, view, images, self.gram) for view in both])
+    def _gram_crops(
+        self, step: int, both: list[CropView], images: list[Image.Image], which: int
+    ) -> Float[Tensor, "2 B 3 R R"] | None:
+        if self.gram is None or not self.gram.are_made(step, which, both[0].size):
+            return None
+        return torch.stack([self._gram_crop(step, view, images, self.gram.sizes[which]) for view in both])
 
-    def _gram_crop(
-        self, step: int, view: CropView, images: list[Image.Image], gram: GramCrops
-    ) -> Float[Tensor, "B 3 R R"]:
-        pixels = as_float(self._cut(step, view, images, size=gram.size))
-        if not gram.undistorted:
+    def _gram_crop(self, step: int, view: CropView, images: list[Image.Image], size: int) -> Float[Tensor, "B 3 R R"]:
+        assert self.gram is not None
+        pixels = as_float(self._cut(step, view, images, size=size))
+        if not self.gram.undistorted:
             plan = self._plan(step, view, len(images))
-            distort.distort(pixels, plan, magnification=gram.size / view.size)
+            distort.distort(pixels, plan, magnification=size / view.size)
         return normalise(pixels)
 
     def _cut(self, step: int, view: CropView, images: list[Image.Image], *, size: int) -> np.ndarray:
@@ -152,8 +146,8 @@ class Batches:
             self.seed, step, view.name, count=count, crops=self.crops, blur=view.blur, solarize=view.solarize
         )
 
-    def _masks(self, step: int, crops: int) -> Bool[Tensor, "C P"]:
-        side = self.crops.global_size // self.patch
+    def _masks(self, step: int, crops: int, size: int) -> Bool[Tensor, "C P"]:
+        side = size // self.patch
         return batch_masks(
             self.seed,
             step,

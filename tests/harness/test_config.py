@@ -13,6 +13,7 @@ from harness import settings
 from harness.config import ADDED, arm_settings, as_dict, flatten, identity, load, science, trunk_settings
 from harness.losses.gram import Gram
 from harness.losses.table import LOSSES
+from harness.recipe import Sizes
 
 
 @pytest.fixture
@@ -461,9 +462,11 @@ def test_settings_that_were_added_leave_the_names_of_earlier_runs_as_they_are(ti
     assert identity(science(change(tiny, values), data_fingerprint="24 rooms")) == want
 
 
+SIZES = [Sizes(global_size=32, local_size=16, gram_size=64, probability=1.0)]
 GIVEN = {  # a value other than the default of each
     "data.homogeneous": {"some": 2.0},
     "data.mixed": {"some": 1.0},
+    "crops.sizes": SIZES,
     "gram.weight_end": 0.5,
     "gram.first_renewal": 20,
     "gram.max_renewals": 2,
@@ -484,6 +487,19 @@ def test_a_setting_that_was_added_is_science_where_it_is_given(tiny, change, key
     assert leaf not in science(on, data_fingerprint="x")[section]
     other = dataclasses.replace(on, **{section: dataclasses.replace(getattr(on, section), **{leaf: value})})
     assert science(other, data_fingerprint="x")[section][leaf] == as_dict(value)
+
+
+def test_sides_that_sizes_take_the_place_of_are_no_science_beside_them(tiny, change):
+    def shape(values):
+        return science(change(tiny, {"crops.sizes": SIZES, **values}), data_fingerprint="x")
+
+    on = {"gram.weight": 2.0}
+    assert shape(on) == shape({**on, "crops.global_size": 64, "crops.local_size": 24, "gram.resolution": 2.0})
+    other = [dataclasses.replace(SIZES[0], gram_size=48)]
+    assert shape({}) == shape({"crops.sizes": other})
+    assert shape(on) != shape({**on, "crops.sizes": other})
+    free = {**on, "crops.sizes": [dataclasses.replace(SIZES[0], gram_size=None)]}
+    assert shape(free) != shape({**free, "gram.resolution": 2.0})
 
 
 def test_an_identity_does_not_depend_on_the_order_of_keys():

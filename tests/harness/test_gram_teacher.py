@@ -11,6 +11,7 @@ from harness.config import science
 from harness.gram_teacher import SOURCES, crops, events, is_inherited, is_on, is_renewed, resize_patches, words
 from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
+from harness.recipe import Crops, Sizes
 
 PAPER = Gram(
     weight=2.0, start_step=1_000_000, warmup_steps=1000, teacher_step=200_000, update_every=10_000, resolution=2.0
@@ -137,17 +138,17 @@ def test_a_given_backbone_matters_only_where_the_loss_is_on(tmp_path):
     [(224, 2.0, 16, 448), (224, 1.5, 16, 336), (32, 1.25, 8, 40)],
 )
 def test_crops_are_larger_by_the_resolution(size, resolution, patch, want):
-    found = crops(Gram(weight=1.0, resolution=resolution, undistorted=False), size, patch)
-    assert (found.size, found.undistorted) == (want, False)
+    found = crops(Gram(weight=1.0, resolution=resolution, undistorted=False), Crops(global_size=size), patch)
+    assert (found.sizes, found.undistorted) == ([want], False)
 
 
 def test_a_resolution_whose_crops_the_patch_does_not_divide_is_refused_with_the_nearest():
     with pytest.raises(BadInput, match=r"gram.resolution=1.2, crops of 38.4 pixels .* try 1.25"):
-        crops(Gram(weight=1.0, resolution=1.2), 32, 8)
+        crops(Gram(weight=1.0, resolution=1.2), Crops(global_size=32), 8)
 
 
 def test_an_odd_resolution_matters_only_where_the_gram_loss_is_on():
-    assert crops(Gram(resolution=1.2), 32, 8) is None
+    assert crops(Gram(resolution=1.2), Crops(global_size=32), 8) is None
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,14 @@ def test_an_odd_resolution_matters_only_where_the_gram_loss_is_on():
     ],
 )
 def test_only_a_live_teacher_on_the_crops_that_it_sees_anyway_needs_none(gram, needed):
-    found = crops(Gram(**{"weight": 1.0, "start_step": 3, **gram}), 32, 8)
-    assert [found.needed(step) for step in (2, 3, 9)] == [False, needed, needed]
+    found = crops(Gram(**{"weight": 1.0, "start_step": 3, **gram}), Crops(global_size=32), 8)
+    assert [found.are_made(step, 0, 32) for step in (2, 3, 9)] == [False, needed, needed]
+
+
+def test_a_live_teacher_needs_larger_crops_in_the_steps_alone_that_have_them():
+    own = [Sizes(global_size=32, local_size=16, gram_size=size, probability=0.5) for size in (32, 48)]
+    found = crops(Gram(weight=1.0, teacher="ema", undistorted=False), Crops(sizes=own), 8)
+    assert [found.are_made(0, which, 32) for which in (0, 1)] == [False, True]
 
 
 def test_resizing_is_bicubic_without_antialiasing_and_keeps_row_major_order():

@@ -22,6 +22,7 @@ from harness.data.pool import Pools
 from harness.losses.gram import Gram
 from harness.losses.table import LOSSES
 from harness.model import backbone_args
+from harness.recipe import Sizes
 from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import train_step
@@ -35,6 +36,8 @@ SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_val
 ROOMS = {name: settings.Set(size=32, count=12, seed=seed) for name, seed in (("some", 0), ("others", 1))}
 ONLY = {"data.homogeneous_share": 1.0, "data.sources": ROOMS}
 TWO = {"data.homogeneous_share": 0.5, "data.sources": ROOMS}
+
+SIZES = [Sizes(global_size=side, local_size=16, probability=0.5) for side in (32, 48)]
 
 # key: (another value, the context in which it must matter)
 KNOBS: dict[str, tuple[object, dict[str, object]]] = {
@@ -104,6 +107,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "schedule.end_step": (2, {"optimizer.lr_end": 1e-6}),
     "crops.global_size": (40, {}),
     "crops.local_size": (24, {}),
+    "crops.sizes": (SIZES, {}),
     "crops.local_count": (1, {}),
     "crops.global_scale_min": (0.5, {}),
     "crops.global_scale_max": (0.5, {}),
@@ -321,6 +325,7 @@ IMPOSSIBLE = [
     {"crops.global_scale_min": 0.0},
     {"crops.local_scale_min": 0.4, "crops.local_scale_max": 0.3},
     {"crops.flip": 1.1},
+    {"crops.sizes": []},
     {"crops.local_count": -1},
     {"crops.hue": 0.7},
     {"data.sources.a.root": None, "data.sources.a.kind": "folder"},

@@ -53,7 +53,7 @@ def batches(root, crops=CROPS, *, gram=None, share=0.3, seed=0, batch=4, **optio
 
 
 def gram_crops(*, times=1, undistorted=True, needed=lambda step: True):
-    return GramCrops(times * CROPS.global_size, undistorted=undistorted, needed=needed)
+    return GramCrops([times * CROPS.global_size], undistorted=undistorted, needed=needed)
 
 
 def same(a, b):

@@ -38,8 +38,10 @@ SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `st
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names
 ADDED = (
-    *("data.homogeneous", "data.mixed", "crops.sizes"),
+    *("data.homogeneous", "data.mixed", "crops.sizes", "crops.aspect_min", "crops.aspect_max"),
+    *("crops.locals_within_globals", "crops.share_color_jitter", "ibot.mask_shift"),
     *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
+    *("gram.student_from_gram_crop",),
 )
 
 

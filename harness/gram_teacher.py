@@ -185,7 +185,8 @@ def crops(gram: Anchoring, own: Crops, patch: int) -> GramCrops | None:
         return None
     sizes = [_side(gram, own, number, patch) for number in range(len(sides(own)))]
     sees_globals = source(gram).live and not gram.undistorted
-    return GramCrops(sizes, gram.undistorted, partial(is_on, gram), sees_globals=sees_globals)
+    made = GramCrops(sizes, gram.undistorted, partial(is_on, gram), sees_globals=sees_globals)
+    return made._replace(student_too=gram.student_from_gram_crop)
 
 
 def _side(gram: Anchoring, own: Crops, number: int, patch: int) -> int:

@@ -9,6 +9,7 @@ from common.schema import shown
 from harness import gram_teacher
 from harness.arms import TRUNK
 from harness.config import as_dict
+from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
 from harness.schedules import At, counts_from_segment, end, ends, origin
@@ -230,6 +231,9 @@ def _idle_gram(gram: Anchoring) -> Iterator[str]:
 
 def _idle_losses(own: Experiment) -> Iterator[str]:
     crops, images = own.crops, own.data.batch_size
+    larger = any(one.gram > one.globals for one in sides(crops, resolution=own.gram.resolution))
+    if own.gram.weight and own.gram.student_from_gram_crop and not larger:
+        yield "gram.student_from_gram_crop=true: Gram crops are of the student's size; want larger ones, or false"
     if crops.local_count and not own.dino.weight * own.dino.local_weight:
         zero = "dino.weight" if not own.dino.weight else "dino.local_weight"
         yield f"crops.local_count={crops.local_count}: made and not seen, for {zero}=0; want 0"

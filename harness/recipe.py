@@ -288,7 +288,25 @@ class Crops:
     global_scale_max: Annotated[Area, About("largest area of a global crop", OFFICIAL)] = 1.0
     local_scale_min: Annotated[Area, About("smallest area of a local crop", OFFICIAL)] = 0.05
     local_scale_max: Annotated[Area, About("largest area of a local crop", OFFICIAL)] = 0.32
+    aspect_min: Annotated[Positive, About("smallest width of a crop's box over its height", OFFICIAL)] = 3 / 4
+    aspect_max: Annotated[Positive, About("largest width of a crop's box over its height", OFFICIAL)] = 4 / 3
+    locals_within_globals: Annotated[
+        Flag,
+        About(
+            "local crops are windows of the global ones on the grid of patches, half of them of either, each distorted "
+            "by itself; then their own areas and flips have no part in it",
+            "official code (`localcrops_subset_of_globalcrops`, off)",
+        ),
+    ] = False
     flip: Annotated[Share, About("chance of a mirror image", "official code (0 for 7B)")] = 0.5
+    share_color_jitter: Annotated[
+        Flag,
+        About(
+            "one colour jitter and one choice of grey for all crops of an image, made before they are cut; undistorted "
+            "Gram crops stay without",
+            "official code (off)",
+        ),
+    ] = False
     jitter: Annotated[Share, About("chance of colour jitter, its four parts in random order", OFFICIAL)] = 0.8
     brightness: Annotated[
         NotNegative, About("colour jitter: factor of the brightness, from 1 − b to 1 + b", OFFICIAL)
@@ -322,7 +340,19 @@ class Crops:
             low, high = (getattr(self, f"{kind}_scale_{end}") for end in ("min", "max"))
             if low > high:
                 yield f"{kind}_scale_min={low}: want at most {kind}_scale_max={high}"
+        if self.aspect_min > self.aspect_max:
+            yield f"aspect_min={self.aspect_min}: want at most aspect_max={self.aspect_max}"
+        if self.locals_within_globals:
+            yield from self._windows_too_large()
         total = 1.0 if self.sizes is None else sum(one.probability for one in self.sizes)
         if not math.isclose(total, 1, abs_tol=1e-6):
             chances = [one.probability for one in self.sizes or ()]
             yield f"sizes={shown(chances)}: want probabilities that sum to 1, not to {total:.6g}"
+
+    def _windows_too_large(self) -> Iterator[str]:
+        want = "want at most {}, the side of a global crop, or locals_within_globals=false"
+        if self.sizes is None and self.local_size > self.global_size:
+            yield f"local_size={self.local_size}: {want.format(self.global_size)}"
+        for number, one in enumerate(self.sizes or ()):
+            if one.local_size > one.global_size:
+                yield f"sizes[{number}].local_size={one.local_size}: {want.format(one.global_size)}"

@@ -113,8 +113,7 @@ TABLE schedule
 ## `crops` (science)
 
 Two global crops and `crops.local_count` local ones of each image; order crop, flip, colour jitter, grayscale, blur,
-solarise. Sizes are pixels and multiples of the patch, scales are shares of the image's area. Aspect 3/4 to 4/3,
-bicubic.
+solarise. Sizes are pixels and multiples of the patch, scales are shares of the image's area. Bicubic.
 
 TABLE crops
 

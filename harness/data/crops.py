@@ -10,41 +10,44 @@ from PIL import Image
 
 from common import draws
 
-RATIO = (3 / 4, 4 / 3)  # width over height
 TRIES = 10
 DRAWS = 2 * TRIES + 2  # uniforms per box: area and shape of each try, then the place
 
 
-def boxes(sizes: np.ndarray, uniforms: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+Range = tuple[float, float]
+
+
+def boxes(sizes: np.ndarray, uniforms: np.ndarray, *, scale: Range, ratio: Range) -> np.ndarray:
     """Boxes (left, top, width, height), int [B, 4], inside images of `sizes` (height, width), int [B, 2].
 
-    uniforms: [B, 22]. scale: smallest and largest area as a share of the image's. Per image: the first of 10 tries
-    that fits, else the largest box in the middle whose shape is allowed; the rule of torchvision's RandomResizedCrop.
+    uniforms: [B, 22]. scale: smallest and largest area as a share of the image's; ratio: of width to height. Per image:
+    the first of 10 tries that fits, else the largest box in the middle whose shape is allowed; the rule of
+    torchvision's RandomResizedCrop.
     """
     heights, widths = (sizes[:, axis, None].astype(float) for axis in (0, 1))
     area = heights * widths * (scale[0] + uniforms[:, 0 : 2 * TRIES : 2] * (scale[1] - scale[0]))
-    low, high = (math.log(ratio) for ratio in RATIO)
-    ratio = np.exp(low + uniforms[:, 1 : 2 * TRIES : 2] * (high - low))
-    tried = np.stack([np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))], -1)
+    low, high = (math.log(end) for end in ratio)
+    shape = np.exp(low + uniforms[:, 1 : 2 * TRIES : 2] * (high - low))
+    tried = np.stack([np.rint(np.sqrt(area * shape)), np.rint(np.sqrt(area / shape))], -1)
     fits = np.all((tried > 0) & (tried <= np.stack([widths, heights], -1)), axis=-1)
     first = tried[np.arange(len(tried)), fits.argmax(1)]
     found = np.any(fits, axis=1, keepdims=True)
-    extent = np.where(found, first, _largest(heights, widths))
+    extent = np.where(found, first, _largest(heights, widths, ratio))
     room = np.concatenate([widths, heights], 1) - extent
     corner = np.where(found, np.floor(uniforms[:, -2:] * (room + 1)), np.floor(room / 2))
     return np.concatenate([corner, extent], 1).astype(int)
 
 
-def _largest(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """(width, height), [B, 2], of the largest box with a shape in RATIO."""
-    width = np.minimum(widths, np.maximum(1, np.rint(heights * RATIO[1])))
-    height = np.minimum(heights, np.maximum(1, np.rint(widths / RATIO[0])))
+def _largest(heights: np.ndarray, widths: np.ndarray, ratio: Range) -> np.ndarray:
+    """(width, height), [B, 2], of the largest box with a shape in that range."""
+    width = np.minimum(widths, np.maximum(1, np.rint(heights * ratio[1])))
+    height = np.minimum(heights, np.maximum(1, np.rint(widths / ratio[0])))
     return np.concatenate([width, height], 1)
 
 
-def draw_boxes(seed: int, step: int, view: str, *, sizes: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+def draw_boxes(seed: int, step: int, view: str, *, sizes: np.ndarray, scale: Range, ratio: Range) -> np.ndarray:
     """The boxes of one view ("global/0", "local/3") of a step's images, int [B, 4]: see `boxes`."""
-    return boxes(sizes, draws.uniforms(seed, step, f"crops/{view}", len(sizes), DRAWS), scale)
+    return boxes(sizes, draws.uniforms(seed, step, f"crops/{view}", len(sizes), DRAWS), scale=scale, ratio=ratio)
 
 
 def draw_flips(seed: int, step: int, view: str, *, count: int, probability: float) -> np.ndarray:
@@ -65,3 +68,18 @@ def cut(images: Sequence[Image.Image], boxes: np.ndarray, flips: np.ndarray, *, 
         pixels = np.asarray(part.resize((size, size), Image.Resampling.BICUBIC))
         view[:] = pixels[:, ::-1] if flip else pixels
     return views
+
+
+def windows(seed: int, step: int, view: str, crops: np.ndarray, *, size: int, patch: int) -> np.ndarray:
+    """uint8 [B, size, size, 3]: of each crop [B, G, G, 3] a window of that side, its corner on the grid of patches."""
+    places = (crops.shape[1] - size) // patch + 1
+    corners = (draws.uniforms(seed, step, f"windows/{view}", len(crops), 2) * places).astype(int) * patch
+    return np.stack(
+        [crop[top : top + size, left : left + size] for crop, (top, left) in zip(crops, corners, strict=True)]
+    )
+
+
+def resized(crops: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [B, size, size, 3]: square crops made smaller (bicubic, antialiased)."""
+    small = (Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC) for crop in crops)
+    return np.stack([np.asarray(crop) for crop in small])

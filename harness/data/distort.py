@@ -35,6 +35,10 @@ class Distortions(NamedTuple):
     sigma: Float[Tensor, " N"]  # pixels
     solarize: Bool[Tensor, " N"]
 
+    def of(self, number: int) -> Distortions:
+        """What happens to one of the images."""
+        return Distortions(*(values[number : number + 1] for values in self))
+
 
 def draw(
     seed: int, step: int, view: str, *, count: int, crops: Crops, blur: float = 0.0, solarize: float = 0.0

@@ -73,11 +73,18 @@ def batch_masks(
     probability: float,
     ratio_min: float,
     ratio_max: float,
+    shift: bool = False,
 ) -> Bool[Tensor, "C P"]:
-    """Masks of a step's `crops` global crops in crop-major order, True = masked; which crops get one is drawn."""
+    """Masks of a step's `crops` global crops in crop-major order, True = masked; which crops get one is drawn.
+
+    shift: each is moved by a random number of rows and columns, around the edges.
+    """
     counts = mask_counts(crops, grid[0] * grid[1], probability, ratio_min, ratio_max)
     chosen = draws.philox(seed, step, "masks/order").permutation(crops)[: len(counts)]
     masks = np.zeros((crops, *grid), bool)
     for crop, count in zip(chosen, counts, strict=True):
         masks[crop] = block_mask(draws.philox(seed, step, "masks/blocks", int(crop)), grid, count)
+        if shift:
+            by = draws.philox(seed, step, "masks/shift", int(crop)).integers(grid)
+            masks[crop] = np.roll(masks[crop], by, axis=(0, 1))
     return torch.from_numpy(masks.reshape(crops, -1))

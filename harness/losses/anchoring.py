@@ -123,6 +123,15 @@ class Anchoring:
         ),
     ] = True
 
+    student_from_gram_crop: Annotated[
+        Flag,
+        About(
+            "the student's global crops are cut at the Gram crops' size and resized from there, so that arms of other "
+            "resolutions see slightly other pixels; false = straight from the image, the same for any resolution",
+            "official code (always)",
+        ),
+    ] = False
+
     def conflicts(self) -> Iterator[str]:
         """What belongs to another teacher; nothing while the loss is off."""
         if self.weight == 0:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from common.bounds import About, NotNegative, Positive, Share, ShareBelowOne
+from common.bounds import About, Flag, NotNegative, Positive, Share, ShareBelowOne
 from common.schema import settings
 from harness.losses.head import Head
 from harness.losses.inputs import Outputs, Targets
@@ -42,6 +42,13 @@ class Ibot:
     mask_ratio_max: Annotated[
         ShareBelowOne, About("largest share of masked patches in a masked crop", "official code")
     ] = 0.5
+    mask_shift: Annotated[
+        Flag,
+        About(
+            "each mask is moved by a random number of rows and of columns, around the edges of the crop",
+            "official code (off)",
+        ),
+    ] = False
     per: Annotated[
         IbotPer,
         About(

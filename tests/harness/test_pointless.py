@@ -146,6 +146,11 @@ NOTED = [
         "every arm: data.homogeneous_share=0.1: of one source every batch is; want data.components=image_class, or 0",
     ),
     (
+        {"gram.student_from_gram_crop": True},
+        "arms.anchored: gram.student_from_gram_crop=true: Gram crops are of the student's size; want larger ones, or "
+        "false",
+    ),
+    (
         {"data.homogeneous": {"scenes": 1.0}},
         "every arm: data.homogeneous={'scenes': 1.0}: no batch is; want data.homogeneous_share above 0, or null",
     ),

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from common.errors import BadInput
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.layouts.image_folder import ImageFolder
-from harness.data.batches import Batches, GramCrops, stream
+from harness.data.batches import Batches, GramCrops, stream, views
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot
 from harness.recipe import Crops
@@ -134,6 +134,104 @@ def test_a_larger_gram_crop_shows_the_same_content(root, undistorted):
     smaller = interpolate(batch.gram.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True)
     for ours, theirs in zip(batch.globals.flatten(0, 1), smaller, strict=True):
         assert np.corrcoef(ours.flatten(), theirs.flatten())[0, 1] > 0.95
+
+
+# --- switches
+
+
+def colours(images):
+    """Mean of each channel of each crop, in [0, 1]: what a jitter changes whatever box it is in."""
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images * std + mean).mean((-1, -2))
+
+
+GREY_OR_NOT = dataclasses.replace(PLAIN, grayscale=0.5)
+
+
+def test_arms_with_equal_and_with_larger_gram_crops_see_the_same_student_pixels(root):
+    once, twice = (batches(root, gram=gram_crops(times=times))[3] for times in (1, 2))
+    assert torch.equal(once.globals, twice.globals)
+    assert torch.equal(once.locals, twice.locals)
+
+
+@pytest.mark.parametrize("undistorted", [True, False])
+def test_student_crops_made_from_gram_crops_are_these_made_smaller(root, undistorted):
+    def made(times, crops, student_too=True):
+        gram = gram_crops(times=times, undistorted=undistorted)._replace(student_too=student_too)
+        return batches(root, crops, gram=gram)[3]
+
+    for crops in (PLAIN, CROPS):
+        official, ours = made(2, crops), made(2, crops, student_too=False)
+        assert not torch.equal(official.globals, ours.globals)
+        assert torch.equal(official.gram, ours.gram)
+        assert torch.equal(official.locals, ours.locals)
+        assert_close(official.globals.mean(), ours.globals.mean(), atol=0.05, rtol=0)
+        assert torch.equal(made(1, crops).globals, made(1, crops, student_too=False).globals)
+    if undistorted:  # in 8 bits, before any distortion
+        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+        plain = made(2, PLAIN)
+        large = ((plain.gram[0, 0] * std + mean) * 255).round().to(torch.uint8).movedim(0, -1).numpy()
+        small = Image.fromarray(large).resize((32, 32), Image.Resampling.BICUBIC)
+        got = ((plain.globals[0, 0] * std + mean) * 255).round().to(torch.uint8).movedim(0, -1).numpy()
+        assert np.array_equal(got, np.asarray(small))
+
+
+def test_before_the_gram_loss_begins_student_crops_come_straight_from_the_image(root):
+    late = gram_crops(times=2, needed=lambda step: step >= 5)._replace(student_too=True)
+    assert torch.equal(batches(root, gram=late)[4].globals, batches(root)[4].globals)
+
+
+def test_a_shared_colour_jitter_makes_all_crops_of_an_image_grey_or_none(root):
+    shared = dataclasses.replace(GREY_OR_NOT, share_color_jitter=True)
+
+    def grey(crops):
+        batch = batches(root, crops, batch=8)[1]
+        views = [colours(view) for view in (*batch.globals, *batch.locals)]
+        return torch.stack([(view.amax(1) - view.amin(1)) < 0.01 for view in views])
+
+    assert (grey(shared).all(0) | ~grey(shared).any(0)).all()
+    assert grey(shared).any()
+    assert not grey(shared).all()
+    assert (grey(GREY_OR_NOT).any(0) & ~grey(GREY_OR_NOT).all(0)).any()
+
+
+@pytest.mark.parametrize("undistorted", [True, False])
+def test_a_shared_colour_jitter_reaches_gram_crops_that_are_distorted_alone(root, undistorted):
+    gram, shared = gram_crops(undistorted=undistorted), dataclasses.replace(CROPS, share_color_jitter=True)
+    got, usual = batches(root, shared, gram=gram)[1], batches(root, gram=gram)[1]
+    assert got.gram is not None
+    assert torch.equal(got.gram, usual.gram) == undistorted
+    assert torch.equal(got.gram, got.globals) != undistorted
+
+
+def test_local_crops_within_global_ones_are_windows_of_them_on_the_grid_half_of_either(root):
+    within = dataclasses.replace(PLAIN, locals_within_globals=True, local_count=4)
+    batch = batches(root, within)[1]
+    corners = (0, 8, 16)
+    for number, local in enumerate(batch.locals):
+        for image, crop in zip(batch.globals[number // 2], local, strict=True):
+            assert any(torch.equal(image[:, y : y + 16, x : x + 16], crop) for y in corners for x in corners)
+    free = batches(root, dataclasses.replace(within, locals_within_globals=False))[1]
+    assert torch.equal(free.globals, batch.globals)
+    assert not torch.equal(free.locals, batch.locals)
+
+
+def test_mirrored_crops_are_the_others_mirrored(root):
+    straight, mirrored = (batches(root, dataclasses.replace(PLAIN, flip=chance))[1] for chance in (0.0, 1.0))
+    assert torch.equal(straight.globals.flip(-1), mirrored.globals)
+    assert torch.equal(straight.locals.flip(-1), mirrored.locals)
+
+
+@pytest.mark.parametrize("chances", [(1.0, 0.1, 0.5), (0.0, 0.9, 0.5)], ids=["as published", "as run"])
+def test_blur_comes_as_often_as_published_or_as_the_official_code_runs_it(root, chances):
+    """The code applies the complement of what it declares (recipe §8): both are chances that can be given."""
+    names = ("blur_global_1", "blur_global_2", "blur_local")
+    crops = dataclasses.replace(CROPS, **dict(zip(names, chances, strict=True)))
+    source = batches(root, crops)
+    both, local = views(crops, source.sides[0])
+    for view, want in zip((*both, local[0]), chances, strict=True):
+        blurred = torch.cat([source._plan(step, view, 50).blur for step in range(20)])
+        assert blurred.float().mean().item() == pytest.approx(want, abs=0.05)
 
 
 def test_pixels_are_normalised_with_imagenets_mean_and_deviation(tmp_path):

@@ -8,7 +8,9 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as vision
 
 from common import draws
-from harness.data.crops import DRAWS, boxes, cut, draw_boxes, draw_flips
+from harness.data.crops import DRAWS, boxes, cut, draw_boxes, draw_flips, resized, windows
+
+RATIO = (3 / 4, 4 / 3)
 
 
 def photo(height=60, width=80, seed=0):
@@ -35,7 +37,7 @@ def test_a_cut_of_the_whole_image_at_its_own_size_is_the_image():
 @pytest.mark.parametrize("scale", [(0.05, 0.32), (0.32, 1.0), (1.0, 1.0)])
 def test_boxes_lie_inside_the_image(extent, scale):
     table = draws.uniforms(0, 0, "test", 500, DRAWS)
-    left, top, width, height = boxes(np.tile(extent, (500, 1)), table, scale).T
+    left, top, width, height = boxes(np.tile(extent, (500, 1)), table, scale=scale, ratio=RATIO).T
     assert (left >= 0).all()
     assert (top >= 0).all()
     assert (width >= 1).all()
@@ -49,7 +51,9 @@ def test_boxes_lie_inside_the_image(extent, scale):
 def test_boxes_are_distributed_as_torchvisions(extent, scale):
     """Means and spreads of place and extent, over 3,000 boxes each: within five standard errors."""
     count = 3000
-    ours = boxes(np.tile(extent, (count, 1)), draws.uniforms(0, 0, "test", count, DRAWS), scale).astype(float)
+    ours = boxes(
+        np.tile(extent, (count, 1)), draws.uniforms(0, 0, "test", count, DRAWS), scale=scale, ratio=RATIO
+    ).astype(float)
     blank = torch.empty(3, *extent)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -66,13 +70,13 @@ def test_boxes_are_distributed_as_torchvisions(extent, scale):
 
 @pytest.mark.parametrize(("extent", "want"), [((9, 400), (194, 0, 12, 9)), ((400, 9), (0, 194, 9, 12))])
 def test_an_image_too_long_for_any_try_gives_its_middle(extent, want):
-    got = boxes(np.array([extent]), draws.uniforms(0, 0, "test", 1, DRAWS), (0.9, 1.0))
+    got = boxes(np.array([extent]), draws.uniforms(0, 0, "test", 1, DRAWS), scale=(0.9, 1.0), ratio=RATIO)
     assert tuple(got[0]) == want
 
 
 def test_draws_belong_to_the_sample_the_view_and_the_step():
     def drawn(step=0, view="global/0", count=8):
-        return draw_boxes(0, step, view, sizes=np.tile((60, 80), (count, 1)), scale=(0.05, 1.0))
+        return draw_boxes(0, step, view, sizes=np.tile((60, 80), (count, 1)), scale=(0.05, 1.0), ratio=RATIO)
 
     assert np.array_equal(drawn(count=16)[:8], drawn())
     assert not np.array_equal(drawn(view="global/1"), drawn())
@@ -83,3 +87,33 @@ def test_flips_come_as_often_as_asked():
     for probability in (0.0, 0.3, 1.0):
         share = draw_flips(0, 0, "local/0", count=4000, probability=probability).mean()
         assert share == pytest.approx(probability, abs=0.03)
+
+
+def test_boxes_have_the_range_of_shapes_that_is_asked_for():
+    table = draws.uniforms(0, 0, "test", 500, DRAWS)
+    sizes = np.tile((300, 300), (500, 1))
+    _, _, width, height = boxes(sizes, table, scale=(0.05, 0.32), ratio=(2.0, 3.0)).T
+    assert 1.95 < (width / height).min() < 2.05
+    assert 2.9 < (width / height).max() < 3.05
+    _, _, width, height = boxes(sizes, table, scale=(0.05, 0.32), ratio=(1.0, 1.0)).T
+    assert (width == height).all()
+
+
+def test_windows_are_parts_of_their_crop_on_the_grid_of_patches_anywhere_on_it():
+    crops = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    found = windows(0, 0, "local/0", crops, size=16, patch=8)
+    places = [(top, left) for top in (0, 8, 16) for left in (0, 8, 16)]
+    seen = [
+        [place for place in places if np.array_equal(crop[place[0] :, place[1] :][:16, :16], window)]
+        for crop, window in zip(crops, found, strict=True)
+    ]
+    assert all(len(one) == 1 for one in seen)
+    assert min(sum(one == [place] for one in seen) for place in places) > 20
+    assert np.array_equal(windows(0, 0, "local/0", crops, size=32, patch=8), crops)
+
+
+def test_crops_that_are_resized_are_what_pillow_makes_of_them():
+    whole = np.asarray(photo(64, 64))
+    want = np.asarray(Image.fromarray(whole).resize((32, 32), Image.Resampling.BICUBIC))
+    assert np.array_equal(resized(whole[None], 32)[0], want)
+    assert np.array_equal(resized(whole[None], 64)[0], whole)

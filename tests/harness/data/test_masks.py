@@ -82,3 +82,17 @@ def test_masks_are_a_function_of_seed_and_step():
     assert torch.equal(first, batch_masks(1, 2, 8, (7, 7), **RECIPE))
     assert not torch.equal(first, batch_masks(1, 3, 8, (7, 7), **RECIPE))
     assert not torch.equal(first, batch_masks(2, 2, 8, (7, 7), **RECIPE))
+
+
+def test_masks_that_are_shifted_are_the_others_moved_around_their_edges():
+    plain, moved = (batch_masks(0, 3, 16, (6, 6), **RECIPE, shift=shift).view(-1, 6, 6) for shift in (False, True))
+    assert not torch.equal(plain, moved)
+    for mask, other in zip(plain, moved, strict=True):
+        turns = [mask.roll((down, right), (0, 1)) for down in range(6) for right in range(6)]
+        assert any(torch.equal(turned, other) for turned in turns)
+
+
+def test_shifted_masks_favour_no_place_of_the_crop():
+    masks = torch.cat([batch_masks(0, step, 16, (6, 6), **RECIPE, shift=True) for step in range(150)])
+    share = masks.float().mean(0)
+    assert share.max() - share.min() < 0.06

@@ -25,11 +25,11 @@ from torchvision import transforms as plain
 from common.speed import machine_line
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.inventory import Inventory
+from harness.crop_settings import Crops
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
 from harness.data.sizes import sides
 from harness.losses.ibot import Ibot
-from harness.recipe import Crops
 from harness.settings import Data
 
 PHOTOS = 64

@@ -24,12 +24,12 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
 from harness.backbones.vit import Vit, lacking
 from evals.features.view import nearest_multiple
+from harness.crop_settings import Crops
 from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring, GramTeacher, Resize
 from harness.losses.gram import Gram
 from harness.model import encode, patch_size
-from harness.recipe import Crops
 
 
 class Source(NamedTuple):

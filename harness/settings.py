@@ -37,9 +37,10 @@ from evals.datasets.settings import Set
 from evals.results.metrics import METRICS
 from evals.tasks.methods import protocol_of
 from harness import arms as graph
+from harness.crop_settings import Crops
 from harness.launcher_settings import Launcher
 from harness.losses.table import LOSSES, LossSettings
-from harness.recipe import Crops, Model, Optimizer, Schedule, Teacher
+from harness.recipe import Model, Optimizer, Schedule, Teacher
 from harness.sweep_settings import Sweep
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -43,7 +43,7 @@ FLOORS = (
     "evals.request evals.pictures",
     "evals.options evals.compare evals.prepare",
     "evals.run",
-    "harness.losses harness.recipe harness.rope harness.scalars harness.store harness.workplace",
+    "harness.losses harness.recipe harness.crop_settings harness.rope harness.scalars harness.store harness.workplace",
     "harness.launcher_settings harness.sweep_settings harness.backbones",
     "harness.layers harness.curves harness.standings",
     "harness.arms harness.status",

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from common.workers import batches as made_ahead
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
+from harness.crop_settings import Crops
 from harness.data import distort
 from harness.data.crops import cut, draw_boxes, draw_flips, resized, windows
 from harness.data.masks import batch_masks
@@ -22,7 +23,6 @@ from harness.data.mixing import Composition, mixture
 from harness.data.pool import Pool
 from harness.data.sizes import Sides, drawn, refuse_uneven_crops, sides
 from harness.losses.ibot import Ibot
-from harness.recipe import Crops
 from harness.settings import Data
 
 

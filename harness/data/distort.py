@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from common import draws
-from harness.recipe import Crops
+from harness.crop_settings import Crops
 
 LUMA = (0.2989, 0.587, 0.114)
 KERNEL = 9  # pixels, of the blur

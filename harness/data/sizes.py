@@ -13,7 +13,7 @@ import numpy as np
 from common import draws
 from common.errors import BadInput
 from evals.features.view import refuse_uneven
-from harness.recipe import Crops
+from harness.crop_settings import Crops
 
 
 class Sides(NamedTuple):

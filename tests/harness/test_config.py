@@ -11,9 +11,9 @@ from common.errors import BadInput
 from evals.datasets.catalogue import KINDS
 from harness import settings
 from harness.config import ADDED, arm_settings, as_dict, flatten, identity, load, science, trunk_settings
+from harness.crop_settings import Sizes
 from harness.losses.gram import Gram
 from harness.losses.table import LOSSES
-from harness.recipe import Sizes
 
 
 @pytest.fixture

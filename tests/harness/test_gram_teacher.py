@@ -8,10 +8,10 @@ import torch
 from common.errors import BadInput
 from harness import gram_teacher
 from harness.config import science
+from harness.crop_settings import Crops, Sizes
 from harness.gram_teacher import SOURCES, crops, events, is_inherited, is_on, is_renewed, resize_patches, words
 from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
-from harness.recipe import Crops, Sizes
 
 PAPER = Gram(
     weight=2.0, start_step=1_000_000, warmup_steps=1000, teacher_step=200_000, update_every=10_000, resolution=2.0

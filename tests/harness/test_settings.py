@@ -18,11 +18,11 @@ from evals.backbones.exported import export
 from harness import settings
 from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
+from harness.crop_settings import Sizes
 from harness.data.pool import Pools
 from harness.losses.gram import Gram
 from harness.losses.table import LOSSES
 from harness.model import backbone_args
-from harness.recipe import Sizes
 from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import train_step

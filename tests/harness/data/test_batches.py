@@ -13,10 +13,10 @@ from torch.testing import assert_close
 from common.errors import BadInput
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.layouts.image_folder import ImageFolder
+from harness.crop_settings import Crops
 from harness.data.batches import Batches, GramCrops, stream, views
 from harness.data.pool import Pool
 from harness.losses.ibot import Ibot
-from harness.recipe import Crops
 from harness.settings import Data
 
 CROPS = Crops(global_size=32, local_size=16, local_count=3)

@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as vision
 
+from harness.crop_settings import Crops
 from harness.data import distort
-from harness.recipe import Crops
 
 SHAPES = [(6, 3, 24, 24), (3, 3, 17, 20)]
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from common.errors import BadInput
 from harness import gram_teacher
 from harness.cost import step_cost
+from harness.crop_settings import Crops, Sizes
 from harness.data.batches import stream
 from harness.data.sizes import drawn, mean, refuse_uneven_crops, sides
 from harness.graph import jobs
 from harness.memory import _parts, held, sizes
 from harness.pointless import pointless
-from harness.recipe import Crops, Sizes
 from harness.timeline import planned_arms
 from harness.train import train
 

@@ -33,6 +33,7 @@ from harness.settings import Experiment
 
 PROSE = ("name", "question", "source", "expected", "cost", "margins")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
+LATER = ("optimizer.backbone_lr", "optimizer.freeze_backbone_steps")  # without them there have been identities
 MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
@@ -103,6 +104,9 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
         _in_place_of_sides(plain)
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
+    for section, key in (name.split(".") for name in LATER):
+        if plain[section][key] == getattr(getattr(Experiment(), section), key):
+            del plain[section][key]
     plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain

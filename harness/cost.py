@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from harness.config import SHARED, as_dict, identity
 from harness.data.batches import Batch
 from harness.data.sizes import refuse_uneven_crops, sides
 from harness.model import Network, build_backbone, patch_size, sizes_of
-from harness.optimizer import build_optimizer
-from harness.schedules import at
+from harness.optimizer import build_optimizer, freeze_backbone
+from harness.schedules import at, origin
 from harness.settings import Experiment
 from harness.step import State, forward
 
@@ -35,12 +36,14 @@ class Cost:
 _counted: dict[str, Cost] = {}
 
 
-def step_cost(settings: Experiment, *, gram: bool) -> Cost:
-    """Cost of a training step with or without the Gram loss; no memory is taken, and equal arms are counted once.
+def step_cost(settings: Experiment, *, gram: bool, frozen: bool = False) -> Cost:
+    """Cost of a training step with or without the Gram loss, and with the backbone frozen or not.
 
-    Where crops have mixed sizes: the operations of the mean step, the memory of the largest.
+    Where crops have mixed sizes: the operations of the mean step, the memory of the largest. No memory is taken, and
+    equal arms are counted once.
     """
-    settings = replace(settings, gram=gram_teacher.as_counted(settings.gram, on=gram))
+    optimizer = replace(settings.optimizer, freeze_backbone_steps=int(frozen))
+    settings = replace(settings, gram=gram_teacher.as_counted(settings.gram, on=gram), optimizer=optimizer)
     costs = [_cost_of(settings, which) for which in range(len(sides(settings.crops)))]
     if len(costs) == 1:
         return costs[0]
@@ -51,7 +54,7 @@ def step_cost(settings: Experiment, *, gram: bool) -> Cost:
 
 def _cost_of(settings: Experiment, which: int) -> Cost:
     """Of a step with these of its sides."""
-    key = identity(_sizing(settings), which)
+    key = identity(_sizing(settings), which, settings.optimizer.freeze_backbone_steps)
     if key not in _counted:
         _counted[key] = _count(settings, which)
     return _counted[key]
@@ -84,8 +87,10 @@ def _count(settings: Experiment, which: int) -> Cost:
             saved[storage._cdata] = storage
         return tensor
 
+    now = at(settings, 0, stop=settings.steps)
+    freeze_backbone(student, now.backbone_frozen)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        total, *_ = forward(state, batch, at(settings, 0, stop=settings.steps), settings, seed=0)
+        total, *_ = forward(state, batch, now, settings, seed=0)
         total.backward()
     weights = sum(p.numel() * p.element_size() for p in student.parameters())
     frozen = weights + sum(p.numel() * p.element_size() for p in (own.parameters() if own else ()))
@@ -97,10 +102,13 @@ def _count(settings: Experiment, which: int) -> Cost:
 
 def flops(settings: Experiment, start: int, stop: int) -> float:
     """Floating-point operations of the training steps from `start` to `stop`."""
-    gram = settings.gram
-    with_gram = max(0, stop - max(gram.first_step, start)) if gram.weight > 0 else 0
-    own = step_cost(settings, gram=False).flops * (stop - start - with_gram)
-    return own + (step_cost(settings, gram=True).flops * with_gram if with_gram else 0)
+    anchored = settings.gram.first_step if settings.gram.weight > 0 else stop
+    thawed = origin(settings, start) + settings.optimizer.freeze_backbone_steps
+    edges = sorted({start, stop, *(edge for edge in (anchored, thawed) if start < edge < stop)})
+    return sum(
+        step_cost(settings, gram=first >= anchored, frozen=first < thawed).flops * (last - first)
+        for first, last in pairwise(edges)
+    )
 
 
 def refuse_unfit_crops(settings: Experiment) -> None:

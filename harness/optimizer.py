@@ -19,7 +19,11 @@ def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.opti
     groups: dict[tuple[float, bool, bool], dict] = {}
     for name, parameter in network.named_parameters():
         multiplier = rate_multiplier(
-            name, depth, layer_decay=optimizer.layer_decay, patch_embed=optimizer.patch_embed_lr
+            name,
+            depth,
+            layer_decay=optimizer.layer_decay,
+            patch_embed=optimizer.patch_embed_lr,
+            backbone=optimizer.backbone_lr,
         )
         decayed = not without_weight_decay(name)
         last = name.endswith("prototypes.weight")
@@ -33,7 +37,7 @@ def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.opti
     )
 
 
-def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: float) -> float:
+def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: float, backbone: float = 1.0) -> float:
     """Recipe §7: γ^(L+1−id), id 0 before the blocks, i+1 for block i, L+1 for the final norm; heads 1."""
     if "_head." in name:
         return 1.0
@@ -41,12 +45,18 @@ def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: f
         layer = int(name.split(".blocks.")[1].split(".")[0]) + 1
     else:
         layer = 0 if any(part in name for part in FIRST) else depth + 1
-    return layer_decay ** (depth + 1 - layer) * (patch_embed if "patch_embed" in name else 1.0)
+    return backbone * layer_decay ** (depth + 1 - layer) * (patch_embed if "patch_embed" in name else 1.0)
 
 
 def without_weight_decay(name: str) -> bool:
     """Biases, norms and LayerScale are not decayed; tokens and positions are, as in the official code."""
     return name.endswith("bias") or "norm" in name or "gamma" in name
+
+
+def freeze_backbone(network: Network, frozen: bool) -> None:
+    """Let backbone and mask token take gradients or not; without any, AdamW leaves weights and moments as they are."""
+    for part in (network.backbone, network.mask_token):
+        part.requires_grad_(not frozen)
 
 
 def descend(optimizer: torch.optim.Optimizer, at: At) -> None:

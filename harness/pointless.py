@@ -125,6 +125,7 @@ def warm_ups(one: PlannedArm) -> Iterator[str]:
             teacher.temperature_warmup_steps,
             f"teacher.temperature={teacher.temperature:g} is never reached",
         ),
+        ("optimizer.freeze_backbone_steps", optimizer.freeze_backbone_steps, "the backbone is never trained"),
         ("optimizer.freeze_last_layer_steps", optimizer.freeze_last_layer_steps, "the prototypes are never trained"),
     ):
         if length >= taken:

@@ -176,6 +176,17 @@ class Optimizer:
         ),
     ] = 0.98
     patch_embed_lr: Annotated[Positive, About("further rate factor of the patch embedding", OFFICIAL)] = 0.2
+    backbone_lr: Annotated[
+        Positive, About("further rate factor of the backbone and mask token; heads have 1", "Gramlab")
+    ] = 1.0
+    freeze_backbone_steps: Annotated[
+        Natural,
+        About(
+            "steps during which backbone, mask token and their EMA stay as they are, and the heads alone learn; for "
+            "`model.start_from`",
+            "Gramlab",
+        ),
+    ] = 0
     clip: Annotated[
         Positive | None,
         About(

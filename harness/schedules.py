@@ -27,6 +27,7 @@ class At(NamedTuple):
     momentum: float
     factors: Mapping[str, float]
     renew_gram_teacher: bool
+    backbone_frozen: bool
 
 
 def at(settings: Experiment, step: int, *, start: int = 0, stop: int | None = None) -> At:
@@ -50,6 +51,7 @@ def at(settings: Experiment, step: int, *, start: int = 0, stop: int | None = No
         momentum=_going(settings, step, teacher.momentum, teacher.momentum_end, begin=begin, stop=stop),
         factors=factors(settings, step, stop=stop),
         renew_gram_teacher=gram_teacher.is_renewed(settings.gram, step),
+        backbone_frozen=step - begin < optimizer.freeze_backbone_steps,
     )
 
 
@@ -64,7 +66,8 @@ def origin(settings: Experiment, start: int) -> int:
 def counts_from_segment(settings: Experiment) -> bool:
     """Whether a value depends on where its segment begins."""
     optimizer, teacher = settings.optimizer, settings.teacher
-    counted = (optimizer.warmup_steps, optimizer.freeze_last_layer_steps, teacher.temperature_warmup_steps)
+    frozen = (optimizer.freeze_last_layer_steps, optimizer.freeze_backbone_steps)
+    counted = (optimizer.warmup_steps, *frozen, teacher.temperature_warmup_steps)
     return settings.schedule.counts_from == "segment" and (any(counted) or bool(ends(settings)))
 
 

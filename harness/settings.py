@@ -273,6 +273,11 @@ class Experiment(LossSettings):
         if not on:
             weights = (f"{name}.weight" for name, loss in LOSSES.items() if not loss.anchored)
             yield f"{', '.join(weights)} are all 0: want one above 0, or nothing is left to learn from"
+        if self.optimizer.freeze_backbone_steps and not {"dino", "ibot"} & {*on}:
+            yield (
+                f"optimizer.freeze_backbone_steps={self.optimizer.freeze_backbone_steps}: want 0, or dino.weight or "
+                "ibot.weight above 0, for only their heads learn in these steps"
+            )
         crops = 2 * self.data.batch_size
         if on == ["ibot"] and int(crops * self.ibot.mask_probability) == 0:
             yield (

@@ -22,7 +22,7 @@ from harness.losses.sinkhorn import sinkhorn_knopp
 from harness.losses.table import LOSSES
 from harness.model import Network, encode
 from harness.noise import Draws, student_noise
-from harness.optimizer import clip_gradients, descend
+from harness.optimizer import clip_gradients, descend, freeze_backbone
 from harness.schedules import At
 from harness.settings import Experiment, Precision
 
@@ -51,6 +51,7 @@ def train_step(
     """
     if at.renew_gram_teacher:
         state.gram_teacher = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
+    freeze_backbone(state.student, at.backbone_frozen)
     total, terms, entropies = forward(state, batch, at, settings, seed=seed, tally=tally)
     total.backward()
     norm = clip_gradients(state.student, settings.optimizer.clip)
@@ -162,9 +163,10 @@ def refuse_non_finite(terms: dict[str, Tensor], batch: Batch, step: int) -> None
 
 @torch.no_grad()
 def follow(teacher: Network, student: Network, momentum: float) -> None:
-    """EMA of every parameter, heads included: t ← m·t + (1 − m)·s."""
+    """EMA of every parameter that is trained, heads included: t ← m·t + (1 − m)·s."""
     for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
-        mine.lerp_(its, 1 - momentum)
+        if its.requires_grad:
+            mine.lerp_(its, 1 - momentum)
 
 
 @torch.no_grad()

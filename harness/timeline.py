@@ -129,11 +129,13 @@ def lane(one: PlannedArm) -> Lane:
 
 
 def series(taken: Taken) -> dict[str, Value]:
-    """Every value that a page may show, by its title; the prototypes' rate where it is another than the others'."""
+    """Every value that a page may show, by its title; rates of a part where they are others than that of the heads."""
     frozen = any(now.last_layer_lr != now.lr for path in taken.values() for _, now in path)
+    apart = any(backbone_lr(own, now) != now.lr for path in taken.values() for own, now in path)
     terms = {term: title for loss in LOSSES.values() for term, title in loss.titles.items()}
     return {
         "Learning rate": lambda own, now: now.lr,
+        **({"Learning rate of the backbone": backbone_lr} if apart else {}),
         **({"Learning rate of the prototypes": lambda own, now: now.last_layer_lr} if frozen else {}),
         "Weight decay": lambda own, now: now.weight_decay,
         "Teacher temperature": lambda own, now: now.temperature,
@@ -146,6 +148,11 @@ def series(taken: Taken) -> dict[str, Value]:
         "Homogeneous batches (share)": lambda own, now: own.data.homogeneous_share,
         "Images in a step": lambda own, now: own.data.batch_size,
     }
+
+
+def backbone_lr(own: Experiment, now: At) -> float:
+    """Rate of the backbone's last block but for layer decay: 0 while it is frozen."""
+    return 0.0 if now.backbone_frozen else now.lr * own.optimizer.backbone_lr
 
 
 def gram_side(own: Experiment, now: At) -> float | None:
@@ -193,6 +200,7 @@ def moving(one: PlannedArm) -> Iterator[tuple[int, int]]:
     for length in (
         own.optimizer.warmup_steps,
         own.optimizer.freeze_last_layer_steps,
+        own.optimizer.freeze_backbone_steps,
         own.teacher.temperature_warmup_steps,
     ):
         yield begin, begin + length

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import BadInput
 from harness.beginning import fresh_state
-from harness.cost import forward_flops, machine_rate, shapes, step_cost
+from harness.cost import flops, forward_flops, machine_rate, shapes, step_cost
 from harness.losses.gram import Gram
 from harness.schedules import at
 from harness.step import forward
@@ -115,3 +115,13 @@ def test_a_size_that_patches_do_not_divide_is_refused(tiny, size):
 
 def test_this_machine_multiplies_at_some_rate(tiny):
     assert 1e8 < machine_rate(tiny, torch.device("cpu")) < 1e15
+
+
+def test_a_step_of_a_frozen_backbone_costs_a_forward_and_the_heads(tiny, change):
+    settings = change(tiny, {"optimizer.freeze_backbone_steps": 4, "gram": Gram(weight=1.0, start_step=2)})
+    frozen, free = (step_cost(settings, gram=False, frozen=one) for one in (True, False))
+    backward = 2 * 2 * BATCH * (2 * backbone(32) + 2 * backbone(16))  # which is left out: twice the student's forward
+    assert free.flops - frozen.flops == pytest.approx(backward, rel=0.15)
+    assert frozen.memory < free.memory
+    both = step_cost(settings, gram=True, frozen=True), step_cost(settings, gram=True)
+    assert flops(settings, 0, 6) == 2 * frozen.flops + 2 * both[0].flops + 2 * both[1].flops

@@ -107,3 +107,56 @@ def test_frozen_prototypes_stay_while_the_rest_moves(tiny, change, take_steps):
         assert not torch.equal(theirs.mlp[0].weight, mine.mlp[0].weight)
     free, _ = take_steps(settings, 1, state=frozen)
     assert not torch.equal(free.student.dino_head.prototypes.weight, start.dino_head.prototypes.weight)
+
+
+def backbones(state):
+    return {
+        f"{name}.{key}": tensor.clone()
+        for name in ("student", "teacher")
+        for key, tensor in (
+            *getattr(state, name).backbone.state_dict().items(),
+            ("mask", getattr(state, name).mask_token),
+        )
+    }
+
+
+def test_a_frozen_backbone_stays_to_the_last_bit_with_its_ema_while_the_heads_learn(tiny, change, take_steps, same):
+    settings = change(tiny, {"optimizer.freeze_backbone_steps": 2, "teacher.momentum": 0.3})
+    state = fresh_state(settings, 0, torch.device("cpu"))
+    with torch.no_grad():
+        state.student.mask_token.add_(0.5)  # so that an EMA that went on would move its teacher
+        for parameter in state.student.backbone.parameters():
+            parameter.add_(0.01)
+    before, heads = backbones(state), state.student.dino_head.mlp[0].weight.clone()
+    frozen, _ = take_steps(settings, 2, state=state)
+    assert same(backbones(frozen), before)
+    assert not torch.equal(frozen.student.dino_head.mlp[0].weight, heads)
+    assert not torch.equal(frozen.teacher.dino_head.mlp[0].weight, heads)
+    free, _ = take_steps(settings, 1, state=frozen)
+    moved = backbones(free)
+    assert [key for key in before if "mask" not in key and torch.equal(moved[key], before[key])] == []
+
+
+def test_a_released_backbone_has_moments_of_its_own_steps_alone(tiny, change, take_steps):
+    settings = change(tiny, {"optimizer.freeze_backbone_steps": 2})
+    state, _ = take_steps(settings, 3)
+    taken = {
+        name: int(state.optimizer.state[parameter]["step"])
+        for group in state.optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    assert {steps for name, steps in taken.items() if "_head." in name} == {3}
+    assert {steps for name, steps in taken.items() if "_head." not in name} == {1}
+
+
+def test_the_backbone_has_a_rate_factor_of_its_own(tiny, change, network):
+    plain, slow = (
+        {
+            name: group["multiplier"]
+            for group in build_optimizer(network, one.optimizer).param_groups
+            for name in group["names"]
+        }
+        for one in (tiny, change(tiny, {"optimizer.backbone_lr": 0.1}))
+    )
+    for name, factor in slow.items():
+        assert factor == pytest.approx(plain[name] * (1.0 if "_head." in name else 0.1)), name

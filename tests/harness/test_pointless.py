@@ -54,6 +54,10 @@ NOTED = [
         "fewer than its 12 steps",
     ),
     (
+        {"optimizer.freeze_backbone_steps": 12},
+        "every arm: optimizer.freeze_backbone_steps=12: the backbone is never trained; want fewer than its 12 steps",
+    ),
+    (
         {"optimizer.freeze_last_layer_steps": 12},
         "every arm: optimizer.freeze_last_layer_steps=12: the prototypes are never trained; want fewer than "
         "its 12 steps",

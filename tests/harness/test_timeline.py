@@ -91,6 +91,12 @@ def test_a_rate_of_the_prototypes_is_shown_where_it_is_another(planned):
     assert curve.values == pytest.approx([0, 0, 0, *[1e-3] * 7])
 
 
+def test_a_rate_of_the_backbone_is_shown_while_it_is_frozen_and_where_it_is_another(planned):
+    _, plan = planned(**{"optimizer.freeze_backbone_steps": 3, "optimizer.backbone_lr": 0.5})
+    (curve, _) = plan.changing["Learning rate of the backbone"]
+    assert curve.values == pytest.approx([0, 0, 0, *[5e-4] * 7])
+
+
 def test_a_path_goes_through_the_arm_that_an_arm_forks_from(tiny, change):
     values = {key: value for key, value in VALUES.items() if not key.startswith("optimizer.")}
     falling = {"optimizer": Optimizer(lr=1.0, lr_end=0.0), "schedule": Schedule(shape="linear", end_step=11)}

@@ -14,6 +14,7 @@ from evals.backbones.timm_models import TimmReader
 from harness import recipe
 from harness.losses.head import Head
 from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
+from harness.model_arguments import Arguments
 from harness.settings import Experiment
 
 NANO = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "init_values": 0.1, "num_reg_tokens": 4}
@@ -216,7 +217,7 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(model, said):
         ({"dynamic_img_size": False}, "every model here has it"),
         ({"drop_path_rate": 0.1}, "want model.drop_path"),
         ({"rope_rescale_coords": 2.0}, "want model.rope_rescale"),
-        ({"img_size": 10**7}, "model.args.img_size=10000000: want a whole number, from 5 to 32768"),
+        ({"img_size": 10**7}, "model.args.img_size=10000000: want a whole number, from 1 to 32768"),
         ({"use_post_norm": True}, "model.args.use_post_norm=true: want one of"),
         ({"norm_layer": "x"}, "model.args.norm_layer='x': want one of"),
     ],
@@ -239,7 +240,7 @@ OTHER = {
 LEARNED = {"reg_tokens": 2, "img_size": 64, "no_embed_class": True, "pre_norm": True}
 
 
-@pytest.mark.parametrize("name", sorted(hints(recipe.Arguments)))
+@pytest.mark.parametrize("name", sorted(hints(Arguments)))
 def test_every_argument_makes_another_network_that_is_walked_as_timm_walks_it(name):
     kind, base = "deit_small_patch16_224", SMALL
     if name in OTHER:

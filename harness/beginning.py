@@ -11,6 +11,7 @@ import torch
 from harness import checkpoint, gram_teacher
 from harness.backbones import released
 from harness.backbones.vit import Vit
+from harness.dense_watch import Seen
 from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import gram_folder, saved_steps, state_path
@@ -54,6 +55,8 @@ def first_state(job: Job, device: torch.device) -> State:
     state = fresh_state(root.settings, root.seed, device)
     if root.parent is not None:
         load_kept(root.parent, root.start, state, device)
+        if not gram_teacher.is_watched_alike(root.settings.gram, root.parent.settings.gram):
+            state.seen = Seen()
         if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
             return state
     elif root.settings.trunk.checkpoint is not None:

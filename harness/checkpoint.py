@@ -17,6 +17,7 @@ from common.unchanged import until_changed
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
 from evals.backbones.states import Contents, read
 from evals.backbones.weights import read_safetensors, refuse_non_finite
+from harness.dense_watch import Seen
 from harness.step import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
@@ -32,6 +33,8 @@ def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in _tensors(state).items()}
     about = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
+    if state.seen.values:
+        about["seen"] = json.dumps({"values": [*state.seen.values.items()], "ring": [*state.seen.ring]})
     with whole(path) as new:
         save_file(tensors, new, metadata=sealed(about, tensors))
 
@@ -45,6 +48,9 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
     try:
         own = state.gram_teacher or frozen_copy(state.teacher.backbone)
         state.gram_teacher = own if json.loads(header["anchor"]) else None
+        seen = json.loads(header.get("seen", "{}"))
+        ring = {step: frozen_copy(state.teacher.backbone).cpu() for step in seen.get("ring", [])}
+        state.seen = Seen(dict(seen.get("values", [])), ring)
         _restore(state, tensors, path)
     except BadInput:
         raise
@@ -113,6 +119,7 @@ def _tensors(state: State) -> dict[str, Tensor]:
     networks: dict[str, nn.Module] = {"student": state.student, "teacher": state.teacher}
     if state.gram_teacher is not None:
         networks["anchor"] = state.gram_teacher
+    networks |= {f"ring.{step}": network for step, network in state.seen.ring.items()}
     tensors = {f"{net}.{key}": value for net, module in networks.items() for key, value in module.state_dict().items()}
     for group in state.optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):

@@ -42,7 +42,8 @@ ADDED = (
     *("data.homogeneous", "data.mixed", "crops.sizes", "crops.aspect_min", "crops.aspect_max"),
     *("crops.locals_within_globals", "crops.share_color_jitter", "ibot.mask_shift"),
     *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
-    *("gram.student_from_gram_crop",),
+    *("gram.student_from_gram_crop", "gram.start", "gram.alarm_drop", "gram.ring"),
+    *("gram.measure", "gram.measure_every", "gram.measure_images"),
 )
 
 

@@ -22,8 +22,9 @@ from common.disk import checksum
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
-from harness.backbones.vit import Vit, lacking
 from evals.features.view import nearest_multiple
+from evals.tasks.methods import protocol_of
+from harness.backbones.vit import Vit, lacking
 from harness.crop_settings import Crops
 from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
@@ -40,6 +41,7 @@ class Source(NamedTuple):
     copied: the step before which it is first copied from the EMA teacher; None where it never is.
     folder: the exported backbone that it is read from before training; None where the run itself makes it.
     first: it is the network that training started from at step 0.
+    chosen: it is the best of those that were measured, each time that it is copied.
     """
 
     words: Callable[[Anchoring], str]
@@ -47,18 +49,22 @@ class Source(NamedTuple):
     copied: Callable[[Anchoring], int | None] = lambda gram: None
     folder: Callable[[Anchoring], str | None] = lambda gram: None
     first: bool = False
+    chosen: bool = False
 
 
-def snapshot_step(gram: Anchoring) -> int:
-    """The step whose EMA teacher is frozen."""
+def snapshot_step(gram: Anchoring) -> int | None:
+    """The step whose EMA teacher is frozen; None where that is not known beforehand."""
+    if gram.awaits_alarm:
+        return None
     return gram.first_step if gram.teacher_step is None else gram.teacher_step
 
 
 SOURCES: dict[GramTeacher, Source] = {
-    "snapshot": Source(lambda gram: f"EMA of step {snapshot_step(gram)}", copied=snapshot_step),
+    "snapshot": Source(lambda gram: f"EMA of {_step_words(gram)}", copied=snapshot_step),
     "ema": Source(lambda gram: "ema", live=True),
     "checkpoint": Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
     "start": Source(lambda gram: "weights of step 0", first=True),
+    "best_dense": Source(lambda gram: f"best of the last {gram.ring} by {gram.measure}", chosen=True),
 }
 
 
@@ -72,20 +78,26 @@ def source(gram: Anchoring) -> Source:
 
 def is_on(gram: Anchoring, step: int) -> bool:
     """Whether `step` computes the loss."""
-    return gram.weight > 0 and step >= gram.first_step
+    return gram.weight > 0 and not gram.awaits_alarm and step >= gram.first_step
 
 
 def is_renewed(gram: Anchoring, step: int) -> bool:
     """Whether the Gram teacher becomes a copy of the EMA teacher just before `step` is taken."""
     if gram.weight == 0 or source(gram).live:
         return False
-    return step in renewals(gram, step + 1) or step == source(gram).copied(gram)
+    first = gram.first_step if source(gram).chosen and not gram.awaits_alarm else source(gram).copied(gram)
+    return step in renewals(gram, step + 1) or step == first
+
+
+def is_lacking(gram: Anchoring, step: int, own: Vit | None) -> bool:
+    """Whether it is chosen at `step` since there is none yet: its loss began before an arm that chooses anew."""
+    return own is None and source(gram).chosen and is_on(gram, step)
 
 
 def renewals(gram: Anchoring, stop: int) -> range:
     """The steps before `stop` just before which the Gram teacher is renewed, its first copy aside."""
     every, first = gram.update_every, gram.first_renewal
-    if gram.weight == 0 or every is None:
+    if gram.weight == 0 or gram.awaits_alarm or every is None:
         return range(0)
     first = gram.first_step + every if first is None else first
     return range(first, stop if gram.max_renewals is None else min(stop, first + gram.max_renewals * every), every)
@@ -99,8 +111,15 @@ def early_step(gram: Anchoring, fork: int) -> int | None:
 
 def is_inherited(gram: Anchoring, parent: Anchoring) -> bool:
     """Whether an arm goes on with the Gram teacher that its parent has at the fork: both name the same first one."""
-    named = [(one.teacher, source(one).copied(one), given_folder(one)) for one in (gram, parent)]
-    return is_separate(gram) and is_separate(parent) and named[0] == named[1]
+    named = [(one.teacher, one.start, source(one).copied(one), given_folder(one)) for one in (gram, parent)]
+    alike = named[0] == named[1] and (not gram.is_watched or is_watched_alike(gram, parent))
+    return is_separate(gram) and is_separate(parent) and alike
+
+
+def is_watched_alike(gram: Anchoring, parent: Anchoring) -> bool:
+    """Whether an arm goes on with what its parent has measured: both measure and decide alike."""
+    keys = ("start", "measure", "measure_every", "measure_images", "ring", "alarm_drop", "first_step")
+    return gram.is_watched and parent.is_watched and all(getattr(gram, key) == getattr(parent, key) for key in keys)
 
 
 def as_counted(gram: Gram, *, on: bool) -> Gram:
@@ -108,7 +127,7 @@ def as_counted(gram: Gram, *, on: bool) -> Gram:
     if not on:
         return Gram()
     now = {"start_step": 0, "teacher_step": None, "warmup_steps": 0, "update_every": None, "first_renewal": None}
-    now |= {"weight_end": None, "max_renewals": None}
+    now |= {"weight_end": None, "max_renewals": None, "start": "step"}
     return replace(gram, weight=1.0, **now)
 
 
@@ -132,17 +151,19 @@ def given_folder(gram: Anchoring) -> Path | None:
 
 
 def content(gram: Anchoring) -> dict[str, Any]:
-    """What stands in a run's identity in place of a path: the content of a given backbone, under the path's key.
+    """What stands in a run's identity beside the settings: the content of a given backbone, under the path's key, and
+    by which protocol it is measured.
 
     Raises:
         BadInput: no exported backbone lies there.
     """
+    watched = {"protocol": protocol_of("health").hash()} if gram.is_watched else {}
     folder = given_folder(gram)
     if folder is None:
-        return {}
+        return watched
     if not (folder / WEIGHTS).is_file():
         raise BadInput(f"gram.checkpoint={folder}: no exported backbone there; want a folder with {WEIGHTS}")
-    return {"checkpoint": checksum(folder / WEIGHTS)[:16]}
+    return watched | {"checkpoint": checksum(folder / WEIGHTS)[:16]}
 
 
 def read(folder: Path, gram: Anchoring, *, like: Vit, device: torch.device) -> Vit:
@@ -239,7 +260,7 @@ def resize_patches(
 
 def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
     """When the loss begins and when the teacher is renewed afterwards, in the steps from `start` to `stop`."""
-    if gram.weight == 0:
+    if gram.weight == 0 or gram.awaits_alarm:
         return []
     begins = [{"step": gram.first_step, "kind": "gram_start"}] if gram.first_step >= start else []
     return begins + [{"step": step, "kind": "gram_update"} for step in renewals(gram, stop) if step >= start]
@@ -253,7 +274,18 @@ def words(gram: Anchoring, own: Crops | None = None) -> str:
     larger = "–".join(f"{factor:g}" for factor in dict.fromkeys((times[0], times[-1])))
     teacher = f"{source(gram).words(gram)} ×{larger}{_renewed(gram)}"
     end = "" if gram.weight_end is None else f", going to {gram.weight_end:g}"
-    return f"{teacher}, weight {gram.weight:g} from {gram.first_step}{end}"
+    return f"{teacher}, weight {gram.weight:g} from {_step_words(gram, name=False)}{end}"
+
+
+def _step_words(gram: Anchoring, *, name: bool = True) -> str:
+    """The step of its first copy, or of the loss, as far as it is known beforehand."""
+    if gram.awaits_alarm:
+        return (
+            "the alarm"
+            if name
+            else f"an alarm after {gram.first_step}: {gram.measure} {gram.alarm_drop:.3g} below best"
+        )
+    return f"step {snapshot_step(gram)}" if name else str(gram.first_step)
 
 
 def _renewed(gram: Anchoring) -> str:

@@ -14,14 +14,13 @@ from common.errors import BadInput
 from common.progress import Bar
 from harness import checkpoint, store
 from harness.beginning import first_state, fresh_state, load_kept
-from harness.data.batches import stream
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault, faults
 from harness.step import State, train_step
 from harness.store import MARKS
-from harness.train import Evaluate, batches_of, export_backbone, scheduled, to_device, train
+from harness.train import Evaluate, batches_to, export_backbone, look_of, scheduled, settled, to_device, train
 from harness.workplace import held
 
 log = logging.getLogger("gramlab")
@@ -69,11 +68,13 @@ def state_at(job: Job, step: int, device: torch.device) -> State:
 
 def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     """Take the job's steps until `step`."""
-    settings, device = job.settings, next(state.student.parameters()).device
-    batches = batches_of(job, pool, state)
+    device, look = next(state.student.parameters()).device, look_of(job, pool)
     with Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step") as bar:
-        for batch in stream(batches, state.step, step, workers=settings.runtime.workers):
-            train_step(state, to_device(batch, device), scheduled(job, state.step), settings, seed=job.seed)
+        look(state.seen, state.teacher.backbone, state.step)
+        for batch in batches_to(job, state, pool, step):
+            now = scheduled(job, state, state.step)
+            train_step(state, to_device(batch, device), now, settled(job, state), seed=job.seed)
+            look(state.seen, state.teacher.backbone, state.step)
             bar.update()
 
 

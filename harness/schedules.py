@@ -136,7 +136,7 @@ def lr_scale(settings: Experiment) -> float:
 def gram_weight(settings: Experiment, step: int, *, stop: int | None) -> float:
     """The weight of what is anchored: a half-cosine to its peak, then constant or on its way to its end."""
     gram = settings.gram
-    if gram.weight == 0 or step < gram.warm_step:
+    if gram.weight == 0 or gram.awaits_alarm or step < gram.warm_step:
         return gram.weight_at(step)
     return _going(settings, step, gram.weight, gram.weight_end, begin=gram.warm_step, stop=stop)
 

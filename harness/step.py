@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from harness import gram_teacher
 from harness.backbones.vit import Vit
 from harness.components import Tally
 from harness.data.batches import Batch
+from harness.dense_watch import Seen, best
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.sinkhorn import sinkhorn_knopp
 from harness.losses.table import LOSSES
@@ -29,13 +30,17 @@ from harness.settings import Experiment, Precision
 
 @dataclass
 class State:
-    """All that a run carries from step to step; `step` is the next one to take, `gram_teacher` a network of its own."""
+    """All that a run carries from step to step; `step` is the next one to take, `gram_teacher` a network of its own.
+
+    seen: what was measured on the way, where something is decided by it.
+    """
 
     step: int
     student: Network
     teacher: Network
     optimizer: torch.optim.AdamW
     gram_teacher: Vit | None = None
+    seen: Seen = field(default_factory=Seen)
 
 
 class NonFinite(ArithmeticError):
@@ -49,8 +54,8 @@ def train_step(
 
     tally: gets the losses of the batch's components.
     """
-    if at.renew_gram_teacher:
-        state.gram_teacher = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
+    if at.renew_gram_teacher or gram_teacher.is_lacking(settings.gram, at.step, state.gram_teacher):
+        state.gram_teacher = renewed(state, settings)
     freeze_backbone(state.student, at.backbone_frozen)
     total, terms, entropies = forward(state, batch, at, settings, seed=seed, tally=tally)
     total.backward()
@@ -69,6 +74,15 @@ def train_step(
         **entropies,
         "grad_norm": norm,
     }
+
+
+def renewed(state: State, settings: Experiment) -> Vit:
+    """The next Gram teacher: a copy of the EMA teacher, or of the best of those that were measured."""
+    copy = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
+    if not gram_teacher.source(settings.gram).chosen:
+        return copy
+    step = best({step: state.seen.values[step] for step in state.seen.ring})
+    return frozen_copy(state.seen.ring[step], into=copy)
 
 
 def forward(

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.disk import write_json
+from common.disk import write_json, write_text
 from common.errors import BadInput, first_line, found, listing
 from common.interrupts import Interrupted, is_asked_to_leave
 from common.machine import peak_memory_gib, reset_peak_memory
 from common.records import CurvePoint, read_lines
 from common.unwritable import staying
 from evals.backbones import exported
-from harness import checkpoint, excluded, gram_teacher, store
-from harness.backbones.released import settled
+from harness import checkpoint, dense_watch, excluded, gram_teacher, store
+from harness.backbones import released
 from harness.beginning import resume
 from harness.components import Tally
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
+from harness.dense_watch import Watch
 from harness.graph import Job
 from harness.job_folder import (
     check,
@@ -37,14 +41,15 @@ from harness.job_folder import (
     step_folder,
 )
 from harness.losses.table import LOSSES
-from harness.model import backbone_args, patch_size
+from harness.model import backbone_args, patch_size, sizes_of
 from harness.schedules import At, at, ends
-from harness.settings import Role
+from harness.settings import Experiment, Role
 from harness.standings import read_status
 from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]
+RECORD = "dense.jsonl"  # what was measured without labels, and decided by it; made of the state, so it may be lost
 SHOWN = 16  # names of images in an error
 ANCHORED = tuple(term for loss in LOSSES.values() if loss.anchored for term in loss.titles)  # their factors move
 
@@ -124,7 +129,7 @@ def revisit(job: Job, evaluate: Evaluate) -> None:
 
 def batches_of(job: Job, pool: Pool, state: State) -> Batches:
     """The batches of every step of the job. Raises `BadInput` for crops that the patch does not divide."""
-    settings, patch = job.settings, patch_size(state.student.backbone)
+    settings, patch = settled(job, state), patch_size(state.student.backbone)
     return Batches(
         pool,
         data=settings.data,
@@ -136,6 +141,37 @@ def batches_of(job: Job, pool: Pool, state: State) -> Batches:
     )
 
 
+def batches_to(job: Job, state: State, pool: Pool, stop: int) -> Iterator[Batch]:
+    """The batches of the steps from the state's to `stop`; made anew where an alarm changes what is in them."""
+    while state.step < stop:
+        settings = settled(job, state)
+        own = stream(batches_of(job, pool, state), state.step, stop, workers=settings.runtime.workers)
+        with closing(cast(Generator[Batch], own)) as batches:
+            for batch in batches:
+                yield batch
+                if settled(job, state) != settings:
+                    break
+
+
+def settled(job: Job, state: State) -> Experiment:
+    """The job's settings; once an alarm was raised, with the step of it as that of their Gram loss."""
+    gram = dense_watch.settled(job.settings.gram, state.seen.values, stop=job.settings.steps)
+    return job.settings if gram is job.settings.gram else replace(job.settings, gram=gram)
+
+
+def look_of(job: Job, pool: Pool) -> Watch:
+    """What looks at the dense features of the job's EMA teacher. Raises `BadInput` for too few images or patches."""
+    own, patch = job.settings, sizes_of(job.settings.model).patch
+    return Watch(own.gram, pool, size=own.crops.global_size, patch=patch, stop=own.steps)
+
+
+def observe(job: Job, state: State, look: Watch) -> None:
+    """Measure where that is due before the next step, and say what was decided by it."""
+    if look(state.seen, state.teacher.backbone, state.step):
+        rows = dense_watch.told(look.gram, state.seen.values, step=state.step, stop=look.stop)
+        write_text(job.folder / RECORD, "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
 def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curves: Curves) -> None:
     """From the state's step to the job's last."""
     settings = job.settings
@@ -145,14 +181,17 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
     for step in range(max(curves.steps_logged, job.root.start), state.step):
         tally.count(batches.composition(step))
     watch = Stopwatch(curves.seconds_logged)
+    look = look_of(job, batches.pool)
+    observe(job, state, look)
     mark(job, state, evaluate, curves, watch)
     bar = tqdm(total=job.stop, initial=state.step, desc=job.name, unit="step", disable=None, dynamic_ncols=True)
     with bar:
-        for batch in stream(batches, state.step, job.stop, workers=settings.runtime.workers):
+        for batch in batches_to(job, state, batches.pool, job.stop):
             with naming_images(batches.pool, batch):
-                now, placed = scheduled(job, state.step), to_device(batch, device)
+                now, placed = scheduled(job, state, state.step), to_device(batch, device)
                 asked = tally if is_logged(job, state.step + 1) else None
-                terms = train_step(state, placed, now, settings, seed=job.seed, tally=asked)
+                terms = train_step(state, placed, now, settled(job, state), seed=job.seed, tally=asked)
+            observe(job, state, look)
             tally.count(batch)
             bar.update()
             if is_logged(job, state.step):
@@ -207,7 +246,7 @@ def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_r
     exported.export(
         network.backbone,
         folder,
-        timm_name=str(settled(model).name),
+        timm_name=str(released.settled(model).name),
         timm_args=backbone_args(model),
         extra=extra,
         keep_results=keep_results,
@@ -234,14 +273,14 @@ class Stopwatch:
             self.started = time.perf_counter()
 
 
-def scheduled(job: Job, step: int) -> At:
+def scheduled(job: Job, state: State, step: int) -> At:
     """The values that hold in a step of the job; an end is where its identity has it, wherever this job stops."""
-    return at(job.settings, step, start=job.root.start, stop=job.science["schedule"]["end_step"])
+    return at(settled(job, state), step, start=job.root.start, stop=job.science["schedule"]["end_step"])
 
 
 def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch) -> dict[str, float]:
     """A row of the training curve after a step; of what may be constant, that which is not."""
-    done, settings = scheduled(job, state.step - 1), job.settings
+    done, settings = scheduled(job, state, state.step - 1), job.settings
     moving = {"optimizer.weight_decay_end": "weight_decay", "teacher.momentum_end": "momentum"}
     return {
         "step": state.step,

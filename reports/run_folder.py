@@ -7,7 +7,7 @@ that `gaps` names; only a folder that cannot give any report at all is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -150,7 +150,10 @@ def read(folder: Path) -> Run:
         trunk_steps=asked.get("trunk_steps", 0),
         summaries={arm: entry.get("summary", "") for arm, entry in arms.items()},
         overrides={arm: entry.get("overrides", {}) for arm, entry in arms.items()},
-        events={arm: _events(entries) for arm, entries in asked.get("events", {}).items()},
+        events={
+            arm: _events([*entries, *_decided(folder, arm, seeds, told)])
+            for arm, entries in asked.get("events", {}).items()
+        },
         config=asked.get("config", {}),
         environment=asked.get("environment", {}),
         notes=tuple(asked.get("notes", ())),
@@ -225,8 +228,20 @@ def _term(name: str, entry: LossTerm) -> Term:
 
 
 def _events(entries: Sequence[Happening]) -> tuple[Event, ...]:
-    events = [Event(entry["step"], entry["kind"]) for entry in entries]
+    events = {Event(entry["step"], entry["kind"]) for entry in entries}
     return tuple(sorted(events, key=lambda event: (event.step, event.kind)))
+
+
+def _decided(folder: Path, arm: str, seeds: Sequence[int], told: list[str]) -> Iterator[Happening]:
+    """What the runs of an arm decided by themselves, such as a start at an alarm."""
+    for seed in seeds:
+        try:
+            found = read_lines(folder / f"{arm}-s{seed}" / "dense.jsonl", Happening)
+        except BadInput as error:
+            told.append(str(error))
+            continue
+        told += found.told()
+        yield from (row for row in found.rows if row["kind"] != "measured")
 
 
 def _status(folder: Path, told: list[str]) -> Status:

@@ -54,6 +54,7 @@ FLOORS = (
     "harness.noise harness.components",
     "harness.model",
     "harness.gram_teacher harness.choices",
+    "harness.dense_watch",
     "harness.schedules",
     "harness.optimizer",
     "harness.step",

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real
+from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real, SomeShare
 from common.schema import settings
 
 Resize = Literal["bicubic", "bilinear", "area"]
-GramTeacher = Literal["snapshot", "ema", "checkpoint", "start"]
+GramTeacher = Literal["snapshot", "ema", "checkpoint", "start", "best_dense"]
+Start = Literal["step", "alarm"]
+Measure = Literal["dse", "locality"]
 
 
 @settings
@@ -45,6 +47,42 @@ class Anchoring:
             "Gramlab",
         ),
     ] = None
+    start: Annotated[
+        Start,
+        About(
+            "`step`: the loss begins at `gram.start_step`; `alarm`: at the first measurement from there on at which "
+            "`gram.measure` has fallen by `gram.alarm_drop` from its best. Warm-up and renewals count from where "
+            "it begins",
+            "Gramlab",
+        ),
+    ] = "step"
+    alarm_drop: Annotated[SomeShare, About("fall that raises the alarm, as a share of the best value", "Gramlab")] = (
+        0.05
+    )
+    measure: Annotated[
+        Measure | None,
+        About(
+            "label-free measure of the EMA teacher's patches for `alarm` and `best_dense`, higher is better; `dse`, or "
+            "`locality` (cosines with neighbours less those with other patches), as in [health.md](health.md)",
+            "`dse`: arXiv 2510.17299; `locality`: DINOv3 §4, fig. 6",
+        ),
+    ] = None
+    measure_every: Annotated[
+        Count, About("steps between measurements; `best_dense` also measures where it chooses", "Gramlab")
+    ] = 1000
+    measure_images: Annotated[
+        Count,
+        Ge(8),
+        About(
+            "images that are measured: evenly spread over the training pool, their centre squares of "
+            "`crops.global_size` pixels, no label read",
+            "arXiv 2510.17299 (about 1000)",
+        ),
+    ] = 64
+    ring: Annotated[
+        Count | None,
+        About("how many measured EMA teachers, the last ones, `best_dense` chooses among", "Gramlab"),
+    ] = None
     warmup_steps: Annotated[
         Natural,
         About("steps of a half-cosine from 0 to `gram.weight`; 0 = full weight at once", "official code (1000)"),
@@ -54,8 +92,10 @@ class Anchoring:
         About(
             "whose patches are the target; `snapshot` (the EMA teacher frozen at `gram.teacher_step`), `ema` (the live "
             "EMA teacher), `checkpoint` (`gram.checkpoint`), `start` (the weights that training started from, "
-            "whatever the arm forks from: the natural one where a trained model is continued)",
-            "DINOv3 §4.2; `ema`: official code; `start`: Gramlab",
+            "whatever the arm forks from: the natural one where a trained model is continued), "
+            "`best_dense` (of the last `gram.ring` EMA teachers that were measured the one with the best "
+            "`gram.measure`, at the start and at each renewal)",
+            "DINOv3 §4.2; `ema`: official code; `start`, `best_dense`: Gramlab",
         ),
     ] = "snapshot"
     teacher_step: Annotated[
@@ -140,6 +180,7 @@ class Anchoring:
             yield "checkpoint=null: want an exported backbone folder for teacher=checkpoint"
         if self.teacher != "checkpoint" and self.checkpoint is not None:
             yield f"checkpoint={self.checkpoint}: want null with teacher={self.teacher}, or teacher=checkpoint"
+        yield from self._watch_conflicts()
         if self.teacher != "snapshot" and self.teacher_step is not None:
             yield f"teacher_step={self.teacher_step}: want null with teacher={self.teacher}, or teacher=snapshot"
         if self.teacher == "ema" and self.update_every is not None:
@@ -149,9 +190,28 @@ class Anchoring:
         if self.first_renewal is not None and self.start_step is not None and self.first_renewal <= self.start_step:
             yield f"first_renewal={self.first_renewal}: want more than start_step={self.start_step}, or null"
 
+    def _watch_conflicts(self) -> Iterator[str]:
+        """An alarm, or a choice, without what it needs, and steps that cannot be known before an alarm."""
+        if self.is_watched and self.measure is None:
+            who = "start=alarm" if self.start == "alarm" else "teacher=best_dense"
+            yield f"{who}: want gram.measure=dse or locality, by which it is decided"
+        if self.teacher == "best_dense" and self.ring is None:
+            yield "ring=null: want how many measured EMA teachers teacher=best_dense chooses among"
+        if self.start == "alarm":
+            for key in ("teacher_step", "first_renewal"):
+                if (value := getattr(self, key)) is not None:
+                    yield f"{key}={value}: want null with start=alarm, whose step is not known beforehand"
+
     def unused(self) -> dict[str, str]:
         """Settings that do nothing beside the others, and what they want: a run's identity leaves them out."""
         found = {}
+        if not self.is_watched:
+            nobody = "nothing is decided by it; want gram.start=alarm or gram.teacher=best_dense"
+            found |= dict.fromkeys(("measure", "measure_every", "measure_images"), nobody)
+        if self.teacher != "best_dense":
+            found["ring"] = f"gram.teacher={self.teacher} chooses among none; want best_dense"
+        if self.start != "alarm":
+            found["alarm_drop"] = "no alarm is waited for; want gram.start=alarm"
         if self.resolution == 1:
             found |= dict.fromkeys(("resize", "antialias"), "both grids are equal; want gram.resolution above 1")
         elif self.resize == "area":
@@ -164,8 +224,23 @@ class Anchoring:
 
     @property
     def first_step(self) -> int:
-        """The first step with the loss; a run without a fork begins with it where none is given."""
+        """The first step with the loss, with an alarm the earliest; a run without a fork begins with it by default."""
         return self.start_step or 0
+
+    @property
+    def awaits_alarm(self) -> bool:
+        """Whether the first step of the loss is not known beforehand."""
+        return self.weight > 0 and self.start == "alarm"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether something is decided by the measure."""
+        return self.awaits_alarm or (self.weight > 0 and self.teacher == "best_dense")
+
+    @property
+    def measured_from(self) -> int:
+        """The first step that may be measured: what is older is out of the ring when it is chosen from."""
+        return self.first_step if self.awaits_alarm else self.first_step - (self.ring or 0) * self.measure_every
 
     @property
     def warm_step(self) -> int:
@@ -174,7 +249,7 @@ class Anchoring:
 
     def weight_at(self, step: int) -> float:
         """Zero before `start_step`, a half-cosine to the weight over `warmup_steps` (ends included), then constant."""
-        if step < self.first_step:
+        if step < self.first_step or self.awaits_alarm:
             return 0.0
         done = step - self.first_step
         if done >= self.warmup_steps - 1:

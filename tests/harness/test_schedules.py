@@ -182,4 +182,5 @@ def test_a_job_that_is_stopped_early_follows_the_schedule_of_its_identity(tiny, 
     (job,) = jobs(change(tiny, values), fingerprint=lambda data: "24 rooms")
     short = replace(job, stop=3)
     assert short.identity == job.identity
-    assert [scheduled(short, step) for step in range(3)] == [scheduled(job, step) for step in range(3)]
+    state = fresh_state(tiny, 0, torch.device("cpu"))
+    assert [scheduled(short, state, step) for step in range(3)] == [scheduled(job, state, step) for step in range(3)]

@@ -27,11 +27,15 @@ from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import train_step
 from harness.sweep_settings import Parameter
-from harness.train import train
+from harness.train import look_of, settled, train
 
 CPU = torch.device("cpu")
 STEPS = 3
 GRAM = {"gram.weight": 2.0, "gram.start_step": 1}
+WATCHED = {**GRAM, "gram.teacher": "best_dense", "gram.measure": "dse", "gram.measure_every": 1, "gram.ring": 2}
+WATCHED |= {"gram.start_step": 2, "gram.measure_images": 8}
+ALARM = {"gram.weight": 2.0, "gram.start": "alarm", "gram.measure": "dse", "gram.measure_every": 1}
+ALARM |= {"gram.measure_images": 16}
 SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.1, "num_reg_tokens": 1}
 ROOMS = {name: settings.Set(size=32, count=12, seed=seed) for name, seed in (("some", 0), ("others", 1))}
 ONLY = {"data.homogeneous_share": 1.0, "data.sources": ROOMS}
@@ -75,6 +79,12 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "gram.teacher": ("ema", GRAM),
     "gram.teacher_step": (0, GRAM),
     "gram.checkpoint": ("other", {**GRAM, "gram.teacher": "checkpoint", "gram.checkpoint": "one"}),
+    "gram.start": ("alarm", {**ALARM, "gram.start": "step"}),
+    "gram.alarm_drop": (1.0, {**ALARM, "gram.alarm_drop": 1e-9}),
+    "gram.measure": ("locality", WATCHED),
+    "gram.measure_every": (2, WATCHED),
+    "gram.measure_images": (24, WATCHED),
+    "gram.ring": (1, WATCHED),
     "gram.update_every": (1, GRAM),
     "gram.first_renewal": (5, {**GRAM, "gram.update_every": 1}),
     "gram.max_renewals": (1, {"gram.weight": 2.0, "gram.start_step": 0, "gram.update_every": 1}),
@@ -232,7 +242,13 @@ def outcome(tiny, change, pools, places, make_batches, weights):
         batches = make_batches(experiment, pool=pool)
         start = -1  # as if the job had forked from a trunk of one step
         now = [at(experiment, step, start=start, stop=STEPS) for step in range(STEPS)]
-        rows = [train_step(state, batches[step], now[step], experiment, seed=0) for step in range(STEPS)]
+        look, rows = look_of(job, pool), []
+        for step in range(STEPS):
+            look(state.seen, state.teacher.backbone, step)
+            own = settled(job, state)
+            if own != experiment:  # an alarm was raised
+                batches, now[step] = make_batches(own, pool=pool), at(own, step, start=start, stop=STEPS)
+            rows.append(train_step(state, batches[step], now[step], own, seed=0))
         return [{name: float(value) for name, value in row.items()} for row in rows], weights(state)
 
     return of
@@ -307,6 +323,12 @@ IMPOSSIBLE = [
     {"gram.weight": -1.0},
     {"gram.update_every": 0},
     {"gram.max_renewals": 0},
+    {"gram.ring": 0},
+    {"gram.ring": None, "gram.weight": 1.0, "gram.teacher": "best_dense", "gram.measure": "dse"},
+    {"gram.teacher": "best_dense", "gram.weight": 1.0, "gram.ring": 4},
+    {"gram.start": "alarm", "gram.weight": 1.0},
+    {"gram.teacher_step": 2, "gram.weight": 1.0, "gram.start": "alarm", "gram.measure": "dse"},
+    {"gram.alarm_drop": 0.0},
     {"gram.weight_end": -1.0},
     {"gram.first_renewal": 5, "gram.weight": 1.0, "gram.start_step": 5},
     {"gram.resolution": 0.5},

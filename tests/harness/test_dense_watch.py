@@ -1,0 +1,214 @@
+"""The watch over dense features: when the alarm is raised, what the ring holds, how a resumed run decides."""
+
+import json
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from common.errors import BadInput
+from evals.tasks.health import dse
+from evals.tasks.health.patch_grid import Patches
+from evals.tasks.methods import protocol_of
+from harness import dense_watch, gram_teacher
+from harness.beginning import fresh_state
+from harness.dense_watch import Seen, Watch, alarm, chosen, settled, told
+from harness.graph import jobs
+from harness.job_folder import state_path
+from harness.losses.gram import Gram
+from harness.model import encode
+from harness.train import RECORD, train
+
+CPU = torch.device("cpu")
+MEASURED = {"gram.weight": 2.0, "gram.measure": "dse", "gram.measure_every": 1, "gram.measure_images": 8}
+BEST = {**MEASURED, "gram.teacher": "best_dense", "gram.ring": 3, "gram.start_step": 3, "gram.update_every": 2}
+ALARM = {**MEASURED, "gram.start": "alarm", "gram.alarm_drop": 0.001, "gram.start_step": 1}
+
+
+def nothing(job, step, folder):
+    return {}
+
+
+def end(job):
+    return load_file(state_path(job, job.stop))
+
+
+def record(job):
+    return [json.loads(line) for line in (job.folder / RECORD).read_text().splitlines()]
+
+
+@pytest.fixture
+def trained(tiny, change, pool, tmp_path):
+    """Trains one arm with these settings; the job."""
+
+    def of(values, *, name="runs", steps=8, evaluate=nothing, **more):
+        own = {"runtime.folder": str(tmp_path / name), "arms": {"plain": {}}, "steps": steps, **values, **more}
+        job = jobs(change(tiny, own), fingerprint=lambda data: "24 rooms")[-1]
+        train(job, pool, evaluate, device=CPU)
+        return job
+
+    return of
+
+
+@pytest.fixture
+def falling(monkeypatch):
+    """Values in place of the measure, by the number of measurements; the network's own part is tested by itself."""
+
+    def use(values):
+        left = chain(values, repeat(values[-1]))
+        monkeypatch.setattr(Watch, "measure", lambda self, network: next(left))
+
+    return use
+
+
+# --- what follows from the values
+
+
+@pytest.mark.parametrize(
+    ("values", "drop", "step"),
+    [
+        ([1.0, 1.2, 1.15, 1.07], 0.1, 30),
+        ([1.0, 1.2, 1.15, 1.09], 0.1, None),
+        ([1.0, 0.85, 2.0, 1.9], 0.1, 10),  # of the best so far, not of all
+        ([-1.0, -1.04, -1.1], 0.05, 20),
+        ([0.0, 0.0, 0.0], 0.1, None),
+        ([0.0, -0.1], 0.1, 10),
+    ],
+)
+def test_the_alarm_is_raised_at_the_first_fall_by_its_share_of_the_best_value(values, drop, step):
+    gram = Gram(weight=1.0, start="alarm", measure="dse", alarm_drop=drop)
+    assert alarm(gram, {10 * place: value for place, value in enumerate(values)}) == step
+
+
+def test_before_the_alarm_there_is_no_loss_and_from_it_on_that_of_a_start_at_its_step():
+    gram = Gram(weight=2.0, start="alarm", measure="dse", start_step=4, warmup_steps=3, update_every=5)
+    assert settled(gram, {4: 1.0}, stop=100) is gram
+    assert not any(gram_teacher.is_on(gram, step) or gram.weight_at(step) for step in range(100))
+    now = settled(gram, {4: 1.0, 9: 0.5}, stop=100)
+    assert [now.weight_at(step) for step in (8, 9, 10, 11)] == pytest.approx([0, 0, 1, 2])
+    assert [step for step in range(100) if gram_teacher.is_renewed(now, step)][:3] == [9, 14, 19]
+    assert settled(gram, {4: 1.0, 9: 0.5}, stop=9) is gram
+
+
+def test_the_best_of_the_last_measured_ones_is_chosen_and_of_equal_ones_the_newest():
+    gram = Gram(weight=1.0, teacher="best_dense", measure="dse", ring=3)
+    values = {0: 9.0, 10: 2.0, 20: 3.0, 30: 3.0, 40: 1.0, 50: 0.5}
+    assert [chosen(gram, values, step) for step in (0, 10, 20, 30, 40, 50)] == [0, 0, 0, 30, 30, 30]
+
+
+def test_the_ring_holds_only_what_can_still_be_chosen_and_that_is_the_best_of_the_last(tiny, pool, falling):
+    """Against the definition, with random values: the ring's best is the best of the last three."""
+    values = np.random.default_rng(0).integers(0, 6, 40).astype(float).tolist()
+    falling(values)
+    gram = Gram(weight=1.0, teacher="best_dense", measure="dse", measure_every=1, ring=3)
+    look, seen = Watch(gram, pool, size=32, patch=8, stop=100), Seen()
+    network = fresh_state(tiny, 0, CPU).teacher.backbone
+    for step in range(40):
+        look(seen, network, step)
+        assert dense_watch.best({at: seen.values[at] for at in seen.ring}) == chosen(gram, seen.values, step)
+        assert len(seen.ring) <= 3
+
+
+# --- measuring
+
+
+def test_the_measure_is_dse_of_the_health_protocol_on_images_spread_over_the_pool(tiny, pool):
+    gram = Gram(weight=1.0, start="alarm", measure="dse", measure_images=8)
+    look, network = Watch(gram, pool, size=32, patch=8, stop=9), fresh_state(tiny, 3, CPU).teacher.backbone
+    places = [0, 3, 7, 10, 13, 16, 20, 23]  # of 24 images
+    mean, std = (np.array(one, dtype=np.float32) for one in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    pixels = np.stack([(pool.image(place).astype(np.float32) / 255 - mean) / std for place in places])
+    images = torch.from_numpy(pixels).movedim(-1, 1)
+    torch.testing.assert_close(look.images, images)
+    with torch.no_grad():
+        tokens = encode(network, images).patches
+    found = dse.measure(Patches.in_memory(tokens, (4, 4)).as_units(), protocol_of("health"))
+    assert look.measure(network) == pytest.approx(float(found.dse.mean()), rel=1e-5)
+    assert look.measure(network) == look.measure(network)
+
+
+def test_too_few_patches_are_refused_before_anything_is_measured(pool):
+    gram = Gram(weight=1.0, start="alarm", measure="locality")
+    with pytest.raises(BadInput, match=r"gram.measure=locality: 2 x 2 patches an image: want at least 3 x 3"):
+        Watch(gram, pool, size=16, patch=8, stop=9)
+    Watch(Gram(), pool, size=16, patch=8, stop=9)
+
+
+# --- in training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("values", [BEST, ALARM, {**BEST, **ALARM}], ids=["best", "alarm", "both"])
+def test_a_run_that_is_killed_and_resumed_decides_alike_bit_for_bit(trained, same, tmp_path, values):
+    class Killed(Exception):
+        pass
+
+    def kill(at):
+        def evaluate(job, step, folder):
+            if step == at:
+                raise Killed
+            return {}
+
+        return evaluate
+
+    every = {"runtime.checkpoint_every": 1, "evals.every": 1}
+    whole = trained(values, **every)
+    for at in (3, 4):
+        for evaluate in (kill(at), nothing):
+            try:
+                again = trained(values, name=f"cut{at}", evaluate=evaluate, **every)
+            except Killed:
+                continue
+        assert same(end(again), end(whole)), at
+        assert record(again) == record(whole), at
+    assert [row for row in record(whole) if row["kind"] != "measured"], "something was decided"
+
+
+def test_the_gram_teacher_is_the_measured_network_that_was_best(trained, falling, take_steps, tiny, same):
+    falling([1.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
+    job = trained({**BEST, "gram.update_every": None}, steps=6)
+    # measured before steps 0 … 6; the ring of step 3 holds those of steps 1, 2 and 3
+    best = take_steps(tiny, 1)[0].teacher.backbone.state_dict()
+    held = {key.removeprefix("anchor."): value for key, value in end(job).items() if key.startswith("anchor.")}
+    assert same(held, best)
+    (start,) = [row for row in record(job) if row["kind"] == "gram_start"]
+    assert start == {"step": 3, "kind": "gram_start", "teacher": 1}
+
+
+def test_an_alarm_starts_the_very_run_that_names_its_step(trained, falling, same):
+    falling([3.0, 4.0, 3.9, 2.0, 1.0, 1.0, 1.0])
+    own = {**ALARM, "gram.alarm_drop": 0.2, "gram.warmup_steps": 3}
+    found = trained(own)
+    assert [row["step"] for row in record(found) if row["kind"] == "gram_start"] == [4]  # measured from step 1 on
+    named = trained({"gram.weight": 2.0, "gram.start_step": 4, "gram.warmup_steps": 3}, name="named")
+    theirs = {key: value for key, value in end(found).items() if not key.startswith("ring.")}
+    assert same(theirs, end(named))
+
+
+def test_a_run_whose_alarm_is_never_raised_is_the_run_without_the_loss(trained, same):
+    found = trained({**ALARM, "gram.alarm_drop": 1.0})
+    assert same(end(found), end(trained({}, name="plain")))
+    assert {row["kind"] for row in record(found)} == {"measured"}
+
+
+def test_workers_change_nothing_of_a_run_with_an_alarm(trained, same, falling):
+    falling([3.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0])
+    one = trained(ALARM)
+    falling([3.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0])
+    assert same(end(one), end(trained(ALARM, name="workers", **{"runtime.workers": 1})))
+
+
+def test_the_record_tells_what_was_measured_and_decided_in_order():
+    gram = Gram(weight=1.0, start="alarm", measure="dse", teacher="best_dense", ring=2, update_every=10)
+    values = {0: 1.0, 10: 2.0, 20: 1.0, 30: 0.5}
+    rows = [*told(gram, values, step=30, stop=100)]
+    assert [(row["step"], row["kind"], row.get("teacher")) for row in rows] == [
+        (0, "measured", None),
+        (10, "measured", None),
+        (20, "measured", None),
+        (20, "gram_start", 10),
+        (30, "measured", None),
+        (30, "gram_update", 20),
+    ]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from common.errors import BadInput
-from reports.run_folder import gaps, read
+from reports.run_folder import Event, gaps, read
 
 
 def test_a_run_that_ended_well_has_no_gaps(make_run):
@@ -140,3 +140,12 @@ def test_files_of_others_in_a_run_folder_are_passed_over(make_run):
     (folder / "notes.txt").write_bytes(b"\xff")
     after = read(folder)
     assert (after.rows, gaps(after)) == (before.rows, [])
+
+
+def test_what_a_run_decided_by_itself_is_an_event_of_its_arm(make_run):
+    folder = make_run()
+    arm, seed = (run := read(folder)).arms[-1], run.seeds[0]
+    rows = ['{"step": 3, "kind": "measured", "value": 0.7}', '{"step": 3, "kind": "gram_start", "teacher": 2}']
+    (folder / f"{arm}-s{seed}" / "dense.jsonl").write_text("\n".join(rows) + "\n")
+    found = set(read(folder).events[arm])
+    assert found == {*run.events[arm], Event(3, "gram_start")}

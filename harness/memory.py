@@ -20,6 +20,7 @@ from evals.tasks.methods import method_of, protocol_of
 from harness.config import arm_settings, trunk_settings
 from harness.cost import LIBRARIES_GIB
 from harness.data.sizes import Sides, sides
+from harness.losses.relations.difference import in_channels
 from harness.model import sizes_of
 from harness.settings import Evals, Experiment
 
@@ -33,6 +34,8 @@ AHEAD = 2  # batches that each worker makes ahead
 PATCH = "model.args.patch_size"
 LEVEL = "gram.level"
 LEVELS = {"image": 1.0, "batch": 2.0}  # 0: no Gram loss
+MATRICES = "Gram matrices at once"
+CHANNELS = "Gram matrices may be those between channels"
 
 Numbers = dict[str, float]
 Place = Literal["this machine", "the GPU"]
@@ -77,7 +80,10 @@ def most_held(experiment: Experiment, *, split: bool) -> float:
 
 
 def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
-    """The settings that memory grows with, by their keys; `side`: of the crops, where there are several."""
+    """The settings that memory grows with, by their keys, and two numbers on the matrices of the Gram loss.
+
+    side: of the crops, where there are several.
+    """
     model, crops, evals = sizes_of(settings.model), settings.crops, settings.evals
     side = side or sides(crops, resolution=settings.gram.resolution)[0]
     heads = {
@@ -92,7 +98,8 @@ def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
         "crops.local_count": crops.local_count,
         "gram.resolution": side.gram / side.globals if settings.gram.weight else 0,
         LEVEL: LEVELS[settings.gram.level] if settings.gram.weight else 0,
-        "gram.negatives": 4 if settings.gram.negatives == "clamp" else 3,  # matrices at once, measured
+        MATRICES: 4 if settings.gram.negatives == "clamp" else 3,  # measured
+        CHANNELS: settings.gram.negatives == "keep",
         PATCH: model.patch,
         "model.args.embed_dim": model.width,
         "model.args.depth": model.depth,
@@ -134,9 +141,9 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
 
 
 def cosine_bytes(n: Numbers) -> float:
-    """Of the matrices of cosines of the Gram loss; this is no estimate."""
+    """Of the matrices of the Gram loss, for a teacher of the student's width; this is no estimate."""
     matrices = {0: 0, LEVELS["image"]: 2 * n["data.batch_size"], LEVELS["batch"]: 1}[n[LEVEL]]
-    return 4 * n["gram.negatives"] * matrices * _side(n) ** 2
+    return 4 * n[MATRICES] * matrices * _side(n) ** 2
 
 
 def _parts(experiment: Experiment) -> Iterator[tuple[Experiment, Sides]]:
@@ -151,7 +158,8 @@ def _parts(experiment: Experiment) -> Iterator[tuple[Experiment, Sides]]:
 def _usual() -> Numbers:
     """The defaults, as if something were evaluated and anchored."""
     evals = {"evals.size": Evals().size, "evals.batch_size": Evals().batch_size, "evals.sets.*.count": 1000}
-    return sizes(Experiment()) | {"gram.resolution": 1, LEVEL: LEVELS["image"]} | evals
+    found = sizes(Experiment()) | {"gram.resolution": 1, LEVEL: LEVELS["image"]} | evals
+    return {key: value for key, value in found.items() if key not in (MATRICES, CHANNELS)}
 
 
 def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:
@@ -165,8 +173,10 @@ def _tokens(n: Numbers, side: float) -> float:
 
 
 def _side(n: Numbers) -> float:
-    """Patches that a matrix of cosines compares with each other: those of a crop, or of all global crops."""
-    return (n["crops.global_size"] / n[PATCH]) ** 2 * (2 * n["data.batch_size"] if n[LEVEL] == LEVELS["batch"] else 1)
+    """Of a Gram matrix: the patches of a crop or of all global crops, or the channels where these are fewer."""
+    crop, width = (n["crops.global_size"] / n[PATCH]) ** 2, n["model.args.embed_dim"]
+    patches = crop * (2 * n["data.batch_size"] if n[LEVEL] == LEVELS["batch"] else 1)
+    return width if n[CHANNELS] and in_channels(patches, width) else patches
 
 
 def _named(n: Numbers, key: str) -> str:

@@ -13,6 +13,7 @@ from common.schema import settings
 from harness.losses.anchoring import Anchoring
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
+from harness.losses.relations.difference import gram_difference
 
 GramLevel = Literal["image", "batch"]
 Negatives = Literal["keep", "clamp", "clamp_teacher"]
@@ -26,7 +27,7 @@ class Gram(Anchoring):
         GramLevel,
         About(
             "whose patches one matrix of cosines is over; `image`: those of a crop; `batch`: those of both crops of "
-            "all images, (2 · batch · patches)² entries",
+            "all images",
             "official code (`image` for 7B)",
         ),
     ] = "image"
@@ -61,24 +62,24 @@ def gram_loss(
     """Mean squared difference of the two matrices of cosines between patches, diagonal included.
 
     student, teacher: patches after the final norm. The teacher receives no gradient; its width E may differ from D
-    (a Gram matrix has P × P entries whatever the width).
+    (a Gram matrix has P × P entries whatever the width). With many more patches than channels the same number comes
+    from matrices of D × D entries (`harness/losses/relations/difference.py`), unless negatives are clamped.
     level: "image" compares patches within an image, "batch" all B·P patches with each other, in (B·P)² entries.
     negatives: "clamp" sets negative cosines of both to 0, "clamp_teacher" those of the teacher only.
     Raises BadInput for shapes that do not fit or an unknown choice.
     Source: DINOv3 §4.2, arXiv 2508.10104, which writes the squared Frobenius norm; this is that divided by the
     number of entries, as in the published code, and the weight 2 there belongs to this form.
     """
-    ours, theirs = _cosines(student, level), _cosines(teacher.detach(), level)
-    if negatives == "clamp":
-        ours = ours.clamp(min=0)
-    if negatives != "keep":
-        theirs = theirs.clamp(min=0)
-    return mse_loss(ours, theirs.to(ours.dtype))
+    ours, theirs = _units(student, level), _units(teacher.detach(), level)
+    if negatives == "keep":
+        return gram_difference(ours, theirs)
+    cosines, wanted = ours @ ours.mT, (theirs @ theirs.mT).clamp(min=0)
+    return mse_loss(cosines.clamp(min=0) if negatives == "clamp" else cosines, wanted.to(cosines.dtype))
 
 
-def _cosines(patches: Float[Tensor, "B P D"], level: GramLevel) -> Float[Tensor, "N Q Q"]:
-    units = unit_length(patches if level == "image" else patches.flatten(0, 1).unsqueeze(0))
-    return units @ units.mT
+def _units(patches: Float[Tensor, "B P D"], level: GramLevel) -> Float[Tensor, "N Q D"]:
+    """Directions of the patches that one matrix of cosines compares."""
+    return unit_length(patches if level == "image" else patches.flatten(0, 1).unsqueeze(0))
 
 
 TITLES = {"gram": "Gram"}

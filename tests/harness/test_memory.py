@@ -104,9 +104,12 @@ def test_half_the_bytes_of_activations_are_held_in_bfloat16(tiny):
     assert half < whole
 
 
+LARGE = {"data.batch_size": 64, "crops.global_size": 112, "gram.weight": 1.0, "gram.level": "batch"}
+
+
 def test_gram_matrices_over_a_batch_are_refused_with_their_size_where_they_alone_do_not_fit(tiny, change, on):
     """§6.1 of the recipe: 64 images with 196 patches in each of two crops make matrices of 25,088² cosines."""
-    large = change(tiny, {"data.batch_size": 64, "crops.global_size": 112, "gram.weight": 1.0, "gram.level": "batch"})
+    large = change(tiny, {**LARGE, "gram.negatives": "clamp_teacher"})
     on(7)
     with pytest.raises(BadInput) as error:
         memory.check(large, CPU)
@@ -129,3 +132,11 @@ def test_gram_matrices_of_an_image_count_by_crops_and_patches(tiny, change):
     assert memory.cosine_bytes(image) == 4 * 3 * 8 * 16**2  # 2 crops of 4 images with 16 patches
     batch = memory.sizes(change(tiny, {"gram.weight": 1.0, "gram.level": "batch", "gram.negatives": "clamp"}))
     assert memory.cosine_bytes(batch) == 4 * 4 * (8 * 16) ** 2
+
+
+def test_gram_matrices_between_channels_do_not_grow_with_the_patches(tiny, change, on):
+    on(2)  # a fifth of what the cosines of 25,088 patches take
+    assert memory.check(change(tiny, LARGE), CPU) == []
+    for crops, size, matrices in (("batch", 112, 1), ("batch", 448, 1), ("image", 112, 128), ("image", 448, 128)):
+        numbers = memory.sizes(change(tiny, {**LARGE, "crops.global_size": size, "gram.level": crops}))
+        assert memory.cosine_bytes(numbers) == 4 * 3 * matrices * 32**2

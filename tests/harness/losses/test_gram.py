@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from common.errors import BadInput
 from harness.losses.gram import gram_loss
+from harness.losses.relations.difference import gram_difference, in_channels
 
 LEVELS = ["image", "batch"]
 NEGATIVES = ["keep", "clamp", "clamp_teacher"]
@@ -126,6 +127,92 @@ def test_half_precision_is_worked_in_float32_whatever_the_autocast(dtype, level)
 
 def test_a_teacher_of_another_width_is_fine():
     assert gram_loss(patches(width=4), patches(width=7, seed=1)) > 0
+
+
+def directly(student, teacher, level):
+    """The loss and its gradient in float64 between patches."""
+    student, teacher = student.detach().double().requires_grad_(), teacher.double()
+    units = (torch.nn.functional.normalize(x, dim=-1) for x in (student, teacher))
+    one, other = ((x if level == "image" else x.flatten(0, 1)[None]) for x in units)
+    loss = (one @ one.mT - other @ other.mT).square().mean()
+    return loss.detach(), torch.autograd.grad(loss, student)[0]
+
+
+@pytest.mark.parametrize("distance", [1.0, 1e-1, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_form_between_channels_keeps_its_digits_however_near_the_teacher_is(level, distance):
+    """Down to losses of 1e-9, where a teacher that was just renewed lies (dense-health facts, last section)."""
+    teacher = patches(2, 256, 24, seed=1, dtype=torch.float32)
+    student = teacher + distance * patches(2, 256, 24, seed=2, dtype=torch.float32)
+    assert in_channels(256, 24)
+    units = [torch.nn.functional.normalize(x, dim=-1) for x in (student, teacher)]
+    sets = [x if level == "image" else x.flatten(0, 1)[None] for x in units]
+    sets[0].requires_grad_()
+    loss = gram_difference(*sets)
+    exact = [x.detach().double().requires_grad_() for x in sets]
+    want = (exact[0] @ exact[0].mT - exact[1] @ exact[1].mT).square().mean()
+    assert want < 1e-9 or distance > 1e-4
+    assert_close(loss.double(), want, rtol=1e-6, atol=0)
+    got, gradient = (torch.autograd.grad(one, x)[0] for one, x in ((loss, sets[0]), (want, exact[0])))
+    assert (got - gradient).norm() < 1e-6 * gradient.norm()
+
+
+@pytest.mark.parametrize("distance", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_loss_between_channels_is_as_right_as_directions_in_float32_allow(level, distance):
+    teacher = patches(2, 256, 24, seed=1, dtype=torch.float32)
+    student = (teacher + distance * patches(2, 256, 24, seed=2, dtype=torch.float32)).requires_grad_()
+    loss = gram_loss(student, teacher, level)
+    loss.backward()
+    want, gradient = directly(student, teacher, level)
+    rounded = 2**-23 / distance  # of the difference of two directions
+    assert_close(loss.double(), want, rtol=max(1e-6, rounded), atol=0)
+    assert student.grad is not None
+    assert (student.grad - gradient).norm() < max(1e-6, rounded) * gradient.norm()
+
+
+def test_both_forms_give_the_same_loss_and_gradient(monkeypatch):
+    student, teacher = patches(2, 20, 4, seed=1).requires_grad_(), patches(2, 20, 4, seed=2)
+    for level in LEVELS:
+        want, gradient = directly(student, teacher, level)
+        for pays in (0, math.inf):
+            monkeypatch.setattr("harness.losses.relations.difference.PAYS", pays)
+            loss = gram_loss(student, teacher, level)
+            assert_close(loss, want)
+            assert_close(torch.autograd.grad(loss, student)[0], gradient)
+
+
+def test_a_student_that_is_its_teacher_turned_loses_nothing_that_matters_between_channels():
+    """Its patches differ from the teacher's as much as can be, which costs this form digits, to about 1e-9."""
+    teacher = patches(2, 256, 24, seed=1, dtype=torch.float32)
+    student = teacher @ torch.linalg.qr(patches(1, 24, 24, seed=3, dtype=torch.float32)[0]).Q
+    assert gram_loss(student, teacher).abs() < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "other", "found"),
+    [
+        (64, 96, 96, False),  # the nano model, and ViT-S/16 at 224 pixels: their runs keep their bits
+        (196, 384, 384, False),
+        (768, 384, 384, False),
+        (769, 384, 384, True),
+        (1024, 384, 768, False),  # there is no difference of patches of two widths
+        (2 * 16 * 64, 96, 96, True),  # the nano model's batch
+    ],
+)
+def test_channels_are_taken_where_patches_are_more_than_twice_as_many_and_widths_agree(count, width, other, found):
+    assert in_channels(count, width, other) is found
+
+
+def test_memory_grows_with_the_square_of_the_patches_between_patches_alone():
+    def largest(count, width):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            gram_difference(*(patches(1, count, width, seed=s).requires_grad_() for s in (1, 2)))
+        return max(kept)
+
+    assert largest(64, 32) == 64**2
+    assert largest(4096, 32) == 4096 * 32
 
 
 @pytest.mark.parametrize(

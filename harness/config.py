@@ -33,7 +33,6 @@ from harness.settings import Experiment
 
 PROSE = ("name", "question", "source", "expected", "cost", "margins")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
-LATER = ("optimizer.backbone_lr", "optimizer.freeze_backbone_steps")  # without them there have been identities
 MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
@@ -43,7 +42,8 @@ ADDED = (
     *("crops.locals_within_globals", "crops.share_color_jitter", "ibot.mask_shift"),
     *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
     *("gram.student_from_gram_crop", "gram.start", "gram.alarm_drop", "gram.ring"),
-    *("gram.measure", "gram.measure_every", "gram.measure_images"),
+    *("gram.measure", "gram.measure_every", "gram.measure_images", "gram.relation", "gram.temperature"),
+    *("optimizer.backbone_lr", "optimizer.freeze_backbone_steps"),
 )
 
 
@@ -105,9 +105,6 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
         _in_place_of_sides(plain)
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
-    for section, key in (name.split(".") for name in LATER):
-        if plain[section][key] == getattr(getattr(Experiment(), section), key):
-            del plain[section][key]
     plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain

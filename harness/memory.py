@@ -20,6 +20,7 @@ from evals.tasks.methods import method_of, protocol_of
 from harness.config import arm_settings, trunk_settings
 from harness.cost import LIBRARIES_GIB
 from harness.data.sizes import Sides, sides
+from harness.losses.gram import RELATIONS
 from harness.losses.relations.difference import in_channels
 from harness.model import sizes_of
 from harness.settings import Evals, Experiment
@@ -86,6 +87,7 @@ def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
     """
     model, crops, evals = sizes_of(settings.model), settings.crops, settings.evals
     side = side or sides(crops, resolution=settings.gram.resolution)[0]
+    relation = RELATIONS[settings.gram.relation]
     heads = {
         f"{name}.head.{key}": getattr(getattr(settings, name).head, key)
         for name in ("dino", "ibot")
@@ -98,8 +100,8 @@ def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
         "crops.local_count": crops.local_count,
         "gram.resolution": side.gram / side.globals if settings.gram.weight else 0,
         LEVEL: LEVELS[settings.gram.level] if settings.gram.weight else 0,
-        MATRICES: 4 if settings.gram.negatives == "clamp" else 3,  # measured
-        CHANNELS: settings.gram.negatives == "keep",
+        MATRICES: relation.matrices + (settings.gram.negatives == "clamp"),
+        CHANNELS: relation.by_channels and settings.gram.negatives == "keep",
         PATCH: model.patch,
         "model.args.embed_dim": model.width,
         "model.args.depth": model.depth,

@@ -1,87 +1,102 @@
-"""Gram anchoring: the student keeps the similarities between patches that an earlier teacher had."""
+"""Anchoring to a Gram teacher: the student keeps a relation between patches that an earlier teacher had."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
-from common.bounds import About
+from common.bounds import About, Positive
 from common.schema import settings
 from harness.losses.anchoring import Anchoring
 from harness.losses.inputs import Outputs, Targets
-from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
-from harness.losses.relations.difference import gram_difference
+from harness.losses.relations.affinities import affinity_loss
+from harness.losses.relations.cka import cka_loss
+from harness.losses.relations.distances import distance_loss
+from harness.losses.relations.features import feature_loss
+from harness.losses.relations.gram import Negatives, gram_loss
 
+GramRelation = Literal["gram", "cka", "distances", "affinities", "features"]
 GramLevel = Literal["image", "batch"]
-Negatives = Literal["keep", "clamp", "clamp_teacher"]
 
 
 @settings
 class Gram(Anchoring):
-    """Gram anchoring (§4.2): the relation is the matrix of cosines between patches, kept as `Anchoring` says."""
+    """Gram anchoring (§4.2): which relation between patches is kept, in the way that `Anchoring` says."""
 
+    relation: Annotated[
+        GramRelation,
+        About(
+            "what is kept of the teacher's patches; `gram`: the cosines between them; `cka`: their centred kernel, up "
+            "to a factor; `distances`: those between them, up to a factor; `affinities`: a softmax over the cosines; "
+            "`features`: each patch by itself, the control",
+            "DINOv3 §4.2; PaKA, arXiv 2509.05606; RKD, 1904.05068; CompRess, 2010.14713; FitNets, 1412.6550",
+        ),
+    ] = "gram"
     level: Annotated[
         GramLevel,
         About(
-            "whose patches one matrix of cosines is over; `image`: those of a crop; `batch`: those of both crops of "
-            "all images",
+            "whose patches are compared with each other; `image`: those of a crop; `batch`: those of both crops of "
+            "all images; not with `features`, which compares none",
             "official code (`image` for 7B)",
         ),
     ] = "image"
     negatives: Annotated[
         Negatives,
         About(
-            "what becomes of negative cosines; `clamp`: those of both sides count as 0; `clamp_teacher`: those of "
-            "the teacher only",
+            "what becomes of negative cosines, with `gram.relation: gram`; `clamp`: those of both sides count as 0; "
+            "`clamp_teacher`: those of the teacher only",
             "official code (`keep` for 7B)",
         ),
     ] = "keep"
+    temperature: Annotated[
+        Positive, About("divides the cosines, with `gram.relation: affinities`", "Gramlab; SEED, arXiv 2101.04731")
+    ] = 0.1
+
+    def conflicts(self) -> Iterator[str]:
+        """What belongs to another teacher or to another relation; nothing while the loss is off."""
+        yield from Anchoring.conflicts(self)
+        if self.weight == 0:
+            return
+        for key in ("level", "negatives", "temperature"):
+            value, usual = getattr(self, key), getattr(Gram, key)
+            if value != usual and key not in RELATIONS[self.relation].keys:
+                of = ", ".join(name for name, one in RELATIONS.items() if key in one.keys)
+                yield f"{key}={value}: want {usual} with relation={self.relation}, or relation={of}"
 
 
-def _refuse(student: Tensor, teacher: Tensor, level: str = "image", negatives: str = "keep") -> None:
-    got = f"got student {shape(student)}, teacher {shape(teacher)}"
-    ok = student.ndim == 3 and teacher.ndim == 3 and student.shape[:2] == teacher.shape[:2]
-    refuse_unless(ok, f"{got}: want [B, P, D], same images and patches; resize the teacher's patches to the student's")
-    refuse_unless(student.numel() > 0 and teacher.numel() > 0, f"{got}: want no empty axis; pass some patches")
-    refuse_unless(level in ("image", "batch"), f"got level={level!r}: want 'image' or 'batch'; choose one")
-    known = ("keep", "clamp", "clamp_teacher")
-    refuse_unless(negatives in known, f"got negatives={negatives!r}: want one of {', '.join(known)}; choose one")
-    refuse_non_float(student=student, teacher=teacher)
+class Relation(NamedTuple):
+    """What can be kept of the teacher's patches.
 
-
-@guarded(_refuse)
-def gram_loss(
-    student: Float[Tensor, "B P D"],
-    teacher: Float[Tensor, "B P E"],
-    level: GramLevel = "image",
-    negatives: Negatives = "keep",
-) -> Float[Tensor, ""]:
-    """Mean squared difference of the two matrices of cosines between patches, diagonal included.
-
-    student, teacher: patches after the final norm. The teacher receives no gradient; its width E may differ from D
-    (a Gram matrix has P × P entries whatever the width). With many more patches than channels the same number comes
-    from matrices of D × D entries (`harness/losses/relations/difference.py`), unless negatives are clamped.
-    level: "image" compares patches within an image, "batch" all B·P patches with each other, in (B·P)² entries.
-    negatives: "clamp" sets negative cosines of both to 0, "clamp_teacher" those of the teacher only.
-    Raises BadInput for shapes that do not fit or an unknown choice.
-    Source: DINOv3 §4.2, arXiv 2508.10104, which writes the squared Frobenius norm; this is that divided by the
-    number of entries, as in the published code, and the weight 2 there belongs to this form.
+    loss: from the settings and N sets of patches of student and teacher [N, Q, D] to a number.
+    keys: the settings of `Gram` that it heeds.
+    matrices: of the size of a set's, that are held at once where patches are compared; with the gradient, measured.
+    by_channels: they may be those between channels (`harness/losses/relations/difference.py`).
     """
-    ours, theirs = _units(student, level), _units(teacher.detach(), level)
-    if negatives == "keep":
-        return gram_difference(ours, theirs)
-    cosines, wanted = ours @ ours.mT, (theirs @ theirs.mT).clamp(min=0)
-    return mse_loss(cosines.clamp(min=0) if negatives == "clamp" else cosines, wanted.to(cosines.dtype))
+
+    loss: Callable[[Gram, Tensor, Tensor], Tensor]
+    keys: tuple[str, ...] = ("level",)
+    matrices: int = 3
+    by_channels: bool = False
 
 
-def _units(patches: Float[Tensor, "B P D"], level: GramLevel) -> Float[Tensor, "N Q D"]:
-    """Directions of the patches that one matrix of cosines compares."""
-    return unit_length(patches if level == "image" else patches.flatten(0, 1).unsqueeze(0))
-
-
+RELATIONS: dict[GramRelation, Relation] = {
+    "gram": Relation(
+        lambda own, student, teacher: gram_loss(student, teacher, negatives=own.negatives),
+        keys=("level", "negatives"),
+        by_channels=True,
+    ),
+    "cka": Relation(lambda own, student, teacher: cka_loss(student, teacher), matrices=4, by_channels=True),
+    "distances": Relation(lambda own, student, teacher: distance_loss(student, teacher), matrices=6),
+    "affinities": Relation(
+        lambda own, student, teacher: affinity_loss(student, teacher, own.temperature),
+        keys=("level", "temperature"),
+        matrices=5,
+    ),
+    "features": Relation(lambda own, student, teacher: feature_loss(student, teacher), keys=(), matrices=0),
+}
 TITLES = {"gram": "Gram"}
 
 
@@ -89,9 +104,14 @@ def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
     if targets.gram is None:
         return {}
-    return {"gram": gram_loss(outputs.patches, targets.gram, level=own.level, negatives=own.negatives)}
+    return {"gram": RELATIONS[own.relation].loss(own, _sets(own, outputs.patches), _sets(own, targets.gram))}
 
 
 def factors(own: Gram, weight: float, local_crops: int) -> dict[str, float]:
     """The weight at this step."""
     return {"gram": weight}
+
+
+def _sets(own: Gram, patches: Float[Tensor, "C P D"]) -> Float[Tensor, "N Q D"]:
+    """Patches that are compared with each other: those of each crop, or of all."""
+    return patches if own.level == "image" else patches.flatten(0, 1).unsqueeze(0)

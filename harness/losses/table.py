@@ -31,7 +31,7 @@ class Loss(NamedTuple):
     titles: what the report calls each term.
     anchored: it is kept to the Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
         teaches nothing new. There is one Gram teacher, that of `gram`; another relation takes the place of the matrix
-        of cosines in that section, it is no second loss beside it.
+        of cosines in that section (`gram.relation`), it is no second loss beside it.
     per_image: from its settings, whether it is a mean over images, and so is defined for some of the batch.
     """
 

@@ -478,12 +478,16 @@ GIVEN = {  # a value other than the default of each
     "gram.max_renewals": 2,
     "gram.resize": "bilinear",
     "gram.antialias": True,
+    "gram.relation": "cka",
+    "gram.temperature": 0.2,
+    "optimizer.backbone_lr": 1e-4,
+    "optimizer.freeze_backbone_steps": 2,
 }
 ON = {"gram.weight": 2.0, "gram.update_every": 5, "gram.resolution": 2.0}  # so that each of them does something
 
 
 def test_every_setting_that_was_added_is_tested_below():
-    assert [*GIVEN] == [*ADDED]
+    assert {*GIVEN} == {*ADDED}
 
 
 @pytest.mark.parametrize("key", ADDED)

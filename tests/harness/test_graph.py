@@ -179,6 +179,14 @@ def test_weights_to_start_from_count_by_content(tiny, take_steps, listed, tmp_pa
         listed(trunk__checkpoint=str(path))
 
 
+def test_a_choice_that_came_later_counts_where_it_is_not_as_it_was(listed):
+    """What runs had before there was a choice stays in their identity as it was: not at all."""
+    usual, other = (listed(gram=Gram(weight=1.0, relation=name), arms={"plain": {}})[0] for name in ("gram", "cka"))
+    assert "relation" not in usual.science["gram"]
+    assert other.science["gram"].keys() - usual.science["gram"].keys() == {"relation"}
+    assert usual.identity != other.identity
+
+
 def test_a_given_gram_teacher_counts_by_content(tiny, take_steps, listed, tmp_path: Path):
     backbone = take_steps(tiny, 1)[0].teacher.backbone
     for name in ("here", "there"):

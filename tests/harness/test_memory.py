@@ -132,6 +132,10 @@ def test_gram_matrices_of_an_image_count_by_crops_and_patches(tiny, change):
     assert memory.cosine_bytes(image) == 4 * 3 * 8 * 16**2  # 2 crops of 4 images with 16 patches
     batch = memory.sizes(change(tiny, {"gram.weight": 1.0, "gram.level": "batch", "gram.negatives": "clamp"}))
     assert memory.cosine_bytes(batch) == 4 * 4 * (8 * 16) ** 2
+    for relation, matrices, side in (("cka", 4, 32), ("distances", 6, 128), ("affinities", 5, 128), ("features", 0, 1)):
+        level = "image" if relation == "features" else "batch"
+        one = change(tiny, {"gram.weight": 1.0, "gram.relation": relation, "gram.level": level})
+        assert memory.cosine_bytes(memory.sizes(one)) == 4 * matrices * side**2
 
 
 def test_gram_matrices_between_channels_do_not_grow_with_the_patches(tiny, change, on):

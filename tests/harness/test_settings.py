@@ -1,6 +1,7 @@
 """No dead knobs: every scientific setting changes the result, no machinery setting does; every one is either."""
 
 import dataclasses
+import itertools
 import math
 import re
 import typing
@@ -20,7 +21,7 @@ from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
 from harness.crop_settings import Sizes
 from harness.data.pool import Pools
-from harness.losses.gram import Gram
+from harness.losses.gram import RELATIONS, Gram
 from harness.losses.table import LOSSES
 from harness.model import backbone_args
 from harness.schedules import at
@@ -94,8 +95,10 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "gram.antialias": (True, {**GRAM, "gram.resolution": 2.0}),
     "gram.undistorted": (False, GRAM),
     "gram.student_from_gram_crop": (True, {**GRAM, "gram.resolution": 2.0}),
+    "gram.relation": ("cka", GRAM),
     "gram.level": ("batch", GRAM),
     "gram.negatives": ("clamp", GRAM),
+    "gram.temperature": (0.5, {**GRAM, "gram.relation": "affinities"}),
     "optimizer.lr": (2e-3, {}),
     "optimizer.lr_start": (1e-3, {"optimizer.warmup_steps": 3}),
     "optimizer.lr_end": (1e-6, {}),
@@ -266,6 +269,11 @@ def test_changing_this_setting_changes_the_result(outcome, same, key):
 def test_clamping_the_teacher_alone_is_a_choice_of_its_own(outcome, same, negatives):
     clamped = outcome({**GRAM, "gram.negatives": "clamp_teacher"})
     assert not same(clamped[1], outcome({**GRAM, "gram.negatives": negatives})[1])
+
+
+def test_every_relation_trains_to_a_result_of_its_own(outcome, same):
+    found = [outcome({**GRAM, "gram.relation": name})[1] for name in RELATIONS]
+    assert not any(same(one, other) for one, other in itertools.combinations(found, 2))
 
 
 def test_the_same_settings_give_the_same_result_bit_for_bit(tiny, take_steps, weights, same):
@@ -439,6 +447,25 @@ def test_a_value_of_another_type_is_refused_for_every_setting(key, kind):
 
 def test_gram_settings_of_an_arm_that_is_off_are_not_checked_against_each_other():
     Gram(weight=0.0, checkpoint="x", teacher_step=9)
+    Gram(weight=0.0, relation="cka", negatives="clamp")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"relation": "cka", "negatives": "clamp"}, "negatives=clamp: want keep with relation=cka, or relation=gram"),
+        ({"temperature": 0.2}, "temperature=0.2: want 0.1 with relation=gram, or relation=affinities"),
+        (
+            {"relation": "features", "level": "batch"},
+            "level=batch: want image with relation=features, or relation=gram, cka, distances, affinities",
+        ),
+    ],
+    ids=str,
+)
+def test_what_belongs_to_another_relation_is_refused_in_one_line(given, said):
+    with pytest.raises(BadInput) as error:
+        Gram(weight=1.0, **given)
+    assert str(error.value) == f"Gram: {said}"
 
 
 def test_settings_cannot_be_changed_in_place(tiny):

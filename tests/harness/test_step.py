@@ -11,7 +11,8 @@ from evals.backbones.exported import export
 from harness import schedules
 from harness.beginning import fresh_state
 from harness.gram_teacher import resize_patches
-from harness.losses.gram import Gram, gram_loss
+from harness.losses.gram import Gram
+from harness.losses.relations.gram import gram_loss
 from harness.model import backbone_args, encode
 from harness.step import NonFinite, follow, forward, frozen_copy, train_step, weigh
 

@@ -43,6 +43,7 @@ ADDED = (
     *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
     *("gram.student_from_gram_crop", "gram.start", "gram.alarm_drop", "gram.ring"),
     *("gram.measure", "gram.measure_every", "gram.measure_images", "gram.relation", "gram.temperature"),
+    *("gram.tokens", "gram.form"),
     *("optimizer.backbone_lr", "optimizer.freeze_backbone_steps"),
 )
 

@@ -289,6 +289,8 @@ class Experiment(LossSettings):
                 f"model.start_from={self.model.start_from}: want it or trunk.checkpoint={self.trunk.checkpoint}, for "
                 "step 0 starts from one"
             )
+        if self.gram.weight > 0 and self.gram.tokens == "masked" and int(crops * self.ibot.mask_probability) == 0:
+            yield f"gram.tokens=masked: want all, or more ibot.mask_probability: none of {crops} crops would be masked"
         yield from graph.faults(self.arms, trunk=self.trunk.steps > 0)
         folders = {graph.TRUNK: "the trunk"}
         for arm in self.arms:

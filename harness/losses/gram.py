@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, NamedTuple
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common.bounds import About, Positive
@@ -16,10 +17,11 @@ from harness.losses.relations.affinities import affinity_loss
 from harness.losses.relations.cka import cka_loss
 from harness.losses.relations.distances import distance_loss
 from harness.losses.relations.features import feature_loss
-from harness.losses.relations.gram import Negatives, gram_loss
+from harness.losses.relations.gram import Form, Negatives, gram_loss
 
 GramRelation = Literal["gram", "cka", "distances", "affinities", "features"]
 GramLevel = Literal["image", "batch"]
+GramTokens = Literal["all", "masked", "unmasked"]
 
 
 @settings
@@ -43,6 +45,14 @@ class Gram(Anchoring):
             "official code (`image` for 7B)",
         ),
     ] = "image"
+    tokens: Annotated[
+        GramTokens,
+        About(
+            "which patches take part; `masked`: those that are masked for the student; `unmasked`: the others; a crop "
+            "that has fewer than two of them is left out at image level",
+            "official code (`all` for 7B; the others at batch level alone)",
+        ),
+    ] = "all"
     negatives: Annotated[
         Negatives,
         About(
@@ -51,6 +61,14 @@ class Gram(Anchoring):
             "official code (`keep` for 7B)",
         ),
     ] = "keep"
+    form: Annotated[
+        Form,
+        About(
+            "what is taken of the squared differences of cosines, with `gram.relation: gram`; `mean`; `frobenius`: "
+            "their sum, for which `gram.weight` is divided by the square of the number of patches in a set",
+            "`mean`: official code; `frobenius`: DINOv3 §4.2",
+        ),
+    ] = "mean"
     temperature: Annotated[
         Positive, About("divides the cosines, with `gram.relation: affinities`", "Gramlab; SEED, arXiv 2101.04731")
     ] = 0.1
@@ -60,7 +78,7 @@ class Gram(Anchoring):
         yield from Anchoring.conflicts(self)
         if self.weight == 0:
             return
-        for key in ("level", "negatives", "temperature"):
+        for key in ("level", "negatives", "form", "temperature"):
             value, usual = getattr(self, key), getattr(Gram, key)
             if value != usual and key not in RELATIONS[self.relation].keys:
                 of = ", ".join(name for name, one in RELATIONS.items() if key in one.keys)
@@ -84,8 +102,8 @@ class Relation(NamedTuple):
 
 RELATIONS: dict[GramRelation, Relation] = {
     "gram": Relation(
-        lambda own, student, teacher: gram_loss(student, teacher, negatives=own.negatives),
-        keys=("level", "negatives"),
+        lambda own, student, teacher: gram_loss(student, teacher, negatives=own.negatives, form=own.form),
+        keys=("level", "negatives", "form"),
         by_channels=True,
     ),
     "cka": Relation(lambda own, student, teacher: cka_loss(student, teacher), matrices=4, by_channels=True),
@@ -104,7 +122,9 @@ def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
     if targets.gram is None:
         return {}
-    return {"gram": RELATIONS[own.relation].loss(own, _sets(own, outputs.patches), _sets(own, targets.gram))}
+    sets = compared(own, outputs.patches, targets.gram, outputs.masks)
+    found = [RELATIONS[own.relation].loss(own, student, teacher) for student, teacher in sets]
+    return {"gram": torch.stack(found).mean()} if found else {}
 
 
 def factors(own: Gram, weight: float, local_crops: int) -> dict[str, float]:
@@ -112,6 +132,19 @@ def factors(own: Gram, weight: float, local_crops: int) -> dict[str, float]:
     return {"gram": weight}
 
 
-def _sets(own: Gram, patches: Float[Tensor, "C P D"]) -> Float[Tensor, "N Q D"]:
-    """Patches that are compared with each other: those of each crop, or of all."""
-    return patches if own.level == "image" else patches.flatten(0, 1).unsqueeze(0)
+def compared(
+    own: Gram, student: Float[Tensor, "C P D"], teacher: Float[Tensor, "C P E"], masks: Bool[Tensor, "C P"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Patches that are compared with each other, of both sides [N, Q, …]: those of each crop or of all crops.
+
+    Where not all patches take part, sets differ in size and come one by one; one of fewer than two patches does not.
+    """
+    if own.level == "batch":
+        student, teacher, masks = (x.flatten(0, 1).unsqueeze(0) for x in (student, teacher, masks))
+    if own.tokens == "all":
+        yield student, teacher
+        return
+    for crop, taking_part in enumerate(masks if own.tokens == "masked" else ~masks):
+        places = taking_part.nonzero().squeeze(1).to(student.device)
+        if len(places) > 1:
+            yield student[crop, places].unsqueeze(0), teacher[crop, places].unsqueeze(0)

@@ -480,6 +480,8 @@ GIVEN = {  # a value other than the default of each
     "gram.antialias": True,
     "gram.relation": "cka",
     "gram.temperature": 0.2,
+    "gram.tokens": "masked",
+    "gram.form": "sum",
     "optimizer.backbone_lr": 1e-4,
     "optimizer.freeze_backbone_steps": 2,
 }

@@ -97,7 +97,9 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "gram.student_from_gram_crop": (True, {**GRAM, "gram.resolution": 2.0}),
     "gram.relation": ("cka", GRAM),
     "gram.level": ("batch", GRAM),
+    "gram.tokens": ("masked", GRAM),
     "gram.negatives": ("clamp", GRAM),
+    "gram.form": ("frobenius", GRAM),
     "gram.temperature": (0.5, {**GRAM, "gram.relation": "affinities"}),
     "optimizer.lr": (2e-3, {}),
     "optimizer.lr_start": (1e-3, {"optimizer.warmup_steps": 3}),
@@ -271,6 +273,14 @@ def test_clamping_the_teacher_alone_is_a_choice_of_its_own(outcome, same, negati
     assert not same(clamped[1], outcome({**GRAM, "gram.negatives": negatives})[1])
 
 
+@pytest.mark.parametrize("level", ["image", "batch"])
+def test_masked_and_unmasked_patches_are_choices_of_their_own(outcome, same, level):
+    masked, unmasked = (
+        outcome({**GRAM, "gram.level": level, "gram.tokens": tokens}) for tokens in ("masked", "unmasked")
+    )
+    assert not same(masked[1], unmasked[1])
+
+
 def test_every_relation_trains_to_a_result_of_its_own(outcome, same):
     found = [outcome({**GRAM, "gram.relation": name})[1] for name in RELATIONS]
     assert not any(same(one, other) for one, other in itertools.combinations(found, 2))
@@ -346,6 +356,7 @@ IMPOSSIBLE = [
     {"gram.teacher_step": 0, "gram.weight": 1.0, "gram.teacher": "ema"},
     {"gram.checkpoint": None, "gram.weight": 1.0, "gram.teacher": "checkpoint"},
     {"gram.checkpoint": "x", "gram.weight": 1.0, "gram.teacher": "snapshot"},
+    {"gram.tokens": "masked", "gram.weight": 1.0, "ibot.mask_probability": 0.001},
     {"optimizer.lr": 0.0},
     {"optimizer.lr_end": 1e-3, "optimizer.lr": 1e-4},
     {"optimizer.lr_start": -1e-3},
@@ -454,6 +465,7 @@ def test_gram_settings_of_an_arm_that_is_off_are_not_checked_against_each_other(
     ("given", "said"),
     [
         ({"relation": "cka", "negatives": "clamp"}, "negatives=clamp: want keep with relation=cka, or relation=gram"),
+        ({"relation": "cka", "form": "frobenius"}, "form=frobenius: want mean with relation=cka, or relation=gram"),
         ({"temperature": 0.2}, "temperature=0.2: want 0.1 with relation=gram, or relation=affinities"),
         (
             {"relation": "features", "level": "batch"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pypdf import PdfReader
 
 from common.records import CurvePoint, read_lines
@@ -63,7 +64,8 @@ def shrunk(path: Path, folder: Path, cache: Path):
     if whole.model.args.get("embed_dim", 384) > 128:
         overrides += ["model.args.depth=1", "model.args.embed_dim=48", "model.args.num_heads=2", *SMALL_HEADS]
         overrides += ["trunk.checkpoint=null"]
-    for place in ("gram", *(f"arms.{arm}.gram" for arm in whole.arms)):
+    written = yaml.safe_load(path.read_text())["arms"]  # a grid by its one name
+    for place in ("gram", *(f"arms.{arm}.gram" for arm in written)):
         overrides += [f"{place}.start_step={fork}", f"{place}.teacher_step=null"]
     return load(path, overrides)
 

@@ -481,7 +481,7 @@ GIVEN = {  # a value other than the default of each
     "gram.relation": "cka",
     "gram.temperature": 0.2,
     "gram.tokens": "masked",
-    "gram.form": "sum",
+    "gram.form": "frobenius",
     "optimizer.backbone_lr": 1e-4,
     "optimizer.freeze_backbone_steps": 2,
 }

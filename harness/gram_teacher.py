@@ -166,12 +166,12 @@ def content(gram: Anchoring) -> dict[str, Any]:
     return watched | {"checkpoint": checksum(folder / WEIGHTS)[:16]}
 
 
-def read(folder: Path, gram: Anchoring, *, like: Vit, device: torch.device) -> Vit:
+def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:
     """A Gram teacher from an exported backbone, frozen; `like` is the EMA teacher's backbone.
 
     Raises:
         BadInput: no vision transformer, another size of patch, or, where it is to be renewed, another
-            architecture than the EMA teacher's.
+            architecture than the EMA teacher's, or another width where the relation needs the same.
     """
     network = load(str(folder)).model
     if lack := lacking(network):
@@ -185,6 +185,11 @@ def read(folder: Path, gram: Anchoring, *, like: Vit, device: torch.device) -> V
     if patch_size(network) != patch_size(like):
         raise BadInput(
             f"{folder}: a Gram teacher of patch {patch_size(network)}: want the student's {patch_size(like)}"
+        )
+    if gram.relation == "features" and network.embed_dim != like.embed_dim:
+        raise BadInput(
+            f"{folder}: a Gram teacher of width {network.embed_dim}: want the student's {like.embed_dim} with "
+            "gram.relation=features, or another relation"
         )
     return network.to(device).requires_grad_(False).eval()
 
@@ -266,13 +271,14 @@ def events(gram: Anchoring, start: int, stop: int) -> list[dict[str, Any]]:
     return begins + [{"step": step, "kind": "gram_update"} for step in renewals(gram, stop) if step >= start]
 
 
-def words(gram: Anchoring, own: Crops | None = None) -> str:
-    """What is anchored to, when that is renewed, how strongly and from which step; for plan and report."""
+def words(gram: Gram, own: Crops | None = None) -> str:
+    """What is kept, where not the cosines, of whom, when that is renewed, how strongly and from which step."""
     if gram.weight == 0:
         return "off"
     times = sorted({one.gram / one.globals for one in sides(own or Crops(), resolution=gram.resolution)})
     larger = "–".join(f"{factor:g}" for factor in dict.fromkeys((times[0], times[-1])))
-    teacher = f"{source(gram).words(gram)} ×{larger}{_renewed(gram)}"
+    kept = "" if gram.relation == "gram" else f"{gram.relation} of "
+    teacher = f"{kept}{source(gram).words(gram)} ×{larger}{_renewed(gram)}"
     end = "" if gram.weight_end is None else f", going to {gram.weight_end:g}"
     return f"{teacher}, weight {gram.weight:g} from {_step_words(gram, name=False)}{end}"
 

@@ -470,13 +470,13 @@ def test_a_trunk_may_start_from_weights_alone(tiny, change, pool, tmp_path, take
 # --- a given Gram teacher
 
 
-def given(tiny, take_steps, folder: Path, *, update_every=None, **args):
+def given(tiny, take_steps, folder: Path, *, own=None, **args):
     from dataclasses import replace
 
     model = replace(tiny.model, args={**tiny.model.args, **args})
     backbone = fresh_state(replace(tiny, model=model), 7, CPU).teacher.backbone
     export(backbone, folder, timm_name=model.name, timm_args=backbone_args(model))
-    return Gram(weight=2.0, start_step=1, teacher="checkpoint", checkpoint=str(folder), update_every=update_every)
+    return Gram(weight=2.0, start_step=1, teacher="checkpoint", checkpoint=str(folder), **(own or {}))
 
 
 @pytest.mark.parametrize("args", [{}, {"embed_dim": 48}, {"depth": 1}])
@@ -495,13 +495,15 @@ def test_a_run_with_a_given_gram_teacher_of_any_width_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    ("args", "update_every", "said"),
-    [({"patch_size": 4}, None, "of patch 4: want the student's 8"), ({"embed_dim": 48}, 2, "gram.update_every=null")],
+    ("args", "own", "said"),
+    [
+        ({"patch_size": 4}, {}, "of patch 4: want the student's 8"),
+        ({"embed_dim": 48}, {"update_every": 2}, "gram.update_every=null"),
+        ({"embed_dim": 48}, {"relation": "features"}, "of width 48: want the student's 32 with gram.relation=features"),
+    ],
 )
-def test_a_given_gram_teacher_that_cannot_serve_is_refused(
-    tiny, take_steps, make_job, pool, tmp_path, args, update_every, said
-):
-    gram = given(tiny, take_steps, tmp_path / "anchor", update_every=update_every, **args)
+def test_a_given_gram_teacher_that_cannot_serve_is_refused(tiny, take_steps, make_job, pool, tmp_path, args, own, said):
+    gram = given(tiny, take_steps, tmp_path / "anchor", own=own, **args)
     with pytest.raises(BadInput, match=said):
         train(make_job({"gram": gram, "arms": {"plain": {}}}), pool, nothing, device=CPU)
 

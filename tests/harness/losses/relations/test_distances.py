@@ -48,3 +48,25 @@ def test_patches_that_meet_give_a_finite_gradient():
     distance_loss(student, patches(1, 6, 4, seed=1)).backward()
     assert student.grad is not None
     assert student.grad.isfinite().all()
+
+
+def test_distances_of_patches_that_nearly_meet_are_finite_and_right_in_float32():
+    """Of all scales, down to patches that rounding cannot tell apart."""
+    student, teacher = patches(1, 24, 8, seed=1), patches(1, 24, 8, seed=2)
+    for i in range(1, 12):
+        student[0, i] = student[0, 0] + 10.0**-i
+    want = distance_loss(student, teacher)
+    (gradient,) = torch.autograd.grad(distance_loss(inner := student.clone().requires_grad_(), teacher), inner)
+    near = student.float().requires_grad_()
+    loss = distance_loss(near, teacher.float())
+    loss.backward()
+    assert_close(loss.double(), want, rtol=1e-5, atol=1e-5)
+    assert near.grad is not None
+    assert near.grad.norm() < 1.1 * gradient.norm()
+
+
+def test_no_more_is_held_than_matrices_of_the_patches():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        distance_loss(patches(1, 64, 256, seed=1).requires_grad_(), patches(1, 64, 256, seed=2))
+    assert max(kept) == 64 * 256  # the patches; torch.cdist would make 64 * 64 * 256 on a GPU

@@ -114,7 +114,9 @@ def _combinations(name: str, grid: dict[str, Any], rest: dict[str, Any], *, most
     count = 1
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise BadInput(f"arms.{name}.grid.{key}={shown(values)}: want a list of values, as [null, 250, 1000]")
+            raise BadInput(
+                f"arms.{name}.grid.{key}={shown(values)}: want a list of one or more values, as [null, 250, 1000]"
+            )
         if key in rest:
             raise BadInput(f"arms.{name}.{key}={shown(rest[key])}: it is in the grid too: leave one of them out")
         count *= len(values)

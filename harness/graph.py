@@ -188,7 +188,10 @@ class Seed:
             raise BadInput(f"{where}: the baseline {name} has it too: want a number of steps there to count from")
         found = self.job(name)
         if found.start != fork:
-            raise BadInput(f"{where}: it forks at step {fork}, the baseline {name} at {found.start}: want one fork")
+            raise BadInput(
+                f"{where}: it forks at step {fork}, but the baseline {name}, whose compute it shall have, at "
+                f"{found.start}: want the same fork, or a number of steps"
+            )
         return found
 
 

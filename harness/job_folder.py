@@ -175,8 +175,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         "data.sources": "the files of data.sources have changed",
         "evals.identity": "the evaluations, by their protocols or their sets",
         "parent.identity": "what it forks from",
-        "parent.step": f"it forked at step {old.get('parent.step')}, which at: would keep, and does now at "
-        f"{new.get('parent.step')}",
+        "parent.step": f"it forked at step {old.get('parent.step')}, which `at: {old.get('parent.step')}` of the arm "
+        f"keeps, and does now at {new.get('parent.step')}",
     }
     told = {key: f"{key} was {written(old.get(key))}, is {written(new.get(key))}" for key in keys[:3]}
     if (key := "schedule.end_step") in told and None not in (old.get(key), new.get(key)):

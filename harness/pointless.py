@@ -39,6 +39,7 @@ def pointless(found: Sequence[PlannedArm]) -> list[str]:
     clocks = [one for one in found if one in leaves or one.settings.schedule.counts_from == "segment"]
     notes = [*_told(clocks, warm_ups), *_told(leaves, unreached), *_told(found, fixed), *_told(found, idle)]
     notes += _told(found, lambda one: jumps(one, parents.get(one.parent or "")))
+    notes += _told(found, lambda one: unheard(one, parents.get(one.parent or "")))
     return [f"note: {line}" for line in (*(f"everywhere: {line}" for line in off(found)), *notes)]
 
 
@@ -110,7 +111,7 @@ def fixed(one: PlannedArm) -> Iterator[str]:
     if key is not None and end(one.settings, one.stop) is not None:
         yield (
             f"schedule.end_step=null: {key}={ends(one.settings)[key]:g} is due at its last step, {one.stop}, so it "
-            f"cannot be extended; want schedule.end_step={one.stop} where it shall be"
+            f"cannot be made longer later; want schedule.end_step={one.stop} for one that may be"
         )
 
 
@@ -171,6 +172,15 @@ def off(found: Sequence[PlannedArm]) -> Iterator[str]:
         ]
         without = f", and {', '.join(said)} without effect" if said else ""
         yield f"{name}.weight=0: this loss is off throughout{without}; want above 0 for it"
+
+
+def unheard(one: PlannedArm, parent: PlannedArm | None) -> Iterator[str]:
+    """What an arm changes of a loss that is off in it."""
+    for name in LOSSES if parent else ():
+        own, before = (as_dict(getattr(it.settings, name)) for it in (one, parent) if it)
+        for key, value in own.items() if own["weight"] == 0 else ():
+            if key != "weight" and value != before[key]:
+                yield f"{name}.{key}={shown(value)}: {name}.weight is 0 beside it; want it above 0"
 
 
 def idle(one: PlannedArm) -> Iterator[str]:

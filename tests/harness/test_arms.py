@@ -83,8 +83,8 @@ def test_one_key_needs_no_name_and_keys_that_end_alike_their_whole_ones():
     [
         ({"grid": [1, 2]}, "arms.a.grid=[1, 2]: want lists of values by their keys"),
         ({"grid": {}}, "arms.a.grid={}: want lists of values by their keys"),
-        ({"grid": {"gram.weight": 1}}, "arms.a.grid.gram.weight=1: want a list of values"),
-        ({"grid": {"gram.weight": []}}, "arms.a.grid.gram.weight=[]: want a list of values"),
+        ({"grid": {"gram.weight": 1}}, "arms.a.grid.gram.weight=1: want a list of one or more values"),
+        ({"grid": {"gram.weight": []}}, "arms.a.grid.gram.weight=[]: want a list of one or more values"),
         ({"gram.weight": 1, "grid": {"gram.weight": [1]}}, "arms.a.gram.weight=1: it is in the grid too"),
         ({"grid": {"gram.weight": [1, 1.0]}}, "two values make the arm a-1: want each value once"),
         ({"grid": {"model.name": ["a b"]}}, "'a-a b' would name an arm"),
@@ -222,7 +222,8 @@ def test_each_parent_keeps_what_its_children_begin_with(listed):
         ({"plain": {"steps": "equal_compute"}}, "the baseline plain has it too"),
         (
             {"plain": {}, "b": {"from": "plain", "at": 6, "steps": "equal_compute"}},
-            "arms.b.steps=equal_compute: it forks at step 6, the baseline plain at 4: want one fork",
+            "arms.b.steps=equal_compute: it forks at step 6, but the baseline plain, whose compute it shall have, at "
+            "4: want the same fork, or a number of steps",
         ),
         ({"plain": {"from": None, "steps": "same"}}, "arms.plain: steps='same': want a whole number"),
         (

@@ -81,6 +81,10 @@ NOTED = [
         "without effect; want above 0 for it",
     ),
     (
+        {"arms": {"off": {"gram.weight": 0.0, "gram.resolution": 2.0}, "on": {"gram.weight": 2.0}}},
+        "arms.off: gram.resolution=2.0: gram.weight is 0 beside it; want it above 0",
+    ),
+    (
         {"koleo.weight": 0.0},
         "everywhere: koleo.weight=0: this loss is off throughout; want above 0 for it",
     ),
@@ -91,17 +95,17 @@ NOTED = [
     (
         {"optimizer.lr_end": 1e-5, **FROM_FORK},
         "arms.plain, arms.anchored: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 12, so it "
-        "cannot be extended; want schedule.end_step=12 where it shall be",
+        "cannot be made longer later; want schedule.end_step=12 for one that may be",
     ),
     (
         {"optimizer.lr_end": 1e-5, **FROM_FORK},
-        "trunk: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 4, so it cannot be extended; "
-        "want schedule.end_step=4 where it shall be",
+        "trunk: schedule.end_step=null: optimizer.lr_end=1e-05 is due at its last step, 4, so it cannot be made longer "
+        "later; want schedule.end_step=4 for one that may be",
     ),
     (
         {"arms": {"a": {**FROM_FORK, "optimizer.lr_end": 0.0}, "b": {"from": "a", "steps": 20}}},
-        "arms.a: schedule.end_step=null: optimizer.lr_end=0 is due at its last step, 12, so it cannot be extended; "
-        "want schedule.end_step=12 where it shall be",
+        "arms.a: schedule.end_step=null: optimizer.lr_end=0 is due at its last step, 12, so it cannot be made longer "
+        "later; want schedule.end_step=12 for one that may be",
     ),
     (
         {"teacher.momentum_end": 1.0},

@@ -18,11 +18,14 @@ if __name__ == "__main__":
     listen()
 
 from common.command import Parser, answer, columns, duration
+from common.records import Swept, read_record
 from harness.standings import Standing, read_launch, seconds_left, standings
+from harness.workplace import is_held
 
 EVERY = 5  # seconds
 STATES = ("running", "waiting", "done", "failed", "blocked", "interrupted", "not begun")
 GOES_ON = STATES[:2]
+ENDS = ("complete", "pruned", "failed")  # of a trial
 DOES = {
     "status": "What runs, waits, failed and is done, and until when.",
     "watch": "The same, until nothing is left to do.",
@@ -56,7 +59,7 @@ def _watch(argv: list[str] | None) -> int:
         elif text != shown:
             print(text, flush=True)
         shown = text
-        if not any(job.state in GOES_ON for job in jobs):
+        if not any(job.state in GOES_ON for job in jobs) and not trials_in_training(folder):
             return 1 if any(job.state == "failed" for job in jobs) else 0
         time.sleep(EVERY)
 
@@ -82,7 +85,7 @@ def table(folder: Path, jobs: Sequence[Standing]) -> str:
         )
         for job in jobs
     ]
-    return f"{columns(rows)}\n{summary(folder, jobs)}"
+    return "\n".join([columns(rows), summary(folder, jobs), *swept(folder)])
 
 
 def summary(folder: Path, jobs: Sequence[Standing]) -> str:
@@ -96,6 +99,24 @@ def summary(folder: Path, jobs: Sequence[Standing]) -> str:
     at = datetime.now() + timedelta(seconds=seconds)
     when = f"{at:%H:%M}" if at.date() == datetime.now().date() else f"{at:%Y-%m-%d %H:%M}"
     return f"{said}; done in about {duration(seconds)}, at {when}"
+
+
+def swept(folder: Path) -> list[str]:
+    """Of a sweep, how many of its trials came to an end, and which are in training; [] for any other run."""
+    path = folder / "sweep.json"
+    if not path.exists():
+        return []
+    record = read_record(path, Swept, remedy="remove it: the next trial writes it anew")
+    ends = Counter(trial["state"] for trial in record.get("trials", []) if trial["state"] in ENDS)
+    told = f"trials: {ends.total()} of {record.get('wanted', 0)} at an end"
+    told += f" ({', '.join(f'{ends[state]} {state}' for state in ENDS if ends[state])})" if ends else ""
+    now = trials_in_training(folder)
+    return [f"{told}; in training: {', '.join(now) or 'none'}"]
+
+
+def trials_in_training(folder: Path) -> list[str]:
+    """The trials of a sweep whose segment some process holds."""
+    return sorted(view.name for view in folder.glob("trial-*") if view.exists() and is_held(view.resolve()))
 
 
 if __name__ == "__main__":

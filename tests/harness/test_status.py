@@ -115,6 +115,21 @@ def test_a_run_is_told_of_before_its_launcher_has_written_what_it_expects(run, c
     assert lines[-1] == "mine: 1 running, 2 waiting, 1 done"
 
 
+def test_trials_of_a_sweep_are_told_by_its_record_and_by_who_trains_them(run, capsys):
+    trials = [
+        {"arm": f"trial-{n:04d}", "state": s, "params": {}} for n, s in enumerate(["complete", "pruned", "running"])
+    ]
+    (run / "sweep.json").write_text(json.dumps({"wanted": 5, "trials": trials}))
+    segment(run, "late-s0").mkdir(parents=True, exist_ok=True)
+    (run / "trial-0002-s0").symlink_to(segment(run, "late-s0"))
+    with held(segment(run, "late-s0")):
+        assert status.main([str(run)]) == 0
+    said = "trials: 2 of 5 at an end (1 complete, 1 pruned); in training: "
+    assert capsys.readouterr().out.splitlines()[-1] == f"{said}trial-0002-s0"
+    assert status.main([str(run)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{said}none"
+
+
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys):
     assert status.main([str(tmp_path)]) == 2
     assert "holds no experiment.json: want the folder of an experiment" in capsys.readouterr().err

@@ -64,6 +64,9 @@ def first_state(job: Job, device: torch.device) -> State:
     elif root.settings.model.start_from is not None:
         networks = (state.student, state.teacher)
         released.fill(((one.backbone, one.mask_token) for one in networks), root.settings.model.start_from)
+        for one in networks:
+            if one.local_cls_norm is not None:  # begins as the released norm, which it stands beside
+                one.local_cls_norm.load_state_dict(one.backbone.norm.state_dict())
     if gram_teacher.is_first(root.settings.gram):
         began = state if root.parent is None else first_state(root.path[0], device)
         state.gram_teacher = frozen_copy(began.teacher.backbone)

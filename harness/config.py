@@ -44,7 +44,8 @@ ADDED = (
     *("gram.student_from_gram_crop", "gram.start", "gram.alarm_drop", "gram.ring"),
     *("gram.measure", "gram.measure_every", "gram.measure_images", "gram.relation", "gram.temperature"),
     *("gram.tokens", "gram.form"),
-    *("optimizer.backbone_lr", "optimizer.freeze_backbone_steps"),
+    *("optimizer.backbone_lr", "optimizer.freeze_backbone_steps", "optimizer.decay_tokens"),
+    *("model.untie_local_cls_norm", "model.rope_precision", "koleo.crops", "koleo.group"),
 )
 
 
@@ -98,6 +99,7 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     if settings.precision == "auto":
         raise BadInput("precision=auto has no identity: want float32 or bfloat16; harness/choices.py settles it first")
     plain = {key: value for key, value in as_dict(settings).items() if key not in SHARED}
+    plain["model"] = released.science(settings.model)
     for section, key in (name.split(".") for name in ADDED):
         if plain[section][key] == as_dict(_default(section, key)):
             del plain[section][key]
@@ -106,7 +108,6 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
         _in_place_of_sides(plain)
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
-    plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain
 

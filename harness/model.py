@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import json
+from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
 import timm
@@ -67,7 +68,10 @@ class ProjectionHead(nn.Module):
 
 
 class Network(nn.Module):
-    """Backbone, mask token, DINO head on CLS, iBOT head on patches: what the student is and the teacher follows."""
+    """Backbone, mask token, DINO head on CLS, iBOT head on patches: what the student is and the teacher follows.
+
+    local_cls_norm: the final norm of local crops' class tokens where they have one of their own (recipe §1.1).
+    """
 
     def __init__(self, experiment: settings.Experiment):
         super().__init__()
@@ -76,6 +80,7 @@ class Network(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.dino_head = ProjectionHead(dim, experiment.dino.head)
         self.ibot_head = ProjectionHead(dim, experiment.ibot.head)
+        self.local_cls_norm = deepcopy(self.backbone.norm) if experiment.model.untie_local_cls_norm else None
 
 
 def backbone_args(model: recipe.Model) -> dict[str, Any]:
@@ -103,6 +108,7 @@ def build_backbone(model: recipe.Model) -> Vit:
     backbone = cast(Vit, backbone)
     _refuse_idle(model, backbone)
     _refuse_odd_heads(backbone)
+    setattr(backbone, vit.ROPE_DTYPE, getattr(torch, model.rope_precision))
     return backbone
 
 
@@ -112,6 +118,13 @@ def _refuse_idle(model: recipe.Model, backbone: Vit) -> None:
     if drawn and not vit.has_drawn_rope(backbone):
         told = "; ".join(f"model.{name}={getattr(model, name):g}" for name in drawn)
         raise BadInput(f"{told}: the positions of {model.name} are not DINOv3's rotary ones: want null")
+    if model.rope_precision != "float32" and not vit.has_drawn_rope(backbone):
+        raise BadInput(
+            f"model.rope_precision={model.rope_precision}: the positions of {model.name} are not DINOv3's rotary ones: "
+            "want float32"
+        )
+    if model.untie_local_cls_norm and backbone.cls_token is None:
+        raise BadInput(f"model.untie_local_cls_norm=true: {model.name} has no class token: want false")
     if "img_size" in model.args and backbone.pos_embed is None:
         raise BadInput(
             f"model.args.img_size={model.args['img_size']}: {model.name} has no table of positions; leave it out"
@@ -186,8 +199,12 @@ def encode(
     mask_token: Float[Tensor, "1 D"] | None = None,
     masks: Bool[Tensor, "B P"] | None = None,
     draws: Draws | None = None,
+    cls_norm: nn.Module | None = None,
 ) -> Tokens:
-    """Tokens of a batch of normalised images; masked patches are replaced by the mask token before positions."""
+    """Tokens of a batch of normalised images; masked patches are replaced by the mask token before positions.
+
+    cls_norm: the final norm of the class token, in place of the one that all tokens have.
+    """
     x = backbone.patch_embed(images)
     grid = (x.shape[1], x.shape[2])
     x = x.flatten(1, 2)
@@ -201,9 +218,11 @@ def encode(
         attention, mlp = vit.branches(block, rope)
         x = _residual(x, draw.attention, attention)
         x = _residual(x, draw.mlp, mlp)
+    own = None if cls_norm is None else cls_norm(x[:, 0])
     x = backbone.norm(x)
     patches = x[:, backbone.num_prefix_tokens :]
-    return Tokens(x[:, 0] if backbone.cls_token is not None else patches.mean(1), patches)
+    cls = x[:, 0] if backbone.cls_token is not None else patches.mean(1)
+    return Tokens(cls if own is None else own, patches)
 
 
 def _residual(x: Tensor, kept: Tensor | None, branch: Branch) -> Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Le
 
 from common.bounds import About, Count, Flag, Natural, Pixels, Positive, Width, hints
 from common.errors import nearest
 from common.schema import faults, settings, shown
+
+AttentionType = Literal["eva", "rope"]
 
 
 @settings
@@ -25,6 +27,13 @@ class Arguments:
     num_heads: Annotated[Count, Le(1000), About("heads of the attention")] = 6
     mlp_ratio: Annotated[Positive, Le(64), About("width of the MLP, in widths of the tokens")] = 4.0
     qkv_bias: Annotated[Flag, About("biases of the attention's queries, keys and values")] = True
+    attn_type: Annotated[
+        AttentionType,
+        About(
+            "of rotary models; `eva`: the biases of the keys are masked, so they stay 0; `rope`: they are trained as "
+            "those of queries and values are"
+        ),
+    ] = "eva"
     qk_norm: Annotated[Flag, About("queries and keys are normalised")] = False
     swiglu_mlp: Annotated[Flag, About("a SwiGLU in place of the MLP")] = False
     swiglu_align_to: Annotated[Natural, Le(2**12), About("the width of the SwiGLU is a multiple of it, 0 = any")] = 0

@@ -11,6 +11,7 @@ from harness.schedules import At
 
 # Of the names of what comes before the blocks
 FIRST = ("patch_embed", "cls_token", "reg_token", "mask_token", "pos_embed", "norm_pre")
+TOKENS = ("cls_token", "reg_token", "mask_token")
 
 
 def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.optim.AdamW:
@@ -25,7 +26,7 @@ def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.opti
             patch_embed=optimizer.patch_embed_lr,
             backbone=optimizer.backbone_lr,
         )
-        decayed = not without_weight_decay(name)
+        decayed = not without_weight_decay(name, tokens=optimizer.decay_tokens)
         last = name.endswith("prototypes.weight")
         group = groups.setdefault((multiplier, decayed, last), {"params": [], "names": []})
         decay = optimizer.weight_decay if decayed else 0.0
@@ -48,15 +49,17 @@ def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: f
     return backbone * layer_decay ** (depth + 1 - layer) * (patch_embed if "patch_embed" in name else 1.0)
 
 
-def without_weight_decay(name: str) -> bool:
-    """Biases, norms and LayerScale are not decayed; tokens and positions are, as in the official code."""
-    return name.endswith("bias") or "norm" in name or "gamma" in name
+def without_weight_decay(name: str, *, tokens: bool = True) -> bool:
+    """Biases, norms and LayerScale are not decayed; positions are; tokens where `tokens` says so (recipe §7)."""
+    spared = name.endswith("bias") or "norm" in name or "gamma" in name
+    return spared or (not tokens and name.endswith(TOKENS))
 
 
 def freeze_backbone(network: Network, frozen: bool) -> None:
-    """Let backbone and mask token take gradients or not; without any, AdamW leaves weights and moments as they are."""
-    for part in (network.backbone, network.mask_token):
-        part.requires_grad_(not frozen)
+    """Let all but the heads take gradients or not; without any, AdamW leaves weights and moments as they are."""
+    for name, parameter in network.named_parameters():
+        if "_head." not in name:
+            parameter.requires_grad_(not frozen)
 
 
 def descend(optimizer: torch.optim.Optimizer, at: At) -> None:
@@ -74,7 +77,7 @@ def clip_gradients(network: Network, limit: float | None) -> torch.Tensor:
     for name, parameter in network.named_parameters():
         if parameter.grad is not None:
             part = name.split(".")[0]
-            parts.setdefault("backbone" if part == "mask_token" else part, []).append(parameter)
+            parts.setdefault(part if part.endswith("_head") else "backbone", []).append(parameter)
     norms = [
         torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf"))
         for parameters in parts.values()

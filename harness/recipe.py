@@ -11,6 +11,7 @@ from annotated_types import Ge
 from common.bounds import (
     About,
     Count,
+    Flag,
     Natural,
     NotNegative,
     Place,
@@ -28,6 +29,7 @@ Scaling = Literal["none", "sqrt_wrt_1024", "linear_wrt_256"]
 
 Origin = Literal["run", "segment"]
 Shape = Literal["cosine", "linear"]
+RopePrecision = Literal["float32", "bfloat16"]
 
 OFFICIAL = "official code"
 DINOV3 = "vit_small_patch16_dinov3_qkvb"
@@ -67,6 +69,22 @@ class Model:
             "official code (0.4 for 7B)",
         ),
     ] = 0.0
+    untie_local_cls_norm: Annotated[
+        Flag,
+        About(
+            "class tokens of local crops go through a final norm of their own in training; EMA teacher and evaluations "
+            "have the common one alone",
+            "DINOv3 (true for 7B)",
+        ),
+    ] = False
+    rope_precision: Annotated[
+        RopePrecision,
+        About(
+            "in which the angles of RoPE are computed in training, by student, EMA teacher and Gram teacher; "
+            "evaluations always take float32; `bfloat16` rounds the places of the patches",
+            "official code (`float32` in its configuration, `bfloat16` as it runs)",
+        ),
+    ] = "float32"
     rope_shift: Annotated[
         NotNegative | None,
         About("patch coordinates are shifted by U(−s, s) on each axis; null = off", "official code (off for 7B)"),
@@ -114,6 +132,13 @@ class Optimizer:
         Natural, About("steps of the straight line from `optimizer.lr_start` to the rate", "DINOv3 §3.2 (100 k)")
     ] = 0
     weight_decay: Annotated[NotNegative, About("AdamW's; not of biases, norms and LayerScale", "DINOv3 §3.2")] = 0.04
+    decay_tokens: Annotated[
+        Flag,
+        About(
+            "class token, registers and mask token are decayed too",
+            "official code (true, though a comment there says that they are not)",
+        ),
+    ] = True
     weight_decay_end: Annotated[
         NotNegative | None,
         About(

@@ -30,22 +30,28 @@ def draw_rope(
     return RopeDraw((u[0] * (shift or 0.0), u[1] * (shift or 0.0)), (factors[0], factors[1]))
 
 
-def patch_coordinates(grid: tuple[int, int], draw: RopeDraw | None = None) -> Float[Tensor, "P 2"]:
+def patch_coordinates(
+    grid: tuple[int, int], draw: RopeDraw | None = None, *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "P 2"]:
     """Patch centres (row, column) in [−1, 1], each axis by its own length, then shifted and scaled by the draw."""
-    rows, columns = (2 * (torch.arange(n, dtype=torch.float32) + 0.5) / n - 1 for n in grid)
+    rows, columns = (2 * (torch.arange(n, dtype=dtype) + 0.5) / n - 1 for n in grid)
     if draw is not None:
         rows, columns = (rows + draw.shift[0]) * draw.factor[0], (columns + draw.shift[1]) * draw.factor[1]
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)
 
 
 def rope_table(
-    periods: Float[Tensor, " d/4"], grid: tuple[int, int], draw: RopeDraw | None = None
+    periods: Float[Tensor, " d/4"],
+    grid: tuple[int, int],
+    draw: RopeDraw | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "P 2*d"]:
     """Sines, then cosines, of the angles 2π · coordinate / period: d/4 row angles, d/4 column angles, both twice.
 
-    The layout is the one that timm's attention takes for the half-split rotation; always in float32, since bfloat16
-    would round the coordinates.
+    The layout is the one that timm's attention takes for the half-split rotation. All of it is computed in `dtype`,
+    whatever the autocast; bfloat16 rounds the coordinates (recipe §1.6).
     """
-    coordinates = patch_coordinates(grid, draw).to(periods.device)
-    angles = (2 * math.pi * coordinates[:, :, None] / periods.float()).flatten(1).tile(2)
+    coordinates = patch_coordinates(grid, draw, dtype=dtype).to(periods.device)
+    angles = (2 * math.pi * coordinates[:, :, None] / periods.to(dtype)).flatten(1).tile(2)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -100,7 +100,7 @@ TABLE teacher
 
 ## `optimizer` (science)
 
-AdamW. Biases, norms and LayerScale are not decayed.
+AdamW. Biases, norms and LayerScale are never decayed.
 
 TABLE optimizer
 

@@ -142,7 +142,9 @@ def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws
     )
     local = None
     if batch.locals.shape[0] and settings.dino.weight * settings.dino.local_weight > 0:
-        local = encode(student.backbone, batch.locals.flatten(0, 1), draws=noise["local"]).cls
+        local = encode(
+            student.backbone, batch.locals.flatten(0, 1), draws=noise["local"], cls_norm=student.local_cls_norm
+        ).cls
         local = student.dino_head(local).unflatten(0, batch.locals.shape[:2])
     ibot = None
     if settings.ibot.weight > 0 and len(masked):

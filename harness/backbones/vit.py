@@ -26,6 +26,9 @@ Grid: TypeAlias = tuple[int, int]
 Rope: TypeAlias = Float[Tensor, "P R"] | None  # sines and cosines of every patch, as timm's attention takes them
 Branch: TypeAlias = Callable[[Tensor], Tensor]
 
+# Where a backbone in training keeps what its rotary positions are computed in; copies of it have the same
+ROPE_DTYPE = "gramlab_rope_dtype"
+
 # What a vision transformer has, by the name that timm gives it
 PARTS = {
     "patch_embed": "an embedding of patches",
@@ -90,7 +93,9 @@ def rotary(backbone: Vit, grid: Grid, draw: RopeDraw | None = None) -> Rope:
     rope = cast(Any, getattr(backbone, "rope", None))
     if rope is None:
         return None
-    return rope_table(rope.periods, grid, draw) if has_drawn_rope(backbone) else rope.get_embed(shape=list(grid))
+    if not has_drawn_rope(backbone):
+        return rope.get_embed(shape=list(grid))
+    return rope_table(rope.periods, grid, draw, dtype=getattr(backbone, ROPE_DTYPE, torch.float32))
 
 
 def branches(block: nn.Module, rope: Rope) -> tuple[Branch, Branch]:

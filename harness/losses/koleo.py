@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.bounds import About, NotNegative
+from common.bounds import About, Batch, NotNegative
 from common.schema import settings
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import guarded, refuse_non_float, refuse_unless, shape, unit_length
 
 EPSILON = 1e-8
+
+KoleoCrops = Literal["both", "first"]
+CROPS: dict[KoleoCrops, int] = {"both": 2, "first": 1}  # of the global crops, how many
 
 
 @settings
@@ -22,8 +26,24 @@ class Koleo:
 
     weight: Annotated[
         NotNegative,
-        About("factor of KoLeo, added once for each of the two global crops, 0 switches it off", "DINOv3 §3.2 (0.1)"),
+        About("factor of KoLeo, added once for each crop that is spread, 0 switches it off", "DINOv3 §3.2 (0.1)"),
     ] = 0.1
+    crops: Annotated[
+        KoleoCrops,
+        About(
+            "whose class tokens are spread; `both`: those of the two global crops, each by itself; `first`: those of "
+            "the first global crop alone",
+            "`first`: DINOv3 §3.2; `both`: official code",
+        ),
+    ] = "both"
+    group: Annotated[
+        Annotated[Batch, Ge(2)] | None,
+        About(
+            "images of a step among which a class token has its nearest neighbour, in the order of the batch; the last "
+            "group may be smaller, and counts as much; null = all of them",
+            "DINOv3 §3.2 (16)",
+        ),
+    ] = None
 
 
 def _refuse(tokens: Tensor) -> None:
@@ -58,12 +78,14 @@ TITLES = {"koleo": "KoLeo"}
 
 
 def terms(own: Koleo, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-    """The mean over the two global crops, each spread by itself."""
+    """The mean over the crops that are spread and their groups, each spread by itself."""
     if own.weight == 0:
         return {}
-    return {"koleo": torch.stack([koleo_loss(crop) for crop in outputs.cls]).mean()}
+    crops = outputs.cls[: CROPS[own.crops]]
+    groups = [group for crop in crops for group in crop.split(own.group or len(crop))]
+    return {"koleo": torch.stack([koleo_loss(group) for group in groups]).mean()}
 
 
 def factors(own: Koleo, weight: float, local_crops: int) -> dict[str, float]:
-    """Twice the weight: the official code adds the term of each global crop."""
-    return {"koleo": 2 * weight}
+    """The weight times the number of crops that are spread: the official code adds the term of each of both."""
+    return {"koleo": CROPS[own.crops] * weight}

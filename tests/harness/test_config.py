@@ -412,7 +412,7 @@ trunk: {steps: 4, overrides: {crops.flip: 2}}
     assert str(error.value).splitlines() == [
         "arms.bad: 2 settings cannot be meant",
         "  koleo.weight='x': want a number, at least 0 "
-        "(factor of KoLeo, added once for each of the two global crops, 0 switches it off)",
+        "(factor of KoLeo, added once for each crop that is spread, 0 switches it off)",
         "  gram.weight=-1: want a number, at least 0 (factor of the Gram loss in the total, 0 switches it off)",
         "arms.late: seeds belongs to the whole experiment: set it at the top level",
         "trunk.overrides: crops.flip=2: want a number, from 0 to 1 (chance of a mirror image)",
@@ -490,6 +490,11 @@ GIVEN = {  # a value other than the default of each
     "gram.ring": 2,
     "optimizer.backbone_lr": 1e-4,
     "optimizer.freeze_backbone_steps": 2,
+    "optimizer.decay_tokens": False,
+    "model.untie_local_cls_norm": True,
+    "model.rope_precision": "bfloat16",
+    "koleo.crops": "first",
+    "koleo.group": 2,
 }
 ON = {"gram.weight": 2.0, "gram.update_every": 5, "gram.resolution": 2.0}  # so that each of them does something
 ALARM = {"gram.start": "alarm", "gram.measure": "dse"}

@@ -12,6 +12,7 @@ from common.bounds import hints
 from common.errors import BadInput
 from evals.backbones.timm_models import TimmReader
 from harness import recipe
+from harness.backbones import vit
 from harness.losses.head import Head
 from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
 from harness.model_arguments import Arguments
@@ -235,7 +236,7 @@ SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_val
 OTHER = {
     **NANO, "patch_size": 4, "depth": 1, "num_heads": 4, "init_values": 0.2, "mlp_ratio": 2, "rope_temperature": 50,
     "qkv_bias": False, "qk_norm": True, "swiglu_mlp": True, "swiglu_align_to": 48, "scale_mlp": True,
-    "class_token": False,
+    "class_token": False, "attn_type": "rope",
 }  # fmt: skip
 LEARNED = {"reg_tokens": 2, "img_size": 64, "no_embed_class": True, "pre_norm": True}
 
@@ -259,3 +260,91 @@ def test_every_argument_makes_another_network_that_is_walked_as_timm_walks_it(na
 
 def test_the_named_models_are_timms():
     assert timm.is_model(recipe.DINOV3)
+
+
+# --- switches of the recipe
+
+
+def drawn(experiment, number: int = 1) -> Network:
+    """A network whose every weight differs from its neutral value."""
+    network, generator = filled(experiment), torch.Generator().manual_seed(number)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network.eval()
+
+
+def test_local_class_tokens_have_a_norm_of_their_own_and_patches_the_common_one(tiny, change):
+    network = drawn(change(tiny, {"model.untie_local_cls_norm": True}))
+    own = network.local_cls_norm
+    with torch.no_grad():
+        common = encode(network.backbone, images(2, 16))
+        local = encode(network.backbone, images(2, 16), cls_norm=own)
+        before = (common.cls - network.backbone.norm.bias) / network.backbone.norm.weight  # normalised, no affine
+        torch.testing.assert_close(local.cls, before * own.weight + own.bias, rtol=0, atol=1e-5)
+    assert torch.equal(local.patches, common.patches)
+    assert not torch.allclose(local.cls, common.cls, atol=1e-2)
+    assert Network(tiny).local_cls_norm is None
+
+
+def test_the_norm_of_local_class_tokens_learns_from_local_crops_alone_and_is_exported_nowhere(
+    tiny, change, take_steps, make_batches
+):
+    untied = change(tiny, {"model.untie_local_cls_norm": True})
+    state, _ = take_steps(untied, 2)
+    tied, _ = take_steps(tiny, 2)
+    moved = state.student.local_cls_norm.weight - 1
+    assert (moved != 0).all()
+    assert not torch.equal(moved, state.student.backbone.norm.weight - 1)
+    assert state.teacher.backbone.state_dict().keys() == tied.teacher.backbone.state_dict().keys()
+    without, _ = take_steps(change(untied, {"dino.local_weight": 0.0}), 2)
+    assert (without.student.local_cls_norm.weight == 1).all()
+
+
+def test_only_the_first_step_of_an_untied_norm_is_that_of_a_common_one(tiny, change, take_steps):
+    rows = [take_steps(change(tiny, {"model.untie_local_cls_norm": untied}), 3)[1] for untied in (False, True)]
+    assert rows[0][0]["loss"] == rows[1][0]["loss"]
+    assert rows[0][2]["loss"] != rows[1][2]["loss"]
+
+
+@pytest.mark.parametrize(("kind", "learns"), [("eva", False), ("rope", True)])
+def test_biases_of_keys_are_masked_unless_the_settings_free_them(tiny, change, kind, learns):
+    network = filled(change(tiny, {"model.args.attn_type": kind}))
+    bare = filled(tiny)
+    attention = network.backbone.blocks[0].attn
+    with torch.no_grad():
+        for one in (bare, network):
+            for block in one.backbone.blocks:
+                block.gamma_1.fill_(0.5)
+        assert torch.equal(encode(network.backbone, images(2, 32)).cls, encode(bare.backbone, images(2, 32)).cls)
+    encode(network.backbone, images(2, 32)).patches[..., 0].square().sum().backward()
+    if learns:
+        queries, keys, values = attention.qkv.bias.grad.chunk(3)
+        assert all(part.abs().max() > 0 for part in (queries, keys, values))
+    else:
+        assert attention.k_bias.grad_fn is None
+        assert (attention.k_bias == 0).all()
+        assert all("k_bias" not in name for name, _ in network.named_parameters())
+
+
+def test_rope_is_as_precise_as_the_settings_say_in_training_and_exact_in_evaluations(tiny, change, take_steps):
+    rounded = change(tiny, {"model.rope_precision": "bfloat16", "gram.weight": 1.0, "gram.start_step": 0})
+    state, _ = take_steps(rounded, 1)
+    for backbone in (state.student.backbone, state.teacher.backbone, state.gram_teacher):
+        assert vit.rotary(backbone, (7, 7)).dtype == torch.bfloat16
+        assert backbone.rope.get_embed(shape=[7, 7]).dtype == torch.float32
+    assert vit.rotary(Network(tiny).backbone, (7, 7)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (recipe.Model(name="deit_small_patch16_224", rope_precision="bfloat16"), "want float32"),
+        (recipe.Model(args={"class_token": False}, untie_local_cls_norm=True), "has no class token: want false"),
+        (recipe.Model(name="deit_small_patch16_224", args={"attn_type": "rope"}), "does not fit deit_small"),
+    ],
+)
+def test_a_switch_that_a_model_has_no_place_for_is_refused_in_one_line(model, said):
+    with pytest.raises(BadInput, match=said) as error:
+        build_backbone(model)
+    assert "\n" not in str(error.value)

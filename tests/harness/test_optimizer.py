@@ -42,6 +42,21 @@ def test_biases_norms_and_layer_scale_are_not_decayed_and_tokens_are(network):
     assert {name for name, p in network.named_parameters() if p.ndim >= 2} & exempt == set()
 
 
+def test_tokens_are_decayed_or_not_as_the_settings_say(tiny, change, network):
+    tokens = {"backbone.cls_token", "backbone.reg_token", "mask_token"}
+    decayed, spared = (
+        {
+            name
+            for group in build_optimizer(network, one.optimizer).param_groups
+            if group["decayed"]
+            for name in group["names"]
+        }
+        for one in (tiny, change(tiny, {"optimizer.decay_tokens": False}))
+    )
+    assert decayed - spared == tokens
+    assert spared <= decayed
+
+
 def test_every_parameter_is_in_one_group_with_its_own_rate_and_decay(tiny, network):
     groups = build_optimizer(network, tiny.optimizer).param_groups
     placed = {name: group for group in groups for name in group["names"]}
@@ -116,12 +131,14 @@ def backbones(state):
         for key, tensor in (
             *getattr(state, name).backbone.state_dict().items(),
             ("mask", getattr(state, name).mask_token),
+            ("local norm", getattr(state, name).local_cls_norm.weight),
         )
     }
 
 
 def test_a_frozen_backbone_stays_to_the_last_bit_with_its_ema_while_the_heads_learn(tiny, change, take_steps, same):
-    settings = change(tiny, {"optimizer.freeze_backbone_steps": 2, "teacher.momentum": 0.3})
+    values = {"optimizer.freeze_backbone_steps": 2, "teacher.momentum": 0.3, "model.untie_local_cls_norm": True}
+    settings = change(tiny, values)
     state = fresh_state(settings, 0, torch.device("cpu"))
     with torch.no_grad():
         state.student.mask_token.add_(0.5)  # so that an EMA that went on would move its teacher

@@ -85,6 +85,16 @@ def test_jitter_and_rescale_multiply():
     assert both.factor == pytest.approx([a * b for a, b in zip(jitter.factor, rescale.factor, strict=True)])
 
 
+def test_bfloat16_rounds_the_places_of_the_patches_and_the_angles(rope):
+    places = patch_coordinates((28, 28), dtype=torch.bfloat16)
+    exact = patch_coordinates((28, 28)).double()
+    assert 1e-4 < (places.double() - exact).abs().max() < 2**-8  # half a unit of eight bits, below 1
+    table = rope_table(rope.periods, (28, 28), dtype=torch.bfloat16)
+    assert table.dtype == torch.bfloat16
+    worst = (table.double() - rope_table(rope.periods, (28, 28)).double()).abs().max()
+    assert 1e-3 < worst < 2 * math.pi * 2**-7
+
+
 def test_the_table_stays_in_float32_under_autocast(rope):
     with torch.autocast("cpu", torch.bfloat16):
         assert rope_table(rope.periods.bfloat16(), (2, 2)).dtype == torch.float32

@@ -203,6 +203,14 @@ def test_student_and_teacher_begin_with_the_weights_and_heads_at_random(started,
     assert same(state.student.dino_head.state_dict(), state.teacher.dino_head.state_dict())
 
 
+def test_a_norm_of_local_class_tokens_begins_as_the_released_one(started, same):
+    make, backbone = started
+    state = resume(make(untie_local_cls_norm=True), CPU)
+    assert not (backbone.norm.weight == 1).all()
+    for network in (state.student, state.teacher):
+        assert same(network.local_cls_norm.state_dict(), backbone.norm.state_dict())
+
+
 def test_a_started_run_resumes_bit_for_bit_and_its_export_is_evaluated(started, pool, same, tmp_path, make_job):
     make, _ = started
     job = make()

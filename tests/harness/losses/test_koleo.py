@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
-from harness.losses.koleo import koleo_loss
+from harness.losses.inputs import Outputs, Targets
+from harness.losses.koleo import Koleo, factors, koleo_loss, terms
 
 
 def tokens(images=6, width=4, seed=0, dtype=torch.float64):
@@ -115,6 +116,29 @@ def test_half_precision_is_worked_in_float32_whatever_the_autocast(dtype):
 def test_impossible_input_is_refused_in_one_line(shape):
     with pytest.raises(BadInput, match=r"got tokens \[.*\]: want \[B, D\]"):
         koleo_loss(torch.zeros(shape))
+
+
+def koleo_terms(own, cls):
+    """The term and its factor, of class tokens [2, B, D] alone."""
+    empty = torch.empty(0)
+    outputs = Outputs(empty, None, None, cls, empty, empty)
+    return terms(own, outputs, Targets(empty, None, None, empty))["koleo"], factors(own, own.weight, 8)["koleo"]
+
+
+def test_the_total_has_a_tenth_of_koleo_for_each_crop_that_is_spread():
+    cls = torch.stack([tokens(6, seed=1), tokens(6, seed=2)])
+    first, second = (in_plain_loops(crop.tolist()) for crop in cls)
+    for crops, want in (("both", 0.1 * (first + second)), ("first", 0.1 * first)):
+        term, factor = koleo_terms(Koleo(crops=crops), cls)
+        assert_close(factor * term, want)
+
+
+def test_a_token_has_its_neighbour_in_its_own_group_of_the_batch():
+    cls = torch.stack([tokens(8, seed=1), tokens(8, seed=2)])
+    groups = [in_plain_loops(crop[start : start + 4].tolist()) for crop in cls for start in (0, 4)]
+    assert_close(koleo_terms(Koleo(group=4), cls)[0], torch.stack(groups).mean())
+    assert torch.equal(koleo_terms(Koleo(group=8), cls)[0], koleo_terms(Koleo(), cls)[0])
+    assert torch.equal(koleo_terms(Koleo(group=100), cls)[0], koleo_terms(Koleo(), cls)[0])
 
 
 def test_koleo_runs_on_the_meta_device():

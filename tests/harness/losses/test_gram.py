@@ -84,3 +84,13 @@ def test_both_forms_give_one_gradient_where_the_weight_is_divided_by_the_square_
         gradients.append(student.grad)
     assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-15)
     assert gradients[0].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_every_relation_in_float32_is_within_a_hundred_thousandth_of_float64(relation):
+    own = Gram(weight=1.0, relation=relation)
+    exact = term(own, patches(1, count=5, width=16), patches(2, count=5, width=16))["gram"]
+    found = term(own, patches(1, count=5, width=16).float(), patches(2, count=5, width=16).float())["gram"]
+    assert found.dtype == torch.float32
+    assert exact > 0.01
+    assert_close(found.double(), exact, atol=0, rtol=1e-5)

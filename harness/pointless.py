@@ -12,10 +12,12 @@ from harness.config import as_dict
 from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
+from harness.model import sizes_of
 from harness.schedules import At, counts_from_segment, end, ends, origin
 from harness.settings import Data, Experiment
 from harness.timeline import PlannedArm
 
+LARGEST_WEIGHT = 1e4  # of the mean of a Gram loss that somebody could mean
 MOVED: dict[str, Callable[[At], float]] = {  # what has an end, by the setting of that
     "optimizer.lr_end": lambda now: now.lr,
     "optimizer.weight_decay_end": lambda now: now.weight_decay,
@@ -184,9 +186,10 @@ def unheard(one: PlannedArm, parent: PlannedArm | None) -> Iterator[str]:
 
 
 def idle(one: PlannedArm) -> Iterator[str]:
-    """Settings that do nothing, and training that does."""
+    """Settings that do nothing, training that does, and a weight that is one of another loss."""
     yield from inert(one)
     yield from _idle_steps(one)
+    yield from _of_the_mean(one.settings)
 
 
 def inert(one: PlannedArm) -> Iterator[str]:
@@ -238,6 +241,18 @@ def _idle_gram(gram: Anchoring) -> Iterator[str]:
     for key, why in gram.unused().items() if gram.weight > 0 else ():
         if (value := getattr(gram, key)) != getattr(usual, key):
             yield f"gram.{key}={shown(value)}: {why}, or leave it out"
+
+
+def _of_the_mean(own: Experiment) -> Iterator[str]:
+    """A weight of a sum over all pairs of patches that was likely meant for their mean."""
+    gram, patch = own.gram, sizes_of(own.model).patch
+    crops = 1 if gram.level == "image" else 2 * own.data.batch_size
+    patches = crops * round(max(one.globals for one in sides(own.crops)) / patch) ** 2
+    if gram.form == "frobenius" and gram.weight * patches**2 > LARGEST_WEIGHT:
+        yield (
+            f"gram.weight={gram.weight:g}: with gram.form=frobenius as much as {gram.weight * patches**2:.3g} of the "
+            f"mean; want {gram.weight / patches**2:.2g} for {gram.weight:g} of that"
+        )
 
 
 def _idle_losses(own: Experiment) -> Iterator[str]:

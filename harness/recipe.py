@@ -81,7 +81,7 @@ class Model:
         RopePrecision,
         About(
             "in which the angles of RoPE are computed in training, by student, EMA teacher and Gram teacher; "
-            "evaluations always take float32; `bfloat16` rounds the places of the patches",
+            "evaluations always take float32; `bfloat16` rounds angles and places of patches to 8 bits",
             "official code (`float32` in its configuration, `bfloat16` as it runs)",
         ),
     ] = "float32"

@@ -1,6 +1,6 @@
 """What settings say of themselves, for docs and `--help`; `python harness/settings_pages.py` writes the pages.
 
-A test compares docs/settings.md and docs/protocols.md with what this writes, so they cannot drift from the code.
+A test compares docs/settings.md, docs/protocols.md and docs/recipe.md with what this writes: they cannot drift apart.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common.schema import phrase, wanted
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.tasks.methods import METHODS, protocol_of
+from harness import recipe_page
 from harness.losses.table import LOSSES
 from harness.settings import Experiment
 
@@ -160,7 +161,7 @@ def main() -> int:
 
 def pages() -> dict[str, str]:
     """Every page that is written, by its name in `docs/`."""
-    return {"settings.md": settings(), "protocols.md": protocols()}
+    return {"settings.md": settings(), "protocols.md": protocols(), "recipe.md": recipe_page.page()}
 
 
 def overview() -> str:

@@ -47,7 +47,7 @@ FLOORS = (
     "harness.launcher_settings harness.sweep_settings harness.recipe harness.workplace",
     "harness.backbones",
     "harness.layers harness.curves harness.standings",
-    "harness.arms harness.status",
+    "harness.arms harness.status harness.recipe_page",
     "harness.settings",
     "harness.overrides",
     "harness.config harness.data harness.settings_pages",

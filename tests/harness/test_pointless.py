@@ -36,6 +36,14 @@ def test_a_plan_without_fault_has_no_notes(notes):
 
 NOTED = [
     (
+        {"arms": {"a": {"gram.weight": 50.0, "gram.form": "frobenius"}}},
+        "arms.a: gram.weight=50: with gram.form=frobenius as much as 1.28e+04 of the mean; want 0.2 for 50 of that",
+    ),
+    (
+        {"arms": {"a": {**GRAM, "gram.form": "frobenius", "gram.level": "batch"}}},
+        "arms.a: gram.weight=2: with gram.form=frobenius as much as 3.28e+04 of the mean; want 0.00012 for 2 of that",
+    ),
+    (
         {"optimizer.warmup_steps": 12},
         "every arm: optimizer.warmup_steps=12: optimizer.lr=0.001 is never reached; want fewer than its 12 steps",
     ),

@@ -150,7 +150,16 @@ def _refusal(error: ValidationError, kind: type, *, where: str) -> BadInput:
 
 
 def _told(error: ValidationError, kind: type) -> list[str]:
-    return [line for fault in error.errors(include_url=False) for line in _lines(fault, kind)]
+    faults = [_as_one(fault, kind) for fault in error.errors(include_url=False)]
+    return [*dict.fromkeys(line for fault in faults for line in _lines(fault, kind))]
+
+
+def _as_one(fault: Any, kind: type) -> Any:
+    """Where one of several types is wanted, the fault of each of them as that of all."""
+    loc = list(fault["loc"])
+    hint = _at(kind, loc[:-1])[0] if fault["type"] != "value_error" else kind
+    kinds = [one for one in get_args(hint) if one is not NoneType] if get_origin(hint) in (Union, UnionType) else []
+    return {**fault, "loc": loc[:-1], "type": "union"} if len(kinds) > 1 else fault
 
 
 def _lines(fault: Any, kind: type) -> Iterator[str]:

@@ -217,7 +217,7 @@ def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None
         if group and change.removes:
             choices[change.key] = None
         elif group and isinstance(change.value, str):
-            if change.adds and change.key not in own:
+            if change.adds:
                 added[change.key] = change.value
             else:
                 choices[change.key] = change.value

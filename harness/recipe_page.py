@@ -35,10 +35,11 @@ steps: 20_000
 arms: {plain: {}}
 ```
 
-`gramlab run mine.yaml recipe=paper` swaps the preset; a file that lists none takes `+recipe=paper`, laid over all. One
-row alone is an arm: `arms: {ours: {}, first: {koleo.crops: first}}`. A preset says how, not how large: what stands
-after it in `defaults` may give heads, crops and rates of another size, and wins. `experiments/recipe/nano.yaml`, what
-works for small images on a CPU, is a choice of the same group.
+`gramlab run mine.yaml recipe=paper` swaps the preset. `gramlab run mine.yaml +recipe=paper` lays it over a file that
+lists none, or that has another choice of this group: `experiments/recipe/nano.yaml`, what works for small images on a
+CPU, keeps its sizes then. The command line comes last (`+recipe=paper ibot.head.hidden=256`). One row alone is an arm:
+`arms: {ours: {}, first: {koleo.crops: first}}`. A preset says how, not how large: what stands after it in `defaults`
+wins.
 
 TABLE
 

@@ -53,7 +53,7 @@ in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.w
 line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). There a mapping of names of your
 own takes the place of the file's (`arms={…}`, `data.sources={…}`, `evals.sets={…}`, `evals.tasks={…}`,
 `model.args={…}`), and one of a section changes what it names (`gram={weight: 2.0}` leaves the rest of `gram`).
-`model=vits` on the command line swaps a group that the file lists under `defaults`.
+`model=vits` on the command line swaps a group that the file lists under `defaults`, `+recipe=paper` lays one over all.
 
 An unknown key is refused with the nearest known one, a value that is not what is wanted here by its path; all of them
 at once. A file is UTF-8 and names each key once. Numbers are finite, a whole one may stand for any, true and false are

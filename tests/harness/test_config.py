@@ -133,6 +133,16 @@ def test_a_group_is_chosen_on_the_command_line(read):
     assert read(text, "model=vits", "model.args.depth=2").model.args == {"depth": 2}
 
 
+def test_a_plus_lays_a_group_over_all_that_the_file_lists(read, tmp_path):
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "one.yaml").write_text("# @package _global_\nkoleo: {weight: 0.25}\nsteps: 5\n")
+    (tmp_path / "recipe" / "two.yaml").write_text("# @package _global_\nsteps: 6\n")
+    text = "defaults:\n  - recipe: one\n  - _self_\nsteps: 7\n"
+    swapped, laid = read(text, "recipe=two"), read(text, "+recipe=two")
+    assert (swapped.koleo.weight, swapped.steps) == (0.1, 7)
+    assert (laid.koleo.weight, laid.steps) == (0.25, 6)
+
+
 def test_an_unknown_choice_lists_the_known_ones(read):
     with pytest.raises(BadInput, match=r"model/nanoo.*known: nano, vitb, vits"):
         read("defaults:\n  - model: nanoo\n  - _self_\n")
@@ -294,6 +304,10 @@ REFUSED = [
     ("trunk: {steps: 5, overrides: {steps: 9}}", "trunk.overrides.steps=9: the trunk has trunk.steps: want it there"),
     ("trunk: {overrides: {'seeds[x]': 1}}", "trunk.overrides: unknown setting 'seeds[x]'"),
     ("arms: {a: {runtime.folder: x}}", "arms.a: runtime.folder belongs to the whole experiment"),
+    (
+        "launcher: {flags: {gres: [1]}}",
+        "launcher.flags.gres=[1]: want true or false, or a whole number, or a number, or text",
+    ),
     ("name: a/b", "name='a/b'"),
     ("name: -a", "name='-a'"),
     ("name: 'a '", "name='a '"),

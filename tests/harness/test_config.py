@@ -400,8 +400,8 @@ evals: {sets: {rooms: {count: 0}, other: {kind: nyu}}}
         "  dino.head.prototypes=0: want a whole number, from 1 to 16777216 (number of prototypes, K)",
         "  ibot.mask_ratio_min=0.6: want at most mask_ratio_max=0.5",
         "  gram.weight=-1: want a number, at least 0 (factor of the Gram loss in the total, 0 switches it off)",
-        "  gram.teacher='snapshoot': want one of snapshot, ema, checkpoint, start, best_dense "
-        "(whose patches are the target); did you mean 'snapshot'?",
+        "  gram.teacher='snapshoot': want one of snapshot, ema, checkpoint, start, best_dense (whose patches are the "
+        "target); did you mean 'snapshot'?",
         "  teacher.temperature=nan: want a number, above 0 (Sinkhorn temperature of both heads after the warm-up)"
         "; and a finite one",
         "  optimizer.lr=inf: want a number, above 0 (rate after the warm-up, before scaling and the factors below)"
@@ -492,6 +492,12 @@ GIVEN = {  # a value other than the default of each
     "gram.max_renewals": 2,
     "gram.resize": "bilinear",
     "gram.antialias": True,
+    "gram.start": "alarm",
+    "gram.alarm_drop": 0.2,
+    "gram.ring": 3,
+    "gram.measure": "dse",
+    "gram.measure_every": 7,
+    "gram.measure_images": 9,
     "gram.relation": "cka",
     "gram.temperature": 0.2,
     "gram.tokens": "masked",
@@ -512,14 +518,12 @@ GIVEN = {  # a value other than the default of each
 }
 ON = {"gram.weight": 2.0, "gram.update_every": 5, "gram.resolution": 2.0}  # so that each of them does something
 ALARM = {"gram.start": "alarm", "gram.measure": "dse"}
-BESIDE = {  # what some of them need, before and after
-    **dict.fromkeys(("gram.alarm_drop", "gram.measure_every", "gram.measure_images"), ALARM),
-    "gram.temperature": {"gram.relation": "affinities"},
-}
-WITH = {  # what some of them cannot be given without
-    "gram.start": {"gram.measure": "dse"},
-    "gram.measure": {"gram.start": "alarm"},
+BESIDE = {  # what some cannot be given without
+    **dict.fromkeys(
+        ("gram.start", "gram.alarm_drop", "gram.measure", "gram.measure_every", "gram.measure_images"), ALARM
+    ),
     "gram.ring": {"gram.teacher": "best_dense", "gram.measure": "dse"},
+    "gram.temperature": {"gram.relation": "affinities"},
 }
 
 
@@ -530,10 +534,9 @@ def test_every_setting_that_was_added_is_tested_below():
 @pytest.mark.parametrize("key", ADDED)
 def test_a_setting_that_was_added_is_science_where_it_is_given(tiny, change, key):
     section, leaf = key.split(".")
-    on, value = change(tiny, ON | BESIDE.get(key, {})), GIVEN[key]
-    assert leaf not in science(on, data_fingerprint="x")[section]
-    other = change(on, {**WITH.get(key, {}), key: value})
-    assert science(other, data_fingerprint="x")[section][leaf] == as_dict(value)
+    assert leaf not in science(change(tiny, ON), data_fingerprint="x")[section]
+    other = change(tiny, {**ON, **BESIDE.get(key, {}), key: GIVEN[key]})
+    assert science(other, data_fingerprint="x")[section][leaf] == as_dict(GIVEN[key])
 
 
 def test_sides_that_sizes_take_the_place_of_are_no_science_beside_them(tiny, change):

@@ -195,6 +195,23 @@ def test_a_shared_colour_jitter_makes_all_crops_of_an_image_grey_or_none(root):
     assert (grey(GREY_OR_NOT).any(0) & ~grey(GREY_OR_NOT).all(0)).any()
 
 
+def test_a_shared_colour_jitter_is_one_of_the_whole_image_before_it_is_cut(root, tmp_path):
+    """As crops of images that were jittered beforehand, with no jitter of their own (recipe §8)."""
+    shared = dataclasses.replace(PLAIN, jitter=1.0, grayscale=0.5, share_color_jitter=True)
+    source = batches(root, shared)
+    indices, _ = source.composition(1)
+    jittered = source._jittered(1, [Image.fromarray(source.pool.image(index)) for index in indices.tolist()])
+    for number, path in enumerate(sorted(root.rglob("*.png"), key=lambda path: (path.parent.name, path.name))):
+        target = tmp_path / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        places = [place for place, index in enumerate(indices.tolist()) if index == number]
+        (jittered[places[0]] if places else Image.open(path)).save(target)
+    got, want = source[1], batches(tmp_path, PLAIN)[1]
+    assert torch.equal(got.globals, want.globals)
+    assert torch.equal(got.locals, want.locals)
+    assert not torch.equal(got.globals, batches(root, PLAIN)[1].globals)
+
+
 @pytest.mark.parametrize("undistorted", [True, False])
 def test_a_shared_colour_jitter_reaches_gram_crops_that_are_distorted_alone(root, undistorted):
     gram, shared = gram_crops(undistorted=undistorted), dataclasses.replace(CROPS, share_color_jitter=True)

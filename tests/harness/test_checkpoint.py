@@ -24,7 +24,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def settings(tiny, change):
-    return change(tiny, {"gram.weight": 2.0, "gram.start_step": 1})
+    switches = {"model.untie_local_cls_norm": True, "model.rope_precision": "bfloat16"}
+    return change(tiny, {"gram.weight": 2.0, "gram.start_step": 1, **switches})
 
 
 @pytest.fixture(scope="module")

@@ -151,5 +151,5 @@ class Watch:
         if side < 3 or (self.gram.measure == "dse" and patches < clusters):
             raise BadInput(
                 f"gram.measure={self.gram.measure}: {side} x {side} patches an image: want at least 3 x 3; do use "
-                "a larger crops.global_size"
+                "larger global crops"
             )

@@ -30,6 +30,7 @@ from harness.components import Tally
 from harness.curves import Curves
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
+from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Watch
 from harness.graph import Job
 from harness.job_folder import (
@@ -162,7 +163,7 @@ def settled(job: Job, state: State) -> Experiment:
 def look_of(job: Job, pool: Pool) -> Watch:
     """What looks at the dense features of the job's EMA teacher. Raises `BadInput` for too few images or patches."""
     own, patch = job.settings, sizes_of(job.settings.model).patch
-    return Watch(own.gram, pool, size=own.crops.global_size, patch=patch, stop=own.steps)
+    return Watch(own.gram, pool, size=most_seen(sides(own.crops)), patch=patch, stop=own.steps)
 
 
 def observe(job: Job, state: State, look: Watch) -> None:

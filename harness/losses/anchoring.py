@@ -75,7 +75,7 @@ class Anchoring:
         Ge(8),
         About(
             "images that are measured: evenly spread over the training pool, their centre squares of "
-            "`crops.global_size` pixels, no label read",
+            "`crops.global_size` pixels, with `crops.sizes` of the side that most steps have; no label read",
             "arXiv 2510.17299 (about 1000)",
         ),
     ] = 64

@@ -19,7 +19,7 @@ from harness.graph import jobs
 from harness.job_folder import state_path
 from harness.losses.gram import Gram
 from harness.model import encode
-from harness.train import RECORD, train
+from harness.train import RECORD, look_of, train
 
 CPU = torch.device("cpu")
 MEASURED = {"gram.weight": 2.0, "gram.measure": "dse", "gram.measure_every": 1, "gram.measure_images": 8}
@@ -127,6 +127,14 @@ def test_the_measure_is_dse_of_the_health_protocol_on_images_spread_over_the_poo
     found = dse.measure(Patches.in_memory(tokens, (4, 4)).as_units(), protocol_of("health"))
     assert look.measure(network) == pytest.approx(float(found.dse.mean()), rel=1e-5)
     assert look.measure(network) == look.measure(network)
+
+
+def test_with_mixed_sizes_the_measure_sees_the_side_that_most_steps_have(make_job, pool):
+    """`crops.global_size` is no science there, and the patch need not divide it."""
+    sizes = [{"global_size": size, "local_size": 16, "probability": share} for size, share in ((32, 0.4), (48, 0.6))]
+    jobs = [make_job({**ALARM, "crops.sizes": sizes, "crops.global_size": unused}) for unused in (36, 224)]
+    assert len({job.identity for job in jobs}) == 1
+    assert [look_of(job, pool).images.shape[-1] for job in jobs] == [48, 48]
 
 
 def test_too_few_patches_are_refused_before_anything_is_measured(pool):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,7 +14,7 @@ from evals.features.view import refuse_uneven
 from harness import gram_teacher
 from harness.config import SHARED, as_dict, identity
 from harness.data.batches import Batch
-from harness.data.sizes import refuse_uneven_crops, sides
+from harness.data.sizes import most_seen, refuse_uneven_crops, sides
 from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer, freeze_backbone
 from harness.schedules import at, origin
@@ -93,22 +93,36 @@ def _count(settings: Experiment, which: int) -> Cost:
         total, *_ = forward(state, batch, now, settings, seed=0)
         total.backward()
     weights = sum(p.numel() * p.element_size() for p in student.parameters())
-    frozen = weights + sum(p.numel() * p.element_size() for p in (own.parameters() if own else ()))
+    network = sum(p.numel() * p.element_size() for p in teacher.backbone.parameters())
+    frozen = weights + network * ((own is not None) + gram_teacher.most_kept(settings.gram))
     activations = sum(storage.nbytes() for storage in saved.values())
     if settings.precision == "bfloat16":
         activations /= 2
     return Cost(float(counter.get_total_flops()), 4 * weights + frozen + activations)
 
 
-def flops(settings: Experiment, start: int, stop: int) -> float:
-    """Floating-point operations of the training steps from `start` to `stop`."""
+class Stretch(NamedTuple):
+    """Steps from `first` to before `last` that cost the same, and the operations of one of them."""
+
+    first: int
+    last: int
+    flops: float
+
+
+def stretches(settings: Experiment, start: int, stop: int) -> list[Stretch]:
+    """What the training steps from `start`, where a segment begins, to `stop` cost: some are frozen, some anchored."""
     anchored = settings.gram.first_step if settings.gram.weight > 0 else stop
     thawed = origin(settings, start) + settings.optimizer.freeze_backbone_steps
     edges = sorted({start, stop, *(edge for edge in (anchored, thawed) if start < edge < stop)})
-    return sum(
-        step_cost(settings, gram=first >= anchored, frozen=first < thawed).flops * (last - first)
+    return [
+        Stretch(first, last, step_cost(settings, gram=first >= anchored, frozen=first < thawed).flops)
         for first, last in pairwise(edges)
-    )
+    ]
+
+
+def flops(settings: Experiment, start: int, stop: int) -> float:
+    """Floating-point operations of the training steps from `start` to `stop`."""
+    return sum(one.flops * (one.last - one.first) for one in stretches(settings, start, stop))
 
 
 def refuse_unfit_crops(settings: Experiment) -> None:
@@ -140,6 +154,13 @@ def shapes(settings: Experiment, patch: int, which: int = 0) -> Batch:
         indices=torch.arange(images),
         component=None,
     )
+
+
+def watch_flops(settings: Experiment, start: int, stop: int) -> float:
+    """Operations of measuring the EMA teacher from `start` to `stop`: those of its forward passes, which rule in it."""
+    gram, images = settings.gram, settings.gram.measure_images
+    times = len([*gram_teacher.measured(gram, start, stop)])
+    return times and times * images * forward_flops(settings, most_seen(sides(settings.crops)))
 
 
 def forward_flops(settings: Experiment, size: int) -> float:

@@ -103,6 +103,18 @@ def renewals(gram: Anchoring, stop: int) -> range:
     return range(first, stop if gram.max_renewals is None else min(stop, first + gram.max_renewals * every), every)
 
 
+def measured(gram: Anchoring, start: int, stop: int) -> range:
+    """The steps from `start` to `stop`, that one too, at which the EMA teacher is measured whatever is found."""
+    every = gram.measure_every
+    first = max(start, gram.measured_from)
+    return range(first + -first % every, stop + 1, every) if gram.is_watched else range(0)
+
+
+def most_kept(gram: Anchoring) -> int:
+    """How many measured EMA teachers are kept beside the Gram teacher."""
+    return (gram.ring or 0) if gram.weight > 0 and source(gram).chosen else 0
+
+
 def early_step(gram: Anchoring, fork: int) -> int | None:
     """The step before `fork` whose EMA teacher is the first Gram teacher, so that it must be kept; else None."""
     step = source(gram).copied(gram) if gram.weight > 0 else None

@@ -17,10 +17,11 @@ from common.errors import BadInput
 from common.machine import memory_bytes
 from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
-from harness.config import arm_settings, trunk_settings
+from harness import gram_teacher
+from harness.config import arm_settings, as_dict, trunk_settings
 from harness.cost import LIBRARIES_GIB
-from harness.data.sizes import Sides, sides
-from harness.losses.gram import RELATIONS
+from harness.data.sizes import sides
+from harness.losses.gram import RELATIONS, Gram
 from harness.losses.relations.difference import in_channels
 from harness.model import sizes_of
 from harness.settings import Evals, Experiment
@@ -29,6 +30,7 @@ BEYOND = 2  # times what there is: the estimate is to a factor of two
 COPIES = 5  # of the weights: student, EMA teacher, gradients, two moments
 SAVED = 20  # floats that a block keeps for the gradient, of each token and channel
 LOGITS = 3  # copies of the logits
+UNITS = 2  # copies of the patches that are measured
 FORWARD = 12  # floats of a block without gradient, of each token and channel
 WORKER = 0.2 * 2**30  # bytes of a process of its own, beside what it shares
 AHEAD = 2  # batches that each worker makes ahead
@@ -36,6 +38,7 @@ PATCH = "model.args.patch_size"
 LEVEL = "gram.level"
 LEVELS = {"image": 1.0, "batch": 2.0}  # 0: no Gram loss
 MATRICES = "Gram matrices at once"
+OF_SIZES = {"crops.global_size": "global_size", "crops.local_size": "local_size", "gram.resolution": "gram_size"}
 CHANNELS = "Gram matrices may be those between channels"
 
 Numbers = dict[str, float]
@@ -54,8 +57,8 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     if device.type == "cuda":
         there["the GPU"] = memory_bytes(device)
     lines = dict[str, None]()
-    for settings, side in _parts(experiment):
-        numbers = sizes(settings, side)
+    for settings, number in _parts(experiment):
+        numbers = sizes(settings, number)
         how = {"split": len(there) > 1, "half": settings.precision == "bfloat16"}
         for place, total in there.items():
             wanted = held(numbers, place, **how)
@@ -66,7 +69,8 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
             else:
                 less = {key: held(_as_usual(numbers, usual, key), place, **how) for key in usual}
                 most = min(less, key=less.__getitem__)
-            line = f"{_named(numbers, most)} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
+            named = _named(settings, number, numbers, most)
+            line = f"{named} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
             if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
                 way_out = "gram.level=image, or a smaller data.batch_size" if most == LEVEL else "less of it"
                 raise BadInput(f"{line} of memory: want {way_out}")
@@ -76,18 +80,18 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
 
 def most_held(experiment: Experiment, *, split: bool) -> float:
     """Bytes of this machine that the largest job of an experiment holds; `split`: the rest of it is on a GPU."""
-    parts = ((sizes(settings, side), settings.precision == "bfloat16") for settings, side in _parts(experiment))
+    parts = ((sizes(settings, number), settings.precision == "bfloat16") for settings, number in _parts(experiment))
     return max(held(numbers, "this machine", split=split, half=half) for numbers, half in parts)
 
 
-def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
+def sizes(settings: Experiment, number: int = 0) -> Numbers:
     """The settings that memory grows with, by their keys, and two numbers on the matrices of the Gram loss.
 
-    side: of the crops, where there are several.
+    number: which of the sides of `crops.sizes`; they stand under the keys of plain ones.
     """
     model, crops, evals = sizes_of(settings.model), settings.crops, settings.evals
-    side = side or sides(crops, resolution=settings.gram.resolution)[0]
-    relation = RELATIONS[settings.gram.relation]
+    side, gram = sides(crops, resolution=settings.gram.resolution)[number], settings.gram
+    relation = RELATIONS[gram.relation]
     heads = {
         f"{name}.head.{key}": getattr(getattr(settings, name).head, key)
         for name in ("dino", "ibot")
@@ -98,10 +102,12 @@ def sizes(settings: Experiment, side: Sides | None = None) -> Numbers:
         "crops.global_size": side.globals,
         "crops.local_size": side.locals,
         "crops.local_count": crops.local_count,
-        "gram.resolution": side.gram / side.globals if settings.gram.weight else 0,
-        LEVEL: LEVELS[settings.gram.level] if settings.gram.weight else 0,
-        MATRICES: relation.matrices + (settings.gram.negatives == "clamp"),
-        CHANNELS: relation.by_channels and settings.gram.negatives == "keep",
+        "gram.resolution": side.gram / side.globals if gram.weight else 0,
+        "gram.ring": gram_teacher.most_kept(gram),
+        "gram.measure_images": gram.measure_images if gram.is_watched else 0,
+        LEVEL: LEVELS[gram.level] if gram.weight else 0,
+        MATRICES: relation.matrices + (gram.negatives == "clamp"),
+        CHANNELS: relation.by_channels and gram.negatives == "keep",
         PATCH: model.patch,
         "model.args.embed_dim": model.width,
         "model.args.depth": model.depth,
@@ -128,15 +134,18 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     )
     areas = 2 * n["crops.global_size"] ** 2 * (1 + n["gram.resolution"] ** 2)
     pixels = 12 * batch * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
-    weights = 4 * COPIES * (12 * depth * width**2 + _head(n, "dino") + _head(n, "ibot"))
+    backbone = 4 * 12 * depth * width**2
+    weights = COPIES * (backbone + 4 * (_head(n, "dino") + _head(n, "ibot")))
     student = batch * (2 * globals_ + n["crops.local_count"] * locals_)
     blocks = 4 * SAVED * depth * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
     rows = n["dino.head.prototypes"] * batch * (2 + n["crops.local_count"])
     logits = 4 * LOGITS * (rows + n["ibot.head.prototypes"] * 0.3 * batch * globals_)
     images = 4 * n["evals.batch_size"] * (6 * n["evals.size"] ** 2 + FORWARD * width * seen)
-    on_device = weights + pixels + blocks + logits + images + cosine_bytes(n)
+    watched = 4 * UNITS * width * globals_ * n["gram.measure_images"]
+    on_device = weights + pixels + blocks + logits + images + watched + cosine_bytes(n)
     features = 4 * width * seen * n["evals.sets.*.count"]
-    here = LIBRARIES_GIB * 2**30 + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features
+    kept = backbone * n["gram.ring"] + 12 * n["gram.measure_images"] * n["crops.global_size"] ** 2
+    here = LIBRARIES_GIB * 2**30 + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features + kept
     if place == "the GPU":
         return on_device
     return here + (pixels if split else on_device)
@@ -148,19 +157,20 @@ def cosine_bytes(n: Numbers) -> float:
     return 4 * n[MATRICES] * matrices * _side(n) ** 2
 
 
-def _parts(experiment: Experiment) -> Iterator[tuple[Experiment, Sides]]:
-    """The trunk and the arms, with each of the sides that their crops may have."""
+def _parts(experiment: Experiment) -> Iterator[tuple[Experiment, int]]:
+    """The trunk and the arms, with the place of each of the sides that their crops may have."""
     trunk = [trunk_settings(experiment)] if experiment.trunk.steps else []
     for settings in (*trunk, *(arm_settings(experiment, arm) for arm in experiment.arms)):
-        for side in sides(settings.crops, resolution=settings.gram.resolution):
-            yield settings, side
+        for number in range(len(sides(settings.crops))):
+            yield settings, number
 
 
 @functools.cache
 def _usual() -> Numbers:
     """The defaults, as if something were evaluated and anchored."""
     evals = {"evals.size": Evals().size, "evals.batch_size": Evals().batch_size, "evals.sets.*.count": 1000}
-    found = sizes(Experiment()) | {"gram.resolution": 1, LEVEL: LEVELS["image"]} | evals
+    gram = {"gram.resolution": 1, "gram.measure_images": Gram().measure_images, LEVEL: LEVELS["image"]}
+    found = sizes(Experiment()) | gram | evals
     return {key: value for key, value in found.items() if key not in (MATRICES, CHANNELS)}
 
 
@@ -181,11 +191,14 @@ def _side(n: Numbers) -> float:
     return width if n[CHANNELS] and in_channels(patches, width) else patches
 
 
-def _named(n: Numbers, key: str) -> str:
-    """A setting and its value; the level of Gram matrices with their size."""
-    if key != LEVEL:
-        return f"{key}={n[key]:.16g}"  # a side of `crops.sizes` is told under the name of a plain one
-    return f"gram.level=batch, matrices of {_side(n):,.0f}² cosines, {_gib(4 * _side(n) ** 2)} each,"
+def _named(settings: Experiment, number: int, n: Numbers, key: str) -> str:
+    """A setting and its value; the level of Gram matrices with their size, a side of `crops.sizes` by its place."""
+    if key == LEVEL:
+        return f"gram.level=batch, matrices of {_side(n):,.0f}² cosines, {_gib(4 * _side(n) ** 2)} each,"
+    given = as_dict(settings.crops.sizes[number]) if settings.crops.sizes else {}
+    if value := given.get(OF_SIZES.get(key, "")):
+        return f"crops.sizes[{number}].{OF_SIZES[key]}={value}"
+    return f"{key}={n[key]:.16g}"
 
 
 def _head(n: Numbers, name: str) -> float:

@@ -14,7 +14,7 @@ from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.suite import TaskSpec
 from harness import gram_teacher
-from harness.cost import EFFICIENCY, LIBRARIES_GIB, flops, forward_flops, machine_rate, step_cost
+from harness.cost import EFFICIENCY, LIBRARIES_GIB, flops, forward_flops, machine_rate, step_cost, watch_flops
 from harness.graph import TRUNK, Job
 from harness.job_folder import is_done, saved_step
 from harness.kept import Fault
@@ -190,7 +190,8 @@ def job_cost(job: Job, rate: float) -> tuple[float, float]:
     gram = job.settings.gram
     anchored = gram.weight > 0 and gram.first_step < job.stop
     memory = max(step_cost(job.settings, gram=on).memory for on in {False, anchored})
-    return flops(job.settings, job.start, job.stop) / rate, memory
+    operations = flops(job.settings, job.start, job.stop) + watch_flops(job.settings, job.start, job.stop)
+    return operations / rate, memory
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness import gram_teacher
 from harness.config import as_dict
-from harness.cost import step_cost
+from harness.cost import stretches
 from harness.graph import Job
 from harness.layers import flatten
 from harness.losses.table import LOSSES
@@ -116,12 +116,9 @@ def fork(job: Job) -> list[dict[str, Any]]:
 
 
 def compute(job: Job) -> list[dict[str, Any]]:
-    """Operations of a training step, counted, from the step on at which they are so many: Gram anchoring adds some."""
-    gram = job.settings.gram
-    first = max(gram.first_step, job.start)
-    starts = {first} if gram.weight > 0 and first < job.stop else set()
-    found = {step: step_cost(job.settings, gram=step in starts).flops for step in sorted({job.start, *starts})}
-    return [{"from": step, "flops": flops} for step, flops in found.items()]
+    """Operations of a training step, counted, from the step on at which they are so many: Gram anchoring adds some, a
+    frozen backbone takes some away."""
+    return [{"from": one.first, "flops": one.flops} for one in stretches(job.settings, job.start, job.stop)]
 
 
 def summary(job: Job) -> str:

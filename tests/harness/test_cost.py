@@ -7,8 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import BadInput
+from harness import gram_teacher
 from harness.beginning import fresh_state
-from harness.cost import flops, forward_flops, machine_rate, shapes, step_cost
+from harness.cost import flops, forward_flops, machine_rate, shapes, step_cost, watch_flops
+from harness.graph import jobs
 from harness.losses.gram import Gram
 from harness.schedules import at
 from harness.step import forward
@@ -125,3 +127,40 @@ def test_a_step_of_a_frozen_backbone_costs_a_forward_and_the_heads(tiny, change)
     assert frozen.memory < free.memory
     both = step_cost(settings, gram=True, frozen=True), step_cost(settings, gram=True)
     assert flops(settings, 0, 6) == 2 * frozen.flops + 2 * both[0].flops + 2 * both[1].flops
+
+
+@pytest.mark.parametrize("counts_from", ["run", "segment"])
+def test_frozen_steps_are_counted_where_training_has_them(tiny, change, counts_from):
+    """Against the schedule of every step, in a trunk, in arms, and in an arm that goes on with a segment."""
+    arms = {
+        "plain": {},
+        "longer": {"from": "plain", "steps": 14},
+        "late": {"from": "plain", "at": 5, "gram.weight": 2.0},
+    }
+    own = {"optimizer.freeze_backbone_steps": 4, "schedule.counts_from": counts_from, "trunk.steps": 3, "steps": 9}
+    frozen = []
+    for job in jobs(change(tiny, {**own, "arms": arms}), fingerprint=lambda data: "24 rooms"):
+        taken = range(job.start, job.stop)
+        now = [at(job.settings, step, start=job.root.start, stop=job.stop) for step in taken]
+        steps = [
+            step_cost(job.settings, gram=gram_teacher.is_on(job.settings.gram, one.step), frozen=one.backbone_frozen)
+            for one in now
+        ]
+        assert flops(job.settings, job.start, job.stop) == pytest.approx(sum(one.flops for one in steps)), job.name
+        frozen.append(sum(one.backbone_frozen for one in now))
+    assert frozen == {"run": [3, 1, 0, 0], "segment": [3, 4, 4, 4]}[counts_from]
+
+
+def test_the_ring_of_measured_teachers_is_held_beside_the_gram_teacher(tiny, change):
+    own = {"gram.weight": 1.0, "gram.teacher": "best_dense", "gram.measure": "dse"}
+    less, more = (step_cost(change(tiny, {**own, "gram.ring": ring}), gram=True) for ring in (2, 7))
+    network = sum(p.numel() * 4 for p in fresh_state(tiny, 0, torch.device("cpu")).student.backbone.parameters())
+    assert more.memory - less.memory == 5 * network
+
+
+def test_measuring_costs_a_forward_pass_of_its_images_each_time(tiny, change):
+    own = {"gram.weight": 1.0, "gram.start": "alarm", "gram.measure": "dse", "gram.measure_every": 10}
+    watched = change(tiny, {**own, "gram.measure_images": 12, "gram.start_step": 15, "steps": 100})
+    assert watch_flops(watched, 0, 100) == 9 * 12 * forward_flops(watched, 32)  # steps 20, 30 … 100
+    assert watch_flops(watched, 30, 49) == 2 * 12 * forward_flops(watched, 32)
+    assert watch_flops(tiny, 0, 100) == 0

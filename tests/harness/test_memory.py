@@ -8,6 +8,7 @@ from evals.datasets.settings import Set
 from harness import memory
 from harness.config import load
 from harness.cost import step_cost
+from harness.model import Network
 from harness.settings import Evals, EvaluationTask
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -17,6 +18,9 @@ ROOMS = Evals(
     sets={"rooms": Set(count=10**6)},
     tasks={"s": EvaluationTask(protocol="depth", train="rooms", test="rooms")},
 )
+
+WATCHED = {"gram.weight": 1.0, "gram.teacher": "best_dense", "gram.measure": "dse"}
+SIDES = {"global_size": 32, "local_size": 16}
 
 
 @pytest.fixture
@@ -53,6 +57,20 @@ def test_what_fits_is_not_spoken_of(tiny, on):
         ({"evals": ROOMS, "evals.size": 32_000}, "evals.size=32000"),
         ({"evals": ROOMS, "evals.batch_size": 2**20, "evals.size": 224}, "evals.batch_size=1000000"),
         ({"gram.weight": 1.0, "gram.resolution": 64, "data.batch_size": 1024}, "gram.resolution=64"),
+        ({**WATCHED, "model.args": {"embed_dim": 512, "num_heads": 8}, "gram.ring": 1000}, "gram.ring=1000"),
+        ({**WATCHED, "gram.ring": 2, "gram.measure_images": 10**7}, "gram.measure_images=10000000"),
+        (
+            {"crops.sizes": [{**SIDES, "probability": 0.5}, {**SIDES, "global_size": 32_000, "probability": 0.5}]},
+            "crops.sizes[1].global_size=32000",
+        ),
+        (
+            {"crops.sizes": [{**SIDES, "local_size": 16_000, "probability": 1.0}], "crops.local_count": 8},
+            "crops.sizes[0].local_size=16000",
+        ),
+        (
+            {"crops.sizes": [{**SIDES, "gram_size": 32_000, "probability": 1.0}], "gram.weight": 1.0},
+            "crops.sizes[0].gram_size=32000",
+        ),
         ({"model.args": {"patch_size": 1, "embed_dim": 384}, "crops.global_size": 224}, "model.args.patch_size=1"),
         ({"model.args": {"embed_dim": 2**17, "num_heads": 8}}, "model.args.embed_dim=131072"),
     ],
@@ -60,8 +78,8 @@ def test_what_fits_is_not_spoken_of(tiny, on):
 )
 def test_what_is_clearly_beyond_is_refused_by_the_setting_that_takes_most(tiny, change, on, values, most):
     on(16)
-    for key, value in values.items():
-        tiny = change(tiny, {key: value})
+    with_evals = {"evals": values["evals"]} if "evals" in values else {}
+    tiny = change(change(tiny, with_evals), {key: value for key, value in values.items() if key != "evals"})
     with pytest.raises(BadInput) as error:
         memory.check(tiny, CPU)
     assert str(error.value).startswith(f"{most} takes most of about ")
@@ -144,3 +162,14 @@ def test_gram_matrices_between_channels_do_not_grow_with_the_patches(tiny, chang
     for crops, size, matrices in (("batch", 112, 1), ("batch", 448, 1), ("image", 112, 128), ("image", 448, 128)):
         numbers = memory.sizes(change(tiny, {**LARGE, "crops.global_size": size, "gram.level": crops}))
         assert memory.cosine_bytes(numbers) == 4 * 3 * matrices * 32**2
+
+
+def test_every_network_of_the_ring_is_kept_by_this_machine(tiny, change):
+    """Against the tensors themselves; a GPU holds none of them."""
+    none, some = (memory.sizes(change(tiny, {**WATCHED, "gram.ring": ring})) for ring in (1, 6))
+    network = sum(p.numel() * 4 for p in Network(tiny).backbone.parameters())
+    found = [memory.held(n, "this machine", split=True, half=False) for n in (none, some)]
+    assert found[1] - found[0] == pytest.approx(5 * network, rel=0.3)
+    assert memory.held(none, "the GPU", split=True, half=False) == memory.held(some, "the GPU", split=True, half=False)
+    assert "gram.ring" in none
+    assert memory.sizes(change(tiny, {"gram.weight": 1.0}))["gram.ring"] == 0

@@ -112,7 +112,7 @@ def test_a_step_of_mixed_sizes_costs_the_mean_and_holds_the_largest(mixed, chang
 
 def test_the_memory_that_is_foreseen_is_that_of_the_largest_triple(mixed, change):
     one_arm = change(mixed, {"arms": {"plain": {}}})
-    found = [held(sizes(part, side), "this machine", split=False, half=False) for part, side in _parts(one_arm)]
+    found = [held(sizes(part, number), "this machine", split=False, half=False) for part, number in _parts(one_arm)]
     plain = change(
         one_arm, {"crops.sizes": None, "crops.global_size": 64, "crops.local_size": 24, "gram.resolution": 1.5}
     )

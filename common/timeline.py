@@ -13,7 +13,7 @@ class Lane:
     parent: the lane that it forks from, at its `start`; evaluations, states: the steps after which it is evaluated, and
     its full state is kept; gram: the Gram loss in words; gram_start: its first step, which may lie before the lane;
     renewals: those before which the Gram teacher is copied anew; frozen: those whose EMA teacher an arm takes as its
-    first Gram teacher.
+    first Gram teacher, or chooses that from.
     """
 
     name: str

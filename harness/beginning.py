@@ -11,6 +11,7 @@ import torch
 from harness import checkpoint, gram_teacher
 from harness.backbones import released
 from harness.backbones.vit import Vit
+from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Seen
 from harness.gram_teacher import given_folder
 from harness.graph import Job
@@ -55,7 +56,7 @@ def first_state(job: Job, device: torch.device) -> State:
     state = fresh_state(root.settings, root.seed, device)
     if root.parent is not None:
         load_kept(root.parent, root.start, state, device)
-        if not gram_teacher.is_watched_alike(root.settings.gram, root.parent.settings.gram):
+        if not _measured_alike(root.settings, root.parent.settings):
             state.seen = Seen()
         if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
             return state
@@ -73,6 +74,13 @@ def first_state(job: Job, device: torch.device) -> State:
     else:
         state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)
     return state
+
+
+def _measured_alike(own: Experiment, parent: Experiment) -> bool:
+    """Whether what the parent measured is to be compared with what an arm measures: by the same, on the same images."""
+    sides_of = [most_seen(sides(one.crops)) for one in (own, parent)]
+    alike = own.data.sources == parent.data.sources and sides_of[0] == sides_of[1]
+    return alike and gram_teacher.is_watched_alike(own.gram, parent.gram)
 
 
 def load_kept(job: Job, step: int, state: State, device: torch.device) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -74,11 +75,19 @@ def chosen(gram: Gram, values: Mapping[int, float], step: int) -> int:
     return best({one: values[one] for one in last})
 
 
-def told(gram: Gram, values: Mapping[int, float], *, step: int, stop: int) -> Iterator[dict[str, Any]]:
-    """The record of what was measured and decided up to `step`, in the order in which it happened."""
+def told(
+    gram: Gram, values: Mapping[int, float], *, step: int, stop: int, start: int = 0, anew: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The record of what was measured, and decided from `start` up to `step`, in the order in which it happened.
+
+    anew: another Gram teacher is chosen at `start`, though the loss was on before.
+    """
     own = settled(gram, values, stop=stop)
     rows = [{"step": at, "kind": "measured", "value": value} for at, value in values.items() if at <= step]
-    for event in gram_teacher.events(own, min(values), step + 1):
+    events = gram_teacher.events(own, start, step + 1)
+    if anew and gram_teacher.is_on(own, start - 1):
+        events = [{"step": start, "kind": "gram_update"}, *(one for one in events if one["step"] > start)]
+    for event in events:
         choice = {"teacher": chosen(own, values, event["step"])} if gram_teacher.source(own).chosen else {}
         rows.append({**event, **choice})
     yield from sorted(rows, key=lambda row: row["step"])
@@ -90,36 +99,67 @@ def told(gram: Gram, values: Mapping[int, float], *, step: int, stop: int) -> It
 class Watch:
     """Called before a step is taken with what was seen and the EMA teacher's backbone: measures where that is due.
 
+    size: side of the images; stop: the last step of the run; start: the first of the segment.
+    learnt: the first step whose network has learnt something: random ones score no worse than young ones.
+    earlier: the exported EMA backbones of steps before `start` that a choice from there on is among, which are measured
+        first; None where none is made at the start.
+
     Raises:
         BadInput: too few images or patches for the measure.
     """
 
-    def __init__(self, gram: Gram, pool: Pool, *, size: int, patch: int, stop: int):
+    def __init__(
+        self,
+        gram: Gram,
+        pool: Pool,
+        *,
+        size: int,
+        patch: int,
+        stop: int,
+        start: int = 0,
+        learnt: int = 0,
+        earlier: Mapping[int, Path] | None = None,
+    ):
         self.gram, self.pool, self.size, self.stop = gram, pool, size, stop
+        self.start, self.learnt, self.earlier = start, learnt, earlier
         self.protocol = cast(Health, protocol_of("health"))
         if gram.is_watched:
             self._refuse_few(size // patch)
 
     def __call__(self, seen: Seen, network: Vit, step: int) -> bool:
         """Whether it was due; the value and the network are then in `seen`."""
+        before = [] if seen.values else [*(self.earlier or {}).items()]
+        for at, folder in before:
+            device = next(network.parameters()).device
+            self.add(seen, gram_teacher.read(folder, self.gram, like=network, device=device), at)
         if step in seen.values or not self.is_due(seen, step):
-            return False
+            return bool(before)
+        self.add(seen, network, step)
+        return True
+
+    def add(self, seen: Seen, network: Vit, step: int) -> None:
+        """Measure a network, and keep it for as long as it may be chosen."""
         seen.values[step] = value = self.measure(network)
         if self.gram.ring is not None and gram_teacher.source(self.gram).chosen:
             last = [*seen.values][-self.gram.ring :]
             # What is older and no better can never be chosen again
             ring = {at: one for at, one in seen.ring.items() if at in last and seen.values[at] > value}
             seen.ring = {**ring, step: deepcopy(network).cpu().requires_grad_(False).eval()}
-        return True
+
+    def told(self, seen: Seen, step: int) -> Iterator[dict[str, Any]]:
+        """The record of it."""
+        anew = self.earlier is not None
+        return told(self.gram, seen.values, step=step, stop=self.stop, start=self.start, anew=anew)
 
     def is_due(self, seen: Seen, step: int) -> bool:
         """At multiples of the period, and where a choice is made."""
         gram = self.gram
-        if not gram.is_watched or step < gram.measured_from:
+        if not gram.is_watched:
             return False
+        first = max(gram.measured_from(max(gram.first_step, self.start)), self.learnt)
         now = settled(gram, seen.values, stop=self.stop)
         choice = gram_teacher.is_renewed(now, step) or (gram_teacher.is_on(now, step) and not seen.ring)
-        return step % gram.measure_every == 0 or (gram_teacher.source(gram).chosen and choice)
+        return (step >= first and step % gram.measure_every == 0) or (gram_teacher.source(gram).chosen and choice)
 
     @torch.no_grad()
     def measure(self, network: Vit) -> float:

@@ -106,7 +106,7 @@ def renewals(gram: Anchoring, stop: int) -> range:
 def measured(gram: Anchoring, start: int, stop: int) -> range:
     """The steps from `start` to `stop`, that one too, at which the EMA teacher is measured whatever is found."""
     every = gram.measure_every
-    first = max(start, gram.measured_from)
+    first = max(start, gram.measured_from(gram.first_step))
     return range(first + -first % every, stop + 1, every) if gram.is_watched else range(0)
 
 
@@ -115,10 +115,19 @@ def most_kept(gram: Anchoring) -> int:
     return (gram.ring or 0) if gram.weight > 0 and source(gram).chosen else 0
 
 
-def early_step(gram: Anchoring, fork: int) -> int | None:
-    """The step before `fork` whose EMA teacher is the first Gram teacher, so that it must be kept; else None."""
-    step = source(gram).copied(gram) if gram.weight > 0 else None
-    return step if step is not None and step < fork else None
+def earlier_steps(gram: Anchoring, fork: int, *, learnt: int = 0) -> tuple[int, ...]:
+    """The steps before `fork` whose EMA teachers must be kept: of the first Gram teacher, or of all it is chosen from.
+
+    An alarm is raised by what is measured from the fork on, and so is the choice at it.
+    learnt: the first step whose network has learnt something; no choice is among those before it.
+    """
+    if gram.weight == 0:
+        return ()
+    if source(gram).chosen and not gram.awaits_alarm:
+        first = gram.measured_from(max(gram.first_step, fork))
+        return tuple(step for step in range(first, fork, gram.measure_every) if step >= learnt)
+    step = source(gram).copied(gram)
+    return (step,) if step is not None and step < fork else ()
 
 
 def is_inherited(gram: Anchoring, parent: Anchoring) -> bool:

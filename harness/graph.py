@@ -83,10 +83,16 @@ class Job:
         return [*(self.parent.path if self.parent else ()), self]
 
     @property
-    def snapshot(self) -> int | None:
-        """The step before its start whose EMA backbone is its first Gram teacher; None where there is no such."""
-        inherits = self.parent is not None and gram_teacher.is_inherited(self.settings.gram, self.parent.settings.gram)
-        return None if inherits else gram_teacher.early_step(self.settings.gram, self.start)
+    def inherits(self) -> bool:
+        """Whether it goes on with the Gram teacher that its parent has at the fork."""
+        return self.parent is not None and gram_teacher.is_inherited(self.settings.gram, self.parent.settings.gram)
+
+    @property
+    def earlier(self) -> tuple[int, ...]:
+        """The steps before its start whose EMA backbones it begins with: its Gram teacher's, or all it chooses from."""
+        if self.inherits:
+            return ()
+        return gram_teacher.earlier_steps(self.settings.gram, self.start, learnt=self.settings.first_trained)
 
     def is_evaluated(self, step: int) -> bool:
         """Whether it is evaluated after `step`; a fork is evaluated with the parent."""
@@ -206,8 +212,8 @@ def _marked(jobs: Sequence[Job]) -> list[Job]:
     for job in jobs:
         if job.parent is not None and job.parent.identity != job.identity:
             forks[job.parent.content].add(job.start)
-        if job.snapshot is not None:
-            snapshots[holder(job, job.snapshot).content].add(job.snapshot)
+        for step in job.earlier:
+            snapshots[holder(job, step).content].add(step)
     marked: dict[str, Job] = {}
     for job in jobs:
         parent = marked[job.parent.name] if job.parent is not None else None

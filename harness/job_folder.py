@@ -205,5 +205,10 @@ def gram_folder(job: Job) -> Path | None:
     """The backbone of a Gram teacher that exists before the job starts: given, or a snapshot on its path; else None."""
     if (given := gram_teacher.given_folder(job.settings.gram)) is not None:
         return given
-    step = job.snapshot
-    return None if step is None else snapshot_folder(holder(job, step), step)
+    kept = [] if gram_teacher.source(job.settings.gram).chosen else [*earlier_folders(job).values()]
+    return kept[0] if kept else None
+
+
+def earlier_folders(job: Job) -> dict[int, Path]:
+    """Where the EMA backbones lie that the job begins with, by their steps."""
+    return {step: snapshot_folder(holder(job, step), step) for step in job.earlier}

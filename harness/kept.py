@@ -17,11 +17,11 @@ from evals.backbones import exported
 from harness import checkpoint
 from harness.graph import Job, holder
 from harness.job_folder import (
+    earlier_folders,
     is_done,
     reached,
     saved_step,
     saved_steps,
-    snapshot_folder,
     state_path,
     step_folder,
     whole_steps,
@@ -70,9 +70,8 @@ def faults(jobs: Sequence[Job]) -> list[Fault]:
         if job.root is job and (at == job.start or any(fault.start == job.start for fault in own)):
             if job.parent is not None:
                 wanted[job.parent.name][job.start] = state_path(job.parent, job.start)
-            if job.snapshot is not None:
-                giver = holder(job, job.snapshot)
-                wanted[giver.name].setdefault(job.snapshot, snapshot_folder(giver, job.snapshot))
+            for step, folder in earlier_folders(job).items():
+                wanted[holder(job, step).name].setdefault(step, folder)
         kept = {fault.path: fault for fault in own} | kept
     return list(kept.values())
 
@@ -111,7 +110,7 @@ def _exports(job: Job, at: int) -> Iterator[Fault]:
 def _wanted(job: Job, wanted: dict[int, Path]) -> Iterator[Fault]:
     """States and snapshots of steps that the segment has passed, which jobs begin with and anchor to."""
     for step, path in wanted.items():
-        if step > reached(job):
+        if step > reached(job) or not job.folder.exists():
             continue
         reason = _damage(path, job) if path == state_path(job, step) else _export_damage(path)
         if reason:

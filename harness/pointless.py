@@ -228,8 +228,9 @@ def _idle_steps(one: PlannedArm) -> Iterator[str]:
         yield f"optimizer.lr_end=0: nothing is learnt from step {done} to {stop}; want more, or it later"
     if done is not None and done < stop and own.teacher.momentum_end == 1:
         yield f"teacher.momentum_end=1: the EMA teacher stands still from step {done} to {stop}; want less, or it later"
-    untrained = one.begin == 0 and own.trunk.checkpoint is None and own.model.start_from is None
-    if own.gram.weight > 0 and untrained and gram_teacher.source(own.gram).copied(own.gram) == 0:
+    source, untrained = gram_teacher.source(own.gram), one.begin == 0 and own.first_trained > 0
+    first = own.gram.first_step if source.chosen and not own.gram.awaits_alarm else source.copied(own.gram)
+    if own.gram.weight > 0 and untrained and first == 0:
         key = "start_step" if own.gram.teacher_step is None else "teacher_step"
         yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
     if gram_teacher.is_first(own.gram) and own.trunk.checkpoint is None:

@@ -301,6 +301,11 @@ class Experiment(LossSettings):
         if self.baseline is not None and self.baseline not in self.arms:
             yield f"baseline={self.baseline!r}: want one of the arms: {', '.join(self.arms) or 'none yet'}"
 
+    @property
+    def first_trained(self) -> int:
+        """The first step after which the network has learnt something: 0 where training starts from given weights."""
+        return 1 if self.trunk.checkpoint is None and self.model.start_from is None else 0
+
     def _wrong_margins(self) -> Iterator[str]:
         """Margins of metrics that there are not, and of shares that were written in points."""
         for name, margin in self.margins.items():

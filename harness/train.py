@@ -35,6 +35,7 @@ from harness.dense_watch import Watch
 from harness.graph import Job
 from harness.job_folder import (
     check,
+    earlier_folders,
     is_done,
     saved_steps,
     snapshot_folder,
@@ -162,14 +163,24 @@ def settled(job: Job, state: State) -> Experiment:
 
 def look_of(job: Job, pool: Pool) -> Watch:
     """What looks at the dense features of the job's EMA teacher. Raises `BadInput` for too few images or patches."""
-    own, patch = job.settings, sizes_of(job.settings.model).patch
-    return Watch(own.gram, pool, size=most_seen(sides(own.crops)), patch=patch, stop=own.steps)
+    own, root, patch = job.settings, job.root, sizes_of(job.settings.model).patch
+    chosen = gram_teacher.source(own.gram).chosen and not root.inherits
+    return Watch(
+        own.gram,
+        pool,
+        size=most_seen(sides(own.crops)),
+        patch=patch,
+        stop=own.steps,
+        start=root.start,
+        learnt=own.first_trained,
+        earlier=earlier_folders(root) if chosen else None,
+    )
 
 
 def observe(job: Job, state: State, look: Watch) -> None:
     """Measure where that is due before the next step, and say what was decided by it."""
     if look(state.seen, state.teacher.backbone, state.step):
-        rows = dense_watch.told(look.gram, state.seen.values, step=state.step, stop=look.stop)
+        rows = look.told(state.seen, state.step)
         write_text(job.folder / RECORD, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 

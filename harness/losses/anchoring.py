@@ -80,7 +80,7 @@ class Anchoring:
         ),
     ] = 64
     ring: Annotated[
-        Count | None,
+        Annotated[Count, Ge(2)] | None,
         About("how many measured EMA teachers, the last ones, `best_dense` chooses among", "Gramlab"),
     ] = None
     warmup_steps: Annotated[
@@ -94,7 +94,8 @@ class Anchoring:
             "EMA teacher), `checkpoint` (`gram.checkpoint`), `start` (the weights that training started from, "
             "whatever the arm forks from: the natural one where a trained model is continued), "
             "`best_dense` (of the last `gram.ring` EMA teachers that were measured the one with the best "
-            "`gram.measure`, at the start and at each renewal)",
+            "`gram.measure`, at the start and at each renewal; those before a fork are kept on the way there, or made "
+            "again where they were passed)",
             "DINOv3 §4.2; `ema`: official code; `start`, `best_dense`: Gramlab",
         ),
     ] = "snapshot"
@@ -237,10 +238,15 @@ class Anchoring:
         """Whether something is decided by the measure."""
         return self.awaits_alarm or (self.weight > 0 and self.teacher == "best_dense")
 
-    @property
-    def measured_from(self) -> int:
-        """The first step that may be measured: what is older is out of the ring when it is chosen from."""
-        return self.first_step if self.awaits_alarm else self.first_step - (self.ring or 0) * self.measure_every
+    def measured_from(self, choice: int) -> int:
+        """The first step that is measured for a choice at step `choice`: what is older is out of the ring by then.
+
+        Of the ring's members one is of the choice itself, the others are of multiples of `measure_every` before it.
+        """
+        if self.awaits_alarm:
+            return self.first_step
+        others = max((self.ring or 1) - 1, 0)
+        return min(choice, ((choice - 1) // self.measure_every - others + 1) * self.measure_every)
 
     @property
     def warm_step(self) -> int:

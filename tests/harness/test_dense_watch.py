@@ -16,8 +16,9 @@ from harness import dense_watch, gram_teacher
 from harness.beginning import fresh_state
 from harness.dense_watch import Seen, Watch, alarm, chosen, settled, told
 from harness.graph import jobs
-from harness.job_folder import state_path
+from harness.job_folder import snapshot_folder, state_path
 from harness.losses.gram import Gram
+from harness.mending import bring_to_end
 from harness.model import encode
 from harness.train import RECORD, look_of, train
 
@@ -175,9 +176,9 @@ def test_a_run_that_is_killed_and_resumed_decides_alike_bit_for_bit(trained, sam
 
 
 def test_the_gram_teacher_is_the_measured_network_that_was_best(trained, falling, take_steps, tiny, same):
-    falling([1.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
+    falling([5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
     job = trained({**BEST, "gram.update_every": None}, steps=6)
-    # measured before steps 0 … 6; the ring of step 3 holds those of steps 1, 2 and 3
+    # measured before steps 1 … 6; the ring of step 3 holds those of steps 1, 2 and 3
     best = take_steps(tiny, 1)[0].teacher.backbone.state_dict()
     held = {key.removeprefix("anchor."): value for key, value in end(job).items() if key.startswith("anchor.")}
     assert same(held, best)
@@ -220,3 +221,98 @@ def test_the_record_tells_what_was_measured_and_decided_in_order():
         (30, "measured", None),
         (30, "gram_update", 20),
     ]
+
+
+def test_an_arm_that_chooses_where_its_parent_was_anchored_already_says_so():
+    gram = Gram(
+        weight=1.0, teacher="best_dense", measure="dse", measure_every=10, ring=2, start_step=10, update_every=15
+    )
+    values = {30: 2.0, 40: 1.0, 50: 3.0}
+    rows = [*told(gram, values, step=60, stop=100, start=40, anew=True)]
+    assert [(row["step"], row["teacher"]) for row in rows if row["kind"] == "gram_update"] == [(40, 30), (55, 50)]
+
+
+# --- at a fork
+
+AT_FORK = {**MEASURED, "gram.measure_every": 2, "gram.teacher": "best_dense", "gram.ring": 3}
+
+
+@pytest.fixture
+def run(tiny, change, pool, tmp_path):
+    """Mends and trains all jobs of an experiment with a trunk of six steps; the jobs by arm."""
+
+    def of(arms, *, name="runs", evaluate=nothing, **more):
+        own = {"runtime.folder": str(tmp_path / name), "trunk.steps": 6, "steps": 9, "arms": arms, **more}
+        found = jobs(change(tiny, own), fingerprint=lambda data: "24 rooms")
+        for job in found:
+            bring_to_end(job, found, pool, evaluate, device=CPU)
+        return {job.arm: job for job in found}
+
+    return of
+
+
+def anchor(job):
+    return {key: value for key, value in end(job).items() if key.startswith("anchor.")}
+
+
+def choices(job):
+    return [(row["kind"], row["step"], row["teacher"]) for row in record(job) if "teacher" in row]
+
+
+@pytest.mark.slow
+def test_an_arm_chooses_among_what_its_trunk_went_through_as_a_run_without_a_fork_does(run, trained, falling, same):
+    """At a fork in the trunk and in an arm of it: the best is that of step 2, which the trunk kept unasked."""
+    late = {"from": "plain", "at": 7, **AT_FORK}
+    values = [9.0, 5.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5]
+    for name, arms, start in (("trunk", {"best": AT_FORK}, 6), ("arm", {"plain": {}, "best": late}, 7)):
+        measured = values if start == 6 else values[1:]  # of steps 2, 4, 6, 8; 4, 6, 7, 8
+        falling(measured)
+        found = run(arms, name=name)["best"]
+        falling(measured)
+        alone = trained({**AT_FORK, "gram.start_step": start}, name=f"{name}-alone", steps=9)
+        assert choices(found) == [("gram_start", start, 2 if start == 6 else 6)], name
+        assert record(found) == record(alone), name
+        assert same(end(found), end(alone)), name
+
+
+@pytest.mark.slow
+def test_a_choice_at_a_fork_leaves_the_trunk_the_same_segment_and_is_made_when_it_was_passed_too(run, same):
+    whole = run({"best": AT_FORK}, name="whole")
+    plain = run({"plain": {}})
+    kept = [snapshot_folder(plain["trunk"], step) for step in (2, 4)]
+    assert not any(folder.exists() for folder in kept)
+    found = run({"plain": {}, "best": AT_FORK})
+    assert found["trunk"].identity == plain["trunk"].identity == whole["trunk"].identity
+    assert all(folder.exists() for folder in kept)
+    assert same(end(found["best"]), end(whole["best"]))
+    assert record(found["best"]) == record(whole["best"])
+
+
+@pytest.mark.slow
+def test_an_arm_that_was_killed_after_its_choice_at_a_fork_goes_on_with_it(run, same):
+    def kill(job, step, folder):
+        if job.arm == "best" and step == 7:
+            raise InterruptedError
+        return {}
+
+    every = {"evals.every": 1, "runtime.checkpoint_every": 1}
+    whole = run({"best": AT_FORK}, name="whole", **every)["best"]
+    with pytest.raises(InterruptedError):
+        run({"best": AT_FORK}, evaluate=kill, **every)
+    again = run({"best": AT_FORK}, **every)["best"]
+    assert same(end(again), end(whole))
+    assert record(again) == record(whole)
+
+
+@pytest.mark.slow
+def test_an_arm_of_a_chosen_teacher_keeps_it_and_compares_only_values_of_the_same_images(run, falling, same):
+    """An arm with the same settings goes on with the ring, one at another size with the teacher alone."""
+    falling([9.0, 5.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.4, 0.3])
+    child = {"from": "best", "steps": 12}
+    large = {"crops.global_size": 48}
+    found = run({"best": AT_FORK, "same": {**child, "optimizer.lr": 5e-4}, "large": {**child, **large}})
+    assert same(anchor(found["same"]), anchor(found["best"]))
+    assert same(anchor(found["large"]), anchor(found["best"]))
+    del found["trunk"]
+    measured = {arm: [row["step"] for row in record(job) if row["kind"] == "measured"] for arm, job in found.items()}
+    assert measured == {"best": [2, 4, 6, 8], "same": [2, 4, 6, 8, 10, 12], "large": [9, 10, 12]}

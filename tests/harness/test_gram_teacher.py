@@ -111,15 +111,45 @@ def test_every_source_of_the_settings_is_in_the_table():
 @pytest.mark.parametrize(
     ("gram", "expected"),
     [
-        ({"start_step": 6}, None),
-        ({"start_step": 6, "teacher_step": 3}, 3),
-        ({"start_step": 6, "teacher_step": 4}, None),
-        ({"start_step": 6, "teacher": "ema"}, None),
-        ({"start_step": 6, "teacher_step": 3, "weight": 0.0}, None),
+        ({"start_step": 6}, ()),
+        ({"start_step": 6, "teacher_step": 3}, (3,)),
+        ({"start_step": 6, "teacher_step": 4}, ()),
+        ({"start_step": 6, "teacher": "ema"}, ()),
+        ({"start_step": 6, "teacher_step": 3, "weight": 0.0}, ()),
     ],
 )
 def test_a_trunk_keeps_the_ema_of_a_step_before_the_fork_that_an_arm_anchors_to(gram, expected):
-    assert gram_teacher.early_step(Gram(**{"weight": 1.0, **gram}), 4) == expected
+    assert gram_teacher.earlier_steps(Gram(**{"weight": 1.0, **gram}), 4) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "ring", "expected"),
+    [
+        (40, 2, (30,)),
+        (40, 3, (20, 30)),
+        (45, 3, (30,)),  # 40 and 45 are the arm's own
+        (30, 2, (30,)),  # the loss was on at the fork, where the arm chooses
+        (40, 9, (0, 10, 20, 30)),
+    ],
+)
+def test_a_trunk_keeps_what_an_arm_chooses_its_best_from(first, ring, expected):
+    own = {"teacher": "best_dense", "measure": "dse", "measure_every": 10, "ring": ring}
+    assert gram_teacher.earlier_steps(Gram(weight=1.0, start_step=first, **own), 40) == expected
+    assert gram_teacher.earlier_steps(Gram(weight=1.0, start_step=first, start="alarm", **own), 40) == ()
+    learnt = gram_teacher.earlier_steps(Gram(weight=1.0, start_step=first, **own), 40, learnt=1)
+    assert learnt == tuple(step for step in expected if step > 0)  # a network that has learnt nothing is none of them
+
+
+@pytest.mark.parametrize("every", [1, 3, 10])
+@pytest.mark.parametrize("ring", [2, 3, 5])
+def test_no_more_is_measured_for_a_choice_than_it_is_made_among(every, ring):
+    own = Gram(weight=1.0, teacher="best_dense", measure="dse", measure_every=every, ring=ring)
+    for choice in range(60, 75):
+        first = own.measured_from(choice)
+        measured = {*range(first, choice, every), choice}
+        assert len(measured) == ring
+        assert all(step % every == 0 for step in measured - {choice})
+        assert {step for step in range(first, choice) if step % every == 0} == measured - {choice}
 
 
 def test_a_given_backbone_matters_only_where_the_loss_is_on(tmp_path):

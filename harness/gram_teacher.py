@@ -29,7 +29,7 @@ from harness.crop_settings import Crops
 from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring, GramTeacher, Resize
-from harness.losses.gram import Gram
+from harness.losses.gram import RELATIONS, Gram
 from harness.model import encode, patch_size
 
 
@@ -298,10 +298,16 @@ def words(gram: Gram, own: Crops | None = None) -> str:
         return "off"
     times = sorted({one.gram / one.globals for one in sides(own or Crops(), resolution=gram.resolution)})
     larger = "–".join(f"{factor:g}" for factor in dict.fromkeys((times[0], times[-1])))
-    kept = "" if gram.relation == "gram" else f"{gram.relation} of "
+    kept = "" if gram.relation == "gram" else f"{RELATIONS[gram.relation].title} of "
     teacher = f"{kept}{source(gram).words(gram)} ×{larger}{_renewed(gram)}"
     end = "" if gram.weight_end is None else f", going to {gram.weight_end:g}"
     return f"{teacher}, weight {gram.weight:g} from {_step_words(gram, name=False)}{end}"
+
+
+def phrase(gram: Gram, own: Crops | None = None) -> str:
+    """The same as a sentence of its own, which says that it is Gram anchoring."""
+    said = words(gram, own)
+    return f"Gram {said}" if gram.weight == 0 or gram.relation == "gram" else said
 
 
 def _step_words(gram: Anchoring, *, name: bool = True) -> str:

@@ -18,7 +18,7 @@ from harness.config import as_dict
 from harness.cost import stretches
 from harness.graph import Job
 from harness.layers import flatten
-from harness.losses.table import LOSSES
+from harness.losses.table import LOSSES, titles
 from harness.settings import Experiment
 
 
@@ -51,11 +51,7 @@ def write_record(
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
         "jobs": before.get("jobs", {}) | {job.name: asked_job(job) for job in jobs},
         "compute": before.get("compute", {}) | {job.arm: compute(job) for job in jobs},
-        "losses": {
-            term: {"title": title, "anchored": loss.anchored}
-            for loss in LOSSES.values()
-            for term, title in loss.titles.items()
-        },
+        "losses": losses([job.settings for job in jobs], before.get("losses", {})),
         "chance": chance(tasks),
         "evaluations": evaluations,
         "config": as_dict(experiment),
@@ -84,6 +80,12 @@ def furthest(job: Job, before: Mapping[str, AskedJob]) -> Job:
         return job
     kept = {key: tuple(sorted({*getattr(job, key), *known.get(key, [])})) for key in ("forks", "snapshots")}
     return replace(job, stop=max(job.stop, known["stop"]), **kept)
+
+
+def losses(found: Sequence[Experiment], before: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each term is called; one that is off in all of these settings is called as it was `before`."""
+    named = titles(found, before={term: one["title"] for term, one in before.items() if "title" in one})
+    return {term: {"title": named[term], "anchored": one.anchored} for one in LOSSES.values() for term in one.titles}
 
 
 def asked_job(job: Job) -> AskedJob:
@@ -125,7 +127,7 @@ def summary(job: Job) -> str:
     """One phrase that tells what the arm does."""
     share = job.settings.data.homogeneous_share
     batches = f"; {share:.0%} of batches from one component" if share else ""
-    return f"Gram {gram_teacher.words(job.settings.gram, job.settings.crops)}{batches}"
+    return f"{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}"
 
 
 def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

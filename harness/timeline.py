@@ -14,7 +14,7 @@ from harness import gram_teacher
 from harness.arms import TRUNK
 from harness.data.sizes import mean, sides
 from harness.graph import Job
-from harness.losses.table import LOSSES
+from harness.losses.table import titles
 from harness.record import baseline
 from harness.schedules import At, at, ends, origin
 from harness.settings import Experiment
@@ -118,7 +118,7 @@ def lane(one: PlannedArm) -> Lane:
         stop=one.stop,
         evaluations=one.evaluations,
         states=range(one.start - one.start % every + every, one.stop + 1, every),
-        gram=gram_teacher.words(gram, one.settings.crops),
+        gram=gram_teacher.phrase(gram, one.settings.crops),
         gram_start=gram.first_step if gram.weight > 0 else None,
         renewals=[event["step"] for event in events if event["kind"] == "gram_update"],
         frozen=one.snapshots,
@@ -132,7 +132,7 @@ def series(taken: Taken) -> dict[str, Value]:
     """Every value that a page may show, by its title; rates of a part where they are others than that of the heads."""
     frozen = any(now.last_layer_lr != now.lr for path in taken.values() for _, now in path)
     apart = any(backbone_lr(own, now) != now.lr for path in taken.values() for own, now in path)
-    terms = {term: title for loss in LOSSES.values() for term, title in loss.titles.items()}
+    terms = titles([own for path in taken.values() for own, _ in path[:1]])
     return {
         "Learning rate": lambda own, now: now.lr,
         **({"Learning rate of the backbone": backbone_lr} if apart else {}),

@@ -126,9 +126,8 @@ def _beside(page: Page, lane: Lane, *, centre: float, look: Look, tall: bool) ->
     page.write(
         LEFT, centre + 0.04, shorten(lane.name, NAMES - 0.25, 9, weight="bold"), 9, weight="bold", color=look.colour
     )
-    words = f"Gram {lane.gram}" if lane.gram != "off" else "no Gram loss"
     x, size, lines = RIGHT - WORDS + INSET, 7.5, 3 if tall else 2
-    text = wrap(words, WORDS - INSET, size, lines=lines)
+    text = wrap(lane.gram, WORDS - INSET, size, lines=lines)
     page.flow(x, centre - 0.07 * len(text), text, size, color=SOFT, leading=1.3)
 
 

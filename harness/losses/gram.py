@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -88,12 +88,14 @@ class Gram(Anchoring):
 class Relation(NamedTuple):
     """What can be kept of the teacher's patches.
 
+    title: what plan and report call it.
     loss: from the settings and N sets of patches of student and teacher [N, Q, D] to a number.
     keys: the settings of `Gram` that it heeds.
     matrices: of the size of a set's, that are held at once where patches are compared; with the gradient, measured.
     by_channels: they may be those between channels (`harness/losses/relations/difference.py`).
     """
 
+    title: str
     loss: Callable[[Gram, Tensor, Tensor], Tensor]
     keys: tuple[str, ...] = ("level",)
     matrices: int = 3
@@ -102,20 +104,29 @@ class Relation(NamedTuple):
 
 RELATIONS: dict[GramRelation, Relation] = {
     "gram": Relation(
+        "Gram",
         lambda own, student, teacher: gram_loss(student, teacher, negatives=own.negatives, form=own.form),
         keys=("level", "negatives", "form"),
         by_channels=True,
     ),
-    "cka": Relation(lambda own, student, teacher: cka_loss(student, teacher), matrices=4, by_channels=True),
-    "distances": Relation(lambda own, student, teacher: distance_loss(student, teacher), matrices=6),
+    "cka": Relation("CKA", lambda own, student, teacher: cka_loss(student, teacher), matrices=4, by_channels=True),
+    "distances": Relation("Distances", lambda own, student, teacher: distance_loss(student, teacher), matrices=6),
     "affinities": Relation(
+        "Affinities",
         lambda own, student, teacher: affinity_loss(student, teacher, own.temperature),
         keys=("level", "temperature"),
         matrices=5,
     ),
-    "features": Relation(lambda own, student, teacher: feature_loss(student, teacher), keys=(), matrices=0),
+    "features": Relation("Features", lambda own, student, teacher: feature_loss(student, teacher), keys=(), matrices=0),
 }
 TITLES = {"gram": "Gram"}
+MANY = "Kept to the Gram teacher"  # more relations than a title has room for
+
+
+def titles(found: Collection[Gram]) -> dict[str, str]:
+    """The term by what is kept in settings that are drawn together; nothing where the loss is off in all of them."""
+    kept = [*dict.fromkeys(RELATIONS[own.relation].title for own in found if own.weight > 0)]
+    return {"gram": ", ".join(kept) if len(kept) < 3 else MANY} if kept else {}
 
 
 def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:

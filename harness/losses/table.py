@@ -6,7 +6,7 @@ and its section of the settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ class Loss(NamedTuple):
     factors: from its settings, its weight in the step and the number of local crops to the factor of each term in the
         total.
     titles: what the report calls each term.
+    retitled: from all settings of it that are drawn together to other titles of terms that mean several things.
     anchored: it is kept to the Gram teacher: its weight changes over steps, it spans orders of magnitude, and alone it
         teaches nothing new. There is one Gram teacher, that of `gram`; another relation takes the place of the matrix
         of cosines in that section (`gram.relation`), it is no second loss beside it.
@@ -40,13 +41,21 @@ class Loss(NamedTuple):
     titles: Mapping[str, str]
     anchored: bool = False
     per_image: Callable[[Any], bool] = lambda own: True
+    retitled: Callable[[Collection[Any]], Mapping[str, str]] = lambda found: {}
 
 
 LOSSES: dict[str, Loss] = {
     "dino": Loss(dino.terms, dino.factors, dino.TITLES),
     "ibot": Loss(ibot.terms, ibot.factors, ibot.TITLES),
     "koleo": Loss(koleo.terms, koleo.factors, koleo.TITLES, per_image=lambda own: False),
-    "gram": Loss(gram.terms, gram.factors, gram.TITLES, anchored=True, per_image=lambda own: own.level == "image"),
+    "gram": Loss(
+        gram.terms,
+        gram.factors,
+        gram.TITLES,
+        anchored=True,
+        per_image=lambda own: own.level == "image",
+        retitled=gram.titles,
+    ),
 }
 
 
@@ -58,3 +67,11 @@ class LossSettings:
     ibot: Ibot = field(default_factory=Ibot)
     koleo: Koleo = field(default_factory=Koleo)
     gram: Gram = field(default_factory=Gram)
+
+
+def titles(found: Collection[LossSettings], *, before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What each term is called where these settings are drawn together; `before`: where nothing of them says so."""
+    usual = {term: title for one in LOSSES.values() for term, title in one.titles.items()} | dict(before or {})
+    for name, one in LOSSES.items():
+        usual |= one.retitled([getattr(own, name) for own in found])
+    return usual

@@ -309,7 +309,7 @@ def test_its_words_name_source_resolution_renewal_weight_and_start():
     assert words(Gram()) == "off"
     live = Gram(weight=0.5, start_step=2, teacher="ema")
     assert words(live) == "ema ×1, weight 0.5 from 2"
-    assert words(replace(live, relation="cka")) == "cka of ema ×1, weight 0.5 from 2"
+    assert words(replace(live, relation="cka")) == "CKA of ema ×1, weight 0.5 from 2"
     paper = "EMA of step 200000 ×2, renewed every 10000, weight 2 from 1000000"
     assert words(PAPER) == paper
     ends = {"update_every": 10, "first_renewal": 15, "max_renewals": 3, "weight_end": 0.5}

@@ -6,7 +6,8 @@ import pytest
 
 from harness import schedules
 from harness.losses.anchoring import Anchoring
-from harness.losses.table import LOSSES, LossSettings
+from harness.losses.gram import RELATIONS, Gram
+from harness.losses.table import LOSSES, LossSettings, titles
 from harness.settings import Experiment
 
 
@@ -27,6 +28,28 @@ def test_every_term_that_a_step_takes_is_in_the_table(tiny, change, take_steps):
     known = {term for loss in LOSSES.values() for term in loss.titles}
     assert known == row.keys() - {"loss", "target_entropy", "student_entropy", "grad_norm"}
     assert schedules.at(everything, 0).factors.keys() == known
+
+
+@pytest.mark.parametrize(
+    ("relations", "title"),
+    [
+        ([], "Gram"),
+        (["cka"], "CKA"),
+        (["features", "features"], "Features"),
+        (["gram", "distances"], "Gram, Distances"),
+        (["gram", "distances", "affinities"], "Kept to the Gram teacher"),
+    ],
+)
+def test_the_anchored_term_is_called_by_the_relations_that_are_kept(relations, title):
+    found = [LossSettings(gram=Gram(weight=1.0, relation=one)) for one in relations]
+    off = LossSettings(gram=Gram(relation="cka"))
+    assert titles([off, *found])["gram"] == title
+    assert titles([off, *found], before={"gram": "Affinities"})["gram"] == ("Affinities" if not found else title)
+    assert titles(found)["ibot"] == "iBOT"
+
+
+def test_every_relation_has_a_title_of_its_own():
+    assert len({relation.title for relation in RELATIONS.values()}) == len(RELATIONS)
 
 
 def test_one_loss_alone_is_kept_to_the_gram_teacher():

@@ -30,7 +30,9 @@ from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring, GramTeacher, Resize
 from harness.losses.gram import RELATIONS, Gram
-from harness.model import encode, patch_size
+from harness.losses.relations.difference import in_channels
+from harness.model import encode, patch_size, sizes_of
+from harness.settings import Experiment
 
 
 class Source(NamedTuple):
@@ -185,6 +187,18 @@ def content(gram: Anchoring) -> dict[str, Any]:
     if not (folder / WEIGHTS).is_file():
         raise BadInput(f"gram.checkpoint={folder}: no exported backbone there; want a folder with {WEIGHTS}")
     return watched | {"checkpoint": checksum(folder / WEIGHTS)[:16]}
+
+
+def form(settings: Experiment) -> dict[str, str]:
+    """What stands in a run's identity where the Gram loss comes from matrices between channels in some of its steps.
+
+    They give the same number by other roundings, and runs from before there was this form had been trained without it.
+    """
+    gram, model = settings.gram, sizes_of(settings.model)
+    images = 2 * settings.data.batch_size if gram.level == "batch" else 1
+    most = images * (max(one.globals for one in sides(settings.crops)) // model.patch) ** 2
+    able = gram.weight > 0 and RELATIONS[gram.relation].by_channels and gram.negatives == "keep"
+    return {"matrices": "channels"} if able and in_channels(most, model.width) else {}
 
 
 def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:

@@ -181,7 +181,7 @@ class Seed:
         begins = {"start": start} if counts_from_segment(settings) else {}
         until = {} if end(settings, stop) is None else {"end_step": stop}
         return shape | {
-            "gram": shape["gram"] | gram_teacher.content(settings.gram),
+            "gram": shape["gram"] | gram_teacher.content(settings.gram) | gram_teacher.form(settings),
             "schedule": shape["schedule"] | begins | until,
             "seed": self.seed,
         }

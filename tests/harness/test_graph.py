@@ -35,6 +35,7 @@ def listed(tiny, change):
     return of
 
 
+SIZES = [{"global_size": side, "local_size": 16, "probability": 0.5} for side in (32, 72)]
 FORKED = {
     "steps": 10,
     "trunk__steps": 4,
@@ -185,6 +186,25 @@ def test_a_choice_that_came_later_counts_where_it_is_not_as_it_was(listed):
     assert "relation" not in usual.science["gram"]
     assert other.science["gram"].keys() - usual.science["gram"].keys() == {"relation"}
     assert usual.identity != other.identity
+
+
+@pytest.mark.parametrize(
+    ("own", "more", "between"),
+    [
+        ({"level": "batch"}, {}, "channels"),  # 8 crops of 16 patches for 32 channels
+        ({"level": "batch"}, {"data__batch_size": 2}, "patches"),  # 64 patches are no more than twice as many
+        ({"level": "batch", "negatives": "clamp"}, {}, "patches"),
+        ({"level": "batch", "relation": "distances"}, {}, "patches"),
+        ({}, {}, "patches"),
+        ({}, {"crops__global_size": 72}, "channels"),
+        ({}, {"crops__sizes": SIZES}, "channels"),  # in some steps
+        ({"weight": 0.0, "level": "batch"}, {}, "patches"),
+    ],
+)
+def test_a_gram_loss_between_channels_is_another_run_than_one_between_patches(listed, own, more, between):
+    """It rounds otherwise, and runs had been trained before there was this form."""
+    found = listed(gram=Gram(**{"weight": 1.0, **own}), arms={"plain": {}}, **more)[0].science["gram"]
+    assert found.get("matrices", "patches") == between
 
 
 def test_a_given_gram_teacher_counts_by_content(tiny, take_steps, listed, tmp_path: Path):

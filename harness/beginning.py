@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from harness import checkpoint, gram_teacher
+from harness import checkpoint, distillation, gram_teacher
 from harness.backbones import released
 from harness.backbones.vit import Vit
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Seen
+from harness.distillation import FrozenTeacher
 from harness.gram_teacher import given_folder
 from harness.graph import Job
 from harness.job_folder import gram_folder, saved_steps, state_path
@@ -34,7 +35,22 @@ def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
 
 
 def resume(job: Job, device: torch.device) -> State:
-    """The newest readable state of the segment, else what it begins with."""
+    """The newest readable state of the segment, else what it begins with; with the teacher of a distillation."""
+    state = _resumed(job, device)
+    state.frozen = frozen_teacher(job, device)
+    return state
+
+
+def frozen_teacher(job: Job, device: torch.device) -> FrozenTeacher | None:
+    """The teacher of a distillation; None where the student's EMA is its teacher."""
+    if job.settings.distillation.teacher is None:
+        return None
+    trained = job.taught_by
+    path = state_path(trained, trained.stop) if trained else Path(job.settings.distillation.teacher)
+    return distillation.read(path, job.settings, device)
+
+
+def _resumed(job: Job, device: torch.device) -> State:
     for step in saved_steps(job):
         state = fresh_state(job.settings, job.seed, device)
         try:
@@ -60,8 +76,8 @@ def first_state(job: Job, device: torch.device) -> State:
             state.seen = Seen()
         if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
             return state
-    elif root.settings.trunk.checkpoint is not None:
-        checkpoint.load_weights(state, Path(root.settings.trunk.checkpoint))
+    elif root.settings.weights is not None:
+        checkpoint.load_weights(state, Path(root.settings.weights))
     elif root.settings.model.start_from is not None:
         networks = (state.student, state.teacher)
         released.fill(((one.backbone, one.mask_token) for one in networks), root.settings.model.start_from)

@@ -82,12 +82,13 @@ def read_arm(experiment: Experiment, arm: str) -> Arm:
 
 
 def trunk_settings(experiment: Experiment) -> Experiment:
-    """The settings of the trunk: without Gram anchoring, with its own overrides, ending at the fork."""
+    """The settings of the trunk: without Gram anchoring or a frozen teacher, with its own overrides, to the fork."""
     own = experiment.trunk.overrides
     if "steps" in own:
         raise BadInput(f"trunk.overrides.steps={shown(own['steps'])}: the trunk has trunk.steps: want it there alone")
     length = {"steps": experiment.trunk.steps} if experiment.trunk.steps else {}
-    return overridden(experiment, {"gram.weight": 0.0, **length, **own}, where="trunk.overrides")
+    alone = {"gram.weight": 0.0, "distillation.teacher": None}
+    return overridden(experiment, {**alone, **length, **own}, where="trunk.overrides")
 
 
 def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
@@ -108,6 +109,9 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
         _in_place_of_sides(plain)
     if settings.gram.weight == 0:
         plain["gram"] = {"weight": 0.0}
+    if settings.distillation.teacher is None:
+        del plain["distillation"]
+    plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain
 

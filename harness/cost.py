@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,14 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from common.speed import block_rate
 from evals.features.view import refuse_uneven
 from harness import gram_teacher
+from harness.backbones.released import settled
 from harness.config import SHARED, as_dict, identity
 from harness.data.batches import Batch
 from harness.data.sizes import most_seen, refuse_uneven_crops, sides
+from harness.distillation import FrozenTeacher, answers
 from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer, freeze_backbone
+from harness.recipe import Model
 from harness.schedules import at, origin
 from harness.settings import Experiment
-from harness.step import State, forward
+from harness.step import State, forward, masked_positions
 
 EFFICIENCY = 0.65  # of a block's rate: nano and ViT-S/16 steps reached 0.5 to 1.0 of it, in both precisions (CPU)
 LIBRARIES_GIB = 1.3  # resident besides the model: torch, timm, pandas, matplotlib, decoded images
@@ -36,15 +41,16 @@ class Cost:
 _counted: dict[str, Cost] = {}
 
 
-def step_cost(settings: Experiment, *, gram: bool, frozen: bool = False) -> Cost:
+def step_cost(settings: Experiment, *, gram: bool, frozen: bool = False, teacher: Experiment | None = None) -> Cost:
     """Cost of a training step with or without the Gram loss, and with the backbone frozen or not.
 
+    teacher: the settings with the shapes of a frozen teacher.
     Where crops have mixed sizes: the operations of the mean step, the memory of the largest. No memory is taken, and
     equal arms are counted once.
     """
     optimizer = replace(settings.optimizer, freeze_backbone_steps=int(frozen))
     settings = replace(settings, gram=gram_teacher.as_counted(settings.gram, on=gram), optimizer=optimizer)
-    costs = [_cost_of(settings, which) for which in range(len(sides(settings.crops)))]
+    costs = [_cost_of(settings, which, teacher) for which in range(len(sides(settings.crops)))]
     if len(costs) == 1:
         return costs[0]
     chances = [one.probability for one in sides(settings.crops)]
@@ -52,11 +58,12 @@ def step_cost(settings: Experiment, *, gram: bool, frozen: bool = False) -> Cost
     return Cost(mean, max(cost.memory for cost in costs))
 
 
-def _cost_of(settings: Experiment, which: int) -> Cost:
+def _cost_of(settings: Experiment, which: int, teacher: Experiment | None) -> Cost:
     """Of a step with these of its sides."""
-    key = identity(_sizing(settings), which, settings.optimizer.freeze_backbone_steps)
+    its = None if teacher is None else _sizing(teacher)
+    key = identity(_sizing(settings), which, settings.optimizer.freeze_backbone_steps, its)
     if key not in _counted:
-        _counted[key] = _count(settings, which)
+        _counted[key] = _count(settings, which, teacher)
     return _counted[key]
 
 
@@ -66,17 +73,19 @@ def _sizing(settings: Experiment) -> dict[str, Any]:
     What is forgotten in the list is counted a second time; were it a list of what counts, arms would get one another's
     costs.
     """
-    idle = {*SHARED, "teacher", "optimizer", "schedule", "data"}
+    idle = {*SHARED, "teacher", "distillation", "optimizer", "schedule", "data"}
     counted = {key: value for key, value in as_dict(settings).items() if key not in idle}
     return {**counted, "batch_size": settings.data.batch_size}
 
 
-def _count(settings: Experiment, which: int) -> Cost:
+def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:
     with torch.device("meta"):
+        asked = FrozenTeacher(Network(its)) if its is not None else None
         student, teacher = Network(settings), Network(settings)
         own = build_backbone(settings.model) if gram_teacher.is_separate(settings.gram) else None
     teacher.requires_grad_(False)
-    state = State(0, student.train(), teacher.eval(), build_optimizer(student, settings.optimizer), own)
+    optimizer = build_optimizer(student, settings.optimizer)
+    state = State(0, student.train(), teacher.eval(), optimizer, own, frozen=asked)
     batch = shapes(settings, patch_size(student.backbone), which)
     saved: dict[int, torch.UntypedStorage] = {}
     weights_of_student = {p.untyped_storage()._cdata for p in student.parameters()}
@@ -94,7 +103,8 @@ def _count(settings: Experiment, which: int) -> Cost:
         total.backward()
     weights = sum(p.numel() * p.element_size() for p in student.parameters())
     network = sum(p.numel() * p.element_size() for p in teacher.backbone.parameters())
-    frozen = weights + network * ((own is not None) + gram_teacher.most_kept(settings.gram))
+    taught = sum(p.numel() * p.element_size() for p in asked.network.parameters()) if asked else 0
+    frozen = weights + taught + network * ((own is not None) + gram_teacher.most_kept(settings.gram))
     activations = sum(storage.nbytes() for storage in saved.values())
     if settings.precision == "bfloat16":
         activations /= 2
@@ -109,20 +119,40 @@ class Stretch(NamedTuple):
     flops: float
 
 
-def stretches(settings: Experiment, start: int, stop: int) -> list[Stretch]:
-    """What the training steps from `start`, where a segment begins, to `stop` cost: some are frozen, some anchored."""
+def stretches(settings: Experiment, start: int, stop: int, *, teacher: Experiment | None = None) -> list[Stretch]:
+    """What the training steps from `start`, where a segment begins, to `stop` cost: some are frozen, some anchored.
+
+    teacher: as in `step_cost`.
+    """
     anchored = settings.gram.first_step if settings.gram.weight > 0 else stop
     thawed = origin(settings, start) + settings.optimizer.freeze_backbone_steps
     edges = sorted({start, stop, *(edge for edge in (anchored, thawed) if start < edge < stop)})
     return [
-        Stretch(first, last, step_cost(settings, gram=first >= anchored, frozen=first < thawed).flops)
+        Stretch(
+            first,
+            last,
+            step_cost(settings, gram=first >= anchored, frozen=first < thawed, teacher=teacher).flops,
+        )
         for first, last in pairwise(edges)
     ]
 
 
-def flops(settings: Experiment, start: int, stop: int) -> float:
-    """Floating-point operations of the training steps from `start` to `stop`."""
-    return sum(one.flops * (one.last - one.first) for one in stretches(settings, start, stop))
+def flops(settings: Experiment, start: int, stop: int, *, teacher: Experiment | None = None) -> float:
+    """Floating-point operations of the training steps from `start` to `stop`; `teacher` as in `step_cost`."""
+    return sum(one.flops * (one.last - one.first) for one in stretches(settings, start, stop, teacher=teacher))
+
+
+def teacher_flops(teacher: Experiment) -> float:
+    """Operations of a frozen teacher on one batch, the mean where crops have mixed sizes; its students' are apart."""
+    with torch.device("meta"):
+        network, found = Network(teacher).eval(), list[float]()
+    for which in range(len(sides(teacher.crops))):
+        batch, patch = shapes(teacher, patch_size(network.backbone), which), patch_size(network.backbone)
+        with FlopCounterMode(display=False) as counter:
+            answers(network, batch, masked_positions(batch), patch=patch, ibot=teacher.ibot.weight > 0)
+        found.append(float(counter.get_total_flops()))
+    chances = [one.probability for one in sides(teacher.crops)]
+    return sum(chance * flops for chance, flops in zip(chances, found, strict=True)) / sum(chances)
 
 
 def refuse_unfit_crops(settings: Experiment) -> None:
@@ -165,8 +195,13 @@ def watch_flops(settings: Experiment, start: int, stop: int) -> float:
 
 def forward_flops(settings: Experiment, size: int) -> float:
     """Operations of the bare backbone on an image of `size` pixels. Raises `BadInput` unless patches divide it."""
+    return _forward_flops(json.dumps(asdict(replace(settled(settings.model), start_from=None))), size)
+
+
+@cache
+def _forward_flops(model: str, size: int) -> float:
     with torch.device("meta"):
-        backbone = build_backbone(settings.model).eval()
+        backbone = build_backbone(Model(**json.loads(model))).eval()
     patch = patch_size(backbone)
     refuse_uneven(f"evals.size={size}", size, patch)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

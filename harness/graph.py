@@ -17,7 +17,7 @@ from typing import Any
 from common.errors import BadInput, found
 from common.steps import job_name
 from evals.backbones.digest import content_of
-from harness import gram_teacher, store
+from harness import distillation, gram_teacher, store
 from harness.arms import EQUAL_COMPUTE, TRUNK, in_order
 from harness.config import arm_settings, identity, overridden, read_arm, science, trunk_settings
 from harness.cost import flops
@@ -33,7 +33,8 @@ class Job:
     """Train `arm` with `seed` from step `start` to `stop`, from where `parent` is then, or from the beginning.
 
     science: all that shapes the result, from the first step of the segment on.
-    forks: steps whose whole state must be kept, since arms begin with it.
+    taught_by: the job whose EMA teacher, at its end, is the frozen teacher of a distillation.
+    forks: steps whose whole state must be kept, since arms begin with it or learn from it.
     snapshots: steps whose EMA backbone must be kept, since an arm anchors to it.
     """
 
@@ -44,6 +45,7 @@ class Job:
     settings: Experiment
     science: dict[str, Any]
     parent: Job | None = None
+    taught_by: Job | None = None
     forks: tuple[int, ...] = ()
     snapshots: tuple[int, ...] = ()
 
@@ -76,6 +78,21 @@ class Job:
     def root(self) -> Job:
         """The job with which the segment begins: another one where this goes on with its parent's segment."""
         return self.parent.root if self.parent is not None and self.parent.identity == self.identity else self
+
+    @property
+    def teacher(self) -> Experiment | None:
+        """The settings with the shapes of a frozen teacher; None where there is none."""
+        return distillation.teacher_settings(self.settings, self.taught_by.settings if self.taught_by else None)
+
+    @property
+    def needs(self) -> list[Job]:
+        """The jobs that must be done before it can begin."""
+        return [job for job in (self.parent, self.taught_by) if job is not None]
+
+    @property
+    def needed(self) -> list[Job]:
+        """All that must be done before it, the first of them first."""
+        return [one for need in self.needs for one in (*need.needed, need)]
 
     @property
     def path(self) -> list[Job]:
@@ -126,24 +143,33 @@ class Seed:
     def __init__(self, experiment: Experiment, seed: int, fingerprint: Fingerprint):
         self.experiment, self.seed, self.fingerprint = experiment, seed, fingerprint
         self.made: dict[str, Job] = {}
+        self.making: list[str] = []
 
     def jobs(self) -> Iterator[Job]:
-        """The trunk, then the arms."""
+        """The trunk, then the arms; what a job needs before it."""
         trunk = [TRUNK] if self.experiment.trunk.steps else []
-        yield from (self.job(name) for name in (*trunk, *in_order(self.experiment.arms)))
+        told = dict[str, Job]()
+        for name in (*trunk, *in_order(self.experiment.arms)):
+            told |= {job.arm: job for job in (*self.job(name).needed, self.job(name)) if job.arm not in told}
+        yield from told.values()
 
     def job(self, name: str) -> Job:
-        """One of them."""
+        """One of them. Raises `BadInput` for one that would learn from itself."""
+        if name in self.making:
+            circle = " needs ".join([*self.making[self.making.index(name) :], name])
+            raise BadInput(f"arms: {circle}, a circle: want distillation.teacher=null in one of them")
         if name not in self.made:
+            self.making.append(name)
             self.made[name] = self.trunk() if name == TRUNK else self.arm(name)
+            self.making.pop()
         return self.made[name]
 
     def trunk(self) -> Job:
         """What arms share by default."""
         settings = _gram_begins(trunk_settings(self.experiment), 0, None, where="trunk.overrides")
-        stop = self.experiment.trunk.steps
-        shape = self.shape(settings, 0, stop) | {"parent": None, "weights": _weights_hash(self.experiment)}
-        return Job(TRUNK, self.seed, 0, stop, settings, shape)
+        stop, taught_by = self.experiment.trunk.steps, self.taught_by("trunk.overrides", settings)
+        science = self.science(settings, None, 0, stop, taught_by)
+        return Job(TRUNK, self.seed, 0, stop, settings, science, taught_by=taught_by)
 
     def arm(self, name: str) -> Job:
         """An arm, its end settled."""
@@ -158,16 +184,34 @@ class Seed:
         if parent is not None:
             _refuse_other_shapes(where, parent, settings)
             _refuse_no_steps(where, parent, fork, settings.steps)
-        settings = _gram_begins(settings, fork, parent, where=where)
+        settings, taught_by = _gram_begins(settings, fork, parent, where=where), self.taught_by(where, settings)
         if baseline is not None:
-            settings = overridden(settings, {"steps": _equal_compute(where, settings, baseline)}, where=where)
-        return Job(name, self.seed, fork, settings.steps, settings, self.science(settings, parent, fork), parent)
+            teacher = distillation.teacher_settings(settings, taught_by.settings if taught_by else None)
+            steps = _equal_compute(where, settings, baseline, teacher=teacher)
+            settings = overridden(settings, {"steps": steps}, where=where)
+        science = self.science(settings, parent, fork, settings.steps, taught_by)
+        return Job(name, self.seed, fork, settings.steps, settings, science, parent, taught_by)
 
-    def science(self, settings: Experiment, parent: Job | None, fork: int) -> dict[str, Any]:
-        """All that shapes an arm's result; its parent's where nothing of that changes."""
-        own = self.shape(settings, fork, settings.steps)
+    def taught_by(self, where: str, settings: Experiment) -> Job | None:
+        """The job that trains a student's teacher; None where there is no teacher, or one that another run trained.
+
+        Raises `BadInput` for a teacher that the student cannot learn from.
+        """
+        arm = distillation.named_arm(settings)
+        job = self.job(arm) if arm is not None else None
+        try:
+            distillation.refuse_unfit(settings, job.settings if job else None)
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
+        return job
+
+    def science(
+        self, settings: Experiment, parent: Job | None, fork: int, stop: int, taught_by: Job | None
+    ) -> dict[str, Any]:
+        """All that shapes a job's result; its parent's where nothing of that changes."""
+        own = self.shape(settings, fork, stop) | _teacher_of(settings, taught_by)
         if parent is None:
-            return own | {"parent": None, "weights": _weights_hash(self.experiment)}
+            return own | {"parent": None, "weights": _weights_hash(settings)}
         if own == {key: value for key, value in parent.science.items() if key not in ("parent", "weights")}:
             return parent.science
         return own | {"parent": {"identity": parent.identity, "step": fork}, "weights": None}
@@ -206,19 +250,30 @@ def holder(job: Job, step: int) -> Job:
     return next(one for one in reversed(job.path) if one.start < step or one.parent is None)
 
 
+def _teacher_of(settings: Experiment, taught_by: Job | None) -> dict[str, Any]:
+    """A frozen teacher as it stands in an identity: the segment that trains it and the step, wherever it lies."""
+    if settings.distillation.teacher is None:
+        return {}
+    if taught_by is not None:
+        return {"distillation": {"identity": taught_by.identity, "step": taught_by.stop}}
+    return {"distillation": distillation.content(Path(settings.distillation.teacher))}
+
+
 def _marked(jobs: Sequence[Job]) -> list[Job]:
     """The jobs of a seed, each knowing which states and snapshots others need of it."""
     forks, snapshots = defaultdict[Any, set[int]](set), defaultdict[Any, set[int]](set)  # by content
     for job in jobs:
         if job.parent is not None and job.parent.identity != job.identity:
             forks[job.parent.content].add(job.start)
+        if job.taught_by is not None:
+            forks[job.taught_by.content].add(job.taught_by.stop)
         for step in job.earlier:
             snapshots[holder(job, step).content].add(step)
     marked: dict[str, Job] = {}
     for job in jobs:
-        parent = marked[job.parent.name] if job.parent is not None else None
+        parent, taught_by = (marked[one.name] if one is not None else None for one in (job.parent, job.taught_by))
         kept = {"forks": tuple(sorted(forks[job.content])), "snapshots": tuple(sorted(snapshots[job.content]))}
-        marked[job.name] = replace(job, parent=parent, **kept)
+        marked[job.name] = replace(job, parent=parent, taught_by=taught_by, **kept)
     return [*marked.values()]
 
 
@@ -241,15 +296,15 @@ def _refuse_no_steps(where: str, parent: Job, fork: int, steps: int) -> None:
         )
 
 
-def _equal_compute(where: str, settings: Experiment, baseline: Job) -> int:
+def _equal_compute(where: str, settings: Experiment, baseline: Job, *, teacher: Experiment | None) -> int:
     """The last step up to which the arm costs no more operations than the baseline from the same fork."""
-    fork, most = baseline.start, flops(baseline.settings, baseline.start, baseline.stop)
+    fork, most = baseline.start, flops(baseline.settings, baseline.start, baseline.stop, teacher=baseline.teacher)
     low, high = fork, fork + 1
-    while flops(settings, fork, high) <= most:
+    while flops(settings, fork, high, teacher=teacher) <= most:
         low, high = high, 2 * high - fork
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if flops(settings, fork, middle) <= most else (low, middle)
+        low, high = (middle, high) if flops(settings, fork, middle, teacher=teacher) <= most else (low, middle)
     if low == fork:
         want = f"its first step costs more than all of {baseline.arm}: want more steps of that"
         raise BadInput(f"{where}.steps={EQUAL_COMPUTE}: {want}")
@@ -282,11 +337,11 @@ def _refuse_other_shapes(where: str, parent: Job, settings: Experiment) -> None:
             raise BadInput(f"{where}: {key} differs from that of {whose}: arms fork with its weights; set it for all")
 
 
-def _weights_hash(experiment: Experiment) -> str | None:
+def _weights_hash(settings: Experiment) -> str | None:
     """Content of the weights that step 0 starts from, so that another file under the same name is another run."""
-    if experiment.trunk.checkpoint is None:
+    if settings.weights is None:
         return None
-    path = Path(experiment.trunk.checkpoint)
+    path = Path(settings.weights)
     if not path.is_file():
         raise BadInput(
             f"trunk.checkpoint={path}: no such file; want a .safetensors of weights, or null to start from random"

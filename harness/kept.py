@@ -72,6 +72,8 @@ def faults(jobs: Sequence[Job]) -> list[Fault]:
                 wanted[job.parent.name][job.start] = state_path(job.parent, job.start)
             for step, folder in earlier_folders(job).items():
                 wanted[holder(job, step).name].setdefault(step, folder)
+        if job.taught_by is not None and (at < job.stop or any(fault.start is not None for fault in own)):
+            wanted[job.taught_by.name][job.taught_by.stop] = state_path(job.taught_by, job.taught_by.stop)
         kept = {fault.path: fault for fault in own} | kept
     return list(kept.values())
 

@@ -13,7 +13,7 @@ import torch
 from common.errors import BadInput
 from common.progress import Bar
 from harness import checkpoint, store
-from harness.beginning import first_state, fresh_state, load_kept
+from harness.beginning import first_state, fresh_state, frozen_teacher, load_kept
 from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
@@ -52,17 +52,19 @@ def bring_to_end(job: Job, jobs: Sequence[Job], pool: Pool, evaluate: Evaluate, 
 
 
 def family(job: Job, jobs: Sequence[Job]) -> list[Job]:
-    """The job and all that comes from it, which may lack what it keeps for them."""
-    later = [one for one in jobs if job.name in (before.name for before in one.path[:-1])]
+    """The job and all that needs it, which may lack what it keeps for them."""
+    later = [one for one in jobs if job.name in {need.name for need in one.needed}]
     return [job, *later]
 
 
 def state_at(job: Job, step: int, device: torch.device) -> State:
     """The job's state after `step` steps, as it is kept; where it begins, as it began."""
-    if not state_path(job, step).exists():
-        return first_state(job, device)
-    state = fresh_state(job.settings, job.seed, device)
-    load_kept(job, step, state, device)
+    if state_path(job, step).exists():
+        state = fresh_state(job.settings, job.seed, device)
+        load_kept(job, step, state, device)
+    else:
+        state = first_state(job, device)
+    state.frozen = frozen_teacher(job, device)
     return state
 
 

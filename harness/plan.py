@@ -36,11 +36,11 @@ def estimates(
     """Of every job by its name; how fast this machine is, is measured now."""
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
-    evaluation = images * forward_flops(experiment, experiment.evals.size) / rate
     found = {}
     for job in jobs:
         with in_arm(job, experiment):
             seconds, memory = job_cost(job, rate)
+            evaluation = images * forward_flops(job.settings, experiment.evals.size) / rate
         found[job.name] = Estimate(seconds, len(job.evaluations) * evaluation, memory)
     return found
 
@@ -189,18 +189,19 @@ def job_cost(job: Job, rate: float) -> tuple[float, float]:
     """Seconds and peak bytes of a job's training steps."""
     gram = job.settings.gram
     anchored = gram.weight > 0 and gram.first_step < job.stop
-    memory = max(step_cost(job.settings, gram=on).memory for on in {False, anchored})
-    operations = flops(job.settings, job.start, job.stop) + watch_flops(job.settings, job.start, job.stop)
+    memory = max(step_cost(job.settings, gram=on, teacher=job.teacher).memory for on in {False, anchored})
+    operations = flops(job.settings, job.start, job.stop, teacher=job.teacher)
+    operations += watch_flops(job.settings, job.start, job.stop)
     return operations / rate, memory
 
 
 @contextmanager
 def in_arm(job: Job, experiment: Experiment) -> Iterator[None]:
-    """What is wrong with crops that are an arm's own, or the trunk's, names it."""
+    """What is wrong with crops or a backbone that are an arm's own, or the trunk's, names it."""
     try:
         yield
     except BadInput as error:
-        if job.settings.crops == experiment.crops:
+        if (job.settings.crops, job.settings.model) == (experiment.crops, experiment.model):
             raise
         place = "trunk.overrides" if job.arm == TRUNK else f"arms.{job.arm}"
         raise BadInput("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error

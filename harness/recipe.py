@@ -215,6 +215,21 @@ class Teacher:
 
 
 @settings
+class Distillation:
+    """A frozen teacher, most often a larger one, whose answers the student learns in place of its own EMA's."""
+
+    teacher: Annotated[
+        Place | None,
+        About(
+            "whose backbone and heads the student learns from: another arm or `trunk`, its EMA teacher at its last "
+            "step, or a training state (`….safetensors`) of another run; no masks are fed to the student "
+            "([distillation.md](distillation.md)). null = the student's own EMA",
+            "DINOv3 §5.2",
+        ),
+    ] = None
+
+
+@settings
 class Schedule:
     """What the warm-ups and ends of `Optimizer` and `Teacher` count from, and how and when the ends are reached."""
 

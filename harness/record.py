@@ -120,7 +120,8 @@ def fork(job: Job) -> list[dict[str, Any]]:
 def compute(job: Job) -> list[dict[str, Any]]:
     """Operations of a training step, counted, from the step on at which they are so many: Gram anchoring adds some, a
     frozen backbone takes some away."""
-    return [{"from": one.first, "flops": one.flops} for one in stretches(job.settings, job.start, job.stop)]
+    found = stretches(job.settings, job.start, job.stop, teacher=job.teacher)
+    return [{"from": one.first, "flops": one.flops} for one in found]
 
 
 def summary(job: Job) -> str:

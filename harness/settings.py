@@ -40,7 +40,7 @@ from harness import arms as graph
 from harness.crop_settings import Crops
 from harness.launcher_settings import Launcher
 from harness.losses.table import LOSSES, LossSettings
-from harness.recipe import Model, Optimizer, Schedule, Teacher
+from harness.recipe import Distillation, Model, Optimizer, Schedule, Teacher
 from harness.sweep_settings import Sweep
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -169,8 +169,8 @@ class Trunk:
     checkpoint: Annotated[
         Place | None,
         About(
-            "weights of student and teacher (`.safetensors`) to start step 0 from; its content enters the hash. "
-            "null = random weights"
+            "weights of student and teacher (`.safetensors`) to start step 0 from, but for a student of a frozen "
+            "teacher; its content enters the hash. null = random weights"
         ),
     ] = None
 
@@ -252,6 +252,7 @@ class Experiment(LossSettings):
     trunk: Trunk = field(default_factory=Trunk)
     model: Model = field(default_factory=Model)
     teacher: Teacher = field(default_factory=Teacher)
+    distillation: Distillation = field(default_factory=Distillation)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     crops: Crops = field(default_factory=Crops)
@@ -260,6 +261,11 @@ class Experiment(LossSettings):
     runtime: Runtime = field(default_factory=Runtime)
     launcher: Launcher = field(default_factory=Launcher)
     sweep: Sweep = field(default_factory=Sweep)
+
+    @property
+    def weights(self) -> str | None:
+        """The file that step 0 starts from; those of a trunk are none for the student of another teacher."""
+        return self.trunk.checkpoint if self.distillation.teacher is None else None
 
     def conflicts(self) -> Iterator[str]:
         """A Gram loss that never comes, nothing to learn from, arms of one folder, a baseline that is no arm."""
@@ -284,13 +290,14 @@ class Experiment(LossSettings):
                 f"ibot.mask_probability={self.ibot.mask_probability}: want more, or another loss on: none of "
                 f"{crops} crops would be masked"
             )
-        if self.model.start_from is not None and self.trunk.checkpoint is not None:
+        if self.model.start_from is not None and self.weights is not None:
             yield (
                 f"model.start_from={self.model.start_from}: want it or trunk.checkpoint={self.trunk.checkpoint}, for "
                 "step 0 starts from one"
             )
         if self.gram.weight > 0 and self.gram.tokens == "masked" and int(crops * self.ibot.mask_probability) == 0:
             yield f"gram.tokens=masked: want all, or more ibot.mask_probability: none of {crops} crops would be masked"
+        yield from self._wrong_teacher()
         yield from graph.faults(self.arms, trunk=self.trunk.steps > 0)
         folders = {graph.TRUNK: "the trunk"}
         for arm in self.arms:
@@ -305,6 +312,20 @@ class Experiment(LossSettings):
     def first_trained(self) -> int:
         """The first step after which the network has learnt something: 0 where training starts from given weights."""
         return 1 if self.trunk.checkpoint is None and self.model.start_from is None else 0
+
+    def _wrong_teacher(self) -> Iterator[str]:
+        """A frozen teacher that is neither an arm nor a training state."""
+        teacher, known = self.distillation.teacher, [*([graph.TRUNK] if self.trunk.steps else []), *self.arms]
+        if teacher is None or teacher in known or teacher.endswith(".safetensors"):
+            return
+        said = f"distillation.teacher={teacher!r}: want one of {', '.join(known) or 'no arm yet'}, or a training state"
+        if ":" in teacher or "/" in teacher:
+            yield (
+                f"{said}, since a backbone has no heads to learn from; let an arm train some on it "
+                "(model.start_from, optimizer.freeze_backbone_steps) and name that arm"
+            )
+        else:
+            yield f"{said} (….safetensors); {nearest(teacher, known, otherwise='null is its own EMA teacher')}"
 
     def _wrong_margins(self) -> Iterator[str]:
         """Margins of metrics that there are not, and of shares that were written in points."""

@@ -47,7 +47,7 @@ SETTINGS = """\
 # Settings
 
 Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py`,
-`harness/recipe.py` (model, optimizer, teacher, schedule), `harness/crop_settings.py`, `harness/losses/`,
+`harness/recipe.py` (model, optimizer, teacher, distillation, schedule), `harness/crop_settings.py`, `harness/losses/`,
 `harness/launcher_settings.py` and `harness/sweep_settings.py`: what they say is changed there. A key is written nested
 in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted on the command
 line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). There a mapping of names of your
@@ -98,6 +98,12 @@ TABLE LOSSES
 ## `teacher` (science)
 
 TABLE teacher
+
+## `distillation` (science)
+
+A frozen teacher of another size, and students side by side ([distillation.md](distillation.md)).
+
+TABLE distillation
 
 ## `optimizer` (science)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from harness.backbones.vit import Vit
 from harness.components import Tally
 from harness.data.batches import Batch
 from harness.dense_watch import Seen, best
+from harness.distillation import FrozenTeacher, answers
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.sinkhorn import sinkhorn_knopp
 from harness.losses.table import LOSSES
-from harness.model import Network, encode
+from harness.model import Network, encode, patch_size
 from harness.noise import Draws, student_noise
 from harness.optimizer import clip_gradients, descend, freeze_backbone
 from harness.schedules import At
@@ -33,6 +35,7 @@ class State:
     """All that a run carries from step to step; `step` is the next one to take, `gram_teacher` a network of its own.
 
     seen: what was measured on the way, where something is decided by it.
+    frozen: the teacher of a distillation, which asks in place of the EMA teacher and is no part of what is saved.
     """
 
     step: int
@@ -41,6 +44,7 @@ class State:
     optimizer: torch.optim.AdamW
     gram_teacher: Vit | None = None
     seen: Seen = field(default_factory=Seen)
+    frozen: FrozenTeacher | None = None
 
 
 class NonFinite(ArithmeticError):
@@ -114,30 +118,32 @@ def masked_positions(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experiment) -> Targets:
-    """Teacher forward on unmasked global crops, Sinkhorn–Knopp targets (§3.2), the Gram teacher's patches (§4.2)."""
-    teacher = state.teacher
-    tokens = encode(teacher.backbone, batch.globals.flatten(0, 1))
-    logits = teacher.dino_head(tokens.cls)
-    dino = sinkhorn_knopp(logits, at.temperature)
-    ibot = None
-    if settings.ibot.weight > 0 and len(masked):
-        picked = tokens.patches.flatten(0, 1).index_select(0, masked)
-        ibot = sinkhorn_knopp(teacher.ibot_head(picked), at.temperature)
+    """Teacher forward on unmasked global crops, Sinkhorn–Knopp targets (§3.2), the Gram teacher's patches (§4.2).
+
+    The teacher is the EMA teacher, or in a distillation the frozen one (§5.2).
+    """
+    ask = state.frozen or partial(answers, state.teacher)
+    said = ask(batch, masked, patch=patch_size(state.student.backbone), ibot=settings.ibot.weight > 0)
+    dino = sinkhorn_knopp(said.dino, at.temperature)
+    ibot = None if said.ibot is None else sinkhorn_knopp(said.ibot, at.temperature)
     gram = None
     if gram_teacher.is_on(settings.gram, at.step):
-        own, ema = state.gram_teacher, teacher.backbone
-        gram = gram_teacher.patches(settings.gram, batch, own=own, ema=ema, seen=tokens.patches)
+        own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
+        if state.frozen is not None and batch.gram is None:  # the EMA teacher has not been asked yet
+            seen = encode(ema, batch.globals.flatten(0, 1)).patches
+        gram = gram_teacher.patches(settings.gram, batch, own=own, ema=ema, seen=seen)
     crops, entropy = batch.globals.shape[:2], torch.special.entr(dino).sum(-1).mean()
     return Targets(dino.unflatten(0, crops), ibot, gram, entropy)
 
 
 def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws], settings: Experiment) -> Outputs:
-    """Student forward: masked global crops and local crops."""
+    """Student forward: global crops, masked unless it learns from a frozen teacher (§5.2), and local crops."""
+    sees_all = settings.distillation.teacher is not None
     tokens = encode(
         student.backbone,
         batch.globals.flatten(0, 1),
         mask_token=student.mask_token,
-        masks=batch.masks.to(batch.globals.device),
+        masks=None if sees_all else batch.masks.to(batch.globals.device),
         draws=noise["global"],
     )
     local = None

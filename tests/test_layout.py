@@ -54,7 +54,7 @@ FLOORS = (
     "harness.noise harness.components",
     "harness.model",
     "harness.gram_teacher harness.choices",
-    "harness.dense_watch",
+    "harness.dense_watch harness.distillation",
     "harness.schedules",
     "harness.optimizer",
     "harness.step",

@@ -65,10 +65,11 @@ def trained(job: Job, work: Work) -> bool:
 
 
 def refused(job: Job, failed: set[str]) -> bool:
-    """Whether a job cannot begin since its parent failed or could not begin; it counts as failed then, and is named."""
-    if job.parent is None or job.parent.name not in failed:
+    """Whether a job cannot begin since one that it needs failed or could not begin; it is named, and fails too."""
+    lost = next((need.name for need in job.needs if need.name in failed), None)
+    if lost is None:
         return False
-    log.error("%s: not started, since %s failed", job.name, job.parent.name)
+    log.error("%s: not started, since %s failed", job.name, lost)
     failed.add(job.name)
     return True
 

@@ -124,13 +124,13 @@ def curve_step(job: Job) -> int:
 
 
 def next_job(left: Sequence[Job], done: set[str], crew: Sequence[Worker], *, told: set[str]) -> Job | None:
-    """The first job whose parent is done and whose segment nobody trains, neither one of ours nor another process.
+    """The first job that needs no other and whose segment nobody trains, neither one of ours nor another process.
 
     What waits for another process is told, but not what is in `told`, which grows.
     """
     busy = {worker.job.folder for worker in crew}
     for job in left:
-        if (job.parent is not None and job.parent.name not in done) or job.folder in busy:
+        if any(need.name not in done for need in job.needs) or job.folder in busy:
             continue
         if not is_held(job.folder):
             return job

@@ -19,7 +19,7 @@ def launch(work: Work) -> set[str]:
     while waiting:
         before = len(waiting)
         for job in [*waiting.values()]:
-            if job.parent is not None and job.parent.name in waiting:
+            if any(need.name in waiting for need in job.needs):
                 continue
             try:
                 if not refused(job, failed) and not trained(job, work):

@@ -66,11 +66,11 @@ def of_equal_content(job: Job, work: Work, numbers: Mapping[str, str]) -> str | 
 
 
 def need_of(job: Job, work: Work, numbers: Mapping[str, str]) -> dict[str, str]:
-    """What a Slurm job waits for: the job that it forks from, and others of its segment, which one alone can train."""
-    parent = numbers.get(job.parent.name) if job.parent else None
+    """What a Slurm job waits for: the jobs that it needs, and others of its segment, which one alone can train."""
+    needed = dict.fromkeys(numbers[need.name] for need in job.needs if need.name in numbers)
     segment = [one.name for one in work.jobs if one.identity == job.identity and one.name in numbers]
-    beside = dict.fromkeys(numbers[name] for name in segment if numbers[name] != parent)
-    waits = [f"afterok:{parent}"] if parent else []
+    beside = dict.fromkeys(numbers[name] for name in segment if numbers[name] not in needed)
+    waits = [f"afterok:{number}" for number in needed]
     waits += [f"afterany:{number}" for number in beside]
     return {"dependency": ",".join(waits), "kill-on-invalid-dep": "yes"} if waits else {}
 

@@ -13,12 +13,14 @@ import yaml
 from safetensors.torch import load_file
 
 from common.bounds import core, described
+from common.disk import write_json
 from common.errors import BadInput
 from common.schema import filled, wanted
 from evals.backbones.exported import export
 from harness import settings
 from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
+from harness.config import science
 from harness.crop_settings import Sizes
 from harness.data.pool import Pools
 from harness.losses.gram import RELATIONS, Gram
@@ -126,6 +128,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "teacher.temperature": (0.05, {}),
     "teacher.temperature_start": (0.05, {"teacher.temperature_warmup_steps": 3}),
     "teacher.temperature_warmup_steps": (3, {}),
+    "distillation.teacher": ("other", {"distillation.teacher": "one"}),
     "schedule.counts_from": ("segment", {"optimizer.warmup_steps": 3}),
     "schedule.shape": ("linear", {"optimizer.lr_end": 1e-6, "schedule.end_step": 5}),
     "schedule.end_step": (2, {"optimizer.lr_end": 1e-6}),
@@ -229,6 +232,9 @@ def places(tiny, change, take_steps, tmp_path_factory):
         save_state(state, folder / "state.safetensors", identity="x")
         export_weights(folder / "state.safetensors", folder / f"{name}.safetensors", dtype=torch.float32)
         export(state.teacher.backbone, folder / name, timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
+        run = folder / f"{name}-s{seed}"  # a run, as far as a teacher is one
+        save_state(state, run / "states" / "step_000001.safetensors", identity=name)
+        write_json(run / "identity.json", science(tiny, data_fingerprint="24 rooms"))
     return folder
 
 
@@ -239,6 +245,8 @@ def outcome(tiny, change, pools, places, make_batches, weights):
 
     def of(values):
         given = {k: str(places / v) if k.endswith(("checkpoint", "start_from")) and v else v for k, v in values.items()}
+        if name := given.get("distillation.teacher"):
+            given["distillation.teacher"] = str(next(places.glob(f"{name}-s*/states/*.safetensors")))
         if repr(given) not in known:
             experiment = change(tiny, {**given, "runtime.folder": str(places / "runs")})
             known[repr(given)] = taken(experiment, pools(experiment.data))
@@ -367,6 +375,8 @@ IMPOSSIBLE = [
     {"optimizer.lr_end": 1e-3, "optimizer.lr": 1e-4},
     {"optimizer.lr_start": -1e-3},
     {"optimizer.weight_decay_end": -0.1},
+    {"distillation.teacher": "timm:vit_small_patch16_dinov3"},
+    {"distillation.teacher": "plian", "arms": {"plain": {}}},
     {"schedule.end_step": 0},
     {"schedule.counts_from": "arm"},
     {"schedule.shape": "constant"},

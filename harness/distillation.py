@@ -1,0 +1,199 @@
+"""Distillation: a frozen teacher with heads answers a batch, once for all students that learn from it side by side.
+
+DINOv3 (arXiv 2508.10104) §5.2. C = 2B global crops, M sampled patches of them, P patches of the student's grid, K
+prototypes, D the teacher's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from torch import Tensor
+
+from common.disk import read_json
+from common.errors import BadInput, found
+from common.schema import filled
+from common.unchanged import until_changed
+from evals.backbones import states
+from evals.features.view import nearest_multiple
+from harness.arms import TRUNK
+from harness.backbones.released import settled
+from harness.data.batches import Batch
+from harness.data.sizes import sides
+from harness.gram_teacher import resize_patches
+from harness.losses.head import Head
+from harness.model import Network, encode, patch_size, sizes_of
+from harness.recipe import Model
+from harness.settings import Experiment
+
+HEADS = ("dino", "ibot")  # losses whose heads the teacher has as well
+
+
+# --- who it is
+
+
+def named_arm(settings: Experiment) -> str | None:
+    """The arm of the same experiment, or its trunk, that the student learns from; None where it is none of them."""
+    teacher = settings.distillation.teacher
+    return teacher if teacher in settings.arms or (teacher == TRUNK and settings.trunk.steps) else None
+
+
+def teacher_settings(settings: Experiment, own: Experiment | None) -> Experiment | None:
+    """The student's settings with the architecture and the heads of its teacher; None where its EMA is its teacher.
+
+    own: the settings of the arm that is the teacher, where it is one. Raises `BadInput` as `read`.
+    """
+    if settings.distillation.teacher is None:
+        return None
+    if own is not None:
+        return _with_shapes(settings, own.model, own.dino.head, own.ibot.head)
+    return _with_shapes(settings, *_shapes_beside(Path(settings.distillation.teacher)))
+
+
+def _with_shapes(settings: Experiment, model: Model, dino: Head, ibot: Head) -> Experiment:
+    model = settled(model)
+    return replace(
+        settings,
+        model=Model(name=model.name, args=model.args),
+        dino=replace(settings.dino, head=dino),
+        ibot=replace(settings.ibot, head=ibot),
+    )
+
+
+def _shapes_beside(state: Path) -> tuple[Model, Head, Head]:
+    """Architecture and heads as the settings beside a training state tell them."""
+    path = state.parent.parent / "identity.json"
+    where = f"distillation.teacher={state}"
+    if not state.is_file() or not path.is_file():
+        lost = state if not state.is_file() else path
+        raise BadInput(f"{where}: no file {lost}: want a state where training left it, in RUN/<arm>-s<seed>/states/")
+    own = read_json(path, remedy="restore it")
+    try:
+        model = Model(name=own["model"]["name"], args=own["model"]["args"])
+        dino, ibot = (filled(Head, own[name]["head"], where=str(path)) for name in HEADS)
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{where}: {path} does not tell its model and heads: want what training wrote") from error
+    return model, dino, ibot
+
+
+@until_changed()
+def content(state: Path) -> dict[str, Any]:
+    """What stands in a student's identity for a teacher: the segment that trained it, and the step.
+
+    Raises `BadInput` for a file that is no training state, or not what was written.
+    """
+    header = _read(state).header
+    return {"identity": header["identity"], "step": int(header["step"])}
+
+
+def _read(state: Path) -> states.Contents:
+    try:
+        return states.read(state)
+    except (SafetensorError, OSError, BadInput) as error:
+        raise BadInput(
+            f"distillation.teacher={state} cannot be read as a training state ({found(error)}): want a whole one"
+        ) from error
+
+
+def refuse_unfit(settings: Experiment, own: Experiment | None) -> None:
+    """Raises `BadInput` for a student that cannot learn from its teacher: other prototypes, or crops uneven to it.
+
+    own: as in `teacher_settings`.
+    """
+    its = teacher_settings(settings, own)
+    if its is None:
+        return
+    for name in HEADS:
+        ours, theirs = (getattr(one, name).head.prototypes for one in (settings, its))
+        if getattr(settings, name).weight > 0 and ours != theirs:
+            raise BadInput(
+                f"{name}.head.prototypes={ours}: want {theirs}, as many as the teacher {settings.distillation.teacher} "
+                "has, since its assignments to them are learnt"
+            )
+    patch = sizes_of(its.model).patch
+    for side in (int(one.globals) for one in sides(settings.crops)):
+        if side % patch:
+            raise BadInput(
+                f"crops.global_size={side}: the teacher {settings.distillation.teacher} has patches of {patch}: want a "
+                f"multiple; try {nearest_multiple(side, patch)}"
+            )
+
+
+# --- what it answers
+
+
+class Answers(NamedTuple):
+    """A teacher's answers to a batch, before Sinkhorn–Knopp: logits of class tokens, and of the sampled patches where
+    they are asked for; its patches on the student's grid."""
+
+    dino: Float[Tensor, "C K"]
+    ibot: Float[Tensor, "M K"] | None
+    patches: Float[Tensor, "C P D"]
+
+
+Ask = Callable[..., Answers]
+
+
+@torch.no_grad()
+def answers(network: Network, batch: Batch, sampled: Int[Tensor, " M"], *, patch: int, ibot: bool) -> Answers:
+    """A teacher's answers on the unmasked global crops.
+
+    sampled: flat indices into the student's patches; patch: its side in pixels. Where the teacher's is another, its
+    patches are averaged over each of the student's (or repeated) before the head: the student has a place for no more.
+    """
+    tokens = encode(network.backbone, batch.globals.flatten(0, 1))
+    side, own = batch.globals.shape[-1], patch_size(network.backbone)
+    patches = resize_patches(tokens.patches, side // own, side // patch, how="area")
+    picked = None
+    if ibot and len(sampled):
+        picked = network.ibot_head(patches.flatten(0, 1).index_select(0, sampled))
+    return Answers(network.dino_head(tokens.cls), picked, patches)
+
+
+class FrozenTeacher:
+    """A network that never changes; the last batch's answers are kept, for students that learn from it side by side."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network.requires_grad_(False).eval()
+        self._asked: tuple[Tensor, int, bool] | None = None
+        self._answers: Answers | None = None
+
+    def __call__(self, batch: Batch, sampled: Int[Tensor, " M"], *, patch: int, ibot: bool) -> Answers:
+        """As `answers`; computed once for one batch, whoever asks."""
+        same = self._asked is not None and self._asked[0] is batch.globals and self._asked[1:] == (patch, ibot)
+        if not same or self._answers is None:
+            self._answers = answers(self.network, batch, sampled, patch=patch, ibot=ibot)
+            self._asked = batch.globals, patch, ibot
+        return self._answers
+
+
+_READ: WeakValueDictionary[tuple[Any, ...], FrozenTeacher] = WeakValueDictionary()
+
+
+def read(state: Path, settings: Experiment, device: torch.device) -> FrozenTeacher:
+    """The EMA teacher of a training state with its heads; one in this process for all that learn from it meanwhile.
+
+    settings: the student's. Raises `BadInput` for a state that is damaged, or not of the settings beside it.
+    """
+    key = (str(state.resolve()), settings.precision, str(device))
+    teacher = _READ.get(key)
+    if teacher is None:
+        network = Network(_with_shapes(settings, *_shapes_beside(state)))
+        tensors = _read(state).tensors
+        own = {name.removeprefix("teacher."): t for name, t in tensors.items() if name.startswith("teacher.")}
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            raise BadInput(
+                f"distillation.teacher={state} does not fit the settings beside it ({found(error)}): want what "
+                "training wrote"
+            ) from error
+        teacher = _READ[key] = FrozenTeacher(network.to(device))
+    return teacher

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 import torch
 
@@ -18,9 +19,10 @@ from harness.data.pool import Pool
 from harness.graph import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault, faults
-from harness.step import State, train_step
+from harness.lockstep import Feed, settled
+from harness.step import NonFinite, State, train_step
 from harness.store import MARKS
-from harness.train import Evaluate, batches_to, export_backbone, look_of, scheduled, settled, to_device, train
+from harness.train import Evaluate, export_backbone, look_of, scheduled, train_together
 from harness.workplace import held
 
 log = logging.getLogger("gramlab")
@@ -43,15 +45,28 @@ def mend(job: Job, broken: Sequence[Fault], pool: Pool, *, device: torch.device)
         write_again(job, state, fault)
 
 
-def bring_to_end(job: Job, jobs: Sequence[Job], pool: Pool, evaluate: Evaluate, *, device: torch.device) -> None:
-    """Mend and train one of the jobs, its segment held meanwhile. Raises as `train`; `Busy` while another holds it."""
-    with store.used(job.folder.parent), held(job.folder):
-        broken = [fault for fault in faults(family(job, jobs)) if fault.job.name == job.name]
-        mend(job, broken, pool, device=device)
-        train(job, pool, evaluate, device=device)
+def bring_to_end(
+    these: Sequence[Job], jobs: Sequence[Job], pool: Pool, evaluate: Evaluate, *, device: torch.device
+) -> dict[str, NonFinite]:
+    """Mend some of the jobs and train them together, their segments held meanwhile; what was not finite, by names.
+
+    Raises as `train_together`; `Busy` while another process holds one of them.
+    """
+    failed = dict[str, NonFinite]()
+    with store.used(these[0].folder.parent), ExitStack() as holding:
+        for job in these:
+            holding.enter_context(held(job.folder))
+        for job in these:
+            broken = [fault for fault in faults(with_dependents(job, jobs)) if fault.job.name == job.name]
+            try:
+                mend(job, broken, pool, device=device)
+            except NonFinite as error:
+                failed[job.name] = error
+        sound = [job for job in these if job.name not in failed]
+        return failed | train_together(sound, pool, evaluate, device=device)
 
 
-def family(job: Job, jobs: Sequence[Job]) -> list[Job]:
+def with_dependents(job: Job, jobs: Sequence[Job]) -> list[Job]:
     """The job and all that needs it, which may lack what it keeps for them."""
     later = [one for one in jobs if job.name in {need.name for need in one.needed}]
     return [job, *later]
@@ -71,11 +86,12 @@ def state_at(job: Job, step: int, device: torch.device) -> State:
 def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     """Take the job's steps until `step`."""
     device, look = next(state.student.parameters()).device, look_of(job, pool)
-    with Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step") as bar:
+    bar = Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step")
+    with bar, closing(Feed(pool, device=device)) as feed:
         look(state.seen, state.teacher.backbone, state.step)
-        for batch in batches_to(job, state, pool, step):
-            now = scheduled(job, state, state.step)
-            train_step(state, to_device(batch, device), now, settled(job, state), seed=job.seed)
+        while state.step < step:
+            _, batch = feed(job, state)
+            train_step(state, batch, scheduled(job, state, state.step), settled(job, state), seed=job.seed)
             look(state.seen, state.teacher.backbone, state.step)
             bar.update()
 

@@ -6,11 +6,9 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,12 +21,12 @@ from common.machine import peak_memory_gib, reset_peak_memory
 from common.records import CurvePoint, read_lines
 from common.unwritable import staying
 from evals.backbones import exported
-from harness import checkpoint, dense_watch, excluded, gram_teacher, store
+from harness import checkpoint, dense_watch, excluded, store
 from harness.backbones import released
 from harness.beginning import resume
 from harness.components import Tally
 from harness.curves import Curves
-from harness.data.batches import Batch, Batches, stream
+from harness.data.batches import Batch, Batches
 from harness.data.pool import Pool
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Watch
@@ -42,10 +40,11 @@ from harness.job_folder import (
     state_path,
     step_folder,
 )
+from harness.lockstep import Feed, batches_of, settled
 from harness.losses.table import LOSSES
-from harness.model import backbone_args, patch_size, sizes_of
+from harness.model import backbone_args, sizes_of
 from harness.schedules import At, at, ends
-from harness.settings import Experiment, Role
+from harness.settings import Role
 from harness.standings import read_status
 from harness.step import NonFinite, State, train_step
 
@@ -62,30 +61,71 @@ def train(job: Job, pool: Pool, evaluate: Evaluate, *, device: torch.device) -> 
     Raises `BadInput` for a folder or settings that cannot serve, before the folder is touched; `NonFinite` for a loss,
     a gradient or evaluated features that are not finite.
     """
+    if failed := train_together([job], pool, evaluate, device=device):
+        raise failed[job.name]
+
+
+def train_together(
+    jobs: Sequence[Job], pool: Pool, evaluate: Evaluate, *, device: torch.device
+) -> dict[str, NonFinite]:
+    """Bring jobs to their last steps, always the one next that is furthest behind: those that stand at one step take it
+    on the same batch, one after the other. Raises as `train`, but returns what was not finite, by the jobs' names.
+    """
+    feed = Feed(pool, device=device)
+    runs = {job.name: stepwise(job, feed, evaluate) for job in jobs}
+    at, failed, leaving = dict.fromkeys(runs, -1), dict[str, NonFinite](), None
+    try:
+        while runs:
+            name = min(runs, key=at.__getitem__)
+            try:
+                at[name] = next(runs[name])
+                continue
+            except StopIteration:
+                pass
+            except NonFinite as error:
+                error.__cause__ = error.__context__ = None  # they and the traceback hold all that the job had
+                failed[name] = error.with_traceback(None)
+            except Interrupted as error:
+                if not is_asked_to_leave():
+                    raise
+                leaving = error  # so will the others, once each has saved its state
+            del runs[name]
+    finally:
+        for run in runs.values():
+            run.close()
+        feed.close()
+    if leaving is not None:
+        raise leaving
+    return failed
+
+
+def stepwise(job: Job, feed: Feed, evaluate: Evaluate) -> Generator[int]:
+    """Train a job as `train` does, pausing between its steps with the number of those that are taken."""
     check(job)
     if is_done(job):
         log.info("%s: done at step %d, skipped", job.name, job.stop)
         claim_folder(job)
         revisit(job, evaluate)
-        renew_status(job, device)
+        renew_status(job, feed.device)
         return
-    reset_peak_memory(device)
-    state = resume(job, device)
-    batches = batches_of(job, pool, state)
+    reset_peak_memory(feed.device)
+    state = resume(job, feed.device)
+    batches = batches_of(job, feed.pool, state)
     claim_folder(job)
-    excluded.note(job, pool, step=state.step)
+    excluded.note(job, feed.pool, step=state.step)
     with staying(job.folder):
-        finish(job, state, batches, evaluate)
+        yield from finish(job, state, batches, feed, evaluate)
 
 
-def finish(job: Job, state: State, batches: Batches, evaluate: Evaluate) -> None:
+def finish(job: Job, state: State, batches: Batches, feed: Feed, evaluate: Evaluate) -> Generator[int]:
     """All that is left of the job, its status always on disk; what ends it early says where it goes on."""
     curves = Curves(job.folder, step=state.step)
     try:
         revisit(job, evaluate)
-        run_steps(job, state, batches, evaluate, curves)
+        yield from run_steps(job, state, batches, feed, evaluate, curves)
     except BaseException as error:
-        kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        # closed: what it was trained with has been ended
+        kind = "interrupted" if isinstance(error, KeyboardInterrupt | GeneratorExit) else "failed"
         with suppress(OSError):  # a full disk, say, which is then the error itself
             write_status(job, state, curves, state_name=kind, error=first_line(error, most=1000))
         again = max([job.root.start, *saved_steps(job)])
@@ -129,38 +169,6 @@ def revisit(job: Job, evaluate: Evaluate) -> None:
             log.warning("%s step %d: not evaluated again (%s)", job.name, step, found(error))
 
 
-def batches_of(job: Job, pool: Pool, state: State) -> Batches:
-    """The batches of every step of the job. Raises `BadInput` for crops that the patch does not divide."""
-    settings, patch = settled(job, state), patch_size(state.student.backbone)
-    return Batches(
-        pool,
-        data=settings.data,
-        crops=settings.crops,
-        ibot=settings.ibot,
-        seed=job.seed,
-        patch=patch,
-        gram=gram_teacher.crops(settings.gram, settings.crops, patch),
-    )
-
-
-def batches_to(job: Job, state: State, pool: Pool, stop: int) -> Iterator[Batch]:
-    """The batches of the steps from the state's to `stop`; made anew where an alarm changes what is in them."""
-    while state.step < stop:
-        settings = settled(job, state)
-        own = stream(batches_of(job, pool, state), state.step, stop, workers=settings.runtime.workers)
-        with closing(cast(Generator[Batch], own)) as batches:
-            for batch in batches:
-                yield batch
-                if settled(job, state) != settings:
-                    break
-
-
-def settled(job: Job, state: State) -> Experiment:
-    """The job's settings; once an alarm was raised, with the step of it as that of their Gram loss."""
-    gram = dense_watch.settled(job.settings.gram, state.seen.values, stop=job.settings.steps)
-    return job.settings if gram is job.settings.gram else replace(job.settings, gram=gram)
-
-
 def look_of(job: Job, pool: Pool) -> Watch:
     """What looks at the dense features of the job's EMA teacher. Raises `BadInput` for too few images or patches."""
     own, root, patch = job.settings, job.root, sizes_of(job.settings.model).patch
@@ -184,10 +192,11 @@ def observe(job: Job, state: State, look: Watch) -> None:
         write_text(job.folder / RECORD, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
-def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curves: Curves) -> None:
-    """From the state's step to the job's last."""
+def run_steps(
+    job: Job, state: State, batches: Batches, feed: Feed, evaluate: Evaluate, curves: Curves
+) -> Generator[int]:
+    """From the state's step to the job's last, with a pause before each; what passes meanwhile is not its time."""
     settings = job.settings
-    device = next(state.student.parameters()).device
     # Since the last row; a resumed run looks up what it took before it was cut off
     tally = Tally(batches.pool, settings.data)
     for step in range(max(curves.steps_logged, job.root.start), state.step):
@@ -198,9 +207,12 @@ def run_steps(job: Job, state: State, batches: Batches, evaluate: Evaluate, curv
     mark(job, state, evaluate, curves, watch)
     bar = tqdm(total=job.stop, initial=state.step, desc=job.name, unit="step", disable=None, dynamic_ncols=True)
     with bar:
-        for batch in batches_to(job, state, batches.pool, job.stop):
+        while state.step < job.stop:
+            with watch.paused():
+                yield state.step
+            batch, placed = feed(job, state)
             with naming_images(batches.pool, batch):
-                now, placed = scheduled(job, state, state.step), to_device(batch, device)
+                now = scheduled(job, state, state.step)
                 asked = tally if is_logged(job, state.step + 1) else None
                 terms = train_step(state, placed, now, settled(job, state), seed=job.seed, tally=asked)
             observe(job, state, look)
@@ -328,13 +340,3 @@ def write_status_of(
         "peak_memory_gib": round(peak_memory_gib(device), 2),
     }
     write_json(job.folder / "status.json", status | ({"error": error} if error else {}))
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its images on `device`; masks stay on the CPU, where their positions are counted."""
-    images = {
-        name: tensor.to(device, non_blocking=True)
-        for name in ("globals", "locals", "gram")
-        if (tensor := getattr(batch, name)) is not None
-    }
-    return batch._replace(**images)

@@ -60,7 +60,7 @@ FLOORS = (
     "harness.step",
     "harness.checkpoint harness.cost",
     "harness.graph harness.export_trunk harness.memory",
-    "harness.clean harness.excluded harness.found harness.check_data",
+    "harness.clean harness.excluded harness.found harness.check_data harness.lockstep",
     "harness.job_folder",
     "harness.beginning harness.kept",
     "harness.train harness.plan harness.record harness.evaluate",

@@ -21,7 +21,6 @@ from harness.kept import Fault
 from harness.mending import bring_to_end
 from harness.plan import Estimate
 from harness.settings import Experiment
-from harness.step import NonFinite
 
 log = logging.getLogger("gramlab")
 
@@ -51,17 +50,22 @@ def sent(work: Work) -> dict[str, Any]:
     return as_dict(replace(work.experiment, runtime=runtime))
 
 
-def trained(job: Job, work: Work) -> bool:
-    """Mend and train one job; what is not finite ends this job, is logged, and leaves the others to go on.
+def words(jobs: Sequence[Job]) -> list[str]:
+    """What a process is told of the jobs that it shall train side by side."""
+    return [word for job in jobs for word in (job.name, job.identity)]
 
-    Raises `Busy` while another process is at work on it: two never train the same.
+
+def trained(these: Sequence[Job], work: Work) -> set[str]:
+    """Mend and train jobs side by side; what is not finite ends a job, is logged, and leaves the others to go on.
+
+    Returns the names of those that it ended. Raises `Busy` while another process is at work on one of them: two never
+    train the same.
     """
-    try:
-        bring_to_end(job, work.jobs, work.pools(job.settings.data), work.evaluator, device=work.device)
-    except NonFinite as error:
-        log.error("%s: stopped, since not all is finite: %s", job.name, error)
-        return False
-    return True
+    pool = work.pools(these[0].settings.data)
+    failed = bring_to_end(these, work.jobs, pool, work.evaluator, device=work.device)
+    for name, error in failed.items():
+        log.error("%s: stopped, since not all is finite: %s", name, error)
+    return {*failed}
 
 
 def refused(job: Job, failed: set[str]) -> bool:

@@ -18,8 +18,9 @@ import torch
 from common.disk import write_json
 from common.progress import Bar
 from harness.graph import Job
-from harness.launchers.jobs import Work, gathered, is_finished, refused, sent
+from harness.launchers.jobs import Work, gathered, is_finished, refused, sent, words
 from harness.launchers.worker_process import PROGRAM, send
+from harness.lockstep import side_by_side
 from harness.standings import logged_step, read_status
 from harness.workplace import in_use, is_held
 
@@ -30,15 +31,18 @@ log = logging.getLogger("gramlab")
 
 
 class Worker:
-    """A process that trains one job; what it tells goes to the log. `slot` counts the workers that run at once."""
+    """A process that trains jobs side by side, most often one; what it tells goes to the log.
 
-    def __init__(self, job: Job, work: Work, *, slot: int) -> None:
-        self.job, self.slot = job, slot
+    `slot` counts the workers that run at once; `name` is that of the first job.
+    """
+
+    def __init__(self, jobs: Sequence[Job], work: Work, *, slot: int) -> None:
+        self.jobs, self.name, self.slot = jobs, jobs[0].name, slot
         environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
         if work.device.type == "cuda":
             environment["CUDA_VISIBLE_DEVICES"] = visible(slot)
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, job.name, job.identity],
+            [sys.executable, PROGRAM, *words(jobs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -48,27 +52,34 @@ class Worker:
         self.teller = threading.Thread(target=self._tell, daemon=True)  # a signal may come before anyone can stop it
         self.teller.start()
         send(sent(work), self.process)
-        self.bar = Bar(total=job.stop, initial=curve_step(job), desc=job.name, unit="step", dynamic_ncols=True)
-        self.evaluator, self.gathered = work.evaluator, set[int]()
+        more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+        begun = {"total": jobs[0].stop, "initial": min(map(curve_step, jobs))}
+        self.bar = Bar(**begun, desc=f"{self.name}{more}", unit="step", dynamic_ncols=True)
+        self.evaluator, self.gathered = work.evaluator, {job.name: set[int]() for job in jobs}
 
     def _tell(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             said = line.decode(errors="backslashreplace").rstrip()
-            log.info("%s", said if said.startswith(self.job.name) else f"{self.job.name}: {said}")
+            named = any(said.startswith(job.name) for job in self.jobs)
+            log.info("%s", said if named else f"{self.name}: {said}")
 
     def look(self) -> None:
         """Show how far it is, and gather what it has evaluated."""
-        step = curve_step(self.job)
+        step = min(map(curve_step, self.jobs))
         if step > self.bar.n:
             self.bar.update(step - self.bar.n)
-            gathered(self.job, self.evaluator, self.gathered)
+            self._gather()
+
+    def _gather(self) -> None:
+        for job in self.jobs:
+            gathered(job, self.evaluator, self.gathered[job.name])
 
     def end(self) -> int:
         """Its exit code, once it has ended; what it held open is closed."""
         code = self.process.wait()
         self.teller.join()
-        gathered(self.job, self.evaluator, self.gathered)
+        self._gather()
         self.bar.close()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
@@ -87,13 +98,18 @@ def launch(work: Work) -> set[str]:
                     left.remove(job)
                     if is_finished(job, work):
                         done.add(job.name)
-                    else:
-                        crew.append(Worker(job, work, slot=free_slot(crew)))
+                        continue
+                    others = (one for one in left if is_free(one, done, crew) and not is_finished(one, work))
+                    these = side_by_side(job, others)
+                    left = [one for one in left if one not in these]
+                    crew.append(Worker(these, work, slot=free_slot(crew)))
                 for worker in [*crew]:
                     worker.look()
                     if worker.process.poll() is not None:
                         crew.remove(worker)
-                        (done if succeeded(worker) else failed).add(worker.job.name)
+                        lost = losses(worker)
+                        failed |= lost
+                        done |= {job.name for job in worker.jobs} - lost
                 overall.show(done, failed, crew)
                 time.sleep(LOOK)
         finally:
@@ -113,7 +129,7 @@ class Overall(Bar):
     def show(self, done: set[str], failed: set[str], crew: Sequence[Worker]) -> None:
         """How many steps and jobs are over; those of jobs that failed will not come."""
         self.over |= {job.name: job.stop - job.start for job in self.jobs if job.name in done | failed}
-        self.over |= {worker.job.name: worker.bar.n - worker.job.start for worker in crew}
+        self.over |= {job.name: reached(job) - job.start for worker in crew for job in worker.jobs}
         self.set_description_str(f"{self.name}, {len(done)} of {len(self.jobs)} jobs", refresh=False)
         self.update(sum(self.over.values()) - self.n)
 
@@ -124,20 +140,28 @@ def curve_step(job: Job) -> int:
 
 
 def next_job(left: Sequence[Job], done: set[str], crew: Sequence[Worker], *, told: set[str]) -> Job | None:
-    """The first job that needs no other and whose segment nobody trains, neither one of ours nor another process.
+    """The first job that could begin and whose segment no other process trains.
 
     What waits for another process is told, but not what is in `told`, which grows.
     """
-    busy = {worker.job.folder for worker in crew}
     for job in left:
-        if any(need.name not in done for need in job.needs) or job.folder in busy:
-            continue
-        if not is_held(job.folder):
+        if is_free(job, done, crew):
             return job
-        if job.name not in told:
+        if is_ours(job, done, crew) and job.name not in told:
             log.info("%s waits: %s", job.name, in_use(job.folder))
-        told.add(job.name)
+            told.add(job.name)
     return None
+
+
+def is_free(job: Job, done: set[str], crew: Sequence[Worker]) -> bool:
+    """Whether a job could begin, and nobody trains its segment, neither a worker of ours nor another process."""
+    return is_ours(job, done, crew) and not is_held(job.folder)
+
+
+def is_ours(job: Job, done: set[str], crew: Sequence[Worker]) -> bool:
+    """Whether all that a job needs is done, and no worker of ours trains its segment."""
+    busy = {own.folder for worker in crew for own in worker.jobs}
+    return job.folder not in busy and all(need.name in done for need in job.needs)
 
 
 def free_slot(crew: Sequence[Worker]) -> int:
@@ -145,14 +169,17 @@ def free_slot(crew: Sequence[Worker]) -> int:
     return min({*range(len(crew) + 1)} - {worker.slot for worker in crew})
 
 
-def succeeded(worker: Worker) -> bool:
-    """Whether it brought its job to the end; a failure is told, and the others go on."""
+def losses(worker: Worker) -> set[str]:
+    """The jobs that a worker which has ended did not bring to the end; each is told, and the others go on."""
     code = worker.end()
-    if code:
-        how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-        note_failure(worker.job, how)
-        log.error("%s: failed (%s)", worker.job.name, how)
-    return code == 0
+    if code == 0:
+        return set()
+    how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+    lost = [job for job in worker.jobs if len(worker.jobs) == 1 or read_status(job).state != "done"]
+    for job in lost:
+        note_failure(job, how)
+        log.error("%s: failed (%s)", job.name, how)
+    return {job.name for job in lost}
 
 
 def note_failure(job: Job, how: str) -> None:

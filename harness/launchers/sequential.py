@@ -1,4 +1,4 @@
-"""`launcher=none`: one job after the other, in this process."""
+"""`launcher=none`: one job after the other, students of one teacher side by side, in this process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import time
 
 from common.errors import found
 from harness.launchers.jobs import Work, log, refused, trained
-from harness.workplace import LOOK, Busy
+from harness.lockstep import side_by_side
+from harness.workplace import LOOK, Busy, is_held
 
 
 def launch(work: Work) -> set[str]:
-    """Train all jobs; names those that failed, or could not start since their parent did.
+    """Train all jobs; names those that failed, or could not start since one that they need did.
 
     What another process is at work on is left until the rest is done, and then waited for.
     """
@@ -18,19 +19,24 @@ def launch(work: Work) -> set[str]:
     waiting = {job.name: job for job in work.jobs}
     while waiting:
         before = len(waiting)
-        for job in [*waiting.values()]:
-            if any(need.name in waiting for need in job.needs):
+        for job in work.jobs:
+            if job.name not in waiting or any(need.name in waiting for need in job.needs):
                 continue
+            if refused(job, failed):
+                del waiting[job.name]
+                continue
+            able = [one for one in waiting.values() if not any(n.name in {*waiting, *failed} for n in one.needs)]
+            these = side_by_side(job, [one for one in able if not is_held(one.folder)])
             try:
-                if not refused(job, failed) and not trained(job, work):
-                    failed.add(job.name)
+                failed |= trained(these, work)
             except Busy as error:
                 words = f"{job.name} waits: {found(error)}"
                 if words not in told:
                     log.info("%s", words)
                 told.add(words)
                 continue
-            del waiting[job.name]
+            for one in these:
+                del waiting[one.name]
         if len(waiting) == before:
             time.sleep(LOOK)
     return failed

@@ -19,7 +19,8 @@ import torch
 
 from common.errors import BadInput, first_line
 from harness.graph import Job
-from harness.launchers.jobs import Work, is_finished, sent
+from harness.launchers.jobs import Work, is_finished, sent, words
+from harness.lockstep import side_by_side
 from harness.standings import queued, read_launch, write_launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,12 +40,14 @@ def launch(work: Work) -> set[str] | None:
     known = {name: number for name, number in record.slurm.items() if number in live}
     numbers, new = dict(known), list[str]()
     try:
-        for job in work.jobs:
-            if job.name not in numbers and not is_finished(job, work):
-                if (number := of_equal_content(job, work, numbers)) is None:
-                    words = [job.name, job.identity]
-                    new.append(number := submitted(work, job.name, words, need=need_of(job, work, numbers)))
-                numbers[job.name] = number
+        left = [job for job in work.jobs if job.name not in numbers and not is_finished(job, work)]
+        while left:
+            job, these = left[0], [left[0]]
+            if (number := of_equal_content(job, work, numbers)) is None:
+                these = side_by_side(job, (one for one in left if not any(need in left for need in one.needs)))
+                new.append(number := submitted(work, job.name, words(these), need=need_of(these, work, numbers)))
+            numbers |= {one.name: number for one in these}
+            left = [one for one in left if one not in these]
         if new:
             need = {"dependency": ":".join(["afterany", *dict.fromkeys(numbers.values())])}
             submitted(work, "report", ["--gather"], need=need, then=[REPORT, str(work.folder)])
@@ -65,10 +68,13 @@ def of_equal_content(job: Job, work: Work, numbers: Mapping[str, str]) -> str | 
     return next((numbers[one.name] for one in work.jobs if one.content == job.content and one.name in numbers), None)
 
 
-def need_of(job: Job, work: Work, numbers: Mapping[str, str]) -> dict[str, str]:
-    """What a Slurm job waits for: the jobs that it needs, and others of its segment, which one alone can train."""
-    needed = dict.fromkeys(numbers[need.name] for need in job.needs if need.name in numbers)
-    segment = [one.name for one in work.jobs if one.identity == job.identity and one.name in numbers]
+def need_of(these: Sequence[Job], work: Work, numbers: Mapping[str, str]) -> dict[str, str]:
+    """What a Slurm job of ours waits for: all that its jobs need, and others of their segments, which one alone can
+    train.
+    """
+    needed = dict.fromkeys(numbers[need.name] for job in these for need in job.needs if need.name in numbers)
+    own = {job.identity for job in these}
+    segment = [one.name for one in work.jobs if one.identity in own and one.name in numbers]
     beside = dict.fromkeys(numbers[name] for name in segment if numbers[name] not in needed)
     waits = [f"afterok:{number}" for number in needed]
     waits += [f"afterany:{number}" for number in beside]

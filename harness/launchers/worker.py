@@ -1,4 +1,4 @@
-"""Train one job of an experiment: `harness/launchers/worker.py JOB`, which launchers start as a process of its own.
+"""Train jobs of an experiment, most often one: `harness/launchers/worker.py JOB IDENTITY …`, which launchers start.
 
 The settled experiment arrives on stdin as a line of JSON; whoever sends it keeps stdin open as long as it lives, for a
 worker ends with its sender. SIGUSR2 lets it save its state after the step that it is at, and leave.
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     parser = Parser(prog="harness/launchers/worker.py", description=__doc__)
-    parser.add_argument("job", nargs="?", help="the name of its folder, such as plain-s0")
-    parser.add_argument("identity", nargs="?", help="of the job, as whoever starts this computed it")
+    told = "name of a job's folder, such as plain-s0, and its identity, as whoever starts this computed it; and so on"
+    parser.add_argument("jobs", nargs="*", metavar="JOB IDENTITY", help=told)
     parser.add_argument("--gather", action="store_true", help="gather the rows of all jobs instead")
     args = parser.parse_args(argv)
     hear_requests()
@@ -73,13 +73,15 @@ def _work(args: argparse.Namespace, plain: dict[str, Any]) -> int:
     if args.gather:
         gather(todo, experiment)
         return 0
-    job = next(job for job in todo if job.name == args.job)
-    if job.identity != args.identity:
-        raise BadInput(
-            f"{job.name} is {job.identity} here and was {args.identity} where it was launched: want the same code and "
-            "the same data there and here; give the experiment's command again"
-        )
-    return 0 if work_on(job, todo, experiment, pools) else 1
+    known = {job.name: job for job in todo}
+    these = [known[name] for name in args.jobs[::2]]
+    for job, identity in zip(these, args.jobs[1::2], strict=True):
+        if job.identity != identity:
+            raise BadInput(
+                f"{job.name} is {job.identity} here and was {identity} where it was launched: want the same code and "
+                "the same data there and here; give the experiment's command again"
+            )
+    return 0 if work_on(these, todo, experiment, pools) else 1
 
 
 def gather(todo: Sequence[Job], experiment: Experiment) -> None:
@@ -94,15 +96,15 @@ def gather(todo: Sequence[Job], experiment: Experiment) -> None:
                 store.link(job.view, job.folder)
 
 
-def work_on(job: Job, todo: Sequence[Job], experiment: Experiment, pools: Pools) -> bool:
-    """Train one job; False where what it computes is not finite."""
+def work_on(these: Sequence[Job], todo: Sequence[Job], experiment: Experiment, pools: Pools) -> bool:
+    """Train jobs side by side; False where what one of them computes is not finite."""
     device = pick_device(experiment.device)
     if experiment.runtime.threads:
         torch.set_num_threads(experiment.runtime.threads)
     with tempfile.TemporaryDirectory() as nowhere:  # the rows are gathered from the marks of the steps
         evaluator = Evaluator(experiment, Path(nowhere))
-        work = Work(experiment, job.folder, todo, [], pools, evaluator, device)
-        return patiently(lambda: trained(job, work), name=job.name)
+        work = Work(experiment, these[0].folder, todo, [], pools, evaluator, device)
+        return not patiently(lambda: trained(these, work), name=these[0].name)
 
 
 def _end_with_sender() -> None:

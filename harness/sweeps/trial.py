@@ -194,7 +194,9 @@ class Trials:
     def train(self, job: Job, todo: Sequence[Job]) -> None:
         """Mend and train one of the jobs; where another worker is at it, wait, and take what it left."""
         pool = self.pools(job.settings.data)
-        patiently(lambda: bring_to_end(job, todo, pool, self.evaluator, device=self.device), name=job.name)
+        own = {"device": self.device}
+        if failed := patiently(lambda: bring_to_end([job], todo, pool, self.evaluator, **own), name=job.name):
+            raise failed[job.name]
 
     def measured(self, todo: Sequence[Job]) -> Measured:
         """Each objective of each seed that came to its end with a finite value, with its interval over images."""

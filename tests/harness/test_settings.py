@@ -23,6 +23,7 @@ from harness.checkpoint import export_weights, save_state
 from harness.config import science
 from harness.crop_settings import Sizes
 from harness.data.pool import Pools
+from harness.lockstep import settled
 from harness.losses.gram import RELATIONS, Gram
 from harness.losses.table import LOSSES
 from harness.model import backbone_args
@@ -30,7 +31,7 @@ from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import train_step
 from harness.sweep_settings import Parameter
-from harness.train import look_of, settled, train
+from harness.train import look_of, train
 
 CPU = torch.device("cpu")
 STEPS = 3

@@ -1,0 +1,113 @@
+"""Students of one teacher trained side by side: which of them can be, and the one stream of batches that all read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+
+from harness import dense_watch, gram_teacher
+from harness.data.batches import Batch, Batches, stream
+from harness.data.pool import Pool
+from harness.graph import Job
+from harness.model import sizes_of
+from harness.settings import Experiment
+from harness.step import State
+
+
+def side_by_side(job: Job, others: Iterable[Job]) -> list[Job]:
+    """The job, and those of the others that its teacher can answer with the same forward pass, each segment once."""
+    key = _answered_alike(job)
+    found = {job.folder: job}
+    for other in others:
+        if key is not None and _answered_alike(other) == key:
+            found.setdefault(other.folder, other)
+    return [*found.values()]
+
+
+def _answered_alike(job: Job) -> Any:
+    """What students share whom a teacher answers at once; None where nobody is like this one.
+
+    An alarm changes the batches of its own arm, at a step that nobody knows beforehand.
+    """
+    own = job.settings
+    if own.distillation.teacher is None or own.gram.awaits_alarm:
+        return None
+    asked = (job.science["distillation"], own.precision, own.ibot.weight > 0)
+    return job.start, job.stop, asked, job.science["data"], _shaping(own, job.seed)
+
+
+def _shaping(own: Experiment, seed: int) -> tuple[Any, ...]:
+    """All that shapes a batch, beside the images themselves."""
+    masks = (own.ibot.mask_probability, own.ibot.mask_ratio_min, own.ibot.mask_ratio_max, own.ibot.mask_shift)
+    gram = own.gram if own.gram.weight > 0 else None
+    return own.data, own.crops, masks, gram, sizes_of(own.model).patch, seed
+
+
+# --- batches
+
+
+def settled(job: Job, state: State) -> Experiment:
+    """The job's settings; once an alarm was raised, with the step of it as that of their Gram loss."""
+    gram = dense_watch.settled(job.settings.gram, state.seen.values, stop=job.settings.steps)
+    return job.settings if gram is job.settings.gram else replace(job.settings, gram=gram)
+
+
+def batches_of(job: Job, pool: Pool, state: State) -> Batches:
+    """The batches of every step of the job. Raises `BadInput` for crops that the patch does not divide."""
+    settings = settled(job, state)
+    patch = sizes_of(settings.model).patch
+    return Batches(
+        pool,
+        data=settings.data,
+        crops=settings.crops,
+        ibot=settings.ibot,
+        seed=job.seed,
+        patch=patch,
+        gram=gram_teacher.crops(settings.gram, settings.crops, patch),
+    )
+
+
+class Feed:
+    """The batches of steps that rise: what is asked for alike is made once, and moved to the device once.
+
+    The stream is begun anew where an alarm changes what is in a batch.
+    """
+
+    def __init__(self, pool: Pool, *, device: torch.device) -> None:
+        self.pool, self.device = pool, device
+        self._stream: Generator[Batch] | None = None
+        self._shaping: Any = None
+        self._step = -1
+        self._last: tuple[Batch, Batch] | None = None
+
+    def __call__(self, job: Job, state: State) -> tuple[Batch, Batch]:
+        """The batch of the step that is next for the job, as it was made and on the device."""
+        shaping = _shaping(settled(job, state), job.seed)
+        if self._last is None or (state.step, shaping) != (self._step, self._shaping):
+            if self._stream is None or (state.step, shaping) != (self._step + 1, self._shaping):
+                self.close()
+                workers = job.settings.runtime.workers
+                own = stream(batches_of(job, self.pool, state), state.step, job.stop, workers=workers)
+                self._stream = cast(Generator[Batch], own)
+            batch = next(self._stream)
+            self._step, self._shaping, self._last = state.step, shaping, (batch, to_device(batch, self.device))
+        return self._last
+
+    def close(self) -> None:
+        """Let worker processes go."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its images on `device`; masks stay on the CPU, where their positions are counted."""
+    images = {
+        name: tensor.to(device, non_blocking=True)
+        for name in ("globals", "locals", "gram")
+        if (tensor := getattr(batch, name)) is not None
+    }
+    return batch._replace(**images)

@@ -14,20 +14,36 @@ from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.suite import TaskSpec
 from harness import gram_teacher
-from harness.cost import EFFICIENCY, LIBRARIES_GIB, flops, forward_flops, machine_rate, step_cost, watch_flops
+from harness.cost import (
+    EFFICIENCY,
+    LIBRARIES_GIB,
+    flops,
+    forward_flops,
+    machine_rate,
+    step_cost,
+    teacher_flops,
+    watch_flops,
+    weights_of,
+)
 from harness.graph import TRUNK, Job
 from harness.job_folder import is_done, saved_step
 from harness.kept import Fault
 from harness.layers import flatten
+from harness.lockstep import side_by_side
+from harness.recipe import Model
 from harness.settings import Experiment
 
 
 class Estimate(NamedTuple):
-    """What a job will take here: seconds of its steps and of its evaluations, bytes at its peak."""
+    """What a job will take here: seconds of its steps and of its evaluations, bytes at its peak.
+
+    teaching: of the seconds of its steps, its share of what a frozen teacher takes that answers it and others at once.
+    """
 
     training: float
     evaluating: float
     memory: float
+    teaching: float = 0.0
 
 
 def estimates(
@@ -41,7 +57,9 @@ def estimates(
         with in_arm(job, experiment):
             seconds, memory = job_cost(job, rate)
             evaluation = images * forward_flops(job.settings, experiment.evals.size) / rate
-        found[job.name] = Estimate(seconds, len(job.evaluations) * evaluation, memory)
+        teaching = 0.0 if job.teacher is None else (job.stop - job.start) * teacher_flops(job.teacher) / rate
+        share = teaching / len(side_by_side(job, jobs))
+        found[job.name] = Estimate(seconds - teaching + share, len(job.evaluations) * evaluation, memory, share)
     return found
 
 
@@ -86,6 +104,7 @@ def plan(
     tail = [
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
+        *students(jobs, expected),
         saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
         f"left to do: about {duration(total)}{trials} (from operations, to a factor of two; heads and crops on top)",
     ]
@@ -183,6 +202,32 @@ def equal_arms(jobs: Sequence[Job]) -> list[str]:
         if len(names) > 1
     )
     return list(dict.fromkeys(told))
+
+
+def students(jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[str]:
+    """Who learns from which frozen teacher, side by side with whom, and what that teacher takes; each line once."""
+    told = dict[str, None]()
+    for job in jobs:
+        if job.teacher is None:
+            continue
+        these = [one for one in jobs if one in side_by_side(job, jobs)]
+        names = ", ".join(f"{one.arm} ({million(one.settings.model)})" for one in these)
+        by = job.taught_by
+        whose = job.settings.distillation.teacher if by is None else f"{by.arm}, EMA of step {by.stop}"
+        teaching = sum(expected[one.name].teaching for one in these)
+        training = sum(expected[one.name].training for one in these)
+        memory = sum(expected[one.name].memory for one in these) / 2**30 + LIBRARIES_GIB
+        together = f", once for all of them, which hold {memory:.1f} GiB in one process" if len(these) > 1 else ""
+        told[
+            f"  {names}: from {whose} ({million(job.teacher.model)}), which takes {duration(teaching)} of "
+            f"{duration(training)}{together}"
+        ] = None
+    return [*told]
+
+
+def million(model: Model) -> str:
+    """The number of a backbone's weights."""
+    return f"{weights_of(model) / 1e6:.2g} M"
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:

@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 
 from common import interrupts
 from common.interrupts import Interrupted
-from harness import checkpoint, distillation
+from harness import checkpoint, cost, distillation
+from harness.cost import step_cost, teacher_flops
 from harness.graph import jobs
 from harness.job_folder import read_status, state_path
 from harness.lockstep import side_by_side
+from harness.plan import estimates
 from harness.run import main
 from harness.step import NonFinite
 from harness.train import train, train_together
@@ -213,3 +215,33 @@ def test_a_command_trains_a_family_in_one_process_and_goes_on_where_one_is_lost(
     shutil.rmtree((runs / "small-s0").resolve())
     assert main([str(path)]) == 0
     assert same(load_file(runs / "small-s0" / "states" / "step_000003.safetensors"), before)
+
+
+def test_the_plan_counts_a_teacher_once_and_says_what_each_student_is(write_tiny, capsys):
+    def of(**arms):
+        path = write_tiny(arms={"large": ARMS["large"], **arms}, steps=STEPS)
+        assert main([str(path), "--plan"]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "from large" in line]
+
+    small, deep = (ARMS[name] for name in ("small", "deep"))
+    (line,) = of(small=small, deep=deep)
+    assert line.startswith("  small (0.0064 M), deep (0.045 M): from large, EMA of step 2 (0.032 M), which takes ")
+    assert "once for all of them, which hold " in line
+    apart = of(small=small, deep={**deep, "data.batch_size": 3})
+    assert len(apart) == 2
+    assert not any("once for all" in line for line in apart)
+
+
+def test_each_of_a_family_is_expected_to_take_its_share_of_the_teachers_time(plan_jobs):
+    found = plan_jobs()
+    experiment, device = found["large"].settings, CPU
+    both = [found[arm] for arm in ("small", "deep")]
+    shares = estimates(experiment, both, {}, device)
+    (own,) = estimates(experiment, both[:1], {}, device).values()
+    steps, flops = STEPS, teacher_flops(both[0].teacher)
+    for one in (*shares.values(), own):
+        assert one.training > one.teaching > 0
+    rate = own.training / cost.flops(both[0].settings, 0, steps, teacher=both[0].teacher)
+    assert own.teaching == pytest.approx(rate * steps * flops)
+    assert 0 < flops < step_cost(both[0].settings, gram=False, teacher=both[0].teacher).flops
+    assert shares["small-s0"].teaching == shares["deep-s0"].teaching

@@ -111,7 +111,6 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
         plain["gram"] = {"weight": 0.0}
     if settings.distillation.teacher is None:
         del plain["distillation"]
-    plain["model"] = released.science(settings.model)
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     return plain
 

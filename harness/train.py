@@ -21,7 +21,7 @@ from common.machine import peak_memory_gib, reset_peak_memory
 from common.records import CurvePoint, read_lines
 from common.unwritable import staying
 from evals.backbones import exported
-from harness import checkpoint, dense_watch, excluded, store
+from harness import checkpoint, excluded, gram_teacher, store
 from harness.backbones import released
 from harness.beginning import resume
 from harness.components import Tally

@@ -129,7 +129,7 @@ class Overall(Bar):
     def show(self, done: set[str], failed: set[str], crew: Sequence[Worker]) -> None:
         """How many steps and jobs are over; those of jobs that failed will not come."""
         self.over |= {job.name: job.stop - job.start for job in self.jobs if job.name in done | failed}
-        self.over |= {job.name: reached(job) - job.start for worker in crew for job in worker.jobs}
+        self.over |= {job.name: curve_step(job) - job.start for worker in crew for job in worker.jobs}
         self.set_description_str(f"{self.name}, {len(done)} of {len(self.jobs)} jobs", refresh=False)
         self.update(sum(self.over.values()) - self.n)
 
@@ -175,7 +175,7 @@ def losses(worker: Worker) -> set[str]:
     if code == 0:
         return set()
     how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-    lost = [job for job in worker.jobs if len(worker.jobs) == 1 or read_status(job).state != "done"]
+    lost = [job for job in worker.jobs if len(worker.jobs) == 1 or read_status(job.folder).state != "done"]
     for job in lost:
         note_failure(job, how)
         log.error("%s: failed (%s)", job.name, how)

@@ -122,7 +122,7 @@ def test_a_student_that_was_cut_off_catches_up_with_its_family_or_alone(taught, 
     every = [evaluated_often(job) for job in family]
     with pytest.raises(Interrupted):
         train_together(every, pool, leaving, device=CPU)
-    assert {read_status(job).state for job in family} == {"interrupted"}
+    assert {read_status(job.folder).state for job in family} == {"interrupted"}
     train(every[1], pool, nothing, device=CPU)  # which is at its end, while the other one is not
     forwards.clear()
     if together:
@@ -157,7 +157,7 @@ def test_a_student_that_blows_up_leaves_the_others_going(taught, pool, same):
 
     failed = train_together([deep, small], pool, evaluate, device=CPU)
     assert {*failed} == {"deep-s0"}
-    assert read_status(deep).state == "failed"
+    assert read_status(deep.folder).state == "failed"
     assert same(end(small), before)
 
 
@@ -171,7 +171,7 @@ def test_all_leave_with_their_states_when_they_are_asked_to(taught, pool, monkey
     with pytest.raises(Interrupted):
         train_together(family, pool, evaluate, device=CPU)
     for job in family:
-        status = read_status(job)
+        status = read_status(job.folder)
         assert status.state == "interrupted"
         assert status.step in (2, 3)
         assert checkpoint.verified_step(state_path(job, status.step), identity=job.identity) == status.step

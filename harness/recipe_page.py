@@ -105,7 +105,7 @@ ROWS = (
     Row(
         "width of the iBOT head",
         ("ibot.head.hidden",),
-        "table of hyper-parameters; code",
+        "Table 2; code",
         "the code's default, equal to that of the DINO head; both columns are of the 7B model",
     ),
     Row(

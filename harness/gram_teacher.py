@@ -24,7 +24,7 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
 from evals.features.view import nearest_multiple
 from evals.tasks.methods import protocol_of
-from harness.backbones.vit import Vit, lacking
+from harness.backbones.vit import ROPE_DTYPE, Vit, lacking
 from harness.crop_settings import Crops
 from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
@@ -226,6 +226,7 @@ def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:
             f"{folder}: a Gram teacher of width {network.embed_dim}: want the student's {like.embed_dim} with "
             "gram.relation=features, or another relation"
         )
+    setattr(network, ROPE_DTYPE, getattr(like, ROPE_DTYPE, torch.float32))
     return network.to(device).requires_grad_(False).eval()
 
 

@@ -10,14 +10,25 @@ import torch
 from common import schema
 from common.bounds import hints
 from common.errors import BadInput
+from evals.backbones.exported import export
 from evals.backbones.timm_models import TimmReader
-from harness import recipe
+from harness import gram_teacher, recipe
 from harness.backbones import vit
 from harness.losses.head import Head
-from harness.model import Network, ProjectionHead, build_backbone, encode, initialise, patch_embed_bound, patch_size
+from harness.model import (
+    Network,
+    ProjectionHead,
+    backbone_args,
+    build_backbone,
+    encode,
+    initialise,
+    patch_embed_bound,
+    patch_size,
+)
 from harness.model_arguments import Arguments
 from harness.settings import Experiment
 
+CPU = torch.device("cpu")
 NANO = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "init_values": 0.1, "num_reg_tokens": 4}
 
 
@@ -327,10 +338,13 @@ def test_biases_of_keys_are_masked_unless_the_settings_free_them(tiny, change, k
         assert all("k_bias" not in name for name, _ in network.named_parameters())
 
 
-def test_rope_is_as_precise_as_the_settings_say_in_training_and_exact_in_evaluations(tiny, change, take_steps):
+def test_rope_is_as_precise_as_asked_for_in_training_and_exact_in_evaluations(tiny, change, take_steps, tmp_path):
     rounded = change(tiny, {"model.rope_precision": "bfloat16", "gram.weight": 1.0, "gram.start_step": 0})
     state, _ = take_steps(rounded, 1)
-    for backbone in (state.student.backbone, state.teacher.backbone, state.gram_teacher):
+    kind = {"timm_name": rounded.model.name, "timm_args": backbone_args(rounded.model)}
+    export(state.teacher.backbone, tmp_path / "exported", **kind)
+    given = gram_teacher.read(tmp_path / "exported", rounded.gram, like=state.teacher.backbone, device=CPU)
+    for backbone in (state.student.backbone, state.teacher.backbone, state.gram_teacher, given):
         assert vit.rotary(backbone, (7, 7)).dtype == torch.bfloat16
         assert backbone.rope.get_embed(shape=[7, 7]).dtype == torch.float32
     assert vit.rotary(Network(tiny).backbone, (7, 7)).dtype == torch.float32

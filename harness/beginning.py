@@ -10,7 +10,7 @@ import torch
 
 from harness import checkpoint, distillation, gram_teacher
 from harness.backbones import released
-from harness.backbones.vit import Vit
+from harness.backbones.convnext import Encoder
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Seen
 from harness.distillation import FrozenTeacher
@@ -105,7 +105,7 @@ def load_kept(job: Job, step: int, state: State, device: torch.device) -> None:
     checkpoint.load_state(state, state_path(job, step), identity=job.identity)
 
 
-def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Vit | None:
+def read_gram_teacher(job: Job, state: State, folder: Path | None, device: torch.device) -> Encoder | None:
     """The Gram teacher in a folder, where there is one."""
     if folder is None:
         return None

@@ -245,6 +245,8 @@ def overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: s
     if shared:
         raise BadInput(f"{where}: {', '.join(shared)} belongs to the whole experiment: set it at the top level")
     plain = as_dict(experiment)
+    if flat.get("model.name", experiment.model.name) != experiment.model.name:
+        plain["model"]["args"] = {}  # they belong to the other one
     for key, value in flat.items():
         put(plain, key, value)
     return filled(Experiment, plain, where=where)

@@ -28,7 +28,7 @@ from evals.tasks.health.patch_grid import Patches
 from evals.tasks.health.settings import Health
 from evals.tasks.methods import protocol_of
 from harness import gram_teacher
-from harness.backbones.vit import Vit
+from harness.backbones.convnext import Encoder
 from harness.data.batches import as_float, normalise
 from harness.data.pool import Pool
 from harness.losses.gram import Gram
@@ -42,7 +42,7 @@ class Seen:
     """What a run has measured of its EMA teacher: values by step, and those that may still be chosen, frozen."""
 
     values: dict[int, float] = field(default_factory=dict)
-    ring: dict[int, Vit] = field(default_factory=dict)
+    ring: dict[int, Encoder] = field(default_factory=dict)
 
 
 # --- what follows from the values
@@ -126,7 +126,7 @@ class Watch:
         if gram.is_watched:
             self._refuse_few(size // patch)
 
-    def __call__(self, seen: Seen, network: Vit, step: int) -> bool:
+    def __call__(self, seen: Seen, network: Encoder, step: int) -> bool:
         """Whether it was due; the value and the network are then in `seen`."""
         before = [] if seen.values else [*(self.earlier or {}).items()]
         for at, folder in before:
@@ -162,7 +162,7 @@ class Watch:
         return (step >= first and step % gram.measure_every == 0) or (gram_teacher.source(gram).chosen and choice)
 
     @torch.no_grad()
-    def measure(self, network: Vit) -> float:
+    def measure(self, network: Encoder) -> float:
         """The label-free measure of the patches of a network."""
         device = next(network.parameters()).device
         tokens = [encode(network, images.to(device)).patches.float() for images in self.images.split(AT_ONCE)]

@@ -24,7 +24,8 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
 from evals.features.view import nearest_multiple
 from evals.tasks.methods import protocol_of
-from harness.backbones.vit import ROPE_DTYPE, Vit, lacking
+from harness.backbones.convnext import Encoder, lacking, width
+from harness.backbones.vit import ROPE_DTYPE
 from harness.crop_settings import Crops
 from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
@@ -91,7 +92,7 @@ def is_renewed(gram: Anchoring, step: int) -> bool:
     return step in renewals(gram, step + 1) or step == first
 
 
-def is_lacking(gram: Anchoring, step: int, own: Vit | None) -> bool:
+def is_lacking(gram: Anchoring, step: int, own: Encoder | None) -> bool:
     """Whether it is chosen at `step` since there is none yet: its loss began before an arm that chooses anew."""
     return own is None and source(gram).chosen and is_on(gram, step)
 
@@ -201,7 +202,7 @@ def form(settings: Experiment) -> dict[str, str]:
     return {"matrices": "channels"} if able and in_channels(most, model.width) else {}
 
 
-def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:
+def read(folder: Path, gram: Gram, *, like: Encoder, device: torch.device) -> Encoder:
     """A Gram teacher from an exported backbone, frozen; `like` is the EMA teacher's backbone.
 
     Raises:
@@ -211,7 +212,7 @@ def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:
     network = load(str(folder)).model
     if lack := lacking(network):
         raise BadInput(f"{folder}: a Gram teacher of {type(network).__name__}: want a vision transformer; {lack}")
-    network = cast(Vit, network)
+    network = cast(Encoder, network)
     if gram.update_every is not None and _shapes(network) != _shapes(like):
         raise BadInput(
             f"{folder}: a Gram teacher of another architecture: it cannot be renewed from the student's EMA; "
@@ -221,7 +222,7 @@ def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:
         raise BadInput(
             f"{folder}: a Gram teacher of patch {patch_size(network)}: want the student's {patch_size(like)}"
         )
-    if gram.relation == "features" and network.embed_dim != like.embed_dim:
+    if gram.relation == "features" and width(network) != width(like):
         raise BadInput(
             f"{folder}: a Gram teacher of width {network.embed_dim}: want the student's {like.embed_dim} with "
             "gram.relation=features, or another relation"
@@ -230,7 +231,7 @@ def read(folder: Path, gram: Gram, *, like: Vit, device: torch.device) -> Vit:
     return network.to(device).requires_grad_(False).eval()
 
 
-def _shapes(network: Vit) -> dict[str, torch.Size]:
+def _shapes(network: Encoder) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
@@ -268,7 +269,7 @@ def _side(gram: Anchoring, own: Crops, number: int, patch: int) -> int:
 
 
 def patches(
-    gram: Anchoring, batch: Batch, *, own: Vit | None, ema: Vit, seen: Float[Tensor, "C P D"]
+    gram: Anchoring, batch: Batch, *, own: Encoder | None, ema: Encoder, seen: Float[Tensor, "C P D"]
 ) -> Float[Tensor, "C P E"]:
     """What the student's patches are held to, on the student's grid (§4.3).
 

@@ -1,7 +1,8 @@
-"""Student, EMA teacher and Gram teacher: a vision transformer of timm, a mask token and two heads around it.
+"""Student, EMA teacher and Gram teacher: a backbone of timm, a mask token and two heads around it.
 
 The backbone stays timm's own; `encode` walks its parts in order, because masks, keyed RoPE draws and batch-wise
-stochastic depth have no entry in timm's forward. What it asks of a backbone is told in `harness/backbones/vit.py`.
+stochastic depth have no entry in timm's forward. What it asks of a backbone is told in `harness/backbones/vit.py`; a
+ConvNeXt, which has none of these, is in `harness/backbones/convnext.py`.
 Sections are those of DINOv3 (arXiv 2508.10104).
 """
 
@@ -18,13 +19,15 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
 from common.schema import shown
 from evals.backbones.timm_models import create, vit_args
 from harness import recipe, settings
-from harness.backbones import vit
+from harness.backbones import convnext, vit
+from harness.backbones.convnext import Encoder, patch_size
 from harness.backbones.released import settled
 from harness.backbones.vit import Branch, Vit
 from harness.losses.head import Head
@@ -76,7 +79,8 @@ class Network(nn.Module):
     def __init__(self, experiment: settings.Experiment):
         super().__init__()
         self.backbone = build_backbone(experiment.model)
-        dim = self.backbone.embed_dim
+        _refuse_masks(experiment, self.backbone)
+        dim = convnext.width(self.backbone)
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.dino_head = ProjectionHead(dim, experiment.dino.head)
         self.ibot_head = ProjectionHead(dim, experiment.ibot.head)
@@ -89,7 +93,7 @@ def backbone_args(model: recipe.Model) -> dict[str, Any]:
     return vit_args(str(own.name), own.args)
 
 
-def build_backbone(model: recipe.Model) -> Vit:
+def build_backbone(model: recipe.Model) -> Encoder:
     """A timm backbone with random weights. Raises `BadInput` for a name or arguments that make no student."""
     model = settled(model)
     name, args = str(model.name), model.args
@@ -103,17 +107,30 @@ def build_backbone(model: recipe.Model) -> Vit:
     except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:
         why = f"model.args={shown(args)} does not fit {name}: {first_line(error)}; correct them"
         raise BadInput(why) from error
-    if lack := vit.lacking(backbone):
+    if lack := convnext.lacking(backbone):
         raise BadInput(f"model.name={name!r}: {lack}; want a plain vision transformer of timm, such as {recipe.DINOV3}")
-    backbone = cast(Vit, backbone)
+    backbone = cast(Encoder, backbone)
     _refuse_idle(model, backbone)
-    _refuse_odd_heads(backbone)
+    if not isinstance(backbone, ConvNeXt):
+        _refuse_odd_heads(backbone)
     setattr(backbone, vit.ROPE_DTYPE, getattr(torch, model.rope_precision))
     return backbone
 
 
-def _refuse_idle(model: recipe.Model, backbone: Vit) -> None:
+def _refuse_masks(experiment: settings.Experiment, backbone: Encoder) -> None:
+    """Raises `BadInput` where a backbone that has no place for masks would be fed some."""
+    fed = experiment.distillation.teacher is None and experiment.ibot.mask_probability > 0
+    if fed and isinstance(backbone, ConvNeXt):
+        raise BadInput(
+            f"ibot.mask_probability={experiment.ibot.mask_probability:g}: {experiment.model.name} has no place for "
+            "masks: want 0, or distillation.teacher, whose students are fed none"
+        )
+
+
+def _refuse_idle(model: recipe.Model, backbone: Encoder) -> None:
     """Raises `BadInput` for settings that this backbone has no place for."""
+    if model.drop_path and isinstance(backbone, ConvNeXt):
+        raise BadInput(f"model.drop_path={model.drop_path:g}: {model.name} is trained without: want 0")
     drawn = [name for name in ("rope_shift", "rope_jitter", "rope_rescale") if getattr(model, name) is not None]
     if drawn and not vit.has_drawn_rope(backbone):
         told = "; ".join(f"model.{name}={getattr(model, name):g}" for name in drawn)
@@ -123,9 +140,9 @@ def _refuse_idle(model: recipe.Model, backbone: Vit) -> None:
             f"model.rope_precision={model.rope_precision}: the positions of {model.name} are not DINOv3's rotary ones: "
             "want float32"
         )
-    if model.untie_local_cls_norm and backbone.cls_token is None:
+    if model.untie_local_cls_norm and getattr(backbone, "cls_token", None) is None:
         raise BadInput(f"model.untie_local_cls_norm=true: {model.name} has no class token: want false")
-    if "img_size" in model.args and backbone.pos_embed is None:
+    if "img_size" in model.args and getattr(backbone, "pos_embed", None) is None:
         raise BadInput(
             f"model.args.img_size={model.args['img_size']}: {model.name} has no table of positions; leave it out"
         )
@@ -159,26 +176,22 @@ def sizes_of(model: recipe.Model) -> Sizes:
 def _sizes_of(model: str) -> Sizes:
     with torch.device("meta"):
         backbone = build_backbone(recipe.Model(**json.loads(model)))
-    return Sizes(backbone.embed_dim, len(backbone.blocks), backbone.num_prefix_tokens, patch_size(backbone))
-
-
-def patch_size(backbone: Vit) -> int:
-    """Side of a patch in pixels."""
-    return int(cast(Any, backbone.patch_embed).patch_size[0])
+    depth, prefix = len(convnext.blocks(backbone)), convnext.prefix(backbone)
+    return Sizes(convnext.width(backbone), depth, prefix, patch_size(backbone))
 
 
 def initialise(network: Network, generator: torch.Generator) -> None:
     """Fill every parameter in place (§3.2): truncated normal 0.02, zero biases and mask token, unit norms."""
-    layer_scale = vit.layer_scale(network.backbone)
+    layer_scale = convnext.layer_scale(network.backbone)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
             if "patch_embed.proj" in name:
-                bound = patch_embed_bound(network.backbone)
+                bound = patch_embed_bound(cast(Vit, network.backbone))
                 parameter.uniform_(-bound, bound, generator=generator)
             elif leaf.startswith("gamma") and layer_scale is not None:
                 parameter.fill_(layer_scale)
-            elif "norm" in name:
+            elif "norm" in name or (parameter.ndim == 1 and leaf == "weight"):  # the stages' norms have no name
                 parameter.fill_(1.0 if leaf == "weight" else 0.0)
             elif leaf.endswith("bias") or leaf == "mask_token":
                 parameter.zero_()
@@ -193,7 +206,7 @@ def patch_embed_bound(backbone: Vit) -> float:
 
 
 def encode(
-    backbone: Vit,
+    backbone: Encoder,
     images: Float[Tensor, "B 3 H W"],
     *,
     mask_token: Float[Tensor, "1 D"] | None = None,
@@ -205,6 +218,8 @@ def encode(
 
     cls_norm: the final norm of the class token, in place of the one that all tokens have.
     """
+    if isinstance(backbone, ConvNeXt):
+        return Tokens(*convnext.tokens(backbone, images))
     x = backbone.patch_embed(images)
     grid = (x.shape[1], x.shape[2])
     x = x.flatten(1, 2)

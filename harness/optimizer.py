@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+from timm.models.convnext import ConvNeXt
 from torch import nn
 
+from common.errors import BadInput
 from harness import recipe
+from harness.backbones.convnext import Encoder, blocks
 from harness.model import Network
 from harness.schedules import At
 
@@ -16,7 +19,8 @@ TOKENS = ("cls_token", "reg_token", "mask_token")
 
 def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.optim.AdamW:
     """AdamW with one group per (rate multiplier, decayed, last layer) and the parameters' names in `names`."""
-    depth = len(network.backbone.blocks)
+    depth = len(blocks(network.backbone))
+    _refuse_layers(network.backbone, optimizer)
     groups: dict[tuple[float, bool, bool], dict] = {}
     for name, parameter in network.named_parameters():
         multiplier = rate_multiplier(
@@ -26,7 +30,8 @@ def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.opti
             patch_embed=optimizer.patch_embed_lr,
             backbone=optimizer.backbone_lr,
         )
-        decayed = not without_weight_decay(name, tokens=optimizer.decay_tokens)
+        named = without_weight_decay(name, tokens=optimizer.decay_tokens)
+        decayed = parameter.ndim > 1 and not named  # some norms of a ConvNeXt have no name
         last = name.endswith("prototypes.weight")
         group = groups.setdefault((multiplier, decayed, last), {"params": [], "names": []})
         decay = optimizer.weight_decay if decayed else 0.0
@@ -36,6 +41,14 @@ def build_optimizer(network: Network, optimizer: recipe.Optimizer) -> torch.opti
     return torch.optim.AdamW(
         list(groups.values()), lr=optimizer.lr, betas=(optimizer.beta1, optimizer.beta2), fused=True
     )
+
+
+def _refuse_layers(backbone: Encoder, optimizer: recipe.Optimizer) -> None:
+    """Raises `BadInput` for a layer-wise rate of a backbone in stages, as the official code has none for it."""
+    if isinstance(backbone, ConvNeXt) and optimizer.layer_decay != 1:
+        raise BadInput(
+            f"optimizer.layer_decay={optimizer.layer_decay:g}: want 1 for a ConvNeXt, whose blocks stand in stages"
+        )
 
 
 def rate_multiplier(name: str, depth: int, *, layer_decay: float, patch_embed: float, backbone: float = 1.0) -> float:

@@ -51,7 +51,7 @@ class Model:
         dict[str, Any],
         About(
             "what the backbone is made with; such as `{patch_size: 8, embed_dim: 96, depth: 4, num_heads: 3}`; of "
-            f"{', '.join(hints(Arguments))}"
+            f"{', '.join(hints(Arguments))}. An arm that names another `model.name` begins with none"
         ),
     ] = field(default_factory=dict)
     start_from: Annotated[

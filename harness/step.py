@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness import gram_teacher
-from harness.backbones.vit import Vit
+from harness.backbones.convnext import Encoder, blocks
 from harness.components import Tally
 from harness.data.batches import Batch
 from harness.dense_watch import Seen, best
@@ -42,7 +42,7 @@ class State:
     student: Network
     teacher: Network
     optimizer: torch.optim.AdamW
-    gram_teacher: Vit | None = None
+    gram_teacher: Encoder | None = None
     seen: Seen = field(default_factory=Seen)
     frozen: FrozenTeacher | None = None
 
@@ -80,7 +80,7 @@ def train_step(
     }
 
 
-def renewed(state: State, settings: Experiment) -> Vit:
+def renewed(state: State, settings: Experiment) -> Encoder:
     """The next Gram teacher: a copy of the EMA teacher, or of the best of those that were measured."""
     copy = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
     if not gram_teacher.source(settings.gram).chosen:
@@ -94,7 +94,7 @@ def forward(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Total loss, its terms before their factors, and two entropies to watch for collapse; nothing is changed."""
     masked = masked_positions(batch)
-    noise = student_noise(seed, at.step, batch, settings, depth=len(state.student.backbone.blocks))
+    noise = student_noise(seed, at.step, batch, settings, depth=len(blocks(state.student.backbone)))
     with autocast(batch.globals.device, settings.precision):
         targets = teach(state, batch, masked, at, settings)
         outputs = study(state.student, batch, masked, noise, settings)
@@ -192,7 +192,7 @@ def follow(teacher: Network, student: Network, momentum: float) -> None:
 
 
 @torch.no_grad()
-def frozen_copy(backbone: Vit, *, into: Vit | None = None) -> Vit:
+def frozen_copy(backbone: Encoder, *, into: Encoder | None = None) -> Encoder:
     """A frozen copy of a backbone, in `into` when there is one."""
     if into is None:
         into = deepcopy(backbone)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from copy import deepcopy
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from harness import checkpoint, distillation, gram_teacher
 from harness.backbones import released
 from harness.backbones.convnext import Encoder
+from harness.backbones.vit import Vit
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Seen
 from harness.distillation import FrozenTeacher
@@ -83,7 +85,7 @@ def first_state(job: Job, device: torch.device) -> State:
         released.fill(((one.backbone, one.mask_token) for one in networks), root.settings.model.start_from)
         for one in networks:
             if one.local_cls_norm is not None:  # begins as the released norm, which it stands beside
-                one.local_cls_norm.load_state_dict(one.backbone.norm.state_dict())
+                one.local_cls_norm.load_state_dict(cast(Vit, one.backbone).norm.state_dict())
     if gram_teacher.is_first(root.settings.gram):
         began = state if root.parent is None else first_state(root.path[0], device)
         state.gram_teacher = frozen_copy(began.teacher.backbone)

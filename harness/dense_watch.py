@@ -137,7 +137,7 @@ class Watch:
         self.add(seen, network, step)
         return True
 
-    def add(self, seen: Seen, network: Vit, step: int) -> None:
+    def add(self, seen: Seen, network: Encoder, step: int) -> None:
         """Measure a network, and keep it for as long as it may be chosen."""
         seen.values[step] = value = self.measure(network)
         if self.gram.ring is not None and gram_teacher.source(self.gram).chosen:

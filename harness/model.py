@@ -84,7 +84,8 @@ class Network(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.dino_head = ProjectionHead(dim, experiment.dino.head)
         self.ibot_head = ProjectionHead(dim, experiment.ibot.head)
-        self.local_cls_norm = deepcopy(self.backbone.norm) if experiment.model.untie_local_cls_norm else None
+        untied = experiment.model.untie_local_cls_norm
+        self.local_cls_norm: nn.Module | None = deepcopy(cast(Vit, self.backbone).norm) if untied else None
 
 
 def backbone_args(model: recipe.Model) -> dict[str, Any]:

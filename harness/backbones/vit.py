@@ -58,7 +58,7 @@ def lacking(model: nn.Module) -> str | None:
     return None
 
 
-def has_drawn_rope(backbone: Vit) -> bool:
+def has_drawn_rope(backbone: nn.Module) -> bool:
     """Whether its positions are DINOv3's rotary ones, which `model.rope_shift`, `_jitter` and `_rescale` draw anew."""
     return isinstance(getattr(backbone, "rope", None), RotaryEmbeddingDinoV3)
 

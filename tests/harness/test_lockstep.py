@@ -13,10 +13,11 @@ from common.interrupts import Interrupted
 from harness import checkpoint, cost, distillation
 from harness.cost import step_cost, teacher_flops
 from harness.graph import jobs
-from harness.job_folder import read_status, state_path
+from harness.job_folder import state_path
 from harness.lockstep import side_by_side
 from harness.plan import estimates
 from harness.run import main
+from harness.standings import read_status
 from harness.step import NonFinite
 from harness.train import train, train_together
 

@@ -12,6 +12,8 @@ from reports.run_folder import Run
 
 NOTHING = "no outcomes of images kept"
 LIMITED = "none would do (the images limit it)"
+CHANCE = "nothing tells how far chance could have gone"
+NO_SPREAD = f"no spread over seeds or images: {CHANCE}; more evaluation images or seeds would"
 
 
 def word(one: Difference) -> str:
@@ -43,6 +45,8 @@ def note(one: Difference) -> str:
         return ""
     if math.isnan(verdict.p_different):
         return "the same training as the baseline's"
+    if not verdict.has_spread:
+        return NO_SPREAD
     return "; ".join(filter(None, [_corrected(one), _seeds(one)]))
 
 
@@ -80,8 +84,10 @@ def short(run: Run, compared: Differences) -> list[str]:
     """The end of a run in a few lines: what page one says, and how many more seeds undecided arms would take."""
     lines = words.headline(run, compared)
     for column in words.leading(run):
-        found = [one for arm in run.others if (one := compared.get((column, arm, "steps"))) and more_seeds(one)]
-        if found:
+        shown = [one for arm in run.others if (one := compared.get((column, arm, "steps")))]
+        if found := [one for one in shown if more_seeds(one)]:
             listed = ", ".join(f"{one.arm} {more_seeds(one)}" for one in found)
             lines.append(f"undecided in {column.title}, more seeds it would take: {listed}")
+        if still := [one.arm for one in shown if note(one) == NO_SPREAD]:
+            lines.append(f"undecided in {column.title}, for {NO_SPREAD}: {', '.join(still)}")
     return list(filter(None, [*lines, words.interval_note(run, compared)]))

@@ -22,6 +22,7 @@ POWER = 0.8
 MOST_SEEDS = 1000  # more are not counted
 NONE = (math.nan, math.nan)  # p-values where no comparison was made
 ROUNDING = 1e-6  # of a value: what another order of sums in float32 may change
+NO_SPREAD = 1e-12  # of a value: what sums in float64 leave where nothing varies
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Verdict:
     over the `comparisons` that were made with the baseline (Holm); NaN where none was: with one seed, or of
     the baseline's own training. `seeds_needed` are the seeds in all that an undecided arm would likely take, infinite
     where no number of them would do; None where there is nothing to estimate.
+    Without spread (`has_spread`) over seeds and images nothing tells how far chance could have gone.
     """
 
     word: Word
@@ -40,6 +42,7 @@ class Verdict:
     p_no_worse: float
     comparisons: int
     seeds_needed: float | None = None
+    has_spread: bool = True
 
 
 def verdicts(
@@ -62,7 +65,7 @@ def verdicts(
     """
     if metric.relative:
         return {}
-    gains = {arm: gain(metric, one) for arm, one in found.items()}
+    gains = {arm: _exact(gain(metric, one), baselines[arm]) for arm, one in found.items()}
     margins = {arm: metric.margin_at(baselines[arm]) if margin is None else margin for arm in found}
     compared = {arm: (sides or {}).get(arm, (arm, None)) for arm in found}
     made = {compared[arm]: arm for arm, one in gains.items() if one.seeds > 1 and compared[arm][0] != compared[arm][1]}
@@ -80,6 +83,12 @@ def gain(metric: Metric, difference: Crossed) -> Crossed:
     if metric.higher_is_better:
         return difference
     return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
+
+
+def _exact(gain: Crossed, baseline: float) -> Crossed:
+    """With no spread where it is rounding alone, as a straight line between equal values leaves it."""
+    limit = (NO_SPREAD * max(abs(baseline), abs(gain.value))) ** 2
+    return replace(gain, seed_variance=0.0, image_variance=0.0) if gain.variance(gain.seeds) <= limit else gain
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -129,8 +138,8 @@ def _above(gain: Crossed, null: float) -> float:
 def _verdict(gain: Crossed, blank: Verdict) -> Verdict:
     if gain.seeds < 2:
         return replace(blank, word="too few seeds")
-    if gain.images < 2 or math.isnan(gain.low) or gain.variance(gain.seeds) == 0:  # no spread to judge chance by
-        return blank
+    if gain.images < 2 or math.isnan(gain.low) or gain.variance(gain.seeds) == 0:
+        return replace(blank, has_spread=False)
     if blank.p_different < ALPHA:
         return replace(blank, word="better" if gain.value > 0 else "worse")
     if blank.p_no_worse < ALPHA / 2:

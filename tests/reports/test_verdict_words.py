@@ -45,6 +45,13 @@ def test_where_interval_and_word_seem_to_disagree_the_correction_is_named():
     assert "Holm" not in said(comparisons=1)
 
 
+def test_where_nothing_spreads_that_is_the_reason_and_not_the_correction():
+    still = replace(SEEN, value=0.0, low=0.0, high=0.0)
+    reason = said(still, seeds_needed=None, has_spread=False)
+    assert "nothing tells how far chance could have gone; more evaluation images or seeds would" in reason
+    assert "Holm" not in reason
+
+
 def test_a_loss_that_was_shown_to_be_small_is_called_so():
     assert said(word="worse", p_no_worse=0.001, seeds_needed=None) == "by less than the margin"
     assert said(word="worse", p_no_worse=0.5, seeds_needed=None) == ""

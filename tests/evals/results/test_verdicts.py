@@ -54,7 +54,16 @@ def test_arms_that_differ_in_no_seed_and_no_image_are_undecided():
     for value in (0.0, 0.25):
         same = crossed(np.full(3, value), np.full((9, 3), value), images=8)
         found = verdicts(MIOU, {"arm": same}, {"arm": 0.4})["arm"]
-        assert (found.word, found.seeds_needed) == ("undecided", None)
+        assert (found.word, found.seeds_needed, found.has_spread) == ("undecided", None, False)
+
+
+def test_a_spread_that_sums_in_float64_leave_is_none():
+    """A third of one value and two thirds of the same are not quite the value: no arm is decided by that."""
+    rounded = np.array([0.1, 0.1]) / 3 + np.array([0.2, 0.2]) / 3 - 0.1
+    draws = 1e-17 * np.random.default_rng(0).normal(size=(99, 2))
+    found = verdicts(MIOU, {"arm": crossed(rounded + np.array([0, 2e-17]), draws, images=48)}, {"arm": 0.1})["arm"]
+    assert (found.word, found.p_no_worse, found.has_spread) == ("undecided", 1.0, False)
+    assert verdicts(MIOU, {"arm": seen(0.0, 1e-10)}, {"arm": 0.1})["arm"].has_spread
 
 
 def test_a_difference_that_rounding_explains_is_no_difference():

@@ -20,6 +20,7 @@ from reports.run_folder import Run
 from reports.tables import Column, Estimate, columns, of_column, student_interval
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+IN_TURN: tuple[Measure, ...] = ("steps", "flops", "images", "seconds")  # what an arm is first compared at
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ def compare(run: Run) -> Differences:
             for arm, one in _of_column(run, column, measure).items():
                 found[column, arm, measure] = one
     return found
+
+
+def foremost(compared: Differences, column: Column, arm: str) -> Difference | None:
+    """The difference at equal steps; of an arm without a step in common with the baseline that at equal FLOPs, or else
+    images, or seconds."""
+    return next((one for measure in IN_TURN if (one := compared.get((column, arm, measure)))), None)
 
 
 def _of_column(run: Run, column: Column, measure: Measure) -> dict[str, Difference]:

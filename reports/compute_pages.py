@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from common.drawing import shorten
 from reports import words
-from reports.compared import MEASURES, Difference, Differences
+from reports.compared import MEASURES, Difference, Differences, foremost
 from reports.lineage import Measure
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.run_folder import Run
@@ -16,15 +16,13 @@ from reports.verdict_words import word
 
 START, HEAD, NAME, ROW, GAP = TOP + 0.7, 0.34, 0.2, 0.3, 0.1
 BUDGET, STEPS, FIRST = LEFT + 2.05, LEFT + 3.35, LEFT + 3.5  # right edges of two columns, left edge of the others
-NAMES: dict[Measure, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",
-                             "seconds": "equal seconds"}  # fmt: skip
 MOST_COLUMNS = 3
 
 
 def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A block for each arm, as many pages as they need, of nearly equal fill; none where nothing is to be compared."""
     shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
-    arms = [arm for arm in run.others if any((column, arm, "steps") in compared for column in shown)]
+    arms = [arm for arm in run.others if any(foremost(compared, column, arm) for column in shown)]
     most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * len(MEASURES) + GAP))
     pages: list[Page] = []
     y = BOTTOM
@@ -67,12 +65,13 @@ def _width(shown: Sequence[Column]) -> float:
 
 def _row(page: Page, found: Sequence[Difference | None], measure: Measure, *, y: float) -> None:
     base = y + 0.13
-    page.write(LEFT + 0.38, base, NAMES[measure], 8, color=SOFT)
+    page.write(LEFT + 0.38, base, words.EQUAL[measure], 8, color=SOFT)
     known = next((one for one in found if one is not None), None)
     if known is None:
-        page.write(FIRST, base, "not recorded", 8, color=FAINT)
+        text = "none in common" if measure == "steps" else "not recorded"
+        page.write(FIRST, base, text, 8, color=FAINT)
         return
-    page.write(BUDGET, base, budget(known), 8, ha="right", color=SOFT)
+    page.write(BUDGET, base, words.budget(known), 8, ha="right", color=SOFT)
     page.write(STEPS, base, f"{words.count(known.step)}, {words.count(known.baseline_step)}", 8, ha="right", color=SOFT)
     for place, one in enumerate(found, start=1):
         edge = FIRST + place * (RIGHT - FIRST) / len(found)
@@ -84,13 +83,3 @@ def _row(page: Page, found: Sequence[Difference | None], measure: Measure, *, y:
         )
         said = word(one)
         page.write(edge, base + 0.12, MARKS.get(said, "") + said, 6.5, ha="right", color=COLOURS.get(said, FAINT))
-
-
-def budget(one: Difference) -> str:
-    """What both have used, as people say it: "12,800 images", "3.1 PFLOP", "12 min"."""
-    if one.measure == "seconds":
-        return words.span(one.budget)
-    if one.measure != "flops":
-        return f"{words.count(one.budget)} {one.measure}"
-    size, letter = next((at for at in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if one.budget >= at[0]), (1e9, "G"))
-    return f"{one.budget / size:.3g} {letter}FLOP"

@@ -89,9 +89,10 @@ def _findings(page: Page, run: Run, compared: Differences, *, y: float, most: in
     """The headline on the left, the cautions on the right; returns the lower of the two bottom edges."""
     cautions = words.sentence_list(words.cautions(run), most=6)
     split = LEFT + (RIGHT - LEFT) * (0.66 if cautions else 1.0)
-    sentences = words.headline(run, compared) or [f"One arm only ({run.baseline}): nothing to compare it with."]
-    size = 10.5 if len(sentences) <= 3 else 9.5 if len(sentences) <= 5 else 8.5
-    sentences = words.sentence_list(sentences, most=most)
+    alone = f"One arm only ({run.baseline}): nothing to compare it with."
+    count = len(words.headline(run, compared))
+    size = 10.5 if count <= 3 else 9.5 if count <= 5 else 8.5
+    sentences = words.headline(run, compared, most=most) or [alone]
     page.write(LEFT, y + 0.09, "WHAT WAS MEASURED", 6.5, color=FAINT, weight="bold")
     left = y + 0.15
     for sentence in sentences:

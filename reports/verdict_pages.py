@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
-from reports.compared import Difference, Differences
+from reports.compared import Difference, Differences, foremost
 from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Look, Page, new_page
 from reports.run_folder import Run
 from reports.tables import Column, columns
@@ -61,7 +61,8 @@ def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
 
 
 def _notes(one: Difference) -> list[str]:
-    return wrap(note(one), RIGHT - WORD, SMALL, lines=3)
+    elsewhere = "" if one.measure == "steps" else f"{words.place(one)}; "
+    return wrap((elsewhere + note(one)).removesuffix("; "), RIGHT - WORD, SMALL, lines=4)
 
 
 def _height(one: Difference) -> float:
@@ -69,15 +70,15 @@ def _height(one: Difference) -> float:
 
 
 def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
-    found = (compared.get((column, arm, "steps")) for arm in run.others)
-    return [one for one in found if one is not None]
+    return [one for arm in run.others if (one := foremost(compared, column, arm))]
 
 
 def _caption(run: Run, shown: Sequence[Difference]) -> str:
     families = words.comparisons(shown)
+    without = " (with none: where both have used as much)" if any(one.measure != "steps" for one in shown) else ""
     return (
-        f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have, with 95 % intervals. Right "
-        "of the line is better, shaded is the margin, an arrow goes on. "
+        f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have{without}, with 95 % "
+        "intervals. Right of the line is better, shaded is the margin, an arrow goes on. "
         + (f"Words are corrected over the {families} (Holm), intervals are each arm's own. " if families else "")
         + "docs/statistics.md explains each word."
     )
@@ -119,7 +120,7 @@ def _row(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> 
     base, column, said = y + 0.15, one.column, word(one)
     page.swatch(LEFT, base - 0.04, look)
     page.write(LEFT + 0.38, base, shorten(one.arm, ARM_WIDTH - 0.1, 8.5), 8.5)
-    page.write(LEFT + 0.38, base + 0.12, f"at step {words.count(one.step)}", SMALL, color=FAINT)
+    page.write(LEFT + 0.38, base + 0.12, _step(one), SMALL, color=FAINT)
     page.write(DIFFERENCE, base, words.amount(column, one), 9, ha="right", weight="bold")
     page.write(BRACKET, base, words.bracket(column, one) or "no interval", 8, ha="right", color=SOFT)
     page.write(BRACKET, base + 0.12, f"over {one.over}" if one.over else "", SMALL, ha="right", color=FAINT)
@@ -129,6 +130,10 @@ def _row(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> 
     colour, weight = COLOURS.get(said, SOFT), "bold" if said in COLOURS else "normal"
     page.write(WORD, base, MARKS.get(said, "") + said, 8.5, color=colour, weight=weight)
     page.flow(WORD, base + 0.03, _notes(one), SMALL, leading=1.15, color=FAINT)
+
+
+def _step(one: Difference) -> str:
+    return f"at step {words.count(one.step)}" if one.measure == "steps" else "equal steps: none in common"
 
 
 def _interval(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:

@@ -7,13 +7,13 @@ import math
 from evals.results.crossed import ALPHA
 from evals.results.verdicts import MOST_SEEDS
 from reports import words
-from reports.compared import Difference, Differences
+from reports.compared import Difference, Differences, foremost
 from reports.run_folder import Run
 
 NOTHING = "no outcomes of images kept"
 LIMITED = "none would do (the images limit it)"
 CHANCE = "nothing tells how far chance could have gone"
-NO_SPREAD = f"no spread over seeds or images: {CHANCE}; more evaluation images or seeds would"
+NO_SPREAD = f"no spread: {CHANCE}; more evaluation images or seeds would"
 
 
 def word(one: Difference) -> str:
@@ -84,10 +84,11 @@ def short(run: Run, compared: Differences) -> list[str]:
     """The end of a run in a few lines: what page one says, and how many more seeds undecided arms would take."""
     lines = words.headline(run, compared)
     for column in words.leading(run):
-        shown = [one for arm in run.others if (one := compared.get((column, arm, "steps")))]
+        shown = [one for arm in run.others if (one := foremost(compared, column, arm))]
         if found := [one for one in shown if more_seeds(one)]:
             listed = ", ".join(f"{one.arm} {more_seeds(one)}" for one in found)
             lines.append(f"undecided in {column.title}, more seeds it would take: {listed}")
         if still := [one.arm for one in shown if note(one) == NO_SPREAD]:
-            lines.append(f"undecided in {column.title}, for {NO_SPREAD}: {', '.join(still)}")
+            listed = ", ".join(still)
+            lines.append(f"undecided in {column.title}, since {CHANCE} (more images or seeds would): {listed}")
     return list(filter(None, [*lines, words.interval_note(run, compared)]))

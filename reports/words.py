@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable
 
 from common.errors import listing
-from reports.compared import Difference, Differences
+from reports.compared import Difference, Differences, foremost
+from reports.lineage import Measure
 from reports.run_folder import Run, gaps
 from reports.tables import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 
 FEW_IMAGES = 50
+EQUAL: dict[Measure, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",
+                             "seconds": "equal seconds"}  # fmt: skip
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
 
@@ -84,27 +87,52 @@ def leading(run: Run) -> list[Column]:
     return [column for column in found if column is not None]
 
 
-def headline(run: Run, compared: Differences) -> list[str]:
-    """One sentence per arm: its difference from the baseline in the leading dense and global measures."""
+def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
+    """One sentence per arm: its difference from the baseline in the leading dense and global measures.
+
+    Of more than `most` those go first whose differences stand in the results table, too: at equal steps.
+    """
     first = leading(run)[: 3 if len(run.others) <= 3 else 2]
-    sentences, unseen = [], []
+    alike, unlike, unseen = list[str](), list[str](), list[str]()
     baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:
-        found = [compared.get((column, arm, "steps")) for column in first]
-        parts = [one for one in found if one is not None]
+        parts = [one for column in first if (one := foremost(compared, column, arm))]
         if not parts:
             unseen.append(arm)
             continue
-        steps = {one.step for one in parts}
-        when = f" at step {steps.pop()}" if len(steps) == 1 else ""
+        places = {place(one) for one in parts}
+        when = f" {places.pop()}" if len(places) == 1 else ""
         said = "; ".join(_part(one, dated=not when) for one in parts)
-        sentences.append(f"{arm} vs {baseline}{when}: {said}")
-    return sentences + ([f"{', '.join(unseen)} vs {baseline}: no step was evaluated for both"] if unseen else [])
+        if any(one.measure == "steps" for one in parts):
+            alike.append(f"{arm} vs {baseline}{when}: {said}")
+        else:
+            unlike.append(f"{arm} vs {baseline}, no equal step,{when}: {said}")
+    if unseen:
+        unlike.append(f"{', '.join(unseen)} vs {baseline}: no step was evaluated for both")
+    few = max(most - len(unlike), 2)
+    return sentence_list(alike, most=few, where=" in the table") + sentence_list(unlike, most=max(most - few, 2))
+
+
+def place(one: Difference) -> str:
+    """ "at step 400", or "at equal FLOPs (3.1 PFLOP; steps 300, 400)", those of the arm and of the baseline."""
+    if one.measure == "steps":
+        return f"at step {one.step}"
+    return f"at {EQUAL[one.measure]} ({budget(one)}; steps {one.step}, {one.baseline_step})"
+
+
+def budget(one: Difference) -> str:
+    """What both have used, as people say it: "12,800 images", "3.1 PFLOP", "12 min"."""
+    if one.measure == "seconds":
+        return span(one.budget)
+    if one.measure != "flops":
+        return f"{count(one.budget)} {one.measure}"
+    size, letter = next((at for at in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if one.budget >= at[0]), (1e9, "G"))
+    return f"{one.budget / size:.3g} {letter}FLOP"
 
 
 def _part(one: Difference, *, dated: bool) -> str:
     lower = "" if one.column.kind.higher_is_better else " (lower is better)"
-    when = f" at step {one.step}" if dated else ""
+    when = f" {place(one)}" if dated else ""
     verdict = f", {one.verdict.word}" if one.verdict and one.verdict.word != "too few seeds" else ""
     return f"{one.column.title} {change(one.column, one)}{lower}{when}{verdict}"
 
@@ -117,12 +145,12 @@ def comparisons(shown: Iterable[Difference]) -> str:
 
 def interval_note(run: Run, compared: Differences) -> str:
     """What the brackets and the words mean in this run, in a few sentences."""
-    equal = [one for (_, _, measure), one in compared.items() if measure == "steps"]
-    over, seeds = {one.over for one in equal}, max((one.seeds for one in equal), default=1)
+    shown = [one for (column, arm, _), one in compared.items() if one is foremost(compared, column, arm)]
+    over, seeds = {one.over for one in shown}, max((one.seeds for one in shown), default=1)
     said = []
     if "seeds and images" in over:
         said.append(f"Brackets: 95 % intervals over {seeds} seeds and the evaluation images, paired by both.")
-        if families := comparisons(equal):
+        if families := comparisons(shown):
             said.append(f"Words: corrected over {families} (Holm); brackets are each arm's own.")
     if "seeds" in over:
         said.append(
@@ -210,7 +238,7 @@ def effort_cells(run: Run, lane: str) -> list[tuple[str, str]]:
     ]
 
 
-def sentence_list(items: Iterable[str], *, most: int) -> list[str]:
-    """At most `most` items; the rest is counted in a last one."""
+def sentence_list(items: Iterable[str], *, most: int, where: str = "") -> list[str]:
+    """At most `most` items; the rest is counted in a last one, which says `where` they are."""
     listed = list(items)
-    return listed if len(listed) <= most else [*listed[: most - 1], f"and {len(listed) - most + 1} more"]
+    return listed if len(listed) <= most else [*listed[: most - 1], f"and {len(listed) - most + 1} more{where}"]

@@ -4,8 +4,11 @@ import pytest
 
 from reports import words
 from reports.compared import compare
+from reports.compute_pages import compute_pages
+from reports.page import looks, style
 from reports.run_folder import read
 from reports.tables import Column, Estimate
+from reports.verdict_pages import verdict_pages
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
 RMSE = Column("depth", "scenes", "val", "rmse", "quick-v1", "aa", 64)
@@ -46,6 +49,36 @@ def test_the_headline_states_step_and_both_sides_of_the_trade_off(bare_run, make
     said = [_plain(sentence) for sentence in words.headline(run, compare(run))]
     assert said == ["anchored vs plain at step 400: mIoU +3.1 points; kNN top-1 -0.4 points"]
     assert "No interval" in words.interval_note(run, compare(run))
+
+
+UNLIKE = {
+    "jobs": {f"{arm}-s0": {"segment": arm, "start": 0, "stop": stop, "parent": None}
+             for arm, stop in (("plain", 40), ("short", 30))},
+    "compute": {"plain": [{"from": 0, "flops": 3e9}], "short": [{"from": 0, "flops": 4e9}]},
+}  # fmt: skip
+
+
+def test_an_arm_without_a_step_of_the_baseline_is_told_of_at_equal_flops_and_not_cut_first(bare_run, make_row):
+    arms = ("plain", "other", "third", "fourth")
+    rows = [make_row(step=40, arm=arm, value=0.5 + 0.01 * n) for n, arm in enumerate(arms)]
+    run = read(bare_run([*rows, make_row(step=30, arm="short", value=0.56)], **UNLIKE))
+    found = compare(run)
+    said = [_plain(sentence) for sentence in words.headline(run, found)]
+    assert said[0] == "other vs plain at step 40: kNN top-1 +1.0 points"
+    assert said[3] == "short vs plain, no equal step, at equal FLOPs (120 GFLOP; steps 30, 40): kNN top-1 +6.0 points"
+    few = [_plain(sentence) for sentence in words.headline(run, found, most=3)]
+    assert few == [said[0], "and 2 more in the table", said[3]]
+
+
+def test_every_arm_that_can_be_compared_is_on_both_pages_of_differences(bare_run, make_row):
+    rows = [make_row(step=40), make_row(step=40, arm="other"), make_row(step=30, arm="short", value=0.56)]
+    run = read(bare_run(rows, **UNLIKE))
+    found, arm_looks = compare(run), looks(run.arms, run.baseline)
+    with style():
+        for (page,) in (verdict_pages(run, found, arm_looks), compute_pages(run, found, arm_looks)):
+            texts = [text.get_text() for text in page.figure.texts]
+            assert {"other", "short", "+6.0"} <= {word for text in texts for word in text.split()}
+            assert any("none in common" in text for text in texts)
 
 
 def test_one_seed_is_always_a_caution(bare_run, make_row):

@@ -78,7 +78,11 @@ def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, n
 
 
 def _caption(run: Run) -> str:
-    many = f"Lines: mean of {len(run.seeds)} seeds, thin: single seeds. " if len(run.seeds) > 1 else ""
+    many = (
+        f"Lines: mean of {len(run.seeds)} seeds at steps that all have, thin: single seeds. "
+        if len(run.seeds) > 1
+        else ""
+    )
     over = "seeds" if len(run.seeds) > 1 else "evaluation images"
     return (
         f"{many}Bars at the right edge: 95 % interval over {over} at the arm's last step. "
@@ -150,8 +154,10 @@ def _end_bars(
     mixed = blended_transform_factory(axes.transAxes, axes.transData)
     factor = words.scale(column)
     spacing = _spacing(run) / (axes.get_position().width * WIDTH)
-    for number, arm in enumerate(arms):
-        look, estimate = arm_looks[arm], trajectory(run, column, arm)[-1]
+    for number, (arm, path) in enumerate((arm, trajectory(run, column, arm)) for arm in arms):
+        if not path:
+            continue
+        look, estimate = arm_looks[arm], path[-1]
         x, ends = 1 + (number + 1) * spacing, np.array([estimate.low, estimate.high]) * factor
         how = {"transform": mixed, "color": look.colour, "clip_on": False, "zorder": 6}
         if np.isfinite(ends).all():

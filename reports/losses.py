@@ -114,6 +114,8 @@ def lane_lines(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, fa
     for raw in map(_thinned, seeds):
         axes.plot(raw.steps, raw.values, color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
     mean = _mean(seeds)
+    if not len(mean.steps):
+        return
     line = _thinned(Line(mean.steps, smooth(mean.values)))
     depth = 3.0 if trunk else 3.2 if look.dash == "-" else 3.4  # dashes above solid lines: where arms agree, both show
     axes.plot(line.steps, line.values, color=look.colour, linestyle=look.dash, linewidth=1.2, zorder=depth)
@@ -122,10 +124,11 @@ def lane_lines(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, fa
 
 
 def _mean(lines: Sequence[Line]) -> Line:
-    """The mean at each step over the seeds that logged it."""
+    """The mean at each step that all seeds logged; of fewer it would be another one, and make dips that no seed has."""
     steps, place = np.unique(np.concatenate([line.steps for line in lines]), return_inverse=True)
     sums = np.bincount(place, np.concatenate([line.values for line in lines]))
-    return Line(steps, sums / np.bincount(place))
+    shared = np.bincount(place) == len(lines)
+    return Line(steps[shared], sums[shared] / len(lines))
 
 
 def _thinned(line: Line) -> Line:

@@ -154,9 +154,15 @@ def summarise(rows: Sequence[Row]) -> Estimate:
 
 
 def trajectory(run: Run, column: Column, lane: str) -> list[Estimate]:
-    """The value at each evaluated step, in order of steps; an arm begins with the last point before its fork."""
-    own = _with_fork(run, of_column(run, column), lane)
-    return [summarise([row for row in own if row.step == step]) for step in sorted({row.step for row in own})]
+    """The value at each step that all seeds of the lane have, in order; an arm begins with the last before its fork.
+
+    Of steps that some seeds alone have, another mean would come: a dip that no seed has.
+    """
+    by_step: dict[int, list[Row]] = {}
+    for row in (own := _with_fork(run, of_column(run, column), lane)):
+        by_step.setdefault(row.step, []).append(row)
+    seeds = len({row.seed for row in own})
+    return [summarise(by_step[step]) for step in sorted(by_step) if len(by_step[step]) == seeds]
 
 
 def seed_paths(run: Run, column: Column, lane: str) -> dict[int, dict[int, float]]:

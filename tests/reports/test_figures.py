@@ -133,6 +133,21 @@ def test_every_known_series_fits_one_page_of_losses(make_run):
     assert set(known.values()) <= {text for text, _ in _texts(page)}
 
 
+def test_the_mean_of_a_loss_is_drawn_at_steps_that_all_seeds_logged(bare_run, make_row):
+    folder = bare_run([make_row(seed=seed, step=40) for seed in (0, 1)])
+    for seed, steps in enumerate(((10, 20, 25, 40), (10, 20, 40))):
+        place = folder / f"plain-s{seed}"
+        place.mkdir()
+        lines = [{"step": step, "loss": 4.0 + 2 * seed} for step in steps]
+        (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with style():
+        run = read(folder)
+        (page,) = loss_pages(run, looks(run.arms, run.baseline))
+    *single, mean = page.figure.axes[0].lines
+    assert [line.get_xdata().tolist() for line in single] == [[10, 20, 25, 40], [10, 20, 40]]
+    assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([10, 20, 40], [5, 5, 5])
+
+
 def test_a_long_configuration_goes_on_to_further_pages_and_loses_no_setting(make_run):
     config = {f"section{n}": {f"setting_{n}_{k}": k for k in range(40)} for n in range(12)}
     with style():

@@ -3,6 +3,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from reports.compared import compare
+from reports.page import looks
+from reports.paths import paths
 from reports.run_folder import read
 from reports.tables import (
     Column,
@@ -13,6 +15,7 @@ from reports.tables import (
     mixed,
     other_dense,
     primary,
+    seed_paths,
     student_interval,
     tidy,
     trajectory,
@@ -73,6 +76,23 @@ def test_an_arm_begins_where_the_trunk_ends(bare_run, make_row):
     run = read(bare_run([*trunk, make_row(step=30, value=0.7)], trunk_steps=20))
     steps = {lane: [point.step for point in trajectory(run, columns(run)[0], lane)] for lane in run.lanes}
     assert steps == {"trunk": [0, 10, 20], "plain": [20, 30]}
+
+
+def test_a_mean_is_drawn_at_steps_that_all_seeds_of_the_arm_have(bare_run, make_row):
+    """Seed 0 was evaluated at its old end, 45; that of one seed alone would draw a dip."""
+    dense = {"eval": "segmentation", "metric": "miou"}
+    steps = {0: (40, 45, 60), 1: (40, 60), 2: (40, 60)}
+    rows = [make_row(seed=seed, step=step, value=value + (0.1 if seed else -0.1), **kind)
+            for kind, value in (({}, 0.5), (dense, 0.3)) for seed, own in steps.items() for step in own]  # fmt: skip
+    run = read(bare_run([*rows, make_row(arm="late", seed=1, step=60)]))
+    top1, miou = columns(run)
+    assert [(at.step, at.seeds) for at in trajectory(run, top1, "plain")] == [(40, 3), (60, 3)]
+    assert [at.value for at in trajectory(run, top1, "plain")] == pytest.approx([0.5 + 0.1 / 3] * 2)
+    assert [at.step for at in trajectory(run, top1, "late")] == [60]  # its only seed
+    assert {seed: [*one] for seed, one in seed_paths(run, top1, "plain").items()} == {s: [*n] for s, n in steps.items()}
+    (path,) = paths(run, top1, miou, arm_looks=looks(run.arms, run.baseline))
+    assert path.steps.tolist() == [40, 60]
+    assert [len(own) for own in path.seeds] == [3, 2, 2]
 
 
 def test_an_arm_that_forks_from_another_begins_at_its_own_fork(bare_run, make_row):

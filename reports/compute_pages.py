@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from common.drawing import shorten
 from reports import words
 from reports.compared import MEASURES, Difference, Differences, foremost
-from reports.lineage import Measure
+from reports.lineage import Measure, unrecorded
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.run_folder import Run
 from reports.tables import Column, columns
@@ -17,6 +18,8 @@ from reports.verdict_words import word
 START, HEAD, NAME, ROW, GAP = TOP + 0.7, 0.34, 0.2, 0.3, 0.1
 BUDGET, STEPS, FIRST = LEFT + 2.05, LEFT + 3.35, LEFT + 3.5  # right edges of two columns, left edge of the others
 MOST_COLUMNS = 3
+CURVE = "metrics.jsonl does not tell of all steps of"
+RECORDS = {"images": CURVE, "seconds": CURVE, "flops": "experiment.json does not tell what costs a step of"}
 
 
 def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
@@ -35,7 +38,12 @@ def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
         page.write(LEFT + 0.38, y + 0.12, shorten(arm, 5.0, 9, weight="bold"), 9, weight="bold")
         y += NAME
         for measure in MEASURES:
-            _row(page, [compared.get((column, arm, measure)) for column in shown], measure, y=y)
+            found = [compared.get((column, arm, measure)) for column in shown]
+            page.write(LEFT + 0.38, y + 0.13, words.EQUAL[measure], 8, color=SOFT)
+            if any(found):
+                _row(page, found, y=y)
+            else:
+                page.write(FIRST, y + 0.13, shorten(reason(run, arm, measure), RIGHT - FIRST, 8), 8, color=FAINT)
             y += ROW
         y += GAP
         page.rule(LEFT, RIGHT, y - 0.06)
@@ -63,14 +71,18 @@ def _width(shown: Sequence[Column]) -> float:
     return (RIGHT - FIRST) / len(shown)
 
 
-def _row(page: Page, found: Sequence[Difference | None], measure: Measure, *, y: float) -> None:
-    base = y + 0.13
-    page.write(LEFT + 0.38, base, words.EQUAL[measure], 8, color=SOFT)
-    known = next((one for one in found if one is not None), None)
-    if known is None:
-        text = "none in common" if measure == "steps" else "not recorded"
-        page.write(FIRST, base, text, 8, color=FAINT)
-        return
+def reason(run: Run, arm: str, measure: Measure) -> str:
+    """Why an arm is not compared with the baseline where both have used as much."""
+    if measure == "steps":
+        return "none in common"
+    for lane, seed in product((arm, run.baseline), run.seeds):
+        if lost := unrecorded(run, lane, seed, measure):
+            return f"not recorded: {RECORDS[measure]} {lost}"
+    return "none in common: one was not evaluated within what the other used"
+
+
+def _row(page: Page, found: Sequence[Difference | None], *, y: float) -> None:
+    base, known = y + 0.13, next(one for one in found if one is not None)
     page.write(BUDGET, base, words.budget(known), 8, ha="right", color=SOFT)
     page.write(STEPS, base, f"{words.count(known.step)}, {words.count(known.baseline_step)}", 8, ha="right", color=SOFT)
     for place, one in enumerate(found, start=1):

@@ -51,24 +51,40 @@ def on_way(run: Run, rows: Iterable[Row], lane: str, seed: int) -> list[Row]:
 
 def spent(run: Run, lane: str, seed: int, measure: Measure) -> Line | None:
     """What the way has used by a step, from nothing at step 0, straight in between; None where it is unknown."""
+    return _spent(run, lane, seed, measure)[0]
+
+
+def unrecorded(run: Run, lane: str, seed: int, measure: Measure) -> str:
+    """The lane on the way of which no record tells what it has used up to its last evaluation; "" where all do."""
+    line, lost = _spent(run, lane, seed, measure)
+    last = max((row.step for row in run.rows if (row.arm, row.seed) == (lane, seed)), default=0)
+    return lane if line is not None and line.steps[-1] < last else lost
+
+
+def _spent(run: Run, lane: str, seed: int, measure: Measure) -> tuple[Line | None, str]:
+    """The line, or the first lane for which there is none."""
     steps, totals = [0.0], [0.0]
-    for leg in (leg for leg in legs(run, lane, seed) if leg.stop > leg.start):
+    way = [leg for leg in legs(run, lane, seed) if leg.stop > leg.start]
+    for leg in way:
         pieces = [*_rates(run, leg, seed, measure)] if measure != "seconds" else [*_clock(run, leg, seed)]
-        if not pieces:
-            return None
+        if not pieces or (leg is not way[-1] and pieces[-1][0] < leg.stop):
+            return None, leg.lane
         begun = totals[-1]
         for step, more in pieces:
             steps.append(step)
             totals.append(begun + more)
-    return Line(np.array(steps), np.array(totals))
+    return Line(np.array(steps), np.array(totals)), ""
 
 
 def _clock(run: Run, leg: Leg, seed: int) -> Iterator[tuple[float, float]]:
-    """Steps of a leg with the seconds of training since its start."""
+    """Steps of a leg with the seconds of training since its start; its end may lie between logged steps."""
     line = run.curves.get((leg.lane, seed), {}).get("seconds")
-    if line is not None:
-        own = line.steps <= leg.stop
-        yield from zip(line.steps[own].tolist(), line.values[own].tolist(), strict=True)
+    if line is None:
+        return
+    within = line.steps < leg.stop
+    yield from zip(line.steps[within].tolist(), line.values[within].tolist(), strict=True)
+    if line.steps[-1] >= leg.stop:
+        yield leg.stop, float(np.interp(leg.stop, [leg.start, *line.steps], [0.0, *line.values]))
 
 
 def _rates(run: Run, leg: Leg, seed: int, measure: Measure) -> Iterator[tuple[float, float]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 from optuna import Study, Trial
@@ -238,10 +239,14 @@ def or_null(end: float) -> float | None:
 
 
 def seconds(job: Job) -> float:
-    """Seconds of training from where the job begins to its end."""
-    points = [point for point in read_lines(job.folder / "metrics.jsonl", CurvePoint).rows if point["step"] <= job.stop]
-    before = [point.get("seconds", 0.0) for point in points if point["step"] <= job.start]
-    return max([point.get("seconds", 0.0) for point in points], default=math.nan) - max(before, default=0.0)
+    """Seconds of training from where the job begins to its end, straight between logged steps; NaN where none tells."""
+    logged = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
+    line = {job.root.start: 0.0} | {point["step"]: point["seconds"] for point in logged if "seconds" in point}
+    if len(line) == 1:
+        return math.nan
+    steps = sorted(line)
+    begun, ended = np.interp([job.start, job.stop], steps, [line[step] for step in steps])
+    return float(ended - begun)
 
 
 def tell_as(trial: Trial, twin: FrozenTrial) -> list[float]:

@@ -10,6 +10,7 @@ from evals.results.bootstrap import paired_difference
 from evals.results.outcomes import save_outcomes
 from evals.results.table import Measurement, Value
 from reports.compared import compare
+from reports.compute_pages import reason
 from reports.run_folder import read
 from reports.tables import columns
 
@@ -124,7 +125,7 @@ def test_a_margin_of_the_experiment_takes_the_place_of_the_default(judged):
 FORK = {
     "trunk-s0": {"segment": "0", "start": 0, "stop": 20, "parent": None},
     "plain-s0": {"segment": "0", "start": 20, "stop": 60, "parent": "trunk-s0"},
-    "anchored-s0": {"segment": "0", "start": 20, "stop": 60, "parent": "trunk-s0"},
+    "anchored-s0": {"segment": "1", "start": 20, "stop": 60, "parent": "trunk-s0"},
 }
 COMPUTE = {
     "trunk": [{"from": 0, "flops": 1.0}],
@@ -168,6 +169,34 @@ def test_equal_seconds_are_those_of_training_alone_with_what_both_share(judged):
     assert (found.budget, found.step, found.baseline_step) == (60, 30, 60)  # 20 + 40 / 4
     assert only(run, "images").value == pytest.approx(-0.4)
     assert run.curves["plain", 0]["step"].steps.tolist() == [30, 40, 50, 60]
+
+
+def test_equal_seconds_do_not_ask_that_a_fork_was_logged(judged):
+    """Logged every 20 steps: neither the end of the trunk nor the fork of the late arm is."""
+    jobs = FORK | {"anchored-s0": {"segment": "1", "start": 45, "stop": 60, "parent": "plain-s0"}}
+    together = [{"step": step, "images": 8 * step, "seconds": 1.0 * step} for step in (40, 60)]
+    late = [{"step": 60, "images": 480, "seconds": 45.0}]  # 3 s a step
+    jobs["plain-s0"], jobs["trunk-s0"] = jobs["plain-s0"] | {"start": 15}, jobs["trunk-s0"] | {"stop": 15}
+    outcomes = {("plain", 0, step): errors() for step in (40, 60)} | {("anchored", 0, 60): errors(-0.4)}
+    curves = {"trunk-s0": together, "plain-s0": together, "anchored-s0": late}
+    run = judged(outcomes, jobs=jobs, curves=curves, trunk_steps=15)
+    found = only(run, "seconds")
+    assert (found.budget, found.step, found.baseline_step) == (60, 50, 60)  # 45 + 15 / 3
+    assert found.value == pytest.approx(-0.2)  # on the line from 0 at step 40 to −0.4 at step 60
+
+
+def test_seconds_that_no_curve_tells_are_not_compared_and_the_page_says_whose(judged):
+    whole = [{"step": step, "images": 8 * step, "seconds": 1.0 * step} for step in (20, 40, 60)]
+    jobs = FORK | {"anchored-s0": {"segment": "1", "start": 40, "stop": 60, "parent": "plain-s0"}}
+    curves = {
+        "trunk-s0": whole,
+        "plain-s0": [whole[0], whole[1] | {"step": 30, "images": 240}],
+        "anchored-s0": whole[2:],
+    }
+    run = judged({(arm, 0, 60): errors() for arm in ("plain", "anchored")}, jobs=jobs, curves=curves, trunk_steps=20)
+    assert {measure for _, _, measure in compare(run)} == {"steps", "images"}
+    assert reason(run, "anchored", "seconds") == "not recorded: metrics.jsonl does not tell of all steps of plain"
+    assert reason(run, "anchored", "flops").endswith("experiment.json does not tell what costs a step of trunk")
 
 
 def test_what_no_record_tells_is_left_out(judged):

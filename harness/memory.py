@@ -79,9 +79,20 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
 
 
 def most_held(experiment: Experiment, *, split: bool) -> float:
-    """Bytes of this machine that the largest job of an experiment holds; `split`: the rest of it is on a GPU."""
-    parts = ((sizes(settings, number), settings.precision == "bfloat16") for settings, number in _parts(experiment))
-    return max(held(numbers, "this machine", split=split, half=half) for numbers, half in parts)
+    """Bytes of this machine that the largest process of an experiment holds; `split`: the rest of it is on a GPU.
+
+    Students of one teacher are taken to be trained in one, side by side.
+    """
+    arms, libraries = dict[int, tuple[str | None, float]](), LIBRARIES_GIB * 2**30
+    for settings, number in [*_parts(experiment)]:
+        half = settings.precision == "bfloat16"
+        own = held(sizes(settings, number), "this machine", split=split, half=half) - libraries
+        _, before = arms.get(id(settings), (None, 0.0))
+        arms[id(settings)] = settings.distillation.teacher, max(own, before)
+    alone = [own for teacher, own in arms.values() if teacher is None]
+    teachers = {teacher for teacher, _ in arms.values() if teacher is not None}
+    families = [sum(own for teacher, own in arms.values() if teacher == one) for one in teachers]
+    return libraries + max([*alone, *families])
 
 
 def sizes(settings: Experiment, number: int = 0) -> Numbers:

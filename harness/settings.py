@@ -315,6 +315,8 @@ class Experiment(LossSettings):
 
     def _wrong_teacher(self) -> Iterator[str]:
         """A frozen teacher that is neither an arm nor a training state."""
+        if self.distillation.teacher is not None and self.gram.weight > 0 and self.gram.tokens != "all":
+            yield f"gram.tokens={self.gram.tokens}: want all, since a student of a frozen teacher is fed no masks"
         teacher, known = self.distillation.teacher, [*([graph.TRUNK] if self.trunk.steps else []), *self.arms]
         if teacher is None or teacher in known or teacher.endswith(".safetensors"):
             return

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import BadInput
+from evals.backbones.exported import export
 from harness import distillation
-from harness.beginning import frozen_teacher, resume
+from harness.beginning import fresh_state, frozen_teacher, resume
+from harness.checkpoint import export_weights, save_state
 from harness.graph import jobs
 from harness.job_folder import state_path
 from harness.losses.sinkhorn import sinkhorn_knopp
-from harness.model import encode
+from harness.model import backbone_args, encode
 from harness.noise import student_noise
 from harness.run import main
 from harness.schedules import at
@@ -166,6 +168,34 @@ def test_what_was_cut_off_goes_on_bit_for_bit(taught, plan_jobs, pool, same, tmp
     assert same(load_file(state_path(job, 4)), whole)
 
 
+def test_a_backbone_without_heads_gets_them_from_an_arm_and_is_then_a_teacher(plan_jobs, tiny, pool, tmp_path):
+    released = tmp_path / "released"
+    backbone = fresh_state(tiny, 7, CPU).teacher.backbone
+    export(backbone, released, timm_name=tiny.model.name, timm_args=backbone_args(tiny.model))
+    heads = {"model.start_from": str(released), "steps": 3, "optimizer.freeze_backbone_steps": 3}
+    found = plan_jobs({"heads": heads, "small": {"distillation.teacher": "heads", "model.args": SMALL}})
+    train(found["heads"], pool, nothing, device=CPU)
+    teacher = frozen_teacher(found["small"], CPU).network
+    assert all(torch.equal(teacher.backbone.state_dict()[key], one) for key, one in backbone.state_dict().items())
+    began = fresh_state(found["heads"].settings, 0, CPU).teacher.dino_head.prototypes.weight
+    assert not torch.equal(began, teacher.dino_head.prototypes.weight)
+    train(found["small"], pool, nothing, device=CPU)
+    assert state_path(found["small"], 4).exists()
+
+
+def test_a_student_does_not_begin_with_the_weights_of_the_trunk(plan_jobs, take_steps, tiny, pool, tmp_path):
+    save_state(take_steps(tiny, 1)[0], tmp_path / "state.safetensors", identity="x")
+    export_weights(tmp_path / "state.safetensors", tmp_path / "start.safetensors", dtype=torch.float32)
+    given = {"trunk.steps": 2, "trunk.checkpoint": str(tmp_path / "start.safetensors")}
+    arms = {"small": {"from": None, "distillation.teacher": "trunk", "model.args": SMALL}}
+    found = plan_jobs(arms, **given)
+    assert found["trunk"].science["weights"] is not None
+    assert found["small"].science["weights"] is None
+    for job in found.values():
+        train(job, pool, nothing, device=CPU)
+    assert load_file(state_path(found["small"], 4))["student.backbone.cls_token"].shape[-1] == SMALL["embed_dim"]
+
+
 # --- refusals
 
 
@@ -174,6 +204,7 @@ REFUSED = [
     ({"distillation.teacher": "timm:vit_small_patch16_dinov3"}, "since a backbone has no heads to learn from"),
     ({"distillation.teacher": "runs/exported/teacher_000100"}, "since a backbone has no heads to learn from"),
     ({"distillation.teacher": "nowhere.safetensors"}, "no file nowhere.safetensors"),
+    ({"gram.weight": 1.0, "gram.tokens": "masked"}, "gram.tokens=masked: want all, since a student of a frozen"),
     ({"dino.head.prototypes": 8}, "dino.head.prototypes=8: want 16, as many as the teacher large has"),
     ({"ibot.head.prototypes": 8}, "ibot.head.prototypes=8: want 16, as many as the teacher large has"),
     ({"distillation.teacher": "small"}, "small needs small, a circle"),

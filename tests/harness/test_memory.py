@@ -173,3 +173,14 @@ def test_every_network_of_the_ring_is_kept_by_this_machine(tiny, change):
     assert memory.held(none, "the GPU", split=True, half=False) == memory.held(some, "the GPU", split=True, half=False)
     assert "gram.ring" in none
     assert memory.sizes(change(tiny, {"gram.weight": 1.0}))["gram.ring"] == 0
+
+
+def test_students_of_one_teacher_are_counted_in_one_process(tiny, change):
+    def most(**students):
+        large = {"steps": 2, "model.args": {"embed_dim": 8, "depth": 1}}
+        return memory.most_held(change(tiny, {"arms": {"large": large, **students}}), split=False) - shared
+
+    shared = memory.LIBRARIES_GIB * GIB
+    one, other = ({"distillation.teacher": "large", "data.batch_size": size} for size in (64, 32))
+    assert most(one=one, other=other) == pytest.approx(most(one=one) + most(other=other))
+    assert most(one=one, apart={"data.batch_size": 32}) == pytest.approx(most(one=one))

@@ -1,7 +1,7 @@
 """Arms as an experiment file states them: what each forks from and at which step, and grids that stand for several.
 
-`from` names another arm or `trunk`, null begins at step 0; `at` is a step of the parent; `grid` holds lists of values
-by dotted keys. All other keys are overrides.
+`from` names another arm or `trunk`, null begins at step 0; `at` is a step of the parent; `inherit` is how much of its
+state the arm begins with; `grid` holds lists of values by dotted keys. All other keys are overrides.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal, get_args
 
 from common.bounds import is_name
 from common.errors import BadInput, nearest
@@ -18,7 +18,8 @@ from harness.layers import flatten
 
 TRUNK = "trunk"
 EQUAL_COMPUTE = "equal_compute"
-WORDS = ("from", "at", "grid")
+WORDS = ("from", "at", "inherit", "grid")
+Inherit = Literal["all", "teacher"]  # all that the parent has; its EMA teacher alone, as student and as EMA teacher
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Arm:
     """One arm: `parent` is an arm, `TRUNK` or None for step 0; `at` None is the parent's end.
 
     equal_compute: it has as many steps as cost what the baseline's cost.
+    inherit: what it begins with of the parent's state.
     """
 
     parent: str | None
     at: int | None
     overrides: dict[str, Any]
     equal_compute: bool = False
+    inherit: Inherit = "all"
 
 
 def read(own: Mapping[str, Any], *, trunk: bool) -> Arm:
@@ -40,11 +43,12 @@ def read(own: Mapping[str, Any], *, trunk: bool) -> Arm:
     equal = overrides.get("steps") == EQUAL_COMPUTE
     if equal:
         del overrides["steps"]
-    return Arm(own.get("from", TRUNK if trunk else None), own.get("at"), overrides, equal)
+    parent = own.get("from", TRUNK if trunk else None)
+    return Arm(parent, own.get("at"), overrides, equal, own.get("inherit", "all"))
 
 
 def faults(arms: Mapping[str, Mapping[str, Any]], *, trunk: bool) -> Iterator[str]:
-    """What cannot be meant by `from` and `at`, a line each: unknown parents, circles, steps that are none."""
+    """What cannot be meant by `from`, `at`, `inherit`, a line each: unknown parents, circles, steps that are none."""
     known = [*([TRUNK] if trunk else []), *arms]
     for name, own in arms.items():
         parent, at = own.get("from"), own.get("at")
@@ -56,7 +60,20 @@ def faults(arms: Mapping[str, Mapping[str, Any]], *, trunk: bool) -> Iterator[st
         elif parent not in known:
             hint = nearest(str(parent), known, otherwise="null begins at step 0")
             yield f"arms.{name}.from={shown(parent)}: want one of {', '.join(known)}; {hint}"
+        yield from _wrong_inheritance(name, own, trunk=trunk)
     yield from _circles(arms)
+
+
+def _wrong_inheritance(name: str, own: Mapping[str, Any], *, trunk: bool) -> Iterator[str]:
+    """What there is not, or nobody to inherit it from."""
+    if "inherit" not in own:
+        return
+    said, known = f"arms.{name}.inherit={shown(own['inherit'])}", get_args(Inherit)
+    if own["inherit"] not in known:
+        hint = nearest(str(own["inherit"]), known, otherwise="all is what an arm without this key inherits")
+        yield f"{said}: want one of {', '.join(known)}; {hint}"
+    elif own.get("from", trunk or None) is None:
+        yield f"{said}: there is nothing to inherit from: want from: with an arm or trunk, or leave it out"
 
 
 def _circles(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

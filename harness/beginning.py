@@ -68,15 +68,19 @@ def _resumed(job: Job, device: torch.device) -> State:
 def first_state(job: Job, device: torch.device) -> State:
     """What the job's segment begins with: its parent where it forks, else step 0, from weights when they are given.
 
-    The Gram teacher is the parent's where both name the same one, else the one that is given, was kept or began.
+    The Gram teacher is the parent's where both name the same one, else the one that is given, was kept or began. A job
+    that inherits the teacher alone begins with two copies of it, an optimizer without moments, and nothing measured.
     """
     root = job.root
     state = fresh_state(root.settings, root.seed, device)
     if root.parent is not None:
         load_kept(root.parent, root.start, state, device)
-        if not _measured_alike(root.settings, root.parent.settings):
+        if root.inherit == "teacher":
+            state.student.load_state_dict(state.teacher.state_dict())
+            state.optimizer.state.clear()
+        if root.inherit != "all" or not _measured_alike(root.settings, root.parent.settings):
             state.seen = Seen()
-        if gram_teacher.is_inherited(root.settings.gram, root.parent.settings.gram):
+        if root.keeps_gram_teacher:
             return state
     elif root.settings.weights is not None:
         checkpoint.load_weights(state, Path(root.settings.weights))
@@ -87,7 +91,7 @@ def first_state(job: Job, device: torch.device) -> State:
             if one.local_cls_norm is not None:  # begins as the released norm, which it stands beside
                 one.local_cls_norm.load_state_dict(cast(Vit, one.backbone).norm.state_dict())
     if gram_teacher.is_first(root.settings.gram):
-        began = state if root.parent is None else first_state(root.path[0], device)
+        began = state if root.beginning is root else first_state(root.beginning, device)
         state.gram_teacher = frozen_copy(began.teacher.backbone)
     else:
         state.gram_teacher = read_gram_teacher(root, state, gram_folder(root), device)

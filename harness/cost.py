@@ -22,7 +22,7 @@ from harness.distillation import FrozenTeacher, answers
 from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer, freeze_backbone
 from harness.recipe import Model
-from harness.schedules import at, origin
+from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import State, forward, masked_positions
 
@@ -119,13 +119,15 @@ class Stretch(NamedTuple):
     flops: float
 
 
-def stretches(settings: Experiment, start: int, stop: int, *, teacher: Experiment | None = None) -> list[Stretch]:
-    """What the training steps from `start`, where a segment begins, to `stop` cost: some are frozen, some anchored.
+def stretches(
+    settings: Experiment, start: int, stop: int, *, origin: int, teacher: Experiment | None = None
+) -> list[Stretch]:
+    """What the training steps from `start` to `stop` cost: some are frozen, some anchored.
 
-    teacher: as in `step_cost`.
+    origin: from which schedules count; teacher: as in `step_cost`.
     """
     anchored = settings.gram.first_step if settings.gram.weight > 0 else stop
-    thawed = origin(settings, start) + settings.optimizer.freeze_backbone_steps
+    thawed = origin + settings.optimizer.freeze_backbone_steps
     edges = sorted({start, stop, *(edge for edge in (anchored, thawed) if start < edge < stop)})
     return [
         Stretch(
@@ -137,9 +139,10 @@ def stretches(settings: Experiment, start: int, stop: int, *, teacher: Experimen
     ]
 
 
-def flops(settings: Experiment, start: int, stop: int, *, teacher: Experiment | None = None) -> float:
-    """Floating-point operations of the training steps from `start` to `stop`; `teacher` as in `step_cost`."""
-    return sum(one.flops * (one.last - one.first) for one in stretches(settings, start, stop, teacher=teacher))
+def flops(settings: Experiment, start: int, stop: int, *, origin: int, teacher: Experiment | None = None) -> float:
+    """Floating-point operations of the training steps from `start` to `stop`; arguments as in `stretches`."""
+    found = stretches(settings, start, stop, origin=origin, teacher=teacher)
+    return sum(one.flops * (one.last - one.first) for one in found)
 
 
 def teacher_flops(teacher: Experiment) -> float:

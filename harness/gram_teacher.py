@@ -66,7 +66,7 @@ SOURCES: dict[GramTeacher, Source] = {
     "snapshot": Source(lambda gram: f"EMA of {_step_words(gram)}", copied=snapshot_step),
     "ema": Source(lambda gram: "ema", live=True),
     "checkpoint": Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
-    "start": Source(lambda gram: "weights of step 0", first=True),
+    "start": Source(lambda gram: "the first weights", first=True),
     "best_dense": Source(lambda gram: f"best of the last {gram.ring} by {gram.measure}", chosen=True),
 }
 

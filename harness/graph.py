@@ -18,7 +18,7 @@ from common.errors import BadInput, found
 from common.steps import job_name
 from evals.backbones.digest import content_of
 from harness import distillation, gram_teacher, store
-from harness.arms import EQUAL_COMPUTE, TRUNK, in_order
+from harness.arms import EQUAL_COMPUTE, TRUNK, Inherit, in_order
 from harness.config import arm_settings, identity, overridden, read_arm, science, trunk_settings
 from harness.cost import flops
 from harness.losses.table import LOSSES
@@ -33,6 +33,7 @@ class Job:
     """Train `arm` with `seed` from step `start` to `stop`, from where `parent` is then, or from the beginning.
 
     science: all that shapes the result, from the first step of the segment on.
+    inherit: what it begins with of the parent's state.
     taught_by: the job whose EMA teacher, at its end, is the frozen teacher of a distillation.
     forks: steps whose whole state must be kept, since arms begin with it or learn from it.
     snapshots: steps whose EMA backbone must be kept, since an arm anchors to it.
@@ -45,6 +46,7 @@ class Job:
     settings: Experiment
     science: dict[str, Any]
     parent: Job | None = None
+    inherit: Inherit = "all"
     taught_by: Job | None = None
     forks: tuple[int, ...] = ()
     snapshots: tuple[int, ...] = ()
@@ -100,14 +102,26 @@ class Job:
         return [*(self.parent.path if self.parent else ()), self]
 
     @property
-    def inherits(self) -> bool:
+    def beginning(self) -> Job:
+        """The job on the path with which the step counter begins: the last one that does not inherit it."""
+        return next((one for one in reversed(self.path) if one.inherit != "all"), self.path[0])
+
+    @property
+    def origin(self) -> int:
+        """The step that warm-ups and ends of schedules count from."""
+        return self.root.start if self.settings.schedule.counts_from == "segment" else self.beginning.start
+
+    @property
+    def keeps_gram_teacher(self) -> bool:
         """Whether it goes on with the Gram teacher that its parent has at the fork."""
-        return self.parent is not None and gram_teacher.is_inherited(self.settings.gram, self.parent.settings.gram)
+        if self.parent is None or self.inherit != "all":
+            return False
+        return gram_teacher.is_inherited(self.settings.gram, self.parent.settings.gram)
 
     @property
     def earlier(self) -> tuple[int, ...]:
         """The steps before its start whose EMA backbones it begins with: its Gram teacher's, or all it chooses from."""
-        if self.inherits:
+        if self.keeps_gram_teacher:
             return ()
         return gram_teacher.earlier_steps(self.settings.gram, self.start, learnt=self.settings.first_trained)
 
@@ -168,8 +182,8 @@ class Seed:
         """What arms share by default."""
         settings = _gram_begins(trunk_settings(self.experiment), 0, None, where="trunk.overrides")
         stop, taught_by = self.experiment.trunk.steps, self.taught_by("trunk.overrides", settings)
-        science = self.science(settings, None, 0, stop, taught_by)
-        return Job(TRUNK, self.seed, 0, stop, settings, science, taught_by=taught_by)
+        job = Job(TRUNK, self.seed, 0, stop, settings, {}, taught_by=taught_by)
+        return replace(job, science=self.science(job))
 
     def arm(self, name: str) -> Job:
         """An arm, its end settled."""
@@ -184,13 +198,13 @@ class Seed:
         if parent is not None:
             _refuse_other_shapes(where, parent, settings)
             _refuse_no_steps(where, parent, fork, settings.steps)
-        settings, taught_by = _gram_begins(settings, fork, parent, where=where), self.taught_by(where, settings)
+        settings = _gram_begins(settings, fork, parent, where=where, inherit=own.inherit)
+        taught_by = self.taught_by(where, settings)
+        job = Job(name, self.seed, fork, settings.steps, settings, {}, parent, own.inherit, taught_by)
         if baseline is not None:
-            teacher = distillation.teacher_settings(settings, taught_by.settings if taught_by else None)
-            steps = _equal_compute(where, settings, baseline, teacher=teacher)
-            settings = overridden(settings, {"steps": steps}, where=where)
-        science = self.science(settings, parent, fork, settings.steps, taught_by)
-        return Job(name, self.seed, fork, settings.steps, settings, science, parent, taught_by)
+            settings = overridden(settings, {"steps": _equal_compute(where, job, baseline)}, where=where)
+        job = replace(job, stop=settings.steps, settings=settings)
+        return replace(job, science=self.science(job))
 
     def taught_by(self, where: str, settings: Experiment) -> Job | None:
         """The job that trains a student's teacher; None where there is no teacher, or one that another run trained.
@@ -205,16 +219,18 @@ class Seed:
             raise BadInput(f"{where}: {error}") from error
         return job
 
-    def science(
-        self, settings: Experiment, parent: Job | None, fork: int, stop: int, taught_by: Job | None
-    ) -> dict[str, Any]:
+    def science(self, job: Job) -> dict[str, Any]:
         """All that shapes a job's result; its parent's where nothing of that changes."""
-        own = self.shape(settings, fork, stop) | _teacher_of(settings, taught_by)
+        parent = job.parent
+        own = self.shape(job.settings, job.start, job.stop) | _teacher_of(job.settings, job.taught_by)
         if parent is None:
-            return own | {"parent": None, "weights": _weights_hash(settings)}
+            return own | {"parent": None, "weights": _weights_hash(job.settings)}
+        before = {"identity": parent.identity, "step": job.start}
+        if job.inherit != "all":
+            return own | {"parent": before | {"inherit": job.inherit}, "weights": None}
         if own == {key: value for key, value in parent.science.items() if key not in ("parent", "weights")}:
             return parent.science
-        return own | {"parent": {"identity": parent.identity, "step": fork}, "weights": None}
+        return own | {"parent": before, "weights": None}
 
     def shape(self, settings: Experiment, start: int, stop: int) -> dict[str, Any]:
         """The scientific settings and the seed: a given Gram teacher by its content, schedules with what they hang on.
@@ -296,34 +312,43 @@ def _refuse_no_steps(where: str, parent: Job, fork: int, steps: int) -> None:
         )
 
 
-def _equal_compute(where: str, settings: Experiment, baseline: Job, *, teacher: Experiment | None) -> int:
+def _equal_compute(where: str, job: Job, baseline: Job) -> int:
     """The last step up to which the arm costs no more operations than the baseline from the same fork."""
-    fork, most = baseline.start, flops(baseline.settings, baseline.start, baseline.stop, teacher=baseline.teacher)
+
+    def cost(one: Job, stop: int) -> float:
+        return flops(one.settings, fork, stop, origin=one.origin, teacher=one.teacher)
+
+    fork = baseline.start
+    most = cost(baseline, baseline.stop)
     low, high = fork, fork + 1
-    while flops(settings, fork, high, teacher=teacher) <= most:
+    while cost(job, high) <= most:
         low, high = high, 2 * high - fork
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if flops(settings, fork, middle, teacher=teacher) <= most else (low, middle)
+        low, high = (middle, high) if cost(job, middle) <= most else (low, middle)
     if low == fork:
         want = f"its first step costs more than all of {baseline.arm}: want more steps of that"
         raise BadInput(f"{where}.steps={EQUAL_COMPUTE}: {want}")
     return low
 
 
-def _gram_begins(settings: Experiment, fork: int, parent: Job | None, *, where: str) -> Experiment:
+def _gram_begins(
+    settings: Experiment, fork: int, parent: Job | None, *, where: str, inherit: Inherit = "all"
+) -> Experiment:
     """The settings with `gram.start_step` known: where Gram is switched on, which is at the fork or with the parent."""
     gram = settings.gram
     if gram.weight == 0:
         return settings
-    before = parent.settings.gram if parent is not None and parent.settings.gram.weight > 0 else None
+    goes_on = parent is not None and inherit == "all" and parent.settings.gram.weight > 0
+    before = parent.settings.gram if parent is not None and goes_on else None
     if gram.start_step is None:
         first = fork if before is None else before.first_step
         return overridden(settings, {"gram.start_step": first}, where=where)
     if parent is not None and before is None and gram.start_step < fork:
+        why = f"{parent.arm} has no Gram loss" if inherit == "all" else f"inherit={inherit} begins it anew"
         raise BadInput(
-            f"{where}: gram.start_step={gram.start_step} lies before the fork at step {fork}, and {parent.arm} has no "
-            "Gram loss: start at the fork or later"
+            f"{where}: gram.start_step={gram.start_step} lies before the fork at step {fork}, and {why}: start at the "
+            "fork or later"
         )
     return settings
 

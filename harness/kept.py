@@ -14,7 +14,7 @@ from common.errors import BadInput, found
 from common.steps import KINDS, folders_by_step
 from common.unchanged import until_changed
 from evals.backbones import exported
-from harness import checkpoint
+from harness import checkpoint, gram_teacher
 from harness.graph import Job, holder
 from harness.job_folder import (
     earlier_folders,
@@ -72,6 +72,8 @@ def faults(jobs: Sequence[Job]) -> list[Fault]:
                 wanted[job.parent.name][job.start] = state_path(job.parent, job.start)
             for step, folder in earlier_folders(job).items():
                 wanted[holder(job, step).name].setdefault(step, folder)
+            if gram_teacher.is_first(job.settings.gram) and (before := job.beginning.parent) is not None:
+                wanted[before.name].setdefault(job.beginning.start, state_path(before, job.beginning.start))
         if job.taught_by is not None and (at < job.stop or any(fault.start is not None for fault in own)):
             wanted[job.taught_by.name][job.taught_by.stop] = state_path(job.taught_by, job.taught_by.stop)
         kept = {fault.path: fault for fault in own} | kept

@@ -13,7 +13,7 @@ from common.command import columns, duration
 from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.suite import TaskSpec
-from harness import gram_teacher
+from harness import gram_teacher, phases
 from harness.cost import (
     EFFICIENCY,
     LIBRARIES_GIB,
@@ -108,7 +108,9 @@ def plan(
         saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
         f"left to do: about {duration(total)}{trials} (from operations, to a factor of two; heads and crops on top)",
     ]
-    return "\n".join([*head, indent(columns(table), "  "), *arm_lines(experiment), *(line for line in tail if line)])
+    begins = ["what each begins with:", *(f"  {line}" for line in phases.lines(jobs))]
+    changes = ["what each changes:", *arm_lines(experiment)]
+    return "\n".join([*head, indent(columns(table), "  "), *begins, *changes, *(line for line in tail if line)])
 
 
 def counted(things: Sized, word: str) -> str:
@@ -235,7 +237,7 @@ def job_cost(job: Job, rate: float) -> tuple[float, float]:
     gram = job.settings.gram
     anchored = gram.weight > 0 and gram.first_step < job.stop
     memory = max(step_cost(job.settings, gram=on, teacher=job.teacher).memory for on in {False, anchored})
-    operations = flops(job.settings, job.start, job.stop, teacher=job.teacher)
+    operations = flops(job.settings, job.start, job.stop, origin=job.origin, teacher=job.teacher)
     operations += watch_flops(job.settings, job.start, job.stop)
     return operations / rate, memory
 

@@ -13,7 +13,7 @@ from harness.data.sizes import sides
 from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
 from harness.model import sizes_of
-from harness.schedules import At, counts_from_segment, end, ends, origin
+from harness.schedules import At, counts_from_segment, end, ends
 from harness.settings import Data, Experiment
 from harness.timeline import PlannedArm
 
@@ -68,7 +68,7 @@ def _goes_on(one: PlannedArm, found: Sequence[PlannedArm]) -> bool:
 
 def impossible(one: PlannedArm) -> Iterator[str]:
     """Ends that would come before the way to them begins, and a Gram loss that would begin after the last step."""
-    own, begin = one.settings, origin(one.settings, one.begin)
+    own, begin = one.settings, one.origin
     until = own.schedule.end_step or one.stop
     if ends(own) and until <= begin:
         yield f"schedule.end_step={until}: want more than {begin}, from where it counts"
@@ -120,7 +120,7 @@ def fixed(one: PlannedArm) -> Iterator[str]:
 def warm_ups(one: PlannedArm) -> Iterator[str]:
     """Warm-ups that are longer than what counts them."""
     optimizer, teacher = one.settings.optimizer, one.settings.teacher
-    taken = one.stop - origin(one.settings, one.begin)
+    taken = one.stop - one.origin
     for key, length, never in (
         ("optimizer.warmup_steps", optimizer.warmup_steps, f"optimizer.lr={optimizer.lr:g} is never reached"),
         (
@@ -228,12 +228,12 @@ def _idle_steps(one: PlannedArm) -> Iterator[str]:
         yield f"optimizer.lr_end=0: nothing is learnt from step {done} to {stop}; want more, or it later"
     if done is not None and done < stop and own.teacher.momentum_end == 1:
         yield f"teacher.momentum_end=1: the EMA teacher stands still from step {done} to {stop}; want less, or it later"
-    source, untrained = gram_teacher.source(own.gram), one.begin == 0 and own.first_trained > 0
+    source, untrained = gram_teacher.source(own.gram), own.first_trained > 0
     first = own.gram.first_step if source.chosen and not own.gram.awaits_alarm else source.copied(own.gram)
-    if own.gram.weight > 0 and untrained and first == 0:
+    if own.gram.weight > 0 and untrained and one.begin == 0 and first == 0:
         key = "start_step" if own.gram.teacher_step is None else "teacher_step"
         yield f"gram.{key}=0: the Gram teacher is the untrained network; want a later step, or a trunk"
-    if gram_teacher.is_first(own.gram) and own.trunk.checkpoint is None:
+    if gram_teacher.is_first(own.gram) and untrained and one.begin == 0:
         yield "gram.teacher=start: the Gram teacher is the untrained network; want weights to start from, or snapshot"
 
 
@@ -273,7 +273,7 @@ def _idle_losses(own: Experiment) -> Iterator[str]:
 
 def jumps(one: PlannedArm, parent: PlannedArm | None) -> Iterator[str]:
     """Values that leap at a fork, since parent and child come to the same end at different steps."""
-    if parent is None or one.settings.schedule.counts_from == "segment":
+    if parent is None or one.origin == one.start:
         return
     sections = ("optimizer", "teacher", "schedule")
     if any(getattr(one.settings, name) != getattr(parent.settings, name) for name in sections):

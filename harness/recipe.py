@@ -237,7 +237,8 @@ class Schedule:
         Origin,
         About(
             "what warm-ups, the frozen last layer and the way to an end count from; `run`: step 0 of the whole run, so "
-            "that an arm goes on where its trunk was; `segment`: the fork, so that an arm begins them anew",
+            "that an arm goes on where its trunk was, or the fork of the last arm on the way with `inherit: teacher`; "
+            "`segment`: its own fork, so that it begins them anew",
             "official code: `run` in refinement, `segment` in high-resolution adaptation",
         ),
     ] = "run"

@@ -13,7 +13,7 @@ from evals.datasets.catalogue import KINDS
 from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
-from harness import gram_teacher
+from harness import gram_teacher, phases
 from harness.config import as_dict
 from harness.cost import stretches
 from harness.graph import Job
@@ -120,7 +120,7 @@ def fork(job: Job) -> list[dict[str, Any]]:
 def compute(job: Job) -> list[dict[str, Any]]:
     """Operations of a training step, counted, from the step on at which they are so many: Gram anchoring adds some, a
     frozen backbone takes some away."""
-    found = stretches(job.settings, job.start, job.stop, teacher=job.teacher)
+    found = stretches(job.settings, job.start, job.stop, origin=job.origin, teacher=job.teacher)
     return [{"from": one.first, "flops": one.flops} for one in found]
 
 
@@ -128,7 +128,8 @@ def summary(job: Job) -> str:
     """One phrase that tells what the arm does."""
     share = job.settings.data.homogeneous_share
     batches = f"; {share:.0%} of batches from one component" if share else ""
-    return f"{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}"
+    anew = "" if job.inherit == "all" else f"; begins with {phases.inherited(job)}"
+    return f"{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}{anew}"
 
 
 def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

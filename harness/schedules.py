@@ -30,37 +30,35 @@ class At(NamedTuple):
     backbone_frozen: bool
 
 
-def at(settings: Experiment, step: int, *, start: int = 0, stop: int | None = None) -> At:
+def at(settings: Experiment, step: int, *, origin: int = 0, stop: int | None = None) -> At:
     """Every scheduled value at `step` (0 is the first of the run).
 
-    start: the first step of the segment; stop: where it ends, which schedules with an end but no step of it need.
+    origin: the step that warm-ups and ways to an end count from (`Job.origin`); stop: where the segment ends, which
+    schedules with an end but no step of it need.
     """
-    begin, optimizer, teacher = origin(settings, start), settings.optimizer, settings.teacher
-    lr = rate(settings, step, start=start, stop=stop)
+    optimizer, teacher = settings.optimizer, settings.teacher
+    lr = rate(settings, step, origin=origin, stop=stop)
     return At(
         step=step,
         lr=lr,
-        last_layer_lr=0.0 if step - begin < optimizer.freeze_last_layer_steps else lr,
-        weight_decay=_going(settings, step, optimizer.weight_decay, optimizer.weight_decay_end, begin=begin, stop=stop),
+        last_layer_lr=0.0 if step - origin < optimizer.freeze_last_layer_steps else lr,
+        weight_decay=_going(
+            settings, step, optimizer.weight_decay, optimizer.weight_decay_end, begin=origin, stop=stop
+        ),
         temperature=linear_warmup(
-            step - begin,
+            step - origin,
             start=teacher.temperature_start,
             peak=teacher.temperature,
             steps=teacher.temperature_warmup_steps,
         ),
-        momentum=_going(settings, step, teacher.momentum, teacher.momentum_end, begin=begin, stop=stop),
+        momentum=_going(settings, step, teacher.momentum, teacher.momentum_end, begin=origin, stop=stop),
         factors=factors(settings, step, stop=stop),
         renew_gram_teacher=gram_teacher.is_renewed(settings.gram, step),
-        backbone_frozen=step - begin < optimizer.freeze_backbone_steps,
+        backbone_frozen=step - origin < optimizer.freeze_backbone_steps,
     )
 
 
 # --- what they count from, and where they end
-
-
-def origin(settings: Experiment, start: int) -> int:
-    """The step that warm-ups and ends count from, in a segment that begins at step `start`."""
-    return start if settings.schedule.counts_from == "segment" else 0
 
 
 def counts_from_segment(settings: Experiment) -> bool:
@@ -90,12 +88,12 @@ def ends(settings: Experiment) -> dict[str, float]:
 # --- the values
 
 
-def rate(settings: Experiment, step: int, *, start: int, stop: int | None) -> float:
+def rate(settings: Experiment, step: int, *, origin: int, stop: int | None) -> float:
     """The learning rate: a line to its peak, then constant or on its way to its end."""
-    optimizer, scale, begin = settings.optimizer, lr_scale(settings), origin(settings, start)
-    peak, warm = optimizer.lr * scale, begin + optimizer.warmup_steps
+    optimizer, scale = settings.optimizer, lr_scale(settings)
+    peak, warm = optimizer.lr * scale, origin + optimizer.warmup_steps
     if step < warm:
-        return linear_warmup(step - begin, start=optimizer.lr_start, peak=peak, steps=optimizer.warmup_steps)
+        return linear_warmup(step - origin, start=optimizer.lr_start, peak=peak, steps=optimizer.warmup_steps)
     last = None if optimizer.lr_end is None else optimizer.lr_end * scale
     return _going(settings, step, peak, last, begin=warm, stop=stop)
 

@@ -223,7 +223,8 @@ class Experiment(LossSettings):
         dict[Name, dict[str, Any]],
         About(
             "name → dotted overrides; `{}` keeps the settings as they are. `from` names the arm that it forks from, "
-            "whose settings it begins with, or `trunk`, or null for step 0; `at` the step, its end by default; `steps: "
+            "whose settings it begins with, or `trunk`, or null for step 0; `at` the step, its end by default; "
+            "`inherit: teacher` begins with its EMA teacher alone ([phases.md](phases.md)); `steps: "
             "equal_compute` as many as cost what the baseline's cost; `grid: {gram.weight: [1, 2]}` stands for an arm "
             "for each value ([experiments.md](experiments.md)). On the command line `--arms a,b` or `arms=[a,b]` "
             "chooses among them, `arms={c: {}}` takes their place"

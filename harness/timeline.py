@@ -16,7 +16,7 @@ from harness.data.sizes import mean, sides
 from harness.graph import Job
 from harness.losses.table import titles
 from harness.record import baseline
-from harness.schedules import At, at, ends, origin
+from harness.schedules import At, at, ends
 from harness.settings import Experiment
 
 MOST = 200_000  # values of one series, over all arms
@@ -29,7 +29,8 @@ Taken = Mapping[str, Sequence[tuple[Experiment, At]]]  # the steps of each arm t
 class PlannedArm:
     """The trunk, or an arm, as it is planned for every seed alike: its own steps, from `start` to `stop`.
 
-    begin: the first step of the segment that it belongs to, from which its schedules may count.
+    begin: the step at which the step counter begins.
+    origin: the step that its schedules count from: that one, or its own first.
     parent: the name of the one that it goes on from, at its `start`.
     evaluations, snapshots: steps after which it is evaluated, and its EMA backbone kept for an arm.
     """
@@ -37,6 +38,7 @@ class PlannedArm:
     name: str
     settings: Experiment
     begin: int
+    origin: int
     start: int
     stop: int
     parent: str | None = None
@@ -45,7 +47,7 @@ class PlannedArm:
 
     def at(self, step: int) -> At:
         """Every scheduled value at one of its steps."""
-        return at(self.settings, step, start=self.begin, stop=self.stop)
+        return at(self.settings, step, origin=self.origin, stop=self.stop)
 
 
 def planned_arms(jobs: Sequence[Job]) -> list[PlannedArm]:
@@ -54,7 +56,8 @@ def planned_arms(jobs: Sequence[Job]) -> list[PlannedArm]:
         PlannedArm(
             name=job.arm,
             settings=job.settings,
-            begin=job.root.start,
+            begin=job.beginning.start,
+            origin=job.origin,
             start=job.start,
             stop=job.stop,
             parent=job.parent.arm if job.parent else None,
@@ -195,7 +198,7 @@ def looked_at(found: Sequence[PlannedArm]) -> list[int]:
 
 def moving(one: PlannedArm) -> Iterator[tuple[int, int]]:
     """From which step to before which one something moves, or is as it is."""
-    own, begin, gram = one.settings, origin(one.settings, one.begin), one.settings.gram
+    own, begin, gram = one.settings, one.origin, one.settings.gram
     yield one.start, one.stop
     for length in (
         own.optimizer.warmup_steps,

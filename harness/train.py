@@ -172,7 +172,7 @@ def revisit(job: Job, evaluate: Evaluate) -> None:
 def look_of(job: Job, pool: Pool) -> Watch:
     """What looks at the dense features of the job's EMA teacher. Raises `BadInput` for too few images or patches."""
     own, root, patch = job.settings, job.root, sizes_of(job.settings.model).patch
-    chosen = gram_teacher.source(own.gram).chosen and not root.inherits
+    chosen = gram_teacher.source(own.gram).chosen and not root.keeps_gram_teacher
     return Watch(
         own.gram,
         pool,
@@ -299,7 +299,7 @@ class Stopwatch:
 
 def scheduled(job: Job, state: State, step: int) -> At:
     """The values that hold in a step of the job; an end is where its identity has it, wherever this job stops."""
-    return at(settled(job, state), step, start=job.root.start, stop=job.science["schedule"]["end_step"])
+    return at(settled(job, state), step, origin=job.origin, stop=job.science["schedule"]["end_step"])
 
 
 def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch) -> dict[str, float]:

@@ -60,6 +60,7 @@ FLOORS = (
     "harness.step",
     "harness.checkpoint harness.cost",
     "harness.graph harness.export_trunk harness.memory",
+    "harness.phases",
     "harness.clean harness.excluded harness.found harness.check_data harness.lockstep",
     "harness.job_folder",
     "harness.beginning harness.kept",

@@ -91,8 +91,8 @@ class Anchoring:
         GramTeacher,
         About(
             "whose patches are the target; `snapshot` (the EMA teacher frozen at `gram.teacher_step`), `ema` (the live "
-            "EMA teacher), `checkpoint` (`gram.checkpoint`), `start` (the weights that training started from, "
-            "whatever the arm forks from: the natural one where a trained model is continued), "
+            "EMA teacher), `checkpoint` (`gram.checkpoint`), `start` (the weights that training started from, or the "
+            "last arm on the way with `inherit: teacher`: the natural one where a trained model is continued), "
             "`best_dense` (of the last `gram.ring` EMA teachers that were measured the one with the best "
             "`gram.measure`, at the start and at each renewal; those before a fork are kept on the way there, or made "
             "again where they were passed)",

@@ -17,6 +17,7 @@ def test_an_arm_says_what_it_forks_from_and_the_rest_are_overrides():
     assert read({}, trunk=True).parent == "trunk"
     assert read({}, trunk=False).parent is None
     assert read({"from": None}, trunk=True).parent is None
+    assert read({"inherit": "teacher"}, trunk=True) == Arm("trunk", None, {}, inherit="teacher")
     assert read({"steps": "equal_compute"}, trunk=True) == Arm("trunk", None, {}, equal_compute=True)
 
 
@@ -45,6 +46,19 @@ def test_parents_come_before_what_forks_from_them():
             ["arms.a.at=3: there is nothing to fork from: want from: with an arm or trunk"],
         ),
         ({"a": {"from": "trunk", "at": 3}}, []),
+        ({"a": {"inherit": "teacher"}, "b": {"from": "a", "inherit": "all"}}, []),
+        ({"a": {"inherit": "techer"}}, ["arms.a.inherit='techer': want one of all, teacher; did you mean 'teacher'?"]),
+        (
+            {"a": {"inherit": None}},
+            ["arms.a.inherit=null: want one of all, teacher; all is what an arm without this key inherits"],
+        ),
+        (
+            {"a": {"from": None, "inherit": "teacher"}},
+            [
+                "arms.a.inherit='teacher': there is nothing to inherit from: want from: with an arm or trunk, or leave "
+                "it out"
+            ],
+        ),
     ],
 )
 def test_a_graph_that_cannot_be_meant_is_told(arms, said):
@@ -54,6 +68,8 @@ def test_a_graph_that_cannot_be_meant_is_told(arms, said):
 def test_without_a_trunk_there_is_none_to_fork_from():
     (said,) = faults({"a": {"from": "trunk"}}, trunk=False)
     assert said.startswith("arms.a.from='trunk': want one of a; ")
+    (said,) = faults({"a": {"inherit": "all"}}, trunk=False)
+    assert "nothing to inherit from" in said
     (said,) = faults({"a": {"at": 3}}, trunk=False)
     assert "nothing to fork from" in said
 
@@ -230,6 +246,10 @@ def test_each_parent_keeps_what_its_children_begin_with(listed):
             {"plain": {}, "b": {"from": "plain", "at": 6, "gram.weight": 1.0, "gram.start_step": 5}},
             "arms.b: gram.start_step=5 lies before the fork at step 6, and plain has no Gram loss",
         ),
+        (
+            {"a": {"gram.weight": 1.0, "gram.start_step": 5}, "b": {"from": "a", "inherit": "teacher", "steps": 12}},
+            "arms.b: gram.start_step=5 lies before the fork at step 10, and inherit=teacher begins it anew: start at",
+        ),
     ],
 )
 def test_forks_that_cannot_be_are_refused_in_one_line(listed, arms, said):
@@ -244,9 +264,9 @@ def test_equal_compute_is_the_last_step_that_costs_no_more_than_the_baseline(lis
     found = listed({"plain": {}, "high": {"gram.weight": 1.0, "gram.resolution": 2.0, "steps": "equal_compute"}},
                    steps=44)  # fmt: skip
     plain, high = found["plain"], found["high"]
-    most = flops(plain.settings, 4, 44)
+    most = flops(plain.settings, 4, 44, origin=0)
     assert 4 < high.stop < 44
-    assert flops(high.settings, 4, high.stop) <= most < flops(high.settings, 4, high.stop + 1)
+    assert flops(high.settings, 4, high.stop, origin=0) <= most < flops(high.settings, 4, high.stop + 1, origin=0)
 
 
 def test_an_arm_ends_with_the_one_that_it_forks_from(listed):

@@ -208,7 +208,7 @@ def test_what_cannot_be_is_refused(notes, values, line):
 def test_a_gram_loss_that_would_begin_after_its_arms_last_step_is_refused(tiny, change):
     late = change(arm_settings(change(tiny, {"arms": {"a": GRAM}}), "a"), {"gram.start_step": 5})
     with pytest.raises(BadInput, match=r"^arms\.a: gram\.start_step=5: want below 5, where it ends$"):
-        pointless([PlannedArm("a", late, begin=0, start=0, stop=5)])
+        pointless([PlannedArm("a", late, begin=0, origin=0, start=0, stop=5)])
 
 
 def test_arms_with_the_same_line_share_it_and_many_are_counted(notes):

@@ -85,7 +85,7 @@ def planned(name, folder):
 
 
 def values(job, step):
-    now = at(job.settings, step, start=job.start, stop=job.stop)
+    now = at(job.settings, step, origin=job.origin, stop=job.stop)
     return [*(getattr(now, column) for column in COLUMNS), now.factors["gram"]]
 
 

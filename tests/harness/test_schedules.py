@@ -102,9 +102,9 @@ def test_a_segments_own_clock_begins_at_its_fork(tiny, change):
     }
     own, whole = change(tiny, values), change(tiny, {**values, "schedule": recipe.Schedule(shape="linear")})
     for step in range(11):
-        mine, first = at(own, 100 + step, start=100, stop=111), at(own, step, stop=11)
+        mine, first = at(own, 100 + step, origin=100, stop=111), at(own, step, stop=11)
         assert mine._replace(step=step) == first == at(whole, step, stop=11)
-    forked = at(whole, 100, start=100, stop=111)
+    forked = at(whole, 100, stop=111)
     assert (forked.lr, forked.last_layer_lr, forked.temperature) == (1.0, 1.0, 0.07)
     assert forked.momentum == pytest.approx(0.9 + 0.1 * 100 / 110)
     assert forked.weight_decay == pytest.approx(0.04 + 0.36 * 100 / 110)

@@ -259,14 +259,15 @@ def outcome(tiny, change, pools, places, make_batches, weights):
         job = Job("plain", 0, 0, STEPS, experiment, {})
         state = resume(job, CPU)
         batches = make_batches(experiment, pool=pool)
-        start = -1  # as if the job had forked from a trunk of one step
-        now = [at(experiment, step, start=start, stop=STEPS) for step in range(STEPS)]
+        # As if the job had forked from a trunk of one step
+        origin = -1 if experiment.schedule.counts_from == "segment" else 0
+        now = [at(experiment, step, origin=origin, stop=STEPS) for step in range(STEPS)]
         look, rows = look_of(job, pool), []
         for step in range(STEPS):
             look(state.seen, state.teacher.backbone, step)
             own = settled(job, state)
             if own != experiment:  # an alarm was raised
-                batches, now[step] = make_batches(own, pool=pool), at(own, step, start=start, stop=STEPS)
+                batches, now[step] = make_batches(own, pool=pool), at(own, step, origin=origin, stop=STEPS)
             rows.append(train_step(state, batches[step], now[step], own, seed=0))
         return [{name: float(value) for name, value in row.items()} for row in rows], weights(state)
 

@@ -103,9 +103,9 @@ def test_a_path_goes_through_the_arm_that_an_arm_forks_from(tiny, change):
     experiment = change(tiny, {**values, **falling})
     own = change(arm_settings(experiment, "renewed"), {"schedule": Schedule(shape="linear", counts_from="segment")})
     found = [
-        PlannedArm("trunk", trunk_settings(experiment), begin=0, start=0, stop=4),
-        PlannedArm("plain", arm_settings(experiment, "plain"), begin=0, start=4, stop=10, parent="trunk"),
-        PlannedArm("late", own, begin=7, start=7, stop=12, parent="plain"),
+        PlannedArm("trunk", trunk_settings(experiment), begin=0, origin=0, start=0, stop=4),
+        PlannedArm("plain", arm_settings(experiment, "plain"), begin=0, origin=0, start=4, stop=10, parent="trunk"),
+        PlannedArm("late", own, begin=0, origin=7, start=7, stop=12, parent="plain"),
     ]
     plan = timeline(experiment, found, record={})
     plain, late = plan.changing["Learning rate"]
@@ -124,10 +124,10 @@ def test_an_arm_of_an_arm_and_one_that_goes_on_with_the_trunks_segment_keep_thei
         "anew": {"from": "plain", "at": 7, "schedule.counts_from": "segment"},
     }
     found, plan = planned(arms=arms)
-    assert [(one.name, one.begin, one.start, one.stop) for one in found] == [
+    assert [(one.name, one.origin, one.start, one.stop) for one in found] == [
         ("trunk", 0, 0, 4),
         ("plain", 0, 4, 10),
-        ("cooled", 7, 7, 12),
+        ("cooled", 0, 7, 12),
         ("anew", 7, 7, 10),
     ]
     rates = {curve.arms[0]: curve.values for curve in plan.changing["Learning rate"]}

@@ -125,6 +125,11 @@ class Job:
             return ()
         return gram_teacher.earlier_steps(self.settings.gram, self.start, learnt=self.settings.first_trained)
 
+    def images(self, step: int) -> int:
+        """Images in all steps on the way up to one of its own; phases may have batches of other sizes."""
+        before = 0 if self.parent is None else self.parent.images(self.start)
+        return before + (step - self.start) * self.settings.data.batch_size
+
     def is_evaluated(self, step: int) -> bool:
         """Whether it is evaluated after `step`; a fork is evaluated with the parent."""
         within = self.first <= step <= self.stop

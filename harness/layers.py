@@ -2,7 +2,8 @@
 
 `defaults` is a list: `_self_` stands for the file itself, `model: nano` for model/nano.yaml, whose settings belong
 under `model`, and `mine` for mine.yaml. A comment `# @package _global_` puts a file's settings at the top level
-instead. Files lie beside the experiment or in the repository's `experiments/`.
+instead. Files lie beside the experiment or in the repository's `experiments/`; those that a group's file names lie in
+the group's folder, with `/model: nano` in that of `model`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from harness.sweep_settings import SPACE, by_parameter, outdated
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 OWN = "_self_"
 NAMED = re.compile(r"(?!.*\.\.)\w[\w./-]{0,200}")  # never above the experiment's folder
+TOP = "/"  # before a group that is not one within the file's own
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def entries(path: Path) -> list[Entry]:
     found = []
     for one in listed:
         group, name = next(iter(one.items())) if isinstance(one, dict) and len(one) == 1 else (None, one)
-        parts = [name] if group is None else [group, name]
+        parts = [name] if group is None else [group.removeprefix(TOP) if isinstance(group, str) else group, name]
         if not all(isinstance(part, str) and NAMED.fullmatch(part) for part in parts):
             raise BadInput(f"{path}: defaults: got {shown(one)}: {want}, of files beside the experiment or below")
         found.append(Entry(group or "", str(name).removesuffix(".yaml")))
@@ -121,7 +123,8 @@ def _parts(
                 content = {part: content}
             yield content
             continue
-        inner = "/".join(part for part in (group, entry.group) if part)
+        within = "" if entry.group.startswith(TOP) else group
+        inner = "/".join(part for part in (within, entry.group.removeprefix(TOP)) if part)
         name = choices.get(inner, entry.name) if entry.group else entry.name
         key = inner if entry.group else f"{inner}/{entry.name}"
         if key in used:

@@ -73,7 +73,7 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
             line = f"{named} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
             if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
                 way_out = "gram.level=image, or a smaller data.batch_size" if most == LEVEL else "less of it"
-                raise BadInput(f"{line} of memory: want {way_out}")
+                raise BadInput(f"{line} of memory: want {way_out}; launcher=slurm plans for another machine")
             lines[f"memory: {line}: it may not suffice"] = None
     return list(lines)
 

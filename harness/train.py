@@ -304,16 +304,16 @@ def scheduled(job: Job, state: State, step: int) -> At:
 
 def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch) -> dict[str, float]:
     """A row of the training curve after a step; of what may be constant, that which is not."""
-    done, settings = scheduled(job, state, state.step - 1), job.settings
+    done = scheduled(job, state, state.step - 1)
     moving = {"optimizer.weight_decay_end": "weight_decay", "teacher.momentum_end": "momentum"}
     return {
         "step": state.step,
-        "images": state.step * settings.data.batch_size,
+        "images": job.images(state.step),
         "seconds": round(watch.seconds(), 2),
         **{name: float(value) for name, value in terms.items()},
         "lr": done.lr,
         "temperature": done.temperature,
-        **{name: getattr(done, name) for key, name in moving.items() if key in ends(settings)},
+        **{name: getattr(done, name) for key, name in moving.items() if key in ends(job.settings)},
         **{f"{term}_weight": done.factors[term] for term in ANCHORED},
     }
 

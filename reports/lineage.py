@@ -87,11 +87,18 @@ def _clock(run: Run, leg: Leg, seed: int) -> Iterator[tuple[float, float]]:
         yield leg.stop, float(np.interp(leg.stop, [leg.start, *line.steps], [0.0, *line.values]))
 
 
+def _slope(line: Line) -> float:
+    """What a step adds: between the ends of a line, or since step 0 where it is one point."""
+    if len(line.steps) == 1:
+        return float(line.values[0] / line.steps[0])
+    return float((line.values[-1] - line.values[0]) / (line.steps[-1] - line.steps[0]))
+
+
 def _rates(run: Run, leg: Leg, seed: int, measure: Measure) -> Iterator[tuple[float, float]]:
     """Steps of a leg at which what a step uses changes, and its last, with what was used since its start."""
     if measure == "images":
         line = run.curves.get((leg.lane, seed), {}).get("images")
-        rates = [(0.0, float(line.values[-1] / line.steps[-1]))] if line is not None else []
+        rates = [(0.0, _slope(line))] if line is not None else []
     else:
         rates = [*run.compute.get(leg.lane, ())]
     evaluated = max((row.step for row in run.rows if row.arm == leg.lane), default=0)

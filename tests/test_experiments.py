@@ -20,6 +20,7 @@ from harness.curation import settings as curation_settings
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import open_tasks
 from harness.graph import jobs
+from harness.layers import flatten
 from harness.plan import estimates, plan
 from harness.train import train
 
@@ -65,9 +66,15 @@ def shrunk(path: Path, folder: Path, cache: Path):
         overrides += ["model.args.depth=1", "model.args.embed_dim=48", "model.args.num_heads=2", *SMALL_HEADS]
         overrides += ["trunk.checkpoint=null"]
     written = yaml.safe_load(path.read_text())["arms"]  # a grid by its one name
-    for place in ("gram", *(f"arms.{arm}.gram" for arm in written)):
-        overrides += [f"{place}.start_step={fork}", f"{place}.teacher_step=null"]
-    return load(path, overrides)
+    ends: dict[str, int] = {}
+    for arm, own in written.items():  # phases take two steps each
+        ends[arm] = ends.get(own.get("from"), fork) + 2
+        begins = "null" if own.get("from") in ends else fork
+        overrides += [f"arms.{arm}.gram.start_step={begins}", f"arms.{arm}.gram.teacher_step=null"]
+        given = {key for key, value in flatten(whole.arms.get(arm, {})).items() if isinstance(value, int)}
+        small = {"steps": ends[arm], "data.batch_size": 2}
+        overrides += [f"arms.{arm}.{key}={value}" for key, value in small.items() if key in given]
+    return load(path, [*overrides, f"gram.start_step={fork}", "gram.teacher_step=null"])
 
 
 def curated(manifest: Path, cache: Path) -> Path:

@@ -48,6 +48,16 @@ def test_a_layer_may_have_defaults_of_its_own(lay):
     assert lay({**files, "recipe/two.yaml": "a: 2\nb: 2\n"}) == {"recipe": {"a": 1, "b": 2}}
 
 
+def test_a_layer_may_name_files_of_another_group_which_may_be_chosen_too(lay):
+    files = {"x.yaml": "defaults: [scale: small]\n", "model/a.yaml": "k: 1\n", "model/b.yaml": "k: 2\n"}
+    files["scale/small.yaml"] = "# @package _global_\ndefaults: [/model: a, _self_]\nmodel: {m: 3}\n"
+    assert lay(files) == {"model": {"k": 1, "m": 3}}
+    assert lay(files, choices={"model": "b"}) == {"model": {"k": 2, "m": 3}}
+    files["x.yaml"] = "defaults: [model: a, scale: small]\n"
+    with pytest.raises(BadInput, match="model stands in several files"):
+        lay(files)
+
+
 def test_mappings_are_merged_and_all_else_is_replaced():
     assert merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": 3}, "d": [2]}) == {"a": {"b": 1, "c": 3}, "d": [2]}
     assert merged({"a": {"b": 1}}, {"a": None}) == {"a": None}
@@ -78,10 +88,10 @@ def test_the_file_itself_is_the_last_where_it_is_not_named(tmp_path):
         ("[_self_, _self_]", "defaults: _self_ stands there twice"),
         ("[z, w]", "defaults: model stands in several files"),
         ("[modle: nano]", "defaults: no folder modle; did you mean 'model'?"),
-        ("[model: nanoo]", "defaults: no model/nanoo.yaml; known: nano, vitb, vits; did you mean 'nano'?"),
+        ("[model: nanoo]", "defaults: no model/nanoo.yaml; known: nano, vit7b, vitb, vitl, vits; did you mean 'nano'?"),
         (
             "[nothing]",
-            "defaults: no nothing.yaml; known: curate, curation_ablation, distillation, gram_ablation, "
+            "defaults: no nothing.yaml; known: curate, curation_ablation, distillation, full_recipe, gram_ablation, "
             "gram_ablation_real, gram_sweep, relations, scenes_trunk, vits_smoke, w, x, y, z",
         ),
         ("[model: ../x]", "defaults: got {'model': '../x'}: want"),

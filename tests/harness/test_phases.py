@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common.records import CurvePoint, read_lines
 from harness import phases
 from harness.graph import jobs
 from harness.job_folder import state_path
@@ -125,6 +126,14 @@ def test_a_phase_that_was_cut_off_and_whose_beginning_was_lost_ends_with_the_sam
     assert again["second"].identity == whole["second"].identity
     for name in ("second", "late"):
         assert same(state(again[name], 8), state(whole[name], 8)), name
+
+
+def test_images_are_counted_on_over_phases_with_other_batches(run):
+    """Four steps of 4 images, then of 2, then of 3; the record of a run may begin in between."""
+    found = run({"second": {**ANEW, "data.batch_size": 2}, "third": {"from": "second", "at": 6, "data.batch_size": 3}})
+    assert [found[name].images(found[name].stop) for name in found] == [16, 24, 26]
+    rows = read_lines(found["third"].folder / "metrics.jsonl", CurvePoint).rows
+    assert [(row["step"], row["images"]) for row in rows] == [(7, 23), (8, 26)]
 
 
 # --- what it is

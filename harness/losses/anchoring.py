@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real, SomeShare
+from common.bounds import About, Count, Flag, Natural, NotNegative, Place, Real, SomeShare, Whole
 from common.schema import settings
 
 Resize = Literal["bicubic", "bilinear", "area"]
@@ -71,7 +71,7 @@ class Anchoring:
         Count, About("steps between measurements; `best_dense` also measures where it chooses", "Gramlab")
     ] = 1000
     measure_images: Annotated[
-        Count,
+        Whole,
         Ge(8),
         About(
             "images that are measured: evenly spread over the training pool, their centre squares of "
@@ -80,7 +80,7 @@ class Anchoring:
         ),
     ] = 64
     ring: Annotated[
-        Annotated[Count, Ge(2)] | None,
+        Annotated[Whole, Ge(2)] | None,
         About("how many measured EMA teachers, the last ones, `best_dense` chooses among", "Gramlab"),
     ] = None
     warmup_steps: Annotated[

@@ -38,6 +38,8 @@ STEPS = 3
 GRAM = {"gram.weight": 2.0, "gram.start_step": 1}
 WATCHED = {**GRAM, "gram.teacher": "best_dense", "gram.measure": "dse", "gram.measure_every": 1, "gram.ring": 2}
 WATCHED |= {"gram.start_step": 2, "gram.measure_images": 8}
+# Given weights, which are a candidate at step 0, and the best
+RING = {**WATCHED, "gram.measure_images": 24, "teacher.momentum": 0.5, "trunk.checkpoint": "other.safetensors"}
 ALARM = {"gram.weight": 2.0, "gram.start": "alarm", "gram.measure": "dse", "gram.measure_every": 1}
 ALARM |= {"gram.measure_images": 16}
 SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.1, "num_reg_tokens": 1}
@@ -92,7 +94,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "gram.measure": ("locality", WATCHED),
     "gram.measure_every": (2, WATCHED),
     "gram.measure_images": (24, WATCHED),
-    "gram.ring": (1, WATCHED),
+    "gram.ring": (3, RING),
     "gram.update_every": (1, GRAM),
     "gram.first_renewal": (5, {**GRAM, "gram.update_every": 1}),
     "gram.max_renewals": (1, {"gram.weight": 2.0, "gram.start_step": 0, "gram.update_every": 1}),
@@ -358,6 +360,7 @@ IMPOSSIBLE = [
     {"gram.update_every": 0},
     {"gram.max_renewals": 0},
     {"gram.ring": 0},
+    {"gram.ring": 1},
     {"gram.ring": None, "gram.weight": 1.0, "gram.teacher": "best_dense", "gram.measure": "dse"},
     {"gram.teacher": "best_dense", "gram.weight": 1.0, "gram.ring": 4},
     {"gram.start": "alarm", "gram.weight": 1.0},

@@ -1,8 +1,8 @@
 """The sheet that every page of a report is drawn on: A4 landscape, its look and that of every arm.
 
-Lengths are inches and the origin is the top left corner, so that text can flow downwards. Colours are those of Okabe
-and Ito ("Color Universal Design", 2008), told apart with the common colour-vision deficiencies; line style and marker
-repeat the distinction for grey print.
+Lengths are inches and the origin is the top left corner, so that text can flow downwards. The first eight colours are
+those of Okabe and Ito ("Color Universal Design", 2008), told apart with the common colour-vision deficiencies; line
+style and marker repeat the distinction for grey print, and where more arms than these have a colour each.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -25,7 +26,10 @@ INK, SOFT, FAINT, HAIR = "#1a1a1a", "#5c5c5c", "#9a9a9a", "#d9d9d9"
 WARN, WARN_FILL = "#b34700", "#fdf3ea"
 TRUNK_COLOUR = "#8a8a8a"
 
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9c8f00")
+_COLOURS = (
+    *("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9c8f00"),
+    *("#3b1f8f", "#a50f37", "#8bc34a", "#7a4a21", "#9b5de5", "#ff8a80", "#00515c", "#c8b560"),
+)
 _DASHES: tuple[Any, ...] = (
     "-",
     "-",
@@ -80,14 +84,23 @@ class Look:
 
 
 def looks(arms: Sequence[str], baseline: str) -> dict[str, Look]:
-    """A look for each arm: the baseline is black and solid, the others follow in their order."""
+    """A look for each arm: the baseline is black and solid, the others follow in their order, none of one colour."""
     ordered = [baseline, *(arm for arm in arms if arm != baseline)]
-    count = len(_COLOURS)
+    count = len(_MARKERS)
     chosen = {}
     for position, arm in enumerate(ordered):
         turn, index = divmod(position, count)
-        chosen[arm] = Look(_COLOURS[index], _DASHES[(index + 3 * turn) % count], _MARKERS[(index + turn) % count])
+        chosen[arm] = Look(_colour(position), _DASHES[(index + 3 * turn) % count], _MARKERS[(index + turn) % count])
     return chosen
+
+
+def _colour(position: int) -> str:
+    """One of the colours; beyond them the same but black anew, darker and lighter by turns."""
+    if position < len(_COLOURS):
+        return _COLOURS[position]
+    turn, index = divmod(position - len(_COLOURS), len(_COLOURS) - 1)
+    share, end = 0.65 ** (turn // 2 + 1), float(turn % 2)
+    return to_hex([share * part + (1 - share) * end for part in to_rgb(_COLOURS[index + 1])])
 
 
 @dataclass

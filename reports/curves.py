@@ -69,7 +69,7 @@ def entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
 
 def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, number: int) -> Page:
     page = new_page("Each metric over training" + (", continued" if number else ""), _caption(run))
-    top = legend(page, TOP + 0.58, entries(run, arm_looks)) + 0.32
+    top = legend(page, max(TOP + 0.58, page.head + 0.1), entries(run, arm_looks)) + 0.32
     across = 2 if len(group) == 4 else ACROSS
     panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=_spacing(run) * (len(run.arms) + 0.5))
     for axes, column in zip(panels, group, strict=True):

@@ -79,7 +79,7 @@ def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, numb
         "Terms are shown before their weights."
     )
     page = new_page("Losses and schedules" + (", continued" if number else ""), caption)
-    top = legend(page, TOP + 0.54, entries(run, arm_looks)) + 0.3
+    top = legend(page, max(TOP + 0.54, page.head + 0.1), entries(run, arm_looks)) + 0.3
     panels = grid(page, len(group), top=top, across=across, down=DOWN)
     for place, (axes, name) in enumerate(zip(panels, group, strict=True)):
         _panel(axes, run, name, arm_looks=arm_looks, foot=place >= len(group) - across)

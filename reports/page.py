@@ -105,9 +105,13 @@ def _colour(position: int) -> str:
 
 @dataclass
 class Page:
-    """One sheet; `write` and `rule` place things at (x, y) inches from the top left corner."""
+    """One sheet; `write` and `rule` place things at (x, y) inches from the top left corner.
+
+    head: where its subtitle ends.
+    """
 
     figure: Figure
+    head: float = TOP
 
     def write(self, x: float, y: float, text: str, size: float = 8, **how: Any) -> None:
         """Text with its first base line at `y`."""
@@ -158,7 +162,7 @@ def new_page(title: str = "", subtitle: str = "", *, size: float = 9.0) -> Page:
     if title:
         page.write(LEFT, TOP + 0.14, title, 15, weight="bold")
     if subtitle:
-        page.flow(LEFT, TOP + 0.24, wrap(subtitle, RIGHT - LEFT, size, lines=2), size, color=SOFT)
+        page.head = page.flow(LEFT, TOP + 0.24, wrap(subtitle, RIGHT - LEFT, size, lines=2), size, color=SOFT)
     return page
 
 

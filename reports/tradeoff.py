@@ -34,7 +34,7 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
     if across is None or up is None:
         page.write(LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU).", 10, color=SOFT)
         return page
-    y = legend(page, TOP + 0.7, entries(run, arm_looks), size=10.0) + 0.03
+    y = legend(page, max(TOP + 0.7, page.head + 0.1), entries(run, arm_looks), size=10.0) + 0.03
     found, second = paths(run, across, up, arm_looks=arm_looks), other_dense(run, up)
     zoom = _zoomed(found)
     left, top, bottom = LEFT + 0.62, y + 0.36, BOTTOM - 0.5

@@ -74,6 +74,15 @@ def test_the_realised_share_is_that_of_all_images_since_the_lanes_first_step():
     assert later.values.tolist() == pytest.approx([0.5, 0.25, 0.4])
 
 
+def test_a_subtitle_of_two_lines_stands_clear_of_the_legend(make_run):
+    with style():
+        run = read(make_run(steps=40, trunk_steps=20, every=10, seeds=(0, 1)))
+        page = metric_pages(run, looks(run.arms, run.baseline))[0]
+        boxes = dict(_texts(page))
+    subtitle = [box for text, box in boxes.items() if "Gram teacher renewed" in text]
+    assert boxes["plain"].y1 + 0.03 * page.figure.dpi < min(box.y0 for box in subtitle)
+
+
 def test_names_at_the_ends_of_the_paths_do_not_overlap(ablation):
     with style():
         run = read(ablation)

@@ -21,6 +21,7 @@ from reports.sweep.history import history_page
 from reports.sweep.parameters import importance_pages, slice_pages
 from reports.sweep.pareto import pareto_page
 from reports.sweep.read import Sweep, read
+from reports.tables import effort
 from reports.tradeoff import tradeoff_page
 from reports.words import few_images
 
@@ -43,7 +44,7 @@ def build(folder: Path) -> Path:
         with whole(target) as new_target:
             new_target.write_bytes(pdf)
             with whole(table) as new_table:
-                tidy(sweep).to_csv(new_table, index=False, lineterminator="\n")
+                tidy(sweep, run).to_csv(new_table, index=False, lineterminator="\n")
     return target
 
 
@@ -73,10 +74,11 @@ def _cell(value: Any) -> Any:
     return written(value) if value is None or isinstance(value, bool) else value
 
 
-def tidy(sweep: Sweep) -> pd.DataFrame:
+def tidy(sweep: Sweep, run: Run | None) -> pd.DataFrame:
     """A row for each trial: its settings, each objective with the ends of its interval and on fresh seeds, its end.
 
-    A setting that was drawn as null says so; one that does not apply beside the trial's others is empty.
+    A setting that was drawn as null says so; one that does not apply beside the trial's others is empty. `seconds` are
+    those of training without the trunk, the mean over seeds, in all of its attempts; a trial that was not run has none.
     """
     rows = []
     for trial in sweep.trials:
@@ -87,7 +89,7 @@ def tidy(sweep: Sweep) -> pd.DataFrame:
                 one = values.get(goal.name)
                 if one is not None or name == goal.name or sweep.confirmed:
                     row |= {name: one and one.value, f"{name} low": one and one.low, f"{name} high": one and one.high}
-        seconds = trial.ended - trial.began if trial.began is not None and trial.ended is not None else None
+        seconds = effort(run, trial.arm).seconds if run is not None else None
         row |= {f"pruned {key}": (trial.pruned or {}).get(key) for key in ("step", "by", "value")}
         rows.append({**row, "seconds": seconds, "reason": trial.reason})
     return pd.DataFrame(rows, dtype=object)

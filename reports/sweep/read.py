@@ -66,8 +66,6 @@ class Trial:
     same_as: str | None = None
     pruned: Pruned | None = None
     reason: str | None = None
-    began: float | None = None
-    ended: float | None = None
 
     @property
     def label(self) -> str:
@@ -189,6 +187,4 @@ def _trial(number: int, tried: Tried, goals: Sequence[Goal], seeds: Sequence[int
         same_as=tried.get("same_as"),
         pruned=tried.get("pruned"),
         reason=tried.get("reason"),
-        began=tried.get("began"),
-        ended=tried.get("ended"),
     )

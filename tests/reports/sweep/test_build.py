@@ -95,8 +95,24 @@ def test_the_table_has_a_row_for_each_trial_with_the_ends_of_its_intervals(made)
         [0.2, 0.19, 0.21]
     )
     assert first["hours low"] == ""
-    assert first["seconds"] == "60.0"
+    assert first["seconds"] == ""  # no curve tells
     assert rows[5]["same_as"] == "trial-0000"
+
+
+def test_seconds_of_a_trial_are_those_of_training_in_all_its_attempts(made, tmp_path, bare_run, make_row):
+    """It was begun a minute before its end for the last time, and trained for 70 s before that and 20 s after it."""
+    part = {"segment": "bb", "start": 10, "stop": 30, "parent": "trunk-s0"}
+    jobs = {"trunk-s0": {"segment": "aa", "start": 0, "stop": 10, "parent": None}, "trial-0000-s0": part}
+    folder = bare_run([make_row(arm="trial-0000", step=30)], baseline="trial-0000", jobs=jobs)
+    lane = folder / "trial-0000-s0"
+    lane.mkdir()
+    curve = [{"step": step, "images": 8 * step, "seconds": spent} for step, spent in ((20, 70.0), (30, 90.0))]
+    (lane / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve))
+    (lane / "status.json").write_text(json.dumps({"state": "done", "step": 30, "steps": 30, "seconds": 90.0}))
+    for path in folder.iterdir():
+        path.rename(tmp_path / path.name)
+    _, rows = made()
+    assert [row["seconds"] for row in rows] == ["90.0", "", "", "", "", ""]
 
 
 def test_the_table_tells_whole_numbers_drawn_nulls_what_does_not_apply_and_where_a_trial_was_pruned(made):

@@ -138,6 +138,8 @@ def _above(gain: Crossed, null: float) -> float:
 def _verdict(gain: Crossed, blank: Verdict) -> Verdict:
     if gain.seeds < 2:
         return replace(blank, word="too few seeds")
+    if math.isnan(blank.p_different):  # the baseline's own training
+        return blank
     if gain.images < 2 or math.isnan(gain.low) or gain.variance(gain.seeds) == 0:
         return replace(blank, has_spread=False)
     if blank.p_different < ALPHA:

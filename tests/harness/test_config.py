@@ -144,9 +144,9 @@ def test_a_plus_lays_a_group_over_all_that_the_file_lists(read, tmp_path):
 
 
 def test_an_unknown_choice_lists_the_known_ones(read):
-    with pytest.raises(BadInput, match=r"model/nanoo.*known: nano, vitb, vits"):
+    with pytest.raises(BadInput, match=r"model/nanoo.*known: nano, vit7b, vitb, vitl, vits"):
         read("defaults:\n  - model: nanoo\n  - _self_\n")
-    with pytest.raises(BadInput, match=r"model/vit.*known: nano, vitb, vits"):
+    with pytest.raises(BadInput, match=r"model/vit.*known: nano, vit7b, vitb, vitl, vits"):
         read("defaults:\n  - model: nano\n  - _self_\n", "model=vit")
 
 

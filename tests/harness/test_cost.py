@@ -141,7 +141,7 @@ def test_frozen_steps_are_counted_where_training_has_them(tiny, change, counts_f
     frozen = []
     for job in jobs(change(tiny, {**own, "arms": arms}), fingerprint=lambda data: "24 rooms"):
         taken = range(job.start, job.stop)
-        now = [at(job.settings, step, start=job.root.start, stop=job.stop) for step in taken]
+        now = [at(job.settings, step, origin=job.origin, stop=job.stop) for step in taken]
         steps = [
             step_cost(job.settings, gram=gram_teacher.is_on(job.settings.gram, one.step), frozen=one.backbone_frozen)
             for one in now

@@ -135,12 +135,12 @@ def test_other_values_of_the_7b_model_are_those_of_the_recipe(seven, now):
 
 
 def test_the_gram_teacher_of_the_7b_model_is_early_then_renewed_three_times_then_that_of_the_last_phase(seven, now):
-    assert (seven["pretraining"].snapshots, seven["refinement"].snapshot) == ((200_000,), 200_000)
+    assert (seven["pretraining"].snapshots, seven["refinement"].earlier) == ((200_000,), (200_000,))
     renewed = [step for step in range(1_000_000, 1_200_000, 1000) if now(step).renew_gram_teacher]
     assert renewed == [1_010_000, 1_020_000, 1_030_000]
     last = seven["highres"]
     assert not last.keeps_gram_teacher
-    assert last.snapshot is None
+    assert last.earlier == ()
     assert [step for step in range(last.start, last.stop, 1000) if now(step).renew_gram_teacher] == [last.start]
 
 

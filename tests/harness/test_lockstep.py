@@ -242,7 +242,7 @@ def test_each_of_a_family_is_expected_to_take_its_share_of_the_teachers_time(pla
     steps, flops = STEPS, teacher_flops(both[0].teacher)
     for one in (*shares.values(), own):
         assert one.training > one.teaching > 0
-    rate = own.training / cost.flops(both[0].settings, 0, steps, teacher=both[0].teacher)
+    rate = own.training / cost.flops(both[0].settings, 0, steps, origin=0, teacher=both[0].teacher)
     assert own.teaching == pytest.approx(rate * steps * flops)
     assert 0 < flops < step_cost(both[0].settings, gram=False, teacher=both[0].teacher).flops
     assert shares["small-s0"].teaching == shares["deep-s0"].teaching

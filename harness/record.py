@@ -129,7 +129,9 @@ def summary(job: Job) -> str:
     share = job.settings.data.homogeneous_share
     batches = f"; {share:.0%} of batches from one component" if share else ""
     anew = "" if job.inherit == "all" else f"; begins with {phases.inherited(job)}"
-    return f"{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}{anew}"
+    teacher = job.settings.distillation.teacher
+    taught = "" if teacher is None else f"learns from {teacher}; "
+    return f"{taught}{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}{anew}"
 
 
 def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

@@ -43,7 +43,7 @@ def write_record(
         **{key: getattr(experiment, key) for key in ("name", "question", "source", "expected", "cost")},
         "baseline": baseline(experiment, before),
         "seeds": seeds,
-        "steps": max(experiment.steps, before.get("steps", 0)),
+        "steps": max([*(job.stop for job in jobs), before.get("steps", 0)]),
         "trunk_steps": experiment.trunk.steps,
         "arms": before.get("arms", {})
         | {job.arm: {"overrides": flatten(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},

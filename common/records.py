@@ -140,9 +140,12 @@ class Asked(TypedDict, total=False):
 
 @record
 class Sought(TypedDict, total=False):
-    """An objective of a sweep, or the measure that it prunes by."""
+    """An objective of a sweep, or the measure that it prunes by: what of the evaluations it is, unless it is hours."""
 
     name: Required[str]
+    eval: str
+    dataset: str
+    metric: str
     label: str
     higher_is_better: Required[bool]
     unit: str

@@ -37,6 +37,24 @@ class Unknown(NamedTuple):
     share: bool = False
 
 
+def kind_of(metric: str) -> Metric | Unknown:
+    try:
+        return metric_of(metric)
+    except BadInput:
+        return Unknown(metric)
+
+
+def title_of(evaluation: str, metric: str) -> str:
+    """A metric of an evaluation as a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
+    kind = kind_of(metric)
+    label = kind.label.removesuffix(" accuracy") if kind.kind == "global" else kind.label
+    told = kind.kind == evaluation or label.startswith(evaluation)  # as "depth RMSE" does
+    name = "" if told else EVAL_LABELS.get(evaluation, evaluation.capitalize())
+    if name:
+        return f"{name} {label}"
+    return label[0].upper() + label[1:] if told or label.islower() else label
+
+
 @dataclass(frozen=True)
 class Column:
     """One metric of one evaluation on one data set under one protocol."""
@@ -51,10 +69,7 @@ class Column:
 
     @property
     def kind(self) -> Metric | Unknown:
-        try:
-            return metric_of(self.metric)
-        except BadInput:
-            return Unknown(self.metric)
+        return kind_of(self.metric)
 
     @property
     def is_share(self) -> bool:
@@ -69,12 +84,7 @@ class Column:
     @property
     def title(self) -> str:
         """As a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
-        label = self.kind.label.removesuffix(" accuracy") if self.kind.kind == "global" else self.kind.label
-        told = self.kind.kind == self.eval or label.startswith(self.eval)  # as "depth RMSE" does
-        name = "" if told else EVAL_LABELS.get(self.eval, self.eval.capitalize())
-        if name:
-            return f"{name} {label}"
-        return label[0].upper() + label[1:] if told or label.islower() else label
+        return title_of(self.eval, self.metric)
 
 
 @dataclass(frozen=True)

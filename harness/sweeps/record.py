@@ -19,7 +19,7 @@ from common.records import Swept, read_record
 from harness.config import as_dict
 from harness.settings import Experiment
 from harness.sweeps import methods
-from harness.sweeps.objectives import Objective
+from harness.sweeps.objectives import COLUMN, Objective
 from harness.sweeps.pruning import shown
 from harness.sweeps.space import overrides
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each
@@ -65,7 +65,11 @@ def write(trials: Trials, study: Study, references: dict[str, Measured]) -> None
 
 def described(objective: Objective) -> dict[str, Any]:
     """An objective as the report shows it."""
-    return {key: getattr(objective, key) for key in ("name", "label", "higher_is_better", "unit", "share")}
+    measure = dict(zip(COLUMN, objective.column, strict=False))
+    return {
+        **{key: getattr(objective, key) for key in ("name", "label", "higher_is_better", "unit", "share")},
+        **{key: measure[key] for key in ("eval", "dataset", "metric") if key in measure},
+    }
 
 
 def entry(trial: FrozenTrial, prunes: Objective | None) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from common.drawing import shorten, text_width, wrap
 from common.schema import written
 from reports.page import BOTTOM, FAINT, HAIR, INK, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Page, new_page
-from reports.sweep.read import Goal, Sweep, Trial
+from reports.sweep.read import Goal, Sweep
 from reports.tables import Estimate
 
 ROW, SIZE, SMALL = 0.36, 8.5, 7.0
 NUMBER, NARROWEST, GAP = 0.6, 0.8, 0.28  # inches: of a trial's number, of a setting's column, left of an objective
 MOST_TITLE = 1.6  # inches of an objective's title
+OWN = "the experiment's own arm, to compare with"
 
 
 def front_page(sweep: Sweep, notes: Sequence[str] = ()) -> Page:
@@ -35,7 +36,7 @@ def front_page(sweep: Sweep, notes: Sequence[str] = ()) -> Page:
 
 def summary(sweep: Sweep) -> list[str]:
     """What was done, in sentences."""
-    goals = ", ".join(f"{goal.name} ({goal.better})" for goal in sweep.goals)
+    goals = ", ".join(f"{goal.title} ({goal.better})" for goal in sweep.goals)
     repeated = sum(trial.same_as is not None for trial in sweep.trials)
     counts = [
         (sweep.count("complete"), "ran to their end"),
@@ -45,7 +46,7 @@ def summary(sweep: Sweep) -> list[str]:
         (repeated, "with the settings of an earlier one, not run again"),
     ]
     told = ", ".join(f"{count} {what}" for count, what in counts if count)
-    by = f", by {sweep.pruned_by.name}" if sweep.pruned_by else ""
+    by = f", by {sweep.pruned_by.title}" if sweep.pruned_by else ""
     seeds = f"{len(sweep.seeds)} seeds" if len(sweep.seeds) > 1 else "one seed"
     return [
         f"Objectives: {goals}.",
@@ -103,6 +104,11 @@ class Layout:
     goals: Mapping[Goal, float]
     each: float
 
+    @property
+    def room(self) -> float:
+        """Inches of a row's name and all its settings together."""
+        return NUMBER + self.each * max(len(self.settings), 1) - 0.1
+
 
 def _layout(sweep: Sweep) -> Layout:
     """Objectives get the inches that they need, as many as fit; the most important settings share what is left."""
@@ -122,24 +128,27 @@ def _layout(sweep: Sweep) -> Layout:
 
 
 def _table(page: Page, sweep: Sweep, y: float) -> None:
-    """A row for each member: its settings, then its objectives with intervals, those of fresh seeds below them."""
+    """A row for each member: its settings, then its objectives with intervals, those of fresh seeds below them; the
+    experiment's own arms come last."""
     layout = _layout(sweep)
     _head(page, layout, y)
     y += 0.38
     page.rule(LEFT, RIGHT, y, colour=INK)
     row = ROW + 0.3 * bool(sweep.confirmed)
     fits = int((BOTTOM - y - 0.3) / row)
+    fits = max(fits - len(sweep.references), min(fits, 1))
     for trial in sweep.members[:fits]:
         page.write(LEFT, y + 0.18, trial.label, SIZE, weight="bold")
         for key, x in layout.settings.items():
             text, colour = (setting(trial.params[key]), INK) if key in trial.params else ("–", FAINT)
             page.write(x, y + 0.18, shorten(text, layout.each - 0.1, SIZE), SIZE, color=colour)
-        for goal, x in layout.goals.items():
-            _values(page, sweep, trial, goal, x=x, y=y + 0.18)
-        y += row
-        page.rule(LEFT, RIGHT, y, colour=HAIR)
+        y = _values(page, sweep, trial.arm, trial.values, layout=layout, y=y, row=row)
+    for arm, values in sweep.references.items():
+        if y + row < BOTTOM - 0.25:
+            page.write(LEFT, y + 0.18, shorten(f"{arm}: {OWN}", layout.room, SIZE), SIZE, color=SOFT)
+            y = _values(page, sweep, arm, values, layout=layout, y=y, row=row)
     left_out = [key for key in sweep.space if key not in layout.settings]
-    left_out += [goal.name for goal in sweep.goals if goal not in layout.goals]
+    left_out += [goal.title for goal in sweep.goals if goal not in layout.goals]
     if (more := len(sweep.members) - fits) > 0:
         left_out.append(f"{more} more trial{'s' * (more > 1)}")
     if left_out:
@@ -160,26 +169,37 @@ def _head(page: Page, layout: Layout, y: float) -> None:
 
 
 def _title(goal: Goal) -> tuple[str, str]:
-    """Its task and data set, and its metric with the unit, each no wider than `MOST_TITLE`."""
-    above, _, leaf = goal.name.replace("/", ".").rpartition(".")
+    """Its data set, and its metric with the unit, or parts of its name where no more is known; `MOST_TITLE` at most."""
+    above, leaf = goal.dataset, goal.title.removesuffix(f" on {goal.dataset}")
+    if leaf == goal.name:
+        above, _, leaf = goal.name.replace("/", ".").rpartition(".")
     unit = f", {goal.shown_unit}" if goal.shown_unit else ""
     return shorten(above, MOST_TITLE, SMALL), shorten(leaf + unit, MOST_TITLE, SIZE)
 
 
-def _values(page: Page, sweep: Sweep, trial: Trial, goal: Goal, *, x: float, y: float) -> None:
-    page.write(x, y, goal.written(trial.values[goal.name].value), SIZE, ha="right", weight="bold")
-    page.write(x, y + 0.13, bracket(goal, trial.values[goal.name]), SMALL, ha="right", color=SOFT)
-    if again := sweep.confirmed.get(trial.arm, {}).get(goal.name):
-        page.write(x, y + 0.29, goal.written(again.value), SIZE, ha="right", color=WARN)
-        page.write(x, y + 0.41, bracket(goal, again), SMALL, ha="right", color=WARN)
+def _values(
+    page: Page, sweep: Sweep, arm: str, values: Mapping[str, Estimate], *, layout: Layout, y: float, row: float
+) -> float:
+    """The objectives of a row whose top edge is `y`; returns its bottom edge."""
+    for goal, x in layout.goals.items():
+        if one := values.get(goal.name):
+            page.write(x, y + 0.18, goal.written(one.value), SIZE, ha="right", weight="bold")
+            page.write(x, y + 0.31, bracket(goal, one), SMALL, ha="right", color=SOFT)
+        else:
+            page.write(x, y + 0.18, "–", SIZE, ha="right", color=FAINT)
+        if again := sweep.confirmed.get(arm, {}).get(goal.name):
+            page.write(x, y + 0.47, goal.written(again.value), SIZE, ha="right", color=WARN)
+            page.write(x, y + 0.59, bracket(goal, again), SMALL, ha="right", color=WARN)
+    page.rule(LEFT, RIGHT, y + row, colour=HAIR)
+    return y + row
 
 
 def _width(sweep: Sweep, goal: Goal) -> float:
     """The inches that an objective's column takes, with the gap on its left."""
     above, leaf = _title(goal)
-    arms = [trial.arm for trial in sweep.members]
-    fresh = [values[goal.name] for arm, values in sweep.confirmed.items() if arm in arms and goal.name in values]
-    shown = [*(trial.values[goal.name] for trial in sweep.members), *fresh]
+    known = {trial.arm: trial.values for trial in sweep.members} | sweep.references
+    fresh = [values for arm, values in sweep.confirmed.items() if arm in known]
+    shown = [values[goal.name] for values in (*known.values(), *fresh) if goal.name in values]
     small = [text_width(text, SMALL) for text in (above, *(bracket(goal, one) for one in shown))]
     large = [text_width(text, SIZE, weight="bold") for text in (leaf, *(goal.written(one.value) for one in shown))]
     return max(small + large) + GAP

@@ -39,7 +39,7 @@ def history_page(sweep: Sweep) -> Page:
 def _trials(axes: Axes, sweep: Sweep, goal: Goal) -> None:
     titled(
         axes,
-        shorten(goal.name, 3, 9, weight="bold"),
+        shorten(goal.title, 3, 9, weight="bold"),
         "higher is better" if goal.higher_is_better else "lower is better",
     )
     scaled(axes.yaxis, ticks=5)
@@ -64,7 +64,7 @@ def _trials(axes: Axes, sweep: Sweep, goal: Goal) -> None:
 
 
 def _seen(axes: Axes, sweep: Sweep, goal: Goal) -> None:
-    titled(axes, f"pruned by {shorten(goal.name, 3, 9, weight='bold')}", goal.label)
+    titled(axes, f"pruned by {shorten(goal.title, 3, 9, weight='bold')}", goal.label)
     scaled(axes.yaxis, ticks=5)
     for trial in sweep.trials:
         if not trial.shown or trial.same_as is not None:

@@ -44,7 +44,7 @@ def importance_pages(sweep: Sweep) -> list[Page]:
         axes.tick_params(axis="y", labelsize=8, labelcolor=INK)
         axes.grid(visible=False, axis="y")
         scaled(axes.xaxis, ticks=4)
-        titled(axes, shorten(goal.name, wide, 9, weight="bold"), "")
+        titled(axes, shorten(goal.title, wide, 9, weight="bold"), "")
         for at, share in enumerate(shares):
             inside = share > 0.85
             where: Any = {"ha": "right", "color": "white"} if inside else {"ha": "left", "color": SOFT}
@@ -76,7 +76,7 @@ def _slices(sweep: Sweep, names: Sequence[str], which: str) -> Page:
             axes.tick_params(axis="y", labelleft=column == 0)
             if column == 0:
                 unit = f" ({goal.shown_unit})" if goal.shown_unit else ""
-                axes.set_ylabel(f"{shorten(goal.name + unit, high + 0.2, 8)}\n{goal.better}")
+                axes.set_ylabel(f"{shorten(goal.title + unit, high + 0.2, 8)}\n{goal.better}")
             if row == len(goals) - 1:
                 axes.set_xlabel(shorten(name, wide, 8))
             else:

@@ -28,8 +28,8 @@ def pareto_page(sweep: Sweep) -> Page:
         return _ranking(sweep)
     page = new_page(
         "Pareto front",
-        "Blue: trials that no other beats in every objective, with 95 % intervals; grey: all others that ran to their "
-        "end. Better is right and up: axes of what should be low run backwards."
+        "Blue: trials that no other beats in every objective, with 95 % intervals (arrows: they go on); grey: all "
+        "others that ran to their end. Better is right and up: axes of what should be low run backwards."
         + (" Orange: the same settings on fresh seeds." if sweep.confirmed else "")
         + (" Black squares: the experiment's own arms." if sweep.references else ""),
     )
@@ -62,7 +62,7 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
     labels, many = [], len(sweep.members) > 6
     for trial in sweep.members:
         x, y = points[trial.arm]
-        _cross(axes, trial.values, across, up, colour=FRONT, many=many)
+        _cross(axes, sweep, trial.values, (across, up), colour=FRONT, many=many)
         axes.scatter([x], [y], s=38, color=FRONT, edgecolors="white", linewidths=0.6, zorder=5)
         labels.append(Label(trial.label, x, y, FRONT, size=8, weight="bold", required=len(sweep.members) <= 12))
         fresh = sweep.confirmed.get(trial.arm, {})
@@ -70,7 +70,7 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
             again = _point(fresh, across, up)
             axes.plot([x, again[0]], [y, again[1]], color=WARN, alpha=0.4 if many else 1,
                       linewidth=0.7, linestyle=(0, (3, 2)), zorder=3)  # fmt: skip
-            _cross(axes, fresh, across, up, colour=WARN, many=many)
+            _cross(axes, sweep, fresh, (across, up), colour=WARN, many=many)
             axes.scatter(*again, s=30, facecolor="white", edgecolors=WARN, linewidths=1.2, zorder=6)
     for arm, values in sweep.references.items():
         if across.name in values and up.name in values:
@@ -115,15 +115,24 @@ def _point(values: Mapping[str, Estimate], across: Goal, up: Goal) -> tuple[floa
     return values[across.name].value * across.scale, values[up.name].value * up.scale
 
 
-def _cross(axes: Axes, values: Mapping[str, Estimate], across: Goal, up: Goal, *, colour: str, many: bool) -> None:
-    """Pale bars over both intervals, paler where there are many."""
-    x, y = _point(values, across, up)
+def _cross(
+    axes: Axes, sweep: Sweep, values: Mapping[str, Estimate], pair: tuple[Goal, Goal], *, colour: str, many: bool
+) -> None:
+    """Pale bars over both intervals, paler where there are many, with an arrow where the axis cuts one off."""
+    x, y = _point(values, *pair)
     wide, alpha = (1.2, 0.14) if many else (2.0, 0.24)
     pale = {"color": colour, "linewidth": wide, "alpha": alpha, "solid_capstyle": "butt", "zorder": 1.5}
-    for goal, one in ((across, values[across.name]), (up, values[up.name])):
+    for goal, arrows in zip(pair, ("<>", "v^"), strict=True):
+        one, level = values[goal.name], goal is pair[0]
         ends = np.array([one.low, one.high]) * goal.scale
-        if np.isfinite(ends).all():
-            axes.plot(*((ends, [y, y]) if goal is across else ([x, x], ends)), **pale)
+        if not np.isfinite(ends).all():
+            continue
+        seen = np.clip(ends, *_limits(sweep, goal))
+        axes.plot(*((seen, [y, y]) if level else ([x, x], seen)), **pale)
+        for end, at, arrow in zip(ends, seen, arrows if goal.higher_is_better else arrows[::-1], strict=True):
+            if end != at:
+                axes.plot(*(([at], [y]) if level else ([x], [at])), marker=arrow, markersize=5, color=colour,
+                          alpha=min(3 * alpha, 1), clip_on=False, zorder=1.5)  # fmt: skip
 
 
 def _ranking(sweep: Sweep) -> Page:

@@ -12,19 +12,21 @@ from typing import Any
 from common.drawing import shorten, text_width
 from common.errors import BadInput
 from common.records import Pruned, Seeds, Sought, Swept, Tried, read_record
-from reports.tables import Estimate, student_interval
+from reports.tables import Estimate, student_interval, title_of
 from reports.words import MINUS, number
 
 
 @dataclass(frozen=True)
 class Goal:
-    """An objective, or the measure that trials are pruned by."""
+    """An objective, or the measure that trials are pruned by: `name` as it was asked for, `title` as reports say it."""
 
     name: str
     label: str
     higher_is_better: bool
     unit: str = ""
     share: bool = False
+    title: str = ""
+    dataset: str = ""
 
     @property
     def scale(self) -> float:
@@ -34,7 +36,7 @@ class Goal:
     def axis(self, room: float) -> str:
         """As an axis of 8 points is titled within `room` inches, with the direction that is better."""
         rest = f"{f' ({self.shown_unit})' if self.shown_unit else ''}, {self.better}"
-        return shorten(self.name, room - text_width(rest, 8), 8) + rest
+        return shorten(self.title, room - text_width(rest, 8), 8) + rest
 
     @property
     def better(self) -> str:
@@ -123,7 +125,7 @@ def read(folder: Path) -> Sweep:
     if not path.is_file():
         raise BadInput(f"got no sweep.json in {folder}: want the folder of a sweep; give runs/<sweep>")
     record: Swept = read_record(path, Swept, remedy="the next trial of the sweep writes it anew")
-    if not (goals := tuple(map(_goal, record.get("objectives", ())))):
+    if not (goals := _told_apart([*map(_goal, record.get("objectives", ()))])):
         raise BadInput(f"got no objectives in {path}: want what a sweep wrote; run the sweep again")
     confirmed = record.get("confirmed", {})
     seeds, fresh = tuple(record.get("seeds", ())), tuple(confirmed.get("seeds", ()))
@@ -171,9 +173,21 @@ def _estimate(seeds: Seeds) -> Estimate:
 
 
 def _goal(sought: Sought) -> Goal:
-    name = sought["name"]
+    name, dataset = sought["name"], sought.get("dataset", "")
     better, unit = sought["higher_is_better"], sought.get("unit", "")
-    return Goal(name, sought.get("label", name), better, unit, sought.get("share", False))
+    known = "eval" in sought and "metric" in sought
+    title = title_of(sought.get("eval", ""), sought.get("metric", "")) if known else name
+    return Goal(name, sought.get("label", name), better, unit, sought.get("share", False), title, dataset)
+
+
+def _told_apart(goals: Sequence[Goal]) -> tuple[Goal, ...]:
+    """Those of one title by their data set, too, or else by the names that they were asked for."""
+    where = [f"{goal.title} on {goal.dataset}" for goal in goals]
+    titles = [goal.title for goal in goals]
+    return tuple(
+        goal if titles.count(goal.title) == 1 else replace(goal, title=place if where.count(place) == 1 else goal.name)
+        for goal, place in zip(goals, where, strict=True)
+    )
 
 
 def _trial(number: int, tried: Tried, goals: Sequence[Goal], seeds: Sequence[int]) -> Trial:

@@ -11,6 +11,7 @@ from common.errors import BadInput
 from reports.page import style
 from reports.sweep.build import build
 from reports.sweep.front import front_page
+from reports.sweep.pareto import pareto_page
 from reports.sweep.read import read
 
 MIOU = {"name": "segmentation.miou", "label": "mIoU", "higher_is_better": True, "unit": "", "share": True}
@@ -84,6 +85,38 @@ def test_page_one_tells_what_was_done_and_that_the_best_of_many_is_optimistic(ma
 def test_members_of_the_front_stand_in_the_table_the_best_in_the_first_objective_first(made, tmp_path):
     made()
     assert [member.arm for member in read(tmp_path).members] == ["trial-0001", "trial-0000"]
+
+
+KNOWN = [{**MIOU, "eval": "segmentation", "dataset": "scenes", "metric": "miou"}, HOURS]
+
+
+def test_page_one_has_the_experiments_own_arms_to_compare_with_under_the_titles_of_reports(made):
+    pages, _ = made(objectives=KNOWN, pruned_by=KNOWN[0])
+    first = " ".join(pages[0].split())
+    assert "mIoU (higher is better)" in first
+    assert "segmentation.miou" not in "".join(pages[:2])
+    assert first.index("plain: the experiment's own arm") > first.index("22.0")
+    assert "18.0" in first
+
+
+def test_objectives_of_one_title_are_told_apart_by_their_sets_or_else_by_their_names(write, tmp_path):
+    other = {**KNOWN[0], "name": "streets.miou", "dataset": "streets"}
+    write(objectives=[KNOWN[0], other], trials=[], front=[], references={})
+    assert [goal.title for goal in read(tmp_path).goals] == ["mIoU on scenes", "mIoU on streets"]
+    write(objectives=[KNOWN[0], {**KNOWN[0], "name": "full.miou"}], trials=[], front=[], references={})
+    assert [goal.title for goal in read(tmp_path).goals] == ["segmentation.miou", "full.miou"]
+
+
+def test_an_interval_that_an_axis_cuts_off_has_an_arrow_there(write, tmp_path):
+    """Dots from 21 to 22 % and 0.02 to 0.03 h: an axis goes on for 0.45 of that; fewer hours are further up."""
+    values = {"segmentation.miou": [[0, 0.22, 0.02, 0.221]], "hours": [[0, 0.02, 0.001, 9.0]]}
+    write(trials=[trial(0, 0.21, 0.03), trial(1, values=values)], front=["trial-0001"], references={})
+    with style():
+        axes = pareto_page(read(tmp_path)).figure.axes[0]
+    arrows = {line.get_marker(): (*line.get_xdata(), *line.get_ydata()) for line in axes.lines}
+    assert {marker: at for marker, at in arrows.items() if marker != "None"} == {
+        "<": pytest.approx((20.55, 0.02)), "^": pytest.approx((22, 0.0155)), "v": pytest.approx((22, 0.0345))
+    }  # fmt: skip
 
 
 def test_the_table_has_a_row_for_each_trial_with_the_ends_of_its_intervals(made):

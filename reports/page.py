@@ -100,7 +100,8 @@ def _colour(position: int) -> str:
         return _COLOURS[position]
     turn, index = divmod(position - len(_COLOURS), len(_COLOURS) - 1)
     share, end = 0.65 ** (turn // 2 + 1), float(turn % 2)
-    return to_hex([share * part + (1 - share) * end for part in to_rgb(_COLOURS[index + 1])])
+    red, green, blue = (share * part + (1 - share) * end for part in to_rgb(_COLOURS[index + 1]))
+    return to_hex((red, green, blue))
 
 
 @dataclass

@@ -197,7 +197,7 @@ def _values(
 def _width(sweep: Sweep, goal: Goal) -> float:
     """The inches that an objective's column takes, with the gap on its left."""
     above, leaf = _title(goal)
-    known = {trial.arm: trial.values for trial in sweep.members} | sweep.references
+    known = {**{trial.arm: trial.values for trial in sweep.members}, **sweep.references}
     fresh = [values for arm, values in sweep.confirmed.items() if arm in known]
     shown = [values[goal.name] for values in (*known.values(), *fresh) if goal.name in values]
     small = [text_width(text, SMALL) for text in (above, *(bracket(goal, one) for one in shown))]

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.speed import block_rate
 from evals.features.view import refuse_uneven
-from harness import gram_teacher
+from harness import gram_teacher, gram_view
 from harness.backbones.released import settled
 from harness.config import SHARED, as_dict, identity
 from harness.data.batches import Batch
@@ -162,14 +162,14 @@ def refuse_unfit_crops(settings: Experiment) -> None:
     """Raises `BadInput` for crops, those of the Gram teacher included, that patches do not divide."""
     patch = sizes_of(settings.model).patch
     refuse_uneven_crops(settings.crops, patch)
-    gram_teacher.crops(settings.gram, settings.crops, patch)
+    gram_view.crops(settings.gram, settings.crops, patch)
 
 
 def shapes(settings: Experiment, patch: int, which: int = 0) -> Batch:
     """A batch of the right shapes, `which` of its sides, on the meta device; masks are real, their usual share set."""
     images, crops = settings.data.batch_size, settings.crops
     refuse_uneven_crops(crops, patch)
-    gram = gram_teacher.crops(settings.gram, crops, patch)
+    gram = gram_view.crops(settings.gram, crops, patch)
     side, local_side = (int(side) for side in sides(crops)[which][:2])
     positions = (side // patch) ** 2
     masks = torch.zeros(2 * images, positions, dtype=torch.bool)

@@ -27,7 +27,7 @@ from harness.arms import TRUNK
 from harness.backbones.released import settled
 from harness.data.batches import Batch
 from harness.data.sizes import sides
-from harness.gram_teacher import resize_patches
+from harness.gram_view import resize_patches
 from harness.losses.head import Head
 from harness.model import Network, encode, patch_size, sizes_of
 from harness.recipe import Model

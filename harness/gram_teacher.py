@@ -1,6 +1,6 @@
-"""The Gram teacher: where it comes from, when its loss is on and it is renewed, what it sees, what is said of it.
+"""The Gram teacher: where it comes from, when its loss is on and it is renewed, what is said of it.
 
-DINOv3 (arXiv 2508.10104) §4.2 (anchoring and renewals) and §4.3 (larger crops). Which relation is kept to it is a
+DINOv3 (arXiv 2508.10104) §4.2. What it sees is in `harness/gram_view.py`. Which relation is kept to it is a
 loss's own matter (`harness/losses/gram.py`). A new source is an entry of `SOURCES` and a name in the settings
 (`harness/losses/anchoring.py`).
 """
@@ -9,30 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
 
 from common.disk import checksum
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.exported import WEIGHTS
-from evals.features.view import nearest_multiple
 from evals.tasks.methods import protocol_of
 from harness.backbones.convnext import Encoder, lacking, width
 from harness.backbones.vit import ROPE_DTYPE
 from harness.crop_settings import Crops
-from harness.data.batches import Batch, GramCrops
 from harness.data.sizes import sides
-from harness.losses.anchoring import Anchoring, GramTeacher, Resize
+from harness.losses.anchoring import Anchoring, GramTeacher
 from harness.losses.gram import RELATIONS, Gram
 from harness.losses.relations.difference import in_channels
-from harness.model import encode, patch_size, sizes_of
+from harness.model import patch_size, sizes_of
 from harness.settings import Experiment
 
 
@@ -63,7 +57,7 @@ def snapshot_step(gram: Anchoring) -> int | None:
 
 
 SOURCES: dict[GramTeacher, Source] = {
-    "snapshot": Source(lambda gram: f"EMA of {_step_words(gram)}", copied=snapshot_step),
+    "snapshot": Source(lambda gram: f"EMA of {_copied(gram)}", copied=snapshot_step),
     "ema": Source(lambda gram: "ema", live=True),
     "checkpoint": Source(lambda gram: "checkpoint", folder=lambda gram: gram.checkpoint),
     "start": Source(lambda gram: "the first weights", first=True),
@@ -235,68 +229,6 @@ def _shapes(network: Encoder) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
-# --- what it sees
-
-
-def crops(gram: Anchoring, own: Crops, patch: int) -> GramCrops | None:
-    """The crops that batches carry for it, for each of the sides that a step may have; None without a loss.
-
-    Raises:
-        BadInput: patches of `patch` pixels do not divide their side.
-    """
-    if gram.weight == 0:
-        return None
-    sizes = [_side(gram, own, number, patch) for number in range(len(sides(own)))]
-    sees_globals = source(gram).live and not gram.undistorted
-    made = GramCrops(sizes, gram.undistorted, partial(is_on, gram), sees_globals=sees_globals)
-    return made._replace(student_too=gram.student_from_gram_crop)
-
-
-def _side(gram: Anchoring, own: Crops, number: int, patch: int) -> int:
-    found = sides(own, resolution=gram.resolution)[number]
-    if found.gram % patch:
-        near = nearest_multiple(found.gram, patch)
-        if own.sizes is not None and own.sizes[number].gram_size is not None:
-            raise BadInput(
-                f"got crops.sizes[{number}].gram_size={found.gram:g} with patches of {patch}: want a multiple; "
-                f"try {near}"
-            )
-        raise BadInput(
-            f"got gram.resolution={gram.resolution:g}, crops of {found.gram:g} pixels with patches of {patch}: "
-            f"want a multiple; try {near / found.globals:g}"
-        )
-    return round(found.gram)
-
-
-def patches(
-    gram: Anchoring, batch: Batch, *, own: Encoder | None, ema: Encoder, seen: Float[Tensor, "C P D"]
-) -> Float[Tensor, "C P E"]:
-    """What the student's patches are held to, on the student's grid (§4.3).
-
-    own: the separate Gram teacher, where the source is not live; ema: the EMA teacher's backbone; seen: the patches of
-    the global crops that it has just computed, which are those asked for where the batch carries no other crops.
-    """
-    if batch.gram is None:
-        return seen
-    network = ema if source(gram).live else own
-    assert network is not None, "the Gram teacher is set before the first step that uses it"
-    size = patch_size(network)
-    found = encode(network, batch.gram.flatten(0, 1)).patches
-    sides = batch.gram.shape[-1] // size, batch.globals.shape[-1] // size
-    return resize_patches(found, *sides, how=gram.resize, antialias=gram.antialias)
-
-
-def resize_patches(
-    patches: Float[Tensor, "C Q D"], side: int, wanted: int, *, how: Resize = "bicubic", antialias: bool = False
-) -> Float[Tensor, "C P D"]:
-    """From a side × side grid to wanted × wanted; corners are not aligned (recipe §6.5: bicubic, not antialiased)."""
-    if side == wanted:
-        return patches
-    grid = patches.transpose(1, 2).unflatten(2, (side, side)).float()
-    more = {} if how == "area" else {"align_corners": False, "antialias": antialias}
-    return F.interpolate(grid, size=(wanted, wanted), mode=how, **more).flatten(2).transpose(1, 2)
-
-
 # --- what is said of it
 
 
@@ -317,7 +249,7 @@ def words(gram: Gram, own: Crops | None = None) -> str:
     kept = "" if gram.relation == "gram" else f"{RELATIONS[gram.relation].title} of "
     teacher = f"{kept}{source(gram).words(gram)} ×{larger}{_renewed(gram)}"
     end = "" if gram.weight_end is None else f", going to {gram.weight_end:g}"
-    return f"{teacher}, weight {gram.weight:g} from {_step_words(gram, name=False)}{end}"
+    return f"{teacher}, weight {gram.weight:g} from {_begins(gram)}{end}"
 
 
 def phrase(gram: Gram, own: Crops | None = None) -> str:
@@ -326,15 +258,16 @@ def phrase(gram: Gram, own: Crops | None = None) -> str:
     return f"Gram {said}" if gram.weight == 0 or gram.relation == "gram" else said
 
 
-def _step_words(gram: Anchoring, *, name: bool = True) -> str:
-    """The step of its first copy, or of the loss, as far as it is known beforehand."""
+def _copied(gram: Anchoring) -> str:
+    """The step of its first copy, as far as it is known beforehand."""
+    return "the alarm" if gram.awaits_alarm else f"step {snapshot_step(gram)}"
+
+
+def _begins(gram: Anchoring) -> str:
+    """The step of the loss, as far as it is known beforehand."""
     if gram.awaits_alarm:
-        return (
-            "the alarm"
-            if name
-            else f"an alarm after {gram.first_step}: {gram.measure} {gram.alarm_drop:.3g} below best"
-        )
-    return f"step {snapshot_step(gram)}" if name else str(gram.first_step)
+        return f"an alarm after {gram.first_step}: {gram.measure} {gram.alarm_drop:.3g} below best"
+    return str(gram.first_step)
 
 
 def _renewed(gram: Anchoring) -> str:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from harness import dense_watch, gram_teacher
+from harness import dense_watch, gram_view
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.graph import Job
@@ -66,7 +66,7 @@ def batches_of(job: Job, pool: Pool, state: State) -> Batches:
         ibot=settings.ibot,
         seed=job.seed,
         patch=patch,
-        gram=gram_teacher.crops(settings.gram, settings.crops, patch),
+        gram=gram_view.crops(settings.gram, settings.crops, patch),
     )
 
 

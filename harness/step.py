@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness import gram_teacher
+from harness import gram_teacher, gram_view
 from harness.backbones.convnext import Encoder, blocks
 from harness.components import Tally
 from harness.data.batches import Batch
@@ -131,7 +131,7 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
         own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
         if state.frozen is not None and batch.gram is None:  # the EMA teacher has not been asked yet
             seen = encode(ema, batch.globals.flatten(0, 1)).patches
-        gram = gram_teacher.patches(settings.gram, batch, own=own, ema=ema, seen=seen)
+        gram = gram_view.patches(settings.gram, batch, own=own, ema=ema, seen=seen)
     crops, entropy = batch.globals.shape[:2], torch.special.entr(dino).sum(-1).mean()
     return Targets(dino.unflatten(0, crops), ibot, gram, entropy)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from harness import gram_teacher
+from harness import gram_view
 from harness.beginning import fresh_state
 from harness.config import load
 from harness.data.batches import Batches
@@ -149,7 +149,7 @@ def make_batches(pool: Pool) -> Callable[..., Batches]:
 
     def make(settings: Experiment, *, seed: int = 0, pool: Pool = pool) -> Batches:
         patch = settings.model.args["patch_size"]
-        gram = gram_teacher.crops(settings.gram, settings.crops, patch)
+        gram = gram_view.crops(settings.gram, settings.crops, patch)
         return Batches(
             pool, data=settings.data, crops=settings.crops, ibot=settings.ibot, gram=gram, seed=seed, patch=patch
         )

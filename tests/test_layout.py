@@ -54,6 +54,7 @@ FLOORS = (
     "harness.noise harness.components",
     "harness.model",
     "harness.gram_teacher harness.choices",
+    "harness.gram_view",
     "harness.dense_watch harness.distillation",
     "harness.schedules",
     "harness.optimizer",

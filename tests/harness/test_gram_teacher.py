@@ -10,7 +10,8 @@ from common.errors import BadInput
 from harness import gram_teacher
 from harness.config import science
 from harness.crop_settings import Crops, Sizes
-from harness.gram_teacher import SOURCES, crops, events, is_inherited, is_on, is_renewed, resize_patches, words
+from harness.gram_teacher import SOURCES, events, is_inherited, is_on, is_renewed, words
+from harness.gram_view import crops, resize_patches
 from harness.losses.anchoring import GramTeacher
 from harness.losses.gram import Gram
 

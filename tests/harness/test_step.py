@@ -10,7 +10,7 @@ import torch
 from evals.backbones.exported import export
 from harness import schedules
 from harness.beginning import fresh_state
-from harness.gram_teacher import resize_patches
+from harness.gram_view import resize_patches
 from harness.losses.gram import Gram
 from harness.losses.relations.gram import gram_loss
 from harness.model import backbone_args, encode

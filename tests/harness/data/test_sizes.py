@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import BadInput
-from harness import gram_teacher
+from harness import gram_teacher, gram_view
 from harness.cost import step_cost
 from harness.crop_settings import Crops, Sizes
 from harness.data.batches import stream
@@ -162,7 +162,7 @@ def test_sides_that_the_patch_does_not_divide_are_refused_by_their_place(rows, s
 def test_gram_crops_that_the_patch_does_not_divide_are_refused_by_their_place(mixed):
     odd = Crops(sizes=table([(32, 16, 64, 0.5), (32, 16, 60, 0.5)]))
     with pytest.raises(BadInput, match=r"^got crops\.sizes\[1\]\.gram_size=60 with patches of 8: want .*; try 64$"):
-        gram_teacher.crops(mixed.gram, odd, 8)
+        gram_view.crops(mixed.gram, odd, 8)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Seen
 from harness.distillation import FrozenTeacher
 from harness.gram_teacher import given_folder
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import gram_folder, saved_steps, state_path
 from harness.model import Network, initialise
 from harness.optimizer import build_optimizer

@@ -20,7 +20,7 @@ from evals.results import outcomes, table
 from evals.results.table import Measurement, Row
 from evals.tasks.methods import protocol_of
 from harness.config import identity
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import is_done, kept_steps, saved_step
 from harness.kept import Fault
 from harness.settings import Experiment

@@ -15,7 +15,7 @@ from common.disk import write_json
 from common.errors import BadInput, listing
 from common.records import Step, read_record
 from harness.data.pool import Pool
-from harness.graph import Job
+from harness.job import Job
 
 log = logging.getLogger("gramlab")
 REMEDY = "restore it or move the folder away"

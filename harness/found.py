@@ -12,7 +12,7 @@ from harness.backbones import released
 from harness.components import MOST, distinct
 from harness.data.mixing import Part, mixture
 from harness.data.pool import Pool
-from harness.graph import Job
+from harness.job import Job
 from harness.settings import Data
 
 SHOWN = 6  # components in a line

@@ -19,7 +19,7 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import CARD, WEIGHTS
 from harness import checkpoint, excluded, gram_teacher
 from harness.config import identity
-from harness.graph import Job, holder
+from harness.job import Job, holder
 from harness.layers import flatten
 from harness.standings import read_status
 from harness.store import FOLDER, MARKS

@@ -15,7 +15,7 @@ from common.steps import KINDS, folders_by_step
 from common.unchanged import until_changed
 from evals.backbones import exported
 from harness import checkpoint, gram_teacher
-from harness.graph import Job, holder
+from harness.job import Job, holder
 from harness.job_folder import (
     earlier_folders,
     is_done,

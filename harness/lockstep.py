@@ -11,7 +11,7 @@ import torch
 from harness import dense_watch, gram_view
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
-from harness.graph import Job
+from harness.job import Job
 from harness.model import sizes_of
 from harness.settings import Experiment
 from harness.step import State

@@ -16,7 +16,7 @@ from common.progress import Bar
 from harness import checkpoint, store
 from harness.beginning import first_state, fresh_state, frozen_teacher, load_kept
 from harness.data.pool import Pool
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault, faults
 from harness.lockstep import Feed, settled

@@ -16,7 +16,7 @@ from harness.choices import settle
 from harness.data.pool import Pools
 from harness.evaluate import Evaluator
 from harness.found import found_lines
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import lost
 from harness.kept import Fault, faults
 from harness.launchers.crew import crew as crew_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from common.errors import listing
 from harness import gram_teacher
-from harness.graph import Job
+from harness.job import Job
 
 
 def lines(jobs: Sequence[Job]) -> Iterator[str]:

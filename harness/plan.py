@@ -25,7 +25,8 @@ from harness.cost import (
     watch_flops,
     weights_of,
 )
-from harness.graph import TRUNK, Job
+from harness.graph import TRUNK
+from harness.job import Job
 from harness.job_folder import is_done, saved_step
 from harness.kept import Fault
 from harness.layers import flatten

@@ -16,7 +16,7 @@ from evals.tasks.methods import method_of
 from harness import gram_teacher, phases
 from harness.config import as_dict
 from harness.cost import stretches
-from harness.graph import Job
+from harness.job import Job
 from harness.layers import flatten
 from harness.losses.table import LOSSES, titles
 from harness.settings import Experiment

@@ -27,7 +27,8 @@ from harness.check_data import check_data
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
-from harness.graph import Job, jobs
+from harness.graph import jobs
+from harness.job import Job
 from harness.job_folder import check
 from harness.launchers.jobs import Work
 from harness.launchers.slurm import refuse_no_slurm

@@ -32,7 +32,7 @@ from common.progress import telling
 from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
 from harness.evaluate import Evaluator
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import check
 from harness.launchers import sequential
 from harness.launchers.jobs import Work

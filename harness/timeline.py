@@ -13,7 +13,7 @@ from common.timeline import Curve, Lane, Timeline
 from harness import gram_teacher
 from harness.arms import TRUNK
 from harness.data.sizes import mean, sides
-from harness.graph import Job
+from harness.job import Job
 from harness.losses.table import titles
 from harness.record import baseline
 from harness.schedules import At, at, ends

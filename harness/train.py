@@ -30,7 +30,7 @@ from harness.data.batches import Batch, Batches
 from harness.data.pool import Pool
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Watch
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import (
     check,
     earlier_folders,

@@ -21,7 +21,8 @@ from harness.beginning import fresh_state
 from harness.config import load
 from harness.data.batches import Batches
 from harness.data.pool import Pool, open_pool
-from harness.graph import Job, jobs
+from harness.graph import jobs
+from harness.job import Job
 from harness.model import patch_size
 from harness.schedules import at
 from harness.settings import Experiment

@@ -15,7 +15,7 @@ from harness import store
 from harness.config import as_dict
 from harness.data.pool import Pools
 from harness.evaluate import Evaluator
-from harness.graph import Job
+from harness.job import Job
 from harness.job_folder import is_done
 from harness.kept import Fault
 from harness.mending import bring_to_end

@@ -17,7 +17,7 @@ import torch
 
 from common.disk import write_json
 from common.progress import Bar
-from harness.graph import Job
+from harness.job import Job
 from harness.launchers.jobs import Work, gathered, is_finished, refused, sent, words
 from harness.launchers.worker_process import PROGRAM, send
 from harness.lockstep import side_by_side

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from common.errors import BadInput, first_line
-from harness.graph import Job
+from harness.job import Job
 from harness.launchers.jobs import Work, is_finished, sent, words
 from harness.lockstep import side_by_side
 from harness.standings import queued, read_launch, write_launch

@@ -36,7 +36,8 @@ from common.schema import filled
 from harness import store
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
-from harness.graph import Job, jobs
+from harness.graph import jobs
+from harness.job import Job
 from harness.job_folder import is_done
 from harness.launchers.jobs import Work, gathered, trained
 from harness.launchers.staging import staged

@@ -29,7 +29,8 @@ from harness.config import identity
 from harness.cost import refuse_unfit_crops
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator, read_mark
-from harness.graph import TRUNK, Job, jobs
+from harness.graph import TRUNK, jobs
+from harness.job import Job
 from harness.job_folder import check, is_done, step_folder
 from harness.mending import bring_to_end
 from harness.pointless import pointless

@@ -17,7 +17,8 @@ from submitit import LocalExecutor
 
 from harness.config import as_dict, load
 from harness.data.pool import fingerprint, open_pool
-from harness.graph import Job, jobs
+from harness.graph import jobs
+from harness.job import Job
 from harness.launchers.slurm_task import Task
 from harness.launchers.worker_process import PROGRAM, send
 from harness.workplace import held

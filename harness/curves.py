@@ -1,9 +1,12 @@
-"""The training curves of a job on disk: a line per logged step, and the same for TensorBoard."""
+"""The training curves of a job on disk: a line per logged step, and the same for TensorBoard; and the time in them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common.disk import append, write_text
@@ -44,3 +47,23 @@ class Curves:
     def close(self) -> None:
         """Let go of the file for TensorBoard."""
         self.board.close()
+
+
+class Stopwatch:
+    """Seconds of training, evaluations and checkpoints left out, going on from an earlier count."""
+
+    def __init__(self, seconds: float):
+        self.before, self.started = seconds, time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self.before + time.perf_counter() - self.started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside does not count."""
+        self.before = self.seconds()
+        try:
+            yield
+        finally:
+            self.started = time.perf_counter()

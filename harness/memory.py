@@ -21,10 +21,11 @@ from harness import gram_teacher
 from harness.config import arm_settings, as_dict, trunk_settings
 from harness.cost import LIBRARIES_GIB
 from harness.data.sizes import sides
+from harness.eval_settings import Evals
 from harness.losses.gram import RELATIONS, Gram
 from harness.losses.relations.difference import in_channels
 from harness.model import sizes_of
-from harness.settings import Evals, Experiment
+from harness.settings import Experiment
 
 BEYOND = 2  # times what there is: the estimate is to a factor of two
 COPIES = 5  # of the weights: student, EMA teacher, gradients, two moments

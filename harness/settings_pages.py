@@ -48,8 +48,8 @@ SETTINGS = """\
 
 Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py`,
 `harness/recipe.py` (model, optimizer, teacher, distillation, schedule), `harness/crop_settings.py`, `harness/losses/`,
-`harness/launcher_settings.py` and `harness/sweep_settings.py`: what they say is changed there. A key is written nested
-in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted on the command
+`harness/eval_settings.py`, `harness/launcher_settings.py` and `harness/sweep_settings.py`: what they say is changed
+there. A key is written nested in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted on the command
 line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). There a mapping of names of your
 own takes the place of the file's (`arms={…}`, `data.sources={…}`, `evals.sets={…}`, `evals.tasks={…}`,
 `model.args={…}`), and one of a section changes what it names (`gram={weight: 2.0}` leaves the rest of `gram`).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,19 +16,19 @@ from tqdm import tqdm
 from common.disk import write_json, write_text
 from common.errors import BadInput, first_line, found, listing
 from common.interrupts import Interrupted, is_asked_to_leave
-from common.machine import peak_memory_gib, reset_peak_memory
-from common.records import CurvePoint, read_lines
+from common.machine import reset_peak_memory
 from common.unwritable import staying
 from evals.backbones import exported
 from harness import checkpoint, excluded, gram_teacher, store
 from harness.backbones import released
 from harness.beginning import resume
 from harness.components import Tally
-from harness.curves import Curves
+from harness.curves import Curves, Stopwatch
 from harness.data.batches import Batch, Batches
 from harness.data.pool import Pool
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Watch
+from harness.eval_settings import Role
 from harness.job import Job
 from harness.job_folder import (
     check,
@@ -40,12 +39,11 @@ from harness.job_folder import (
     state_path,
     step_folder,
 )
+from harness.job_status import renew_status, write_status
 from harness.lockstep import Feed, batches_of, settled
 from harness.losses.table import LOSSES
 from harness.model import backbone_args, sizes_of
 from harness.schedules import At, at, ends
-from harness.settings import Role
-from harness.standings import read_status
 from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
@@ -142,14 +140,6 @@ def claim_folder(job: Job) -> None:
         write_json(job.folder / "identity.json", job.science)
     store.pin(job.folder / "states", job.forks)
     store.link(job.view, job.folder)
-
-
-def renew_status(job: Job, device: torch.device) -> None:
-    """Say that a segment is done, where its status was lost or tells of a process that did not come to it."""
-    status = read_status(job.folder)
-    if status.state != "done" and (status.step or 0) <= job.stop:
-        points = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
-        write_status_of(job, job.stop, points[-1] if points else {"step": job.stop}, device, state_name="done")
 
 
 def revisit(job: Job, evaluate: Evaluate) -> None:
@@ -277,26 +267,6 @@ def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_r
     )
 
 
-class Stopwatch:
-    """Seconds of training, evaluations and checkpoints left out, going on from an earlier count."""
-
-    def __init__(self, seconds: float):
-        self.before, self.started = seconds, time.perf_counter()
-
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return self.before + time.perf_counter() - self.started
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside does not count."""
-        self.before = self.seconds()
-        try:
-            yield
-        finally:
-            self.started = time.perf_counter()
-
-
 def scheduled(job: Job, state: State, step: int) -> At:
     """The values that hold in a step of the job; an end is where its identity has it, wherever this job stops."""
     return at(settled(job, state), step, origin=job.origin, stop=job.science["schedule"]["end_step"])
@@ -316,27 +286,3 @@ def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch
         **{name: getattr(done, name) for key, name in moving.items() if key in ends(job.settings)},
         **{f"{term}_weight": done.factors[term] for term in ANCHORED},
     }
-
-
-def write_status(job: Job, state: State, curves: Curves, *, state_name: str, error: str | None = None) -> None:
-    """Replace `status.json`: how far the segment is and how fast it went."""
-    logged: CurvePoint = {"step": curves.steps_logged, "seconds": curves.seconds_logged}
-    device = next(state.student.parameters()).device
-    write_status_of(job, state.step, logged, device, state_name=state_name, error=error)
-
-
-def write_status_of(
-    job: Job, step: int, logged: CurvePoint, device: torch.device, *, state_name: str, error: str | None = None
-) -> None:
-    """Replace `status.json` of a segment at `step`; `logged` is the last row of its curve."""
-    seconds = logged.get("seconds", 0.0)
-    images = (logged["step"] - job.root.start) * job.settings.data.batch_size
-    status = {
-        "state": state_name,
-        "step": step,
-        "steps": job.stop,
-        "seconds": round(seconds, 1),
-        "images_per_second": round(images / seconds, 2) if seconds > 0 else None,
-        "peak_memory_gib": round(peak_memory_gib(device), 2),
-    }
-    write_json(job.folder / "status.json", status | ({"error": error} if error else {}))

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from common.records import CurvePoint, read_lines
 from evals.datasets.settings import Set
+from harness.eval_settings import EvaluationTask
 from harness.evaluate import Evaluator
 from harness.job_folder import is_done
-from harness.settings import EvaluationTask
 from harness.train import train
 
 pytestmark = pytest.mark.slow  # a small run for each of its writes

@@ -12,9 +12,9 @@ from common.errors import BadInput
 from evals.datasets.settings import Set
 from evals.results import table
 from harness.beginning import fresh_state
+from harness.eval_settings import EvaluationTask
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder
-from harness.settings import EvaluationTask
 from harness.step import NonFinite
 from harness.train import export_backbone
 

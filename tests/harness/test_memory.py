@@ -8,8 +8,8 @@ from evals.datasets.settings import Set
 from harness import memory
 from harness.config import load
 from harness.cost import step_cost
+from harness.eval_settings import Evals, EvaluationTask
 from harness.model import Network
-from harness.settings import Evals, EvaluationTask
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30

@@ -6,9 +6,10 @@ import pytest
 
 from common.errors import BadInput
 from harness.config import arm_settings
+from harness.eval_settings import Evals, EvaluationTask
 from harness.graph import jobs
 from harness.pointless import pointless
-from harness.settings import Evals, EvaluationTask, Set
+from harness.settings import Set
 from harness.timeline import PlannedArm, planned_arms
 
 TRUNK = {"trunk.steps": 4, "steps": 12, "gram.start_step": 4}

@@ -21,12 +21,12 @@ from evals.datasets.settings import Set
 from evals.results import table
 from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
+from harness.eval_settings import EvaluationTask, Role
 from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
 from harness.losses.gram import Gram
 from harness.model import backbone_args
-from harness.settings import EvaluationTask, Role
 from harness.step import NonFinite
 from harness.train import train
 

@@ -97,7 +97,7 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
         for line in plan.told:
             log.info("%s", line)
         made = carry_out(trials, own_jobs, science)
-        print(build(folder))
+        print(build(folder, tell=print))
         if {trial.state for trial in study.last_of_each(made)} == {TrialState.FAIL}:
             log.error("every trial failed: %s tells why", folder / "sweep.csv")
             return 1
@@ -232,7 +232,7 @@ def confirm_front(trials: Trials, found: Study, count: int, *, plan_only: bool) 
     seen = replace(trials, experiment=again, folder=folder, evaluator=Evaluator(again, folder))
     with trials.turn():
         record.confirmed(trials.folder, seen.measured_arms(seen.jobs_of(again.arms)), seeds)
-        print(build(trials.folder))
+        print(build(trials.folder, tell=print))
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from reports.build import as_pdf
 from reports.page import Page, looks, number_pages, style
 from reports.run_folder import Run
 from reports.run_folder import read as read_run
+from reports.sweep.ending import ending
 from reports.sweep.front import front_page
 from reports.sweep.history import history_page
 from reports.sweep.parameters import importance_pages, slice_pages
@@ -28,8 +30,12 @@ from reports.words import few_images
 PATHS = 7  # trials whose paths are drawn
 
 
-def build(folder: Path) -> Path:
-    """Write both files, whole at the end; returns the PDF's path. Raises `BadInput` where the record is missing."""
+def build(folder: Path, *, tell: Callable[[str], object] | None = None) -> Path:
+    """Write both files, whole at the end; returns the PDF's path. Raises `BadInput` where the record is missing.
+
+    Args:
+        tell: is told, line by line, what was found.
+    """
     sweep = read(folder)
     target, table = folder / "sweep.pdf", folder / "sweep.csv"
     with style():
@@ -45,6 +51,9 @@ def build(folder: Path) -> Path:
             new_target.write_bytes(pdf)
             with whole(table) as new_table:
                 tidy(sweep, run).to_csv(new_table, index=False, lineterminator="\n")
+    if tell is not None:
+        for line in ending(sweep):
+            tell(line)
     return target
 
 

@@ -68,7 +68,11 @@ def test_a_sweep_leaves_a_record_a_table_a_report_and_an_experiment_for_each_of_
     assert [row["trial"] for row in table(tmp_path)] == [trial["arm"] for trial in found["trials"]]
     assert len(PdfReader(folder / "sweep.pdf").pages) == 5  # three trials tell nothing of importances
     assert {path.stem for path in (folder / "front").glob("*.yaml")} == set(found["front"])
-    assert capsys.readouterr().out.endswith("sweep.pdf\n")
+    said = capsys.readouterr().out
+    assert said.endswith("sweep.pdf\n")
+    assert "\n3 of 3 trials: 3 complete, 0 pruned, 0 failed\n" in said
+    assert all(f"\nfront: {arm}: mIoU " in said for arm in found["front"])
+    assert "\nto compare with: plain: mIoU " in said
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pypdf import PdfReader
 from common.errors import BadInput
 from reports.page import style
 from reports.sweep.build import build
+from reports.sweep.ending import ending
 from reports.sweep.front import front_page
 from reports.sweep.pareto import pareto_page
 from reports.sweep.read import read
@@ -105,6 +106,27 @@ def test_objectives_of_one_title_are_told_apart_by_their_sets_or_else_by_their_n
     assert [goal.title for goal in read(tmp_path).goals] == ["mIoU on scenes", "mIoU on streets"]
     write(objectives=[KNOWN[0], {**KNOWN[0], "name": "full.miou"}], trials=[], front=[], references={})
     assert [goal.title for goal in read(tmp_path).goals] == ["segmentation.miou", "full.miou"]
+
+
+def test_the_end_of_a_sweep_is_told_in_counts_the_front_and_how_to_make_sure_of_it(write, tmp_path):
+    many = [trial(number, 0.2 + number / 1000, 0.01 + number / 1000) for number in range(7)]
+    write(objectives=KNOWN, trials=[*many, *TRIALS[3:]], front=[one["arm"] for one in many], wanted=12)
+    lines = ending(read(tmp_path))
+    assert lines[0] == "10 of 12 trials: 7 complete, 1 pruned, 1 failed, 1 equal to an earlier one"
+    assert lines[1] == (
+        "front: trial-0006: mIoU 20.6 % [19.6, 21.6], hours 0.0160 h; "
+        "gram.weight=6.5, gram.teacher=snapshot, gram.update_every=null"
+    )
+    assert lines[5:7] == [
+        "and 3 more in sweep.csv",
+        "to compare with: plain: mIoU 18.0 % [17.0, 19.0], hours 0.00900 h",
+    ]
+    assert "--confirm 3" in lines[7]
+    values = {"segmentation.miou": [[5, 0.195, 0.19, 0.2]], "hours": [[5, 0.02, None, None]]}
+    write(objectives=KNOWN, confirmed={"seeds": [5], "values": {"trial-0001": values}})
+    lines = ending(read(tmp_path))
+    assert lines[1].startswith("front: trial-0001: mIoU 22.0 % [21.0, 23.0], on fresh seeds 19.5 % [19.0, 20.0], hours")
+    assert not any("--confirm" in line for line in lines)
 
 
 def test_an_interval_that_an_axis_cuts_off_has_an_arrow_there(write, tmp_path):

@@ -245,7 +245,7 @@ def run(tiny, change, pool, tmp_path):
         own = {"runtime.folder": str(tmp_path / name), "trunk.steps": 6, "steps": 9, "arms": arms, **more}
         found = jobs(change(tiny, own), fingerprint=lambda data: "24 rooms")
         for job in found:
-            bring_to_end(job, found, pool, evaluate, device=CPU)
+            bring_to_end([job], found, pool, evaluate, device=CPU)
         return {job.arm: job for job in found}
 
     return of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections import defaultdict
 from typing import Literal
 
 import torch
@@ -58,7 +58,7 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     if device.type == "cuda":
         there["the GPU"] = memory_bytes(device)
     lines = dict[str, None]()
-    for settings, number in _parts(experiment):
+    for settings, number in ((own, place) for own in _settings(experiment) for place in range(len(sides(own.crops)))):
         numbers = sizes(settings, number)
         how = {"split": len(there) > 1, "half": settings.precision == "bfloat16"}
         for place, total in there.items():
@@ -84,16 +84,13 @@ def most_held(experiment: Experiment, *, split: bool) -> float:
 
     Students of one teacher are taken to be trained in one, side by side.
     """
-    arms, libraries = dict[int, tuple[str | None, float]](), LIBRARIES_GIB * 2**30
-    for settings, number in [*_parts(experiment)]:
+    libraries, processes = LIBRARIES_GIB * 2**30, defaultdict[str | int, float](float)
+    for place, settings in enumerate(_settings(experiment)):
+        numbers = (sizes(settings, number) for number in range(len(sides(settings.crops))))
         half = settings.precision == "bfloat16"
-        own = held(sizes(settings, number), "this machine", split=split, half=half) - libraries
-        _, before = arms.get(id(settings), (None, 0.0))
-        arms[id(settings)] = settings.distillation.teacher, max(own, before)
-    alone = [own for teacher, own in arms.values() if teacher is None]
-    teachers = {teacher for teacher, _ in arms.values() if teacher is not None}
-    families = [sum(own for teacher, own in arms.values() if teacher == one) for one in teachers]
-    return libraries + max([*alone, *families])
+        most = max(held(one, "this machine", split=split, half=half) for one in numbers)
+        processes[settings.distillation.teacher or place] += most - libraries
+    return libraries + max(processes.values())
 
 
 def sizes(settings: Experiment, number: int = 0) -> Numbers:
@@ -169,12 +166,10 @@ def cosine_bytes(n: Numbers) -> float:
     return 4 * n[MATRICES] * matrices * _side(n) ** 2
 
 
-def _parts(experiment: Experiment) -> Iterator[tuple[Experiment, int]]:
-    """The trunk and the arms, with the place of each of the sides that their crops may have."""
+def _settings(experiment: Experiment) -> list[Experiment]:
+    """Those of the trunk and of the arms."""
     trunk = [trunk_settings(experiment)] if experiment.trunk.steps else []
-    for settings in (*trunk, *(arm_settings(experiment, arm) for arm in experiment.arms)):
-        for number in range(len(sides(settings.crops))):
-            yield settings, number
+    return [*trunk, *(arm_settings(experiment, arm) for arm in experiment.arms)]
 
 
 @functools.cache

@@ -91,14 +91,7 @@ def plan(
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{counted(experiment.arms, 'arm')} × {counted(experiment.seeds, 'seed')}, {device}, {experiment.precision}, "
         f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
-        *choices,
-        *found,
     ]
-    seeds = [f"seed {seed}" for seed in experiment.seeds]
-    table: list[Sequence[str]] = [("arm", "steps", "evaluations", "time", "memory", "Gram", *seeds)]
-    for indented, same in tree(jobs):
-        job = same[0]
-        table.append((indented, *row(job, seconds[job.name], expected[job.name].memory), *map(standing, same)))
     shares = {job.name: repeats.get(job.arm, steps / (job.stop - job.start)) for job, steps in left(jobs, broken)}
     total = sum(seconds[name] * share for name, share in shares.items())
     trials = "".join(f" with {count} trials, less where they are pruned or equal" for count in repeats.values())
@@ -111,7 +104,19 @@ def plan(
     ]
     begins = ["what each begins with:", *(f"  {line}" for line in phases.lines(jobs))]
     changes = ["what each changes:", *arm_lines(experiment)]
-    return "\n".join([*head, indent(columns(table), "  "), *begins, *changes, *(line for line in tail if line)])
+    drawn = indent(columns(table(experiment, jobs, expected)), "  ")
+    return "\n".join([*head, *choices, *found, drawn, *begins, *changes, *(line for line in tail if line)])
+
+
+def table(experiment: Experiment, jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[Sequence[str]]:
+    """The rows of the plan: an arm each, as a tree, with the standing of each seed."""
+    rows: list[Sequence[str]] = [
+        ("arm", "steps", "evaluations", "time", "memory", "Gram", *(f"seed {seed}" for seed in experiment.seeds))
+    ]
+    for indented, same in tree(jobs):
+        own = expected[same[0].name]
+        rows.append((indented, *row(same[0], own.training + own.evaluating, own.memory), *map(standing, same)))
+    return rows
 
 
 def counted(things: Sized, word: str) -> str:

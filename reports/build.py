@@ -49,8 +49,6 @@ def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object
     tables = {"results.csv": tidy(run), "verdicts.csv": verdict_table(run, compared)}
     with style():
         pages = render(run, compared)
-        for page in pages:
-            make_drawable(page.figure)
         pdf = as_pdf(pages, title=run.name)
         with ExitStack() as together:
             together.enter_context(whole(folder / "report.pdf")).write_bytes(pdf)
@@ -68,8 +66,6 @@ def build_plan(plan: Timeline, target: Path) -> None:
     """Write what a plan draws as a PDF; the same plan gives the same bytes."""
     with style():
         pages = timeline_pages(plan)
-        for page in pages:
-            make_drawable(page.figure)
         pdf = as_pdf(pages, title=f"{plan.name}, plan", bar="plan")
     with whole(target) as new:
         new.write_bytes(pdf)
@@ -90,12 +86,13 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def as_pdf(pages: Sequence[Page], *, title: str, bar: str = "report") -> bytes:
-    """The pages as one PDF."""
+    """The pages as one PDF, every text in letters that its font has."""
     # without a creation date the same tables give the same bytes
     metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
     content = io.BytesIO()
     pdf = PdfPages(content, metadata=metadata)  # closed on success alone: a page that failed would fail it once more
     for page in tqdm(pages, desc=bar, unit="page", disable=None):
+        make_drawable(page.figure)
         pdf.savefig(page.figure)
     pdf.close()
     return content.getvalue()

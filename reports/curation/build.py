@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.disk import whole
-from common.drawing import make_drawable
 from reports.build import as_pdf
 from reports.curation.front import front_page
 from reports.curation.sheets import sheet_pages
@@ -23,8 +22,6 @@ def build(story: Story, folder: Path) -> Path:
         pages = [front_page(story), sizes_page(story.sizes)]
         pages += [page for sheet in story.sheets for page in sheet_pages(sheet)]
         number_pages(pages, story.name)
-        for page in pages:
-            make_drawable(page.figure)
         pdf = as_pdf(pages, title=story.name)
     with whole(target) as new:
         new.write_bytes(pdf)

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from common.disk import whole
-from common.drawing import make_drawable
 from common.errors import BadInput
 from common.schema import written
 from reports.build import as_pdf
@@ -44,8 +43,6 @@ def build(folder: Path, *, tell: Callable[[str], object] | None = None) -> Path:
         pages = [front_page(sweep, notes), pareto_page(sweep), *paths_page(sweep, run), *importance_pages(sweep)]
         pages += [*slice_pages(sweep), history_page(sweep)]
         number_pages(pages, sweep.name)
-        for page in pages:
-            make_drawable(page.figure)
         pdf = as_pdf(pages, title=sweep.name)
         with whole(target) as new_target:
             new_target.write_bytes(pdf)

@@ -23,7 +23,7 @@ from harness.data.batches import Batches
 from harness.data.pool import Pool, open_pool
 from harness.graph import jobs
 from harness.job import Job
-from harness.model import patch_size
+from harness.model import Network, initialise, patch_size
 from harness.schedules import at
 from harness.settings import Experiment
 from harness.step import State, train_step
@@ -210,6 +210,22 @@ def checksums() -> Callable[[Path], dict[str, str]]:
         return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     return of
+
+
+@pytest.fixture(scope="session")
+def stirred() -> Callable[[Experiment], Network]:
+    """A network whose every weight differs from its neutral value, so that a forgotten part shows."""
+
+    def make(settings: Experiment) -> Network:
+        found = Network(settings)
+        initialise(found, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in found.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        return found
+
+    return make
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.model import Network, encode, initialise
+from harness.model import encode
 from harness.noise import BlockDraw
 from harness.rope import RopeDraw
 
@@ -118,14 +118,8 @@ def plain(weights, images, draws, *, mask_token=None, masks=None):
 
 
 @pytest.fixture(scope="module")
-def network(tiny):
-    found = Network(tiny)
-    initialise(found, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return found
+def network(tiny, stirred):
+    return stirred(tiny)
 
 
 @pytest.mark.parametrize(("shape", "masked"), [((32, 32), True), ((16, 16), False), ((24, 40), True)])

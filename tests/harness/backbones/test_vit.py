@@ -70,17 +70,11 @@ def experiment(tiny, change):
 
 
 @pytest.fixture
-def network(experiment):
+def network(experiment, stirred):
     """A network whose every weight differs from its neutral value, so that a forgotten part shows."""
 
     def make(kind: str) -> Network:
-        found = Network(experiment(kind))
-        initialise(found, torch.Generator().manual_seed(0))
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in found.parameters():
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        return found
+        return stirred(experiment(kind))
 
     return make
 

@@ -14,7 +14,7 @@ from harness.crop_settings import Crops, Sizes
 from harness.data.batches import stream
 from harness.data.sizes import drawn, mean, most_seen, refuse_uneven_crops, sides
 from harness.graph import jobs
-from harness.memory import _parts, held, sizes
+from harness.memory import held, most_held, sizes
 from harness.pointless import pointless
 from harness.timeline import planned_arms
 from harness.train import train
@@ -112,11 +112,12 @@ def test_a_step_of_mixed_sizes_costs_the_mean_and_holds_the_largest(mixed, chang
 
 def test_the_memory_that_is_foreseen_is_that_of_the_largest_triple(mixed, change):
     one_arm = change(mixed, {"arms": {"plain": {}}})
-    found = [held(sizes(part, number), "this machine", split=False, half=False) for part, number in _parts(one_arm)]
+    found = [held(sizes(one_arm, number), "this machine", split=False, half=False) for number in range(len(SMALL))]
     plain = change(
         one_arm, {"crops.sizes": None, "crops.global_size": 64, "crops.local_size": 24, "gram.resolution": 1.5}
     )
     assert max(found) == held(sizes(plain), "this machine", split=False, half=False)
+    assert most_held(one_arm, split=False) == pytest.approx(max(found))
     assert found[0] < max(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -19,21 +19,24 @@ from reports.pairing import Mix, Place, Sides, paired
 from reports.run_folder import Run
 from reports.tables import Column, Estimate, columns, of_column, student_interval
 
-MEASURES: tuple[Measure, ...] = get_args(Measure)
-IN_TURN: tuple[Measure, ...] = ("steps", "flops", "images", "seconds")  # what an arm is first compared at
+Where = Measure | Literal["ends"]  # both have used equally much, or one goes on from the other's end
+
+PLACES: tuple[Where, ...] = (*get_args(Measure), "ends")
+IN_TURN: tuple[Where, ...] = ("steps", "flops", "images", "seconds", "ends")  # what an arm is first compared at
 
 
 @dataclass(frozen=True)
 class Difference(Estimate):
     """Arm minus baseline in one column, where both have used as much of `measure`: `budget`, the mean over seeds.
 
-    `baseline` is the baseline's value there, at `baseline_step`; the arm's own is `step`, both rounded. `verdict` is
-    None where the metric is neither good nor bad, or no outcomes of images were kept.
+    At "ends" each is at its own last step, and `budget` is the arm's. `baseline` is the baseline's value there, at
+    `baseline_step`; the arm's own is `step`, both rounded. `verdict` is None where the metric is neither good nor bad,
+    or no outcomes of images were kept.
     """
 
     column: Column
     arm: str
-    measure: Measure
+    measure: Where
     budget: float
     baseline: float
     baseline_step: int
@@ -59,17 +62,17 @@ class Meeting:
 class _Pair(NamedTuple):
     column: Column
     arm: str
-    measure: Measure
+    measure: Where
 
 
-Differences = dict[tuple[Column, str, Measure], Difference]
+Differences = dict[tuple[Column, str, Where], Difference]
 
 
 def compare(run: Run) -> Differences:
     """Every difference that the tables give, by column, arm and what is equal; computed once, for it takes its time."""
     found: Differences = {}
     for column in columns(run):
-        for measure in MEASURES:
+        for measure in PLACES:
             for arm, one in _of_column(run, column, measure).items():
                 found[column, arm, measure] = one
     return found
@@ -77,11 +80,11 @@ def compare(run: Run) -> Differences:
 
 def foremost(compared: Differences, column: Column, arm: str) -> Difference | None:
     """The difference at equal steps; of an arm without a step in common with the baseline that at equal FLOPs, or else
-    images, or seconds."""
+    images, or seconds; where one of them goes on from the other's end, that of their ends."""
     return next((one for measure in IN_TURN if (one := compared.get((column, arm, measure)))), None)
 
 
-def _of_column(run: Run, column: Column, measure: Measure) -> dict[str, Difference]:
+def _of_column(run: Run, column: Column, measure: Where) -> dict[str, Difference]:
     rows = of_column(run, column)
     meetings = {arm: found for arm in run.others if (found := _meetings(run, rows, arm, measure))}
     sides = {arm: {seed: (one.arm, one.baseline) for seed, one in found.items()} for arm, found in meetings.items()}
@@ -149,7 +152,7 @@ def _judged(
     return {arm: replace(one, verdict=said.get(arm)) for arm, one in found.items()}
 
 
-def _meetings(run: Run, rows: list[Row], arm: str, measure: Measure) -> dict[int, Meeting]:
+def _meetings(run: Run, rows: list[Row], arm: str, measure: Where) -> dict[int, Meeting]:
     """By seed; only the seeds that are furthest, since another point of training would be another question."""
     if measure == "steps":
         both = [(row.step, row.seed) for row in rows if row.arm == arm]
@@ -172,8 +175,11 @@ def _exact(run: Run, arm: str, seed: int, step: int) -> Meeting:
     return Meeting(step, {Place(arm, seed, step): 1.0}, {Place(run.baseline, seed, step): 1.0})
 
 
-def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Measure) -> Meeting | None:
-    """Where the one of the two that used less ends; None where it is unknown what was used, or nothing was measured."""
+def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Where) -> Meeting | None:
+    """Where the one of the two that used less ends; None where it is unknown what was used, nothing was measured, or
+    both are still one."""
+    if measure == "ends":
+        return _at_ends(run, rows, arm, seed)
     ways = [on_way(run, rows, lane, seed) for lane in (arm, run.baseline)]
     totals = [spent(run, lane, seed, measure) for lane in (arm, run.baseline)]
     known = [
@@ -185,7 +191,16 @@ def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Measure) -
         return None
     budget = min(float(np.interp(way[-1].step, *line)) for line, way in known)
     mine, base = (_between(way, float(np.interp(budget, line.values, line.steps))) for line, way in known)
-    return Meeting(budget, mine, base) if mine and base else None
+    return Meeting(budget, mine, base) if mine and base and mine != base else None
+
+
+def _at_ends(run: Run, rows: list[Row], arm: str, seed: int) -> Meeting | None:
+    """Where one goes on from the last evaluation of the other, so that they have used equally much as one alone."""
+    mine, base = (on_way(run, rows, lane, seed) for lane in (arm, run.baseline))
+    if not mine or not base or mine[-1] == base[-1] or (base[-1] not in mine and mine[-1] not in base):
+        return None
+    place, other = (Place(row.arm, row.seed, row.step) for row in (mine[-1], base[-1]))
+    return Meeting(place.step, {place: 1.0}, {other: 1.0})
 
 
 def _between(way: list[Row], step: float) -> Mix:

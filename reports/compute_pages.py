@@ -7,8 +7,8 @@ from itertools import product
 
 from common.drawing import shorten
 from reports import words
-from reports.compared import MEASURES, Difference, Differences, foremost
-from reports.lineage import Measure, unrecorded
+from reports.compared import PLACES, Difference, Differences, Where, foremost
+from reports.lineage import unrecorded
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.run_folder import Run
 from reports.tables import Column, columns
@@ -26,7 +26,7 @@ def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
     """A block for each arm, as many pages as they need, of nearly equal fill; none where nothing is to be compared."""
     shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
     arms = [arm for arm in run.others if any(foremost(compared, column, arm) for column in shown)]
-    most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * len(MEASURES) + GAP))
+    most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * len(PLACES) + GAP))
     pages: list[Page] = []
     y = BOTTOM
     for number, arm in enumerate(arms):
@@ -37,13 +37,15 @@ def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
         page.swatch(LEFT, y + 0.08, arm_looks[arm])
         page.write(LEFT + 0.38, y + 0.12, shorten(arm, 5.0, 9, weight="bold"), 9, weight="bold")
         y += NAME
-        for measure in MEASURES:
+        chained = any((column, arm, "ends") in compared for column in shown)
+        for measure in PLACES if chained else PLACES[:-1]:
             found = [compared.get((column, arm, measure)) for column in shown]
-            page.write(LEFT + 0.38, y + 0.13, words.EQUAL[measure], 8, color=SOFT)
+            page.write(LEFT + 0.38, y + 0.13, words.PLACES[measure], 8, color=SOFT)
             if any(found):
                 _row(page, found, y=y)
             else:
-                page.write(FIRST, y + 0.13, shorten(reason(run, arm, measure), RIGHT - FIRST, 8), 8, color=FAINT)
+                why = shorten(reason(run, arm, measure, chained=chained), RIGHT - FIRST, 8)
+                page.write(FIRST, y + 0.13, why, 8, color=FAINT)
             y += ROW
         y += GAP
         page.rule(LEFT, RIGHT, y - 0.06)
@@ -71,9 +73,11 @@ def _width(shown: Sequence[Column]) -> float:
     return (RIGHT - FIRST) / len(shown)
 
 
-def reason(run: Run, arm: str, measure: Measure) -> str:
-    """Why an arm is not compared with the baseline where both have used as much."""
-    if measure == "steps":
+def reason(run: Run, arm: str, measure: Where, *, chained: bool = False) -> str:
+    """Why an arm is not compared with the baseline there; `chained`: one goes on from the end of the other."""
+    if chained:
+        return "none in common: one goes on from the end of the other"
+    if measure in ("steps", "ends"):
         return "none in common"
     for lane, seed in product((arm, run.baseline), run.seeds):
         if lost := unrecorded(run, lane, seed, measure):

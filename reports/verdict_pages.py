@@ -75,7 +75,10 @@ def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
 
 def _caption(run: Run, shown: Sequence[Difference]) -> str:
     families = words.comparisons(shown)
-    without = " (with none: where both have used as much)" if any(one.measure != "steps" for one in shown) else ""
+    measures = {one.measure for one in shown}
+    places = ["where both have used as much"] if measures - {"steps", "ends"} else []
+    places += ["at the end of each"] if "ends" in measures else []
+    without = f" (with none: {' or '.join(places)})" if places else ""
     return (
         f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have{without}, with 95 % "
         "intervals. Right of the line is better, shaded is the margin, an arrow goes on. "

@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterable
 
 from common.errors import listing
-from reports.compared import Difference, Differences, foremost
-from reports.lineage import Measure
+from reports.compared import Difference, Differences, Where, foremost
 from reports.run_folder import Run, gaps
 from reports.tables import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 
 FEW_IMAGES = 50
-EQUAL: dict[Measure, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",
-                             "seconds": "equal seconds"}  # fmt: skip
+PLACES: dict[Where, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",
+                            "seconds": "equal seconds", "ends": "the end of each"}  # fmt: skip
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
 
@@ -117,11 +116,14 @@ def place(one: Difference) -> str:
     """ "at step 400", or "at equal FLOPs (3.1 PFLOP; steps 300, 400)", those of the arm and of the baseline."""
     if one.measure == "steps":
         return f"at step {one.step}"
-    return f"at {EQUAL[one.measure]} ({budget(one)}; steps {one.step}, {one.baseline_step})"
+    both = f"steps {one.step}, {one.baseline_step}"
+    return f"at {PLACES[one.measure]} ({both if one.measure == 'ends' else f'{budget(one)}; {both}'})"
 
 
 def budget(one: Difference) -> str:
-    """What both have used, as people say it: "12,800 images", "3.1 PFLOP", "12 min"."""
+    """What both have used, as people say it: "12,800 images", "3.1 PFLOP", "12 min"; at their ends it is not equal."""
+    if one.measure == "ends":
+        return NONE
     if one.measure == "seconds":
         return span(one.budget)
     if one.measure != "flops":

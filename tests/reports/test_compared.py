@@ -152,6 +152,38 @@ def test_a_budget_that_ends_before_the_first_evaluation_of_the_arm_begins_at_its
     assert found.value == pytest.approx(-0.05)
 
 
+@pytest.mark.parametrize("baseline", ["first", "last"])
+def test_phases_are_compared_at_the_end_of_each_and_not_where_they_were_still_one(judged, baseline):
+    """Whichever of them is the baseline; and so is the phase after the next."""
+    phases = [("first", 0, 20), ("second", 20, 40), ("last", 40, 60)]
+    parents = {"first": None, "second": "first-s0", "last": "second-s0"}
+    jobs = {f"{name}-s0": {"segment": name, "start": start, "stop": stop, "parent": parents[name]}
+            for name, start, stop in phases}  # fmt: skip
+    compute = {name: [{"from": start, "flops": 1.0}] for name, start, _ in phases}
+    outcomes = {(name, 0, stop): errors(-0.01 * stop) for name, _, stop in phases}
+    run = judged(outcomes, jobs=jobs, compute=compute, baseline=baseline)
+    found = compare(run)
+    ends = {name: stop for name, _, stop in phases}
+    base = ends.pop(baseline)
+    assert {(arm, where): (one.step, one.baseline_step) for (_, arm, where), one in found.items()} == {
+        (arm, "ends"): (stop, base) for arm, stop in ends.items()
+    }
+    for arm, stop in ends.items():
+        assert only(run, "ends", arm).value == pytest.approx(-0.01 * (stop - base))
+        assert only(run, "ends", arm).over == "images"
+        assert reason(run, arm, "flops", chained=True) == "none in common: one goes on from the end of the other"
+
+
+def test_an_arm_that_goes_on_from_the_baselines_end_and_was_not_evaluated_is_not_compared_with_it(judged):
+    jobs = {
+        "plain-s0": {"segment": "0", "start": 0, "stop": 20, "parent": None},
+        "anchored-s0": {"segment": "1", "start": 20, "stop": 60, "parent": "plain-s0"},
+    }
+    compute = {arm: [{"from": 0, "flops": 1.0}] for arm in ("plain", "anchored")}
+    run = judged({("plain", 0, 20): errors()}, jobs=jobs, compute=compute, arms={"plain": {}, "anchored": {}})
+    assert compare(run) == {}
+
+
 def test_equal_seconds_are_those_of_training_alone_with_what_both_share(judged):
     """A segment's curve goes on beyond the arm's part, and may have begun before it."""
 

@@ -70,6 +70,22 @@ def test_an_arm_without_a_step_of_the_baseline_is_told_of_at_equal_flops_and_not
     assert few == [said[0], "and 2 more in the table", said[3]]
 
 
+def test_a_phase_after_the_baseline_is_told_of_at_the_end_of_each(bare_run, make_row):
+    jobs = {
+        "plain-s0": {"segment": "0", "start": 0, "stop": 40, "parent": None},
+        "later-s0": {"segment": "1", "start": 40, "stop": 60, "parent": "plain-s0"},
+    }
+    compute = {arm: [{"from": 0, "flops": 3e9}] for arm in ("plain", "later")}
+    rows = [make_row(step=40, value=0.5), make_row(step=60, arm="later", value=0.56)]
+    run = read(bare_run(rows, jobs=jobs, compute=compute))
+    found, arm_looks = compare(run), looks(run.arms, run.baseline)
+    said = [_plain(sentence) for sentence in words.headline(run, found)]
+    assert said == ["later vs plain, no equal step, at the end of each (steps 60, 40): kNN top-1 +6.0 points"]
+    with style():
+        for (page,) in (verdict_pages(run, found, arm_looks), compute_pages(run, found, arm_looks)):
+            assert "the end of each" in " ".join(text.get_text() for text in page.figure.texts).replace("\n", " ")
+
+
 def test_every_arm_that_can_be_compared_is_on_both_pages_of_differences(bare_run, make_row):
     rows = [make_row(step=40), make_row(step=40, arm="other"), make_row(step=30, arm="short", value=0.56)]
     run = read(bare_run(rows, **UNLIKE))

@@ -235,7 +235,8 @@ def students(jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[str]
 
 def million(model: Model) -> str:
     """The number of a backbone's weights."""
-    return f"{weights_of(model) / 1e6:.2g} M"
+    count = weights_of(model) / 1e6
+    return f"{count:.2g} M" if count < 100 else f"{count:,.0f} M"
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from harness.train import train
 ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / "experiments" / "full_recipe.yaml"
 PHASES = ["pretraining", "refinement", "highres"]
+STUDENTS = ["distilled", "distilled_small"]
 SCALES = ["nano", "vits", "vitb", "vitl", "vit7b"]
 
 
@@ -39,9 +40,10 @@ def listed(*overrides):
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_is_a_chain_of_all_phases_with_nothing_in_it_that_does_nothing(scale):
     found = listed(f"scale={scale}")
-    assert [*found] == PHASES
-    assert [job.parent and job.parent.arm for job in found.values()] == [None, *PHASES[:-1]]
-    assert [job.inherit for job in found.values()] == ["all", "all", "teacher"]
+    assert [*found] == PHASES + STUDENTS
+    assert [job.parent and job.parent.arm for job in found.values()] == [None, *PHASES[:-1], None, None]
+    assert [found[name].inherit for name in PHASES] == ["all", "all", "teacher"]
+    assert {found[name].taught_by.arm for name in STUDENTS} == {"highres"}
     for job in found.values():
         refuse_unfit_crops(job.settings)
     assert pointless(planned_arms([*found.values()])) == []
@@ -55,6 +57,19 @@ def test_a_scale_has_the_model_of_its_name(scale, parameters):
     with torch.device("meta"):
         found = sum(one.numel() for one in build_backbone(model).parameters())
     assert found == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_students_fall_in_size_from_the_teacher_on_and_have_neither_gram_loss_nor_stochastic_depth(scale):
+    found = listed(f"scale={scale}")
+    with torch.device("meta"):
+        sizes = [
+            sum(one.numel() for one in build_backbone(found[name].settings.model).parameters())
+            for name in ("highres", *STUDENTS)
+        ]
+    assert sizes == sorted(set(sizes), reverse=True)
+    for name in STUDENTS:
+        assert (found[name].settings.gram.weight, found[name].settings.model.drop_path) == (0, 0)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -131,7 +146,19 @@ def test_other_values_of_the_7b_model_are_those_of_the_recipe(seven, now):
     assert [now(step).last_layer_lr > 0 for step in (4999, 5000, 1_200_001)] == [False, True, True]
     locally = [now(step).factors["dino_local"] for step in (0, 1_000_000, 1_200_000)]
     assert locally == pytest.approx([8 / 9, 4 / 9, 4 / 9])
-    assert [job.settings.data.batch_size for job in seven.values()] == [4096, 4096, 2048]
+    assert [job.settings.data.batch_size for job in seven.values()] == [4096, 4096, 2048, 1920, 1920]
+
+
+def test_students_of_the_7b_model_have_the_values_of_the_recipe(seven):
+    for name in STUDENTS:
+        settings = seven[name].settings
+        assert (settings.optimizer.lr, settings.optimizer.weight_decay, settings.optimizer.layer_decay) == (
+            5e-5,
+            0.04,
+            0.99,
+        )
+        ends = [at(settings, step, origin=0, stop=seven[name].stop).momentum for step in (0, 999_999)]
+        assert ends == pytest.approx([0.994, 1.0], abs=1e-6)
 
 
 def test_the_gram_teacher_of_the_7b_model_is_early_then_renewed_three_times_then_that_of_the_last_phase(seven, now):
@@ -148,6 +175,7 @@ def test_the_gram_teacher_of_the_7b_model_is_early_then_renewed_three_times_then
 
 SMALL = [
     *("arms.pretraining.steps=4", "arms.refinement.steps=8", "arms.highres.steps=11", "data.batch_size=4"),
+    *("arms.distilled.steps=3", "arms.distilled_small.steps=3"),
     *("arms.refinement.gram.teacher_step=2", "arms.refinement.gram.warmup_steps=3", "arms.highres.data.batch_size=2"),
     *("arms.refinement.gram.update_every=1", "arms.highres.optimizer.warmup_steps=2", "optimizer.warmup_steps=3"),
     *("data.sources.scenes.count=12", "data.sources.scenes.size=64", "runtime.log_every=1", "device=cpu"),
@@ -186,6 +214,7 @@ def test_all_phases_train_from_end_to_end_and_are_the_same_bits_in_other_parts(t
     rows = table.load(folder / "results.jsonl")
     assert Counter(zip(rows["arm"], rows["step"], strict=True)).keys() == {
         ("pretraining", 0), ("pretraining", 4), ("refinement", 8), ("highres", 11),
+        *((name, step) for name in STUDENTS for step in (0, 3)),
     }  # fmt: skip
     (tmp_path / "split.yaml").write_text(SPLIT)
     apart = f"runtime.folder={tmp_path / 'split'}"
@@ -196,8 +225,8 @@ def test_all_phases_train_from_end_to_end_and_are_the_same_bits_in_other_parts(t
     )
     for job in second.values():
         train(job, pools(job.settings.data), lambda job, step, folder: {}, device=torch.device("cpu"))
-    assert [*second] == ["early", "pretraining", "halfway", "refinement", "highres"]
-    for name in PHASES:
+    assert [*second] == ["early", "pretraining", "halfway", "refinement", "highres", *STUDENTS]
+    for name in PHASES + STUDENTS:
         ends = [load_file(state_path(one[name], one[name].stop)) for one in (first, second)]
         assert first[name].identity != second[name].identity, name
         assert same(*ends), name

@@ -186,8 +186,9 @@ def read(state: Path, settings: Experiment, device: torch.device) -> FrozenTeach
     teacher = _READ.get(key)
     if teacher is None:
         network = Network(_with_shapes(settings, *_shapes_beside(state)))
-        tensors = _read(state).tensors
-        own = {name.removeprefix("teacher."): t for name, t in tensors.items() if name.startswith("teacher.")}
+        tensors = _read(state).tensors  # a norm of local crops apart, of which a teacher sees none
+        its = (name for name in tensors if name.startswith("teacher.") and "local_cls_norm" not in name)
+        own = {name.removeprefix("teacher."): tensors[name] for name in its}
         try:
             network.load_state_dict(own)
         except RuntimeError as error:

@@ -135,6 +135,15 @@ def test_a_chain_of_students_goes_on_with_the_same_teacher(taught, plan_jobs, po
     assert state_path(found["cooled"], 6).exists()
 
 
+def test_a_teacher_needs_no_norm_for_local_crops_though_it_was_trained_with_one(plan_jobs, pool):
+    """As both published columns of the recipe train it."""
+    found = plan_jobs({**ARMS, "large": {**ARMS["large"], "model.untie_local_cls_norm": True}})
+    train(found["large"], pool, nothing, device=CPU)
+    assert "teacher.local_cls_norm.weight" in load_file(state_path(found["large"], 2))
+    train(found["small"], pool, nothing, device=CPU)
+    assert state_path(found["small"], 4).exists()
+
+
 def test_an_arm_may_turn_gram_on_for_a_student(taught, plan_jobs, pool):
     gram = {"gram.weight": 2.0, "gram.start_step": 1}
     more = {"snapshot": gram, "ema": {**gram, "gram.teacher": "ema", "gram.undistorted": False}}

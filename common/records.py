@@ -75,7 +75,8 @@ Compute = TypedDict("Compute", {"from": Step, "flops": Finite})  # operations of
 
 @record
 class AskedJob(TypedDict):
-    """The part of a segment that an arm with a seed is: from step `start`, where it forks from `parent`, to `stop`.
+    """The part of a segment that an arm with a seed is: from step `start`, where it forks from `parent`, to `stop`; it
+    learns from the job `taught_by`, where that one trains its frozen teacher.
 
     Of its steps `forks` are those that arms fork from, `snapshots` those whose EMA backbone is anchored to.
     """
@@ -84,6 +85,7 @@ class AskedJob(TypedDict):
     start: Step
     stop: Step
     parent: str | None
+    taught_by: NotRequired[str | None]
     forks: NotRequired[list[Step]]
     snapshots: NotRequired[list[Step]]
 

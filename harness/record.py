@@ -89,13 +89,14 @@ def losses(found: Sequence[Experiment], before: Mapping[str, Any]) -> dict[str, 
 
 
 def asked_job(job: Job) -> AskedJob:
-    """Which part of which segment the job is, and what it forks from."""
-    parent = job.parent.name if job.parent is not None else None
+    """Which part of which segment the job is, what it forks from and whom it learns from."""
+    parent, taught_by = (one.name if one is not None else None for one in (job.parent, job.taught_by))
     return {
         "segment": job.identity,
         "start": job.start,
         "stop": job.stop,
         "parent": parent,
+        "taught_by": taught_by,
         "forks": list(job.forks),
         "snapshots": list(job.snapshots),
     }

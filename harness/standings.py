@@ -43,8 +43,8 @@ class Launch:
 class Standing:
     """A job now: its state and why it is so; `rate` in steps a second, `left` in seconds of work, NaN where none tells.
 
-    "running", "waiting" (somebody will start it), "done", "failed", "blocked" (what it forks from failed); where nobody
-    is at work, "interrupted" or "not begun".
+    "running", "waiting" (somebody will start it), "done", "failed", "blocked" (what it needs failed); where nobody is
+    at work, "interrupted" or "not begun".
     """
 
     name: str
@@ -88,9 +88,8 @@ def standings(folder: Path) -> list[Standing]:
     found: dict[str, Standing] = {}
     for name, one in asked.items():
         step, rate = curves[name].step, curves[name].rate
-        state, words = _state(
-            folder, one, parent=found.get(one["parent"] or ""), number=launch.slurm.get(name, ""), queue=queue
-        )
+        needs = [found[need] for need in _needs(one) if need in found]
+        state, words = _state(folder, one, needs=needs, number=launch.slurm.get(name, ""), queue=queue)
         if state == "not begun" and step > one["start"]:
             state = "interrupted"
         if state == "done":
@@ -104,13 +103,14 @@ def standings(folder: Path) -> list[Standing]:
 
 
 def seconds_left(jobs: Sequence[Standing], *, workers: int) -> float:
-    """Until the last is done, where `workers` of them run at once and each begins after what it forks from."""
+    """Until the last is done, where `workers` of them run at once and each begins after what it needs."""
     ends: dict[str, float] = {}
     free = [0.0] * max(1, workers)
     heapify(free)
     for job in sorted(jobs, key=lambda job: job.state != "running"):  # those that run have their worker
         if job.state != "done":
-            ends[job.name] = max(heappop(free), ends.get(job.asked["parent"] or "", 0.0)) + job.left
+            begins = max([heappop(free), *(ends.get(need, 0.0) for need in _needs(job.asked))])
+            ends[job.name] = begins + job.left
             heappush(free, ends[job.name])
     return max(ends.values(), default=0.0)
 
@@ -176,6 +176,11 @@ def _asked_jobs(folder: Path) -> Mapping[str, AskedJob]:
     return asked
 
 
+def _needs(asked: AskedJob) -> list[str]:
+    """The names of the jobs that must be done before it: what it forks from, and its teacher."""
+    return [name for name in (asked["parent"], asked.get("taught_by")) if name is not None]
+
+
 def _segment(folder: Path, asked: AskedJob) -> Path:
     return folder.parent / store.FOLDER / asked["segment"]
 
@@ -195,7 +200,7 @@ def _tail(path: Path) -> list[CurvePoint]:
 
 
 def _state(
-    folder: Path, one: AskedJob, *, parent: Standing | None, number: str, queue: Mapping[str, str]
+    folder: Path, one: AskedJob, *, needs: Sequence[Standing], number: str, queue: Mapping[str, str]
 ) -> tuple[str, str]:
     """What a job does now, and why it waits or what ended it; "not begun" also where nobody goes on with it.
 
@@ -206,8 +211,8 @@ def _state(
     stop, asked = one["stop"], status.steps or 0  # a segment's status speaks of the job that trained it last
     if (status.step or 0) >= stop and (status.state == "done" or asked > stop):
         return "done", ""
-    if parent is not None and parent.state != "done":
-        return _behind(parent)
+    if behind := [need for need in needs if need.state != "done"]:
+        return _behind(behind)
     if is_held(segment):
         return "running", ""
     if number in queue:
@@ -221,10 +226,11 @@ def _state(
     return "not begun", NOBODY
 
 
-def _behind(parent: Standing) -> tuple[str, str]:
-    """What a job does whose parent is not done."""
-    if parent.state in ("failed", "blocked"):
-        return "blocked", f"since {parent.name} {'has' if parent.state == 'failed' else 'is'} {parent.state}"
-    if parent.state in ("interrupted", "not begun"):
+def _behind(needs: Sequence[Standing]) -> tuple[str, str]:
+    """What a job does that needs these jobs, which are not done."""
+    for need in needs:
+        if need.state in ("failed", "blocked"):
+            return "blocked", f"since {need.name} {'has' if need.state == 'failed' else 'is'} {need.state}"
+    if any(need.state in ("interrupted", "not begun") for need in needs):
         return "not begun", NOBODY
-    return "waiting", f"for {parent.name}"
+    return "waiting", f"for {needs[0].name}"

@@ -19,7 +19,7 @@ from harness.job_folder import state_path
 from harness.losses.sinkhorn import sinkhorn_knopp
 from harness.model import backbone_args, encode
 from harness.noise import student_noise
-from harness.record import summary
+from harness.record import asked_job, summary
 from harness.run import main
 from harness.schedules import at
 from harness.step import masked_positions, study, teach
@@ -206,8 +206,9 @@ def test_a_student_does_not_begin_with_the_weights_of_the_trunk(plan_jobs, take_
     assert load_file(state_path(found["small"], 4))["student.backbone.cls_token"].shape[-1] == SMALL["embed_dim"]
 
 
-def test_the_report_is_told_who_teaches_an_arm(plan_jobs):
+def test_report_and_status_are_told_who_teaches_an_arm(plan_jobs):
     found = plan_jobs()
+    assert [asked_job(found[arm])["taught_by"] for arm in ("large", "small")] == [None, "large-s0"]
     assert summary(found["small"]) == "learns from large; Gram off"
     assert summary(found["large"]) == "Gram off"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from harness.workplace import held
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def stretch(segment: str, start: int, stop: int, parent: str | None) -> AskedJob:
-    return {"segment": segment, "start": start, "stop": stop, "parent": parent}
+def stretch(segment: str, start: int, stop: int, parent: str | None, *, taught_by: str | None = None) -> AskedJob:
+    return {"segment": segment, "start": start, "stop": stop, "parent": parent, "taught_by": taught_by}
 
 
 JOBS = {
@@ -70,6 +71,18 @@ def test_what_fails_blocks_what_is_behind_it_alone(run):
     assert (found["next-s0"].state, found["next-s0"].words) == ("blocked", "since late-s0 has failed")
     assert found["plain-s0"].state == "interrupted"
     assert status.watch([str(run)]) == status.main([str(run)]) == 1
+
+
+def test_a_student_waits_for_its_teacher_and_is_blocked_where_that_failed(run):
+    jobs = {"large-s0": stretch("dd", 0, 100, None), "small-s0": stretch("ee", 0, 100, None, taught_by="large-s0")}
+    (run / "experiment.json").write_text(json.dumps({"jobs": jobs}))
+    with held(run), held(run.parent / ".segments" / "dd"):
+        assert [(job.state, job.words) for job in standings(run)] == [("running", ""), ("waiting", "for large-s0")]
+    tell(run.parent / ".segments" / "dd", state="failed", step=5, steps=100, error="step 5: dino=nan")
+    teacher, student = standings(run)
+    assert (student.state, student.words) == ("blocked", "since large-s0 has failed")
+    both = [replace(teacher, left=3.0), replace(student, left=4.0)]
+    assert seconds_left(both, workers=2) == 7.0
 
 
 def test_the_time_left_is_that_of_the_curve_and_elsewhere_the_plans_times_what_that_was_worth(run):

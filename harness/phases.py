@@ -29,7 +29,7 @@ def inherited(job: Job) -> str:
     """What it begins with, the Gram teacher aside."""
     if job.parent is None:
         own = job.settings
-        weights = own.trunk.checkpoint or own.model.start_from
+        weights = own.weights or own.model.start_from
         return f"{'random weights' if weights is None else weights}, a new optimizer, the step counter at 0"
     where = f"{job.parent.arm} at step {job.start}"
     if job.inherit == "teacher":

@@ -251,7 +251,7 @@ class Experiment(LossSettings):
     @property
     def first_trained(self) -> int:
         """The first step after which the network has learnt something: 0 where training starts from given weights."""
-        return 1 if self.trunk.checkpoint is None and self.model.start_from is None else 0
+        return 1 if self.weights is None and self.model.start_from is None else 0
 
     def _wrong_teacher(self) -> Iterator[str]:
         """A frozen teacher that is neither an arm nor a training state."""

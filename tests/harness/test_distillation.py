@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from common.errors import BadInput
 from evals.backbones.exported import export
-from harness import distillation
+from harness import distillation, phases
 from harness.beginning import fresh_state, frozen_teacher, resume
 from harness.checkpoint import export_weights, save_state
 from harness.graph import jobs
@@ -201,6 +201,8 @@ def test_a_student_does_not_begin_with_the_weights_of_the_trunk(plan_jobs, take_
     found = plan_jobs(arms, **given)
     assert found["trunk"].science["weights"] is not None
     assert found["small"].science["weights"] is None
+    assert [found[name].settings.first_trained for name in ("trunk", "small")] == [0, 1]
+    assert phases.inherited(found["small"]).startswith("random weights, ")
     for job in found.values():
         train(job, pool, nothing, device=CPU)
     assert load_file(state_path(found["small"], 4))["student.backbone.cls_token"].shape[-1] == SMALL["embed_dim"]

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.speed import block_rate
@@ -101,10 +102,9 @@ def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         total, *_ = forward(state, batch, now, settings, seed=0)
         total.backward()
-    weights = sum(p.numel() * p.element_size() for p in student.parameters())
-    network = sum(p.numel() * p.element_size() for p in teacher.backbone.parameters())
-    taught = sum(p.numel() * p.element_size() for p in asked.network.parameters()) if asked else 0
-    frozen = weights + taught + network * ((own is not None) + gram_teacher.most_kept(settings.gram))
+    weights, taught = bytes_of(student), bytes_of(asked.network) if asked else 0
+    more = (own is not None) + gram_teacher.most_kept(settings.gram)
+    frozen = weights + taught + more * bytes_of(teacher.backbone)
     activations = sum(storage.nbytes() for storage in saved.values())
     if settings.precision == "bfloat16":
         activations /= 2
@@ -156,6 +156,17 @@ def teacher_flops(teacher: Experiment) -> float:
         found.append(float(counter.get_total_flops()))
     chances = [one.probability for one in sides(teacher.crops)]
     return sum(chance * flops for chance, flops in zip(chances, found, strict=True)) / sum(chances)
+
+
+def teacher_bytes(teacher: Experiment) -> int:
+    """Bytes of a frozen teacher's weights, which `step_cost` counts for each of its students."""
+    with torch.device("meta"):
+        return bytes_of(Network(teacher))
+
+
+def bytes_of(network: nn.Module) -> int:
+    """Bytes of a network's weights."""
+    return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
 def refuse_unfit_crops(settings: Experiment) -> None:

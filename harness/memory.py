@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
+from contextlib import suppress
 from typing import Literal
 
 import torch
@@ -17,7 +18,8 @@ from common.errors import BadInput
 from common.machine import memory_bytes
 from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
-from harness import gram_teacher
+from harness import distillation, gram_teacher
+from harness.arms import TRUNK
 from harness.config import arm_settings, as_dict, trunk_settings
 from harness.cost import LIBRARIES_GIB
 from harness.data.sizes import sides
@@ -41,6 +43,7 @@ LEVELS = {"image": 1.0, "batch": 2.0}  # 0: no Gram loss
 MATRICES = "Gram matrices at once"
 OF_SIZES = {"crops.global_size": "global_size", "crops.local_size": "local_size", "gram.resolution": "gram_size"}
 CHANNELS = "Gram matrices may be those between channels"
+TEACHER = "distillation.teacher"  # its bytes
 
 Numbers = dict[str, float]
 Place = Literal["this machine", "the GPU"]
@@ -58,8 +61,9 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
     if device.type == "cuda":
         there["the GPU"] = memory_bytes(device)
     lines = dict[str, None]()
-    for settings, number in ((own, place) for own in _settings(experiment) for place in range(len(sides(own.crops)))):
-        numbers = sizes(settings, number)
+    own = ((*pair, number) for pair in _settings(experiment) for number in range(len(sides(pair[0].crops))))
+    for settings, teacher, number in own:
+        numbers = sizes(settings, number, teacher=teacher)
         how = {"split": len(there) > 1, "half": settings.precision == "bfloat16"}
         for place, total in there.items():
             wanted = held(numbers, place, **how)
@@ -73,7 +77,8 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
             named = _named(settings, number, numbers, most)
             line = f"{named} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
             if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
-                way_out = "gram.level=image, or a smaller data.batch_size" if most == LEVEL else "less of it"
+                ways_out = {LEVEL: "gram.level=image, or a smaller data.batch_size", TEACHER: "a smaller one"}
+                way_out = ways_out.get(most, "less of it")
                 raise BadInput(f"{line} of memory: want {way_out}; launcher=slurm plans for another machine")
             lines[f"memory: {line}: it may not suffice"] = None
     return list(lines)
@@ -84,19 +89,23 @@ def most_held(experiment: Experiment, *, split: bool) -> float:
 
     Students of one teacher are taken to be trained in one, side by side.
     """
-    libraries, processes = LIBRARIES_GIB * 2**30, defaultdict[str | int, float](float)
-    for place, settings in enumerate(_settings(experiment)):
-        numbers = (sizes(settings, number) for number in range(len(sides(settings.crops))))
+    libraries, students = LIBRARIES_GIB * 2**30, defaultdict[str | int, float](float)
+    teachers = defaultdict[str | int, float](float)
+    for place, (settings, teacher) in enumerate(_settings(experiment)):
+        numbers = [sizes(settings, number, teacher=teacher) for number in range(len(sides(settings.crops)))]
         half = settings.precision == "bfloat16"
-        most = max(held(one, "this machine", split=split, half=half) for one in numbers)
-        processes[settings.distillation.teacher or place] += most - libraries
-    return libraries + max(processes.values())
+        most = max(held(one | {TEACHER: 0}, "this machine", split=split, half=half) for one in numbers)
+        process = settings.distillation.teacher or place
+        students[process] += most - libraries
+        teachers[process] = 0 if split else max(teachers[process], *(one[TEACHER] for one in numbers))
+    return libraries + max(students[process] + teachers[process] for process in students)
 
 
-def sizes(settings: Experiment, number: int = 0) -> Numbers:
-    """The settings that memory grows with, by their keys, and two numbers on the matrices of the Gram loss.
+def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None = None) -> Numbers:
+    """The settings that memory grows with, by their keys, and three numbers on Gram matrices and a frozen teacher.
 
     number: which of the sides of `crops.sizes`; they stand under the keys of plain ones.
+    teacher: the settings with the shapes of a frozen teacher.
     """
     model, crops, evals = sizes_of(settings.model), settings.crops, settings.evals
     side, gram = sides(crops, resolution=settings.gram.resolution)[number], settings.gram
@@ -117,6 +126,7 @@ def sizes(settings: Experiment, number: int = 0) -> Numbers:
         LEVEL: LEVELS[gram.level] if gram.weight else 0,
         MATRICES: relation.matrices + (gram.negatives == "clamp"),
         CHANNELS: relation.by_channels and gram.negatives == "keep",
+        TEACHER: _answering(sizes(teacher, number)) if teacher is not None else 0,
         PATCH: model.patch,
         "model.args.embed_dim": model.width,
         "model.args.depth": model.depth,
@@ -143,8 +153,7 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     )
     areas = 2 * n["crops.global_size"] ** 2 * (1 + n["gram.resolution"] ** 2)
     pixels = 12 * batch * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
-    backbone = 4 * 12 * depth * width**2
-    weights = COPIES * (backbone + 4 * (_head(n, "dino") + _head(n, "ibot")))
+    weights = COPIES * _network(n) + n[TEACHER]
     student = batch * (2 * globals_ + n["crops.local_count"] * locals_)
     blocks = 4 * SAVED * depth * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
     rows = n["dino.head.prototypes"] * batch * (2 + n["crops.local_count"])
@@ -153,7 +162,7 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     watched = 4 * UNITS * width * globals_ * n["gram.measure_images"]
     on_device = weights + pixels + blocks + logits + images + watched + cosine_bytes(n)
     features = 4 * width * seen * n["evals.sets.*.count"]
-    kept = backbone * n["gram.ring"] + 12 * n["gram.measure_images"] * n["crops.global_size"] ** 2
+    kept = _backbone(n) * n["gram.ring"] + 12 * n["gram.measure_images"] * n["crops.global_size"] ** 2
     here = LIBRARIES_GIB * 2**30 + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features + kept
     if place == "the GPU":
         return on_device
@@ -166,10 +175,18 @@ def cosine_bytes(n: Numbers) -> float:
     return 4 * n[MATRICES] * matrices * _side(n) ** 2
 
 
-def _settings(experiment: Experiment) -> list[Experiment]:
-    """Those of the trunk and of the arms."""
-    trunk = [trunk_settings(experiment)] if experiment.trunk.steps else []
-    return [*trunk, *(arm_settings(experiment, arm) for arm in experiment.arms)]
+def _settings(experiment: Experiment) -> list[tuple[Experiment, Experiment | None]]:
+    """Those of the trunk and of the arms, each with those of its frozen teacher."""
+    own = {TRUNK: trunk_settings(experiment)} if experiment.trunk.steps else {}
+    own |= {arm: arm_settings(experiment, arm) for arm in experiment.arms}
+    return [(settings, _teacher(settings, own)) for settings in own.values()]
+
+
+def _teacher(settings: Experiment, own: dict[str, Experiment]) -> Experiment | None:
+    """The settings with the shapes of a frozen teacher; one that cannot be read is refused as jobs are made."""
+    with suppress(BadInput):
+        return distillation.teacher_settings(settings, own.get(distillation.named_arm(settings) or ""))
+    return None
 
 
 @functools.cache
@@ -202,10 +219,26 @@ def _named(settings: Experiment, number: int, n: Numbers, key: str) -> str:
     """A setting and its value; the level of Gram matrices with their size, a side of `crops.sizes` by its place."""
     if key == LEVEL:
         return f"gram.level=batch, matrices of {_side(n):,.0f}² cosines, {_gib(4 * _side(n) ** 2)} each,"
+    if key == TEACHER:
+        return f"{key}={settings.distillation.teacher}"
     given = as_dict(settings.crops.sizes[number]) if settings.crops.sizes else {}
     if value := given.get(OF_SIZES.get(key, "")):
         return f"crops.sizes[{number}].{OF_SIZES[key]}={value}"
     return f"{key}={n[key]:.16g}"
+
+
+def _answering(n: Numbers) -> float:
+    """Bytes of a frozen teacher, with its forward pass of the global crops."""
+    crops = 2 * n["data.batch_size"] * _tokens(n, n["crops.global_size"])
+    return _network(n) + 4 * FORWARD * n["model.args.embed_dim"] * crops
+
+
+def _network(n: Numbers) -> float:
+    return _backbone(n) + 4 * (_head(n, "dino") + _head(n, "ibot"))
+
+
+def _backbone(n: Numbers) -> float:
+    return 4 * 12 * n["model.args.depth"] * n["model.args.embed_dim"] ** 2
 
 
 def _head(n: Numbers, name: str) -> float:

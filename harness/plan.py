@@ -21,6 +21,7 @@ from harness.cost import (
     forward_flops,
     machine_rate,
     step_cost,
+    teacher_bytes,
     teacher_flops,
     watch_flops,
     weights_of,
@@ -224,7 +225,8 @@ def students(jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[str]
         whose = job.settings.distillation.teacher if by is None else f"{by.arm}, EMA of step {by.stop}"
         teaching = sum(expected[one.name].teaching for one in these)
         training = sum(expected[one.name].training for one in these)
-        memory = sum(expected[one.name].memory for one in these) / 2**30 + LIBRARIES_GIB
+        memory = sum(expected[one.name].memory for one in these) - (len(these) - 1) * teacher_bytes(job.teacher)
+        memory = memory / 2**30 + LIBRARIES_GIB
         together = f", once for all of them, which hold {memory:.1f} GiB in one process" if len(these) > 1 else ""
         told[
             f"  {names}: from {whose} ({million(job.teacher.model)}), which takes {duration(teaching)} of "

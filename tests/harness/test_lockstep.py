@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from common import interrupts
 from common.interrupts import Interrupted
 from harness import checkpoint, cost, distillation
-from harness.cost import step_cost, teacher_flops
+from harness.cost import LIBRARIES_GIB, step_cost, teacher_flops
 from harness.graph import jobs
 from harness.job_folder import state_path
 from harness.lockstep import side_by_side
-from harness.plan import estimates
+from harness.plan import Estimate, estimates, students
 from harness.run import main
 from harness.standings import read_status
 from harness.step import NonFinite
@@ -246,3 +246,11 @@ def test_each_of_a_family_is_expected_to_take_its_share_of_the_teachers_time(pla
     assert own.teaching == pytest.approx(rate * steps * flops)
     assert 0 < flops < step_cost(both[0].settings, gram=False, teacher=both[0].teacher).flops
     assert shares["small-s0"].teaching == shares["deep-s0"].teaching
+
+
+def test_the_plan_holds_a_teacher_once_for_all_of_a_family(plan_jobs):
+    """Two students of 1 GiB each, half of which is a teacher with 2²³ prototypes of 16 channels."""
+    found = plan_jobs(**{"dino.head.prototypes": 2**23})
+    both = [found[arm] for arm in ("small", "deep")]
+    (line,) = students(both, dict.fromkeys((job.name for job in both), Estimate(1.0, 0.0, 2.0**30)))
+    assert line.endswith(f"once for all of them, which hold {LIBRARIES_GIB + 1.5:.1f} GiB in one process")

@@ -1,12 +1,14 @@
 """What a run will hold in memory: near the count of its step, refused where it is beyond the machine, by its key."""
 
+import json
+
 import pytest
 import torch
 
 from common.errors import BadInput
 from evals.datasets.settings import Set
 from harness import memory
-from harness.config import load
+from harness.config import as_dict, load
 from harness.cost import step_cost
 from harness.eval_settings import Evals, EvaluationTask
 from harness.model import Network
@@ -177,12 +179,45 @@ def test_every_network_of_the_ring_is_kept_by_this_machine(tiny, change):
     assert memory.sizes(change(tiny, {"gram.weight": 1.0}))["gram.ring"] == 0
 
 
-def test_students_of_one_teacher_are_counted_in_one_process(tiny, change):
+WIDE = {"patch_size": 8, "embed_dim": 512, "depth": 4, "num_heads": 8}
+
+
+def test_a_frozen_teacher_is_held_beside_its_student(tiny, change):
+    """Against the tensors themselves."""
+    teacher = change(tiny, {"model.args": WIDE})
+    numbers = [memory.sizes(tiny, teacher=one) for one in (None, teacher)]
+    without, beside = (memory.held(one, "the GPU", split=True, half=False) for one in numbers)
+    assert beside - without == pytest.approx(sum(p.numel() * 4 for p in Network(teacher).parameters()), rel=0.1)
+
+
+def test_a_teacher_of_another_run_that_is_too_large_is_refused_by_its_name(tiny, change, on, tmp_path):
+    """16,384 channels in 12 blocks: 144 GiB, of which its settings tell."""
+    state = tmp_path / "states" / "step_000002.safetensors"
+    state.parent.mkdir()
+    state.touch()
+    model = {"name": tiny.model.name, "args": {**WIDE, "embed_dim": 2**14, "depth": 12}}
+    heads = {name: {"head": as_dict(getattr(tiny, name).head)} for name in ("dino", "ibot")}
+    (tmp_path / "identity.json").write_text(json.dumps({"model": model, **heads}))
+    taught = change(tiny, {"arms": {"small": {"distillation.teacher": str(state)}}})
+    on(160)
+    assert memory.check(taught, CPU) == []
+    on(64)
+    with pytest.raises(
+        BadInput, match=rf"^distillation\.teacher={state} takes most of about 14\d GiB.*want a smaller one"
+    ):
+        memory.check(taught, CPU)
+
+
+def test_students_of_one_teacher_are_counted_in_one_process_and_their_teacher_once(tiny, change):
+    large = {"steps": 2, "model.args": {"embed_dim": 8, "depth": 1}}
+
     def most(**students):
-        large = {"steps": 2, "model.args": {"embed_dim": 8, "depth": 1}}
         return memory.most_held(change(tiny, {"arms": {"large": large, **students}}), split=False) - shared
 
     shared = memory.LIBRARIES_GIB * GIB
     one, other = ({"distillation.teacher": "large", "data.batch_size": size} for size in (64, 32))
-    assert most(one=one, other=other) == pytest.approx(most(one=one) + most(other=other))
+    teacher = change(tiny, {"model.args": tiny.model.args | large["model.args"], "data.batch_size": 32})
+    once = memory.sizes(tiny, teacher=teacher)["distillation.teacher"]
+    assert once > 0
+    assert most(one=one, other=other) == pytest.approx(most(one=one) + most(other=other) - once)
     assert most(one=one, apart={"data.batch_size": 32}) == pytest.approx(most(one=one))

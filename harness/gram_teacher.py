@@ -218,7 +218,7 @@ def read(folder: Path, gram: Gram, *, like: Encoder, device: torch.device) -> En
         )
     if gram.relation == "features" and width(network) != width(like):
         raise BadInput(
-            f"{folder}: a Gram teacher of width {network.embed_dim}: want the student's {like.embed_dim} with "
+            f"{folder}: a Gram teacher of width {width(network)}: want the student's {width(like)} with "
             "gram.relation=features, or another relation"
         )
     setattr(network, ROPE_DTYPE, getattr(like, ROPE_DTYPE, torch.float32))

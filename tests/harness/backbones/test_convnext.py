@@ -6,13 +6,15 @@ import torch
 from common.errors import BadInput
 from evals.backbones.addresses import load
 from evals.backbones.backbone import wrap
-from harness import recipe
+from evals.backbones.exported import export
+from harness import gram_teacher, recipe
 from harness.backbones import convnext
 from harness.backbones.convnext import lacking
 from harness.beginning import fresh_state, resume
 from harness.distillation import answers
 from harness.graph import jobs
 from harness.job_folder import step_folder
+from harness.losses.gram import Gram
 from harness.model import Network, build_backbone, encode, sizes_of
 from harness.optimizer import build_optimizer
 from harness.schedules import at
@@ -141,6 +143,13 @@ def test_without_masks_it_trains_by_itself(tiny, change, take_steps):
     alone = {"model.name": NAME, "model.args": {}, "ibot.mask_probability": 0.0, **NONE, **SIDES}
     network = fresh_state(change(tiny, alone), 0, CPU).student
     assert encode(network.backbone, images(1, 64)).patches.shape == (1, 4, 320)
+
+
+def test_a_gram_teacher_of_another_width_is_refused_where_features_are_kept(backbone, tmp_path):
+    export(backbone, tmp_path / "out", timm_name=NAME, timm_args={})
+    student, gram = build_backbone(recipe.Model(name="convnext_femto")), Gram(weight=1.0, relation="features")
+    with pytest.raises(BadInput, match=r"of width 320: want the student's 384 with gram\.relation=features"):
+        gram_teacher.read(tmp_path / "out", gram, like=student, device=CPU)
 
 
 def test_a_convnext_without_its_final_norm_is_none():

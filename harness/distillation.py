@@ -6,7 +6,6 @@ prototypes, D the teacher's width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,9 +137,6 @@ class Answers(NamedTuple):
     patches: Float[Tensor, "C P D"]
 
 
-Ask = Callable[..., Answers]
-
-
 @torch.no_grad()
 def answers(network: Network, batch: Batch, sampled: Int[Tensor, " M"], *, patch: int, ibot: bool) -> Answers:
     """A teacher's answers on the unmasked global crops.
@@ -169,6 +165,7 @@ class FrozenTeacher:
         """As `answers`; computed once for one batch, whoever asks."""
         same = self._asked is not None and self._asked[0] is batch.globals and self._asked[1:] == (patch, ibot)
         if not same or self._answers is None:
+            self._asked = self._answers = None  # what the batch before took is free for this one
             self._answers = answers(self.network, batch, sampled, patch=patch, ibot=ibot)
             self._asked = batch.globals, patch, ibot
         return self._answers

@@ -201,6 +201,17 @@ def make_job(tiny: Experiment, tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
+@pytest.fixture
+def jobs_of(tiny: Experiment, tmp_path: Path) -> Callable[..., dict[str, Job]]:
+    """The jobs of the tiny experiment, changed, by arm, the last seed's; they lie in the test's folder."""
+
+    def make(values: Mapping[str, Any], *, folder: Path = tmp_path) -> dict[str, Job]:
+        experiment = changed(tiny, {"runtime.folder": str(folder), **values})
+        return {job.arm: job for job in jobs(experiment, fingerprint=lambda data: "24 rooms")}
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def checksums() -> Callable[[Path], dict[str, str]]:
     """Every file below a folder with the hash of its content."""

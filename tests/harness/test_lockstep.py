@@ -12,7 +12,6 @@ from common import interrupts
 from common.interrupts import Interrupted
 from harness import checkpoint, cost, distillation
 from harness.cost import LIBRARIES_GIB, step_cost, teacher_flops
-from harness.graph import jobs
 from harness.job_folder import state_path
 from harness.lockstep import side_by_side
 from harness.plan import Estimate, estimates, students
@@ -22,12 +21,11 @@ from harness.step import NonFinite
 from harness.train import train, train_together
 
 CPU = torch.device("cpu")
-WIDE = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.1, "num_reg_tokens": 1}
 STUDENT = {"distillation.teacher": "large"}
 ARMS = {
     "large": {"steps": 2},
-    "small": {**STUDENT, "model.args": {**WIDE, "embed_dim": 16, "depth": 1}},
-    "deep": {**STUDENT, "model.args": {**WIDE, "depth": 3}, "optimizer.lr": 2e-3},
+    "small": {**STUDENT, "model.args": {"embed_dim": 16, "depth": 1}},
+    "deep": {**STUDENT, "model.args": {"depth": 3}, "optimizer.lr": 2e-3},
     "anchored": {**STUDENT, "gram.weight": 2.0, "gram.start_step": 1},
 }
 STEPS = 4
@@ -38,14 +36,9 @@ def nothing(job, step, folder):
 
 
 @pytest.fixture
-def plan_jobs(tiny, change, tmp_path):
+def plan_jobs(jobs_of):
     """The jobs of the tiny experiment with these arms, by arm; every state is kept."""
-
-    def of(arms=ARMS, *, folder=tmp_path, **more):
-        values = {"runtime.folder": str(folder), "steps": STEPS, "runtime.checkpoint_every": 1, "arms": arms}
-        return {job.arm: job for job in jobs(change(tiny, values | more), fingerprint=lambda data: "24 rooms")}
-
-    return of
+    return lambda arms=ARMS, **more: jobs_of({"steps": STEPS, "runtime.checkpoint_every": 1, "arms": arms, **more})
 
 
 @pytest.fixture
@@ -185,7 +178,7 @@ def test_students_that_differ_in_what_the_teacher_sees_are_no_family(plan_jobs):
         "crops": {**own, "crops.global_size": 48},
         "masks": {**own, "ibot.mask_probability": 0.25},
         "data": {**own, "data.batch_size": 3},
-        "patch": {**own, "model.args": {**WIDE, "patch_size": 16}},
+        "patch": {**own, "model.args": {"patch_size": 16}},
         "longer": {**own, "steps": 5},
         "teacher": {**own, "distillation.teacher": "other"},
         "alarm": {**own, "gram.weight": 2.0, "gram.start": "alarm", "gram.measure": "dse"},

@@ -276,17 +276,8 @@ def test_the_named_models_are_timms():
 # --- switches of the recipe
 
 
-def drawn(experiment, number: int = 1) -> Network:
-    """A network whose every weight differs from its neutral value."""
-    network, generator = filled(experiment), torch.Generator().manual_seed(number)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return network.eval()
-
-
-def test_local_class_tokens_have_a_norm_of_their_own_and_patches_the_common_one(tiny, change):
-    network = drawn(change(tiny, {"model.untie_local_cls_norm": True}))
+def test_local_class_tokens_have_a_norm_of_their_own_and_patches_the_common_one(tiny, change, stirred):
+    network = stirred(change(tiny, {"model.untie_local_cls_norm": True}))
     own = network.local_cls_norm
     with torch.no_grad():
         common = encode(network.backbone, images(2, 16))

@@ -6,7 +6,6 @@ from safetensors.torch import load_file
 
 from common.records import CurvePoint, read_lines
 from harness import phases
-from harness.graph import jobs
 from harness.job_folder import state_path
 from harness.kept import faults
 from harness.mending import mend
@@ -19,14 +18,9 @@ GRAM = {"gram.weight": 2.0, "gram.update_every": 2}
 
 
 @pytest.fixture
-def planned(tiny, change, tmp_path):
+def planned(jobs_of):
     """The jobs by arm of the tiny experiment, whose first arm ends at step 4."""
-
-    def of(arms, **more):
-        values = {"runtime.folder": str(tmp_path), "arms": {"first": {"steps": 4}, **arms}, "steps": 8, **more}
-        return {job.arm: job for job in jobs(change(tiny, values), fingerprint=lambda data: "24 rooms")}
-
-    return of
+    return lambda arms, **more: jobs_of({"arms": {"first": {"steps": 4}, **arms}, "steps": 8, **more})
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from harness.backbones import convnext
 from harness.backbones.convnext import lacking
 from harness.beginning import fresh_state, resume
 from harness.distillation import answers
-from harness.graph import jobs
 from harness.job_folder import step_folder
+from harness.lockstep import batches_of
 from harness.losses.gram import Gram
 from harness.model import Network, build_backbone, encode, sizes_of
 from harness.optimizer import build_optimizer
@@ -33,20 +33,15 @@ def images(count: int, side: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    """Random weights, every one of which differs from its neutral value."""
-    found, generator = build_backbone(recipe.Model(name=NAME)).eval(), torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return found
+def backbone(tiny, change, stirred):
+    alone = {"model.name": NAME, "model.args": {}, "ibot.mask_probability": 0.0, **NONE}
+    return stirred(change(tiny, alone)).backbone.eval()
 
 
 @pytest.fixture
-def planned(tiny, change, tmp_path):
+def planned(jobs_of):
     """The jobs of a teacher that is a vision transformer and a ConvNeXt that learns from it."""
-    values = {"runtime.folder": str(tmp_path), "steps": 2, "arms": {"large": {"steps": 1}, "conv": STUDENT}, **SIDES}
-    return {job.arm: job for job in jobs(change(tiny, values), fingerprint=lambda data: "24 rooms")}
+    return jobs_of({"steps": 2, "arms": {"large": {"steps": 1}, "conv": STUDENT}, **SIDES})
 
 
 def test_tokens_are_what_timm_pools_and_what_evaluations_judge(backbone):
@@ -98,7 +93,7 @@ def test_a_teachers_patches_are_averaged_over_each_of_the_students(planned, make
     assert torch.equal(found.ibot, expected)
 
 
-def test_it_learns_from_a_vision_transformer_to_its_last_weight_and_exports_what_loads(planned, pool, make_batches):
+def test_it_learns_from_a_vision_transformer_to_its_last_weight_and_exports_what_loads(planned, pool):
     train(planned["large"], pool, lambda job, step, folder: {}, device=CPU)
     job = planned["conv"]
     assert job.settings.model.args == {}
@@ -106,7 +101,7 @@ def test_it_learns_from_a_vision_transformer_to_its_last_weight_and_exports_what
     with torch.no_grad():
         for block in convnext.blocks(state.student.backbone):
             block.gamma.fill_(1.0)  # at its small start gradients round to zero
-    batch = batch_of(job, pool)
+    batch = batches_of(job, pool, state)[0]
     total, terms, _ = forward(state, batch, at(job.settings, 0), job.settings, seed=0)
     total.backward()
     lost = [name for name, one in state.student.named_parameters() if one.grad is None or not one.grad.any()]
@@ -115,12 +110,6 @@ def test_it_learns_from_a_vision_transformer_to_its_last_weight_and_exports_what
     assert len(masked_positions(batch)) == batch.masks.sum() > 0
     train(job, pool, lambda job, step, folder: {}, device=CPU)
     assert load(str(step_folder(job, 2))).model(images(1, 64)).shape == (1, 320)
-
-
-def batch_of(job, pool):
-    from harness.lockstep import batches_of
-
-    return batches_of(job, pool, resume(job, CPU))[0]
 
 
 @pytest.mark.parametrize(

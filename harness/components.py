@@ -29,8 +29,12 @@ def watched(pool: Pool, data: Data) -> dict[str, np.ndarray]:
 
 
 def distinct(pool: Pool, data: Data) -> list[str]:
-    """Sources, then what the settings name; none where that is one alone, of which the row itself tells."""
-    names = [*dict.fromkeys([*pool.sources, *(data.homogeneous or ()), *(data.mixed or ())])]
+    """Sources, then what batches are of alone or mixed from; none where that is one alone, of which a row itself tells.
+
+    Without names any component of the pool may be a batch's only one.
+    """
+    alone = data.homogeneous or (pool.components if data.homogeneous_share else ())
+    names = [*dict.fromkeys([*pool.sources, *alone, *(data.mixed or ())])]
     return names if len(names) > 1 else []
 
 

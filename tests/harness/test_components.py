@@ -141,6 +141,23 @@ def test_one_source_without_names_has_no_columns_of_its_own(make_job, pool):
     assert not any(key.startswith(PREFIX) for row in curve(job) for key in row)
 
 
+def test_classes_that_may_be_a_batch_alone_are_told_apart_though_nothing_names_them(make_job, pool, make_batches):
+    job = make_job({"data.homogeneous_share": 0.7, "runtime.log_every": 5, "steps": 10})
+    train(job, pool, nothing, device=CPU)
+    batches = make_batches(job.settings, pool=pool)
+    assert len(pool.components) > 1
+    for row, steps in zip(curve(job), (range(5), range(5, 10)), strict=True):
+        drawn = np.concatenate([batches.composition(step).indices for step in steps])
+        for name, members in pool.components.items():
+            assert row[f"{PREFIX}/{name}/share"] == pytest.approx(np.isin(drawn, members).mean())
+            assert row[f"{PREFIX}/{name}/asked"] == pytest.approx(len(members) / len(pool))
+    of_one = [row for row in curve(job) if batches.composition(int(row["step"]) - 1).component]
+    assert of_one
+    for row in of_one:
+        name = batches.composition(int(row["step"]) - 1).component
+        assert row[f"{PREFIX}/{name}/ibot"] == pytest.approx(row["ibot"], rel=1e-5)
+
+
 def test_looking_at_components_changes_no_bit_of_training(two, both, make_batches, weights, same):
     def trained(tally):
         state, batches = fresh_state(two, 0, CPU), make_batches(two, pool=both)

@@ -18,6 +18,7 @@ from harness.layers import flatten
 
 TRUNK = "trunk"
 EQUAL_COMPUTE = "equal_compute"
+WHOLE = ("data.homogeneous", "data.mixed")  # of weights by names that may have dots: an arm's are all that count
 WORDS = ("from", "at", "inherit", "grid")
 Inherit = Literal["all", "teacher"]  # all that the parent has; its EMA teacher alone, as student and as EMA teacher
 
@@ -37,9 +38,14 @@ class Arm:
     inherit: Inherit = "all"
 
 
+def dotted(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What an arm sets, by dotted keys."""
+    return flatten(own, whole=WHOLE)
+
+
 def read(own: Mapping[str, Any], *, trunk: bool) -> Arm:
     """An arm of the file, once `faults` has nothing against it; `trunk`: there is one."""
-    overrides = {key: value for key, value in flatten(own).items() if key not in WORDS}
+    overrides = {key: value for key, value in dotted(own).items() if key not in WORDS}
     equal = overrides.get("steps") == EQUAL_COMPUTE
     if equal:
         del overrides["steps"]
@@ -115,7 +121,7 @@ def expanded(arms: Mapping[str, Any], *, most: int) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, own in arms.items():
-        flat = flatten(own) if isinstance(own, Mapping) else {}
+        flat = dotted(own) if isinstance(own, Mapping) else {}
         grid = {key.removeprefix("grid."): values for key, values in flat.items() if key.startswith("grid.")}
         if "grid" in flat:
             raise BadInput(f"arms.{name}.grid={shown(flat['grid'])}: want lists of values by their keys")

@@ -25,9 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 from common.bounds import NAME_BYTES, described, is_name
 from common.errors import BadInput, listing
 from common.schema import filled, shown
-from harness.arms import Arm, expanded, read
+from harness.arms import WHOLE, Arm, dotted, expanded, read
 from harness.backbones import released
-from harness.layers import EXPERIMENTS, composed, entries, flatten, groups
+from harness.layers import EXPERIMENTS, composed, entries, groups
 from harness.overrides import Change, apply, choose_arms, names_method, parsed, put
 from harness.settings import Experiment
 
@@ -236,10 +236,10 @@ def is_shared(key: str) -> bool:
 
 def overridden(experiment: Experiment, overrides: Mapping[str, Any], *, where: str) -> Experiment:
     """The settings with dotted overrides, checked as a whole. Raises `BadInput` whose lines begin with `where`."""
-    flat = flatten(overrides)
+    flat = dotted(overrides)
     if strange := [key for key in flat if set("[]") & set(key)]:
         raise BadInput(f"{where}: unknown setting {strange[0]!r}: want names with dots between, as gram.weight")
-    if idle := [key for key, value in flat.items() if value == {}]:
+    if idle := [key for key, value in flat.items() if value == {} and key not in WHOLE]:
         raise BadInput(f"{where}: {idle[0]}={{}} changes nothing, since mappings here add: leave it out")
     shared = [key for key in flat if is_shared(key)]
     if shared:

@@ -9,7 +9,7 @@ the group's folder, with `/model: nano` in that of `model`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,12 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> di
     return found
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys; a key may be dotted already."""
+def flatten(nested: Mapping[str, Any], prefix: str = "", *, whole: Collection[str] = ()) -> dict[str, Any]:
+    """Nested settings as dotted keys; a key may be dotted already. Mappings of the keys in `whole` stay as they are."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and value and f"{prefix}{key}" not in whole:
+            flat |= flatten(value, f"{prefix}{key}.", whole=whole)
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -17,6 +17,7 @@ from common.bounds import CONTROL, core, described, hints
 from common.errors import BadInput, nearest
 from common.schema import shown
 from common.yaml_file import DEPTH
+from harness.arms import dotted
 from harness.layers import flatten, merged
 from harness.settings import Experiment
 from harness.sweep_settings import SPACE, by_parameter
@@ -151,7 +152,7 @@ def _change_arm(plain: dict[str, Any], change: Change) -> None:
     _refuse_unknown_arm(plain, arm, change.key)
     if not isinstance(plain["arms"][arm], dict):  # which is refused with the file's other faults
         return
-    own = plain["arms"][arm] = flatten(plain["arms"][arm])
+    own = plain["arms"][arm] = dotted(plain["arms"][arm])
     if change.removes:
         _remove(own, setting, change)
     else:

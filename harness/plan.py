@@ -14,6 +14,7 @@ from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.suite import TaskSpec
 from harness import gram_teacher, phases
+from harness.arms import dotted
 from harness.cost import (
     EFFICIENCY,
     LIBRARIES_GIB,
@@ -30,7 +31,6 @@ from harness.graph import TRUNK
 from harness.job import Job
 from harness.job_folder import is_done, saved_step
 from harness.kept import Fault
-from harness.layers import flatten
 from harness.lockstep import side_by_side
 from harness.recipe import Model
 from harness.settings import Experiment
@@ -267,4 +267,4 @@ def arm_lines(experiment: Experiment) -> list[str]:
     """What each arm, and the trunk, changes."""
     changes = {TRUNK: experiment.trunk.overrides} if experiment.trunk.steps else {}
     changes |= experiment.arms
-    return [f"  {arm}: {assigned(flatten(own)) or 'the settings as they are'}" for arm, own in changes.items()]
+    return [f"  {arm}: {assigned(dotted(own)) or 'the settings as they are'}" for arm, own in changes.items()]

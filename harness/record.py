@@ -14,10 +14,10 @@ from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness import gram_teacher, phases
+from harness.arms import dotted
 from harness.config import as_dict
 from harness.cost import stretches
 from harness.job import Job
-from harness.layers import flatten
 from harness.losses.table import LOSSES, titles
 from harness.settings import Experiment
 
@@ -46,7 +46,7 @@ def write_record(
         "steps": max([*(job.stop for job in jobs), before.get("steps", 0)]),
         "trunk_steps": experiment.trunk.steps,
         "arms": before.get("arms", {})
-        | {job.arm: {"overrides": flatten(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
+        | {job.arm: {"overrides": dotted(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
         "events": before.get("events", {})
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
         "jobs": before.get("jobs", {}) | {job.name: asked_job(job) for job in jobs},

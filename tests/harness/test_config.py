@@ -10,8 +10,9 @@ import yaml
 from common.errors import BadInput
 from evals.datasets.catalogue import KINDS
 from harness import settings
-from harness.config import ADDED, arm_settings, as_dict, flatten, identity, load, science, trunk_settings
+from harness.config import ADDED, arm_settings, as_dict, identity, load, science, trunk_settings
 from harness.crop_settings import Sizes
+from harness.layers import flatten
 from harness.losses.gram import Gram
 from harness.losses.table import LOSSES
 
@@ -164,6 +165,29 @@ def test_an_arm_changes_only_what_it_names(read):
     arm = arm_settings(found, "a")
     before, after = (flatten({k: v for k, v in as_dict(x).items() if k != "arms"}) for x in (found, arm))
     assert {key for key in after if before[key] != after[key]} == {"gram.weight", "data.homogeneous_share"}
+
+
+def test_the_components_that_an_arm_names_take_the_place_of_the_experiments_whatever_is_in_their_names(read):
+    text = """
+data: {homogeneous_share: 0.1, homogeneous: {imagenet: 1.0}}
+arms:
+  dotted: {data.homogeneous: {birds/002.Albatross: 3.0}}
+  nested: {data: {homogeneous: {birds/002.Albatross: 3.0}, mixed: {mine/3.17: 1}}}
+  one: {data.homogeneous.imagenet: 2.0}
+  late: {from: dotted, at: 5, data.homogeneous: {imagenet: 4.0}}
+  any: {data.homogeneous: null}
+"""
+    found = read(text)
+    weights = {arm: arm_settings(found, arm).data.homogeneous for arm in found.arms}
+    albatross = {"birds/002.Albatross": 3.0}
+    assert weights == {
+        "dotted": albatross, "nested": albatross, "one": {"imagenet": 2.0}, "late": {"imagenet": 4.0}, "any": None
+    }  # fmt: skip
+    assert arm_settings(found, "nested").data.mixed == {"mine/3.17": 1}
+    again = read(text, "arms.one.data.homogeneous={a.b: 1.0}")
+    assert arm_settings(again, "one").data.homogeneous["a.b"] == 1
+    with pytest.raises(BadInput, match=r"^arms.none: data.homogeneous={}: want one component at least, or null"):
+        read("arms: {none: {data.homogeneous: {}}}")
 
 
 def test_an_arm_may_add_to_the_models_arguments(read):

@@ -25,7 +25,8 @@ if __name__ == "__main__":
 from common.command import Parser, answer, columns
 from common.disk import write_text
 from common.errors import BadInput
-from evals.results.differences import Comparison, Difference, compare, find
+from evals.results.differences import Comparison, Difference, compare
+from evals.results.evaluations import find
 
 FORMATS = (".png", ".pdf", ".svg")
 FEW_IMAGES = 20

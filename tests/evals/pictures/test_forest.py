@@ -7,7 +7,8 @@ from matplotlib.colors import to_rgba
 
 from evals.pictures.forest import forest_figure
 from evals.pictures.sheet import BLUE, SOFT, VERMILION
-from evals.results.differences import Difference, EvaluationKey
+from evals.results.differences import Difference
+from evals.results.evaluations import EvaluationKey
 
 KNN = EvaluationKey("knn", "scenes", "val", "knn-quick-v1", 64, "0a1b2c3d")
 DEPTH = EvaluationKey("depth", "scenes", "val", "depth-quick-v1", 64, "0a1b2c3d")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
-from evals.results.differences import Comparison, EvaluationKey, compare, find
+from evals.results.differences import Comparison, compare
+from evals.results.evaluations import EvaluationKey, find
 from evals.results.outcomes import load_outcomes, save_outcomes
 from evals.results.table import Measurement, default_folder
 

@@ -16,8 +16,10 @@ from common.steps import files_by_step
 from common.unchanged import until_changed
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
 from evals.backbones.states import Contents, read
-from evals.backbones.weights import read_safetensors, refuse_non_finite
+from evals.backbones.weights import read_safetensors, refuse_differences, refuse_non_finite
 from harness.dense_watch import Seen
+from harness.model import Network
+from harness.settings import Experiment
 from harness.step import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
@@ -101,8 +103,16 @@ def load_weights(state: State, path: Path) -> None:
         ) from error
     tensors = {key: tensor.float() for key, tensor in held.items()}
     own = {key: t for key, t in _tensors(state).items() if key.startswith(NETWORKS)}
-    _copy_all(own, tensors, path)
+    _copy_all(own, _local_norms(own, tensors), path)
     refuse_non_finite(f"trunk.checkpoint={path}", own)
+
+
+def refuse_unfit(path: Path, settings: Experiment) -> None:
+    """Raises `BadInput` for weights that `load_weights` would refuse for their names or shapes."""
+    with torch.device("meta"):
+        network = Network(settings)
+    own = {f"{name}{key}": tensor for name in NETWORKS for key, tensor in network.state_dict().items()}
+    _refuse_differences(own, _local_norms(own, read_safetensors(path)[1]), f"trunk.checkpoint={path}")
 
 
 def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
@@ -137,17 +147,37 @@ def _restore(state: State, tensors: dict[str, Tensor], path: Path) -> None:
                 state.optimizer.state[parameter] = {
                     m: torch.empty_like(tensors[key], device=parameter.device) for m, key in moments.items()
                 }
-    _copy_all(_tensors(state), tensors, path)
+    own = _tensors(state)
+    _copy_all(own, _local_norms(own, tensors), path)
+
+
+def _local_norms(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the norm of local crops' class tokens as the model has it: none, or one that is new.
+
+    A new one begins as the common norm. So an arm may untie them at its fork, and weights of either kind start either.
+    """
+    found = {key: tensor for key, tensor in tensors.items() if key in own or ".local_cls_norm." not in key}
+    for key in own.keys() - found.keys():
+        common = key.replace(".local_cls_norm.", ".backbone.norm.")
+        if key.startswith(NETWORKS) and common != key and common in tensors:
+            found[key] = tensors[common]
+    return found
 
 
 @torch.no_grad()
 def _copy_all(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
     """Copy tensors by name; names or shapes that differ are an error that lists them."""
-    differing = sorted(set(own) ^ set(tensors)) or [k for k in own if own[k].shape != tensors[k].shape]
-    if differing:
-        raise BadInput(
-            f"{path} does not fit the model: {len(differing)} tensors differ, first {', '.join(differing[:3])}; "
-            "use the settings that it was written with"
-        )
+    _refuse_differences(own, tensors, str(path))
     for key, tensor in own.items():
         tensor.copy_(tensors[key])
+
+
+def _refuse_differences(own: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
+    shapes = [(key, [*tensors[key].shape], [*own[key].shape]) for key in sorted(own.keys() & tensors.keys())]
+    refuse_differences(
+        source,
+        missing=own.keys() - tensors.keys(),
+        unknown=tensors.keys() - own.keys(),
+        misshapen=[f"{key} {theirs} for {ours}" for key, theirs, ours in shapes if theirs != ours],
+        wanted="model.name, model.args, dino.head and ibot.head as it was trained with",
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from common.errors import BadInput, listing
 from common.schema import shown
-from harness import gram_teacher
+from harness import checkpoint, gram_teacher
 from harness.arms import TRUNK
 from harness.config import as_dict
 from harness.data.sizes import sides
@@ -17,7 +18,7 @@ from harness.schedules import At, counts_from_segment, end, ends
 from harness.settings import Data, Experiment
 from harness.timeline import PlannedArm
 
-LARGEST_WEIGHT = 1e4  # of the mean of a Gram loss that somebody could mean
+LARGEST_WEIGHT = 1e3  # of the mean of a Gram loss that somebody could mean
 MOVED: dict[str, Callable[[At], float]] = {  # what has an end, by the setting of that
     "optimizer.lr_end": lambda now: now.lr,
     "optimizer.weight_decay_end": lambda now: now.weight_decay,
@@ -67,8 +68,13 @@ def _goes_on(one: PlannedArm, found: Sequence[PlannedArm]) -> bool:
 
 
 def impossible(one: PlannedArm) -> Iterator[str]:
-    """Ends that would come before the way to them begins, and a Gram loss that would begin after the last step."""
+    """Weights of another network, ends that come before the way to them begins, a Gram loss after the last step."""
     own, begin = one.settings, one.origin
+    if one.parent is None and own.weights is not None:
+        try:
+            checkpoint.refuse_unfit(Path(own.weights), own)
+        except BadInput as error:
+            yield str(error)
     until = own.schedule.end_step or one.stop
     if ends(own) and until <= begin:
         yield f"schedule.end_step={until}: want more than {begin}, from where it counts"

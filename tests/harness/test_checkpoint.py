@@ -15,6 +15,7 @@ from harness.checkpoint import (
     latest_states,
     load_state,
     load_weights,
+    refuse_unfit,
     save_state,
     verified_step,
 )
@@ -190,6 +191,28 @@ def test_weights_in_half_the_bytes_come_back_rounded_in_float32(settings, state,
         torch.testing.assert_close(mine, theirs, rtol=2**-8, atol=1e-8)
 
 
+def test_states_and_weights_without_a_local_norm_start_networks_with_one_and_the_other_way(
+    settings, change, take_steps, tmp_path
+):
+    tied, untied = (change(settings, {"model.untie_local_cls_norm": value}) for value in (False, True))
+    for first, then in ((tied, untied), (untied, tied)):
+        state, path = take_steps(first, 2)[0], tmp_path / "step_000002.safetensors"
+        save_state(state, path, identity="parent")
+        found = fresh_state(then, 9, CPU)
+        load_state(found, path, identity="parent")
+        for network in (found.student, found.teacher) if then is untied else ():
+            assert torch.equal(network.local_cls_norm.weight, network.backbone.norm.weight)
+            assert not torch.equal(
+                network.local_cls_norm.weight, torch.ones(()).expand_as(network.backbone.norm.weight)
+            )
+        assert torch.equal(found.teacher.mask_token, state.teacher.mask_token)
+        export_weights(path, tmp_path / "trunk.safetensors", dtype=torch.float32)
+        weights_alone = fresh_state(then, 9, CPU)
+        load_weights(weights_alone, tmp_path / "trunk.safetensors")
+        assert torch.equal(weights_alone.student.mask_token, state.student.mask_token)
+        take_steps(then, 1, state=found)
+
+
 def test_weights_that_do_not_fit_or_are_not_there_are_refused(settings, change, saved, tmp_path):
     path = tmp_path / "trunk.safetensors"
     with pytest.raises(BadInput, match="no such file"):
@@ -198,6 +221,11 @@ def test_weights_that_do_not_fit_or_are_not_there_are_refused(settings, change, 
     narrower = change(settings, {"ibot.head.hidden": 8})
     with pytest.raises(BadInput, match=r"ibot_head\.mlp"):
         load_weights(fresh_state(narrower, 0, CPU), path)
+    refuse_unfit(path, settings)
+    with pytest.raises(
+        BadInput, match=r"^got trunk\.checkpoint=.*ibot_head\.mlp.*: want model\.name, .* and ibot\.head as"
+    ):
+        refuse_unfit(path, narrower)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadInput, match=r"trunk\.safetensors cannot be read"):
         load_weights(fresh_state(settings, 0, CPU), path)

@@ -37,8 +37,8 @@ def test_a_plan_without_fault_has_no_notes(notes):
 
 NOTED = [
     (
-        {"arms": {"a": {"gram.weight": 50.0, "gram.form": "frobenius"}}},
-        "arms.a: gram.weight=50: with gram.form=frobenius as much as 1.28e+04 of the mean; want 0.2 for 50 of that",
+        {"arms": {"a": {"gram.weight": 5.0, "gram.form": "frobenius"}}},
+        "arms.a: gram.weight=5: with gram.form=frobenius as much as 1.28e+03 of the mean; want 0.02 for 5 of that",
     ),
     (
         {"arms": {"a": {**GRAM, "gram.form": "frobenius", "gram.level": "batch"}}},
@@ -204,6 +204,11 @@ def test_what_does_nothing_is_noted_by_its_setting(notes, values, line):
 def test_what_cannot_be_is_refused(notes, values, line):
     with pytest.raises(BadInput, match=f"^{re.escape(line)}$"):
         notes(values)
+
+
+def test_weights_of_another_network_are_refused_by_the_plan(notes):
+    with pytest.raises(BadInput, match=r"^trunk: got trunk\.checkpoint=.* of another shape: .*: want model\.name, "):
+        notes({"trunk.checkpoint": "experiments/trunks/scenes_nano.safetensors"})
 
 
 def test_a_gram_loss_that_would_begin_after_its_arms_last_step_is_refused(tiny, change):

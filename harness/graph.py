@@ -234,7 +234,7 @@ def _gram_begins(
 
 def _refuse_other_shapes(where: str, parent: Job, settings: Experiment) -> None:
     heads = [f"{name}.head" for name in LOSSES if hasattr(getattr(settings, name), "head")]
-    for key in ("model.name", "model.args", "model.start_from", "model.untie_local_cls_norm", *heads):
+    for key in ("model.name", "model.args", "model.start_from", *heads):
         section, leaf = key.split(".")
         if getattr(getattr(parent.settings, section), leaf) != getattr(getattr(settings, section), leaf):
             whose = "the trunk" if parent.arm == TRUNK else parent.arm

@@ -91,10 +91,6 @@ def test_an_arm_changes_what_it_names_and_nothing_else(listed):
     [
         ({"arms": {"early": {"gram.weight": 1.0, "gram.start_step": 3}}}, "gram.start_step=3 lies before the fork"),
         ({"arms": {"wide": {"dino.head.prototypes": 8}}}, "arms.wide: dino.head differs from that of the trunk"),
-        (
-            {"arms": {"own": {"model.untie_local_cls_norm": True}}},
-            "arms.own: model.untie_local_cls_norm differs from that of the trunk",
-        ),
         ({"arms": {"other": {"model.name": "vit_base_patch16_dinov3_qkvb"}}}, "model.name differs"),
         ({"arms": {"trunk": {}}}, "arms.trunk: want another name"),
         ({"arms": {"a/b": {}}}, "arms.a/b: want another name"),

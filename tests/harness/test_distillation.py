@@ -120,13 +120,6 @@ def test_the_trunk_may_be_the_teacher_and_learns_from_itself(plan_jobs):
     assert found["trunk"].settings.distillation.teacher is None
 
 
-def test_a_teacher_with_a_norm_of_its_own_for_local_crops_teaches_without_it(plan_jobs, pool):
-    found = plan_jobs({"large": {"steps": 2, "model.untie_local_cls_norm": True}, "small": ARMS["small"]})
-    train(found["large"], pool, nothing, device=CPU)
-    train(found["small"], pool, nothing, device=CPU)
-    assert found["small"].taught_by == found["large"]
-
-
 def test_a_chain_of_students_goes_on_with_the_same_teacher(taught, plan_jobs, pool):
     found = plan_jobs({**ARMS, "cooled": {"from": "small", "steps": 6, "optimizer.lr": 1e-4}})
     train(found["small"], pool, nothing, device=CPU)

@@ -219,13 +219,14 @@ class Experiment(LossSettings):
         if not on:
             weights = (f"{name}.weight" for name, loss in LOSSES.items() if not loss.anchored)
             yield f"{', '.join(weights)} are all 0: want one above 0, or nothing is left to learn from"
-        if self.optimizer.freeze_backbone_steps and not {"dino", "ibot"} & {*on}:
-            yield (
-                f"optimizer.freeze_backbone_steps={self.optimizer.freeze_backbone_steps}: want 0, or dino.weight or "
-                "ibot.weight above 0, for only their heads learn in these steps"
-            )
         crops = 2 * self.data.batch_size
-        if on == ["ibot"] and int(crops * self.ibot.mask_probability) == 0:
+        masked = int(crops * self.ibot.mask_probability) > 0
+        if self.optimizer.freeze_backbone_steps and "dino" not in on and not ("ibot" in on and masked):
+            yield (
+                f"optimizer.freeze_backbone_steps={self.optimizer.freeze_backbone_steps}: want 0, or dino.weight, or "
+                "ibot.weight with masked crops, above 0, for only their heads learn in these steps"
+            )
+        if on == ["ibot"] and not masked:
             yield (
                 f"ibot.mask_probability={self.ibot.mask_probability}: want more, or another loss on: none of "
                 f"{crops} crops would be masked"
@@ -235,7 +236,7 @@ class Experiment(LossSettings):
                 f"model.start_from={self.model.start_from}: want it or trunk.checkpoint={self.trunk.checkpoint}, for "
                 "step 0 starts from one"
             )
-        if self.gram.weight > 0 and self.gram.tokens == "masked" and int(crops * self.ibot.mask_probability) == 0:
+        if self.gram.weight > 0 and self.gram.tokens == "masked" and not masked:
             yield f"gram.tokens=masked: want all, or more ibot.mask_probability: none of {crops} crops would be masked"
         yield from self._wrong_teacher()
         yield from graph.faults(self.arms, trunk=self.trunk.steps > 0)

@@ -389,6 +389,7 @@ IMPOSSIBLE = [
     {"optimizer.layer_decay": 0.0},
     {"optimizer.backbone_lr": 0.0},
     {"optimizer.freeze_backbone_steps": 1, "dino.weight": 0.0, "ibot.weight": 0.0},
+    {"optimizer.freeze_backbone_steps": 1, "dino.weight": 0.0, "ibot.mask_probability": 0.0},
     {"optimizer.clip": 0.0},
     {"teacher.momentum": 1.0},
     {"teacher.momentum_end": 1.1},

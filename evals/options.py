@@ -57,6 +57,13 @@ def parser(description: str | None = None) -> Parser:
     add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
     add("--test-images", type=int, help="the same for the images that are judged")
     add("--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it")
+    _add_machinery(parser)
+    return parser
+
+
+def _add_machinery(parser: Parser) -> None:
+    """What is written and drawn, and how it is computed."""
+    add = parser.add_argument
     add("--out", type=Path, metavar="FOLDER", help="for rows, outcomes and plots (default: below runs/evals)")
     add("--plot", action="store_true", help="also draw PCA and similarity maps, predictions beside the truth")
     add("--points", metavar="Y,X", action="append", default=[], help="similarity maps of the patch there, in 0..1")
@@ -69,7 +76,6 @@ def parser(description: str | None = None) -> Parser:
         "--precision", choices=("float32", "bfloat16", "auto"),
         help="of the backbone; a setting of the protocol too. auto: bfloat16 where this machine is faster in it",
     )  # fmt: skip
-    return parser
 
 
 def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:

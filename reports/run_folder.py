@@ -25,6 +25,8 @@ from reports.parts import parts as parts_of
 TRUNK = "trunk"
 COMPONENTS = "components"  # above the columns of each component in a training curve
 DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
+AS_ASKED = ("question", "source", "expected", "cost", "steps", "trunk_steps")  # what a run has as its record says it
+AS_ASKED += ("config", "environment", "chance", "evaluations")
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
 
 
@@ -136,7 +138,7 @@ def read(folder: Path) -> Run:
     if baseline not in names:
         raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
     lanes = {(arm, seed): folder / f"{arm}-s{seed}" for arm in (TRUNK, *names) for seed in seeds}
-    parts = parts_of(asked)
+    parts, alike = parts_of(asked), dict[str, Any]({key: value for key, value in asked.items() if key in AS_ASKED})
     curves = {lane: own(curve, parts.get(lane)) for lane, place in lanes.items() if (curve := _curve(place, told))}
     return Run(
         folder=folder,
@@ -145,21 +147,15 @@ def read(folder: Path) -> Run:
         seeds=seeds,
         baseline=baseline,
         rows=rows,
-        **{key: asked.get(key, "") for key in ("question", "source", "expected", "cost")},
-        steps=asked.get("steps"),
-        trunk_steps=asked.get("trunk_steps", 0),
+        **alike,
         summaries={arm: entry.get("summary", "") for arm, entry in arms.items()},
         overrides={arm: entry.get("overrides", {}) for arm, entry in arms.items()},
         events={
             arm: _events([*entries, *_decided(folder, arm, seeds, told)])
             for arm, entries in asked.get("events", {}).items()
         },
-        config=asked.get("config", {}),
-        environment=asked.get("environment", {}),
         notes=tuple(asked.get("notes", ())),
         losses={name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
-        chance=asked.get("chance", {}),
-        evaluations=asked.get("evaluations", ""),
         margins=asked.get("config", {}).get("margins", {}),
         parts=parts,
         compute={

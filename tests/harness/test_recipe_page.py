@@ -85,3 +85,14 @@ def test_the_page_shows_every_row_with_its_three_values_side_by_side():
     rows = [line for line in recipe_page.page().splitlines() if line.startswith("| EMA of the teacher")]
     assert "| `teacher.momentum` | `0.999` | `0.994` | `0.994` |" in rows[0]
     assert all(row.source and row.why and row.topic for row in recipe_page.ROWS)
+
+
+def test_every_topic_of_the_recipes_table_stands_in_one_of_the_two_tables():
+    """Recipe §15, by a word of each topic."""
+    topics = ("EMA", "Gram loss", "iBOT head", "KoLeo", "blur", "length of high", "linear probe", "gradients")
+    topics += ("ImageNet quick start", "homogeneous batches", "Gram teacher from a step", "RoPE", "weight decay of")
+    rows = [line for line in recipe_page.page().splitlines() if line.startswith("| ")]
+    heads = [row.split(" | ")[0] for row in rows]
+    for topic in topics:
+        assert any(topic in head for head in heads), topic
+    assert len({row.count(" | ") for row in rows}) == 2

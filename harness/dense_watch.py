@@ -31,6 +31,7 @@ from harness import gram_teacher
 from harness.backbones.convnext import Encoder
 from harness.data.batches import as_float, normalise
 from harness.data.pool import Pool
+from harness.losses.anchoring import Anchoring
 from harness.losses.gram import Gram
 from harness.model import encode, patch_size
 
@@ -96,6 +97,14 @@ def told(
 # --- measuring
 
 
+def too_coarse(gram: Anchoring, side: int) -> str | None:
+    """Why images of `side` × `side` patches cannot be measured, and what is wanted; None where they can."""
+    if not gram.is_watched or side >= 3:
+        return None
+    few = f"gram.measure={gram.measure}: {side} x {side} patches an image"
+    return f"{few}: want at least 3 x 3; do use larger global crops"
+
+
 class Watch:
     """Called before a step is taken with what was seen and the EMA teacher's backbone: measures where that is due.
 
@@ -124,7 +133,9 @@ class Watch:
         self.start, self.learnt, self.earlier = start, learnt, earlier
         self.protocol = cast(Health, protocol_of("health"))
         if gram.is_watched:
-            self._refuse_few(size // patch)
+            self._refuse_few()
+            if said := too_coarse(gram, size // patch):
+                raise BadInput(said)
 
     def __call__(self, seen: Seen, network: Encoder, step: int) -> bool:
         """Whether it was due; the value and the network are then in `seen`."""
@@ -181,15 +192,9 @@ class Watch:
         pixels = [prepare(self.pool.image(int(place)), view, stride=1) for place in places]
         return normalise(as_float(np.stack(pixels)))
 
-    def _refuse_few(self, side: int) -> None:
-        patches, clusters = side * side * min(len(self.pool), self.protocol.group_size), self.protocol.group_clusters
+    def _refuse_few(self) -> None:
         if len(self.pool) < self.protocol.group_size:
             raise BadInput(
                 f"gram.measure={self.gram.measure}: the pool has {len(self.pool)} images: want at least "
                 f"{self.protocol.group_size}"
-            )
-        if side < 3 or (self.gram.measure == "dse" and patches < clusters):
-            raise BadInput(
-                f"gram.measure={self.gram.measure}: {side} x {side} patches an image: want at least 3 x 3; do use "
-                "larger global crops"
             )

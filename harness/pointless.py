@@ -10,7 +10,8 @@ from common.schema import shown
 from harness import checkpoint, gram_teacher
 from harness.arms import TRUNK
 from harness.config import as_dict
-from harness.data.sizes import sides
+from harness.data.sizes import most_seen, sides
+from harness.dense_watch import too_coarse
 from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
 from harness.model import sizes_of
@@ -68,7 +69,7 @@ def _goes_on(one: PlannedArm, found: Sequence[PlannedArm]) -> bool:
 
 
 def impossible(one: PlannedArm) -> Iterator[str]:
-    """Weights of another network, ends that come before the way to them begins, a Gram loss after the last step."""
+    """Weights of another network, ends before the way to them, a Gram loss after the last step, patches too few."""
     own, begin = one.settings, one.origin
     if one.parent is None and own.weights is not None:
         try:
@@ -90,6 +91,8 @@ def impossible(one: PlannedArm) -> Iterator[str]:
         )
     if own.gram.weight > 0 and own.gram.first_step >= one.stop:
         yield f"gram.start_step={own.gram.first_step}: want below {one.stop}, where it ends"
+    if said := too_coarse(own.gram, most_seen(sides(own.crops)) // sizes_of(own.model).patch):
+        yield said
 
 
 def unseen(found: Sequence[PlannedArm]) -> Iterator[str]:

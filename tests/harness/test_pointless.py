@@ -199,6 +199,13 @@ def test_what_does_nothing_is_noted_by_its_setting(notes, values, line):
             {"optimizer.lr_end": 0.0, "schedule.end_step": 4, **FROM_FORK},
             "arms.plain, arms.anchored: schedule.end_step=4: want more than 4, from where it counts",
         ),
+        (
+            {
+                "arms": {"plain": {}, "a": {**GRAM, "gram.start": "alarm", "gram.measure": "dse"}},
+                "crops.global_size": 16,
+            },
+            "arms.a: gram.measure=dse: 2 x 2 patches an image: want at least 3 x 3; do use larger global crops",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(notes, values, line):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from torch import nn
 
 from common.disk import checksum
 from common.errors import BadInput
@@ -200,29 +201,36 @@ def read(folder: Path, gram: Gram, *, like: Encoder, device: torch.device) -> En
     """A Gram teacher from an exported backbone, frozen; `like` is the EMA teacher's backbone.
 
     Raises:
-        BadInput: no vision transformer, another size of patch, or, where it is to be renewed, another
-            architecture than the EMA teacher's, or another width where the relation needs the same.
+        BadInput: as `refuse_unlike`.
     """
     network = load(str(folder)).model
-    if lack := lacking(network):
-        raise BadInput(f"{folder}: a Gram teacher of {type(network).__name__}: want a vision transformer; {lack}")
+    refuse_unlike(network, gram, like)
     network = cast(Encoder, network)
+    setattr(network, ROPE_DTYPE, getattr(like, ROPE_DTYPE, torch.float32))
+    return network.to(device).requires_grad_(False).eval()
+
+
+def refuse_unlike(network: nn.Module, gram: Anchoring, like: Encoder) -> None:
+    """Raises `BadInput` for what is no Gram teacher of this student, whose backbone `like` is, on any device.
+
+    That is no vision transformer, another size of patch, or, where it is to be renewed, another architecture than the
+    student's, or another width where the relation needs the same.
+    """
+    if lack := lacking(network):
+        raise BadInput(f"a Gram teacher of {type(network).__name__}: want a vision transformer; {lack}")
+    network = cast(Encoder, network)
+    if patch_size(network) != patch_size(like):
+        raise BadInput(f"a Gram teacher of patch {patch_size(network)}: want the student's {patch_size(like)}")
     if gram.update_every is not None and _shapes(network) != _shapes(like):
         raise BadInput(
-            f"{folder}: a Gram teacher of another architecture: it cannot be renewed from the student's EMA; "
-            "set gram.update_every=null"
-        )
-    if patch_size(network) != patch_size(like):
-        raise BadInput(
-            f"{folder}: a Gram teacher of patch {patch_size(network)}: want the student's {patch_size(like)}"
+            "a Gram teacher of another architecture: it cannot be renewed from the student's EMA; want "
+            "gram.update_every=null"
         )
     if gram.relation == "features" and width(network) != width(like):
         raise BadInput(
-            f"{folder}: a Gram teacher of width {width(network)}: want the student's {width(like)} with "
-            "gram.relation=features, or another relation"
+            f"a Gram teacher of width {width(network)}: want the student's {width(like)} with gram.relation=features, "
+            "or another relation"
         )
-    setattr(network, ROPE_DTYPE, getattr(like, ROPE_DTYPE, torch.float32))
-    return network.to(device).requires_grad_(False).eval()
 
 
 def _shapes(network: Encoder) -> dict[str, torch.Size]:

@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from common.disk import read_json
 from common.errors import BadInput
 from common.records import Asked, CurvePoint, Status, read_lines, read_record, refuse_no_file
@@ -21,6 +24,7 @@ from harness import checkpoint, excluded, gram_teacher
 from harness.config import identity
 from harness.job import Job, holder
 from harness.layers import flatten
+from harness.model import build_backbone
 from harness.standings import read_status
 from harness.store import FOLDER, MARKS
 
@@ -97,7 +101,7 @@ def saved_steps(job: Job) -> list[int]:
     return [*files_by_step(job.folder / "states", ".safetensors")][::-1]
 
 
-# --- refusals, all before anything is written and without building a model
+# --- refusals, all before anything is written and without making weights
 
 
 def check(job: Job) -> None:
@@ -186,19 +190,25 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def refuse_unfit_gram_teacher(job: Job) -> None:
-    """Raises `BadInput` when the backbone given as Gram teacher is damaged, or its weights are not finite."""
+    """Raises `BadInput` when the backbone given as Gram teacher is damaged, not finite, or none for this student."""
     folder = gram_teacher.given_folder(job.settings.gram)
     if folder is not None:
         try:
-            _load_once(folder)
+            given = _without_weights(folder)
+            with torch.device("meta"):
+                gram_teacher.refuse_unlike(given, job.settings.gram, build_backbone(job.settings.model))
         except BadInput as error:
             raise BadInput(f"gram.checkpoint={folder}: {error}") from error
 
 
 @until_changed(CARD, WEIGHTS)
-def _load_once(folder: Path) -> None:
-    """Raises `BadInput` as `load`; many arms may anchor to one backbone."""
-    load(str(folder))
+def _without_weights(folder: Path) -> nn.Module:
+    """A backbone on the meta device, its weights read and checked once, for many arms may anchor to it.
+
+    Raises:
+        BadInput: as `load`.
+    """
+    return load(str(folder)).model.to("meta")
 
 
 def gram_folder(job: Job) -> Path | None:

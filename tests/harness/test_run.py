@@ -309,8 +309,10 @@ def test_a_call_that_could_not_start_leaves_the_name_to_the_corrected_one(write_
     gram = {"weight": 1.0, "teacher": "checkpoint", "checkpoint": str(tmp_path / "wrong")}
     path = write_tiny(steps=2, arms={"plain": {}}, gram=gram)
     capsys.readouterr()
-    assert main([str(path)]) == 2
-    assert "of patch 4" in capsys.readouterr().err
+    for command in ([str(path), "--plan"], [str(path)]):  # before any arm trains
+        assert main(command) == 2
+        said = f"gramlab: gram.checkpoint={tmp_path}/wrong: a Gram teacher of patch 4: want the student's 8\n"
+        assert capsys.readouterr().err == said
     assert main([str(path), f"gram.checkpoint={tmp_path}/right"]) == 0
 
 

@@ -148,8 +148,14 @@ def _gram_in_time(one: PlannedArm) -> Iterator[str]:
     gram = one.settings.gram
     if gram.weight == 0:
         return
-    reached = gram.weight_at(one.stop - 1)
-    if reached < gram.weight:
+    if gram.awaits_alarm:
+        second = (-(-gram.first_step // gram.measure_every) + 1) * gram.measure_every  # the first that can have fallen
+        if second >= one.stop:
+            yield (
+                f"gram.measure_every={gram.measure_every}: no alarm can be raised, for the second measurement would be "
+                f"at step {second}, but it ends at {one.stop}; want less"
+            )
+    elif (reached := gram.weight_at(one.stop - 1)) < gram.weight:
         yield (
             f"gram.warmup_steps={gram.warmup_steps}: of gram.weight={gram.weight:g} only {reached:.3g} is reached; "
             f"want at most {one.stop - gram.first_step} steps"

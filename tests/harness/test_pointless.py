@@ -15,6 +15,7 @@ from harness.timeline import PlannedArm, planned_arms
 TRUNK = {"trunk.steps": 4, "steps": 12, "gram.start_step": 4}
 FROM_FORK = {"schedule.counts_from": "segment"}
 GRAM = {"gram.weight": 2.0}
+ALARM = {**GRAM, "gram.start": "alarm", "gram.measure": "dse"}
 ONE_SET = Evals(every=9, size=32, sets={"s": Set(count=4)}, tasks={"h": EvaluationTask(protocol="health", test="s")})
 
 
@@ -33,9 +34,15 @@ def test_a_plan_without_fault_has_no_notes(notes):
     assert notes({"optimizer.warmup_steps": 11, "teacher.temperature_warmup_steps": 11}) == []
     assert notes({"optimizer.lr_end": 0.0, "schedule.end_step": 12}) == []
     assert notes({"arms": {"a": {**GRAM, "gram.update_every": 7, "gram.warmup_steps": 8}}}) == []
+    assert notes({"arms": {"a": {**ALARM, "gram.measure_every": 5}}}) == []
 
 
 NOTED = [
+    (
+        {"arms": {"a": {**ALARM, "gram.measure_every": 6}}},
+        "arms.a: gram.measure_every=6: no alarm can be raised, for the second measurement would be at step 12, but it "
+        "ends at 12; want less",
+    ),
     (
         {"arms": {"a": {"gram.weight": 5.0, "gram.form": "frobenius"}}},
         "arms.a: gram.weight=5: with gram.form=frobenius as much as 1.28e+03 of the mean; want 0.02 for 5 of that",

@@ -48,6 +48,7 @@ from harness.step import NonFinite, State, train_step
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]
+DECIDED = {"gram_start": "the Gram loss begins", "gram_update": "the Gram teacher is renewed"}
 RECORD = "dense.jsonl"  # what was measured without labels, and decided by it; made of the state, so it may be lost
 SHOWN = 16  # names of images in an error
 ANCHORED = tuple(term for loss in LOSSES.values() if loss.anchored for term in loss.titles)  # their factors move
@@ -178,8 +179,12 @@ def look_of(job: Job, pool: Pool) -> Watch:
 def observe(job: Job, state: State, look: Watch) -> None:
     """Measure where that is due before the next step, and say what was decided by it."""
     if look(state.seen, state.teacher.backbone, state.step):
-        rows = look.told(state.seen, state.step)
+        rows = [*look.told(state.seen, state.step)]
         write_text(job.folder / RECORD, "".join(f"{json.dumps(row)}\n" for row in rows))
+        for row in rows:
+            if row["step"] == state.step and row["kind"] in DECIDED:
+                whose = f"; teacher: EMA of step {row['teacher']}" if "teacher" in row else ""
+                log.info("%s step %d: %s%s", job.name, state.step, DECIDED[row["kind"]], whose)
 
 
 def run_steps(

@@ -175,7 +175,8 @@ def test_a_run_that_is_killed_and_resumed_decides_alike_bit_for_bit(trained, sam
     assert [row for row in record(whole) if row["kind"] != "measured"], "something was decided"
 
 
-def test_the_gram_teacher_is_the_measured_network_that_was_best(trained, falling, take_steps, tiny, same):
+def test_the_gram_teacher_is_the_measured_network_that_was_best(trained, falling, take_steps, tiny, same, caplog):
+    caplog.set_level("INFO")
     falling([5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
     job = trained({**BEST, "gram.update_every": None}, steps=6)
     # measured before steps 1 … 6; the ring of step 3 holds those of steps 1, 2 and 3
@@ -184,6 +185,7 @@ def test_the_gram_teacher_is_the_measured_network_that_was_best(trained, falling
     assert same(held, best)
     (start,) = [row for row in record(job) if row["kind"] == "gram_start"]
     assert start == {"step": 3, "kind": "gram_start", "teacher": 1}
+    assert f"{job.name} step 3: the Gram loss begins; teacher: EMA of step 1" in caplog.messages
 
 
 def test_an_alarm_starts_the_very_run_that_names_its_step(trained, falling, same):

@@ -123,8 +123,8 @@ def _refuse_masks(experiment: settings.Experiment, backbone: Encoder) -> None:
     fed = experiment.distillation.teacher is None and experiment.ibot.mask_probability > 0
     if fed and isinstance(backbone, ConvNeXt):
         raise BadInput(
-            f"ibot.mask_probability={experiment.ibot.mask_probability:g}: {experiment.model.name} has no place for "
-            "masks: want 0, or distillation.teacher, whose students are fed none"
+            f"ibot.mask_probability={experiment.ibot.mask_probability:g}: {settled(experiment.model).name} has no "
+            "place for masks: want 0, or distillation.teacher, whose students are fed none"
         )
 
 

@@ -57,7 +57,8 @@ def _page(run: Run, rows: Mapping[str, Mapping[str, Curves]], arm_looks: Mapping
     )
     title = "Batches: asked and realised shares, losses by component"
     page = new_page(title + (", continued" if number else ""), caption, size=8.5)
-    top = legend(page, TOP + 0.62, entries(run, arm_looks)) + 0.32
+    lanes = {lane for columns in rows.values() for lane, _ in columns[SHARE]}
+    top = legend(page, TOP + 0.62, entries(run, arm_looks, lanes)) + 0.32
     terms = _terms(run, rows)
     panels = iter(grid(page, len(rows) * (1 + len(terms)), top=top, across=1 + len(terms), down=max(DOWN, 2)))
     limits = {term: _values([columns[term] for columns in rows.values() if term in columns]) for term in terms}

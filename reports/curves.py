@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +61,10 @@ def grid(page: Page, count: int, *, top: float, across: int, down: int, beside: 
     ]
 
 
-def entries(run: Run, arm_looks: Mapping[str, Look]) -> list[tuple[str, Look]]:
-    """The legend: the trunk, if there is one, then the arms."""
-    trunk = [("trunk (shared)", TRUNK_LOOK)] if run.has_trunk else []
-    return trunk + [(arm, arm_looks[arm]) for arm in run.arms]
+def entries(run: Run, arm_looks: Mapping[str, Look], lanes: Collection[str] | None = None) -> list[tuple[str, Look]]:
+    """The legend: the trunk, if there is one, then the arms; these `lanes` alone where they are given."""
+    shown = [lane for lane in run.lanes if lanes is None or lane in lanes]
+    return [("trunk (shared)", TRUNK_LOOK) if lane == TRUNK else (lane, arm_looks[lane]) for lane in shown]
 
 
 def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, number: int) -> Page:

@@ -67,6 +67,19 @@ def test_each_component_has_a_row_of_panels_and_nothing_leaves_the_sheet(make_ru
         assert panels == [len(page.figure.axes) for page in loss_pages(plain, looks(plain.arms, plain.baseline))]
 
 
+def test_the_legend_of_components_names_those_alone_that_tell_them_apart(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=20, components=NAMES)
+    for path in folder.glob("*/metrics.jsonl"):
+        if not path.parent.name.startswith("homogeneous"):
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            left = [{name: value for name, value in row.items() if "components/" not in name} for row in rows]
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in left))
+    with style():
+        run = read(folder)
+        written = [text for page in batch_pages(run, looks(run.arms, run.baseline)) for text, _ in _texts(page)]
+    assert {*run.lanes, "trunk (shared)"} & {*written} == {"homogeneous"}
+
+
 def test_the_realised_share_is_that_of_all_images_since_the_lanes_first_step():
     since = Line(np.array([4.0, 8.0, 10.0]), np.array([0.5, 0.0, 1.0]))
     assert realised(since, 0).values.tolist() == pytest.approx([0.5, 0.25, 0.4])

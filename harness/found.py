@@ -35,24 +35,20 @@ def found_lines(
 
 
 def _training(data: Data, pool: Pool) -> list[str]:
-    lines = [f"training source {told}" for told in pool.found().values()]
-    lines += _composed(data, pool)
-    if data.homogeneous_share and len(pool.components) == 1:
-        only = next(iter(pool.components))
-        told = f"data.homogeneous_share={data.homogeneous_share}: the pool is the one component {only}"
-        lines.append(f"{told}, so a homogeneous batch is a batch like any other")
-    return lines
+    return [*(f"training source {told}" for told in pool.found().values()), *_composed(data, pool)]
 
 
 def _composed(data: Data, pool: Pool) -> list[str]:
-    """What batches are made of, where the settings name it. Raises BadInput for names that the pool has not."""
-    found = mixture(pool, data)
-    told = []
-    if data.homogeneous is not None:
+    """What batches are made of, but for those of all images alike. Raises BadInput for names that the pool has not."""
+    found, told, lines = mixture(pool, data), [], []
+    if found.share and len(found.alone) == 1 and data.homogeneous is None:
+        key, only = f"data.homogeneous_share={found.share}", next(iter(found.alone))
+        lines.append(f"{key}: the pool is the one component {only}, so a homogeneous batch is a batch like any other")
+    elif found.share or data.homogeneous is not None:
         told.append(f"{found.share:.3g} of them from one of: {_weighted(found.alone)}")
     if data.mixed is not None:
         told.append(f"{'the others' if told else 'mixed ones'} from {_weighted(found.mixed)}")
-    lines = [f"batches: {'; '.join(told)}"] if told else []
+    lines += [f"batches: {'; '.join(told)}"] if told else []
     if (count := len(distinct(pool, data))) > MOST:
         lines.append(f"curves tell {MOST} of {count} components apart, the first ones")
     return lines

@@ -127,6 +127,9 @@ def test_components_that_are_named_are_told_and_unknown_ones_refused(told):
     told_both = told({**named, "data.mixed": {"rooms": 2.0}})
     assert "batches: 0.1 of them from one of: photos/cat 0.667, photos 0.333; the others from rooms 1" in told_both
     assert "batches: mixed ones from rooms 1" in told({"data.mixed": {"rooms": 2.0}})
+    classes = "batches: 0.1 of them from one of: photos/cat 0."
+    assert any(line.startswith(classes) for line in told({"data.homogeneous_share": 0.1}))
+    assert not any(line.startswith("batches") for line in told({}))
     with pytest.raises(BadInput, match=r"^got data\.mixed\.photo: want a source, .*; did you mean photos"):
         told({"data.mixed": {"photo": 2.0}})
 

@@ -188,6 +188,8 @@ def _read(path: Path, overrides: Sequence[str], names: Sequence[str] | None, *, 
     """The file, its groups and the overrides as plain data."""
     choices, added, rest = _chosen(path, parsed(overrides))
     plain = composed(path, choices, added=added)
+    if "levels" in plain and "arms" not in plain:
+        raise BadInput(f"got {path}, a curation: want an experiment, which has arms; or do gramlab curate {path}")
     chosen = list[Sequence[Any]]()  # arms, among all for which the grids stand
     for change in sorted(rest, key=lambda change: not names_method(change)):  # arguments belong to a name
         if change.key == "arms" and isinstance(change.value, list):
@@ -215,6 +217,7 @@ def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None
     choices, added, rest = dict[str, str | None](), dict[str, str](), list[Change]()
     own = {entry.group for entry in entries(path)} - {""}
     known = {*groups(path.parent)} - {setting.key for setting in described(Experiment)}
+    sections = {setting.key.partition(".")[0] for setting in described(Experiment)}
     for change in changes:
         group = change.key in own or change.key in known or "/" in change.key
         if group and change.removes:
@@ -224,6 +227,8 @@ def _chosen(path: Path, changes: Sequence[Change]) -> tuple[dict[str, str | None
                 added[change.key] = change.value
             else:
                 choices[change.key] = change.value
+        elif change.key not in sections and (near := get_close_matches(change.key, known, n=1, cutoff=0.8)):
+            raise BadInput(f"{change.text}: no setting and no group {change.key!r}; did you mean {near[0]!r}?")
         else:
             rest.append(change)
     return choices, added, rest

@@ -30,10 +30,10 @@ from evals.datasets.settings import Set, open_one
 from evals.features.view import refuse_uneven
 from harness.config import identity
 from harness.curation.duplicates import drop
-from harness.curation.embeddings import embed, embed_few
+from harness.curation.embeddings import embed, embed_few, whole_shards
 from harness.curation.hierarchy import cluster
 from harness.curation.manifest import NAME, Curated, about, refuse_other, write_manifest
-from harness.curation.pictures import story, words
+from harness.curation.pictures import facts, story, words
 from harness.curation.ranks import Ranks, device_of, started
 from harness.curation.retrieval import Retrieved, refuse_unlike, retrieve
 from harness.curation.sampling import sample
@@ -72,8 +72,9 @@ def curate(settings: Curation, ranks: Ranks, *, plan_only: bool = False) -> int:
     refuse_uneven(f"size={settings.size} for {backbone.name}", settings.size, backbone.stride)
     told = about(settings, pool=fingerprint(pool), backbone=backbone.fingerprint)
     refuse_other(settings.home / NAME, told)
+    lines = [*plan(settings, pool, seeds, backbone, ranks)]  # which every process refuses alike
     if ranks.first:
-        print(*plan(settings, pool, seeds, backbone, ranks), sep="\n", flush=True)
+        print(*lines, sep="\n", flush=True)
     if plan_only:
         return 0
     found = find(settings, pool, seeds, backbone, ranks)
@@ -88,9 +89,9 @@ def curate(settings: Curation, ranks: Ranks, *, plan_only: bool = False) -> int:
 def find(settings: Curation, pool: Pool, seeds: Pool | None, backbone: Backbone, ranks: Ranks) -> Curated:
     """All stages, those done that are not there yet."""
     home, device = settings.home / "stages", backbone.device
-    given = Path(settings.embeddings) if settings.embeddings else None
-    images = embed(pool, backbone, size=settings.size, precision=settings.precision, home=home, given=given,
-                   ranks=ranks, batch_size=settings.batch_size, workers=settings.workers)  # fmt: skip
+    images = embed(pool, backbone, size=settings.size, precision=settings.precision, home=home,
+                   given=_given(settings), ranks=ranks, batch_size=settings.batch_size,
+                   workers=settings.workers)  # fmt: skip
     hierarchy = cluster(images, settings.levels, rounds=settings.rounds, seed=settings.seed, home=home, ranks=ranks,
                         device=device)  # fmt: skip
     stage, dropped = drop(images, hierarchy, settings.duplicates, home=home, ranks=ranks)
@@ -122,10 +123,19 @@ def plan(settings: Curation, pool: Pool, seeds: Pool | None, backbone: Backbone,
     yield f"curation {settings.name}: {settings.question}"
     yield from (f"source {told}" for told in pool.found().values())
     yield from (f"seeds {told}" for told in (seeds.found().values() if seeds else ()))
+    yield from (
+        f"{title}: {told}" for title, told in facts(settings, seeds or (), [x.clusters for x in settings.levels])
+    )
+    folder, done = whole_shards(pool, backbone, size=settings.size, precision=settings.precision,
+                                home=settings.home / "stages", given=_given(settings))  # fmt: skip
     shared = f", shared by {ranks.world} processes" if ranks.world > 1 else ""
-    yield f"backbone {backbone.name} at {settings.size} px on {backbone.device}{shared}"
-    yield f"clusters {' → '.join(f'{level.clusters:,}' for level in settings.levels)} of {len(pool):,} images"
-    yield f"folder {settings.home}"
+    yield f"embeddings: of {done:,} of {len(pool):,} images in {folder}; others are made on {backbone.device}{shared}"
+    there = "; its manifest is there, of the same settings" if (settings.home / NAME).exists() else ""
+    yield f"folder: {settings.home}{there}"
+
+
+def _given(settings: Curation) -> Path | None:
+    return Path(settings.embeddings) if settings.embeddings else None
 
 
 def _refuse_beyond(settings: Curation, images: int) -> None:
@@ -135,6 +145,9 @@ def _refuse_beyond(settings: Curation, images: int) -> None:
         raise BadInput(f"{got}: want no more clusters than images; take fewer")
     if (settings.clustering.target or 0) > images:
         got = f"got clustering.target={settings.clustering.target} for {images} images"
+        raise BadInput(f"{got}: want no more than the pool has; take fewer")
+    if settings.retrieval.seeds and settings.retrieval.neighbours > images:
+        got = f"got retrieval.neighbours={settings.retrieval.neighbours} for {images} images"
         raise BadInput(f"{got}: want no more than the pool has; take fewer")
 
 

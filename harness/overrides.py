@@ -90,14 +90,17 @@ def choose_arms(plain: dict[str, Any], names: Sequence[Any], grids: Mapping[str,
     _keep_baseline(plain)
 
 
-def put(plain: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key; a mapping is merged into a section, and replaces a mapping of names that users choose."""
+def put(plain: dict[str, Any], key: str, value: Any, *, of: type = Experiment) -> None:
+    """Set a dotted key; a mapping is merged into a section, and replaces a mapping of names that users choose.
+
+    of: the class whose settings they are.
+    """
     above, _, leaf = key.rpartition(".")
     for part in above.split(".") if above else ():
         if not isinstance(plain.get(part), dict):
             plain[part] = {}
         plain = plain[part]
-    if _is_named(key):
+    if _is_named(key, of):
         plain.pop(leaf, None)
     changed = merged(plain, {leaf: value}, above)
     plain.clear()
@@ -209,9 +212,9 @@ def _keep_baseline(plain: dict[str, Any]) -> None:
         plain["baseline"] = None
 
 
-def _is_named(key: str) -> bool:
+def _is_named(key: str, of: type) -> bool:
     """Whether a key holds a mapping of names that users choose."""
-    hint: Any = Experiment
+    hint: Any = of
     for part in key.split("."):
         inside = core(hint)
         if get_origin(inside) is dict:

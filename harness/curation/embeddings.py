@@ -110,10 +110,7 @@ def embed(
         BadInput: a size that the patches do not divide, an unreadable image, a given folder of other embeddings.
     """
     refuse_uneven(f"size={size} for {backbone.name}", size, backbone.stride)
-    card = {"pool": fingerprint(pool), "backbone": backbone.fingerprint, "size": size, "precision": precision}
-    card |= {"images": len(pool)}
-    address = identity("embeddings", card)
-    folder = given or home / f"embeddings-{address}"
+    card, address, folder = _place(pool, backbone, size, precision, home, given)
     view = View("crop", size)
     width = ranks.agreed(_card(folder, card, backbone, lambda: _width(pool, backbone, view, precision), ranks.first))
     found = Embeddings(folder, (len(pool), width), address)
@@ -129,8 +126,39 @@ def embed(
     return found
 
 
+def whole_shards(
+    pool: Pool, backbone: Backbone, *, size: int, precision: Precision, home: Path, given: Path | None
+) -> tuple[Path, int]:
+    """The folder that `embed` takes, and of how many images it holds embeddings. Raises `BadInput` as that does."""
+    card, address, folder = _place(pool, backbone, size, precision, home, given)
+    if (width := _held(folder, card, backbone)) is None:
+        return folder, 0
+    found = Embeddings(folder, (len(pool), width), address)
+    return folder, sum(found.rows_of(number) for number in range(found.shards) if found.has(number))
+
+
+def _place(
+    pool: Pool, backbone: Backbone, size: int, precision: Precision, home: Path, given: Path | None
+) -> tuple[dict[str, Any], str, Path]:
+    """What the embeddings depend on, its hash, and their folder."""
+    card = {"pool": fingerprint(pool), "backbone": backbone.fingerprint, "size": size, "precision": precision}
+    card |= {"images": len(pool)}
+    address = identity("embeddings", card)
+    return card, address, given or home / f"embeddings-{address}"
+
+
 def _card(folder: Path, card: dict[str, Any], backbone: Backbone, width: Callable[[], int], first: bool) -> int:
     """The width of the embeddings in a folder, whose card must be this one; it is written where there is none."""
+    if (held := _held(folder, card, backbone)) is not None:
+        return held
+    found = width()
+    if first:
+        write_json(folder / CARD, {**card, "name": backbone.name, "width": found})
+    return found
+
+
+def _held(folder: Path, card: dict[str, Any], backbone: Backbone) -> int | None:
+    """The width that the card in a folder tells; None where the folder is empty or not there."""
     path = folder / CARD
     if path.exists():
         held = read_json(path, remedy="move the folder away, and its embeddings are made again")
@@ -143,10 +171,7 @@ def _card(folder: Path, card: dict[str, Any], backbone: Backbone, width: Callabl
         return int(held["width"])
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise BadInput(f"got {folder} without {CARD}: want a folder of embeddings, or an empty one; correct embeddings")
-    found = width()
-    if first:
-        write_json(path, {**card, "name": backbone.name, "width": found})
-    return found
+    return None
 
 
 def _width(pool: Pool, backbone: Backbone, view: View, precision: Precision) -> int:

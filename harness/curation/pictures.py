@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 import numpy as np
 from PIL import Image
@@ -23,11 +23,12 @@ CLUSTERS, PAIRS, SEEDS = 36, 42, 12  # that are shown
 def story(settings: Curation, pool: Pool, seeds: Pool | None, found: Curated) -> Story:
     """All that the pages show."""
     kept = np.union1d(found.sampled.images, found.retrieved.images)
+    clusters = [found.hierarchy.clusters(number + 1) for number in range(len(settings.levels))]
     columns = ("source", "images", "near-duplicates", "sampled", "retrieved", "kept", "share before", "after")
     return Story(
         name=str(settings.name),
         question=settings.question,
-        facts=_facts(settings, found),
+        facts=[("source", settings.source), ("expected", settings.expected), *facts(settings, found.seeds, clusters)],
         columns=columns,
         rows=_table(pool, found, kept),
         sizes=_sizes(found, kept),
@@ -35,22 +36,20 @@ def story(settings: Curation, pool: Pool, seeds: Pool | None, found: Curated) ->
     )
 
 
-def _facts(settings: Curation, found: Curated) -> list[tuple[str, str]]:
-    levels = [f"{found.hierarchy.clusters(number + 1):,}" for number in range(len(settings.levels))]
+def facts(settings: Curation, seeds: Sized, clusters: Sequence[int]) -> list[tuple[str, str]]:
+    """What is asked for, stage by stage, by its title; `clusters` of each level."""
+    levels = " → ".join(f"{count:,}" for count in clusters)
     again = ", ".join(f"{level.resamplings} × {level.closest}" for level in settings.levels)
     target, members = settings.clustering.target, settings.clustering.members
     taken = "drawn from each cluster" if members == "random" else "those closest to each centroid"
     sampled = "none" if target is None else f"{target:,} images asked for, {taken}"
-    brought = (
-        f"{settings.retrieval.neighbours} neighbours of each of {len(found.seeds)} seeds" if found.seeds else "none"
-    )
-    same = "kept" if settings.duplicates is None else f"dropped from a cosine of {settings.duplicates:g} on"
+    brought = f"{settings.retrieval.neighbours} neighbours of each of {len(seeds)} seeds" if len(seeds) else "none"
+    alike = settings.duplicates
+    same = "kept" if alike is None else f"dropped from a cosine of {alike:g} on, within clusters of level 1"
     return [
-        ("source", settings.source),
-        ("expected", settings.expected),
         ("backbone", f"{settings.backbone}, centre crops of {settings.size} px"),
-        ("clusters", f"{' → '.join(levels)} from the images upwards; resamplings × closest points: {again}"),
-        ("near-duplicates", f"{same}, within clusters of level 1"),
+        ("clusters", f"{levels} from the images upwards; resamplings × closest points: {again}"),
+        ("near-duplicates", same),
         ("sampling", sampled),
         ("retrieval", brought),
     ]
@@ -142,8 +141,9 @@ def _retrieved(pool: Pool, seeds: Pool | None, found: Curated) -> Iterator[Sheet
             words = f"cosine {found.retrieved.cosines[at]:.3f}"
             pictures.append(Picture(_small(pool, int(found.retrieved.images[at])), words))
         strips.append(Strip(found.seeds[seed], pictures))
-    told = f"{len(found.retrieved.images):,} images; each stands with the seed that it is nearest to."
-    yield Sheet("What seeds brought in", told, strips)
+    told = f"{counted(len(found.retrieved.images))}; each stands with the seed that it is nearest to"
+    some = f"; {len(strips)} of {len(seeds):,} seeds" if len(strips) < len(seeds) else ""
+    yield Sheet("What seeds brought in", f"{told}{some}.", strips)
 
 
 def _small(pool: Pool, index: int) -> np.ndarray:

@@ -123,10 +123,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Curation:
     if not path.is_file():
         raise BadInput(f"got no file {path}: want a YAML such as experiments/curate.yaml; correct the path")
     plain = composed(path, {}, added={})
+    if "arms" in plain:
+        raise BadInput(f"got {path}, an experiment: want a curation, which has levels; or do gramlab run {path}")
     for change in parsed(overrides):
         if change.removes:
             raise BadInput(f"got {change.text}: want key=value; set it to null, or to {{}} for none")
-        put(plain, change.key, change.value)
+        put(plain, change.key, change.value, of=Curation)
     found = filled(Curation, resolved(plain, where=path.name), where=path.name)
     if found.name is None:
         found = dataclasses.replace(found, name=path.stem)

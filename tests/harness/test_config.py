@@ -378,6 +378,8 @@ def test_a_file_that_cannot_be_meant_is_refused_in_one_line(read, text, said):
         ("data=5", "data=5: want settings below it"),
         ("data=[1]", "data=[1]: want settings below it"),
         ("model=vits", "model is not among the file's defaults: add `- model: ...` to them"),
+        ("recpe=paper", "recpe=paper: no setting and no group 'recpe'; did you mean 'recipe'?"),
+        ("+recipes=paper", "+recipes=paper: no setting and no group 'recipes'; did you mean 'recipe'?"),
         ("model@teacher=vits", "unknown setting 'model@teacher'"),
         ("=3", "got '=3': want key=value"),
         ("~", "got '~': want key=value"),

@@ -16,7 +16,7 @@ from pypdf import PdfReader
 
 from evals.datasets.layouts.manifest import KEY, read_manifest
 from evals.datasets.settings import Set
-from harness import curate
+from harness import curate, run
 from harness.curation import hierarchy
 from harness.curation.ranks import Ranks
 from harness.curation.settings import load
@@ -162,6 +162,7 @@ def refusal(capsys, arguments):
         ),
         ("levels=[]", "levels=[]: want one level at least"),
         ("clustering.target=61", "got clustering.target=61 for 60 images: want no more than the pool has"),
+        ("retrieval.neighbours=61", "got retrieval.neighbours=61 for 60 images: want no more than the pool has"),
         ("backbone=timmm:vit", "got timmm:vit without"),
         ("backbone=random:vit_smal_patch16_224", "want one that timm knows"),
         ("size=36", "with patches of 8: want a multiple; try"),
@@ -175,6 +176,17 @@ def test_what_cannot_be_meant_is_told_in_one_line_and_nothing_is_written(write_c
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_experiment_is_no_curation_and_a_curation_no_experiment(write_curation, capsys):
+    path = str(ROOT / "experiments" / "gram_ablation.yaml")
+    assert refusal(capsys, [path]).endswith(
+        f"an experiment: want a curation, which has levels; or do gramlab run {path}"
+    )
+    path = str(write_curation())
+    assert run.main([path]) == 2
+    said = f"gramlab: got {path}, a curation: want an experiment, which has arms; or do gramlab curate {path}\n"
+    assert capsys.readouterr().err == said
+
+
 def test_seeds_without_a_format_of_the_pool_or_without_an_image_are_refused(write_curation, capsys, tmp_path):
     seeds = tmp_path / "seeds"
     seeds.mkdir()
@@ -183,6 +195,24 @@ def test_seeds_without_a_format_of_the_pool_or_without_an_image_are_refused(writ
     Image.new("RGB", (40, 40)).save(seeds / "a.png")
     assert "got seeds in PNG for a pool in rendered scenes: want a format in common" in refusal(capsys, [path])
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_plan_tells_what_is_asked_for_and_how_much_of_it_is_there(write_curation, capsys, curated, checksums):
+    path, before = str(write_curation()), checksums(curated.parent)
+    assert curate.main([path, "--plan"]) == 0
+    found = capsys.readouterr().out
+    folder = next((curated.parent / "stages").glob("embeddings-*"))
+    for said in ("near-duplicates: dropped from a cosine of", "sampling: ", "retrieval: ", "its manifest is there"):
+        assert said in found
+    assert f"embeddings: of 60 of 60 images in {folder}; others are made on cpu" in found
+    assert curate.main([path, "name=other", "--plan", "retrieval.seeds={}", "duplicates=null"]) == 0
+    found = capsys.readouterr().out
+    assert "near-duplicates: kept\n" in found
+    assert "retrieval: none\n" in found
+    assert "embeddings: of 0 of 60 images in" in found
+    assert "want those of size 64" in refusal(capsys, [path, "name=other", "--plan", f"embeddings={folder}", "size=64"])
+    assert checksums(curated.parent) == before
+    assert not curated.parents[1].joinpath("other").exists()
 
 
 def test_embeddings_of_another_backbone_or_pool_are_refused(write_curation, capsys, tmp_path, curated, checksums):

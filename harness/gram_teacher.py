@@ -210,7 +210,7 @@ def read(folder: Path, gram: Gram, *, like: Encoder, device: torch.device) -> En
     return network.to(device).requires_grad_(False).eval()
 
 
-def refuse_unlike(network: nn.Module, gram: Anchoring, like: Encoder) -> None:
+def refuse_unlike(network: nn.Module, gram: Gram, like: Encoder) -> None:
     """Raises `BadInput` for what is no Gram teacher of this student, whose backbone `like` is, on any device.
 
     That is no vision transformer, another size of patch, or, where it is to be renewed, another architecture than the

@@ -22,6 +22,7 @@ from reports.tables import Column, Estimate, columns, of_column, student_interva
 Where = Measure | Literal["ends"]  # both have used equally much, or one goes on from the other's end
 
 PLACES: tuple[Where, ...] = (*get_args(Measure), "ends")
+EQUAL_COMPUTE = "equal_compute"  # of an arm's steps, in its record
 IN_TURN: tuple[Where, ...] = ("steps", "flops", "images", "seconds", "ends")  # what an arm is first compared at
 
 
@@ -78,10 +79,13 @@ def compare(run: Run) -> Differences:
     return found
 
 
-def foremost(compared: Differences, column: Column, arm: str) -> Difference | None:
-    """The difference at equal steps; of an arm without a step in common with the baseline that at equal FLOPs, or else
-    images, or seconds; where one of them goes on from the other's end, that of their ends."""
-    return next((one for measure in IN_TURN if (one := compared.get((column, arm, measure)))), None)
+def foremost(run: Run, compared: Differences, column: Column, arm: str) -> Difference | None:
+    """The difference at equal steps; of an arm without a step in common with the baseline, or trained to equal compute,
+    that at equal FLOPs, or else images, or seconds; where one of them goes on from the other's end, that of their ends.
+    """
+    is_equal = run.overrides.get(arm, {}).get("steps") == EQUAL_COMPUTE
+    in_turn = sorted(IN_TURN, key="steps".__eq__) if is_equal else IN_TURN
+    return next((one for measure in in_turn if (one := compared.get((column, arm, measure)))), None)
 
 
 def _of_column(run: Run, column: Column, measure: Where) -> dict[str, Difference]:

@@ -25,7 +25,7 @@ RECORDS = {"images": CURVE, "seconds": CURVE, "flops": "experiment.json does not
 def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A block for each arm, as many pages as they need, of nearly equal fill; none where nothing is to be compared."""
     shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
-    arms = [arm for arm in run.others if any(foremost(compared, column, arm) for column in shown)]
+    arms = [arm for arm in run.others if any(foremost(run, compared, column, arm) for column in shown)]
     most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * len(PLACES) + GAP))
     pages: list[Page] = []
     y = BOTTOM

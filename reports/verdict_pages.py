@@ -70,7 +70,7 @@ def _height(one: Difference) -> float:
 
 
 def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
-    return [one for arm in run.others if (one := foremost(compared, column, arm))]
+    return [one for arm in run.others if (one := foremost(run, compared, column, arm))]
 
 
 def _caption(run: Run, shown: Sequence[Difference]) -> str:
@@ -78,7 +78,7 @@ def _caption(run: Run, shown: Sequence[Difference]) -> str:
     measures = {one.measure for one in shown}
     places = ["where both have used as much"] if measures - {"steps", "ends"} else []
     places += ["at the end of each"] if "ends" in measures else []
-    without = f" (with none: {' or '.join(places)})" if places else ""
+    without = f" (or, as said, {' or '.join(places)})" if places else ""
     return (
         f"Differences from {shorten(run.baseline, 2.0, 9)} at the last step that both have{without}, with 95 % "
         "intervals. Right of the line is better, shaded is the margin, an arrow goes on. "
@@ -136,7 +136,7 @@ def _row(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> 
 
 
 def _step(one: Difference) -> str:
-    return f"at step {words.count(one.step)}" if one.measure == "steps" else "equal steps: none in common"
+    return f"at step {words.count(one.step)}" if one.measure == "steps" else f"at {words.PLACES[one.measure]}"
 
 
 def _interval(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:

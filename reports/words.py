@@ -95,14 +95,14 @@ def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
     alike, unlike, unseen = list[str](), list[str](), list[str]()
     baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:
-        parts = [one for column in first if (one := foremost(compared, column, arm))]
+        parts = [one for column in first if (one := foremost(run, compared, column, arm))]
         if not parts:
             unseen.append(arm)
             continue
         places = {place(one) for one in parts}
         when = f" {places.pop()}" if len(places) == 1 else ""
         said = "; ".join(_part(one, dated=not when) for one in parts)
-        if any(one.measure == "steps" for one in parts):
+        if any((column, arm, "steps") in compared for column in first):
             alike.append(f"{arm} vs {baseline}{when}: {said}")
         else:
             unlike.append(f"{arm} vs {baseline}, no equal step,{when}: {said}")
@@ -147,7 +147,7 @@ def comparisons(shown: Iterable[Difference]) -> str:
 
 def interval_note(run: Run, compared: Differences) -> str:
     """What the brackets and the words mean in this run, in a few sentences."""
-    shown = [one for (column, arm, _), one in compared.items() if one is foremost(compared, column, arm)]
+    shown = [one for (column, arm, _), one in compared.items() if one is foremost(run, compared, column, arm)]
     over, seeds = {one.over for one in shown}, max((one.seeds for one in shown), default=1)
     said = []
     if "seeds and images" in over:

@@ -9,7 +9,7 @@ import pytest
 from evals.results.bootstrap import paired_difference
 from evals.results.outcomes import save_outcomes
 from evals.results.table import Measurement, Value
-from reports.compared import compare
+from reports.compared import compare, foremost
 from reports.compute_pages import reason
 from reports.run_folder import read
 from reports.tables import columns
@@ -142,6 +142,15 @@ def test_at_equal_flops_the_dearer_arm_is_read_where_it_had_used_as_much(judged)
     assert (found.step, found.baseline_step, found.budget) == (45, 60, 60)
     assert found.value == pytest.approx(-0.45)  # on the line from −0.4 at step 40 to −0.6 at step 60
     assert found.over == "images"
+
+
+def test_an_arm_that_was_trained_to_equal_compute_is_judged_there_first(judged):
+    outcomes = {("trunk", 0, 20): errors()} | {("plain", 0, step): errors() for step in (40, 60)}
+    outcomes |= {("anchored", 0, step): errors(-0.01 * step) for step in (40, 45)}
+    for steps, measure in ((45, "steps"), ("equal_compute", "flops")):
+        arms = {"plain": {"overrides": {}}, "anchored": {"overrides": {"steps": steps}}}
+        run = judged(outcomes, jobs=FORK, compute=COMPUTE, trunk_steps=20, arms=arms)
+        assert foremost(run, compare(run), columns(run)[0], "anchored").measure == measure
 
 
 def test_a_budget_that_ends_before_the_first_evaluation_of_the_arm_begins_at_its_fork(judged):

@@ -23,6 +23,7 @@ ARM_WIDTH, DIFFERENCE, BRACKET, MARGIN, COUNT, WORD = 1.9, 3.5, 4.75, 7.75, 8.45
 PLOT, PLOT_WIDTH = 4.95, 1.95
 REACH = 6.0  # of the largest difference or margin: what an interval may stretch the scale to
 SMALL = 6.5
+FEWEST = 3  # arms of a metric that begin on a page, where no page holds them all
 COLOURS = {"better": "#00715a", "worse": WARN, "no worse than the margin": INK}
 MARKS = {"better": "▲ ", "worse": "▼ "}
 ZONE = "#eef3f7"
@@ -46,7 +47,8 @@ def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
     pages: list[Page] = []
     y = BOTTOM
     for column, arms in groups:
-        if y + HEAD + sum(map(_height, arms)) > BOTTOM:
+        whole, some = (HEAD + sum(map(_height, these)) for these in (arms, arms[:FEWEST]))
+        if y + (whole if START + whole <= BOTTOM else some) > BOTTOM:  # what no page holds may begin anywhere
             pages.append(_new(caption, first=not pages))
             y = START
         y = _head(pages[-1], column, arms, y)

@@ -120,7 +120,7 @@ RELATIONS: dict[GramRelation, Relation] = {
     "features": Relation("Features", lambda own, student, teacher: feature_loss(student, teacher), keys=(), matrices=0),
 }
 TITLES = {"gram": "Gram"}
-MANY = "Kept to the Gram teacher"  # more relations than a title has room for
+MANY = "Anchoring"  # more relations than a title has room for
 
 
 def titles(found: Collection[Gram]) -> dict[str, str]:

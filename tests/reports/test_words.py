@@ -70,6 +70,19 @@ def test_an_arm_without_a_step_of_the_baseline_is_told_of_at_equal_flops_and_not
     assert few == [said[0], "and 2 more in the table", said[3]]
 
 
+def test_metrics_of_more_arms_than_a_page_holds_follow_one_another(bare_run, make_row):
+    arms = ["plain", *(f"arm-{number}" for number in range(24))]
+    depth = {"eval": "depth", "metric": "rmse"}
+    rows = [make_row(step=40, arm=arm, **kind) for kind in ({}, depth) for arm in arms]
+    run = read(bare_run(rows))
+    with style():
+        first, second, third = verdict_pages(run, compare(run), looks(run.arms, run.baseline))
+        texts = [[text.get_text() for text in page.figure.texts] for page in (first, second, third)]
+    assert [sum("top-1" in text for text in page) for page in texts] == [1, 1, 0]
+    assert [sum("RMSE" in text for text in page) for page in texts] == [0, 1, 1]
+    assert sum(text.startswith("arm-") for page in texts for text in page) == 48
+
+
 def test_a_phase_after_the_baseline_is_told_of_at_the_end_of_each(bare_run, make_row):
     jobs = {
         "plain-s0": {"segment": "0", "start": 0, "stop": 40, "parent": None},

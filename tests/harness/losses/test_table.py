@@ -37,7 +37,7 @@ def test_every_term_that_a_step_takes_is_in_the_table(tiny, change, take_steps):
         (["cka"], "CKA"),
         (["features", "features"], "Features"),
         (["gram", "distances"], "Gram, Distances"),
-        (["gram", "distances", "affinities"], "Kept to the Gram teacher"),
+        (["gram", "distances", "affinities"], "Anchoring"),
     ],
 )
 def test_the_anchored_term_is_called_by_the_relations_that_are_kept(relations, title):

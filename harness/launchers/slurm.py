@@ -10,6 +10,7 @@ import logging
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -71,12 +72,16 @@ def of_equal_content(job: Job, work: Work, numbers: Mapping[str, str]) -> str | 
 def need_of(these: Sequence[Job], work: Work, numbers: Mapping[str, str]) -> dict[str, str]:
     """What a Slurm job of ours waits for: all that its jobs need, and others of their segments, which one alone can
     train.
+
+    A Slurm job of several students fails where one of them does, so what goes on from another waits for its end alone;
+    what goes on from the one that failed finds no state, and fails as well.
     """
     needed = dict.fromkeys(numbers[need.name] for job in these for need in job.needs if need.name in numbers)
     own = {job.identity for job in these}
     segment = [one.name for one in work.jobs if one.identity in own and one.name in numbers]
     beside = dict.fromkeys(numbers[name] for name in segment if numbers[name] not in needed)
-    waits = [f"afterok:{number}" for number in needed]
+    trains = Counter(numbers.values())
+    waits = [f"{'afterok' if trains[number] == 1 else 'afterany'}:{number}" for number in needed]
     waits += [f"afterany:{number}" for number in beside]
     return {"dependency": ",".join(waits), "kill-on-invalid-dep": "yes"} if waits else {}
 

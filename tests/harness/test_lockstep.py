@@ -12,11 +12,15 @@ from common import interrupts
 from common.interrupts import Interrupted
 from harness import checkpoint, cost, distillation
 from harness.cost import LIBRARIES_GIB, step_cost, teacher_flops
+from harness.data.pool import Pools
+from harness.evaluate import Evaluator
 from harness.job_folder import state_path
+from harness.launchers.jobs import Work
+from harness.launchers.slurm import need_of
 from harness.lockstep import side_by_side
 from harness.plan import Estimate, estimates, students
 from harness.run import main
-from harness.standings import read_status
+from harness.standings import read_status, standings
 from harness.step import NonFinite
 from harness.train import train, train_together
 
@@ -209,6 +213,31 @@ def test_a_command_trains_a_family_in_one_process_and_goes_on_where_one_is_lost(
     shutil.rmtree((runs / "small-s0").resolve())
     assert main([str(path)]) == 0
     assert same(load_file(runs / "small-s0" / "states" / "step_000003.safetensors"), before)
+
+
+def test_on_slurm_what_goes_on_from_a_student_waits_for_the_end_of_the_family_whichever_of_it_fails(
+    plan_jobs, tmp_path
+):
+    found = plan_jobs({**ARMS, "cooled": {"from": "small", "steps": 6, "optimizer.lr": 1e-4}})
+    experiment, teacher = found["large"].settings, {"large-s0": "7"}
+    evaluator = Evaluator(experiment, tmp_path)
+    work = Work(experiment, tmp_path, [*found.values()], [], Pools(), evaluator, CPU)
+    family = teacher | dict.fromkeys(("small-s0", "deep-s0"), "8")
+    assert need_of([found["small"], found["deep"]], work, teacher)["dependency"] == "afterok:7"
+    assert need_of([found["cooled"]], work, family)["dependency"] == "afterany:8,afterok:7"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["none", "local"])
+def test_a_command_one_of_whose_students_blows_up_ends_with_code_1_and_trains_all_that_does_not_need_it(
+    write_tiny, tmp_path, launcher
+):
+    wild = {**ARMS["deep"], "optimizer.lr": 1e30, "optimizer.clip": None}
+    behind = {"cooled": {"from": "small", "steps": 3, "optimizer.lr": 1e-4}, "lost": {"from": "wild", "steps": 3}}
+    arms = {"large": {"steps": 1}, "wild": wild, "small": ARMS["small"], **behind}
+    assert main([str(write_tiny(arms=arms, steps=2, launcher={"name": launcher}))]) == 1
+    found = {job.name.removesuffix("-s0"): job.state for job in standings(tmp_path / "runs" / "tiny")}
+    assert found == {"large": "done", "wild": "failed", "small": "done", "cooled": "done", "lost": "blocked"}
 
 
 def test_the_plan_counts_a_teacher_once_and_says_what_each_student_is(write_tiny, capsys):

@@ -126,11 +126,11 @@ ROWS = (
         "usual for data sets as small as those that one GPU gets through; the 7B model had 1.7 billion images",
     ),
     Row(
-        "share of homogeneous batches",
-        ("data.homogeneous_share",),
+        "share of homogeneous batches, of one data set or one class",
+        ("data.homogeneous_share", "data.components"),
         "§3.1; not in the public code",
         "needs a component that is worth it (`data.homogeneous`; ImageNet-1k in the paper): an axis of "
-        "`experiments/gram_ablation.yaml`",
+        "`experiments/gram_ablation.yaml`, of classes, since it has one source",
     ),
     Row(
         "precision of RoPE",

@@ -20,6 +20,7 @@ DISAGREEMENTS = {  # recipe §15, and the switches of §5, §8: what the paper s
     "crops.blur_local": (0.5, 0.5),
     "crops.flip": (0.0, 0.0),
     "data.homogeneous_share": (0.1, 0.0),
+    "data.components": ("source", "source"),
     "model.rope_precision": ("float32", "bfloat16"),
     "model.untie_local_cls_norm": (True, True),
     "optimizer.decay_tokens": (False, True),

@@ -80,8 +80,7 @@ def curate(settings: Curation, ranks: Ranks, *, plan_only: bool = False) -> int:
     found = find(settings, pool, seeds, backbone, ranks)
     if ranks.first:
         write_manifest(settings.home / NAME, pool, found, told)
-        kept = np.union1d(found.sampled.images, found.retrieved.images)
-        print(words(pool, found, kept.tolist()))
+        print(words(pool, found))
         print(settings.home / NAME, build(story(settings, pool, seeds, found), settings.home), sep="\n")
     return 0
 

@@ -34,10 +34,15 @@ class Dropped:
 
     def among(self, start: int, count: int) -> np.ndarray:
         """Which of `count` images from this one on are dropped, bool [count]."""
-        low, high = np.searchsorted(self.images, [start, start + count])
-        found = np.zeros(count, bool)
-        found[self.images[low:high] - start] = True
-        return found
+        return among(self.images, start, count)
+
+
+def among(images: Int[np.ndarray, " m"], start: int, count: int) -> np.ndarray:
+    """Which of `count` images from this one on are of these, which ascend: bool [count]."""
+    low, high = np.searchsorted(images, [start, start + count])
+    found = np.zeros(count, bool)
+    found[images[low:high] - start] = True
+    return found
 
 
 def drop(

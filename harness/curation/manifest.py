@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from evals.datasets.layouts.manifest import KEY, Digest, read_manifest
 from evals.datasets.reading import Reading
 from evals.datasets.settings import Set
 from harness.config import as_dict
-from harness.curation.duplicates import Dropped
+from harness.curation.duplicates import Dropped, among
 from harness.curation.hierarchy import Hierarchy
 from harness.curation.lowest import BLOCK
 from harness.curation.retrieval import Retrieved
@@ -38,6 +39,11 @@ class Curated:
     sampled: Sampled
     retrieved: Retrieved
     seeds: tuple[str, ...]  # names of the seeds
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """Images that are sampled or retrieved, ascending."""
+        return np.union1d(self.sampled.images, self.retrieved.images)
 
 
 def about(settings: Curation, *, pool: str, backbone: str) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def _columns(pool: Pool, found: Curated, start: int, names: list[str]) -> dict[s
     whose = [pool.located(start + place) for place in range(count)]
     path = found.hierarchy.path(members)
     dropped = found.dropped.among(start, count)
-    sampled, retrieved = (_among(x.images, start, count) for x in (found.sampled, found.retrieved))
+    sampled, retrieved = (among(x.images, start, count) for x in (found.sampled, found.retrieved))
     near, cosine = np.full(count, None, object), np.full(count, np.nan, np.float32)
     for place, other, value in _near(pool, found, start, count):
         near[place], cosine[place] = other, value
@@ -110,13 +116,6 @@ def _columns(pool: Pool, found: Curated, start: int, names: list[str]) -> dict[s
         "near": near.tolist(),
         "cosine": pa.array(cosine, from_pandas=True),
     }
-
-
-def _among(images: np.ndarray, start: int, count: int) -> np.ndarray:
-    low, high = np.searchsorted(images, [start, start + count])
-    found = np.zeros(count, bool)
-    found[images[low:high] - start] = True
-    return found
 
 
 def _near(pool: Pool, found: Curated, start: int, count: int) -> Iterator[tuple[int, str, float]]:

@@ -22,7 +22,6 @@ CLUSTERS, PAIRS, SEEDS = 36, 42, 12  # that are shown
 
 def story(settings: Curation, pool: Pool, seeds: Pool | None, found: Curated) -> Story:
     """All that the pages show."""
-    kept = np.union1d(found.sampled.images, found.retrieved.images)
     clusters = [found.hierarchy.clusters(number + 1) for number in range(len(settings.levels))]
     columns = ("source", "images", "near-duplicates", "sampled", "retrieved", "kept", "share before", "after")
     return Story(
@@ -30,9 +29,9 @@ def story(settings: Curation, pool: Pool, seeds: Pool | None, found: Curated) ->
         question=settings.question,
         facts=[("source", settings.source), ("expected", settings.expected), *facts(settings, found.seeds, clusters)],
         columns=columns,
-        rows=_table(pool, found, kept),
-        sizes=_sizes(found, kept),
-        sheets=[_clusters(pool, found, kept), _duplicates(pool, found), *_retrieved(pool, seeds, found)],
+        rows=_table(pool, found),
+        sizes=_sizes(found),
+        sheets=[_clusters(pool, found), _duplicates(pool, found), *_retrieved(pool, seeds, found)],
     )
 
 
@@ -55,10 +54,10 @@ def facts(settings: Curation, seeds: Sized, clusters: Sequence[int]) -> list[tup
     ]
 
 
-def _table(pool: Pool, found: Curated, kept: np.ndarray) -> list[list[str]]:
+def _table(pool: Pool, found: Curated) -> list[list[str]]:
     """A row for each source and one for all: images, what of them was dropped and kept, their shares."""
     ends = np.cumsum([len(one) for one in pool.sources.values()])
-    parts = (found.dropped.images, found.sampled.images, found.retrieved.images, kept)
+    parts = (found.dropped.images, found.sampled.images, found.retrieved.images, found.kept)
     counts = [np.diff([0, *ends])]
     counts += [np.bincount(np.searchsorted(ends, part, side="right"), minlength=len(ends)) for part in parts]
     rows = []
@@ -68,8 +67,8 @@ def _table(pool: Pool, found: Curated, kept: np.ndarray) -> list[list[str]]:
     return rows
 
 
-def _sizes(found: Curated, kept: np.ndarray) -> list[Sizes]:
-    after = found.hierarchy.path(members_of(found.hierarchy, kept))
+def _sizes(found: Curated) -> list[Sizes]:
+    after = found.hierarchy.path(members_of(found.hierarchy, found.kept))
     before, sizes = found.hierarchy.levels[0].array("sizes"), []
     for level in range(1, len(found.hierarchy.levels) + 1):
         sizes.append(Sizes(level, before, np.bincount(after[:, level - 1], minlength=len(before))))
@@ -78,13 +77,13 @@ def _sizes(found: Curated, kept: np.ndarray) -> list[Sizes]:
     return sizes
 
 
-def _clusters(pool: Pool, found: Curated, kept: np.ndarray) -> Sheet:
+def _clusters(pool: Pool, found: Curated) -> Sheet:
     """Some images of the largest clusters of the top level, those that are kept first."""
-    top = _sizes(found, kept)[-1]
+    top = _sizes(found)[-1]
     shown = np.argsort(-top.before, kind="stable")[:CLUSTERS]
     quota = np.zeros(len(top.before), int)
     quota[shown] = ACROSS
-    some = lowest(_scored(found, kept), quota)
+    some = lowest(_scored(found), quota)
     strips = []
     for cluster in shown.tolist():
         images = some.indices[some.groups == cluster]
@@ -99,11 +98,12 @@ def counted(images: int) -> str:
     return f"{images:,} image{'' if images == 1 else 's'}"
 
 
-def _scored(found: Curated, kept: np.ndarray) -> Iterator[Points]:
+def _scored(found: Curated) -> Iterator[Points]:
     for number, start in enumerate(range(0, len(found.hierarchy.members), BLOCK)):
         path = found.hierarchy.path(found.hierarchy.members[start : start + BLOCK])
+        drawn = philox(0, number, "curation/shown").random(len(path))
         images = start + np.arange(len(path))
-        yield Points(path[:, -1], philox(0, number, "curation/shown").random(len(path)) - np.isin(images, kept), images)
+        yield Points(path[:, -1], drawn - np.isin(images, found.kept), images)
 
 
 def _duplicates(pool: Pool, found: Curated) -> Sheet:
@@ -155,9 +155,9 @@ def _small(pool: Pool, index: int) -> np.ndarray:
     return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def words(pool: Pool, found: Curated, kept: Sequence[int]) -> str:
+def words(pool: Pool, found: Curated) -> str:
     """What became of the pool, in one line."""
     return (
         f"{len(pool):,} images: {len(found.dropped.images):,} near-duplicates, {len(found.sampled.images):,} sampled, "
-        f"{len(found.retrieved.images):,} retrieved, {len(kept):,} kept"
+        f"{len(found.retrieved.images):,} retrieved, {len(found.kept):,} kept"
     )

@@ -11,9 +11,9 @@ class Lane:
     """A stretch of training, from step `start` to `stop`, and the steps at which something happens in it.
 
     parent: the lane that it forks from, at its `start`; evaluations, states: the steps after which it is evaluated, and
-    its full state is kept; gram: the Gram loss in words; gram_start: its first step, which may lie before the lane;
-    renewals: those before which the Gram teacher is copied anew; frozen: those whose EMA teacher an arm takes as its
-    first Gram teacher, or chooses that from.
+    its full state is kept; words: whom it learns from, and the Gram loss; gram_start: its first step, which may lie
+    before the lane; renewals: those before which the Gram teacher is copied anew; frozen: those whose EMA teacher an
+    arm takes as its first Gram teacher, or chooses that from.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Lane:
     stop: int
     evaluations: Sequence[int]
     states: Sequence[int]
-    gram: str
+    words: str
     gram_start: int | None
     renewals: Sequence[int]
     frozen: Sequence[int]

@@ -130,9 +130,13 @@ def summary(job: Job) -> str:
     share = job.settings.data.homogeneous_share
     batches = f"; {share:.0%} of batches from one component" if share else ""
     anew = "" if job.inherit == "all" else f"; begins with {phases.inherited(job)}"
-    teacher = job.settings.distillation.teacher
-    taught = "" if teacher is None else f"learns from {teacher}; "
-    return f"{taught}{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}{anew}"
+    return f"{taught(job.settings)}{gram_teacher.phrase(job.settings.gram, job.settings.crops)}{batches}{anew}"
+
+
+def taught(settings: Experiment) -> str:
+    """The beginning of a phrase that tells by which frozen teacher; empty where there is none."""
+    teacher = settings.distillation.teacher
+    return "" if teacher is None else f"learns from {teacher}; "
 
 
 def notes(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

@@ -15,7 +15,7 @@ from harness.arms import TRUNK
 from harness.data.sizes import mean, sides
 from harness.job import Job
 from harness.losses.table import titles
-from harness.record import baseline
+from harness.record import baseline, taught
 from harness.schedules import At, at, ends
 from harness.settings import Experiment
 
@@ -121,7 +121,7 @@ def lane(one: PlannedArm) -> Lane:
         stop=one.stop,
         evaluations=one.evaluations,
         states=range(one.start - one.start % every + every, one.stop + 1, every),
-        gram=gram_teacher.phrase(gram, one.settings.crops),
+        words=taught(one.settings) + gram_teacher.phrase(gram, one.settings.crops),
         gram_start=gram.first_step if gram.weight > 0 else None,
         renewals=[event["step"] for event in events if event["kind"] == "gram_update"],
         frozen=one.snapshots,

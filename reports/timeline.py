@@ -122,12 +122,12 @@ def _key(page: Page, y: float) -> float:
 
 
 def _beside(page: Page, lane: Lane, *, centre: float, look: Look, tall: bool) -> None:
-    """The lane's name on the left, what anchors it on the right."""
+    """The lane's name on the left, who teaches and what anchors it on the right."""
     page.write(
         LEFT, centre + 0.04, shorten(lane.name, NAMES - 0.25, 9, weight="bold"), 9, weight="bold", color=look.colour
     )
     x, size, lines = RIGHT - WORDS + INSET, 7.5, 3 if tall else 2
-    text = wrap(lane.gram, WORDS - INSET, size, lines=lines)
+    text = wrap(lane.words, WORDS - INSET, size, lines=lines)
     page.flow(x, centre - 0.07 * len(text), text, size, color=SOFT, leading=1.3)
 
 

@@ -22,6 +22,7 @@ from harness.record import asked_job, summary
 from harness.run import main
 from harness.schedules import at
 from harness.step import masked_positions, study, teach
+from harness.timeline import lane, planned_arms
 from harness.train import train
 
 CPU = torch.device("cpu")
@@ -201,11 +202,12 @@ def test_a_student_does_not_begin_with_the_weights_of_the_trunk(plan_jobs, take_
     assert load_file(state_path(found["small"], 4))["student.backbone.cls_token"].shape[-1] == SMALL["embed_dim"]
 
 
-def test_report_and_status_are_told_who_teaches_an_arm(plan_jobs):
+def test_report_status_and_timeline_are_told_who_teaches_an_arm(plan_jobs):
     found = plan_jobs()
     assert [asked_job(found[arm])["taught_by"] for arm in ("large", "small")] == [None, "large-s0"]
-    assert summary(found["small"]) == "learns from large; Gram off"
-    assert summary(found["large"]) == "Gram off"
+    for name, said in (("small", "learns from large; Gram off"), ("large", "Gram off")):
+        (planned,) = planned_arms([found[name]])
+        assert summary(found[name]) == lane(planned).words == said
 
 
 # --- refusals

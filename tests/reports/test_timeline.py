@@ -18,7 +18,7 @@ def lane(name, parent, start, stop, **more):
     usual = {
         "evaluations": range(start + every, stop + 1, every),
         "states": range(start + 1, stop + 1, max(1, every // 50)),
-        "gram": "Gram off",
+        "words": "Gram off",
         "gram_start": None,
         "renewals": (),
         "frozen": (),
@@ -29,7 +29,7 @@ def lane(name, parent, start, stop, **more):
 def plan(arms, last):
     fork = last // 2
     gram = {
-        "gram": f"Gram EMA of step {fork} ×2, renewed every {max(1, last // 9)}, weight 2 from {fork}",
+        "words": f"Gram EMA of step {fork} ×2, renewed every {max(1, last // 9)}, weight 2 from {fork}",
         "gram_start": fork,
     }
     names = [

@@ -33,6 +33,8 @@ from harness.backbones.vit import Branch, Vit
 from harness.losses.head import Head
 from harness.noise import BlockDraw, Draws
 
+FAMILIES = ["*vit*", "*eva*", "*deit*", "*convnext*"]  # of timm, among which a name is looked for that was likely meant
+
 
 class Tokens(NamedTuple):
     """Tokens after the final norm: CLS [B, D], patches [B, P, D] in row-major order.
@@ -99,10 +101,8 @@ def build_backbone(model: recipe.Model) -> Encoder:
     model = settled(model)
     name, args = str(model.name), model.args
     if not timm.is_model(name):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models("*vit*") + timm.list_models("*eva*"), n=3))
-        raise BadInput(
-            f"model.name={name!r}: want a vision transformer that timm knows, such as {near or recipe.DINOV3}"
-        )
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(FAMILIES), n=3))
+        raise BadInput(f"model.name={name!r}: want a model that timm knows, such as {near or recipe.DINOV3}")
     try:
         backbone = create(name, backbone_args(model))
     except (TypeError, AssertionError, ValueError, ArithmeticError, RuntimeError) as error:

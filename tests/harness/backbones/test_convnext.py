@@ -118,6 +118,7 @@ def test_it_learns_from_a_vision_transformer_to_its_last_weight_and_exports_what
         ({"distillation.teacher": None}, "ibot.mask_probability=0.5: convnext_atto has no place for masks: want 0, or"),
         ({"model.drop_path": 0.1}, "model.drop_path=0.1: convnext_atto is trained without: want 0"),
         ({"model.rope_rescale": 2.0}, "the positions of convnext_atto are not DINOv3's rotary ones: want null"),
+        ({"model.name": "convnext_att"}, "model.name='convnext_att': want .* that timm knows, such as convnext_atto"),
         ({"optimizer.layer_decay": 0.98}, "optimizer.layer_decay=0.98: want 1 for a ConvNeXt"),
     ],
     ids=str,

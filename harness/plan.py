@@ -91,7 +91,8 @@ def plan(
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{counted(experiment.arms, 'arm')} × {counted(experiment.seeds, 'seed')}, {device}, {experiment.precision}, "
-        f"batch {experiment.data.batch_size}; evaluations: {', '.join(tasks) or 'none'}",
+        f"batch {experiment.data.batch_size}; evaluations: "
+        + (", ".join(tasks) or "none, backbones are exported at their steps"),
     ]
     shares = {job.name: repeats.get(job.arm, steps / (job.stop - job.start)) for job, steps in left(jobs, broken)}
     total = sum(seconds[name] * share for name, share in shares.items())

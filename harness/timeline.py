@@ -136,6 +136,8 @@ def series(taken: Taken) -> dict[str, Value]:
     frozen = any(now.last_layer_lr != now.lr for path in taken.values() for _, now in path)
     apart = any(backbone_lr(own, now) != now.lr for path in taken.values() for own, now in path)
     terms = titles([own for path in taken.values() for own, _ in path[:1]])
+    drawn = any(own.crops.sizes is not None for path in taken.values() for own, _ in path)
+    pixels = "pixels, mean of what is drawn" if drawn else "pixels"
     return {
         "Learning rate": lambda own, now: now.lr,
         **({"Learning rate of the backbone": backbone_lr} if apart else {}),
@@ -144,10 +146,10 @@ def series(taken: Taken) -> dict[str, Value]:
         "Teacher temperature": lambda own, now: now.temperature,
         "EMA momentum": lambda own, now: now.momentum,
         **{f"Weight of {title}": lambda own, now, term=term: now.factors[term] for term, title in terms.items()},
-        "Global crops (pixels)": lambda own, now: mean(sides(own.crops)).globals,
-        "Local crops (pixels)": lambda own, now: mean(sides(own.crops)).locals,
+        f"Global crops ({pixels})": lambda own, now: mean(sides(own.crops)).globals,
+        f"Local crops ({pixels})": lambda own, now: mean(sides(own.crops)).locals,
         "Local crops (number)": lambda own, now: own.crops.local_count,
-        "Gram teacher's crops (pixels)": gram_side,
+        f"Gram teacher's crops ({pixels})": gram_side,
         "Homogeneous batches (share)": lambda own, now: own.data.homogeneous_share,
         "Images in a step": lambda own, now: own.data.batch_size,
     }

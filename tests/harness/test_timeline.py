@@ -85,6 +85,13 @@ def test_crops_of_gram_teachers_that_differ_are_shown_where_there_are_any(planne
     assert set(sides["plain",]) == {None}
 
 
+def test_sides_that_are_drawn_are_shown_by_their_mean_and_called_so(planned):
+    drawn = [{"global_size": side, "local_size": 16, "gram_size": None, "probability": 0.5} for side in (32, 64)]
+    _, plan = planned(arms={"plain": {}, "drawn": {"crops.sizes": drawn}})
+    found = {curve.arms: curve.values for curve in plan.changing["Global crops (pixels, mean of what is drawn)"]}
+    assert set(found["drawn",]) == {32, 48}  # the trunk draws none
+
+
 def test_a_rate_of_the_prototypes_is_shown_where_it_is_another(planned):
     _, plan = planned(**{"optimizer.freeze_last_layer_steps": 3})
     (curve, _) = plan.changing["Learning rate of the prototypes"]

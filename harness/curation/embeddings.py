@@ -112,7 +112,7 @@ def embed(
     refuse_uneven(f"size={size} for {backbone.name}", size, backbone.stride)
     card, address, folder = _place(pool, backbone, size, precision, home, given)
     view = View("crop", size)
-    width = ranks.agreed(_card(folder, card, backbone, lambda: _width(pool, backbone, view, precision), ranks.first))
+    width = ranks.agreed(_card(folder, card, backbone, lambda: _width(pool, backbone, view, precision), ranks))
     found = Embeddings(folder, (len(pool), width), address)
     missing = [number for number in ranks.own(found.shards) if not found.has(number)]
     with Bar(total=len(pool), desc=f"embeddings by {backbone.name}", unit="image") as bar:
@@ -147,12 +147,13 @@ def _place(
     return card, address, given or home / f"embeddings-{address}"
 
 
-def _card(folder: Path, card: dict[str, Any], backbone: Backbone, width: Callable[[], int], first: bool) -> int:
+def _card(folder: Path, card: dict[str, Any], backbone: Backbone, width: Callable[[], int], ranks: Ranks) -> int:
     """The width of the embeddings in a folder, whose card must be this one; it is written where there is none."""
     if (held := _held(folder, card, backbone)) is not None:
         return held
     found = width()
-    if first:
+    ranks.wait()  # one that is late would find a folder half begun
+    if ranks.first:
         write_json(folder / CARD, {**card, "name": backbone.name, "width": found})
     return found
 

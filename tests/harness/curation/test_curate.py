@@ -133,6 +133,17 @@ def test_two_processes_give_the_same_bits_as_one(write_curation, stages, whole, 
     assert stages() == checksums(whole)
 
 
+def test_no_process_begins_the_folder_of_embeddings_before_all_have_looked_for_it(write_curation, tmp_path):
+    seen = []
+
+    class Watching(Ranks):
+        def wait(self):
+            seen.append(any(tmp_path.glob("runs/rooms/stages/embeddings-*/card.json")))
+
+    assert curate.curate(load(str(write_curation())), Watching()) == 0
+    assert seen[:2] == [False, True]
+
+
 @pytest.mark.slow
 def test_torchrun_gives_the_same_bits_as_one_process(write_curation, stages, whole, checksums):
     path = str(write_curation())

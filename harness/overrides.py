@@ -83,9 +83,10 @@ def choose_arms(plain: dict[str, Any], names: Sequence[Any], grids: Mapping[str,
             raise BadInput(f"arms: {name!r} is named twice: want each once")
     chosen = {name: plain["arms"][name] for name in names}
     for name, own in chosen.items():
-        parent = own.get("from") if isinstance(own, dict) else None
-        if parent in plain["arms"] and parent not in chosen:
-            raise BadInput(f"arms: {name} forks from {parent}: want {parent} chosen too")
+        flat = flatten(own) if isinstance(own, dict) else {}
+        for needs, other in (("forks", flat.get("from")), ("learns", flat.get("distillation.teacher"))):
+            if isinstance(other, str) and other in plain["arms"] and other not in chosen:
+                raise BadInput(f"arms: {name} {needs} from {other}: want {other} chosen too")
     plain["arms"] = chosen
     _keep_baseline(plain)
 

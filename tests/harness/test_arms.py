@@ -150,11 +150,14 @@ def test_what_is_wrong_with_every_arm_of_a_grid_is_told_once(write_tiny):
     assert other.startswith("arms.other: gram.weight=-1: want ")
 
 
-def test_an_arm_is_chosen_together_with_what_it_forks_from(write_tiny):
-    path = write_tiny(arms={"plain": {}, "late": {"from": "plain", "at": 3}})
+def test_an_arm_is_chosen_together_with_what_it_forks_or_learns_from(write_tiny):
+    small = {"distillation": {"teacher": "plain"}, "model.args": {"embed_dim": 24}}
+    path = write_tiny(arms={"plain": {}, "late": {"from": "plain", "at": 3}, "small": small})
     assert list(load(path, arms=["late", "plain"]).arms) == ["late", "plain"]
     with pytest.raises(BadInput, match=r"^arms: late forks from plain: want plain chosen too$"):
         load(path, arms=["late"])
+    with pytest.raises(BadInput, match=r"^arms: small learns from plain: want plain chosen too$"):
+        load(path, arms=["small"])
 
 
 def test_a_grid_may_be_changed_on_the_command_line(write_tiny):

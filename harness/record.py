@@ -9,17 +9,20 @@ from typing import Any
 
 from common.disk import write_json
 from common.records import Asked, AskedJob, read_record, refuse_no_file
+from common.schema import assigned
 from evals.datasets.catalogue import KINDS
 from evals.results.metrics import metric_of
 from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness import gram_teacher, phases
-from harness.arms import dotted
+from harness.arms import WORDS, dotted
 from harness.config import as_dict
 from harness.cost import stretches
 from harness.job import Job
 from harness.losses.table import LOSSES, titles
 from harness.settings import Experiment
+
+SUMMED = ("gram.", "data.homogeneous_share", "distillation.teacher", "steps")  # what `summary` or the table tells
 
 
 def write_record(
@@ -45,8 +48,7 @@ def write_record(
         "seeds": seeds,
         "steps": max([*(job.stop for job in jobs), before.get("steps", 0)]),
         "trunk_steps": experiment.trunk.steps,
-        "arms": before.get("arms", {})
-        | {job.arm: {"overrides": dotted(experiment.arms[job.arm]), "summary": summary(job)} for job in arms},
+        "arms": before.get("arms", {}) | {job.arm: asked_arm(job, dotted(experiment.arms[job.arm])) for job in arms},
         "events": before.get("events", {})
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
         "jobs": before.get("jobs", {}) | {job.name: asked_job(job) for job in jobs},
@@ -86,6 +88,12 @@ def losses(found: Sequence[Experiment], before: Mapping[str, Any]) -> dict[str, 
     """What each term is called; one that is off in all of these settings is called as it was `before`."""
     named = titles(found, before={term: one["title"] for term, one in before.items() if "title" in one})
     return {term: {"title": named[term], "anchored": one.anchored} for one in LOSSES.values() for term in one.titles}
+
+
+def asked_arm(job: Job, overrides: dict[str, Any]) -> dict[str, Any]:
+    """What the arm sets, and a phrase that tells what it does; settings that `summary` has no words for as they are."""
+    others = {key: value for key, value in overrides.items() if key not in WORDS and not key.startswith(SUMMED)}
+    return {"overrides": overrides, "summary": "; ".join(filter(None, [summary(job), assigned(others)]))}
 
 
 def asked_job(job: Job) -> AskedJob:

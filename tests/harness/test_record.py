@@ -51,6 +51,8 @@ def test_arms_have_their_dotted_overrides_and_a_phrase(recorded):
     assert arms["plain"]["summary"] == "Gram off"
     assert "renewed every 3" in arms["anchored"]["summary"]
     assert "25% of batches from one component" in arms["mixed"]["summary"]
+    told = recorded({"arms": {"plain": {}, "few": {"from": "plain", "steps": 12, "data": {"batch_size": 2}}}})["arms"]
+    assert told["few"]["summary"] == "Gram off; data.batch_size=2"
 
 
 def test_the_first_arm_is_the_baseline_unless_one_is_named(recorded):

@@ -159,7 +159,7 @@ def _judged(
 def _meetings(run: Run, rows: list[Row], arm: str, measure: Where) -> dict[int, Meeting]:
     """By seed; only the seeds that are furthest, since another point of training would be another question."""
     if measure == "steps":
-        both = [(row.step, row.seed) for row in rows if row.arm == arm]
+        both = [(row.step, row.seed) for row in rows if row.arm == arm and row.step > 0]  # at 0 nothing is trained
         both = [at for at in both if any(row.arm == run.baseline and (row.step, row.seed) == at for row in rows)]
         last = max((step for step, _ in both), default=0)
         return {seed: _exact(run, arm, seed, step) for step, seed in sorted(both) if step == last}
@@ -195,7 +195,7 @@ def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Where) -> 
         return None
     budget = min(float(np.interp(way[-1].step, *line)) for line, way in known)
     mine, base = (_between(way, float(np.interp(budget, line.values, line.steps))) for line, way in known)
-    return Meeting(budget, mine, base) if mine and base and mine != base else None
+    return Meeting(budget, mine, base) if budget > 0 and mine and base and mine != base else None
 
 
 def _at_ends(run: Run, rows: list[Row], arm: str, seed: int) -> Meeting | None:

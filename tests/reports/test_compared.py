@@ -144,6 +144,19 @@ def test_at_equal_flops_the_dearer_arm_is_read_where_it_had_used_as_much(judged)
     assert found.over == "images"
 
 
+def test_a_step_before_all_training_is_none_in_common(judged):
+    """A student that was evaluated at other steps than its teacher, say, which is the baseline."""
+    jobs = {f"{arm}-s0": {"segment": arm, "start": 0, "stop": stop, "parent": None}
+            for arm, stop in (("plain", 6), ("anchored", 40))}  # fmt: skip
+    outcomes = {("plain", 0, 0): errors(), ("plain", 0, 6): errors()}
+    outcomes |= {("anchored", 0, step): errors(-0.4) for step in (0, 10, 40)}
+    run = judged(outcomes, jobs=jobs, compute={arm: [{"from": 0, "flops": 1.0}] for arm in ("plain", "anchored")})
+    found = foremost(run, compare(run), columns(run)[0], "anchored")
+    assert (found.measure, found.step, found.baseline_step) == ("flops", 6, 6)
+    untrained = judged({(arm, 0, 0): errors() for arm in ("plain", "anchored")})
+    assert compare(untrained) == {}
+
+
 def test_an_arm_that_was_trained_to_equal_compute_is_judged_there_first(judged):
     outcomes = {("trunk", 0, 20): errors()} | {("plain", 0, step): errors() for step in (40, 60)}
     outcomes |= {("anchored", 0, step): errors(-0.01 * step) for step in (40, 45)}

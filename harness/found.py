@@ -49,6 +49,11 @@ def _composed(data: Data, pool: Pool) -> list[str]:
     if data.mixed is not None:
         told.append(f"{'the others' if told else 'mixed ones'} from {_weighted(found.mixed)}")
     lines += [f"batches: {'; '.join(told)}"] if told else []
+    few = [f"{name} {len(part.members)}" for name, part in found.alone.items() if len(part.members) < data.batch_size]
+    if told and found.share and few:
+        lines.append(
+            f"batches of one component repeat images where it has fewer than {data.batch_size}: {listing(few)}"
+        )
     if (count := len(distinct(pool, data))) > MOST:
         lines.append(f"curves tell {MOST} of {count} components apart, the first ones")
     return lines

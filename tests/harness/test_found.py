@@ -130,6 +130,9 @@ def test_components_that_are_named_are_told_and_unknown_ones_refused(told):
     classes = "batches: 0.1 of them from one of: photos/cat 0."
     assert any(line.startswith(classes) for line in told({"data.homogeneous_share": 0.1}))
     assert not any(line.startswith("batches") for line in told({}))
+    repeating = "batches of one component repeat images where it has fewer than 4: photos/cat 3, photos/dog 3, rooms/"
+    assert any(line.startswith(repeating) for line in told({"data.homogeneous_share": 0.1, "data.batch_size": 4}))
+    assert not any("repeat" in line for line in told({**named, "data.batch_size": 3}))
     with pytest.raises(BadInput, match=r"^got data\.mixed\.photo: want a source, .*; did you mean photos"):
         told({"data.mixed": {"photo": 2.0}})
 

@@ -176,9 +176,15 @@ def cosine_bytes(n: Numbers) -> float:
 
 
 def _settings(experiment: Experiment) -> list[tuple[Experiment, Experiment | None]]:
-    """Those of the trunk and of the arms, each with those of its frozen teacher."""
+    """Those of the trunk and of the arms, each with those of its frozen teacher. `BadInput` names the arm."""
     own = {TRUNK: trunk_settings(experiment)} if experiment.trunk.steps else {}
     own |= {arm: arm_settings(experiment, arm) for arm in experiment.arms}
+    for arm, settings in own.items():
+        try:
+            sizes_of(settings.model)
+        except BadInput as error:  # of the backbone that this arm alone asks for
+            where = "" if settings.model == experiment.model else f"arms.{arm}: "
+            raise BadInput(f"{where}{error}") from error
     return [(settings, _teacher(settings, own)) for settings in own.values()]
 
 

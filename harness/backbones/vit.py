@@ -43,11 +43,7 @@ def lacking(model: nn.Module) -> str | None:
     kind, body = type(model).__name__, cast(Any, model)
     if type(model) not in (VisionTransformer, Eva):
         gone = [words for part, words in PARTS.items() if not hasattr(model, part)]
-        return (
-            f"timm's {kind} has not {', nor '.join(gone)}"
-            if gone
-            else f"timm's {kind} places tokens by code of its own"
-        )
+        return f"timm's {kind} lacks {', '.join(gone)}" if gone else f"timm's {kind} places tokens by code of its own"
     if type(body.patch_embed) is not PatchEmbed:
         return f"its patches come from a {type(body.patch_embed).__name__}, not from one convolution"
     if strange := {type(block).__name__ for block in body.blocks if type(block) not in (Block, EvaBlock)}:

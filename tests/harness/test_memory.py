@@ -221,3 +221,11 @@ def test_students_of_one_teacher_are_counted_in_one_process_and_their_teacher_on
     assert once > 0
     assert most(one=one, other=other) == pytest.approx(most(one=one) + most(other=other) - once)
     assert most(one=one, apart={"data.batch_size": 32}) == pytest.approx(most(one=one))
+
+
+def test_a_backbone_that_cannot_be_made_is_told_with_the_arm_that_asks_for_it(tiny, change):
+    own = change(tiny, {"arms": {"plain": {}, "strange": {"model.name": "resnet18"}}})
+    with pytest.raises(BadInput, match=r"^arms\.strange: .*resnet18"):
+        memory.check(own, CPU)
+    with pytest.raises(BadInput, match=r"^(?!arms).*resnet18"):
+        memory.check(change(tiny, {"model.name": "resnet18", "arms": {"plain": {}}}), CPU)

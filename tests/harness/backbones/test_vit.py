@@ -258,8 +258,8 @@ def test_memory_and_operations_are_counted_without_a_weight(experiment, kind):
 
 def test_a_model_that_is_no_vision_transformer_says_what_it_lacks():
     assert lacking(nn.Linear(2, 2)) == (
-        "timm's Linear has not an embedding of patches, nor tokens of all patches in one row, nor one list of blocks, "
-        "nor a final norm"
+        "timm's Linear lacks an embedding of patches, tokens of all patches in one row, one list of blocks, "
+        "a final norm"
     )
-    with pytest.raises(BadInput, match="nor one list of blocks; want a plain vision transformer of timm"):
+    with pytest.raises(BadInput, match="one list of blocks; want a plain vision transformer of timm"):
         build_backbone(recipe.Model(name="swin_tiny_patch4_window7_224"))

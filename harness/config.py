@@ -44,6 +44,7 @@ ADDED = (
     *("gram.student_from_gram_crop", "gram.start", "gram.alarm_drop", "gram.ring"),
     *("gram.measure", "gram.measure_every", "gram.measure_images", "gram.relation", "gram.temperature"),
     *("gram.tokens", "gram.form"),
+    "dino.local_weight_start",
     *("optimizer.backbone_lr", "optimizer.freeze_backbone_steps", "optimizer.decay_tokens"),
     *("model.untie_local_cls_norm", "model.rope_precision", "koleo.crops", "koleo.group"),
 )

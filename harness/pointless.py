@@ -177,7 +177,7 @@ def no_renewal(one: PlannedArm) -> Iterator[str]:
 
 
 def off(found: Sequence[PlannedArm]) -> Iterator[str]:
-    """Losses that are off everywhere although something is said of them."""
+    """Losses that are off everywhere although something is said of them, and a weight that goes with one of them."""
     for name in LOSSES:
         sections = [getattr(one.settings, name) for one in found]
         usual = type(sections[0])()
@@ -189,6 +189,9 @@ def off(found: Sequence[PlannedArm]) -> Iterator[str]:
         ]
         without = f", and {', '.join(said)} without effect" if said else ""
         yield f"{name}.weight=0: this loss is off throughout{without}; want above 0 for it"
+    start = next((at for one in found if (at := one.settings.dino.local_weight_start) is not None), None)
+    if start is not None and not any(one.settings.gram.weight for one in found):
+        yield f"dino.local_weight_start={start:g}: what it goes with, the Gram weight, is 0 throughout; want null"
 
 
 def unheard(one: PlannedArm, parent: PlannedArm | None) -> Iterator[str]:
@@ -276,7 +279,7 @@ def _idle_losses(own: Experiment) -> Iterator[str]:
     larger = any(one.gram > one.globals for one in sides(crops, resolution=own.gram.resolution))
     if own.gram.weight and own.gram.student_from_gram_crop and not larger:
         yield "gram.student_from_gram_crop=true: Gram crops are of the student's size; want larger ones, or false"
-    if crops.local_count and not own.dino.weight * own.dino.local_weight:
+    if crops.local_count and not own.dino.sees_locals:
         zero = "dino.weight" if not own.dino.weight else "dino.local_weight"
         yield f"crops.local_count={crops.local_count}: made and not seen, for {zero}=0; want 0"
     masked = own.ibot.mask_probability

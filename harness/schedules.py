@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from harness import gram_teacher
@@ -139,13 +140,24 @@ def gram_weight(settings: Experiment, step: int, *, stop: int | None) -> float:
     return _going(settings, step, gram.weight, gram.weight_end, begin=gram.warm_step, stop=stop)
 
 
+def local_weight(settings: Experiment, step: int) -> float:
+    """Of the local crops' part of DINO: as far from its start as the Gram weight is on its way to its peak."""
+    dino, gram = settings.dino, settings.gram
+    if dino.local_weight_start is None or gram.weight == 0:
+        return dino.local_weight
+    done = gram.weight_at(step) / gram.weight
+    return dino.local_weight_start + (dino.local_weight - dino.local_weight_start) * done
+
+
 def factors(settings: Experiment, step: int, *, stop: int | None) -> dict[str, float]:
     """The factor of every loss term in the total at `step`, by name."""
     moving = gram_weight(settings, step, stop=stop)
+    given = {name: getattr(settings, name) for name in LOSSES}
+    given["dino"] = replace(settings.dino, local_weight=local_weight(settings, step))
     local_crops = settings.crops.local_count
     return {
         term: factor
         for name, loss in LOSSES.items()
-        for own in [getattr(settings, name)]
+        for own in [given[name]]
         for term, factor in loss.factors(own, moving if loss.anchored else own.weight, local_crops).items()
     }

@@ -147,7 +147,7 @@ def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws
         draws=noise["global"],
     )
     local = None
-    if batch.locals.shape[0] and settings.dino.weight * settings.dino.local_weight > 0:
+    if batch.locals.shape[0] and settings.dino.sees_locals:
         local = encode(
             student.backbone, batch.locals.flatten(0, 1), draws=noise["local"], cls_norm=student.local_cls_norm
         ).cls

@@ -30,8 +30,21 @@ class Dino:
             "official code (1; 0.5 during Gram anchoring)",
         ),
     ] = 1.0
+    local_weight_start: Annotated[
+        NotNegative | None,
+        About(
+            "that factor before the Gram loss begins, from which it goes to `dino.local_weight` as the Gram weight "
+            "warms up (`gram.warmup_steps`); null = none, it is constant",
+            "official code (from 1 to 0.5 in the 1000 steps in which the Gram weight rises)",
+        ),
+    ] = None
     student_temperature: Annotated[Positive, About("divides the student's logits", "official code")] = 0.1
     head: Head = field(default_factory=Head)
+
+    @property
+    def sees_locals(self) -> bool:
+        """Whether local crops count in any step."""
+        return self.weight * max(self.local_weight, self.local_weight_start or 0.0) > 0
 
 
 def _refuse(

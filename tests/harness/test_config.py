@@ -528,6 +528,7 @@ GIVEN = {  # a value other than the default of each
     "gram.temperature": 0.2,
     "gram.tokens": "masked",
     "gram.form": "frobenius",
+    "dino.local_weight_start": 0.5,
     "optimizer.backbone_lr": 1e-4,
     "optimizer.freeze_backbone_steps": 2,
     "optimizer.decay_tokens": False,

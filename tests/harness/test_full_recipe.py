@@ -144,8 +144,10 @@ def test_other_values_of_the_7b_model_are_those_of_the_recipe(seven, now):
     )
     assert [now(step).momentum for step in (0, 1_000_000, 1_200_000)] == [0.994, 0.999, 0.999]
     assert [now(step).last_layer_lr > 0 for step in (4999, 5000, 1_200_001)] == [False, True, True]
-    locally = [now(step).factors["dino_local"] for step in (0, 1_000_000, 1_200_000)]
-    assert locally == pytest.approx([8 / 9, 4 / 9, 4 / 9])
+    locally = [now(step).factors["dino_local"] for step in (0, 1_000_000, 1_000_999, 1_200_000)]
+    assert locally == pytest.approx([8 / 9, 8 / 9, 4 / 9, 4 / 9])
+    halfway = now(1_000_500)  # both go by the same half-cosine
+    assert halfway.factors["dino_local"] == pytest.approx(8 / 9 * (1 - halfway.factors["gram"] / 4))
     assert [job.settings.data.batch_size for job in seven.values()] == [4096, 4096, 2048, 1920, 1920]
 
 
@@ -198,7 +200,7 @@ arms:
     from: pretraining
     steps: 6
     teacher.momentum: 0.999
-    dino.local_weight: 0.5
+    dino: {local_weight: 0.5, local_weight_start: 1.0}
     optimizer.lr: 1.2e-3
     gram: {weight: 2.0, resolution: 2.0, teacher_step: 2, warmup_steps: 3, update_every: 1, max_renewals: 3}
   refinement: {from: halfway, teacher.temperature_warmup_steps: 3}

@@ -154,6 +154,10 @@ NOTED = [
         "every arm: crops.local_count=2: made and not seen, for dino.local_weight=0; want 0",
     ),
     (
+        {"dino.local_weight_start": 1.0, "arms": {"plain": {}}},
+        "everywhere: dino.local_weight_start=1: what it goes with, the Gram weight, is 0 throughout; want null",
+    ),
+    (
         {"dino.weight": 0.0},
         "every arm: crops.local_count=2: made and not seen, for dino.weight=0; want 0",
     ),

@@ -1,6 +1,7 @@
 """Schedules against the recipe's check values; none of them knows how long a run will be, unless it has an end."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from harness.beginning import fresh_state
 from harness.graph import jobs
 from harness.job_folder import check
 from harness.losses.gram import Gram
-from harness.schedules import at, counts_from_segment, end, linear_warmup, transition
+from harness.schedules import at, counts_from_segment, end, linear_warmup, local_weight, transition
 from harness.train import scheduled, train
 
 
@@ -69,6 +70,17 @@ def test_the_gram_weight_goes_from_the_end_of_its_warm_up_to_its_own_end(tiny, c
     assert at(ends_with_its_segment, 19, stop=20).factors["gram"] == 0.5
     assert end(ends_with_its_segment, 20) == 20
     assert end(change(ends_with_its_segment, {"gram.weight": 0.0}), 20) is None
+
+
+def test_the_weight_of_local_crops_goes_to_its_value_as_the_gram_weight_warms_up(tiny, change):
+    gram = Gram(weight=2.0, start_step=4, warmup_steps=5)
+    settings = change(tiny, {"gram": gram, "dino.local_weight": 0.5, "dino.local_weight_start": 1.0})
+    found = [local_weight(settings, step) for step in range(2, 11)]
+    half = (1 - math.cos(math.pi / 4)) / 4
+    assert found == pytest.approx([1, 1, 1, 1 - half, 0.75, 0.5 + half, 0.5, 0.5, 0.5])
+    share = settings.crops.local_count / (1 + settings.crops.local_count)
+    assert at(settings, 6, stop=20).factors["dino_local"] == pytest.approx(0.75 * share)
+    assert local_weight(change(settings, {"gram.weight": 0.0}), 0) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "model.rope_rescale": (None, {}),
     "dino.weight": (0.5, {}),
     "dino.local_weight": (0.5, {}),
+    "dino.local_weight_start": (0.5, {"gram.weight": 1.0, "gram.start_step": 1, "gram.teacher_step": 0}),
     "dino.student_temperature": (0.2, {}),
     "dino.head.hidden": (16, {}),
     "dino.head.bottleneck": (8, {}),

@@ -189,7 +189,7 @@ def test_the_patch_size_is_the_models(tiny):
     [
         (recipe.Model(name="vit_small_patch16_dinov3_qkv"), "vit_small_patch16_dinov3_qkvb"),
         (recipe.Model(name="resnet18"), "resnet18"),
-        (recipe.Model(name="swin_tiny_patch4_window7_224"), "timm's SwinTransformer has not"),
+        (recipe.Model(name="swin_tiny_patch4_window7_224"), "timm's SwinTransformer lacks"),
         (recipe.Model(name="deit_small_distilled_patch16_224", args={"depth": 1}), "VisionTransformerDistilled places"),
         (recipe.Model(name="vit_tiny_r_s16_p8_224"), "its patches come from a HybridEmbed"),
         (recipe.Model(name="vit_base_patch16_xp_224", args={"depth": 1}), "its blocks are ParallelScalingBlock"),

@@ -300,5 +300,5 @@ def test_two_beginnings_are_refused():
 def test_a_network_that_trains_no_students_is_refused(tmp_path):
     model = randomised("resnet10t")
     export(model, tmp_path / "cnn", timm_name="resnet10t", timm_args={})
-    with pytest.raises(BadInput, match="ResNet has not"):
+    with pytest.raises(BadInput, match="ResNet lacks"):
         build_backbone(Model(start_from=str(tmp_path / "cnn")))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from harness.sweeps.journal import Journal
 
 PATIENCE = 5  # seconds for a server to answer
 SQLITE_PATIENCE = 60  # seconds for other workers to be done with the file
-RACE = 1.0  # seconds after which the tables that another sweep was making are there
+RACE = 1.0  # seconds within which the tables that another sweep was making are there
+TRIES = 5
 URLS = (
     "sqlite:///FILE in a folder that is there, or postgresql://USER:PASSWORD@HOST/NAME of a server that runs; null "
     "keeps the study in the run's folder"
@@ -60,11 +62,11 @@ def opened(sweep: Sweep, folder: Path) -> Storage:
         if sweep.storage is None:
             return Journal(journal_path(folder), heartbeat=sweep.heartbeat)
         given: dict[str, Any] = {"engine_kwargs": _engine(sweep.storage), "heartbeat_interval": sweep.heartbeat}
-        try:
-            return RDBStorage(_with_driver(sweep.storage), **given)
-        except DBAPIError:  # two sweeps that make the tables of a new database at once trip over one another
-            time.sleep(RACE)
-            return RDBStorage(_with_driver(sweep.storage), **given)
+        for _ in range(TRIES - 1):
+            with suppress(DBAPIError):  # sweeps that make the tables of a new database at once trip over one another
+                return RDBStorage(_with_driver(sweep.storage), **given)
+            time.sleep(random.uniform(0, RACE))  # of any length, lest they do so again
+        return RDBStorage(_with_driver(sweep.storage), **given)
 
 
 @contextmanager

@@ -112,7 +112,13 @@ def refuse_unfit(path: Path, settings: Experiment) -> None:
     with torch.device("meta"):
         network = Network(settings)
     own = {f"{name}{key}": tensor for name in NETWORKS for key, tensor in network.state_dict().items()}
-    _refuse_differences(own, _local_norms(own, read_safetensors(path)[1]), f"trunk.checkpoint={path}")
+    _refuse_differences(own, _local_norms(own, _without_weights(path)), f"trunk.checkpoint={path}")
+
+
+@until_changed()
+def _without_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file on the meta device; it is read once, however many arms begin with it."""
+    return {key: tensor.to("meta") for key, tensor in read_safetensors(path)[1].items()}
 
 
 def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 Step = Annotated[Natural, Le(10**9)]  # beyond any training; what is larger is damage, and would be counted up to
 Number = Annotated[float, Strict()]  # a number itself, not text that stands for one
 Finite = Annotated[Number, AllowInfNan(False)]
+EQUAL_COMPUTE = "equal_compute"  # in place of an arm's number of steps: as many as cost what the baseline's cost
 record = with_config(ConfigDict(extra="allow"))
 
 

@@ -13,11 +13,11 @@ from typing import Any, Literal, get_args
 
 from common.bounds import is_name
 from common.errors import BadInput, nearest
+from common.records import EQUAL_COMPUTE
 from common.schema import shown
 from harness.layers import flatten
 
 TRUNK = "trunk"
-EQUAL_COMPUTE = "equal_compute"
 WHOLE = ("data.homogeneous", "data.mixed")  # of weights by names that may have dots: an arm's are all that count
 WORDS = ("from", "at", "inherit", "grid")
 Inherit = Literal["all", "teacher"]  # all that the parent has; its EMA teacher alone, as student and as EMA teacher

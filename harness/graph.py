@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput, found
+from common.records import EQUAL_COMPUTE
 from evals.backbones.digest import content_of
 from harness import distillation, gram_teacher
-from harness.arms import EQUAL_COMPUTE, TRUNK, Inherit, in_order
+from harness.arms import TRUNK, Inherit, in_order
 from harness.config import arm_settings, overridden, read_arm, science, trunk_settings
 from harness.cost import flops
 from harness.job import Job, holder

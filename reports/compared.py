@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from common.records import EQUAL_COMPUTE
 from common.steps import KINDS
 from evals.results.crossed import Crossed
 from evals.results.metrics import Metric
@@ -22,7 +23,6 @@ from reports.tables import Column, Estimate, columns, of_column, student_interva
 Where = Measure | Literal["ends"]  # both have used equally much, or one goes on from the other's end
 
 PLACES: tuple[Where, ...] = (*get_args(Measure), "ends")
-EQUAL_COMPUTE = "equal_compute"  # of an arm's steps, in its record
 IN_TURN: tuple[Where, ...] = ("steps", "flops", "images", "seconds", "ends")  # what an arm is first compared at
 
 
@@ -84,8 +84,13 @@ def foremost(run: Run, compared: Differences, column: Column, arm: str) -> Diffe
     that at equal FLOPs, or else images, or seconds; where one of them goes on from the other's end, that of their ends.
     """
     is_equal = run.overrides.get(arm, {}).get("steps") == EQUAL_COMPUTE
-    in_turn = sorted(IN_TURN, key="steps".__eq__) if is_equal else IN_TURN
+    in_turn = (*IN_TURN[1:], "steps") if is_equal else IN_TURN
     return next((one for measure in in_turn if (one := compared.get((column, arm, measure)))), None)
+
+
+def foremost_of(run: Run, compared: Differences, column: Column) -> list[Difference]:
+    """Those of a column's arms."""
+    return [one for arm in run.others if (one := foremost(run, compared, column, arm))]
 
 
 def _of_column(run: Run, column: Column, measure: Where) -> dict[str, Difference]:
@@ -168,7 +173,11 @@ def _meetings(run: Run, rows: list[Row], arm: str, measure: Where) -> dict[int, 
     }
     seeds = [seed for seed in run.seeds if all(by[seed] == max(by.values()) for by in ends.values() if seed in by)]
     seeds = [seed for seed in seeds if all(seed in by for by in ends.values())]
-    return {seed: found for seed in seeds if (found := _meeting(run, rows, arm, seed, measure)) is not None}
+    meetings = {
+        seed: _at_ends(run, rows, arm, seed) if measure == "ends" else _meeting(run, rows, arm, seed, measure)
+        for seed in seeds
+    }
+    return {seed: found for seed, found in meetings.items() if found is not None}
 
 
 def _step(row: Row) -> int:
@@ -179,11 +188,9 @@ def _exact(run: Run, arm: str, seed: int, step: int) -> Meeting:
     return Meeting(step, {Place(arm, seed, step): 1.0}, {Place(run.baseline, seed, step): 1.0})
 
 
-def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Where) -> Meeting | None:
+def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Measure) -> Meeting | None:
     """Where the one of the two that used less ends; None where it is unknown what was used, nothing was measured, or
     both are still one."""
-    if measure == "ends":
-        return _at_ends(run, rows, arm, seed)
     ways = [on_way(run, rows, lane, seed) for lane in (arm, run.baseline)]
     totals = [spent(run, lane, seed, measure) for lane in (arm, run.baseline)]
     known = [

@@ -62,8 +62,8 @@ def _new(run: Run, shown: Sequence[Column], *, first: bool) -> Page:
     page.write(BUDGET, START + 0.12, "both used", 7, ha="right", color=FAINT)
     page.write(STEPS, START + 0.12, "step of arm, baseline", 7, ha="right", color=FAINT)
     for place, column in enumerate(shown):
-        arrow = "↑" if column.kind.higher_is_better else "↓"
-        text = shorten(f"{column.title} on {column.dataset} {arrow}", _width(shown) - 0.1, 8, weight="bold")
+        title = f"{column.title} on {column.dataset} {words.arrow(column)}"
+        text = shorten(title, _width(shown) - 0.1, 8, weight="bold")
         page.write(FIRST + (place + 1) * _width(shown), START + 0.12, text, 8, weight="bold", ha="right")
     page.rule(LEFT, RIGHT, START + 0.2, colour=INK, width=0.8)
     return page

@@ -95,9 +95,7 @@ def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look
     wide = axes.get_position().width * WIDTH
     title, chance = shorten(title, 0.7 * wide, 9, weight="bold"), _chance(run, column, rows)
     room = wide - text_width(title, 9, weight="bold") - 0.1
-    hint = words.hint(column)
-    if text_width(hint, 7) > room:
-        hint = "↑" if column.kind.higher_is_better else "↓"
+    hint = words.hint(column) if text_width(words.hint(column), 7) <= room else words.arrow(column)
     titled(axes, title, f"{shorten(f'{column.dataset} · {column.version}', room, 7)}\n{hint}")
     scaled(axes.yaxis)
     if not rows:

@@ -179,8 +179,8 @@ def _header(page: Page, table: Table, *, xs: Sequence[float], y: float) -> None:
     group = table.group
     page.write(LEFT, y + 0.11, "Arm", TITLE, weight="bold")
     for left, edge, column in zip(xs, xs[1:], group, strict=False):
-        arrow, width = "↑" if column.kind.higher_is_better else "↓", edge - left - 0.08
-        unit = f"{words.unit(column)} {arrow}".strip()
+        width = edge - left - 0.08
+        unit = f"{words.unit(column)} {words.arrow(column)}".strip()
         title = shorten(column.title, width, TITLE, weight="bold")
         page.write(edge, y + 0.11, title, TITLE, weight="bold", ha="right")
         page.write(edge, y + 0.26, shorten(f"{column.dataset}, {unit}", width, SMALL), SMALL, color=SOFT, ha="right")

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
-from reports.compared import Difference, Differences, foremost
+from reports.compared import Difference, Differences, foremost_of
 from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Look, Page, new_page
 from reports.run_folder import Run
 from reports.tables import Column, columns
@@ -41,7 +41,7 @@ class Scale:
 
 def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the metrics need, leading ones first; none where there is nothing to compare."""
-    groups = [(column, _of(run, compared, column)) for column in columns(run)]
+    groups = [(column, foremost_of(run, compared, column)) for column in columns(run)]
     groups = sorted((group for group in groups if group[1]), key=lambda group: group[0].metric not in LEADING)
     caption = _caption(run, [one for _, arms in groups for one in arms])
     pages: list[Page] = []
@@ -71,10 +71,6 @@ def _height(one: Difference) -> float:
     return ROW + 0.1 * max(len(_notes(one)) - 1, 0)
 
 
-def _of(run: Run, compared: Differences, column: Column) -> list[Difference]:
-    return [one for arm in run.others if (one := foremost(run, compared, column, arm))]
-
-
 def _caption(run: Run, shown: Sequence[Difference]) -> str:
     families = words.comparisons(shown)
     measures = {one.measure for one in shown}
@@ -102,8 +98,7 @@ def _scale(arms: Sequence[Difference]) -> Scale:
 
 
 def _head(page: Page, column: Column, arms: Sequence[Difference], y: float) -> float:
-    arrow = "↑" if column.kind.higher_is_better else "↓"
-    title = f"{column.title} on {column.dataset}, {words.unit(column)} {arrow}".replace(",  ", " ")
+    title = f"{column.title} on {column.dataset}, {words.unit(column)} {words.arrow(column)}".replace(",  ", " ")
     room = DIFFERENCE - LEFT - text_width("difference", SMALL) - 0.1
     size = 9.0 if text_width(title, 9, weight="bold") <= room else 8.0
     page.write(LEFT, y + 0.17, shorten(title, room, size, weight="bold"), size, weight="bold")

@@ -7,7 +7,7 @@ import math
 from evals.results.crossed import ALPHA
 from evals.results.verdicts import MOST_SEEDS
 from reports import words
-from reports.compared import Difference, Differences, foremost
+from reports.compared import Difference, Differences, foremost_of
 from reports.run_folder import Run
 
 NOTHING = "no outcomes of images kept"
@@ -84,7 +84,7 @@ def short(run: Run, compared: Differences) -> list[str]:
     """The end of a run in a few lines: what page one says, and how many more seeds undecided arms would take."""
     lines = words.headline(run, compared)
     for column in words.leading(run):
-        shown = [one for arm in run.others if (one := foremost(run, compared, column, arm))]
+        shown = foremost_of(run, compared, column)
         if found := [one for one in shown if more_seeds(one)]:
             listed = ", ".join(f"{one.arm} {more_seeds(one)}" for one in found)
             lines.append(f"undecided in {column.title}, more seeds it would take: {listed}")

@@ -25,6 +25,11 @@ def unit(column: Column) -> str:
     return "%" if column.is_share else column.kind.unit
 
 
+def arrow(column: Column) -> str:
+    """Towards what is better."""
+    return "↑" if column.kind.higher_is_better else "↓"
+
+
 def hint(column: Column) -> str:
     return "higher is better" if column.kind.higher_is_better else "lower is better"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -67,9 +69,17 @@ def _start(then: Callable[[], object] | None, _: int) -> None:
     import cv2
 
     ignore_in_worker()
+    sys.excepthook = _unless_its_taker_left
     cv2.setNumThreads(0)
     if then:
         then()
+
+
+def _unless_its_taker_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """How a worker tells what ended a thread of it. One thread hands tensors over; when the main process is interrupted
+    in the middle of taking one, that is for the main process to tell."""
+    if not issubclass(kind, OSError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _as_is(item: Any) -> Any:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import socket
+from multiprocessing import resource_sharer
 
 import cv2
 import numpy as np
@@ -66,6 +69,21 @@ class Counter:
 
     def count(self, step: int) -> int:
         return self.base + step
+
+
+def a_handle(_: int) -> resource_sharer.DupFd:
+    return resource_sharer.DupFd(0)
+
+
+def test_a_worker_says_nothing_where_the_main_process_leaves_while_a_tensor_is_handed_over(capfd):
+    made = batches(a_handle, 40, workers=1)
+    handle = next(made)
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as taking:
+            taking.connect(vars(handle)["_id"][0])
+    os.close(handle.detach())  # answered in turn: the others were heard before it
+    assert len(list(made)) == 39
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(0, [2, 3, 4]), (2, [102, 103, 104])])

@@ -23,10 +23,10 @@ from common.disk import whole
 from common.drawing import make_drawable
 from common.timeline import Timeline
 from reports.compared import compare
+from reports.estimates import tidy
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
-from reports.tables import tidy
 from reports.timeline import timeline_pages
 from reports.verdict_table import verdict_table
 from reports.verdict_words import short

@@ -15,10 +15,10 @@ from evals.results.crossed import Crossed
 from evals.results.metrics import Metric
 from evals.results.table import Row
 from evals.results.verdicts import Verdict, verdicts
+from reports.estimates import Column, Estimate, columns, of_column, student_interval
 from reports.lineage import Measure, on_way, spent
 from reports.pairing import Mix, Place, Sides, paired
 from reports.run_folder import Run
-from reports.tables import Column, Estimate, columns, of_column, student_interval
 
 Where = Measure | Literal["ends"]  # both have used equally much, or one goes on from the other's end
 

@@ -8,10 +8,10 @@ from itertools import product
 from common.drawing import shorten
 from reports import words
 from reports.compared import PLACES, Difference, Differences, Where, foremost
+from reports.estimates import Column, columns
 from reports.lineage import unrecorded
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.run_folder import Run
-from reports.tables import Column, columns
 from reports.verdict_pages import COLOURS, MARKS
 from reports.verdict_words import word
 

@@ -14,9 +14,9 @@ from common.drawing import shorten, text_width
 from evals.results.table import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
+from reports.estimates import Column, columns, of_column, seed_paths, trajectory
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, each, legend, new_page
 from reports.run_folder import TRUNK, Run
-from reports.tables import Column, columns, of_column, seed_paths, trajectory
 
 ACROSS, DOWN = 3, 2
 BAR, BARS = (0.065, 0.1), 0.6  # inches from one interval bar to the next: between these, by the room for all

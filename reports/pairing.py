@@ -16,7 +16,7 @@ from evals.results.outcomes import load_outcomes, outcomes_name
 
 
 class Measured(Protocol):
-    """What names an evaluation's outcomes: `reports.tables.Column` does."""
+    """What names an evaluation's outcomes: `reports.estimates.Column` does."""
 
     @property
     def eval(self) -> str: ...

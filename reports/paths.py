@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports import words
+from reports.estimates import Column, seed_paths, trajectory
 from reports.page import TRUNK_LOOK, Look
 from reports.run_folder import Run
-from reports.tables import Column, seed_paths, trajectory
 
 
 @dataclass(frozen=True)

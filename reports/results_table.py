@@ -10,9 +10,9 @@ from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
 from reports.compared import Difference, Differences
+from reports.estimates import Column, Estimate, best, columns, final
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, Look, Page, new_page
 from reports.run_folder import TRUNK, Run
-from reports.tables import Column, Estimate, best, columns, final
 
 TITLE, VALUE, SMALL, TINY = 9.0, 9.5, 7.0, 6.5
 HEADER, FOOT = 0.5, 0.36

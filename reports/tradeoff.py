@@ -14,12 +14,12 @@ from common.drawing import shorten
 from reports import words
 from reports.axes import scaled, steps_text
 from reports.curves import entries
+from reports.estimates import Column, other_dense, primary
 from reports.events import draw_events, event_key
 from reports.labels import Label, along, place
 from reports.page import BOTTOM, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_COLOUR, WIDTH, Look, Page, legend, new_page
 from reports.paths import Path, extent, paths
 from reports.run_folder import TRUNK, Run
-from reports.tables import Column, other_dense, primary
 
 ZOOM_BELOW = 0.55
 CROSS_REACH = 1.5  # of the paths' span

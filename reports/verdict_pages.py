@@ -13,9 +13,9 @@ from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
 from reports.compared import Difference, Differences, foremost_of
+from reports.estimates import Column, columns
 from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Look, Page, new_page
 from reports.run_folder import Run
-from reports.tables import Column, columns
 from reports.verdict_words import margin, note, word
 
 START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.34, 0.14  # inches: top, a metric's head, an arm, between metrics

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from common.errors import listing
 from reports.compared import Difference, Differences, Where, foremost
+from reports.estimates import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 from reports.run_folder import Run, gaps
-from reports.tables import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 
 FEW_IMAGES = 50
 PLACES: dict[Where, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",

@@ -13,6 +13,7 @@ from common.disk import whole
 from common.errors import BadInput
 from common.schema import written
 from reports.build import as_pdf
+from reports.estimates import effort
 from reports.page import Page, looks, number_pages, style
 from reports.run_folder import Run
 from reports.run_folder import read as read_run
@@ -22,7 +23,6 @@ from reports.sweep.history import history_page
 from reports.sweep.parameters import importance_pages, slice_pages
 from reports.sweep.pareto import pareto_page
 from reports.sweep.read import Sweep, read
-from reports.tables import effort
 from reports.tradeoff import tradeoff_page
 from reports.words import few_images
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reports.estimates import Estimate
 from reports.sweep.front import bracket, setting
 from reports.sweep.read import Sweep
-from reports.tables import Estimate
 from reports.words import sentence_list
 
 STATES = ("complete", "pruned", "failed", "running", "broken off")

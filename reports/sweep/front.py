@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from common.drawing import shorten, text_width, wrap
 from common.schema import written
+from reports.estimates import Estimate
 from reports.page import BOTTOM, FAINT, HAIR, INK, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Page, new_page
 from reports.sweep.read import Goal, Sweep
-from reports.tables import Estimate
 
 ROW, SIZE, SMALL = 0.36, 8.5, 7.0
 NUMBER, NARROWEST, GAP = 0.6, 0.8, 0.28  # inches: of a trial's number, of a setting's column, left of an objective

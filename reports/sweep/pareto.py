@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from reports.axes import scaled
+from reports.estimates import Estimate
 from reports.labels import Label, place
 from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Page, new_page
 from reports.sweep.read import Goal, Sweep
-from reports.tables import Estimate
 
 FRONT, OTHER = "#0072B2", "#b8b8b8"
 MOST_PAIRS = 6

@@ -12,7 +12,7 @@ from typing import Any
 from common.drawing import shorten, text_width
 from common.errors import BadInput
 from common.records import Pruned, Seeds, Sought, Swept, Tried, read_record
-from reports.tables import Estimate, student_interval, title_of
+from reports.estimates import Estimate, student_interval, title_of
 from reports.words import MINUS, number
 
 

@@ -11,8 +11,8 @@ from evals.results.outcomes import save_outcomes
 from evals.results.table import Measurement, Value
 from reports.compared import compare, foremost
 from reports.compute_pages import reason
+from reports.estimates import columns
 from reports.run_folder import read
-from reports.tables import columns
 
 IMAGES = 60
 

@@ -9,9 +9,9 @@ import pytest
 from evals.results.verdicts import Verdict
 from reports.build import build
 from reports.compared import Difference, compare
+from reports.estimates import Column
 from reports.page import looks, style
 from reports.run_folder import read
-from reports.tables import Column
 from reports.verdict_pages import verdict_pages
 from reports.verdict_words import margin, note, word
 from reports.words import interval_note

@@ -5,9 +5,9 @@ import pytest
 from reports import words
 from reports.compared import compare
 from reports.compute_pages import compute_pages
+from reports.estimates import Column, Estimate
 from reports.page import looks, style
 from reports.run_folder import read
-from reports.tables import Column, Estimate
 from reports.verdict_pages import verdict_pages
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)

@@ -3,10 +3,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from reports.compared import compare
-from reports.page import looks
-from reports.paths import paths
-from reports.run_folder import read
-from reports.tables import (
+from reports.estimates import (
     Column,
     best,
     columns,
@@ -20,6 +17,9 @@ from reports.tables import (
     tidy,
     trajectory,
 )
+from reports.page import looks
+from reports.paths import paths
+from reports.run_folder import read
 
 
 def _seeds(make_row, arm, values, **changes):

@@ -22,6 +22,7 @@ COMMANDS = {
     "status": ("harness.status", "what of a run is under way, waits, failed or is done, and until when"),
     "watch": ("harness.status:watch", "the same, until nothing is left to do"),
     "report": ("reports.build", "render the report of a run's folder again"),
+    "tables": ("reports.tables", "write what runs gave as tidy tables, Parquet or CSV"),
     "clean": ("harness.clean", "free what no experiment asks for any more"),
     "curate": ("harness.curate", "turn a pool of images into a manifest of those worth training on"),
     "look": ("evals.pictures.contact_sheet", "draw images, masks and depth of a data set"),

@@ -23,10 +23,10 @@ from common.disk import whole
 from common.drawing import make_drawable
 from common.timeline import Timeline
 from reports.compared import compare
-from reports.estimates import tidy
 from reports.figures import render
 from reports.page import Page, style
 from reports.run_folder import read
+from reports.tidy import measured
 from reports.timeline import timeline_pages
 from reports.verdict_table import verdict_table
 from reports.verdict_words import short
@@ -46,7 +46,7 @@ def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object
     """
     run = read(folder)
     compared = compare(run)
-    tables = {"results.csv": tidy(run), "verdicts.csv": verdict_table(run, compared)}
+    tables = {"results.csv": measured(run), "verdicts.csv": verdict_table(run, compared)}
     with style():
         pages = render(run, compared)
         pdf = as_pdf(pages, title=run.name)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtrit
 
 from common.errors import BadInput
@@ -227,13 +226,6 @@ def best(estimates: dict[str, Estimate | None], column: Column) -> str | None:
     top = max(sign * value for value in values.values())
     winners = [arm for arm, value in values.items() if sign * value == top]
     return winners[0] if len(winners) == 1 else None
-
-
-def tidy(run: Run) -> pd.DataFrame:
-    """The result rows of the run in a stable order, one measurement per line."""
-    keys = ("arm", "seed", "step", *COLUMN_KEYS)
-    ordered = sorted(run.rows, key=lambda row: tuple(getattr(row, key) for key in keys))
-    return pd.DataFrame([asdict(row) for row in ordered])
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from reports.estimates import (
     primary,
     seed_paths,
     student_interval,
-    tidy,
     trajectory,
 )
 from reports.page import looks
 from reports.paths import paths
 from reports.run_folder import read
+from reports.tidy import measured
 
 
 def _seeds(make_row, arm, values, **changes):
@@ -188,6 +188,6 @@ def test_effort_is_read_from_curves_and_status(make_run):
 
 def test_the_tidy_table_holds_every_row_once(make_run):
     run = read(make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}}))
-    table = tidy(run)
+    table = measured(run)
     assert len(table) == len(run.rows)
     assert not table.duplicated(["arm", "seed", "step", "eval", "dataset", "metric", "protocol"]).any()

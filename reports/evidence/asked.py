@@ -1,0 +1,73 @@
+"""What a block of a page asks for, from its words: an experiment, columns of its results, arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from common.errors import BadInput, nearest
+from reports.estimates import Column, columns
+from reports.evidence.stored import Shelf, Stored
+from reports.run_folder import Run
+
+ARMS = "arms:"  # the words behind it are names of arms
+
+
+class Asked(NamedTuple):
+    """The tables, the columns in the order asked for, and the arms, all of them where none is named."""
+
+    tables: Stored
+    columns: list[Column]
+    arms: list[str]
+
+    @property
+    def run(self) -> Run:
+        return self.tables.run
+
+
+def asked(shelf: Shelf, words: Sequence[str]) -> Asked:
+    """`EXPERIMENT METRIC... [arms: ARM...]`. Raises BadInput at what is missing or unknown."""
+    if not words:
+        raise BadInput("got no experiment: want one; known: " + ", ".join(shelf.names))
+    tables = shelf.experiment(words[0])
+    cut = words.index(ARMS) if ARMS in words else len(words)
+    if not (metrics := words[1:cut]):
+        raise BadInput(f"got no metric of {words[0]}: want one or more of {', '.join(_names(columns(tables.run)))}")
+    arms = list(words[cut + 1 :]) or list(tables.run.arms)
+    for arm in arms:
+        if arm not in tables.run.lanes:
+            do = nearest(arm, tables.run.lanes, otherwise=f"known: {', '.join(tables.run.lanes)}")
+            raise BadInput(f"got arm {arm}: want one of {words[0]}; {do}")
+    return Asked(tables, [column(tables.run, word) for word in metrics], arms)
+
+
+def column(run: Run, word: str) -> Column:
+    """The column that a word names: `miou`, or with what tells it from others in front: `knn/top1`, `depth/rooms/rmse`.
+
+    In front may stand the evaluation, the data set, its split, the protocol and the input's size, in any order. Raises
+    BadInput where none or several are meant.
+    """
+    *before, metric = word.lower().split("/")
+    known = columns(run)
+    found = [one for one in known if one.metric.lower() == metric and all(part in _marks(one) for part in before)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(_names(found))
+        raise BadInput(f"got metric {word}, which {run.name} has {len(found)} of: want one of them; give {which}")
+    do = nearest(word, _names(known), otherwise=f"known: {', '.join(_names(known))}")
+    raise BadInput(f"got metric {word}: want one that {run.name} measured; {do}")
+
+
+def _marks(one: Column) -> set[str]:
+    return {mark.lower() for mark in (one.eval, one.dataset, one.split, one.protocol, str(one.size))}
+
+
+def _names(found: Sequence[Column]) -> list[str]:
+    """A word for each, as short as tells them apart."""
+    tellings = (("eval",), ("eval", "dataset"), ("eval", "dataset", "split", "protocol", "size"))
+    for telling in tellings:
+        names = ["/".join([*(str(getattr(one, key)) for key in telling), one.metric]) for one in found]
+        if len(set(names)) == len(names):
+            break
+    return names

@@ -1,0 +1,22 @@
+"""What a block of a page is filled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Markdown, and the figures that it shows by their names in the folder of tables, as `![…](NAME)` has them."""
+
+    text: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown; a bar in a cell is no end of it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

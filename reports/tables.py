@@ -1,0 +1,109 @@
+"""python reports/tables.py RUN... --to parquet|csv [--out FOLDER]: what runs gave, as tidy tables for any program.
+
+Three tables an experiment: `results` (one measured number a row), `verdicts` (every difference from the baseline) and
+`jobs` (what was trained, on which machine, for how long). docs/tables.md tells what each column means.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+    from common.interrupts import listen
+
+    listen()
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.command import Parser, answer
+from common.disk import whole
+from common.errors import BadInput, listing
+from reports.compared import compare
+from reports.run_folder import Run, read
+from reports.tidy import JOBS, RESULTS, VERDICTS, jobs, results, verdicts
+
+Tables = Mapping[str, pa.Table]
+
+
+def tables(run: Run) -> dict[str, pa.Table]:
+    """The tables of a run by name. Equal runs give equal tables."""
+    frames = {"results": (results(run), RESULTS), "jobs": (jobs(run), JOBS)}
+    frames["verdicts"] = (verdicts(run, compare(run)), VERDICTS)
+    return {
+        name: pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
+        for name, (frame, schema) in frames.items()
+    }
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Equal tables give equal bytes; words are stored once a column."""
+    pq.write_table(table, path, compression="zstd", compression_level=19, use_dictionary=True, store_schema=False)
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    """What is unknown is left empty."""
+    table.to_pandas().to_csv(path, index=False, lineterminator="\n")
+
+
+FORMATS: dict[str, Callable[[pa.Table, Path], None]] = {"parquet": write_parquet, "csv": write_csv}
+
+
+def write(found: Tables, folder: Path, *, to: str) -> None:
+    """One file a table into `folder`; all are replaced together, at the end."""
+    with ExitStack() as together:
+        for name, table in found.items():
+            FORMATS[to](table, together.enter_context(whole(folder / f"{name}.{to}")))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 with one line on stderr for input that the user can mend."""
+    return answer(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = Parser(prog="reports/tables.py", description="Write what runs gave as tidy tables.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<experiment>")
+    parser.add_argument("--to", choices=[*FORMATS], default="parquet", help="how they are written (default: parquet)")
+    where = "a folder, in which each experiment has one of its own (default: tables/ in the run's folder)"
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=where)
+    options = parser.parse_args(argv)
+    runs = [read(folder) for folder in options.runs]
+    _refuse_namesakes(runs)
+    for run in runs:
+        found = tables(run)
+        folder = run.folder / "tables" if options.out is None else options.out / run.name
+        write(found, folder, to=options.to)
+        for line in (f"{folder}: {told(found)}", *_left_out(run), *run.damaged):
+            print(line)
+    return 0
+
+
+def told(found: Tables) -> str:
+    """How much is in the tables: "360 results and 120 differences of 21 jobs, 3 of them not done"."""
+    states: pd.Series = found["jobs"].to_pandas()["state"]
+    open_ones = int((states != "done").sum())
+    amounts = f"{found['results'].num_rows} results and {found['verdicts'].num_rows} differences of {len(states)} jobs"
+    return amounts + (f", {open_ones} of them not done" if open_ones else "")
+
+
+def _left_out(run: Run) -> list[str]:
+    lost = [row.arm for row in run.rows if row.arm not in run.lanes]
+    arms = listing(sorted(set(lost)))
+    return [f"{len(lost)} results of arms that experiment.json does not name are left out: {arms}"] if lost else []
+
+
+def _refuse_namesakes(runs: Sequence[Run]) -> None:
+    names = [run.name for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadInput(f"got two runs of the name {twice}: want one of each; give them one at a time, to other folders")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

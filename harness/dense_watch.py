@@ -7,7 +7,6 @@ of the state, and a run that was cut off chooses as if it had not been.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from common.errors import BadInput
 from evals.features.view import View, prepare
+from evals.results.alarm import raised
 from evals.tasks.health import dse
 from evals.tasks.health.health import locality
 from evals.tasks.health.patch_grid import Patches
@@ -49,19 +49,9 @@ class Seen:
 # --- what follows from the values
 
 
-def alarm(gram: Gram, values: Mapping[int, float]) -> int | None:
-    """The first step whose value has fallen by `gram.alarm_drop` of the best one so far; None where none has."""
-    best = -math.inf
-    for step, value in values.items():
-        best = max(best, value)
-        if value < best and best - value >= gram.alarm_drop * abs(best):
-            return step
-    return None
-
-
 def settled(gram: Gram, values: Mapping[int, float], *, stop: int) -> Gram:
     """The settings once an alarm was raised before step `stop`: the loss begins there. Until then as they are."""
-    step = alarm(gram, values) if gram.awaits_alarm else None
+    step = raised(values, share=gram.alarm_drop) if gram.awaits_alarm else None
     return gram if step is None or step >= stop else replace(gram, start="step", start_step=step)
 
 

@@ -14,7 +14,7 @@ from evals.tasks.health.patch_grid import Patches
 from evals.tasks.methods import protocol_of
 from harness import dense_watch, gram_teacher
 from harness.beginning import fresh_state
-from harness.dense_watch import Seen, Watch, alarm, chosen, settled, told
+from harness.dense_watch import Seen, Watch, chosen, settled, told
 from harness.graph import jobs
 from harness.job_folder import snapshot_folder, state_path
 from harness.losses.gram import Gram
@@ -65,22 +65,6 @@ def falling(monkeypatch):
 
 
 # --- what follows from the values
-
-
-@pytest.mark.parametrize(
-    ("values", "drop", "step"),
-    [
-        ([1.0, 1.2, 1.15, 1.07], 0.1, 30),
-        ([1.0, 1.2, 1.15, 1.09], 0.1, None),
-        ([1.0, 0.85, 2.0, 1.9], 0.1, 10),  # of the best so far, not of all
-        ([-1.0, -1.04, -1.1], 0.05, 20),
-        ([0.0, 0.0, 0.0], 0.1, None),
-        ([0.0, -0.1], 0.1, 10),
-    ],
-)
-def test_the_alarm_is_raised_at_the_first_fall_by_its_share_of_the_best_value(values, drop, step):
-    gram = Gram(weight=1.0, start="alarm", measure="dse", alarm_drop=drop)
-    assert alarm(gram, {10 * place: value for place, value in enumerate(values)}) == step
 
 
 def test_before_the_alarm_there_is_no_loss_and_from_it_on_that_of_a_start_at_its_step():

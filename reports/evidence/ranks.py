@@ -1,0 +1,104 @@
+"""Does a label-free measure know? Rank correlations of signs of health with labelled metrics; see docs/health.md.
+
+Both are taken by their better side, so that +1 always means that the measure ranks as the metric does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, product
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from evals.results.verdicts import NO_SPREAD
+from reports.estimates import Column, student_interval
+from reports.evidence.tracks import LABELLED, Track
+
+FEWEST = 6  # checkpoints of a run whose order is looked at, so that five changes lie between them
+INSIDE, CHANGES, ACROSS = "inside runs", "changes inside runs", "across arms"
+KINDS = (INSIDE, CHANGES, ACROSS)
+PAIR = ["measure", "measured_on", "eval", "metric", "dataset"]
+UNIT = ["kind", *PAIR, "experiment", "seed", "arm", "step", "value"]
+
+
+def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
+    """Spearman's, equal values at the mean of their ranks; NaN where one of both does not vary."""
+    ranks = rankdata([x, y], axis=1)
+    apart = ranks - ranks.mean(axis=1, keepdims=True)
+    spread = (apart**2).sum(axis=1).prod()
+    return float(apart[0] @ apart[1] / math.sqrt(spread)) if spread > 0 else math.nan
+
+
+def correlations(found: Sequence[Track]) -> pd.DataFrame:
+    """A row for each kind, sign of health and labelled metric: the mean over seeds, and its interval (95 %).
+
+    Runs of one seed share a trunk and their batches, and checkpoints of a run hang together: neither are independent.
+    So the correlations of a seed become one number, their mean, and the interval is Student's t over these (Ibragimov
+    and Müller, JBES 2010), cut off at ±1. NaN bounds with one seed, or where all seeds agree to the last digit: nothing
+    tells then how far another seed would differ.
+    """
+    table = units(found)
+    rows = []
+    for key, group in table.dropna(subset="value").groupby(["kind", *PAIR], sort=False):
+        seeds = group.groupby("seed")["value"].mean()
+        value, low, high = student_interval(seeds.to_list())
+        low, high = (max(low, -1.0), min(high, 1.0)) if high - low > NO_SPREAD else (math.nan, math.nan)
+        what = dict(zip(["kind", *PAIR], key, strict=True))
+        rows.append(what | {"value": value, "low": low, "high": high, "seeds": len(seeds), "correlations": len(group)})
+    return pd.DataFrame(rows, columns=["kind", *PAIR, "value", "low", "high", "seeds", "correlations"])
+
+
+def units(found: Sequence[Track]) -> pd.DataFrame:
+    """The single correlations: of a run (`arm`, no step) or over the arms of a seed at a `step` (no arm).
+
+    NaN in those that cannot be had, since a side does not vary.
+    """
+    rows = [row for kind in (_inside(found), _across(found)) for row in kind]
+    return pd.DataFrame(rows, columns=UNIT)
+
+
+def _inside(found: Iterable[Track]) -> Iterator[dict[str, object]]:
+    """Over the checkpoints of each run that has at least `FEWEST` with both; and over the changes between them."""
+    for track in found:
+        place = {"experiment": track.experiment, "seed": track.seed, "arm": track.arm}
+        sides = dict(zip(track.values.columns, track.values.to_numpy().T, strict=True))
+        for x, y in _pairs([track]):
+            both = _complete(sides[x], sides[y])
+            if both.shape[1] >= FEWEST:
+                yield _pair(x, y) | place | {"kind": INSIDE, "value": rank_correlation(*both)}
+                yield _pair(x, y) | place | {"kind": CHANGES, "value": rank_correlation(*np.diff(both, axis=1))}
+
+
+def _across(found: Sequence[Track]) -> Iterator[dict[str, object]]:
+    """Over the arms of a seed that have both at a step of their own, at least two of them; one for each such step."""
+    ordered = sorted(found, key=lambda track: (track.experiment, track.seed))
+    for (experiment, seed), group in groupby(ordered, key=lambda track: (track.experiment, track.seed)):
+        arms = list(group)
+        own = pd.concat([track.values[track.values.index > track.fork] for track in arms])
+        for step in np.unique(own.index):
+            place = {"experiment": experiment, "seed": seed, "step": step}
+            sides = dict(zip(own.columns, own.to_numpy()[own.index == step].T, strict=True))
+            for x, y in _pairs(arms):
+                both = _complete(sides[x], sides[y])
+                if both.shape[1] > 1:
+                    yield _pair(x, y) | place | {"kind": ACROSS, "value": rank_correlation(*both)}
+
+
+def _complete(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What both sides have: [2, n]."""
+    both = np.stack([x, y])
+    return both[:, np.isfinite(both).all(axis=0)]
+
+
+def _pairs(found: Sequence[Track]) -> Iterator[tuple[Column, Column]]:
+    """Every sign of health with every labelled metric, each once, in their order."""
+    signs = dict.fromkeys(column for track in found for column in track.columns("health"))
+    metrics = dict.fromkeys(column for track in found for column in track.columns(*LABELLED))
+    return product(signs, metrics)
+
+
+def _pair(x: Column, y: Column) -> dict[str, object]:
+    return {"measure": x.metric, "measured_on": x.dataset, "eval": y.eval, "metric": y.metric, "dataset": y.dataset}

@@ -60,6 +60,11 @@ def units(found: Sequence[Track]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=UNIT)
 
 
+def pair(x: Column, y: Column) -> dict[str, object]:
+    """How a table tells a sign of health and a labelled metric: the columns `PAIR`."""
+    return {"measure": x.metric, "measured_on": x.dataset, "eval": y.eval, "metric": y.metric, "dataset": y.dataset}
+
+
 def _inside(found: Iterable[Track]) -> Iterator[dict[str, object]]:
     """Over the checkpoints of each run that has at least `FEWEST` with both; and over the changes between them."""
     for track in found:
@@ -68,8 +73,8 @@ def _inside(found: Iterable[Track]) -> Iterator[dict[str, object]]:
         for x, y in _pairs([track]):
             both = _complete(sides[x], sides[y])
             if both.shape[1] >= FEWEST:
-                yield _pair(x, y) | place | {"kind": INSIDE, "value": rank_correlation(*both)}
-                yield _pair(x, y) | place | {"kind": CHANGES, "value": rank_correlation(*np.diff(both, axis=1))}
+                yield pair(x, y) | place | {"kind": INSIDE, "value": rank_correlation(*both)}
+                yield pair(x, y) | place | {"kind": CHANGES, "value": rank_correlation(*np.diff(both, axis=1))}
 
 
 def _across(found: Sequence[Track]) -> Iterator[dict[str, object]]:
@@ -84,7 +89,7 @@ def _across(found: Sequence[Track]) -> Iterator[dict[str, object]]:
             for x, y in _pairs(arms):
                 both = _complete(sides[x], sides[y])
                 if both.shape[1] > 1:
-                    yield _pair(x, y) | place | {"kind": ACROSS, "value": rank_correlation(*both)}
+                    yield pair(x, y) | place | {"kind": ACROSS, "value": rank_correlation(*both)}
 
 
 def _complete(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -98,7 +103,3 @@ def _pairs(found: Sequence[Track]) -> Iterator[tuple[Column, Column]]:
     signs = dict.fromkeys(column for track in found for column in track.columns("health"))
     metrics = dict.fromkeys(column for track in found for column in track.columns(*LABELLED))
     return product(signs, metrics)
-
-
-def _pair(x: Column, y: Column) -> dict[str, object]:
-    return {"measure": x.metric, "measured_on": x.dataset, "eval": y.eval, "metric": y.metric, "dataset": y.dataset}

@@ -22,6 +22,9 @@ class Metric(NamedTuple):
     An arm that falls behind by less than `margin` is no worse, unless an experiment says otherwise: of a share in its
     own unit, of any other metric as a share of the baseline's value; 0 where none can be argued for. docs/statistics.md
     tells where they are from.
+
+    On a `ratio` scale (Stevens 1946) a value can be said to be a tenth less than another. Differences and cosines have
+    no zero for that, and where the best value is 0 as a rule, as of outliers, nothing can be a share of it.
     """
 
     label: str
@@ -34,6 +37,7 @@ class Metric(NamedTuple):
     guesses: int = 0
     relative: bool = False
     margin: float = 0.0
+    ratio: bool = True
 
     def margin_at(self, baseline: float) -> float:
         """The margin in the metric's own unit, beside a baseline of this value."""
@@ -64,15 +68,15 @@ METRICS: dict[str, Metric] = {
     "log10": Metric("depth log10", LOWER, "dense", mean("log10"), margin=ERROR),
     "rmse_log": Metric("depth RMSE of logs", LOWER, "dense", mean("rmse_log"), margin=ERROR),
     "silog": Metric("depth SILog", LOWER, "dense", mean("silog"), margin=ERROR),
-    "dse": Metric("DSE", HIGHER, "health", mean("dse")),
+    "dse": Metric("DSE", HIGHER, "health", mean("dse"), ratio=False),
     "dse_inter": Metric("DSE, between clusters", HIGHER, "health", mean("dse_inter")),
     "dse_intra": Metric("DSE, within clusters", LOWER, "health", mean("dse_intra")),
     "dse_dim": Metric("DSE, dimensions", HIGHER, "health", mean("dse_dim")),
-    "cls_patch_cosine": Metric("CLS-patch cosine", LOWER, "health", mean("cls_patch_cosine")),
-    "locality": Metric("locality", HIGHER, "health", mean("locality")),
+    "cls_patch_cosine": Metric("CLS-patch cosine", LOWER, "health", mean("cls_patch_cosine"), ratio=False),
+    "locality": Metric("locality", HIGHER, "health", mean("locality"), ratio=False),
     "effective_rank": Metric("effective rank", HIGHER, "health", mean("effective_rank")),
     "rankme": Metric("RankMe", HIGHER, "health", mean("rankme")),
-    "norm_outliers": Metric("patch-norm outliers", LOWER, "health", mean("norm_outliers"), share=True),
+    "norm_outliers": Metric("patch-norm outliers", LOWER, "health", mean("norm_outliers"), share=True, ratio=False),
     "gram_drift": Metric("Gram drift", LOWER, "health", mean("gram_drift"), relative=True),
 }
 LEADING = tuple(name for name, metric in METRICS.items() if metric.leading)

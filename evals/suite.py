@@ -18,7 +18,7 @@ from evals.datasets.checking.depth_look import refuse_misread_depth
 from evals.datasets.checking.mask_look import refuse_misread_masks
 from evals.datasets.decoding.unreadable import or_exclude
 from evals.datasets.inventory import line
-from evals.datasets.labelled_set import LabelledSet, has
+from evals.datasets.labelled_set import LabelledSet, alone, has
 from evals.datasets.layouts.files import spread
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf, Subject
@@ -80,7 +80,8 @@ def _refuse_unfit(spec: TaskSpec) -> None:
         raise BadInput("got no training set: want one to fit the head on; name it")
     for one in filter(None, (train, test)):
         if not has(one, protocol.needs):
-            raise BadInput(f"got {one.name}/{one.split} without {protocol.needs}: want a set with them; name another")
+            got = f"got {one.name}/{one.split} without {protocol.needs}"
+            raise BadInput(f"{got}: want a set with them{alone(protocol.needs)}; name another")
     if train is not None:
         if _same_images(train, test):
             raise BadInput(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import BadInput, nearest
-from evals.datasets.labelled_set import LabelledSet, Needs, has
+from evals.datasets.labelled_set import LabelledSet, Needs, alone, has
 from evals.datasets.reading import AS_USUAL, Reading
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
@@ -187,7 +187,7 @@ def open_named(
 def refuse_without(dataset: LabelledSet, needs: Needs, *, name: str, place: Path | str) -> None:
     """Raises `BadInput` where a set has not what an evaluation asks of it."""
     if not has(dataset, needs):
-        want = f"want a set with {needs}; name another with TASK@NAME or --data"
+        want = f"want a set with {needs}{alone(needs)}; name another with TASK@NAME or --data"
         if needs == "image classes":
             want += ", or give its classes by folders or a table (docs/my-data.md)"
         lone = needs == "image classes" and not (dataset.segments or dataset.has_depth)

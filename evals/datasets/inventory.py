@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Inventory:
-    """What was found: `images` of `listed` that there are, numbers of image and pixel classes, whether there is depth.
+    """What was found: `images` of `listed` that there are, numbers of image and pixel classes, whether there are depth
+    and surfaces (normals and parts).
 
     `skipped` names what was passed over by the reason, each file as the set names its own; `remarks` are what else a
     user should know of how the set was read.
@@ -19,6 +20,7 @@ class Inventory:
     classes: int = 0
     segments: int = 0
     depth: bool = False
+    surfaces: bool = False
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -28,7 +30,7 @@ def line(name: str, found: Inventory, *, components: int | None = None) -> str:
     count = f"{found.images:,}" if found.images == found.listed else f"{found.images:,} of {found.listed:,}"
     held = [_counted(found.listed, "image").replace(f"{found.listed:,}", count)]
     held += [_counted(n, what) for n, what in ((found.classes, "class"), (found.segments, "pixel class")) if n]
-    held += ["depth"] if found.depth else []
+    held += [*(["depth"] if found.depth else []), *(["surfaces"] if found.surfaces else [])]
     held += [_counted(components, "component")] if components is not None else []
     return "; ".join([f"{name}: {', '.join(held)}", *_skipped(found.skipped), *found.remarks])
 

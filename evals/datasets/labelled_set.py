@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from common.errors import BadInput
 from evals.datasets.inventory import Inventory
 
 IGNORE = 255
-Needs = Literal["image classes", "pixel classes", "depth", "images"]  # what an evaluation asks of a set
+# What an evaluation asks of a set
+Needs = Literal["image classes", "pixel classes", "depth", "surface normals", "parts", "images"]
 
 
 class BeyondClasses(BadInput):
@@ -19,6 +20,18 @@ class BeyondClasses(BadInput):
     def __init__(self, message: str, value: int = 0) -> None:
         super().__init__(message)
         self.value = value
+
+
+class Surfaces(NamedTuple):
+    """What is seen at each pixel of an image: which way it faces, and what it is a part of.
+
+    `normals` float32 [H, W, 3] are outward and of unit length, in the camera's frame: x to the right, y up, z ahead,
+    along the axis on which depth is measured, so that what faces the camera is (0, 0, -1); 0 where unknown. `parts`
+    uint8 [H, W] are numbers of the image's own: the same one where two pixels belong to one solid, wall or other part.
+    """
+
+    normals: np.ndarray
+    parts: np.ndarray
 
 
 class LabelledSet(Protocol):
@@ -37,6 +50,8 @@ class LabelledSet(Protocol):
     def segments(self) -> tuple[str, ...]: ...
     @property
     def has_depth(self) -> bool: ...
+    @property
+    def has_surfaces(self) -> bool: ...
 
     def __len__(self) -> int: ...
 
@@ -60,6 +75,10 @@ class LabelledSet(Protocol):
         """float32 [H, W], metres along the camera's axis, 0 where unknown."""
         ...
 
+    def surfaces(self, index: int) -> Surfaces:
+        """Which way each pixel faces, and which part it shows."""
+        ...
+
     def found(self) -> Inventory:
         """What it holds, and what was passed over on the way."""
         ...
@@ -79,5 +98,24 @@ class LabelledSet(Protocol):
 
 def has(dataset: LabelledSet, needs: Needs) -> bool:
     """Whether a set has what an evaluation asks of it."""
-    held = {"image classes": dataset.classes, "pixel classes": dataset.segments, "depth": dataset.has_depth}
-    return bool(held.get(needs, True))
+    match needs:
+        case "image classes":
+            return bool(dataset.classes)
+        case "pixel classes":
+            return bool(dataset.segments)
+        case "depth":
+            return dataset.has_depth
+        case "surface normals" | "parts":
+            return dataset.has_surfaces
+        case "images":
+            return True
+
+
+def alone(needs: Needs) -> str:
+    """Of what few sets have, which these are: the end of "want a set with them", for who named another."""
+    return ", which rendered rooms alone have (kind: scenes)" if needs in ("surface normals", "parts") else ""
+
+
+def no_surfaces(name: str) -> BadInput:
+    """The error for a set that nobody rendered."""
+    return BadInput(f"got set '{name}' without surface normals and parts: want kind scenes; correct kind")

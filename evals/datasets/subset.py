@@ -10,7 +10,7 @@ import numpy as np
 
 from common.errors import BadInput, listing, nearest
 from evals.datasets.inventory import Inventory
-from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.labelled_set import LabelledSet, Surfaces
 from evals.datasets.layouts.file_set import FileSet
 from evals.datasets.layouts.files import spread
 
@@ -49,6 +49,10 @@ class Subset:
     def has_depth(self) -> bool:
         return self._dataset.has_depth
 
+    @property
+    def has_surfaces(self) -> bool:
+        return self._dataset.has_surfaces
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -66,6 +70,9 @@ class Subset:
 
     def depth(self, index: int) -> np.ndarray:
         return self._dataset.depth(self.indices[index])
+
+    def surfaces(self, index: int) -> Surfaces:
+        return self._dataset.surfaces(self.indices[index])
 
     def found(self) -> Inventory:
         whole = self._dataset.found()

@@ -1,4 +1,4 @@
-"""Draws images of a set with their masks and depth: `python evals/pictures/contact_sheet.py scenes --out sheet.png`."""
+"""Draws images of a set with what is known of them: `python evals/pictures/contact_sheet.py scenes --out sheet.png`."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.datasets.set_file import is_set_file, read_set
 from evals.datasets.settings import open_one
-from evals.pictures.palette import colours
+from evals.pictures.palette import colours, facing, parted
 from evals.pictures.sheet import save, style
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 NAMED = 40  # classes in the legend
 FINE = 6.0  # points
 UNLABELLED = "not labelled"
+FACING = "red right, green up"
 DEPTH = colormaps["viridis_r"].with_extremes(bad="0.85")
 
 
 def draw(dataset: LabelledSet, *, columns: int = 8, rows: int = 3) -> Figure:
-    """Images at even distances through the set; beneath each its mask and its depth, where the set has them."""
+    """Images at even distances through the set; beneath each its mask, depth, normals and parts, where known."""
     kinds = ["image", *(["mask"] if dataset.segments else []), *(["depth"] if dataset.has_depth else [])]
+    kinds += ["normals", "parts"] if dataset.has_surfaces else []
     shown = min(len(dataset), columns * rows)
     rows = -(-shown // columns)
     height, width = dataset.image(0).shape[:2]
@@ -72,6 +74,13 @@ def _panel(axis: Axes, dataset: LabelledSet, index: int, kind: str, palette: np.
         axis.set_title(title, fontsize=7, pad=2)
     elif kind == "mask":
         axis.imshow(palette[dataset.mask(index)], interpolation="nearest")
+    elif kind == "normals":
+        axis.imshow(facing(dataset.surfaces(index).normals), interpolation="nearest")
+        axis.set_title(FACING, fontsize=6, pad=1)
+    elif kind == "parts":
+        parts = dataset.surfaces(index).parts
+        axis.imshow(parted(parts), interpolation="nearest")
+        axis.set_title(f"{len(np.unique(parts))} parts", fontsize=6, pad=1)
     else:
         depth = dataset.depth(index)
         known = depth[depth > 0]
@@ -92,7 +101,9 @@ def _legend(figure: Figure, named: tuple[str, ...], palette: np.ndarray, across:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description="Draws images of a data set with their masks and depth.")
+    parser = Parser(
+        description="Draws images of a data set with what is known of them: classes, masks, depth, surfaces."
+    )
     parser.add_argument(
         "set", help=f"a kind ({', '.join(KINDS)}), a known set ({', '.join(KNOWN)}) or a set's YAML file"
     )

@@ -50,14 +50,14 @@ def test_every_source_says_what_it_holds_and_what_was_passed_over(told, tmp_path
     assert photos.startswith("training source photos/train: 6 images, 2 classes, 2 components; skipped 2: ")
     assert "1 no picture by its suffix (train/cat/notes.txt)" in photos
     assert "1 dangling link (train/dog/gone.jpg)" in photos
-    assert rooms == "training source rooms/train: 5 images, 6 classes, 11 pixel classes, depth, 5 components"
+    assert rooms == "training source rooms/train: 5 images, 6 classes, 11 pixel classes, depth, surfaces, 5 components"
 
 
 def test_sets_and_protocols_of_the_evaluations_are_told(told, photos):
     sets = {"a": Set(size=32, count=24, split="val"), "b": Set(size=32, count=8, split="test", name="rooms")}
     lines = told({"evals.sets": sets, "evals.tasks": {"near": EvaluationTask(protocol="knn", train="a", test="b")}})
-    assert "evaluation set a/val: 24 images, 6 classes, 11 pixel classes, depth" in lines
-    assert "evaluation set rooms/test: 8 images, 6 classes, 11 pixel classes, depth" in lines
+    assert "evaluation set a/val: 24 images, 6 classes, 11 pixel classes, depth, surfaces" in lines
+    assert "evaluation set rooms/test: 8 images, 6 classes, 11 pixel classes, depth, surfaces" in lines
     assert re.fullmatch(
         r"evaluation near: knn-quick-v1 #[0-9a-f]{8} at 32 px, fitted on a/val, judged on rooms/test", lines[-1]
     )

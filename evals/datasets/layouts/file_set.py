@@ -17,6 +17,7 @@ from evals.datasets.decoding.image_file import read_rgb, same_size
 from evals.datasets.decoding.look import look
 from evals.datasets.decoding.mask_file import mask_values, read_mask
 from evals.datasets.inventory import Inventory
+from evals.datasets.labelled_set import Surfaces, no_surfaces
 from evals.datasets.layouts.files import Passed, digest, spread, stamp
 from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
 
@@ -51,6 +52,7 @@ class FileSet(ABC):
     without_label: str = "image classes: want kind folder or scenes; correct kind"
     without_mask: str = "masks: want kind ade20k, nyu or scenes; correct kind"
     without_depth: str = "depth: want kind nyu or scenes; correct kind"
+    has_surfaces = False
 
     def __init__(
         self,
@@ -127,6 +129,9 @@ class FileSet(ABC):
         depth = read_depth(self._depths[index], self.reading)
         same_size(self._depths[index], (depth.shape[0], depth.shape[1]), self._images[index])
         return depth
+
+    def surfaces(self, index: int) -> Surfaces:
+        raise no_surfaces(self.name)
 
     def found(self) -> Inventory:
         return Inventory(

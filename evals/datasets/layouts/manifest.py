@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from common.errors import BadInput, first_line, listing, nearest
 from evals.datasets.inventory import Inventory
-from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.labelled_set import LabelledSet, Surfaces, no_surfaces
 from evals.datasets.layouts.files import spread
 from evals.datasets.reading import AS_USUAL, Reading
 from evals.datasets.subset import Subset
@@ -106,7 +106,7 @@ class ManifestSet:
     the way to them from the top, as 3.17.
     """
 
-    segments, has_depth = (), False
+    segments, has_depth, has_surfaces = (), False, False
 
     def __init__(
         self,
@@ -155,6 +155,9 @@ class ManifestSet:
 
     def depth(self, index: int) -> np.ndarray:
         raise BadInput(f"got set '{self.name}' without depth: want kind nyu or scenes; correct kind")
+
+    def surfaces(self, index: int) -> Surfaces:
+        raise no_surfaces(self.name)
 
     def found(self) -> Inventory:
         return Inventory(len(self), self._listed, len(self.classes))

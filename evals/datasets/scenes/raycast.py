@@ -28,10 +28,13 @@ class Rays(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What the rays have met so far, each [n, n]; `tone` is a row of the palette."""
+    """What the rays have met so far, each [n, n]; `tone` is a row of the palette, and `side` says whether a wall there
+    would stand across the x axis.
+    """
 
     depth: np.ndarray
     segment: np.ndarray
+    side: np.ndarray
     tone: np.ndarray
     shade: np.ndarray
 
@@ -54,14 +57,15 @@ def truth(room: Room, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cast(room: Room, size: int, *, paint: bool) -> Buffers:
-    rays = _rays(room, size)
-    buffers = _enclosure(room, rays, paint=paint)
+    rays = rays_of(room, size)
+    buffers = enclosure(room, rays, paint=paint)
     for number, body in enumerate(room.bodies):
         _stand(room, body, rays, buffers, tone=2 * (WINDOW + 1 + number), paint=paint)
     return buffers
 
 
-def _rays(room: Room, size: int) -> Rays:
+def rays_of(room: Room, size: int) -> Rays:
+    """Through the pixels' centres."""
     camera = room.camera
     across = ((2 * np.arange(size) + 1).astype(np.float32) / size - 1) * camera.half_view
     u, v = across[None, :], -across[:, None]
@@ -70,7 +74,7 @@ def _rays(room: Room, size: int) -> Rays:
     return Rays(x, y, z)
 
 
-def _enclosure(room: Room, rays: Rays, *, paint: bool) -> Buffers:
+def enclosure(room: Room, rays: Rays, *, paint: bool) -> Buffers:
     """Walls, floor, ceiling and window, met from inside."""
     start = (0.0, room.camera.height, 0.0)
     ends = [  # the amount matters where a direction is zero: never met, whatever the zero's sign
@@ -87,10 +91,10 @@ def _enclosure(room: Room, rays: Rays, *, paint: bool) -> Buffers:
     if room.window is not None:
         segment[_pane(room.window, rays, side, along, y) & (segment == WALL)] = WINDOW
     if not paint:
-        return Buffers(depth, segment, depth, depth)
+        return Buffers(depth, segment, side, depth, depth)
     tone = 2 * segment.astype(np.intp)
     tone += _room_texture(room, segment, along, (x, y, z))
-    return Buffers(depth, segment, tone, _room_shade(room, segment, side, (x, y, z)))
+    return Buffers(depth, segment, side, tone, _room_shade(room, segment, side, (x, y, z)))
 
 
 def _pane(window: Window, rays: Rays, side: np.ndarray, along: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -148,22 +152,45 @@ def _lit(room: Room, facing: np.ndarray, lamp: list[np.ndarray]) -> np.ndarray:
     return direct + room.ambient
 
 
-def _stand(room: Room, body: Body, rays: Rays, buffers: Buffers, *, tone: int, paint: bool) -> None:
-    """Writes a body into the buffers where it is nearer than what is there."""
+class Meeting(NamedTuple):
+    """Where a body is nearer than what else was met, in the part `area` of the picture: there, at its pixels `near`.
+
+    All but `local` are [m] for these pixels: depth, the outward normal (any length) in the body's frame, and which of
+    the body's solids it is. `local` are the rays of the area in the body's frame, from `origin` there.
+    """
+
+    area: tuple[slice, slice]
+    near: tuple[np.ndarray, ...]
+    origin: tuple[Any, Any, Any]
+    local: tuple[np.ndarray, ...]
+    depth: np.ndarray
+    normal: tuple[np.ndarray, ...]
+    solid: np.ndarray
+
+
+def meet(room: Room, body: Body, rays: Rays, depth: np.ndarray) -> Meeting | None:
+    """Where a body stands before what is `depth` away, [n, n], into which its own depth is written; None: nowhere."""
     area = _frame(room, body, rays.x.shape[0])
     local = _into(body, *(part[area] for part in rays))
     origin = _into(body, -body.x, room.camera.height, -body.z)
-    depth, normal = _meet(body, origin, local)
-    near = np.nonzero(depth < buffers.depth[area])
+    found, normal, solid = _nearest(body, origin, local)
+    near = np.nonzero(found < depth[area])
     if not len(near[0]):
+        return None
+    depth[area][near] = found[near]
+    return Meeting(area, near, origin, local, found[near], tuple(part[near] for part in normal), solid[near])
+
+
+def _stand(room: Room, body: Body, rays: Rays, buffers: Buffers, *, tone: int, paint: bool) -> None:
+    """Writes a body into the buffers where it is nearer than what is there."""
+    met = meet(room, body, rays, buffers.depth)
+    if met is None:
         return
-    depth = depth[near]
-    buffers.depth[area][near] = depth
+    area, near, facing = met.area, met.near, met.normal
     buffers.segment[area][near] = body.segment
     if not paint:
         return
-    point = tuple(part[near] * depth + start for part, start in zip(local, origin, strict=True))
-    facing = tuple(part[near] for part in normal)
+    point = tuple(part[near] * met.depth + start for part, start in zip(met.local, met.origin, strict=True))
     second = TEXTURES[body.texture](body, point, facing)
     buffers.tone[area][near] = tone + second
     light = _into(body, room.light[0] - body.x, room.light[1], room.light[2] - body.z)
@@ -198,15 +225,17 @@ def _span(places: list[float], size: int) -> slice:
     return slice(min(size, max(0, int(min(places)) - 1)), max(0, min(size, int(max(places)) + 2)))
 
 
-def _meet(body: Body, origin: tuple, rays: tuple) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Nearest depth over the body's solids and the outward normal (any length) there."""
+def _nearest(body: Body, origin: tuple, rays: tuple) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Nearest depth over the body's solids, the outward normal (any length) there, and the number of the solid."""
     depth, normal = _hit(body.solids[0], origin, rays)
-    for solid in body.solids[1:]:
+    which = np.zeros(depth.shape, np.uint8)
+    for number, solid in enumerate(body.solids[1:], 1):
         other, its = _hit(solid, origin, rays)
         nearer = other < depth
         depth = np.where(nearer, other, depth)
         normal = [np.where(nearer, new, old) for new, old in zip(its, normal, strict=True)]
-    return depth, normal
+        which[nearer] = number
+    return depth, normal, which
 
 
 def _hit(solid: Box | Lathe, origin: tuple, rays: tuple) -> tuple[np.ndarray, list[np.ndarray]]:

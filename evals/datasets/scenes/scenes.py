@@ -20,8 +20,10 @@ from common.errors import BadInput
 from common.progress import Bar
 from common.unwritable import in_cache
 from evals.datasets.inventory import Inventory
+from evals.datasets.labelled_set import Surfaces
 from evals.datasets.scenes.raycast import picture, truth
 from evals.datasets.scenes.rooms import SEGMENTS, SHAPES, SPLITS, compose, shape_of
+from evals.datasets.scenes.surfaces import surfaces
 
 VERSION = 1  # raise when a change here, in rooms, textures or raycast changes a pixel
 SIZES = (8, 1024)
@@ -29,16 +31,16 @@ MEMORY_BYTES = 256 * 2**20
 
 
 class Scenes:
-    """`count` scenes of `size` x `size` pixels (class, segments and depth for each).
+    """`count` scenes of `size` x `size` pixels (class, segments, depth and surfaces for each).
 
-    With a `cache` folder each part (pictures; segments and depth) is rendered once for the whole set, at its first
-    use, into one .npy there, and mapped into memory afterwards; without it, scenes are rendered as they are asked for
-    and the latest 256 MiB of them kept.
+    With a `cache` folder each part (pictures; segments and depth; surfaces) is rendered once for the whole set, at its
+    first use, into one .npy there, and mapped into memory afterwards; without it, scenes are rendered as they are asked
+    for and the latest 256 MiB of them kept.
     """
 
     classes = SHAPES
     segments = SEGMENTS
-    has_depth = True
+    has_depth = has_surfaces = True
 
     def __init__(
         self,
@@ -84,8 +86,12 @@ class Scenes:
     def depth(self, index: int) -> np.ndarray:
         return np.array(self._record("truth", self._checked(index))["depth"])
 
+    def surfaces(self, index: int) -> Surfaces:
+        record = self._record("surfaces", self._checked(index))
+        return Surfaces(np.array(record["normals"]), np.array(record["parts"]))
+
     def found(self) -> Inventory:
-        return Inventory(self.count, self.count, len(self.classes), len(self.segments), depth=True)
+        return Inventory(self.count, self.count, len(self.classes), len(self.segments), depth=True, surfaces=True)
 
     def fingerprint(self) -> str:
         settings = {"version": VERSION, "seed": self.seed, "split": self.split, "size": self.size, "count": self.count}
@@ -116,15 +122,20 @@ class Scenes:
         record = np.zeros((), dtype=self._dtype(part))
         if part == "image":
             record["image"] = picture(room, self.size)
-        else:
+        elif part == "truth":
             record["mask"], record["depth"] = truth(room, self.size)
+        else:
+            record["normals"], record["parts"] = surfaces(room, self.size)
         return record
 
     def _dtype(self, part: str) -> np.dtype:
         n = self.size
-        if part == "image":
-            return np.dtype([("image", "u1", (n, n, 3))])
-        return np.dtype([("mask", "u1", (n, n)), ("depth", "<f4", (n, n))])
+        fields = {
+            "image": [("image", "u1", (n, n, 3))],
+            "truth": [("mask", "u1", (n, n)), ("depth", "<f4", (n, n))],
+            "surfaces": [("normals", "<f4", (n, n, 3)), ("parts", "u1", (n, n))],
+        }
+        return np.dtype(fields[part])
 
     def _map(self, part: str, folder: Path) -> np.ndarray:
         if part not in self._mapped:

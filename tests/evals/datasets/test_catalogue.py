@@ -165,6 +165,12 @@ def test_segmentation_works_on_a_set_with_depth_where_it_has_masks(tmp_path):
     put_layout(tmp_path / "flat", "images", "annotations")
     with pytest.raises(BadInput, match=r"without depth: want"):
         open_named("ade20k", root=tmp_path / "flat", needs="depth")
+    for needs in ("surface normals", "parts"):
+        said = (
+            rf"without {needs}: want a set with {needs}, which rendered rooms alone have \(kind: scenes\); name another"
+        )
+        with pytest.raises(BadInput, match=said):
+            open_named("nyu", root=tmp_path / "deep", needs=needs)
 
 
 def test_the_known_sets_of_gramlab_data_have_their_published_sizes():

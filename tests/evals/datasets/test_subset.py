@@ -25,6 +25,8 @@ def test_a_subset_reads_what_the_set_has_at_its_places(rooms):
         np.testing.assert_array_equal(part.image(place), rooms.image(index))
         np.testing.assert_array_equal(part.mask(place), rooms.mask(index))
         np.testing.assert_array_equal(part.depth(place), rooms.depth(index))
+        for one, other in zip(part.surfaces(place), rooms.surfaces(index), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_spread_subset_is_even_and_of_all_images_the_set_itself(rooms):
@@ -54,7 +56,7 @@ def test_an_evaluation_set_leaves_out_what_its_settings_exclude():
     assert np.array_equal(less.image(2), whole.image(3))
     assert less.fingerprint() != whole.fingerprint()
     assert line("rooms/val", less.found()) == (
-        "rooms/val: 5 images, 6 classes, 11 pixel classes, depth; skipped 2: 2 excluded (val/000002)"
+        "rooms/val: 5 images, 6 classes, 11 pixel classes, depth, surfaces; skipped 2: 2 excluded (val/000002)"
     )
     with pytest.raises(BadInput, match=r"got exclude=val/9 for set 'rooms', split 'val': want the names of images"):
         open_one("rooms", Set(split="val", size=16, count=7, exclude=["val/9"]), cache=None)

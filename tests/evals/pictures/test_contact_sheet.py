@@ -16,6 +16,17 @@ def test_the_command_draws_images_masks_and_depth(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_rooms_are_drawn_with_all_that_is_known_of_them():
+    rooms = open_set("scenes", size=16, count=2)
+    figure = contact_sheet.draw(rooms, columns=2, rows=1)
+    image, mask, _, normals, parts = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[1::2])
+    np.testing.assert_array_equal(image, rooms.image(1))
+    np.testing.assert_allclose(normals, rooms.surfaces(1).normals * [0.5, 0.5, -0.5] + 0.5, atol=1e-6)
+    drawn = {tuple(colour) for colour in parts.reshape(-1, 3)}
+    assert len(drawn) == len(np.unique(rooms.surfaces(1).parts))
+    assert not drawn & {tuple(colour) for colour in mask.reshape(-1, 3)}
+
+
 def test_a_set_without_masks_is_drawn_too(tmp_path):
     Image.new("RGB", (8, 6), "red").save(tmp_path / "a.png")
     figure = contact_sheet.draw(open_set("folder", root=tmp_path), columns=2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.errors import BadInput
 from evals.datasets.inventory import Inventory
-from evals.datasets.labelled_set import IGNORE, BeyondClasses
+from evals.datasets.labelled_set import IGNORE, BeyondClasses, Surfaces, no_surfaces
 from evals.datasets.layouts.ade20k import segment_names
 from evals.datasets.layouts.files import digest, spread, stamp
 from evals.datasets.reading import AS_USUAL, Reading
@@ -38,7 +38,7 @@ class NyuMat:
     """
 
     classes: tuple[str, ...] = ()
-    has_depth = True
+    has_depth, has_surfaces = True, False
 
     def __init__(
         self,
@@ -95,6 +95,9 @@ class NyuMat:
     def depth(self, index: int) -> np.ndarray:
         depth = np.ascontiguousarray(self._row(self._depth, index).T, dtype=np.float32)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+    def surfaces(self, index: int) -> Surfaces:
+        raise no_surfaces(self.name)
 
     def found(self) -> Inventory:
         return Inventory(len(self), self._listed, segments=len(self.segments), depth=True)

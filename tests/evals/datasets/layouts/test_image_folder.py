@@ -199,12 +199,15 @@ def test_a_linked_set_is_read_as_the_set_itself(pets):
     assert linked.fingerprint() == own.fingerprint()
 
 
-def test_masks_and_depth_are_refused_with_the_kinds_that_have_them(pets):
+def test_masks_depth_and_surfaces_are_refused_with_the_kinds_that_have_them(pets):
     dataset = open_set("folder", root=pets)
     with pytest.raises(BadInput, match=r"without masks: want kind ade20k, nyu or scenes"):
         dataset.mask(0)
     with pytest.raises(BadInput, match=r"without depth: want kind nyu or scenes"):
         dataset.depth(0)
+    assert not dataset.has_surfaces
+    with pytest.raises(BadInput, match=r"without surface normals and parts: want kind scenes"):
+        dataset.surfaces(0)
 
 
 def test_count_takes_an_even_share(pets):

@@ -84,12 +84,15 @@ def test_scenes_do_not_depend_on_the_processor_or_the_process():
 
     extras = " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))
     code = "import pickle, sys; from evals.datasets.scenes.scenes import Scenes; s = Scenes(count=9, size=40); "
-    code += "sys.stdout.buffer.write(pickle.dumps([(s.image(i), s.mask(i), s.depth(i)) for i in (8, 0, 5)]))"
+    code += "sys.stdout.buffer.write(pickle.dumps("
+    code += "[(s.image(i), s.mask(i), s.depth(i), *s.surfaces(i)) for i in (8, 0, 5)]))"
     plain = environment(NPY_DISABLE_CPU_FEATURES=extras)
     output = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, check=True).stdout
     here = Scenes(count=9, size=40)
     for index, parts in zip((8, 0, 5), pickle.loads(output), strict=True):
-        for other, mine in zip(parts, (here.image(index), here.mask(index), here.depth(index)), strict=True):
+        for other, mine in zip(
+            parts, (here.image(index), here.mask(index), here.depth(index), *here.surfaces(index)), strict=True
+        ):
             np.testing.assert_array_equal(other, mine)
 
 

@@ -164,6 +164,13 @@ def test_without_split_file_only_all_images_can_be_opened(mat):
         open_set("nyu", root=mat, split="test")
 
 
+def test_the_labelled_file_has_no_surfaces(mat):
+    dataset = open_set("nyu", root=mat, split="all")
+    assert not dataset.has_surfaces
+    with pytest.raises(BadInput, match=r"got set 'nyuv2' without surface normals and parts: want kind scenes"):
+        dataset.surfaces(0)
+
+
 def test_raw_labels_are_mapped_to_the_forty_classes_of_a_file_beside_the_mat(mat):
     with pytest.raises(BadInput, match=r"without masks: want classMapping40\.mat"):
         open_set("nyu", root=mat, split="all").mask(0)

@@ -57,6 +57,12 @@ def parser(description: str | None = None) -> Parser:
     add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
     add("--test-images", type=int, help="the same for the images that are judged")
     add("--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it")
+    add(
+        "--check", nargs="?", const="", metavar="NAME",
+        help="set what is found beside the published values of this model, where both were made alike; NAME says that "
+        "SPEC is that one. Without SPEC, list what is published and stop",
+    )  # fmt: skip
+    add("--references", type=Path, metavar="FILE.yaml", help="published values of your own, for --check")
     _add_machinery(parser)
     return parser
 
@@ -163,6 +169,8 @@ def refuse_idle(args: argparse.Namespace, tasks: dict[str, TaskSpec]) -> None:
         raise BadInput(
             f"got --reference {args.reference}, which no task uses: want {wanted}; do add it or leave it out"
         )
+    if args.references and args.check is None:
+        raise BadInput("got --references without --check, which reads them: want both; do add --check")
     if args.points and not args.plot:
         raise BadInput("got --points without --plot, which draws them: want both; do add --plot")
 

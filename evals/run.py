@@ -6,7 +6,8 @@ ours, dinov2:FILE or dinov3:FILE (official checkpoints), or hf:NAME (Hugging Fac
 TASK is one of those that --list shows; ade20k stands for segmentation@ade20k and nyu for depth@nyu. DATASET is a
 name that --data gives a folder, or one that GRAMLAB_DATA holds: imagenette, nyuv2, camvid.
 
-docs/protocols.md lists every setting of a protocol, what it may be and what it means.
+docs/protocols.md lists every setting of a protocol, what it may be and what it means. --check sets values beside
+published ones (docs/references.md) and ends with code 1 where one differs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from common.errors import BadInput
 from common.machine import pick_device
 from common.progress import telling
 from common.records import refuse_no_file
-from evals import options, request
+from evals import options, references, reproduced, request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
@@ -49,7 +50,7 @@ log = logging.getLogger("gramlab")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
+    """Run the command; returns its exit code: 0, 1 for a value that --check finds off, 2 for what the user can mend."""
     return answer(lambda: _run(argv), afterwards="rows of finished tasks are kept, features too where they are cached")
 
 
@@ -58,6 +59,38 @@ def _run(argv: list[str] | None) -> int:
     if args.list:
         print(request.listing())
         return 0
+    published = args.references or references.PUBLISHED
+    if args.check is not None and args.spec is None:
+        print(reproduced.listing(references.read(published), place=published, only=args.check))
+        return 0
+    _refuse_beforehand(args)
+    claim = reproduced.recognise(args.check, args.spec, published) if args.check is not None else None
+    tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS
+    options.refuse_idle(args, tasks)
+    refuse_unfit(tasks)
+    backbone = load(args.spec, device=pick_device(args.device))
+    reference = options.open_reference(args.reference, backbone) if args.reference else None
+    sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
+    options.refuse_sizes(sized, backbone)
+    check = reproduced.begin(claim, backbone, sized) if claim else None
+    if args.validate:
+        ready = [validate(sized), *([check.plan()] if check else [])]
+        print(*found_lines(tasks), sep="\n", file=sys.stderr)
+        print(*ready, sep="\n")
+        return 0
+    refuse_misread(tasks)
+    gallery = Gallery(points) if args.plot else None
+    with telling():
+        found = _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
+    if check is None:
+        return 0
+    text, code = check.report(found)
+    print(f"\n{text}")
+    return code
+
+
+def _refuse_beforehand(args: argparse.Namespace) -> None:
+    """What of a command line is refused before anything is opened."""
     if args.spec is None:
         raise BadInput(
             "got no backbone: want timm:NAME, random:NAME or another of docs/backbones.md; --help tells more"
@@ -71,23 +104,6 @@ def _run(argv: list[str] | None) -> int:
     refuse_no_file(out / "results.jsonl")
     if cache := options.cache(args):
         options.refuse_unwritable(cache, what="the cache", do="name it by --cache, or use --no-cache")
-    tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS
-    options.refuse_idle(args, tasks)
-    refuse_unfit(tasks)
-    backbone = load(args.spec, device=pick_device(args.device))
-    reference = options.open_reference(args.reference, backbone) if args.reference else None
-    sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
-    options.refuse_sizes(sized, backbone)
-    if args.validate:
-        ready = validate(sized)
-        print(*found_lines(tasks), sep="\n", file=sys.stderr)
-        print(ready)
-        return 0
-    refuse_misread(tasks)
-    gallery = Gallery(points) if args.plot else None
-    with telling():
-        _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
-    return 0
 
 
 def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
@@ -118,7 +134,7 @@ def _evaluate(
     *,
     reference: Backbone | None,
     gallery: Gallery | None,
-) -> None:
+) -> list[Measurement]:
     subject = Subject(backbone, batch_size=args.batch_size, cache=options.cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
     options.make_folders(*filter(None, (out, options.cache(args))))
@@ -137,6 +153,7 @@ def _evaluate(
     print(
         f"{len(found)} rows added to {out / 'results.jsonl'}" + (f", pictures in {out / 'plots'}" if args.plot else "")
     )
+    return found
 
 
 def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:

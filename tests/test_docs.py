@@ -135,7 +135,8 @@ def test_every_evaluation_that_is_shown_is_understood(line):
     args = options.parser().parse_intermixed_args(shlex.split(line))
     given = request.pairs(args.data, "--data", "")
     wanted = [request.parse(word, given) for word in args.tasks]
-    assert args.list or args.spec.partition(":")[0] in ADDRESSES or args.spec.startswith("runs/")
+    listed = args.list or (args.check is not None and args.spec is None)
+    assert listed or args.spec.partition(":")[0] in ADDRESSES or args.spec.startswith("runs/")
     assert all(request.choose_protocol(w, args.protocol) for w in wanted)
     assert given.keys() <= {w.data for w in wanted}
 

@@ -32,6 +32,16 @@ class Claim:
     tables: tuple[Table, ...]
     only_user: bool
 
+    def refuse_another(self, backbone: Backbone) -> None:
+        """Raises `BadInput` for a network that cannot be the model."""
+        model, millions = self.model, sum(x.numel() for x in backbone.model.parameters()) / 1e6
+        if backbone.stride != model.patch or abs(millions - model.millions) > ALIKE * model.millions:
+            raise BadInput(
+                f"got {backbone.name} to be checked as {self.name}, with {millions:.3g} million parameters and patches "
+                f"of {backbone.stride} px: want about {model.millions:g} million and {model.patch} px; do name another "
+                "model"
+            )
+
 
 def recognise(name: str, address: str, place: Path) -> Claim:
     """The model of the references at `place` whose weights an address holds.
@@ -103,13 +113,12 @@ class Check:
         return "\n".join([title, *(text for text, _ in told)]), int("differ" in verdicts)
 
 
-def begin(claim: Claim, backbone: Backbone, sized: Sequence[Mapping[str, TaskSpec]]) -> Check:
-    """What compares, settled before anything is computed; `sized` are the tasks of each size.
+def begin(claim: Claim, sized: Sequence[Mapping[str, TaskSpec]]) -> Check:
+    """What compares, settled before weights are loaded; `sized` are the tasks of each size.
 
     Raises:
-        BadInput: a network that cannot be the model, or nothing that compares.
+        BadInput: nothing does.
     """
-    _refuse_another_network(claim, backbone)
     asked = [(word, spec) for tasks in sized for word, spec in tasks.items()]
     values = tuple(
         Beside(word, spec, table, table.values[claim.name], _unlike(table.ours, spec))
@@ -125,15 +134,6 @@ def begin(claim: Claim, backbone: Backbone, sized: Sequence[Mapping[str, TaskSpe
             f"`gramlab eval --check {claim.name}` lists"
         )
     return Check(claim, values)
-
-
-def _refuse_another_network(claim: Claim, backbone: Backbone) -> None:
-    model, millions = claim.model, sum(x.numel() for x in backbone.model.parameters()) / 1e6
-    if backbone.stride != model.patch or abs(millions - model.millions) > ALIKE * model.millions:
-        raise BadInput(
-            f"got {backbone.name} to be checked as {claim.name}, with {millions:.3g} million parameters and patches of "
-            f"{backbone.stride} px: want about {model.millions:g} million and {model.patch} px; do name another model"
-        )
 
 
 def _unlike(ours: Ours | None, spec: TaskSpec) -> str:
@@ -206,7 +206,8 @@ def listing(found: References, *, place: Path, only: str = "") -> str:
     lines.append("")
     for key, table in found.tables.items():
         if table.values.keys() & set(names):
-            lines.append(f"[{key}] {table.how}. {table.source}" + (f". ± {table.ours.because}" if table.ours else ""))
+            tolerance = f". Tolerance: {table.ours.because}" if table.ours else ""
+            lines.append(f"[{key}] {table.how}. {table.source}{tolerance}")
     return "\n".join(lines)
 
 

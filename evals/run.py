@@ -68,11 +68,13 @@ def _run(argv: list[str] | None) -> int:
     tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS
     options.refuse_idle(args, tasks)
     refuse_unfit(tasks)
-    backbone = load(args.spec, device=pick_device(args.device))
-    reference = options.open_reference(args.reference, backbone) if args.reference else None
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
+    check = reproduced.begin(claim, sized) if claim else None
+    backbone = load(args.spec, device=pick_device(args.device))
+    if claim:
+        claim.refuse_another(backbone)
+    reference = options.open_reference(args.reference, backbone) if args.reference else None
     options.refuse_sizes(sized, backbone)
-    check = reproduced.begin(claim, backbone, sized) if claim else None
     if args.validate:
         ready = [validate(sized), *([check.plan()] if check else [])]
         print(*found_lines(tasks), sep="\n", file=sys.stderr)

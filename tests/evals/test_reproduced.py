@@ -140,6 +140,13 @@ def test_a_cap_on_the_images_is_named(capsys: pytest.CaptureFixture[str]):
     assert "ours has test_images=20 instead of test_images=null" in capsys.readouterr().err
 
 
+def test_nothing_is_loaded_where_nothing_compares(capsys: pytest.CaptureFixture[str]):
+    """No network lies there: had it been asked for, the folder would be what is complained of."""
+    published(50.0, images=50000)
+    assert main(["nowhere", "knn@photos", *GIVEN, "--check", "tiny"]) == 2
+    assert "ours is on 24 images instead of 50,000" in capsys.readouterr().err
+
+
 def test_validating_tells_what_will_be_compared_and_evaluates_nothing(capsys: pytest.CaptureFixture[str]):
     published(50.0)
     assert main(["mine", "knn@photos", *GIVEN, "--validate", "--check", "tiny"]) == 0
@@ -217,4 +224,4 @@ def test_without_a_backbone_the_references_are_listed_with_their_commands(capsys
     assert listed[3] == "  knn, top-1 accuracy: 50.0 % ± 0.5 [made]"
     command = "gramlab eval timm:test_vit.r160_in1k knn@photos --data photos=FOLDER --protocol quick --sizes 64"
     assert listed[4] == f"    {command} --references r.yaml --check"
-    assert listed[6] == "[made] k = 20 at 224 px. Table 1. ± it is a test"
+    assert listed[6] == "[made] k = 20 at 224 px. Table 1. Tolerance: it is a test"

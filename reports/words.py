@@ -131,10 +131,13 @@ def budget(one: Difference) -> str:
         return NONE
     if one.measure == "seconds":
         return span(one.budget)
-    if one.measure != "flops":
-        return f"{count(one.budget)} {one.measure}"
-    size, letter = next((at for at in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if one.budget >= at[0]), (1e9, "G"))
-    return f"{one.budget / size:.3g} {letter}FLOP"
+    return operations(one.budget) if one.measure == "flops" else f"{count(one.budget)} {one.measure}"
+
+
+def operations(flops: float) -> str:
+    """ "3.1 PFLOP" """
+    size, letter = next((at for at in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if flops >= at[0]), (1e9, "G"))
+    return f"{flops / size:.3g} {letter}FLOP"
 
 
 def _part(one: Difference, *, dated: bool) -> str:

@@ -150,7 +150,7 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
     said = [
         f"{len(run.arms)} arms, {len(seeds)} seeds ({', '.join(map(str, seeds))}), up to step {words.count(run.steps)}",
         f"{done} of {len(jobs)} jobs done",
-        f"{times}, {sum(jobs['flops'].fillna(0)):.2g} operations, evaluations not counted",
+        f"{times}, {words.operations(sum(jobs['flops'].fillna(0)))}, evaluations not counted",
         f"{where}, {machine['memory_gib']:.0f} GiB; torch {_several(jobs['torch'])}",
         f"commit {_several(jobs['git'])}",
     ]

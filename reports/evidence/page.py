@@ -11,6 +11,7 @@ Its first word is one of `KINDS`, the others say what of which experiment; docs/
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ if __name__ == "__main__":
     listen()
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from common.command import Parser, answer
 from common.disk import whole
@@ -47,7 +49,7 @@ KINDS: dict[str, Callable[[Shelf, Sequence[str]], Filled]] = {
 }
 COMMENT = re.compile(r"<!-- *(.*?) *-->")
 END = "end"
-DPI = 160
+DPI, COLOURS = 160, 256
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,15 @@ def _write(page: Path, text: str, figures: Mapping[Path, Figure]) -> None:
     with ExitStack() as together:
         together.enter_context(whole(page)).write_text(text, encoding="utf-8")
         for path, figure in figures.items():
-            make_drawable(figure)
-            figure.savefig(together.enter_context(whole(path)), dpi=DPI, metadata={"Software": None})
+            _draw(figure).save(together.enter_context(whole(path)), optimize=True)
+
+
+def _draw(figure: Figure) -> Image.Image:
+    """A picture of 256 colours, a third of the size: a repository keeps every version of it."""
+    make_drawable(figure)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    return Image.open(content).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
 
 
 if __name__ == "__main__":

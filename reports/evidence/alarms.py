@@ -68,7 +68,7 @@ def rates(replays: pd.DataFrame, by: Sequence[str] = (*PAIR, "level")) -> pd.Dat
 
 
 def best(found: pd.DataFrame) -> dict[str, object] | None:
-    """The alarm with the highest Youden index (hits less false alarms), of rates for one metric; None if none is over 0.
+    """Of rates for one metric the alarm with the highest Youden index, hits less false alarms; None if none is over 0.
 
     Of equal ones that with fewer false alarms, then the longer median lead, then the first.
     """

@@ -37,6 +37,7 @@ from common.errors import BadInput, nearest
 from reports.evidence.blocks import cost, falls, values, verdicts
 from reports.evidence.curve import curve
 from reports.evidence.filled import Filled
+from reports.evidence.label_free import alarms, ranks
 from reports.evidence.stored import Shelf
 from reports.page import style
 
@@ -46,6 +47,8 @@ KINDS: dict[str, Callable[[Shelf, Sequence[str]], Filled]] = {
     "curve": curve,
     "values": values,
     "cost": cost,
+    "ranks": ranks,
+    "alarms": alarms,
 }
 COMMENT = re.compile(r"<!-- *(.*?) *-->")
 END = "end"

@@ -38,16 +38,17 @@ def correlations(found: Sequence[Track]) -> pd.DataFrame:
     Runs of one seed share a trunk and their batches, and checkpoints of a run hang together: neither are independent.
     So the correlations of a seed become one number, their mean, and the interval is Student's t over these (Ibragimov
     and Müller, JBES 2010), cut off at ±1. NaN bounds with one seed, or where all seeds agree to the last digit: nothing
-    tells then how far another seed would differ.
+    tells then how far another seed would differ. NaN in all where a side never varies.
     """
     table = units(found)
     rows = []
-    for key, group in table.dropna(subset="value").groupby(["kind", *PAIR], sort=False):
-        seeds = group.groupby("seed")["value"].mean()
+    for key, group in table.groupby(["kind", *PAIR], sort=False):
+        seeds = group.groupby("seed")["value"].mean().dropna()
         value, low, high = student_interval(seeds.to_list())
         low, high = (max(low, -1.0), min(high, 1.0)) if high - low > NO_SPREAD else (math.nan, math.nan)
         what = dict(zip(["kind", *PAIR], key, strict=True))
-        rows.append(what | {"value": value, "low": low, "high": high, "seeds": len(seeds), "correlations": len(group)})
+        counts = {"seeds": len(seeds), "correlations": group["value"].count()}
+        rows.append(what | {"value": value, "low": low, "high": high} | counts)
     return pd.DataFrame(rows, columns=["kind", *PAIR, "value", "low", "high", "seeds", "correlations"])
 
 

@@ -1,0 +1,193 @@
+"""What a page can be filled with on label-free measures: whether they rank as labels do, which alarms were right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from common.errors import BadInput
+from evals.results.metrics import LEADING
+from reports import words
+from reports.estimates import kind_of, title_of
+from reports.evidence.alarms import FALL, RIGHT, best, held_out, rates, replayed
+from reports.evidence.filled import Filled, table
+from reports.evidence.rank_map import rank_map
+from reports.evidence.ranks import FEWEST, KINDS, correlations
+from reports.evidence.stored import Shelf
+from reports.evidence.tracks import Track, tracks
+
+METRICS, SINCE, SHARE = "metrics:", "since:", "fall:"
+BRACKETS = "brackets: 95 % intervals in which the runs of a seed count as one"
+USUAL = 0.05  # the level that is shown of an alarm of which no best level can be had: that of `gram.alarm_drop`
+
+
+class Wanted(NamedTuple):
+    """The tracks of all experiments that a block names, and the labelled metrics; none stands for the leading ones."""
+
+    names: list[str]
+    tracks: list[Track]
+    metrics: list[str]
+    since: int
+    fall: float
+
+    def of(self, found: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the metrics that are wanted. Raises BadInput where there are none of one."""
+        asked = self.metrics or [name for name in LEADING if (found["metric"] == name).any()]
+        told = [{row.eval, row.dataset, row.metric} for row in found.itertuples()]
+        kept = pd.Series(False, index=found.index)
+        for word in asked:
+            ends = found["metric"] == word.rpartition("/")[2]
+            same = ends & pd.Series([{*word.split("/")} <= names for names in told], index=found.index, dtype=bool)
+            if not same.any():
+                known = ", ".join(dict.fromkeys(f"{row.eval}/{row.metric}" for row in found.itertuples())) or "none"
+                raise BadInput(f"got metric {word}: want one that was measured beside signs of health; known: {known}")
+            kept |= same
+        return found[kept]
+
+
+def ranks(shelf: Shelf, given: Sequence[str]) -> Filled:
+    """`EXPERIMENT... [metrics: METRIC...] [since: STEP]`: correlations with each metric, and a map of all of them."""
+    got = wanted(shelf, given)
+    every = correlations(got.tracks)
+    found = got.of(every)
+    if found.empty:
+        raise BadInput(f"got {' '.join(got.names)}: want runs with signs of health at {FEWEST} checkpoints, or of arms")
+    rows = []
+    for (evaluation, metric, dataset), group in found.groupby(["eval", "metric", "dataset"], sort=False):
+        for place, ((measure, on), kinds) in enumerate(group.groupby(["measure", "measured_on"], sort=False)):
+            by_kind = {row.kind: row for row in kinds.itertuples()}
+            first = _arrow(metric, _name(evaluation, metric, dataset, found["dataset"])) if place == 0 else ""
+            own = _arrow(measure, _name("health", measure, on, found["measured_on"]))
+            rows.append([first, own, *(_correlation(by_kind.get(kind)) for kind in KINDS)])
+    name = f"{got.names[0]}/{'-'.join(['ranks', *got.names[1:]])}.png"
+    head = ["metric", "label-free measure", *KINDS]
+    said = "Rank correlations of label-free measures with labelled metrics, inside runs and across arms"
+    return Filled(f"{table(head, rows)}\n\n{_rests_on(got, found)}\n\n![{said}]({name})", {name: rank_map(every)})
+
+
+def alarms(shelf: Shelf, given: Sequence[str]) -> Filled:
+    """`EXPERIMENT... [metrics: METRIC...] [fall: SHARE] [since: STEP]`: of each measure the best alarm, replayed."""
+    got = wanted(shelf, given)
+    replays = got.of(replayed(got.tracks, fall=got.fall))
+    if replays.empty:
+        raise BadInput(f"got {' '.join(got.names)}: want runs with signs of health and dense metrics at {FEWEST} steps")
+    parts = [
+        _alarms(group, _name(*names, replays["dataset"]), got.fall)
+        for names, group in replays.groupby(["eval", "metric", "dataset"], sort=False)
+    ]
+    return Filled("\n\n".join(parts))
+
+
+def wanted(shelf: Shelf, given: Sequence[str]) -> Wanted:
+    """What a block's words ask for. Raises BadInput at what is missing or no number."""
+    sections: dict[str, list[str]] = {"": [], METRICS: [], SINCE: [], SHARE: []}
+    here = sections[""]
+    for word in given:
+        if word in sections:
+            here = sections[word]
+        else:
+            here.append(word)
+    if not sections[""]:
+        raise BadInput("got no experiment: want one or more; known: " + ", ".join(shelf.names))
+    since, fall = _number(sections, SINCE, 1, most=math.inf), _number(sections, SHARE, FALL, most=1)
+    found = [track for name in sections[""] for track in tracks(shelf.experiment(name).run, since=int(since))]
+    return Wanted(sections[""], found, sections[METRICS], int(since), fall)
+
+
+def _number(sections: dict[str, list[str]], name: str, usual: float, *, most: float) -> float:
+    if not sections[name]:
+        return usual
+    try:
+        (value,) = map(float, sections[name])
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise BadInput(f"got {name} {' '.join(sections[name])}: want one number{' up to 1' if most == 1 else ''}")
+    return value
+
+
+def _correlation(row: Any) -> str:
+    """ "+0.94 [+0.81, +1.00]", in bold where the interval leaves out 0; "+0.94" alone without one."""
+    if row is None:
+        return words.NONE
+    value = words.number(row.value, 2, signed=True)
+    if math.isnan(row.low):
+        return value
+    ends = f"[{words.number(row.low, 2, signed=True)},{words.JOIN}{words.number(row.high, 2, signed=True)}]"
+    return f"**{value}** {ends}" if row.low > 0 or row.high < 0 else f"{value} {ends}"
+
+
+def _rests_on(got: Wanted, found: pd.DataFrame) -> str:
+    runs = len({(track.experiment, track.arm, track.seed) for track in got.tracks})
+    seeds = len({track.seed for track in got.tracks})
+    bounds = "one seed, so no interval" if seeds == 1 else "brackets: 95 % intervals over seeds, bold without 0 in them"
+    if seeds > 1 and found["low"].isna().any():
+        bounds += ", none where all seeds give one number"
+    return (
+        f"Spearman's rank correlation by the better side of both: +1 ranks as the metric does. {runs} runs of {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'}, from step {got.since} on; {bounds}."
+    )
+
+
+def _alarms(replays: pd.DataFrame, title: str, fall: float) -> str:
+    """A table of the best alarm of each sign for one metric, and what the best of all does where it was not chosen."""
+    runs = replays.drop_duplicates(["experiment", "arm", "seed"])
+    fell = runs["fallen"].notna()
+    told = f"**{title}** ends at least {100 * fall:g} % below its best in {fell.sum()} of {len(runs)} runs"
+    rows = []
+    for (measure, on), group in rates(replays).groupby(["measure", "measured_on"], sort=False):
+        row = best(group) or next((row for row in group.to_dict("records") if row["level"] == USUAL), None)
+        row = row or group.iloc[0].to_dict()
+        rows.append([_arrow(measure, _name("health", measure, on, replays["measured_on"])), *_cells(row)])
+    head = ["alarm", "level, %", "right", "missed", "wrong", "silent", "hits, %", "false alarms, %", "lead, steps"]
+    seeds = f"seeds: {runs[fell]['seed'].nunique()} of {runs['seed'].nunique()}"
+    levels = f"Of each measure the level with most hits less false alarms, {100 * USUAL:g} % where none has more hits"
+    return f"{told} ({seeds}). {_recommended(replays)}\n\n{table(head, rows)}\n\n{levels}; {BRACKETS}."
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    counts = [str(row[name]) for name in ("right", "missed", "wrong", "silent")]
+    lead = words.NONE if math.isnan(row["lead"]) else words.count(round(row["lead"]))
+    return [f"{100 * row['level']:g}", *counts, _share(row, "hits"), _share(row, "false"), lead]
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    """ "80 [38, 96]" """
+    value, low, high = (words.number(100 * row[f"{name}{end}"], 0) for end in ("", "_low", "_high"))
+    return words.NONE if math.isnan(row[name]) else f"{value} [{low},{words.JOIN}{high}]"
+
+
+def _recommended(replays: pd.DataFrame) -> str:
+    """The best alarm of all, and what it does where it was not chosen."""
+    fell = replays["fallen"].notna()
+    if not fell.any() or fell.all():
+        lack = "no run falls" if not fell.any() else "every run falls"
+        return f"No alarm can be recommended: {lack}, and it takes runs of both kinds to tell a right one from a wrong."
+    chosen = best(rates(replays))
+    if chosen is None:
+        return "None is raised more often in runs that fall than in the others."
+    name = title_of("health", str(chosen["measure"]))
+    said = f"Best of all: {name} at {100 * float(str(chosen['level'])):g} %."
+    out = held_out(replays)
+    if out.empty:
+        return f"{said} It was chosen on the runs that it is counted on, and there is one seed: nothing confirms it."
+    (row,) = rates(out, ["metric"]).to_dict("records")
+    left = "experiment" if replays["experiment"].nunique() > 1 else "seed"
+    return (
+        f"{said} Chosen without each {left} in turn and judged on it, the best alarm is right in {row[RIGHT]} of "
+        f"{row['right'] + row['missed']} runs that fall (hits {_share(row, 'hits')} %) and wrong in {row['wrong']} of "
+        f"{row['wrong'] + row['silent']} others (false alarms {_share(row, 'false')} %)."
+    )
+
+
+def _name(evaluation: str, metric: str, dataset: str, datasets: pd.Series) -> str:
+    """ "mIoU", with its data set where there are several."""
+    return title_of(evaluation, metric) + (f" ({dataset})" if datasets.nunique() > 1 else "")
+
+
+def _arrow(metric: str, name: str) -> str:
+    """The name with the side that is better, or taken to be healthy."""
+    return f"{name} {'↑' if kind_of(metric).higher_is_better else '↓'}"

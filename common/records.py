@@ -143,7 +143,11 @@ class Asked(TypedDict, total=False):
 
 @record
 class Sought(TypedDict, total=False):
-    """An objective of a sweep, or the measure that it prunes by: what of the evaluations it is, unless it is hours."""
+    """An objective of a sweep, or the measure that it prunes by: what of the evaluations it is, unless it is hours.
+
+    `direction` is the one that is searched, which need not be the better one; with `fall` it is how far the metric fell
+    from its best.
+    """
 
     name: Required[str]
     eval: str
@@ -151,6 +155,8 @@ class Sought(TypedDict, total=False):
     metric: str
     label: str
     higher_is_better: Required[bool]
+    direction: Literal["minimize", "maximize"]
+    fall: bool
     unit: str
     share: bool
 

@@ -49,6 +49,7 @@ from harness.sweeps.work import work
 from reports.sweep.build import build
 
 log = logging.getLogger("gramlab")
+FALLS = "a fall is from the best of a trial's evaluations to the last; the fork's, or step 0's, is one of them"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -172,10 +173,11 @@ def planned_with(own: dict[str, Any], trials: Trials, opening: Opening, *, left:
 def lines(trials: Trials) -> list[str]:
     """What is searched and how, for the plan; the arm `trial` above stands for each of them."""
     spec = trials.experiment.sweep
-    goals = [f"{one.name} ({'higher' if one.higher_is_better else 'lower'} is better)" for one in trials.objectives]
+    goals, falls = ", ".join(one.words for one in trials.objectives), any(one.fall for one in trials.objectives)
     pruned = f", by {trials.prunes.name}" if trials.prunes else ""
     return [
-        f"sweep of {spec.trials} trials, each like the arm `trial` above: {', '.join(goals)}",
+        f"sweep of {spec.trials} trials, each like the arm `trial` above: {goals}",
+        *([f"  {FALLS}"] if falls else []),
         *(f"  {key}: {space.words(key, parameter)}" for key, parameter in spec.space.items()),
         f"  {methods.words(spec.sampler)}; {methods.words(spec.pruner)}{pruned}",
     ]

@@ -94,7 +94,7 @@ class Pruner(Method):
         str | None,
         About(
             "the measure that it looks at after each evaluation of the first seed, written as an objective; "
-            "label-free health is one too. null = the first objective that is evaluated"
+            "label-free health is one too, a fall is none. null = the first objective that is evaluated and no fall"
         ),
     ] = None
 
@@ -106,9 +106,10 @@ class Sweep:
     objectives: Annotated[
         list[str],
         About(
-            "what is searched for, the direction known from the metric: `knn.top1` (task and metric), a whole "
-            "`task/dataset/metric`, a metric that one task alone yields, or `hours` of training. Several give a Pareto "
-            "front"
+            "what is searched for: `knn.top1` (task and metric), a whole `task/dataset/metric`, a metric that one task "
+            "alone yields, each with `.fall` for how far it falls from its own best on the way, or `hours` of "
+            "training. The direction is that which is better, or the word `maximize` or `minimize` before it. Several "
+            "give a Pareto front"
         ),
     ] = field(default_factory=list)
     space: Annotated[dict[Name, Parameter], About("setting, by its dotted key → the values that it may take")] = field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal, get_args
 
 from common.errors import BadInput, nearest
 from evals.results.metrics import metric_of
@@ -14,13 +15,18 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness.sweep_settings import Sweep
 
-HOURS = "hours"
+HOURS, FALL = "hours", ".fall"
 Direction = Literal["minimize", "maximize"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A number of each trial, by the name it was asked for; `column` are the values of `COLUMN` in its result rows."""
+    """A number of each trial, by the name it was asked for; `column` are the values of `COLUMN` in its result rows.
+
+    fall: it is how far these fell from the best of them (`evals.results.falls`), not the last of them.
+    asked: the direction that is searched, as Optuna calls it, where it was named; else that which is better.
+    """
 
     name: str
     label: str
@@ -28,11 +34,25 @@ class Objective:
     unit: str = ""
     share: bool = False
     column: tuple[str, ...] = ()
+    fall: bool = False
+    asked: Direction | None = None
 
     @property
     def direction(self) -> Direction:
         """As Optuna calls it."""
-        return "maximize" if self.higher_is_better else "minimize"
+        return self.asked or ("maximize" if self.higher_is_better else "minimize")
+
+    @property
+    def words(self) -> str:
+        """Its name, and which way is searched for."""
+        better = self.higher_is_better == (self.direction == "maximize")
+        side = "higher" if self.direction == "maximize" else "lower"
+        return f"{self.name} ({side} is {'better' if better else 'searched for'})"
+
+    @property
+    def measures(self) -> tuple[object, ...]:
+        """What it is a number of: equal for objectives that are one measure under two names."""
+        return self.column, self.fall
 
     def of(self, rows: Iterable[Row]) -> Row | None:
         """Its row among those of one evaluation."""
@@ -50,9 +70,9 @@ def objectives(sweep: Sweep, tasks: Mapping[str, TaskSpec]) -> list[Objective]:
             f"sweep.objectives is empty: want at least one of {', '.join([*measures(tasks), HOURS])}, or a short form "
             "such as knn.top1"
         )
-    found = [SPENT if name == HOURS else measure(name, tasks, where="sweep.objectives") for name in sweep.objectives]
-    columns = [objective.column for objective in found]
-    if twice := [one.name for one in found if columns.count(one.column) > 1]:
+    found = [objective(words, tasks, where="sweep.objectives") for words in sweep.objectives]
+    known = [one.measures for one in found]
+    if twice := [words for words, one in zip(sweep.objectives, known, strict=True) if known.count(one) > 1]:
         raise BadInput(f"sweep.objectives: {' and '.join(twice)} are one measure: want it once")
     return found
 
@@ -61,11 +81,40 @@ def pruned_by(sweep: Sweep, tasks: Mapping[str, TaskSpec], asked: Sequence[Objec
     """The measure that the pruner looks at; None where nothing is pruned."""
     if sweep.pruner.name == "NopPruner":
         return None
-    if sweep.pruner.by is not None:
-        return measure(sweep.pruner.by, tasks, where="sweep.pruner.by")
-    if not (evaluated := [objective for objective in asked if objective.column]):
-        raise BadInput(f"sweep.pruner.by: want a measure to prune by, since {HOURS} alone tells nothing on the way")
-    return evaluated[0]
+    if sweep.pruner.by is None:
+        if not (evaluated := [one for one in asked if one.column and not one.fall]):
+            told = " and ".join(one.name for one in asked)
+            raise BadInput(f"sweep.pruner.by: want a measure to prune by, since {told} can be told at the end alone")
+        return evaluated[0]
+    found = objective(sweep.pruner.by, tasks, where="sweep.pruner.by")
+    if found.fall or not found.column:
+        instead = found.name.removesuffix(FALL) if found.fall else "a measure of the evaluations"
+        raise BadInput(f"sweep.pruner.by: {found.name} is known at the end alone: want {instead}")
+    return found
+
+
+def objective(words: str, tasks: Mapping[str, TaskSpec], *, where: str) -> Objective:
+    """`hours` or a measure, with `.fall` for how far it fell, each with `maximize` or `minimize` before it, if any.
+
+    Raises `BadInput` for what no task yields.
+    """
+    first, _, rest = words.partition(" ")
+    if rest and first not in DIRECTIONS and get_close_matches(first.lower(), DIRECTIONS, n=1):
+        raise BadInput(f"{where}: {words}: {nearest(first.lower(), DIRECTIONS, otherwise='')}")
+    asked = next((one for one in DIRECTIONS if rest and one == first), None)
+    name = rest.strip() if asked else words
+    if name == HOURS:
+        return replace(SPENT, asked=asked)
+    found = measure(name.removesuffix(FALL), tasks, where=where)
+    return replace(_fallen(found) if name.endswith(FALL) else found, name=name, asked=asked)
+
+
+def _fallen(of: Objective) -> Objective:
+    """How far a measure fell: a share of its best value, or where it has no zero for that in its own unit."""
+    kind = metric_of(of.column[3])
+    unit, share = ("of best", True) if kind.ratio else (of.unit, of.share)
+    label = f"{'fall' if kind.higher_is_better else 'rise'} from its best: {of.label}"
+    return replace(of, label=label, higher_is_better=False, unit=unit, share=share, fall=True)
 
 
 def measure(name: str, tasks: Mapping[str, TaskSpec], *, where: str) -> Objective:
@@ -85,7 +134,7 @@ def measure(name: str, tasks: Mapping[str, TaskSpec], *, where: str) -> Objectiv
     found = known[keys[0]][1]
     if metric_of(found.column[3]).relative:
         raise BadInput(f"{where}: {name} is neither good nor bad: want a measure that has a better side")
-    return Objective(**{**vars(found), "name": name})
+    return replace(found, name=name)
 
 
 def measures(tasks: Mapping[str, TaskSpec]) -> dict[str, tuple[str, Objective]]:

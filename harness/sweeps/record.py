@@ -28,6 +28,7 @@ from harness.sweeps.trial import MEASURED, PRUNED, TRAINED_AS, Measured, Trials,
 FEWEST = 4  # completed trials below which nothing is said of importances
 TOP = 5  # trials that the best quantile of an importance holds, where there are twice as many
 FRESH = 3  # seeds of a front member's experiment
+SHOWN_OF = ("name", "label", "higher_is_better", "direction", "fall", "unit", "share")  # an objective
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -67,7 +68,7 @@ def described(objective: Objective) -> dict[str, Any]:
     """An objective as the report shows it."""
     measure = dict(zip(COLUMN, objective.column, strict=False))
     return {
-        **{key: getattr(objective, key) for key in ("name", "label", "higher_is_better", "unit", "share")},
+        **{key: getattr(objective, key) for key in SHOWN_OF},
         **{key: measure[key] for key in ("eval", "dataset", "metric") if key in measure},
     }
 
@@ -125,7 +126,7 @@ def importances(study: Study, objectives: Sequence[Objective]) -> dict[str, dict
     for number, objective in enumerate(objectives):
         if len({trial.values[number] for trial in done}) == 1:  # nothing sets the best apart
             continue
-        sign = -1.0 if objective.higher_is_better else 1.0
+        sign = -1.0 if objective.direction == "maximize" else 1.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found[objective.name] = get_param_importances(

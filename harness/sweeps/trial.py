@@ -23,6 +23,7 @@ from common.disk import alone
 from common.errors import BadInput, first_line
 from common.records import CurvePoint, Seeds, read_lines
 from common.schema import assigned
+from evals.results.bootstrap import Interval
 from evals.results.table import Row
 from harness import memory
 from harness.config import identity
@@ -36,6 +37,7 @@ from harness.mending import bring_to_end
 from harness.pointless import pointless
 from harness.settings import Experiment
 from harness.step import NonFinite
+from harness.sweeps.falls import NOTHING, fallen
 from harness.sweeps.objectives import HOURS, Objective, mean
 from harness.sweeps.pruning import is_hopeless, show, shown
 from harness.sweeps.space import drawn, overrides
@@ -190,7 +192,8 @@ class Trials:
     def show(self, trial: Trial, prunes: Objective, step: int, value: float) -> None:
         """Keep what the trial is pruned by; samplers and dashboards see it where it is the one objective."""
         show(trial, prunes, step, value)
-        if len(self.objectives) == 1 and prunes.column == self.objectives[0].column:
+        only = self.objectives[0]
+        if len(self.objectives) == 1 and (prunes.measures, prunes.direction) == (only.measures, only.direction):
             trial.report(value, step)
 
     def train(self, job: Job, todo: Sequence[Job]) -> None:
@@ -204,14 +207,31 @@ class Trials:
         """Each objective of each seed that came to its end with a finite value, with its interval over images."""
         values: Measured = {objective.name: [] for objective in self.objectives}
         for job in (one for one in todo if is_done(one)):
-            rows = self.rows(job, job.stop)
             for objective in self.objectives:
-                row = objective.of(rows)
-                value = seconds(job) / 3600 if objective.name == HOURS else row.value if row else math.nan
+                value, low, high = self.value(job, objective)
                 if math.isfinite(value):
-                    low, high = (or_null(row.low), or_null(row.high)) if row else (None, None)
-                    values[objective.name].append((job.seed, value, low, high))
+                    values[objective.name].append((job.seed, value, or_null(low), or_null(high)))
         return values
+
+    def value(self, job: Job, objective: Objective) -> Interval:
+        """An objective of a job that came to its end; NaN where it has no value or no interval."""
+        if objective.name == HOURS:
+            return Interval(seconds(job) / 3600, math.nan, math.nan)
+        if objective.fall:
+            return fallen(self.way(job, objective))
+        row = objective.of(self.rows(job, job.stop))
+        return Interval(row.value, row.low, row.high) if row else NOTHING
+
+    def way(self, job: Job, objective: Objective) -> list[tuple[Row, Path]]:
+        """What a job's evaluations found of a measure, and where their outcomes lie: from its fork, or step 0, to its
+        end; none where that was not evaluated.
+
+        The fork is evaluated with the parent, and counts: what a trial begins with it can lose.
+        """
+        fork = [] if job.parent is None else [(job.parent, job.start)]
+        places = [*fork, *((job, step) for step in job.evaluations)]
+        found = [(objective.of(self.rows(*place)), self.evaluator.outcomes(step_folder(*place))) for place in places]
+        return [(row, folder) for row, folder in found if row is not None] if found[-1][0] is not None else []
 
     def measured_arms(self, todo: Sequence[Job]) -> dict[str, Measured]:
         """The objectives of each arm among jobs."""

@@ -13,7 +13,7 @@ from reports.sweep.read import Goal, Sweep
 
 ROW, SIZE, SMALL = 0.36, 8.5, 7.0
 NUMBER, NARROWEST, GAP = 0.6, 0.8, 0.28  # inches: of a trial's number, of a setting's column, left of an objective
-MOST_TITLE = 1.6  # inches of an objective's title
+MOST_TITLE = 1.8  # inches of an objective's title
 OWN = "the experiment's own arm, to compare with"
 
 
@@ -71,6 +71,11 @@ def cautions(sweep: Sweep) -> list[str]:
         )
     if len(sweep.seeds) == 1:
         found.append("One seed: intervals are over evaluation images alone, and silent about other seeds.")
+    if any(goal.fall for goal in sweep.goals):
+        found.append(
+            "A fall counts from the best of a trial's evaluations, which is the best by luck, too: values that do no "
+            "more than scatter have fallen a little, and intervals over images take the best one as given."
+        )
     if not sweep.importances:
         found.append(f"{count} trials ran to their end: too few, or too alike, to tell which settings matter.")
     failed = [f"{trial.label} ({trial.reason})" for trial in sweep.trials if trial.reason]

@@ -40,13 +40,13 @@ def _trials(axes: Axes, sweep: Sweep, goal: Goal) -> None:
     titled(
         axes,
         shorten(goal.title, 3, 9, weight="bold"),
-        "higher is better" if goal.higher_is_better else "lower is better",
+        goal.better,
     )
     scaled(axes.yaxis, ticks=5)
     done = [(trial.number, trial.values[goal.name].value * goal.scale) for trial in sweep.complete]
     if done:
         x, y = np.array(done).T
-        best = (np.maximum if goal.higher_is_better else np.minimum).accumulate(y)
+        best = (np.maximum if goal.maximize else np.minimum).accumulate(y)
         axes.step([*x, max(len(sweep.trials) - 1, x[-1])], [*best, best[-1]], where="post", color=LINE, linewidth=1.3)
         axes.scatter(x, y, s=18, color=DOT, linewidths=0, zorder=3)
     lost = [trial.number for trial in sweep.trials if trial.state in ("pruned", "failed")]

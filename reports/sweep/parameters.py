@@ -63,8 +63,8 @@ def slice_pages(sweep: Sweep) -> list[Page]:
 def _slices(sweep: Sweep, names: Sequence[str], which: str) -> Page:
     page = new_page(
         f"Slices: each objective over each setting{which}",
-        "Every trial that ran to its end: the later, the darker; ringed are those on the front. Better is up. A slice "
-        "shows all trials at once, whatever their other settings were.",
+        "Every trial that ran to its end: the later, the darker; ringed are those on the front. What is sought is up. "
+        "A slice shows all trials at once, whatever their other settings were.",
     )
     gap, left, top, goals = 0.3, LEFT + 0.75, TOP + 0.85, sweep.goals
     wide = min((RIGHT - left - gap * (len(names) - 1)) / len(names), 3.6)
@@ -98,7 +98,7 @@ def _slice(axes: Axes, sweep: Sweep, goal: Goal, name: str) -> None:
     if trials:
         shades = colormaps["Blues"](0.25 + 0.7 * np.array([trial.number for trial in trials]) / max(last, 1))
         axes.scatter(places, values, s=22, color=shades, edgecolors=rings, linewidths=0.9, zorder=3)
-    if not goal.higher_is_better:
+    if not goal.maximize:
         axes.invert_yaxis()
 
 

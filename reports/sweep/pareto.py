@@ -29,7 +29,7 @@ def pareto_page(sweep: Sweep) -> Page:
     page = new_page(
         "Pareto front",
         "Blue: trials that no other beats in every objective, with 95 % intervals (arrows: they go on); grey: all "
-        "others that ran to their end. Better is right and up: axes of what should be low run backwards."
+        "others that ran to their end. What is sought is right and up: axes of what shall be low run backwards."
         + (" Orange: the same settings on fresh seeds." if sweep.confirmed else "")
         + (" Black squares: the experiment's own arms." if sweep.references else ""),
     )
@@ -80,9 +80,9 @@ def _panel(axes: Axes, sweep: Sweep, across: Goal, up: Goal) -> None:
     if len(sweep.goals) == 2 and sweep.members:
         _stairs(axes, np.array([points[trial.arm] for trial in sweep.members]), across, up)
     axes.set(xlim=_limits(sweep, across), ylim=_limits(sweep, up))
-    if not across.higher_is_better:
+    if not across.maximize:
         axes.invert_xaxis()
-    if not up.higher_is_better:
+    if not up.maximize:
         axes.invert_yaxis()
     place(axes, labels, np.array([*points.values()]).reshape(-1, 2))
 
@@ -101,7 +101,7 @@ def _limits(sweep: Sweep, goal: Goal) -> tuple[float, float]:
 
 def _stairs(axes: Axes, points: np.ndarray, across: Goal, up: Goal) -> None:
     """The border between what some trial reached and what none did, of two objectives."""
-    signs = np.array([1 if goal.higher_is_better else -1 for goal in (across, up)])
+    signs = np.array([1 if goal.maximize else -1 for goal in (across, up)])
     better = points * signs
     order = better[better[:, 0].argsort()]
     steps = [order[0]]
@@ -129,7 +129,7 @@ def _cross(
             continue
         seen = np.clip(ends, *_limits(sweep, goal))
         axes.plot(*((seen, [y, y]) if level else ([x, x], seen)), **pale)
-        for end, at, arrow in zip(ends, seen, arrows if goal.higher_is_better else arrows[::-1], strict=True):
+        for end, at, arrow in zip(ends, seen, arrows if goal.maximize else arrows[::-1], strict=True):
             if end != at:
                 axes.plot(*(([at], [y]) if level else ([x], [at])), marker=arrow, markersize=5, color=colour,
                           alpha=min(3 * alpha, 1), clip_on=False, zorder=1.5)  # fmt: skip
@@ -139,7 +139,7 @@ def _ranking(sweep: Sweep) -> Page:
     """The best trials of one objective, with intervals, the best on top."""
     goal = sweep.goals[0]
     page = new_page("The best trials", f"{goal.label}: the best {RANKED} at most, with 95 % intervals.")
-    ranked = sorted(sweep.complete, key=lambda t: t.values[goal.name].value, reverse=goal.higher_is_better)[:RANKED]
+    ranked = sorted(sweep.complete, key=lambda t: t.values[goal.name].value, reverse=goal.maximize)[:RANKED]
     rows: list[tuple[str, Estimate, str]] = []
     for trial in ranked:
         rows.append((trial.label, trial.values[goal.name], FRONT if trial.arm in sweep.front else FAINT))

@@ -12,19 +12,26 @@ from typing import Any
 from common.drawing import shorten, text_width
 from common.errors import BadInput
 from common.records import Pruned, Seeds, Sought, Swept, Tried, read_record
-from reports.estimates import Estimate, student_interval, title_of
+from reports.estimates import Estimate, kind_of, student_interval, title_of
 from reports.words import MINUS, number
 
 
 @dataclass(frozen=True)
 class Goal:
-    """An objective, or the measure that trials are pruned by: `name` as it was asked for, `title` as reports say it."""
+    """An objective, or the measure that trials are pruned by: `name` as it was asked for, `title` as reports say it.
+
+    maximize: the direction that is searched, which need not be the better one.
+    fall: it is how far a metric fell from its best; `most` bounds values.
+    """
 
     name: str
     label: str
     higher_is_better: bool
+    maximize: bool
     unit: str = ""
     share: bool = False
+    fall: bool = False
+    most: float = math.inf
     title: str = ""
     dataset: str = ""
 
@@ -40,13 +47,14 @@ class Goal:
 
     @property
     def better(self) -> str:
-        """Which way is better."""
-        return "higher is better" if self.higher_is_better else "lower is better"
+        """Which way is searched for, and whether it is better."""
+        side = "higher" if self.maximize else "lower"
+        return f"{side} is {'better' if self.maximize == self.higher_is_better else 'sought'}"
 
     @property
     def shown_unit(self) -> str:
         """Of shown values."""
-        return "%" if self.share else self.unit
+        return f"% {self.unit}".rstrip() if self.share else self.unit
 
     def written(self, value: float) -> str:
         """A value for reading."""
@@ -107,7 +115,7 @@ class Sweep:
         """The trials of the front, the best in the first objective first."""
         found = [trial for trial in self.complete if trial.arm in self.front]
         first = self.goals[0]
-        return tuple(sorted(found, key=lambda t: t.values[first.name].value, reverse=first.higher_is_better))
+        return tuple(sorted(found, key=lambda t: t.values[first.name].value, reverse=first.maximize))
 
     @cached_property
     def by_importance(self) -> list[str]:
@@ -158,9 +166,9 @@ def estimates(values: Mapping[str, Seeds], goals: Sequence[Goal], seeds: Sequenc
 
 
 def _within(one: Estimate, goal: Goal) -> Estimate:
-    """Student's interval knows of no bounds; shares lie in 0..1, and what has a unit, hours or metres, is above 0."""
-    low, high = 0.0 if goal.share or goal.unit else -math.inf, 1.0 if goal.share else math.inf
-    return replace(one, low=max(one.low, low), high=min(one.high, high))
+    """Intervals know of no bounds; shares, falls, and what has a unit, hours or metres, are 0 or more."""
+    low = 0.0 if goal.share or goal.unit or goal.fall else -math.inf
+    return replace(one, low=max(one.low, low), high=min(one.high, goal.most))
 
 
 def _estimate(seeds: Seeds) -> Estimate:
@@ -173,11 +181,22 @@ def _estimate(seeds: Seeds) -> Estimate:
 
 
 def _goal(sought: Sought) -> Goal:
-    name, dataset = sought["name"], sought.get("dataset", "")
-    better, unit = sought["higher_is_better"], sought.get("unit", "")
-    known = "eval" in sought and "metric" in sought
+    name, better, share = sought["name"], sought["higher_is_better"], sought.get("share", False)
+    known, fall = "eval" in sought and "metric" in sought, sought.get("fall", False)
     title = title_of(sought.get("eval", ""), sought.get("metric", "")) if known else name
-    return Goal(name, sought.get("label", name), better, unit, sought.get("share", False), title, dataset)
+    rises = fall and not kind_of(sought.get("metric", "")).higher_is_better  # an error, of which all may be added
+    return Goal(
+        name=name,
+        label=sought.get("label", name),
+        higher_is_better=better,
+        maximize=sought.get("direction", "maximize" if better else "minimize") == "maximize",
+        unit=sought.get("unit", ""),
+        share=share,
+        fall=fall,
+        most=1.0 if share and not rises else math.inf,
+        title=f"{title} {'rise' if rises else 'fall'}" if known and fall else title,
+        dataset=sought.get("dataset", ""),
+    )
 
 
 def _told_apart(goals: Sequence[Goal]) -> tuple[Goal, ...]:

@@ -112,3 +112,71 @@ def test_every_measure_of_the_tasks_has_its_key(tasks):
 )
 def test_a_mean_is_one_of_every_seed_or_none(values, found):
     assert mean(values, count=2) == pytest.approx(found, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "unit", "share"),
+    [
+        ("segmentation.miou.fall", "fall from its best: mIoU, segmentation on rooms", "of best", True),
+        ("depth/rooms/rmse.fall", "rise from its best: depth RMSE, depth on rooms", "of best", True),
+        ("locality.fall", "fall from its best: locality, health on rooms", "", False),
+        ("norm_outliers.fall", "rise from its best: patch-norm outliers, health on rooms", "", True),
+    ],
+)
+def test_a_fall_is_a_share_of_the_best_value_where_the_metric_has_a_zero_for_that(tasks, name, label, unit, share):
+    (found,), _ = asked(tasks, name)
+    assert (found.name, found.label, found.unit, found.share, found.fall) == (name, label, unit, share, True)
+    assert found.column == asked(tasks, name.removesuffix(".fall"))[0][0].column
+
+
+def test_the_less_a_measure_falls_the_better_and_a_word_turns_any_objective_round(tasks):
+    found, _ = asked(
+        tasks, "miou.fall", "maximize rmse.fall", "minimize knn.top1", "maximize hours", "maximize pixel_accuracy"
+    )
+    assert [(one.name, one.direction) for one in found] == [
+        ("miou.fall", "minimize"), ("rmse.fall", "maximize"), ("knn.top1", "minimize"), ("hours", "maximize"),
+        ("pixel_accuracy", "maximize"),
+    ]  # fmt: skip
+    assert [one.words for one in found] == [
+        "miou.fall (lower is better)", "rmse.fall (higher is searched for)", "knn.top1 (lower is searched for)",
+        "hours (higher is searched for)", "pixel_accuracy (higher is better)",
+    ]  # fmt: skip
+
+
+def test_a_measure_and_its_fall_are_two_objectives(tasks):
+    assert len(asked(tasks, "miou", "miou.fall")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["miou.fall", "maximize rooms.miou.fall"], "sweep.objectives: miou.fall and maximize rooms.miou.fall are one"),
+        (["miou", "minimize miou"], "sweep.objectives: miou and minimize miou are one measure"),
+        (["maximise miou"], "sweep.objectives: maximise miou: did you mean 'maximize'?"),
+        (["Minimize miou"], "sweep.objectives: Minimize miou: did you mean 'minimize'?"),
+        (["lower miou"], "sweep.objectives: no task yields 'lower miou'"),
+        (["segmentation.mio.fall"], "sweep.objectives: no task yields 'segmentation.mio'; did you mean"),
+        (["miou.drop"], "sweep.objectives: no task yields 'miou.drop'"),
+        (["hours.fall"], "sweep.objectives: no task yields 'hours'"),
+        (["gram_drift.fall"], "sweep.objectives: no task yields 'gram_drift'"),
+        ([".fall"], "sweep.objectives: no task yields ''"),
+        (["maximize "], "sweep.objectives: no task yields 'maximize '"),
+    ],
+)  # fmt: skip
+def test_a_fall_of_nothing_and_a_direction_that_is_none_are_refused(tasks, names, said):
+    with pytest.raises(BadInput) as error:
+        asked(tasks, *names)
+    assert str(error.value).startswith(said)
+
+
+def test_nothing_is_pruned_by_a_fall_which_half_way_may_not_have_begun(tasks):
+    median = {"name": "MedianPruner"}
+    by = asked(tasks, "miou.fall", "minimize miou", **median)[1]
+    assert by is not None
+    assert (by.name, by.direction) == ("miou", "minimize")
+    with pytest.raises(BadInput, match=r"^sweep\.pruner\.by: miou\.fall is known at the end alone: want miou$"):
+        asked(tasks, "miou", **median, by="miou.fall")
+    with pytest.raises(BadInput, match=r"by: want a measure to prune by, since miou\.fall and hours can be told"):
+        asked(tasks, "miou.fall", "hours", **median)
+    with pytest.raises(BadInput, match=r"by: hours is known at the end alone: want a measure of the evaluations"):
+        asked(tasks, "miou", **median, by="hours")

@@ -12,6 +12,7 @@ from reports.page import style
 from reports.sweep.build import build
 from reports.sweep.ending import ending
 from reports.sweep.front import front_page
+from reports.sweep.history import history_page
 from reports.sweep.pareto import pareto_page
 from reports.sweep.read import read
 
@@ -98,6 +99,67 @@ def test_page_one_has_the_experiments_own_arms_to_compare_with_under_the_titles_
     assert "segmentation.miou" not in "".join(pages[:2])
     assert first.index("plain: the experiment's own arm") > first.index("22.0")
     assert "18.0" in first
+
+
+MIOU_FALL = {"name": "segmentation.miou.fall", "label": "fall from its best: mIoU", "higher_is_better": False,
+             "fall": True, "unit": "of best", "share": True, "eval": "segmentation", "dataset": "scenes",
+             "metric": "miou"}  # fmt: skip
+RMSE_FALL = {**MIOU_FALL, "name": "depth.rmse.fall", "eval": "depth", "metric": "rmse"}
+
+
+def fallen(number, miou, rmse):
+    values = {"segmentation.miou.fall": [[0, miou, miou - 0.2, miou + 0.02]], "depth.rmse.fall": [[0, rmse, 0.1, 1.3]]}
+    return trial(number, values=values)
+
+
+def searched(*directions):
+    """A record of falls that were searched in these directions."""
+    goals = [{**goal, "direction": way} for goal, way in zip((MIOU_FALL, RMSE_FALL), directions, strict=True)]
+    trials = [fallen(0, 0.01, 0.2), fallen(1, 0.11, 0.3), fallen(2, 0.05, 0.9)]
+    front = ["trial-0000"] if directions[0] == "minimize" else ["trial-0001", "trial-0002"]
+    return {"objectives": goals, "trials": trials, "front": front, "references": {}, "importances": {}}
+
+
+def test_falls_are_told_with_what_they_are_of_and_whether_they_were_sought(write, tmp_path):
+    write(**searched("maximize", "minimize"))
+    found = read(tmp_path).goals
+    assert [(goal.title, goal.shown_unit, goal.better) for goal in found] == [
+        ("mIoU fall", "% of best", "higher is sought"), ("Depth RMSE rise", "% of best", "lower is better")
+    ]  # fmt: skip
+    assert found[0].axis(9.0) == "mIoU fall (% of best), higher is sought"
+
+
+def test_a_fall_is_never_below_none_and_only_an_error_can_more_than_double(write, tmp_path):
+    write(**searched("maximize", "maximize"))
+    first = read(tmp_path).trials[0].values
+    assert (first["segmentation.miou.fall"].low, first["depth.rmse.fall"].high) == (0, 1.3)
+    seeds = {"segmentation.miou.fall": [[1, 0.9, None, None], [2, 0.1, None, None]]}
+    write(**searched("maximize", "maximize"), confirmed={"seeds": [1, 2], "values": {"trial-0001": seeds}})
+    again = read(tmp_path).confirmed["trial-0001"]["segmentation.miou.fall"]
+    assert (again.low, again.high) == (0, 1)
+
+
+def test_what_is_sought_is_right_and_up_and_comes_first_whichever_way_is_better(write, tmp_path):
+    found = {}
+    for way in ("maximize", "minimize"):
+        write(**searched(way, way))
+        sweep = read(tmp_path)
+        with style():
+            axes = pareto_page(sweep).figure.axes[0]
+            lines = history_page(sweep).figure.axes[0].lines
+        found[way] = axes.xaxis_inverted(), axes.yaxis_inverted(), [*lines[0].get_ydata()][:3], sweep.members[0].arm
+    assert found == {
+        "maximize": (False, False, pytest.approx([1, 11, 11]), "trial-0001"),
+        "minimize": (True, True, pytest.approx([1, 1, 1]), "trial-0000"),
+    }
+
+
+def test_page_one_says_that_the_peak_of_a_fall_is_the_best_by_luck_too(made):
+    pages, _ = made(**searched("maximize", "maximize"))
+    words = " ".join(pages[0].split())
+    assert "mIoU fall (higher is sought), Depth RMSE rise (higher is sought)" in words
+    assert "A fall counts from the best of a trial's evaluations, which is the best by luck, too" in words
+    assert "A fall counts" not in made()[0][0]
 
 
 def test_objectives_of_one_title_are_told_apart_by_their_sets_or_else_by_their_names(write, tmp_path):

@@ -1,4 +1,4 @@
-"""Does a label-free measure know? Rank correlations of signs of health with labelled metrics; see docs/health.md.
+"""Whether a label-free measure knows: rank correlations of signs of health with labelled metrics (docs/health.md).
 
 Both are taken by their better side, so that +1 always means that the measure ranks as the metric does.
 """

@@ -171,7 +171,7 @@ def _told(one: Beside, found: Sequence[Measurement]) -> tuple[str, str]:
     published = f"  published  {_value(table, one.published)}: {table.how} ({table.source})"
     if one.unlike or table.ours is None:
         return f"\n{one.title}\n{published}\n  not comparable: {one.unlike}", "not comparable"
-    (value,) = (m for m in found if m.metric == table.metric and _is_of(m, one.spec))
+    value = next(m for m in found if m.metric == table.metric and _is_of(m, one.spec))
     number, low, high = (write_number(metric, x, like=value.value) for x in (value.value, value.low, value.high))
     ours = f"  ours       {number} [{low}, {high}]: {used.id} #{used.hash()}, 95 % interval over images"
     difference = value.value * (100 if metric.share else 1) - one.published

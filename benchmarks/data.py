@@ -25,6 +25,7 @@ from torchvision import transforms as plain
 from common.speed import machine_line
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.inventory import Inventory
+from evals.datasets.labelled_set import Surfaces
 from harness.crop_settings import Crops
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
@@ -43,7 +44,7 @@ CASES = {
 class Photographs:
     """A labelled set of JPEG files held in memory: smooth colours with some grain, `height` × `width` pixels."""
 
-    name, split, classes, segments, has_depth = "photographs", "train", (), (), False
+    name, split, classes, segments, has_depth, has_surfaces = "photographs", "train", (), (), False, False
 
     def __init__(self, height: int, width: int) -> None:
         self.files = [_photograph(seed, height, width) for seed in range(PHOTOS)]
@@ -68,6 +69,9 @@ class Photographs:
         raise NotImplementedError
 
     def depth(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def surfaces(self, index: int) -> Surfaces:
         raise NotImplementedError
 
     def found(self) -> Inventory:

@@ -17,11 +17,13 @@ from evals.pictures.feature_maps import POINTS, Point, features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write
+from evals.pictures.surfaces import BoundarySample, NormalSample, boundaries_figure, normals_figure
 from evals.results.outcomes import outcomes_name
 from evals.results.table import Measurement
 from evals.suite import TaskSpec
 
 IMAGES = 5
+Seen = list[tuple[LabelledSet, int, np.ndarray]]  # test images, and what was predicted of each
 
 
 class Gallery:
@@ -29,10 +31,10 @@ class Gallery:
 
     def __init__(self, points: Sequence[Point] = POINTS) -> None:
         self._points = points
-        self._seen: dict[str, list[tuple[LabelledSet, int, np.ndarray]]] = {}
+        self._seen: dict[str, Seen] = {}
 
     def watch(self, task: str, dataset: LabelledSet, index: int, guess: np.ndarray) -> None:
-        """A head's prediction for one test image: pixel classes (integers) or metres (floats)."""
+        """A head's prediction for one test image, as its task describes it."""
         if index in spread(range(len(dataset)), IMAGES):
             self._seen.setdefault(task, []).append((dataset, index, guess))
 
@@ -48,7 +50,7 @@ class Gallery:
                 stem = outcomes_name(
                     settings.task, judged.name, judged.split, settings.id, settings.hash(), settings.size
                 )
-                figure = _predictions(self._seen.pop(name), title)
+                figure = DRAWN.get(settings.task, _segmentation)(self._seen.pop(name), title)
                 drawn[stem] = write(folder, Path(stem).stem, figure)
             few = spread_subset(spread_subset(judged, settings.test_images), IMAGES)
             size = nearest_multiple(settings.size, stride)  # live protocols take any size, since they pad
@@ -73,13 +75,27 @@ def draw_sizes(folder: Path, name: str, found: Sequence[Measurement]) -> list[Pa
     return [write(folder, "resolution", resolution_figure(found, title=f"{_short(name)}: metrics over the input size"))]
 
 
-def _predictions(seen: Sequence[tuple[LabelledSet, int, np.ndarray]], title: str) -> Figure:
-    dataset = seen[0][0]
-    if np.issubdtype(seen[0][2].dtype, np.floating):
-        truths = [np.where(np.isfinite(guess), s.depth(i), 0) for s, i, guess in seen]  # NaN where nothing is judged
-        depths = [
-            DepthSample(s.key(i), s.image(i), truth, guess) for (s, i, guess), truth in zip(seen, truths, strict=True)
-        ]
-        return depth_figure(depths, title=title)
+def _segmentation(seen: Seen, title: str) -> Figure:
     masks = [SegmentationSample(s.key(i), s.image(i), s.mask(i), guess) for s, i, guess in seen]
-    return segmentation_figure(masks, dataset.segments, title=title)
+    return segmentation_figure(masks, seen[0][0].segments, title=title)
+
+
+def _depth(seen: Seen, title: str) -> Figure:
+    truths = [np.where(np.isfinite(guess), s.depth(i), 0) for s, i, guess in seen]  # NaN where nothing is judged
+    depths = [
+        DepthSample(s.key(i), s.image(i), truth, guess) for (s, i, guess), truth in zip(seen, truths, strict=True)
+    ]
+    return depth_figure(depths, title=title)
+
+
+def _normals(seen: Seen, title: str) -> Figure:
+    samples = [NormalSample(s.key(i), s.image(i), s.surfaces(i).normals, guess) for s, i, guess in seen]
+    return normals_figure(samples, title=title)
+
+
+def _boundaries(seen: Seen, title: str) -> Figure:
+    samples = [BoundarySample(s.key(i), s.image(i), s.surfaces(i).parts, guess) for s, i, guess in seen]
+    return boundaries_figure(samples, title=title)
+
+
+DRAWN = {"depth": _depth, "normals": _normals, "boundaries": _boundaries}  # tasks that predict no pixel classes

@@ -27,7 +27,7 @@ from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.view import Precision, View
 
-Watch = Callable[[int, np.ndarray], None]  # takes an image's number and its predicted pixels: classes, or metres
+Watch = Callable[[int, np.ndarray], None]  # takes an image's number and what a task predicts of its pixels or cells
 
 
 @settings

@@ -14,7 +14,7 @@ from evals.judging import pixel_classes
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.results.table import Outcomes
-from evals.tasks import clustering, knn, logreg, retrieval
+from evals.tasks import boundaries, clustering, knn, logreg, normals, retrieval
 from evals.tasks.depth import errors
 from evals.tasks.depth import published as published_depth
 from evals.tasks.depth import quick as quick_depth
@@ -65,6 +65,8 @@ METHODS: dict[str, Method] = {
     ),
     "depth": Method(quick_depth.QuickDepth, quick_depth, dense=True, pixels=True),
     "depth_live": Method(published_depth.PublishedDepth, published_depth, "backbone", pixels=True),
+    "normals": Method(normals.QuickNormals, normals, dense=True, pixels=True),
+    "boundaries": Method(boundaries.QuickBoundaries, boundaries, dense=True, pixels=True),
     "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True),
     "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True),
     "health": Method(health.Health, health, "test set", dense=True, compares=True, preconditions=health.preconditions),
@@ -102,7 +104,15 @@ def method_of(protocol: Protocol) -> Method:
 
 
 def notes_on(protocol: Protocol, dataset: LabelledSet, outcomes: Outcomes) -> tuple[str, ...]:
-    """What the outcomes on a test set tell of its masks or depth, for who reads the values."""
-    if protocol.needs == "pixel classes":
-        return tuple(pixel_classes.notes(dataset, outcomes))
-    return tuple(errors.notes(protocol, dataset, outcomes)) if protocol.needs == "depth" else ()
+    """What the outcomes on a test set tell of what is known about it, for who reads the values."""
+    match protocol.needs:
+        case "pixel classes":
+            return tuple(pixel_classes.notes(dataset, outcomes))
+        case "depth":
+            return tuple(errors.notes(protocol, dataset, outcomes))
+        case "surface normals":
+            return tuple(normals.notes(dataset, outcomes))
+        case "parts":
+            return tuple(boundaries.notes(dataset, outcomes))
+        case "image classes" | "images":
+            return ()

@@ -111,12 +111,20 @@ def test_too_few_images_for_health_are_refused(pets):
 
 @pytest.mark.parametrize(
     ("name", "needs"),
-    [("segmentation", "pixel classes"), ("retrieval", "pixel classes"), ("depth", "depth"), ("knn", "image classes")],
+    [
+        ("segmentation", "pixel classes"),
+        ("retrieval", "pixel classes"),
+        ("depth", "depth"),
+        ("knn", "image classes"),
+        ("normals", "surface normals"),
+        ("boundaries", "parts"),
+    ],
 )
 def test_sets_without_what_a_task_needs_are_refused(tmp_path, name, needs):
     (tmp_path / "a.png").touch()
     said = refused(protocol_of(name), opened(tmp_path), open_set("scenes", size=8, count=9, split="val"))
-    assert said == f"evals.tasks.probe: got pets/val without {needs}: want a set with them; name another"
+    rendered = ", which rendered rooms alone have (kind: scenes)" if name in ("normals", "boundaries") else ""
+    assert said == f"evals.tasks.probe: got pets/val without {needs}: want a set with them{rendered}; name another"
 
 
 def test_all_tasks_that_cannot_be_are_told_at_once(pets):

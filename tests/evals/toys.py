@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from evals.backbones.backbone import Backbone, wrap
 from evals.backbones.timm_models import create
+from evals.datasets.labelled_set import Surfaces
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import Rows
 from evals.results.table import Row
@@ -165,3 +166,28 @@ def tiny_vit() -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return wrap(create("vit_small_patch16_dinov3_qkvb", args), name="tiny")
+
+
+class Seen:
+    """A set of surfaces alone."""
+
+    name, split, classes, segments, has_depth, has_surfaces = "seen", "val", (), (), False, True
+
+    def __init__(self, surfaces: list[Surfaces]) -> None:
+        self.known = surfaces
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def key(self, index: int) -> str:
+        return f"image-{index}"
+
+    def surfaces(self, index: int) -> Surfaces:
+        return self.known[index]
+
+
+def surfaced(tokens: np.ndarray, surfaces: list[Surfaces], grid: tuple[int, int]) -> FeatureSet:
+    """`tokens` are the patches of all images, one after the other, each image's on this grid."""
+    x = torch.from_numpy(tokens.astype(np.float32))
+    dataset: Any = Seen(surfaces)
+    return FeatureSet.in_memory(dataset, x[: len(surfaces)], tokens=x, grids=torch.tensor([grid] * len(surfaces)))

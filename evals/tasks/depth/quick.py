@@ -7,7 +7,7 @@ averaging as there; the head is solved in closed form in place of the 256-bin he
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -21,9 +21,10 @@ from common.bounds import About, Positive
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
-from evals.features.matrix import PickedRows, Rows, blocks
+from evals.features.matrix import PickedRows
 from evals.features.scale import fit_scale
 from evals.features.view import cells
+from evals.fitting.ridge import ridge
 from evals.protocols.protocol import Protocol, Watch
 from evals.tasks.depth import errors
 
@@ -86,7 +87,8 @@ def evaluate(
     x = PickedRows(train.dense(), train.rows()[valid])
     y, w = (torch.from_numpy(values[valid]).to(device) for values in (target, weight))
     scale = fit_scale(x, block=BLOCK)
-    slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale)
+    slopes, biases = ridge(x, y[:, None], w, l2=protocol.l2, scale=scale, block=BLOCK)
+    slope, bias = slopes[:, 0], biases[0]
 
     def guess(index: int, shape: tuple[int, int]) -> Float[np.ndarray, "H W"]:
         log_depth = scale(test.patches(index)).to(device) @ slope + bias
@@ -95,30 +97,6 @@ def evaluate(
     low, high = limits = protocol.min_depth, protocol.max_depth
     valid = partial(errors.within, low=low, high=high)
     return errors.judge(test.dataset, guess, valid=valid, limits=limits, title="depth", watch=watch)
-
-
-def ridge(
-    x: Rows,
-    y: Float[Tensor, " n"],
-    weight: Float[Tensor, " n"],
-    *,
-    l2: float,
-    scale: Callable[[Tensor], Tensor] = lambda part: part,
-    block: int = BLOCK,
-) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
-    """Minimise Σ w (y − xβ − b)² + l2 · Σ w · |β|² in float64, with x read in blocks and scaled; β and b in float32."""
-    share, y = (weight / weight.sum()).double(), y.double()
-    width = x.shape[1] + 1
-    moments = torch.zeros(width, width + 1, dtype=torch.float64, device=y.device)
-    for start, part in blocks(x, block):
-        part = torch.cat([scale(part), torch.ones(len(part), 1)], 1).to(y.device).double()
-        ours = slice(start, start + len(part))
-        moments += (part * share[ours, None]).T @ torch.cat([part, y[ours, None]], 1)
-    middle, centre = moments[-1, :-2], moments[-1, -1]
-    gram = moments[:-1, :-2] - middle.outer(middle)
-    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    slope = torch.linalg.solve(gram + l2 * eye, moments[:-1, -1] - middle * centre)
-    return slope.float(), (centre - middle @ slope).float()
 
 
 def predict(

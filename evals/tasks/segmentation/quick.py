@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from evals.datasets.labelled_set import Needs
 from evals.datasets.layouts.files import spread
 from evals.features.feature_set import FeatureSet
 from evals.features.scale import fit_scale
+from evals.fitting.softmax import solve
 from evals.judging.pixel_classes import areas, classes_at, labelled, no_labels, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
 
@@ -104,25 +104,3 @@ def training_patches(
         shares_of(train.dataset.mask(i), train.grid(i), classes)[part] for i, part in enumerate(parts) if part.any()
     ]
     return train.dense()[train.rows()[chosen]], torch.from_numpy(np.concatenate(shares))
-
-
-def solve(
-    x: Float[Tensor, "n D"], shares: Float[Tensor, "n C"], *, l2: float, iterations: int
-) -> tuple[Float[Tensor, "D C"], Float[Tensor, " C"]]:
-    """Minimise weighted soft cross-entropy + l2/2 · |W|² (bias free) by L-BFGS from zero; gradient written out."""
-    weight = x.new_zeros(x.shape[1], shares.shape[1]).requires_grad_()
-    bias = x.new_zeros(shares.shape[1]).requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
-    )
-    mass, total = shares.sum(1, keepdim=True), shares.sum()
-
-    @torch.no_grad()
-    def closure() -> Tensor:
-        log_p = F.log_softmax(torch.addmm(bias, x, weight), dim=1)
-        slope = (log_p.exp() * mass - shares) / total
-        weight.grad, bias.grad = x.T @ slope + l2 * weight, slope.sum(0)
-        return -(shares * log_p).sum() / total + l2 / 2 * weight.square().sum()
-
-    optimizer.step(closure)  # pyright: ignore[reportArgumentType]
-    return weight.detach(), bias.detach()

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
 
 from common.errors import BadInput
 from evals.features.feature_set import FeatureSet
 from evals.protocols.reading import load
 from evals.tasks.depth.errors import notes
-from evals.tasks.depth.quick import QuickDepth, evaluate, predict, ridge
+from evals.tasks.depth.quick import QuickDepth, evaluate, predict
 
 
 class Depths:
@@ -67,15 +66,6 @@ def test_a_shuffled_oracle_is_no_better_than_a_constant():
     shuffled = evaluate(settings_of(), oracle(50, pixels=1, seed=0, shuffle=True), test)["rmse"].mean()
     assert shuffled == pytest.approx(guess, rel=0.05)
     assert evaluate(settings_of(), train, test)["rmse"].mean() < 0.05 * guess
-
-
-def test_the_head_equals_scikit_learns_ridge():
-    draw = np.random.default_rng(0)
-    x, y, weight = draw.standard_normal((300, 8)) + 2, draw.standard_normal(300), draw.random(300)
-    slope, bias = ridge(*(torch.tensor(a) for a in (x, y, weight)), l2=0.05, block=64)
-    theirs = Ridge(alpha=0.05 * weight.sum(), solver="cholesky").fit(x, y, sample_weight=weight)
-    np.testing.assert_allclose(slope.numpy(), theirs.coef_, rtol=1e-6)
-    assert float(bias) == pytest.approx(theirs.intercept_, rel=1e-6)
 
 
 def test_predictions_are_interpolated_in_metres_and_clamped():

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from common.errors import BadInput
 from evals.datasets.labelled_set import IGNORE
 from evals.features.feature_set import FeatureSet
+from evals.fitting.softmax import solve
 from evals.judging.pixel_classes import shares_of
 from evals.protocols.reading import load
 from evals.results.bootstrap import interval
 from evals.tasks.segmentation import quick
-from evals.tasks.segmentation.quick import QuickSegmentation, evaluate, solve, training_patches
+from evals.tasks.segmentation.quick import QuickSegmentation, evaluate, training_patches
 from tests.evals.toys import bilinear, featured, forty_classes, maps_brought_to
 
 
@@ -80,26 +80,6 @@ def test_areas_and_miou_equal_mmsegmentations_own_metric():
     assert round(100 * interval("pixel_accuracy", found).value, 2) == pytest.approx(theirs["aAcc"], abs=0.011)
     unseen = (found["predicted"] + found["truth"]).sum(0)
     assert unseen.tolist().count(0) == 1  # so that a class was left out of the mean
-
-
-def test_the_head_equals_scikit_learns_logistic_regression():
-    draw = np.random.default_rng(0)
-    x, labels = draw.standard_normal((400, 7)), draw.integers(0, 3, 400)
-    x[:, 0] += labels
-    l2 = 0.01
-    theirs = LogisticRegression(C=1 / (400 * l2), tol=1e-10, max_iter=5000).fit(x, labels)
-    shares = torch.tensor(np.eye(3)[labels])
-    weight, bias = solve(torch.tensor(x), shares, l2=l2, iterations=200)
-    ours = (torch.tensor(x) @ weight + bias).softmax(1)
-    np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(x), atol=1e-4)
-
-
-def test_soft_shares_and_partly_ignored_patches_weigh_what_they_should():
-    x = torch.ones(3, 1, dtype=torch.float64)
-    shares = torch.tensor([[0.75, 0.25], [0.5, 0.0], [0.0, 0.0]], dtype=torch.float64)
-    weight, bias = solve(x, shares, l2=1.0, iterations=100)
-    probability = (x @ weight + bias).softmax(1)[0]
-    np.testing.assert_allclose(probability.numpy(), [1.25 / 1.5, 0.25 / 1.5], atol=1e-5)
 
 
 def test_patches_beyond_the_limit_are_left_out_evenly():

@@ -44,10 +44,10 @@ class Objective:
 
     @property
     def words(self) -> str:
-        """Its name, and which way is searched for."""
+        """Its name, and which way is sought."""
         better = self.higher_is_better == (self.direction == "maximize")
         side = "higher" if self.direction == "maximize" else "lower"
-        return f"{self.name} ({side} is {'better' if better else 'searched for'})"
+        return f"{self.name} ({side} is {'better' if better else 'sought'})"
 
     @property
     def measures(self) -> tuple[object, ...]:

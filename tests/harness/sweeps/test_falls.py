@@ -42,7 +42,7 @@ def test_a_search_for_degradation_maximises_falls_that_are_those_of_the_table_al
 ):
     path = write_sweep({"seeds": [0, 1], "steps": 8}, objectives=FALLS, trials=2, space=SPACE)
     assert main([str(path)]) == 0
-    assert "miou.fall (higher is searched for), health.locality.fall (lower is better), knn.top1 (higher is better)\n" \
+    assert "miou.fall (higher is sought), health.locality.fall (lower is better), knn.top1 (higher is better)\n" \
            "  a fall is from the best of a trial's evaluations to the last" in capsys.readouterr().out  # fmt: skip
     folder = tmp_path / "runs" / "tiny"
     found = study(folder)

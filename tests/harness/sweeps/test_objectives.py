@@ -138,8 +138,8 @@ def test_the_less_a_measure_falls_the_better_and_a_word_turns_any_objective_roun
         ("pixel_accuracy", "maximize"),
     ]  # fmt: skip
     assert [one.words for one in found] == [
-        "miou.fall (lower is better)", "rmse.fall (higher is searched for)", "knn.top1 (lower is searched for)",
-        "hours (higher is searched for)", "pixel_accuracy (higher is better)",
+        "miou.fall (lower is better)", "rmse.fall (higher is sought)", "knn.top1 (lower is sought)",
+        "hours (higher is sought)", "pixel_accuracy (higher is better)",
     ]  # fmt: skip
 
 

@@ -36,20 +36,30 @@ def correlations(found: Sequence[Track]) -> pd.DataFrame:
     """A row for each kind, sign of health and labelled metric: the mean over seeds, and its interval (95 %).
 
     Runs of one seed share a trunk and their batches, and checkpoints of a run hang together: neither are independent.
-    So the correlations of a seed become one number, their mean, and the interval is Student's t over these (Ibragimov
-    and Müller, JBES 2010), cut off at ±1. NaN bounds with one seed, or where all seeds agree to the last digit: nothing
-    tells then how far another seed would differ. NaN in all where a side never varies.
+    So the correlations of a seed become one number, their mean. NaN where a side never varies.
     """
     table = units(found)
     rows = []
     for key, group in table.groupby(["kind", *PAIR], sort=False):
         seeds = group.groupby("seed")["value"].mean().dropna()
-        value, low, high = student_interval(seeds.to_list())
-        low, high = (max(low, -1.0), min(high, 1.0)) if high - low > NO_SPREAD else (math.nan, math.nan)
+        value, low, high = over_seeds(seeds.to_list())
         what = dict(zip(["kind", *PAIR], key, strict=True))
         counts = {"seeds": len(seeds), "correlations": group["value"].count()}
         rows.append(what | {"value": value, "low": low, "high": high} | counts)
     return pd.DataFrame(rows, columns=["kind", *PAIR, "value", "low", "high", "seeds", "correlations"])
+
+
+def over_seeds(means: Sequence[float]) -> tuple[float, float, float]:
+    """The mean and the ends of its interval (95 %): Student's t over seeds, cut off at ±1.
+
+    One number a cluster, however many hang together in it, is what Ibragimov and Müller (JBES 2010) show to hold from
+    few clusters on. NaN ends with one seed, or where all agree to the last digit: nothing tells then how far another
+    seed would differ.
+    """
+    value, low, high = student_interval(means)
+    if not high - low > NO_SPREAD:
+        return value, math.nan, math.nan
+    return value, max(low, -1.0), min(high, 1.0)
 
 
 def units(found: Sequence[Track]) -> pd.DataFrame:

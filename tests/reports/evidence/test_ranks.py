@@ -161,11 +161,9 @@ def test_the_interval_over_seeds_holds_where_one_over_checkpoints_does_not():
     ours, naive, times = 0, 0, 80
     for _ in range(times):
         found = list(_walks(draws))
-        table = units(found).query("kind == @INSIDE")
-        seeds = table.groupby("seed")["value"].mean()
-        bounds = ttest_1samp(seeds, 0).confidence_interval(0.95)
-        ours += bounds.low < 0 < bounds.high
+        row = _of(INSIDE, found)
+        ours += row["low"] < 0 < row["high"]
         checkpoints = sum(len(track.values) for track in found)
-        naive += abs(np.arctanh(table["value"].mean())) < norm.ppf(0.975) / np.sqrt(checkpoints - 3)
+        naive += abs(np.arctanh(row["value"])) < norm.ppf(0.975) / np.sqrt(checkpoints - 3)
     assert ours / times > 0.88  # 95 % but for the chance of 80 trials
     assert naive / times < 0.75

@@ -22,7 +22,7 @@ from evals.run import main
 from evals.tasks.methods import protocol_of
 
 FEW = ["--train-images", "40", "--test-images", "20", "--sizes", "64", "--no-cache"]
-QUICK = ["knn", "linear", "segmentation", "depth", "retrieval", "clustering", "health"]
+QUICK = ["knn", "linear", "segmentation", "depth", "normals", "boundaries", "retrieval", "clustering", "health"]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_quick_tasks_run_on_embedded_rooms_and_everything_is_kept(capsys: pytest
     found = outcomes.load_outcomes(out / "outcomes" / f"knn-scenes-val-{name}.npz")
     assert found["correct"].mean() == frame[frame["eval"] == "knn"].value.item()
     pictures = {path.name for path in (out / "plots").iterdir()}
-    tasks = ("segmentation", "depth", "retrieval", "clustering")
+    tasks = ("segmentation", "depth", "normals", "boundaries", "retrieval", "clustering")
     dense = [f"{task}-scenes-val-{marks[f'{task}-quick-v1']}.png" for task in tasks]
     assert pictures == {"features-scenes-val-64px.png", *dense}
     for name in pictures:

@@ -32,7 +32,7 @@ def fall(values: Sequence[float], *, higher_is_better: bool, ratio: bool = True)
     if not len(values) or not np.isfinite(values).all():
         return float("nan")
     best = max(values) if higher_is_better else min(values)
-    return float(_behind(np.float64(best), np.float64(values[-1]), higher_is_better=higher_is_better, ratio=ratio))
+    return float(_behind(np.asarray(best), np.asarray(values[-1]), higher_is_better=higher_is_better, ratio=ratio))
 
 
 def fall_over_images(

@@ -41,7 +41,7 @@ def simulate(shape: str, seeds: int, *, experiments: int, steps: int = 15) -> di
         values = curve + SEED * rng.standard_normal((seeds, 1)) + NOISE * rng.standard_normal((seeds, steps))
         ours = fall({seed: dict(enumerate(row)) for seed, row in enumerate(values.tolist())})
         assert ours is not None
-        found["ours"].append((ours.share, ours.low, ours.high))
+        found["ours"].append((ours.value, ours.low, ours.high))
         found["naive"].append(student_interval((1 - values[:, -1] / values.max(axis=1)).tolist()))
     return {name: judged(np.array(rows), truth) for name, rows in found.items()}
 

@@ -34,6 +34,7 @@ class Unknown(NamedTuple):
     kind: str = ""
     unit: str = ""
     share: bool = False
+    ratio: bool = True
 
 
 def kind_of(metric: str) -> Metric | Unknown:

@@ -136,14 +136,13 @@ def _job(run: Run, lane: str, seed: int, place: int) -> dict[str, Any]:
     part, status = run.part(lane, seed), run.status.get((lane, seed), Status())
     hours = math.nan if status.seconds is None else status.seconds / HOUR
     on_cpu = run.environment.get("device") == "cpu"
-    reached = status.step if status.step is not None else part.stop
     line = spent(run, lane, seed, "flops")
     return {
         **{"experiment": run.name, "arm": lane, "seed": seed, "place": place, "baseline": lane == run.baseline},
         **{"summary": run.summaries.get(lane, ""), "state": status.state, "start": part.start, "stop": part.stop},
         **{"step": status.step, "parent": part.parent, "segment": part.segment, "hours": hours},
         "cpu_hours": hours * (run.environment.get("threads") or math.nan) if on_cpu else math.nan,
-        "flops": math.nan if reached is None else _at(line, reached) - _at(line, part.start),
+        "flops": math.nan if status.step is None else _at(line, status.step) - _at(line, part.start),
         "images_per_second": status.images_per_second,
         "memory_peak_gib": status.peak_memory_gib,
         **{name: run.environment.get(name) for name in MACHINE},

@@ -59,6 +59,15 @@ def column(run: Run, word: str) -> Column:
     raise BadInput(f"got metric {word}: want one that {run.name} measured; {do}")
 
 
+def title(run: Run, one: Column) -> str:
+    """As a reader would say it, with what tells it from others of the run that would be called the same."""
+    alike, telling = [other for other in columns(run) if other.title == one.title], list[str]()
+    for key in ("dataset", "split", "version", "size"):
+        if len(same := [other for other in alike if getattr(other, key) == getattr(one, key)]) < len(alike):
+            alike, telling = same, [*telling, str(getattr(one, key))]
+    return one.title + (f" ({', '.join(telling)})" if telling else "")
+
+
 def _marks(one: Column) -> set[str]:
     return {mark.lower() for mark in (one.eval, one.dataset, one.split, one.protocol, str(one.size))}
 

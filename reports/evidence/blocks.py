@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from common.errors import BadInput
 from reports import words
 from reports.estimates import Column, Estimate, of_column
 from reports.evidence import falls as measured
-from reports.evidence.asked import Asked, asked
+from reports.evidence.asked import Asked, asked, title
 from reports.evidence.filled import Filled, table
 from reports.evidence.stored import Shelf
 from reports.lineage import on_way
 from reports.run_folder import COLUMN_KEYS
+from reports.tidy import HOUR
 
 LAST = "last"
-AT = {**words.PLACES, "steps": "the last step that both were evaluated at"}
 
 
 def falls(shelf: Shelf, given: Sequence[str]) -> Filled:
@@ -29,25 +29,27 @@ def falls(shelf: Shelf, given: Sequence[str]) -> Filled:
     for column in got.columns:
         for arm in got.arms:
             if (found := measured.falls(got.run, column, arm)) is not None:
-                rows.append([f"`{arm}`", _title(column), *_fall_cells(column, found)])
-    head = ["arm", "measure", "peak", "at step", "last", "at step", "fall, % of the peak", "seeds"]
+                rows.append([f"`{arm}`", _head(got, column), *_fall_cells(column, found)])
+    head = ["arm", "measure", "peak", "at step", "last", "at step", "fall", "seeds"]
     said = (
-        "Fall from the peak to the last value, in brackets its 95 % interval over seeds; for each seed the peak's step "
-        "is that of the mean of the other seeds."
+        "Fall from the peak to the last value, above 0 where the measure got worse; in brackets its 95 % interval over "
+        "seeds. For each seed the peak's step is that of the mean of the other seeds; of one seed it is its own, by "
+        "which a fall is too large by chance."
     )
     return Filled(f"{table(head, rows)}\n\n{said}")
 
 
 def _fall_cells(column: Column, found: measured.Fall) -> list[str]:
-    share = Estimate(100 * found.share, 100 * found.low, 100 * found.high, found.last_step, found.seeds, "seeds")
+    """The fall as "+11.2 % [+8.0, +14.4]" of the peak, or in the metric's unit where that is no share of anything."""
     first, last = found.peak_steps
-    ends = ", ".join(words.number(end, 1, signed=True) for end in (share.low, share.high))
+    factor, digits = (100, 1) if column.kind.ratio else (words.scale(column), words.digits(column))
+    fell, low, high = (words.number(x * factor, digits, signed=True) for x in (found.value, found.low, found.high))
     return [
         _number(column, found.peak),
         words.count(first) if first == last else f"{words.count(first)} … {words.count(last)}",
         _number(column, found.last),
         words.count(found.last_step),
-        words.number(share.value, 1, signed=True) + (f" [{ends}]" if found.seeds > 1 else " (one seed)"),
+        fell + (" %" if column.kind.ratio else "") + (f" [{low}, {high}]" if found.seeds > 1 else ""),
         str(found.seeds),
     ]
 
@@ -57,13 +59,23 @@ def verdicts(shelf: Shelf, given: Sequence[str]) -> Filled:
     got = asked(shelf, given)
     found = got.tables.verdicts[got.tables.verdicts["foremost"].astype(bool)]
     arms = [arm for arm in got.arms if arm != got.run.baseline]
-    lines = {(arm, column): _line(found, arm, column) for arm in arms for column in got.columns}
-    rows = [[f"`{arm}`", *(_verdict(lines[arm, column], column) for column in got.columns)] for arm in arms]
-    head = ["arm", *(_title(column, difference=True) for column in got.columns)]
-    shown = pd.DataFrame([line for line in lines.values() if line is not None])
-    if not len(shown):
-        raise BadInput(f"got {got.tables.name}: want an experiment that compares these arms; it has no such verdicts")
-    return Filled(f"{table(head, rows)}\n\n{_basis(got, shown)}")
+    lines = {arm: [_line(found, arm, column) for column in got.columns] for arm in arms}
+    shown = [line for of_arm in lines.values() for line in of_arm if line is not None]
+    if not shown:
+        raise BadInput(f"got no verdicts of {got.tables.name} for these arms: want arms that are compared in it")
+    places = {arm: _several(_place(line) for line in of_arm if line is not None) for arm, of_arm in lines.items()}
+    unlike = len(set(places.values())) > 1
+    rows = [
+        [f"`{arm}`", *map(_verdict, of_arm, got.columns), *([places[arm]] if unlike else [])]
+        for arm, of_arm in lines.items()
+    ]
+    head = ["arm", *(_head(got, column, difference=True) for column in got.columns), *(["at"] if unlike else [])]
+    where = "" if unlike else f" at {next(iter(places.values()))}"
+    return Filled(f"{table(head, rows)}\n\nArm minus `{got.run.baseline}`{where}; {_basis(shown)}.")
+
+
+def _place(line: dict[str, Any]) -> str:
+    return f"step {words.count(line['step'])}" if line["at"] == "steps" else words.PLACES[line["at"]]
 
 
 def _line(found: pd.DataFrame, arm: str, column: Column) -> Any:
@@ -82,17 +94,13 @@ def _verdict(line: dict[str, Any] | None, column: Column) -> str:
     return f"{words.amount(column, estimate)} {words.bracket(column, estimate)}".strip() + f", {line['verdict']}"
 
 
-def _basis(got: Asked, shown: pd.DataFrame) -> str:
-    """What is compared with what, where, and what intervals and words rest on."""
-    places = " or ".join(AT[place] for place in dict.fromkeys(shown["at"]))
-    seeds, over = (_several(shown[key]) for key in ("seeds", "over"))
-    compared = _several(shown["comparisons"].dropna().astype(int))
-    corrected = (
-        f", words corrected over {compared} comparisons of a measure (Holm)" if compared not in ("", "1") else ""
-    )
-    interval = f"brackets: 95 % intervals over {over}{corrected}" if over else "no interval is known"
-    many = "seed" if seeds == "1" else "seeds"
-    return f"Arm minus `{got.run.baseline}` at {places}; {seeds} {many}; {interval}."
+def _basis(shown: Sequence[dict[str, Any]]) -> str:
+    """What intervals and words rest on."""
+    seeds, over = (_several(line[key] for line in shown) for key in ("seeds", "over"))
+    said = f"{seeds} {'seed' if seeds == '1' else 'seeds'}; "
+    said += f"brackets: 95 % intervals over {over}" if over else "no interval is known"
+    made = {int(line["comparisons"]) for line in shown if line["comparisons"] > 1}
+    return said + (f", words corrected over {_several(sorted(made))} comparisons of a measure (Holm)" if made else "")
 
 
 def values(shelf: Shelf, given: Sequence[str]) -> Filled:
@@ -106,10 +114,11 @@ def values(shelf: Shelf, given: Sequence[str]) -> Filled:
     for arm in got.arms:
         found = [_by_seed(got, column, arm, step) for column in got.columns]
         counts, at = {len(one) for one in found}, {s for one in found for s, _ in one}
-        rows.append([f"`{arm}`", *(map(_range, got.columns, found)), _several(sorted(at)), _several(sorted(counts))])
+        where = (_several(map(words.count, sorted(at))), _several(sorted(counts - {0})))
+        rows.append([f"`{arm}`", *map(_range, got.columns, found), *where])
     if not any(row[-2] for row in rows):
         raise BadInput(f"got step {given[1]}: want one at which {got.tables.name} was evaluated; give {LAST}")
-    head = ["arm", *map(_title, got.columns), "step", "seeds"]
+    head = ["arm", *(_head(got, column) for column in got.columns), "step", "seeds"]
     return Filled(f"{table(head, rows)}\n\nMean over seeds, in brackets the lowest and the highest of them.")
 
 
@@ -142,24 +151,37 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
         raise BadInput(f"got {' '.join(given) or 'nothing'}: want the name of one experiment alone")
     tables = shelf.experiment(given[0])
     jobs, run = tables.jobs, tables.run
-    seeds, done = list(run.seeds), sum(jobs["state"] == "done")
-    machine = run.environment
-    where = f"{machine['cores']} cores of {machine['cpu']}" if machine["device"] == "cpu" else machine["device"]
-    hours, cpu = sum(jobs["hours"].fillna(0)), sum(jobs["cpu_hours"].fillna(0))
-    times = f"{words.number(hours, 1)} hours of training" + (f" ({words.number(cpu, 1)} CPU hours)" if cpu else "")
+    seconds, cpu = (sum(jobs[key].fillna(0)) * HOUR for key in ("hours", "cpu_hours"))
+    times = [f"{words.span(seconds)} of training" + (f" ({words.span(cpu)} of a CPU thread)" if cpu else "")]
+    if flops := sum(jobs["flops"].fillna(0)):
+        times.append(words.operations(flops))
     said = [
-        f"{len(run.arms)} arms, {len(seeds)} seeds ({', '.join(map(str, seeds))}), up to step {words.count(run.steps)}",
-        f"{done} of {len(jobs)} jobs done",
-        f"{times}, {words.operations(sum(jobs['flops'].fillna(0)))}, evaluations not counted",
-        f"{where}, {machine['memory_gib']:.0f} GiB; torch {_several(jobs['torch'])}",
-        f"commit {_several(jobs['git'])}",
+        f"{_many(len(run.arms), 'arm')}, {_many(len(run.seeds), 'seed')} ({', '.join(map(str, run.seeds))})",
+        f"up to step {words.count(run.steps)}",
+        f"{sum(jobs['state'] == 'done')} of {_many(len(jobs), 'job')} done",
+        f"{', '.join(times)}, evaluations not counted",
+        _machine(run.environment),
+        f"commit {_several(jobs['git']) or 'unknown'}",
     ]
     return Filled("; ".join(said) + ".")
 
 
-def _title(column: Column, *, difference: bool = False) -> str:
+def _machine(known: Mapping[str, Any]) -> str:
+    """ "2 cores of …, 24 GiB, torch 2.15.0", as far as it was recorded."""
+    parts = {"cores": "{:.0f} cores", "cpu": "{}", "memory_gib": "{:.0f} GiB", "torch": "torch {}"}
+    said = [form.format(known[key]) for key, form in parts.items() if not pd.isna(known.get(key))]
+    device = known.get("device")
+    return ", ".join([*([] if device == "cpu" or pd.isna(device) else [str(device)]), *said]) or "machine unknown"
+
+
+def _many(amount: int, what: str) -> str:
+    return f"{amount} {what}{'' if amount == 1 else 's'}"
+
+
+def _head(got: Asked, column: Column, *, difference: bool = False) -> str:
+    """ "mIoU, % ↑" """
     unit = ("points" if difference else "%") if column.is_share else column.kind.unit
-    return f"{column.title}{f', {unit}' if unit else ''} {words.arrow(column)}"
+    return f"{title(got.run, column)}{f', {unit}' if unit else ''} {words.arrow(column)}"
 
 
 def _number(column: Column, value: float) -> str:

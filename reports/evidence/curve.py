@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from reports import words
 from reports.axes import fork_line, scaled, step_axis
 from reports.estimates import Column, of_column, seed_paths, trajectory
-from reports.evidence.asked import Asked, asked
+from reports.evidence.asked import Asked, asked, title
 from reports.evidence.filled import Filled
 from reports.evidence.stored import Shelf
 from reports.page import TRUNK_LOOK, Look, looks
@@ -29,15 +29,17 @@ def curve(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... [arms: ARM...]`: a panel for each metric."""
     got = asked(shelf, given)
     name = f"{got.tables.name}/{_slug(given[1:])}.png"
-    seeds = f"lines: mean of {len(got.run.seeds)} seeds, thin: single seeds" if len(got.run.seeds) > 1 else "one seed"
-    said = f"{', '.join(column.title for column in got.columns)} over training steps; {seeds}"
+    seeds = {row.seed for row in got.run.rows}
+    lines = f"lines: mean of {len(seeds)} seeds, thin: single seeds" if len(seeds) > 1 else "one seed"
+    said = f"{', '.join(title(got.run, column) for column in got.columns)} over training steps; {lines}"
     return Filled(f"![{said}]({name})", {name: figure(got)})
 
 
 def figure(got: Asked) -> Figure:
     """The panels, side by side and below one another, under a legend."""
     arm_looks = looks(got.run.arms, got.run.baseline) | {TRUNK: TRUNK_LOOK}
-    lanes = [lane for lane in got.run.lanes if lane in got.arms or lane == TRUNK]
+    known = {row.arm for row in got.run.rows}
+    lanes = [lane for lane in got.run.lanes if lane in known and (lane in got.arms or lane == TRUNK)]
     across = min(ACROSS, len(got.columns))
     down, names = -(-len(got.columns) // across), -(-len(lanes) // NAMES)
     high = down * PANEL + names * LEGEND + 0.15
@@ -62,7 +64,7 @@ def _panel(axes: Axes, got: Asked, column: Column, lanes: Sequence[str], arm_loo
     for step in got.run.forks:
         fork_line(axes, step)
     unit = f" ({words.unit(column)})" if words.unit(column) else ""
-    axes.set_title(f"{column.title}{unit}, {words.hint(column)}", fontsize=SIZE, loc="left")
+    axes.set_title(f"{title(got.run, column)}{unit}, {words.hint(column)}", fontsize=SIZE, loc="left")
     axes.tick_params(labelsize=SIZE - 1)
 
 

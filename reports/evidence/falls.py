@@ -1,5 +1,6 @@
 """How far a measure falls from its peak: over seeds, and not flattered by the noise of the curve.
 
+`evals.results.falls` is the fall of one network, from its own highest value; this is what can be said of an arm.
 The highest of many noisy values is higher than the highest true one, so a curve that only trembles seems to fall from
 its peak. Hence for each seed the peak's step is that of the mean of the *other* seeds: what chose the step knows
 nothing of the noise of the value there. A flat curve then falls by 0 on average; where the true peak is narrow the
@@ -31,13 +32,14 @@ Paths = Mapping[int, Mapping[int, float]]  # seed → step → value
 
 @dataclass(frozen=True)
 class Fall:
-    """From a peak to the last value: `share` of the peak, above 0 where the measure got worse.
+    """From a peak to the last value, above 0 where the measure got worse: a share of the peak, or a plain difference
+    where the metric is on no `ratio` scale.
 
     `low` and `high` bound it (95 %, over seeds), NaN for one seed, whose peak is its own highest value and too high by
     chance. `peak` and `last` are means over the `seeds`, `peak_steps` the first and the last step that was a peak.
     """
 
-    share: float
+    value: float
     low: float
     high: float
     peak: float
@@ -52,10 +54,10 @@ def falls(run: Run, column: Column, arm: str) -> Fall | None:
     rows = of_column(run, column)
     seeds = [seed for seed in run.seeds if any((row.arm, row.seed) == (arm, seed) for row in rows)]
     paths = {seed: {row.step: row.value for row in on_way(run, rows, arm, seed)} for seed in seeds}
-    return fall(paths, higher_is_better=column.kind.higher_is_better)
+    return fall(paths, higher_is_better=column.kind.higher_is_better, ratio=column.kind.ratio)
 
 
-def fall(paths: Paths, *, higher_is_better: bool = True) -> Fall | None:
+def fall(paths: Paths, *, higher_is_better: bool = True, ratio: bool = True) -> Fall | None:
     """From each seed's values by step; only steps that all seeds have count. None where they have none in common."""
     if not paths:
         return None
@@ -65,13 +67,12 @@ def fall(paths: Paths, *, higher_is_better: bool = True) -> Fall | None:
     values = np.array([[path[step] for step in steps] for path in paths.values()])
     gains, count = values if higher_is_better else -values, len(values)
     peaks = _peaks(gains)
-    drops, heights = _drops(gains, peaks)
-    share, half = _share(drops, heights), math.nan
+    found, half = _fall(gains, ratio), math.nan
     if count > 1:
-        half = float(stdtrit(count - 1, 1 - ALPHA / 2)) * math.sqrt(_variance(gains, drops, heights))
+        half = float(stdtrit(count - 1, 1 - ALPHA / 2)) * math.sqrt(_variance(gains, ratio))
     reached = values[np.arange(count), peaks]
     return Fall(
-        share, share - half, share + half, float(reached.mean()), float(values[:, -1].mean()),
+        found, found - half, found + half, float(reached.mean()), float(values[:, -1].mean()),
         (int(steps[peaks.min()]), int(steps[peaks.max()])), int(steps[-1]), count,
     )  # fmt: skip
 
@@ -82,23 +83,24 @@ def _peaks(gains: np.ndarray) -> np.ndarray:
     return others.argmax(axis=1)
 
 
-def _drops(gains: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each seed's way down from its peak [S], and how high that is."""
-    reached = gains[np.arange(len(gains)), peaks]
-    return reached - gains[:, -1], np.abs(reached)
+def _drops(gains: np.ndarray, ratio: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Each seed's way down from its peak [S], and what it is a share of: how high that is, or 1."""
+    reached = gains[np.arange(len(gains)), _peaks(gains)]
+    return reached - gains[:, -1], np.abs(reached) if ratio else np.ones(len(gains))
 
 
-def _share(drops: np.ndarray, heights: np.ndarray) -> float:
-    """Of means: a mean of shares would be too low where heights are noisy."""
+def _fall(gains: np.ndarray, ratio: bool) -> float:
+    """Of means: a mean of shares would be too low where heights are noisy. NaN where the peaks are 0."""
+    drops, heights = _drops(gains, ratio)
     height = float(heights.mean())
     return float(drops.mean()) / height if height else math.nan
 
 
-def _variance(gains: np.ndarray, drops: np.ndarray, heights: np.ndarray) -> float:
-    """Of the share: the jackknife's over three seeds or more; of two seeds that of a ratio of means."""
+def _variance(gains: np.ndarray, ratio: bool) -> float:
+    """Of the fall: the jackknife's over three seeds or more; of two seeds that of a ratio of means."""
     count = len(gains)
-    if count == 2:
-        return float(np.var((drops - _share(drops, heights) * heights) / heights.mean(), ddof=1)) / count
-    rest = [np.delete(gains, seed, axis=0) for seed in range(count)]
-    shares = np.array([_share(*_drops(left, _peaks(left))) for left in rest])
-    return float((count - 1) * shares.var())
+    if count > 2:
+        left = [_fall(np.delete(gains, seed, axis=0), ratio) for seed in range(count)]
+        return float((count - 1) * np.var(left))
+    drops, heights = _drops(gains, ratio)
+    return float(np.var((drops - _fall(gains, ratio) * heights) / heights.mean(), ddof=1)) / count

@@ -44,7 +44,7 @@ class Stored:
             seeds=tuple(int(seed) for seed in sorted(lanes["seed"].unique())),
             baseline=next(iter(baseline), arms[0]),
             rows=tuple(_rows(self.results)),
-            steps=_whole(lanes["stop"].max()),
+            steps=_whole(lanes[["stop", "step"]].max(axis=None)),
             trunk_steps=_whole(trunk["stop"].max()) or 0,
             summaries=dict(zip(lanes["arm"], lanes["summary"], strict=True)),
             environment={name: lanes[name].iloc[0] for name in MACHINE},

@@ -52,6 +52,14 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three arms and three seeds; for reading only."""
+    arms = {arm: ABLATION[arm] for arm in ("plain", "anchored", "renewed")}
+    folder = tmp_path_factory.mktemp("runs") / "rooms"
+    return write_run(folder, arms=arms, seeds=(0, 1, 2), steps=40, trunk_steps=20, every=10)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run into the test's folder; see `write_run`."""

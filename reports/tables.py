@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -46,10 +47,8 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     """Equal tables give equal bytes; what repeats is stored once a column, and the bytes of numbers by their place."""
     fine = [name for name in ("value", "low", "high", "difference") if name in table.column_names]
     often = [name for name in table.column_names if name not in fine]
-    pq.write_table(
-        table, path, compression="zstd", compression_level=19,
-        use_dictionary=often, use_byte_stream_split=fine, store_schema=False,
-    )  # fmt: skip
+    how: dict[str, Any] = {"use_dictionary": often, "use_byte_stream_split": fine, "store_schema": False}
+    pq.write_table(table, path, compression="zstd", compression_level=19, **how)
 
 
 def write_csv(table: pa.Table, path: Path) -> None:

@@ -123,7 +123,7 @@ def _code(run: Run) -> str:
 def verdicts(run: Run, compared: Differences) -> pd.DataFrame:
     """Every difference from the baseline, as `verdicts.csv` holds it, sorted."""
     table = verdict_table(run, compared).assign(experiment=run.name)
-    return table[VERDICTS.names].sort_values(by=[*COLUMN_KEYS, "at", "arm"], ignore_index=True)
+    return pd.DataFrame(table, columns=VERDICTS.names).sort_values(by=[*COLUMN_KEYS, "at", "arm"], ignore_index=True)
 
 
 def jobs(run: Run) -> pd.DataFrame:

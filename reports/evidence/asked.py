@@ -74,8 +74,8 @@ def _marks(one: Column) -> set[str]:
 
 def _names(found: Sequence[Column]) -> list[str]:
     """A word for each, as short as tells them apart."""
-    tellings = (("eval",), ("eval", "dataset"), ("eval", "dataset", "split", "protocol", "size"))
-    for telling in tellings:
+    names = list[str]()
+    for telling in (("eval",), ("eval", "dataset"), ("eval", "dataset", "split", "protocol", "size")):
         names = ["/".join([*(str(getattr(one, key)) for key in telling), one.metric]) for one in found]
         if len(set(names)) == len(names):
             break

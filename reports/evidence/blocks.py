@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from common.errors import BadInput
 from reports import words
@@ -57,7 +56,7 @@ def _fall_cells(column: Column, found: measured.Fall) -> list[str]:
 def verdicts(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... [arms: ARM...]`: each arm minus the baseline, its interval and its verdict."""
     got = asked(shelf, given)
-    found = got.tables.verdicts[got.tables.verdicts["foremost"].astype(bool)]
+    found = [line for _, row in got.tables.verdicts.iterrows() if (line := row.to_dict())["foremost"]]
     arms = [arm for arm in got.arms if arm != got.run.baseline]
     lines = {arm: [_line(found, arm, column) for column in got.columns] for arm in arms}
     shown = [line for of_arm in lines.values() for line in of_arm if line is not None]
@@ -78,12 +77,10 @@ def _place(line: dict[str, Any]) -> str:
     return f"step {words.count(line['step'])}" if line["at"] == "steps" else words.PLACES[line["at"]]
 
 
-def _line(found: pd.DataFrame, arm: str, column: Column) -> Any:
-    """The row of `verdicts` of an arm's foremost comparison in a column; None where there is none."""
-    same = found["arm"] == arm
-    for key in COLUMN_KEYS:
-        same &= found[key] == getattr(column, key)
-    return next((row.to_dict() for _, row in found[same].iterrows()), None)
+def _line(found: Sequence[dict[str, Any]], arm: str, column: Column) -> dict[str, Any] | None:
+    """The verdict of an arm in a column; None where there is none."""
+    wanted = {"arm": arm, **{key: getattr(column, key) for key in COLUMN_KEYS}}
+    return next((line for line in found if wanted.items() <= line.items()), None)
 
 
 def _verdict(line: dict[str, Any] | None, column: Column) -> str:
@@ -169,9 +166,15 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
 def _machine(known: Mapping[str, Any]) -> str:
     """ "2 cores of …, 24 GiB, torch 2.15.0", as far as it was recorded."""
     parts = {"cores": "{:.0f} cores", "cpu": "{}", "memory_gib": "{:.0f} GiB", "torch": "torch {}"}
-    said = [form.format(known[key]) for key, form in parts.items() if not pd.isna(known.get(key))]
-    device = known.get("device")
-    return ", ".join([*([] if device == "cpu" or pd.isna(device) else [str(device)]), *said]) or "machine unknown"
+    said = [form.format(known[key]) for key, form in parts.items() if _is_known(known.get(key))]
+    if _is_known(device := known.get("device")) and device != "cpu":
+        said.insert(0, str(device))
+    return ", ".join(said) or "machine unknown"
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a cell of a table is filled: neither None nor NaN."""
+    return value is not None and value == value
 
 
 def _many(amount: int, what: str) -> str:
@@ -190,4 +193,4 @@ def _number(column: Column, value: float) -> str:
 
 def _several(values: Iterable[Any]) -> str:
     """The unlike ones among them, "3" or "2 or 3"."""
-    return " or ".join(dict.fromkeys(str(value) for value in values if not pd.isna(value) and str(value)))
+    return " or ".join(dict.fromkeys(str(value) for value in values if _is_known(value) and str(value)))

@@ -95,8 +95,8 @@ def _rows(results: pd.DataFrame) -> Iterator[Row]:
 def _parts(jobs: pd.DataFrame) -> Iterator[tuple[tuple[str, int], Part]]:
     names = ("arm", "seed", "start", "stop", "parent", "segment")
     for arm, seed, start, stop, parent, segment in zip(*(jobs[name].tolist() for name in names), strict=True):
-        known = (value if isinstance(value, str) else None for value in (parent, segment))
-        yield (arm, seed), Part(start, _whole(stop), *known)
+        forked, known = (value if isinstance(value, str) else None for value in (parent, segment))
+        yield (arm, seed), Part(start, _whole(stop), forked, known)
 
 
 def _whole(value: Any) -> int | None:

@@ -17,7 +17,7 @@ from evals.results.alarm import has_fallen, raised
 from evals.results.crossed import ALPHA
 from reports.estimates import Column
 from reports.evidence.ranks import FEWEST, PAIR, pair
-from reports.evidence.tracks import Track
+from reports.evidence.tracks import Frame, Track
 
 LEVELS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 FALL = 0.05  # below its peak by this share ends a labelled metric that has fallen
@@ -29,14 +29,14 @@ def fallen_since(values: Mapping[int, float], *, share: float) -> int | None:
     """The step from which on a metric, higher better, stays below its peak by that share; None where it ends above."""
     peak = max(values.values(), default=math.nan)
     found = None
-    for step in reversed(values):
+    for step in reversed([*values]):
         if not has_fallen(values[step], best=peak, share=share):
             break
         found = step
     return found
 
 
-def replayed(found: Sequence[Track], *, levels: Sequence[float] = LEVELS, fall: float = FALL) -> pd.DataFrame:
+def replayed(found: Sequence[Track], *, levels: Sequence[float] = LEVELS, fall: float = FALL) -> Frame:
     """A row for each run, dense metric and alarm: when it was `raised`, since when the metric had `fallen` and how.
 
     "right": raised before the metric had fallen for good; "missed": it was not. "wrong": raised, but by the end the
@@ -48,14 +48,14 @@ def replayed(found: Sequence[Track], *, levels: Sequence[float] = LEVELS, fall: 
     return pd.DataFrame(rows, columns=[*places, "raised", "fallen", "outcome", "lead"])
 
 
-def rates(replays: pd.DataFrame, by: Sequence[str] = (*PAIR, "level")) -> pd.DataFrame:
+def rates(replays: Frame, by: Sequence[str] = (*PAIR, "level")) -> Frame:
     """Of each alarm and metric how many runs ended how, `hits` of those that fall, and `false` alarms of the others.
 
     Intervals (95 %) are Wilson's with seeds in place of runs: runs of one seed share a trunk, and count as one.
     """
     keys = [replays[name] for name in by]
-    flags = pd.DataFrame({name: (replays["outcome"] == name).astype(int) for name in OUTCOMES})
-    found = flags.groupby(keys, sort=False).sum()
+    flags: Frame = pd.DataFrame({name: (replays["outcome"] == name).astype(int) for name in OUTCOMES})
+    found: Frame = flags.groupby(keys, sort=False).sum()
     for name, one, other in (("hits", RIGHT, MISSED), ("false", WRONG, SILENT)):
         runs = found[one] + found[other]
         seeds = replays["seed"].where(replays["outcome"].isin([one, other])).groupby(keys, sort=False).nunique()
@@ -67,7 +67,7 @@ def rates(replays: pd.DataFrame, by: Sequence[str] = (*PAIR, "level")) -> pd.Dat
     return found.reset_index()
 
 
-def best(found: pd.DataFrame) -> dict[str, object] | None:
+def best(found: Frame) -> dict[str, object] | None:
     """Of rates for one metric the alarm with the highest Youden index, hits less false alarms; None if none is over 0.
 
     Of equal ones that with fewer false alarms, then the longer median lead, then the first.
@@ -80,7 +80,7 @@ def best(found: pd.DataFrame) -> dict[str, object] | None:
     return found.loc[order.index[0]].to_dict()
 
 
-def held_out(replays: pd.DataFrame) -> pd.DataFrame:
+def held_out(replays: Frame) -> Frame:
     """What the best alarm, chosen without an experiment, does in that one; replays of one metric, one row a run.
 
     Where there is one experiment, seeds take their place. Where the others choose none, none is raised. Empty where

@@ -17,7 +17,7 @@ from reports.evidence.filled import Filled, table
 from reports.evidence.rank_map import rank_map
 from reports.evidence.ranks import FEWEST, KINDS, correlations
 from reports.evidence.stored import Shelf
-from reports.evidence.tracks import Track, tracks
+from reports.evidence.tracks import Frame, Track, tracks
 
 METRICS, SINCE, SHARE = "metrics:", "since:", "fall:"
 BRACKETS = "brackets: 95 % intervals in which the runs of a seed count as one"
@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
     since: int
     fall: float
 
-    def of(self, found: pd.DataFrame) -> pd.DataFrame:
+    def of(self, found: Frame) -> Frame:
         """The rows of the metrics that are wanted. Raises BadInput where there are none of one."""
         asked = self.metrics or [name for name in LEADING if (found["metric"] == name).any()]
         told = [{row.eval, row.dataset, row.metric} for row in found.itertuples()]
@@ -75,8 +75,8 @@ def alarms(shelf: Shelf, given: Sequence[str]) -> Filled:
     if replays.empty:
         raise BadInput(f"got {' '.join(got.names)}: want runs with signs of health and dense metrics at {FEWEST} steps")
     parts = [
-        _alarms(group, _name(*names, replays["dataset"]), got.fall)
-        for names, group in replays.groupby(["eval", "metric", "dataset"], sort=False)
+        _alarms(group, _name(evaluation, metric, dataset, replays["dataset"]), got.fall)
+        for (evaluation, metric, dataset), group in replays.groupby(["eval", "metric", "dataset"], sort=False)
     ]
     return Filled("\n\n".join(parts))
 
@@ -120,7 +120,7 @@ def _correlation(row: Any) -> str:
     return f"**{value}** {ends}" if row.low > 0 or row.high < 0 else f"{value} {ends}"
 
 
-def _rests_on(got: Wanted, found: pd.DataFrame) -> str:
+def _rests_on(got: Wanted, found: Frame) -> str:
     runs = len({(track.experiment, track.arm, track.seed) for track in got.tracks})
     seeds = len({track.seed for track in got.tracks})
     bounds = "one seed, so no interval" if seeds == 1 else "brackets: 95 % intervals over seeds, bold without 0 in them"
@@ -132,7 +132,7 @@ def _rests_on(got: Wanted, found: pd.DataFrame) -> str:
     )
 
 
-def _alarms(replays: pd.DataFrame, title: str, fall: float) -> str:
+def _alarms(replays: Frame, title: str, fall: float) -> str:
     """A table of the best alarm of each sign for one metric, and what the best of all does where it was not chosen."""
     runs = replays.drop_duplicates(["experiment", "arm", "seed"])
     fell = runs["fallen"].notna()
@@ -160,7 +160,7 @@ def _share(row: dict[str, Any], name: str) -> str:
     return words.NONE if math.isnan(row[name]) else f"{value} [{low},{words.JOIN}{high}]"
 
 
-def _recommended(replays: pd.DataFrame) -> str:
+def _recommended(replays: Frame) -> str:
     """The best alarm of all, and what it does where it was not chosen."""
     fell = replays["fallen"].notna()
     if not fell.any() or fell.all():
@@ -183,7 +183,7 @@ def _recommended(replays: pd.DataFrame) -> str:
     )
 
 
-def _name(evaluation: str, metric: str, dataset: str, datasets: pd.Series) -> str:
+def _name(evaluation: str, metric: str, dataset: str, datasets: Frame) -> str:
     """ "mIoU", with its data set where there are several."""
     return title_of(evaluation, metric) + (f" ({dataset})" if datasets.nunique() > 1 else "")
 

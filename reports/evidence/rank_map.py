@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from common.drawing import text_width
 from reports import words
 from reports.estimates import title_of
 from reports.evidence.ranks import KINDS
+from reports.evidence.tracks import Frame
 from reports.page import FAINT, INK
 
 WIDE, CELL, TITLE, AIR = 8.0, 0.27, 0.3, 0.1  # inches: the figure, height of a row, that of a panel's title
@@ -24,7 +24,7 @@ DARK = 0.65  # beyond it letters are white
 Names = dict[tuple[str, ...], str]
 
 
-def rank_map(found: pd.DataFrame) -> Figure:
+def rank_map(found: Frame) -> Figure:
     """Every correlation in its colour; bold where its interval leaves out 0, a dash where none could be had."""
     kinds = [kind for kind in KINDS if (found["kind"] == kind).any()]
     rows = _names(found, ["measure", "measured_on"])
@@ -44,13 +44,11 @@ def rank_map(found: pd.DataFrame) -> Figure:
     return drawn
 
 
-def _panel(
-    axes: Axes, found: pd.DataFrame, rows: dict[tuple[str, ...], str], columns: dict[tuple[str, ...], str]
-) -> None:
+def _panel(axes: Axes, found: Frame, rows: Names, columns: Names) -> None:
     axes.set_facecolor("white")
     values = np.full((len(rows), len(columns)), math.nan)
     places = [(y, x) for y in range(len(rows)) for x in range(len(columns))]
-    texts = dict.fromkeys(places, (words.NONE, "normal"))
+    texts: dict[tuple[int, int], tuple[str, str]] = dict.fromkeys(places, (words.NONE, "normal"))
     for one in found.to_dict("records"):
         y = [*rows].index((one["measure"], one["measured_on"]))
         x = [*columns].index((one["eval"], one["metric"], one["dataset"]))
@@ -69,7 +67,7 @@ def _panel(
     axes.spines[:].set_visible(False)
 
 
-def _names(found: pd.DataFrame, by: list[str]) -> Names:
+def _names(found: Frame, by: list[str]) -> Names:
     """Rows or columns in their order, each with its title, and its data set where there are several."""
     keys = [tuple(key) for key in found[by].drop_duplicates().to_numpy()]
     several = len({key[-1] for key in keys}) > 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from scipy.stats import rankdata
 
 from evals.results.verdicts import NO_SPREAD
 from reports.estimates import Column, student_interval
-from reports.evidence.tracks import LABELLED, Track
+from reports.evidence.tracks import LABELLED, Frame, Track
 
 FEWEST = 6  # checkpoints of a run whose order is looked at, so that five changes lie between them
 INSIDE, CHANGES, ACROSS = "inside runs", "changes inside runs", "across arms"
@@ -32,14 +33,14 @@ def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.nd
     return float(apart[0] @ apart[1] / math.sqrt(spread)) if spread > 0 else math.nan
 
 
-def correlations(found: Sequence[Track]) -> pd.DataFrame:
+def correlations(found: Sequence[Track]) -> Frame:
     """A row for each kind, sign of health and labelled metric: the mean over seeds, and its interval (95 %).
 
     Runs of one seed share a trunk and their batches, and checkpoints of a run hang together: neither are independent.
     So the correlations of a seed become one number, their mean. NaN where a side never varies.
     """
     table = units(found)
-    rows = []
+    rows: list[Any] = []
     for key, group in table.groupby(["kind", *PAIR], sort=False):
         seeds = group.groupby("seed")["value"].mean().dropna()
         value, low, high = over_seeds(seeds.to_list())
@@ -62,12 +63,12 @@ def over_seeds(means: Sequence[float]) -> tuple[float, float, float]:
     return value, max(low, -1.0), min(high, 1.0)
 
 
-def units(found: Sequence[Track]) -> pd.DataFrame:
+def units(found: Sequence[Track]) -> Frame:
     """The single correlations: of a run (`arm`, no step) or over the arms of a seed at a `step` (no arm).
 
     NaN in those that cannot be had, since a side does not vary.
     """
-    rows = [row for kind in (_inside(found), _across(found)) for row in kind]
+    rows: list[Any] = [row for kind in (_inside(found), _across(found)) for row in kind]
     return pd.DataFrame(rows, columns=UNIT)
 
 
@@ -93,7 +94,7 @@ def _across(found: Sequence[Track]) -> Iterator[dict[str, object]]:
     ordered = sorted(found, key=lambda track: (track.experiment, track.seed))
     for (experiment, seed), group in groupby(ordered, key=lambda track: (track.experiment, track.seed)):
         arms = list(group)
-        own = pd.concat([track.values[track.values.index > track.fork] for track in arms])
+        own: Frame = pd.concat([track.values[track.values.index > track.fork] for track in arms])
         for step in np.unique(own.index):
             place = {"experiment": experiment, "seed": seed, "step": step}
             sides = dict(zip(own.columns, own.to_numpy()[own.index == step].T, strict=True))

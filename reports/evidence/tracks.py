@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from reports.lineage import on_way
 from reports.run_folder import Run
 
 LABELLED = ("dense", "global")
+Frame = Any  # of pandas, a table or a column: its stubs cannot tell the one from the other
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Track:
     arm: str
     seed: int
     fork: int
-    values: pd.DataFrame
+    values: Frame
 
     def columns(self, *kinds: str) -> list[Column]:
         """What was measured of these kinds: "health" needs no labels, "dense" and "global" do."""
@@ -51,8 +53,8 @@ def tracks(run: Run, *, since: int = 1) -> list[Track]:
     return list(found.values())
 
 
-def _values(run: Run, arm: str, seed: int) -> pd.DataFrame:
-    series = {}
+def _values(run: Run, arm: str, seed: int) -> Frame:
+    series: dict[Any, dict[int, float]] = {}
     for column in columns(run):
         sign = 1.0 if column.kind.higher_is_better else -1.0
         series[column] = {row.step: sign * row.value for row in on_way(run, of_column(run, column), arm, seed)}

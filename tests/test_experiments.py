@@ -62,7 +62,9 @@ def shrunk(path: Path, folder: Path, cache: Path):
     manifests = {name: one for name, one in whole.data.sources.items() if one.kind == "manifest"}
     overrides += [f"data.sources.{name}.root={curated(Path(str(one.root)), cache)}" for name, one in manifests.items()]
     overrides += [f"evals.sets.{name}.count=32" for name in whole.evals.sets]  # k is 20
-    if whole.model.args.get("embed_dim", 384) > 128:
+    if whole.model.start_from:  # its size is that of its weights
+        overrides += [*SMALL_HEADS, f"optimizer.freeze_backbone_steps={fork}"]
+    elif whole.model.args.get("embed_dim", 384) > 128:
         overrides += ["model.args.depth=1", "model.args.embed_dim=48", "model.args.num_heads=2", *SMALL_HEADS]
         overrides += ["trunk.checkpoint=null"]
     written = yaml.safe_load(path.read_text())["arms"]  # a grid by its one name

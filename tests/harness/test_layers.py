@@ -91,9 +91,9 @@ def test_the_file_itself_is_the_last_where_it_is_not_named(tmp_path):
         ("[model: nanoo]", "defaults: no model/nanoo.yaml; known: nano, vit7b, vitb, vitl, vits; did you mean 'nano'?"),
         (
             "[nothing]",
-            "defaults: no nothing.yaml; known: curate, curation_ablation, degradation_search, distillation, "
-            "full_recipe, full_recipe_real, gram_ablation, gram_ablation_real, gram_sweep, relations, scenes_trunk, "
-            "vits_smoke, w, x, y, z",
+            "defaults: no nothing.yaml; known: continue_released, curate, curation_ablation, degradation_search, "
+            "distillation, full_recipe, full_recipe_real, gram_ablation, gram_ablation_real, gram_sweep, relations, "
+            "scenes_trunk, vits_smoke, w, x, y, z",
         ),
         ("[model: ../x]", "defaults: got {'model': '../x'}: want"),
         ("[model: /etc/x]", "defaults: got {'model': '/etc/x'}"),

@@ -21,10 +21,16 @@ class Scale:
     def __call__(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
         return (x - self.mean.to(x.device)) / self.deviation.to(x.device)
 
+    def in_place(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        """The same, written over x: a training matrix is gigabytes."""
+        return x.sub_(self.mean).div_(self.deviation)
+
 
 def fit_scale(rows: Rows, *, block: int = 16384) -> Scale:
-    """Mean and deviation of each feature, in one pass over blocks and in float64; the deviation is floored so that a
-    constant feature does not become noise."""
+    """Mean and deviation of each feature, in one pass over blocks of rows and in float64.
+
+    The deviation is floored, so that a constant feature does not become noise.
+    """
     count, mean, square = 0, torch.zeros(rows.shape[1]).double(), torch.zeros(rows.shape[1]).double()
     for _, part in blocks(rows, block):
         part = part.double()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from common.errors import BadInput
@@ -64,3 +65,18 @@ def cells(shape: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
     """For each pixel of an [H W] target the row-major index of the patch over its centre."""
     rows, columns = ((np.arange(side) * 2 + 1) * count // (2 * side) for side, count in zip(shape, grid, strict=True))
     return rows[:, None] * grid[1] + columns[None, :]
+
+
+def cell_means(
+    values: Float[np.ndarray, "n K"], known: Bool[np.ndarray, "H W"], grid: tuple[int, int]
+) -> tuple[Float[np.ndarray, "P K"], Float[np.ndarray, " P"]]:
+    """For each patch the mean of the `values` of the n known pixels under it, 0 without one, and their share of it.
+
+    Both float32, from sums in float64.
+    """
+    cell, patches = cells((known.shape[0], known.shape[1]), grid), grid[0] * grid[1]
+    pixels = np.bincount(cell[known], minlength=patches)
+    sums = [np.bincount(cell[known], weights=part, minlength=patches) for part in values.T]
+    everything = np.bincount(cell.ravel(), minlength=patches)
+    means = np.stack(sums, -1) / np.maximum(pixels, 1)[:, None]
+    return means.astype(np.float32), (pixels / np.maximum(everything, 1)).astype(np.float32)

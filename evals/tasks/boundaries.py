@@ -28,8 +28,6 @@ from evals.fitting.softmax import solve
 from evals.protocols.protocol import Protocol, Watch
 from evals.results.table import Outcomes
 
-BLOCK = 16384  # patches whose moments are taken at a time, in float64
-
 
 @settings
 class QuickBoundaries(Protocol):
@@ -72,8 +70,8 @@ def evaluate(
         BadInput: a set without parts, or one in which all cells are alike.
     """
     x, holds = training_patches(train, most=protocol.max_patches)
-    scale = fit_scale(x, block=BLOCK)
-    x = x.sub_(scale.mean).div_(scale.deviation).to(device)  # in place: the matrix is gigabytes
+    scale = fit_scale(x)
+    x = scale.in_place(x).to(device)
     shares = torch.from_numpy(np.stack([~holds, holds], 1)).to(x)
     weight, bias = solve(x, shares, l2=protocol.l2, iterations=protocol.iterations)
     del x

@@ -22,14 +22,11 @@ from common.progress import Bar
 from common.schema import settings
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.features.feature_set import FeatureSet
-from evals.features.matrix import PickedRows
-from evals.features.scale import fit_scale
-from evals.features.view import cells
-from evals.fitting.ridge import ridge
+from evals.features.view import cell_means
+from evals.fitting.ridge import ridge_of_patches
 from evals.protocols.protocol import Protocol, Watch
 from evals.results.table import Outcomes
 
-BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 LIMITS = {"within_11": 11.25, "within_22": 22.5, "within_30": 30.0}  # degrees, exclusive
 
 
@@ -71,15 +68,10 @@ def evaluate(
     Raises:
         BadInput: a set without normals, or without one known normal.
     """
-    pairs = [patch_targets(train.dataset.surfaces(i).normals, train.grid(i)) for i in range(len(train))]
-    target, weight = (np.concatenate(x) for x in zip(*pairs, strict=True))
-    known = np.flatnonzero(weight)
-    if not len(known):
+    targets = (patch_targets(train.dataset.surfaces(i).normals, train.grid(i)) for i in range(len(train)))
+    if (head := ridge_of_patches(train, targets, l2=protocol.l2, device=device)) is None:
         raise _no_normals(train.dataset)
-    x = PickedRows(train.dense(), train.rows()[known])
-    y, w = (torch.from_numpy(values[known]).to(device) for values in (target, weight))
-    scale = fit_scale(x, block=BLOCK)
-    slope, bias = ridge(x, y, w, l2=protocol.l2, scale=scale, block=BLOCK)
+    scale, slope, bias = head
     found: dict[str, list] = {"keys": []}
     for index in Bar(range(len(test)), desc="normals", unit="image"):
         truth = test.dataset.surfaces(index).normals
@@ -108,13 +100,8 @@ def patch_targets(
     normals: Float[np.ndarray, "H W 3"], grid: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, " P"]]:
     """The mean normal of each patch's cell, shorter than 1 where the cell faces several ways, and its known share."""
-    cell, patches = cells((normals.shape[0], normals.shape[1]), grid), grid[0] * grid[1]
-    known = normals.any(2)
-    pixels = np.bincount(cell[known], minlength=patches)
-    sums = [np.bincount(cell[known], weights=part[known], minlength=patches) for part in np.moveaxis(normals, -1, 0)]
-    everything = np.bincount(cell.ravel(), minlength=patches)
-    target = np.stack(sums, -1) / np.maximum(pixels, 1)[:, None]
-    return target.astype(np.float32), (pixels / np.maximum(everything, 1)).astype(np.float32)
+    known = np.asarray(normals.any(2))
+    return cell_means(normals[known], known, grid)
 
 
 def predict(said: Float[Tensor, "P 3"], grid: tuple[int, int], shape: tuple[int, int]) -> Float[np.ndarray, "H W 3"]:

@@ -21,14 +21,11 @@ from common.bounds import About, Positive
 from common.schema import settings
 from evals.datasets.labelled_set import Needs
 from evals.features.feature_set import FeatureSet
-from evals.features.matrix import PickedRows
-from evals.features.scale import fit_scale
-from evals.features.view import cells
-from evals.fitting.ridge import ridge
+from evals.features.view import cell_means
+from evals.fitting.ridge import ridge_of_patches
 from evals.protocols.protocol import Protocol, Watch
 from evals.tasks.depth import errors
 
-BLOCK = 16384  # patches that are standardised at a time, some of it in float64
 HEADROOM = 16.0  # of log-depth above the valid range
 
 
@@ -79,16 +76,10 @@ def evaluate(
         BadInput: a set without depth, or without one valid pixel.
     """
     errors.refuse_without_depth(train.dataset, test.dataset)
-    pairs = [_patch_targets(protocol, train.dataset.depth(i), train.grid(i)) for i in range(len(train))]
-    target, weight = (np.concatenate(x) for x in zip(*pairs, strict=True))
-    valid = np.flatnonzero(weight)
-    if not len(valid):
+    targets = (_patch_targets(protocol, train.dataset.depth(i), train.grid(i)) for i in range(len(train)))
+    if (found := ridge_of_patches(train, targets, l2=protocol.l2, device=device)) is None:
         raise errors.no_depth(train.dataset)
-    x = PickedRows(train.dense(), train.rows()[valid])
-    y, w = (torch.from_numpy(values[valid]).to(device) for values in (target, weight))
-    scale = fit_scale(x, block=BLOCK)
-    slopes, biases = ridge(x, y[:, None], w, l2=protocol.l2, scale=scale, block=BLOCK)
-    slope, bias = slopes[:, 0], biases[0]
+    scale, slope, bias = found[0], found[1][:, 0], found[2][0]
 
     def guess(index: int, shape: tuple[int, int]) -> Float[np.ndarray, "H W"]:
         log_depth = scale(test.patches(index)).to(device) @ slope + bias
@@ -113,10 +104,5 @@ def predict(
 
 
 def _patch_targets(protocol: QuickDepth, depth: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    cell, patches = cells((depth.shape[0], depth.shape[1]), grid), grid[0] * grid[1]
     valid = errors.within(depth, protocol.min_depth, protocol.max_depth)
-    pixels = np.bincount(cell[valid], minlength=patches)
-    logs = np.bincount(cell[valid], weights=np.log(depth[valid].astype(np.float64)), minlength=patches)
-    everything = np.bincount(cell.ravel(), minlength=patches)
-    target, weight = logs / np.maximum(pixels, 1), pixels / np.maximum(everything, 1)
-    return target.astype(np.float32), weight.astype(np.float32)
+    return cell_means(np.log(depth[valid].astype(np.float64))[:, None], valid, grid)

@@ -24,8 +24,6 @@ from evals.fitting.softmax import solve
 from evals.judging.pixel_classes import areas, classes_at, labelled, no_labels, same_segments, shares_of
 from evals.protocols.protocol import Protocol, Watch
 
-BLOCK = 16384  # patches whose moments are taken at a time, in float64
-
 
 @settings
 class QuickSegmentation(Protocol):
@@ -69,8 +67,8 @@ def evaluate(
     """
     classes = same_segments(train.dataset, test.dataset)
     x, y = training_patches(train, classes, most=protocol.max_patches)
-    scale = fit_scale(x, block=BLOCK)
-    x = x.sub_(scale.mean).div_(scale.deviation).to(device)  # in place: the matrix is gigabytes
+    scale = fit_scale(x)
+    x = scale.in_place(x).to(device)
     weight, bias = solve(x, y.to(device), l2=protocol.l2, iterations=protocol.iterations)
     del x
 

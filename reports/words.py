@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from common.errors import listing
+from evals.results import metrics
 from reports.compared import Difference, Differences, Where, foremost
 from reports.estimates import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
 from reports.run_folder import Run, gaps
@@ -27,11 +28,11 @@ def unit(column: Column) -> str:
 
 def arrow(column: Column) -> str:
     """Towards what is better."""
-    return "↑" if column.kind.higher_is_better else "↓"
+    return metrics.arrow(higher=column.kind.higher_is_better)
 
 
 def hint(column: Column) -> str:
-    return "higher is better" if column.kind.higher_is_better else "lower is better"
+    return metrics.side(higher=column.kind.higher_is_better)
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from common.drawing import shorten
 from evals.pictures.sheet import BLUE, BODY, LINE, MARGIN, SMALL, SOFT, TITLE, style, write_line
-from evals.results.metrics import metric_of
+from evals.results.metrics import metric_of, side
 from evals.results.table import Measurement
 
 ACROSS, WIDTH, HEIGHT = 3, 2.6, 1.9
@@ -73,7 +73,7 @@ def _panel(axes: Axes, line: Series) -> None:
 def _name(figure: Figure, m: Measurement, left: float, top: float) -> None:
     metric = metric_of(m.metric)
     unit = "%" if metric.share else metric.unit
-    direction = "higher is better" if metric.higher_is_better else "lower is better"
+    direction = side(higher=metric.higher_is_better)
     if metric.kind == "health":  # input size moves these by itself
         direction = "no verdict between sizes"
     label = metric.label if metric.label.startswith(m.eval) else f"{m.eval}: {metric.label}"

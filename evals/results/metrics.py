@@ -11,6 +11,16 @@ from evals.results.measures import Measure, by_class, mean, pixel_accuracy, tagg
 HIGHER, LOWER = True, False
 
 
+def side(*, higher: bool, better: bool = True) -> str:
+    """Which side is better, or sought though it is not, for reading: "lower is better"."""
+    return f"{'higher' if higher else 'lower'} is {'better' if better else 'sought'}"
+
+
+def arrow(*, higher: bool) -> str:
+    """Towards the side that is better."""
+    return "↑" if higher else "↓"
+
+
 class Metric(NamedTuple):
     """How a metric is written and read, and computed from what each image contributed.
 

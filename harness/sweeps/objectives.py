@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal, get_args
 
 from common.errors import BadInput, nearest
-from evals.results.metrics import metric_of
+from evals.results.metrics import metric_of, side
 from evals.results.table import Row
 from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
@@ -45,9 +45,8 @@ class Objective:
     @property
     def words(self) -> str:
         """Its name, and which way is sought."""
-        better = self.higher_is_better == (self.direction == "maximize")
-        side = "higher" if self.direction == "maximize" else "lower"
-        return f"{self.name} ({side} is {'better' if better else 'sought'})"
+        higher = self.direction == "maximize"
+        return f"{self.name} ({side(higher=higher, better=higher == self.higher_is_better)})"
 
     @property
     def measures(self) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from common.errors import BadInput
-from evals.results.metrics import LEADING
+from evals.results.metrics import LEADING, arrow
 from reports import words
 from reports.estimates import kind_of, title_of
 from reports.evidence.alarms import FALL, RIGHT, best, held_out, rates, replayed
@@ -190,4 +190,4 @@ def _name(evaluation: str, metric: str, dataset: str, datasets: Frame) -> str:
 
 def _arrow(metric: str, name: str) -> str:
     """The name with the side that is better, or taken to be healthy."""
-    return f"{name} {'↑' if kind_of(metric).higher_is_better else '↓'}"
+    return f"{name} {arrow(higher=kind_of(metric).higher_is_better)}"

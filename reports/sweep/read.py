@@ -12,6 +12,7 @@ from typing import Any
 from common.drawing import shorten, text_width
 from common.errors import BadInput
 from common.records import Pruned, Seeds, Sought, Swept, Tried, read_record
+from evals.results.metrics import side
 from reports.estimates import Estimate, kind_of, student_interval, title_of
 from reports.words import MINUS, number
 
@@ -48,8 +49,7 @@ class Goal:
     @property
     def better(self) -> str:
         """Which way is searched for, and whether it is better."""
-        side = "higher" if self.maximize else "lower"
-        return f"{side} is {'better' if self.maximize == self.higher_is_better else 'sought'}"
+        return side(higher=self.maximize, better=self.maximize == self.higher_is_better)
 
     @property
     def shown_unit(self) -> str:

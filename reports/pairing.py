@@ -12,26 +12,14 @@ from common.errors import BadInput
 from common.steps import job_name, step_name
 from evals.results.bootstrap import joint_draws
 from evals.results.crossed import Crossed, crossed
-from evals.results.outcomes import load_outcomes, outcomes_name
+from evals.results.outcomes import Evaluated, load_outcomes, outcomes_of
 
 
-class Measured(Protocol):
-    """What names an evaluation's outcomes: `reports.estimates.Column` does."""
+class Measured(Evaluated, Protocol):
+    """One metric of an evaluation: `reports.estimates.Column` is."""
 
-    @property
-    def eval(self) -> str: ...
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def split(self) -> str: ...
     @property
     def metric(self) -> str: ...
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def protocol_hash(self) -> str: ...
-    @property
-    def size(self) -> int: ...
 
 
 class Place(NamedTuple):
@@ -95,8 +83,7 @@ def _outcomes(
         return None
 
 
-def outcomes_path(step: Path, column: Measured, *, evaluations: str) -> Path | None:
+def outcomes_path(step: Path, column: Evaluated, *, evaluations: str) -> Path | None:
     """Where `save_outcomes` left an evaluation in a step's folder; None where it did not, or others alone."""
-    name = outcomes_name(column.eval, column.dataset, column.split, column.protocol, column.protocol_hash, column.size)
-    found = {path.parent.name: path for path in sorted(step.rglob(name))}
+    found = {path.parent.name: path for path in sorted(step.rglob(outcomes_of(column)))}
     return found.get(evaluations, found.get("outcomes"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -15,17 +16,38 @@ from evals.results.table import Measurement
 ABOUT = ("eval", "dataset", "protocol", "protocol_hash", "size", "split", "data", "against", "backbone")
 
 
+class Evaluated(Protocol):
+    """What tells an evaluation from others: a row has it, a measurement, and a column of a report."""
+
+    @property
+    def eval(self) -> str: ...
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def protocol_hash(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
 def outcomes_name(eval: str, dataset: str, split: str, protocol: str, protocol_hash: str, size: int) -> str:
     """The file of an evaluation's per-image outcomes."""
     return re.sub(r"[^\w.@-]+", "_", f"{eval}-{dataset}-{split}-{protocol}-{size}px-{protocol_hash}") + ".npz"
+
+
+def outcomes_of(one: Evaluated) -> str:
+    """The same, of the evaluation that a row, a measurement or a column is of."""
+    return outcomes_name(one.eval, one.dataset, one.split, one.protocol, one.protocol_hash, one.size)
 
 
 def save_outcomes(folder: Path, measurements: Iterable[Measurement]) -> list[Path]:
     """Write the per-image outcomes of each evaluation, whole or not at all, with what they are outcomes of."""
     files: dict[str, list[Measurement]] = {}
     for m in measurements:
-        name = outcomes_name(m.eval, m.dataset, m.split, m.protocol, m.protocol_hash, m.size)
-        files.setdefault(name, []).append(m)
+        files.setdefault(outcomes_of(m), []).append(m)
     for name, (first, *others) in files.items():
         about = {key: np.array(getattr(first, key)) for key in ABOUT}
         metrics = np.array([first.metric, *(m.metric for m in others)])

@@ -11,7 +11,7 @@ from common.errors import BadInput
 from evals.results.bootstrap import Interval
 from evals.results.falls import fall, fall_over_images
 from evals.results.metrics import metric_of
-from evals.results.outcomes import load_outcomes, outcomes_name
+from evals.results.outcomes import load_outcomes, outcomes_of
 from evals.results.table import Row
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
@@ -35,10 +35,6 @@ def fallen(seen: Sequence[tuple[Row, Path]]) -> Interval:
         return NOTHING._replace(value=value)
     best = (max if kind.higher_is_better else min)(range(len(values)), key=values.__getitem__)
     with suppress(BadInput):
-        before, after = (load_outcomes(folder / _file(row)) for row, folder in (seen[best], seen[-1]))
+        before, after = (load_outcomes(folder / outcomes_of(row)) for row, folder in (seen[best], seen[-1]))
         return fall_over_images(seen[0][0].metric, before, after)._replace(value=value)
     return NOTHING._replace(value=value)
-
-
-def _file(row: Row) -> str:
-    return outcomes_name(row.eval, row.dataset, row.split, row.protocol, row.protocol_hash, row.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from common.records import Status
 from evals.results.table import Row
 from reports.compared import Differences
 from reports.estimates import kind_of
+from reports.lane_settings import lane_settings
 from reports.lineage import spent
 from reports.parts import Line
 from reports.run_folder import COLUMN_KEYS, Run
@@ -50,6 +52,7 @@ VERDICTS = pa.schema(
 JOBS = pa.schema(
     {
         **{"experiment": WORD, "arm": WORD, "seed": COUNT, "place": COUNT, "baseline": YES, "summary": WORD},
+        "settings": WORD,
         **{"state": WORD, "start": COUNT, "stop": COUNT, "step": COUNT, "parent": WORD, "segment": WORD},
         **{
             "hours": NUMBER,
@@ -128,7 +131,12 @@ def verdicts(run: Run, compared: Differences) -> pd.DataFrame:
 
 def jobs(run: Run) -> pd.DataFrame:
     """A row for each lane and seed: what it is, how far it is, what it took, and on which machine."""
-    rows = [_job(run, lane, seed, place) for place, lane in enumerate(run.lanes) for seed in run.seeds]
+    settings = {lane: json.dumps(own, sort_keys=True) for lane, own in lane_settings(run).items()}
+    rows = [
+        _job(run, lane, seed, place) | {"settings": settings[lane]}
+        for place, lane in enumerate(run.lanes)
+        for seed in run.seeds
+    ]
     return pd.DataFrame(rows, columns=JOBS.names).sort_values(PLACE, ignore_index=True)
 
 

@@ -75,7 +75,7 @@ FLOORS = (
     "harness.opening",
     "reports.parts",
     "reports.page reports.run_folder reports.pairing",
-    "reports.lineage",
+    "reports.lineage reports.lane_settings",
     "reports.axes reports.labels reports.estimates",
     "reports.compared",
     "reports.words",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.errors import BadInput
 from reports import words
-from reports.estimates import Column, Estimate, of_column
+from reports.estimates import Column, Estimate, of_column, student_interval
 from reports.evidence import falls as measured
 from reports.evidence.asked import Asked, asked, title
 from reports.evidence.filled import Filled, table
@@ -119,16 +119,52 @@ def values(shelf: Shelf, given: Sequence[str]) -> Filled:
     return Filled(f"{table(head, rows)}\n\nMean over seeds, in brackets the lowest and the highest of them.")
 
 
-def _by_seed(got: Asked, column: Column, arm: str, step: int | None) -> list[tuple[int, float]]:
-    """Step and value of each seed that has one there, on the arm's way from step 0."""
-    rows, found = of_column(got.run, column), []
-    last = max((row.step for row in rows if row.arm == arm), default=0)
+def change(shelf: Shelf, given: Sequence[str]) -> Filled:
+    """`EXPERIMENT FROM TO METRIC... [arms: ARM...]`: what each arm gained or lost between two steps, by seed."""
+    if len(given) < 3 or not (given[1].isdecimal() and given[2].isdecimal()):
+        raise BadInput(f"got {' '.join(given[1:3]) or 'no steps'}: want two steps behind the experiment; give numbers")
+    got = asked(shelf, [given[0], *given[3:]])
+    first, last = int(given[1]), int(given[2])
+    rows, seeds = [], set[int]()
+    for arm in got.arms:
+        found = [_changes(got, column, arm, first, last) for column in got.columns]
+        seeds |= {len(one) for one in found} - {0}
+        rows.append([f"`{arm}`", *map(_changed, got.columns, found)])
+    if not seeds:
+        raise BadInput(f"got steps {first} and {last}: want two at which an arm of {got.tables.name} was evaluated")
+    head = ["arm", *(_head(got, column, difference=True) for column in got.columns)]
+    counted = f"{_several(sorted(seeds))} {'seed' if seeds == {1} else 'seeds'}"
+    said = f"From step {words.count(first)} to step {words.count(last)}; mean of {counted}; brackets: 95 % intervals"
+    return Filled(f"{table(head, rows)}\n\n{said} over seeds.")
+
+
+def _changes(got: Asked, column: Column, arm: str, first: int, last: int) -> list[float]:
+    """Of each seed that was evaluated at both steps."""
+    starts, ends = (dict(_seeds_at(got, column, arm, step)) for step in (first, last))
+    return [ends[seed] - starts[seed] for seed in starts.keys() & ends.keys()]
+
+
+def _changed(column: Column, found: Sequence[float]) -> str:
+    """ "−2.9 [−4.0, −1.8]" """
+    if not found:
+        return words.NONE
+    estimate = Estimate(*student_interval(found), 0, len(found), "seeds")
+    return f"{words.amount(column, estimate)} {words.bracket(column, estimate)}".strip()
+
+
+def _seeds_at(got: Asked, column: Column, arm: str, step: int) -> Iterator[tuple[int, float]]:
+    """Seed and value of each that was evaluated at a step, on the arm's way from step 0."""
+    rows = of_column(got.run, column)
     for seed in got.run.seeds:
         if any((row.arm, row.seed) == (arm, seed) for row in rows):
-            way = {row.step: row.value for row in on_way(got.run, rows, arm, seed)}
-            at = last if step is None else step
-            found += [(at, way[at])] if at in way else []
-    return found
+            yield from ((seed, row.value) for row in on_way(got.run, rows, arm, seed) if row.step == step)
+
+
+def _by_seed(got: Asked, column: Column, arm: str, step: int | None) -> list[tuple[int, float]]:
+    """Step and value of each seed that has one there, on the arm's way from step 0."""
+    last = max((row.step for row in of_column(got.run, column) if row.arm == arm), default=0)
+    at = last if step is None else step
+    return [(at, value) for _, value in _seeds_at(got, column, arm, at)]
 
 
 def _range(column: Column, found: Sequence[tuple[int, float]]) -> str:

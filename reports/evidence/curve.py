@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from reports import words
 from reports.axes import fork_line, scaled, step_axis
 from reports.estimates import Column, of_column, seed_paths, trajectory
 from reports.evidence.asked import Asked, asked, title
-from reports.evidence.filled import Filled
+from reports.evidence.filled import Filled, file_name
 from reports.evidence.stored import Shelf
 from reports.page import TRUNK_LOOK, Look, looks
 from reports.run_folder import TRUNK
@@ -28,7 +27,7 @@ BANDS = 3  # more bands than these hide one another
 def curve(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... [arms: ARM...]`: a panel for each metric."""
     got = asked(shelf, given)
-    name = f"{got.tables.name}/{_slug(given[1:])}.png"
+    name = f"{got.tables.name}/{file_name(given[1:])}.png"
     seeds = {row.seed for row in got.run.rows}
     lines = f"lines: mean of {len(seeds)} seeds, thin: single seeds" if len(seeds) > 1 else "one seed"
     said = f"{', '.join(title(got.run, column) for column in got.columns)} over training steps; {lines}"
@@ -88,8 +87,3 @@ def _lane(axes: Axes, got: Asked, column: Column, lane: str, *, look: Look, band
 def _sample(look: Look) -> Line2D:
     how = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 4}
     return Line2D([], [], linewidth=1.6, **how)
-
-
-def _slug(asked_for: Sequence[str]) -> str:
-    """A file's name from a block's words."""
-    return re.sub(r"[^\w.@]+", "-", " ".join(asked_for)).strip("-.") or "curve"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,3 +21,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown; a bar in a cell is no end of it."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def file_name(asked_for: Sequence[str]) -> str:
+    """Of a figure, without its ending: from a block's words."""
+    return re.sub(r"[^\w.@]+", "-", " ".join(asked_for)).strip("-.") or "figure"

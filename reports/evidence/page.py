@@ -34,7 +34,8 @@ from common.command import Parser, answer
 from common.disk import whole
 from common.drawing import make_drawable
 from common.errors import BadInput, nearest
-from reports.evidence.blocks import cost, falls, values, verdicts
+from reports.evidence.atlas_blocks import contour, slopes
+from reports.evidence.blocks import change, cost, falls, values, verdicts
 from reports.evidence.curve import curve
 from reports.evidence.filled import Filled
 from reports.evidence.label_free import alarms, ranks
@@ -46,9 +47,12 @@ KINDS: dict[str, Callable[[Shelf, Sequence[str]], Filled]] = {
     "verdicts": verdicts,
     "curve": curve,
     "values": values,
+    "change": change,
     "cost": cost,
     "ranks": ranks,
     "alarms": alarms,
+    "contour": contour,
+    "law": slopes,
 }
 COMMENT = re.compile(r"<!-- *(.*?) *-->")
 END = "end"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import ttest_1samp
 
 from reports.estimates import columns, trajectory
 from reports.evidence import page as pages
@@ -82,6 +83,22 @@ def test_values_on_the_way_are_those_of_the_trunk(shelf, fill):
     (row,) = cells(fill("values rooms 10 miou arms: anchored"))
     own = [100 * one.value for one in shelf.rows if (one.arm, one.step, one.metric) == ("trunk", 10, "miou")]
     assert numbers(row[1])[0] == round(np.mean(own), 1)
+
+
+def test_a_change_is_that_of_the_seeds_with_students_interval(shelf, fill):
+    text = fill("change rooms 10 40 miou rmse arms: anchored")
+    (row,) = cells(text)
+    for cell, metric, factor, digits in ((row[1], "miou", 100, 1), (row[2], "rmse", 1, 3)):
+        values = {
+            (one.seed, one.step): one.value * factor
+            for one in shelf.rows
+            if one.metric == metric and (one.arm, one.step) in {("trunk", 10), ("anchored", 40)}
+        }
+        oracle = ttest_1samp([values[seed, 40] - values[seed, 10] for seed in (0, 1, 2)], 0)
+        ends = oracle.confidence_interval(0.95)
+        mean = np.mean([values[seed, 40] - values[seed, 10] for seed in (0, 1, 2)])
+        assert numbers(cell) == [round(x, digits) for x in (mean, ends.low, ends.high)]
+    assert "From step 10 to step 40; mean of 3 seeds; brackets: 95 % intervals over seeds." in text
 
 
 def test_verdicts_are_those_of_the_table(shelf, fill, tmp_path):
@@ -188,6 +205,8 @@ def test_a_metric_is_found_by_what_tells_it_from_others(shelf):
         ("verdicts rooms miou arms: plain", "got no verdicts of rooms for these arms"),
         ("values rooms miou", "got miou: want a step behind the experiment; give a number, or last"),
         ("values rooms 33 miou", "got step 33: want one at which rooms was evaluated; give last"),
+        ("change rooms 10 miou", "got 10 miou: want two steps behind the experiment; give numbers"),
+        ("change rooms 10 33 miou", "got steps 10 and 33: want two at which an arm of rooms was evaluated"),
         ("cost", "got nothing: want the name of one experiment alone"),
     ],
 )

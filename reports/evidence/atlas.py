@@ -1,0 +1,132 @@
+"""An experiment's arms as points of an atlas: where they lie by their settings, and how far they fell or gained there.
+
+The gain by Gram anchoring at a point is the difference between an arm with it and the arm that is the same without it:
+equal in every setting but those of `gram`. A law is a straight line through the points, in doublings of the settings.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from evals.results.crossed import ALPHA
+from reports.estimates import Column, of_column, student_interval
+from reports.evidence import falls
+from reports.evidence.stored import Stored
+from reports.lineage import on_way
+from reports.run_folder import TRUNK
+
+GRAM = "gram."
+WEIGHT = "gram.weight"
+KINDS = ("gain", "fall")
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm's place: its settings by dotted key. `value` is a mean over `seeds`, with its 95 % interval over them."""
+
+    arm: str
+    settings: Mapping[str, Any]
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Law:
+    """value = `constant` + Σ `slopes` · log2(setting / its geometric mean), by least squares over `points`.
+
+    `halves` are half the widths of the slopes' intervals (95 %), Student's t over residuals. `error` is the root mean
+    square of each point's distance from the law that was fitted without it, `flat` that from the mean of the others.
+    """
+
+    keys: tuple[str, ...]
+    constant: float
+    slopes: tuple[float, ...]
+    halves: tuple[float, ...]
+    error: float
+    flat: float
+    points: int
+
+
+def points(tables: Stored, column: Column, kind: str) -> list[Point]:
+    """The points of all arms that have one, "gain" or "fall"; a fall is that of arms without Gram anchoring."""
+    settings = settings_of(tables)
+    anchored = {arm for arm, own in settings.items() if own.get(WEIGHT)}
+    if kind == "fall":
+        return [*_fallen(tables, column, {arm: own for arm, own in settings.items() if arm not in anchored})]
+    bare = {_bare(own): arm for arm, own in settings.items() if arm not in anchored}
+    pairs = {arm: bare[_bare(settings[arm])] for arm in settings if arm in anchored and _bare(settings[arm]) in bare}
+    return [
+        Point(arm, settings[arm], *student_interval(gained), len(gained))
+        for arm, partner in pairs.items()
+        if (gained := _gains(tables, column, arm, partner))
+    ]
+
+
+def settings_of(tables: Stored) -> dict[str, dict[str, Any]]:
+    """Of each arm by dotted key, as far as arms differ in them."""
+    lanes = tables.jobs[tables.jobs["arm"] != TRUNK].sort_values(["place", "seed"])
+    return {arm: json.loads(text) for arm, text in zip(lanes["arm"], lanes["settings"], strict=True)}
+
+
+def law(found: Sequence[Point], keys: Sequence[str]) -> Law | None:
+    """None where the points are too few, or where a setting does not vary by itself or is not a number above 0."""
+    design = np.array([[_log2(point.settings.get(key)) for key in keys] for point in found])
+    values = np.array([point.value for point in found])
+    count, unknowns = len(found), len(keys) + 1
+    if count <= unknowns or not np.isfinite(design).all() or not np.isfinite(values).all():
+        return None
+    design = np.column_stack([np.ones(count), design - design.mean(axis=0)])
+    if np.linalg.matrix_rank(design) < unknowns:
+        return None
+    inverse = np.linalg.inv(design.T @ design)
+    fitted = inverse @ design.T @ values
+    residuals = values - design @ fitted
+    spread = math.sqrt(float(residuals @ residuals) / (count - unknowns))
+    half = float(stdtrit(count - unknowns, 1 - ALPHA / 2)) * spread * np.sqrt(np.diag(inverse))
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    alone = residuals / np.maximum(1 - leverage, 1e-12)
+    others = (values - values.mean()) * count / (count - 1)
+    slopes, halves = tuple(fitted[1:].tolist()), tuple(half[1:].tolist())
+    return Law(tuple(keys), float(fitted[0]), slopes, halves, _rms(alone), _rms(others), count)
+
+
+def _fallen(tables: Stored, column: Column, arms: Mapping[str, Mapping[str, Any]]) -> Iterator[Point]:
+    for arm, own in arms.items():
+        if (found := falls.falls(tables.run, column, arm)) is not None:
+            yield Point(arm, own, found.value, found.low, found.high, found.seeds)
+
+
+def _gains(tables: Stored, column: Column, arm: str, partner: str) -> list[float]:
+    """Of each seed that both have, at the last step that both were evaluated at; above 0 where the arm is better."""
+    rows, sign = of_column(tables.run, column), 1.0 if column.kind.higher_is_better else -1.0
+    found = []
+    for seed in tables.run.seeds:
+        ways = [{row.step: row.value for row in on_way(tables.run, rows, lane, seed)} for lane in (arm, partner)]
+        own = {row.step for row in rows if (row.arm, row.seed) == (arm, seed)}
+        if common := own & set(ways[1]):
+            last = max(common)
+            found.append(sign * (ways[0][last] - ways[1][last]))
+    return found
+
+
+def _bare(settings: Mapping[str, Any]) -> str:
+    """All settings but those of Gram anchoring."""
+    return json.dumps({key: value for key, value in settings.items() if not key.startswith(GRAM)}, sort_keys=True)
+
+
+def _log2(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return math.log2(value) if is_number and value > 0 else math.nan
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))

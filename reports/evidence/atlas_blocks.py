@@ -1,0 +1,136 @@
+"""What a page can be filled with of an atlas: a contour plot over two settings, and the law that its points follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from common.errors import BadInput, nearest
+from reports import words
+from reports.evidence.asked import Asked, asked, title
+from reports.evidence.atlas import KINDS, Law, Point, law, points, settings_of
+from reports.evidence.contour import figure
+from reports.evidence.filled import Filled, file_name, table
+from reports.evidence.stored import Shelf
+
+OF, ACROSS, UP, KEYS = "of:", "x:", "y:", "keys:"
+SAYS = {
+    "gain": "Gain by Gram anchoring: each arm with it minus the arm that is the same without it, above 0 where better",
+    "fall": "Fall of arms without Gram anchoring from their peak, above 0 where they got worse",
+}
+
+
+class Wanted(NamedTuple):
+    """What a block asks for: the tables with columns and arms, the kind of value, and the settings by their keys."""
+
+    got: Asked
+    kind: str
+    keys: list[str]
+
+    def points(self, place: int) -> list[Point]:
+        """Those of a column, in the arms that are asked for. Raises BadInput where there are none."""
+        found = points(self.got.tables, self.got.columns[place], self.kind)
+        found = [point for point in found if point.arm in self.got.arms]
+        if not found:
+            want = (
+                "arms with Gram anchoring that have an equal one without" if self.kind == "gain" else "arms without it"
+            )
+            raise BadInput(f"got no {self.kind} in {self.got.tables.name}: want {want}, evaluated at a common step")
+        for key, value in ((key, point.settings[key]) for point in found for key in self.keys):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise BadInput(f"got {key}: {value}: want numbers along an axis; name other settings, or other arms")
+        return found
+
+
+def contour(shelf: Shelf, given: Sequence[str]) -> Filled:
+    """`EXPERIMENT METRIC... of: gain|fall x: KEY y: KEY [arms: ARM...]`: a panel for each metric."""
+    got = wanted(shelf, given, (ACROSS, UP))
+    name = f"{got.got.tables.name}/{file_name(given[1:])}.png"
+    panels = [(column, got.points(place)) for place, column in enumerate(got.got.columns)]
+    across, up = got.keys
+    said = f"{SAYS[got.kind]}: {', '.join(title(got.got.run, column) for column, _ in panels)} over {across} and {up}"
+    drawn = figure(got.got.run, panels, across, up, kind=got.kind)
+    return Filled(f"![{said}]({name})\n\n{SAYS[got.kind]}. {_basis(panels[0][1], across, up)}", {name: drawn})
+
+
+def slopes(shelf: Shelf, given: Sequence[str]) -> Filled:
+    """`EXPERIMENT METRIC... of: gain|fall keys: KEY... [arms: ARM...]`: what a doubling of each setting changes."""
+    got = wanted(shelf, given, (KEYS,))
+    rows = []
+    for place, column in enumerate(got.got.columns):
+        found = law(got.points(place), got.keys)
+        if found is None:
+            raise BadInput(
+                f"got {len(got.points(place))} points over {', '.join(got.keys)}: want more points than settings plus "
+                "one, and settings that vary by themselves, numbers above 0; name fewer settings"
+            )
+        share = got.kind == "fall" and column.kind.ratio
+        factor, digits = (100, 1) if share else (words.scale(column), words.digits(column))
+        unit = "% of the peak" if share else "points" if column.is_share else column.kind.unit
+        head = title(got.got.run, column) + (f", {unit}" if unit else "")
+        rows.append([head, *_cells(found, factor, digits), str(found.points)])
+    doubled = [f"per doubling of `{key}`" for key in got.keys]
+    text = table(["measure", "at the middle", *doubled, "error", "error of the mean alone", "points"], rows)
+    said = (
+        f"{SAYS[got.kind]}; a straight line in doublings of the settings, by least squares over the points. The middle "
+        "is the geometric mean of the settings; brackets: 95 % intervals over residuals; error: root mean square "
+        "at points that the line was fitted without."
+    )
+    return Filled(f"{text}\n\n{said}")
+
+
+def wanted(shelf: Shelf, given: Sequence[str], places: Sequence[str]) -> Wanted:
+    """The words of a block, those behind `of:` and behind the names in `places` taken out. Raises BadInput."""
+    rest, behind = _parted(given, (OF, *places))
+    kind = " ".join(behind[OF])
+    if kind not in KINDS:
+        raise BadInput(f"got {OF} {kind or 'nothing'}: want one of {', '.join(KINDS)}")
+    got = asked(shelf, rest)
+    known = sorted({key for own in settings_of(got.tables).values() for key in own})
+    keys = [key for place in places for key in behind[place]]
+    for place in places:
+        if len(behind[place]) != 1 and not (place == KEYS and behind[place]):
+            raise BadInput(
+                f"got {' '.join([place, *behind[place]])}: want a setting behind it; known: {', '.join(known)}"
+            )
+    for key in keys:
+        if key not in known:
+            do = nearest(key, known, otherwise=f"known: {', '.join(known) or 'none'}")
+            raise BadInput(f"got setting {key}: want one in which arms of {got.tables.name} differ; {do}")
+    return Wanted(got, kind, keys)
+
+
+def _parted(given: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The words in front and behind `arms:`, and those behind each of the names, up to the next word with a colon."""
+    rest, behind = list[str](), {name: list[str]() for name in names}
+    into = rest
+    for word in given:
+        if word in behind:
+            into = behind[word]
+            continue
+        if word.endswith(":"):
+            into = rest
+        into.append(word)
+    return rest, behind
+
+
+def _cells(found: Law, factor: float, digits: int) -> list[str]:
+    def said(value: float) -> str:
+        return words.number(value * factor, digits, signed=True)
+
+    doubled = [
+        f"{said(slope)} [{said(slope - half)}, {said(slope + half)}]"
+        for slope, half in zip(found.slopes, found.halves, strict=True)
+    ]
+    errors = [words.number(error * factor, digits) for error in (found.error, found.flat)]
+    return [said(found.constant), *doubled, *errors]
+
+
+def _basis(found: Sequence[Point], across: str, up: str) -> str:
+    """Over how many points, seeds and other settings the picture was made."""
+    places = {(point.settings[across], point.settings[up]) for point in found}
+    seeds = " or ".join(map(str, sorted({point.seeds for point in found})))
+    said = f"{len(found)} points, {seeds} {'seed' if seeds == '1' else 'seeds'} each"
+    if len(places) < len(found):
+        said += f"; at the {len(places)} places the mean over points that differ in other settings"
+    return said + "."

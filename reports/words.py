@@ -72,6 +72,11 @@ def bracket(column: Column, estimate: Estimate) -> str:
     return "[" + f",{JOIN}".join(number(end, _telling(column, estimate), signed=True) for end in ends) + "]"
 
 
+def difference(column: Column, estimate: Estimate) -> str:
+    """ "+3.1 [+1.9, +4.2]" """
+    return f"{amount(column, estimate)} {bracket(column, estimate)}".strip()
+
+
 def _telling(column: Column, estimate: Estimate) -> int:
     usual, size = digits(column), abs(estimate.value) * scale(column)
     if not estimate.excludes_zero or size * 10**usual >= 0.5:

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from evals.results.crossed import ALPHA
+from evals.results.table import Row
 from reports.estimates import Column, of_column, student_interval
 from reports.evidence import falls
 from reports.evidence.stored import Stored
@@ -29,7 +30,10 @@ KINDS = ("gain", "fall")
 
 @dataclass(frozen=True)
 class Point:
-    """An arm's place: its settings by dotted key. `value` is a mean over `seeds`, with its 95 % interval over them."""
+    """An arm's place: its settings by dotted key. `value` is a mean over `seeds`, with its 95 % interval over them.
+
+    A gain is `over` the arm that is equal without Gram anchoring, at `step`.
+    """
 
     arm: str
     settings: Mapping[str, Any]
@@ -37,6 +41,8 @@ class Point:
     low: float
     high: float
     seeds: int
+    over: str = ""
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,7 @@ def points(tables: Stored, column: Column, kind: str) -> list[Point]:
         return [*_fallen(tables, column, {arm: own for arm, own in settings.items() if arm not in anchored})]
     bare = {_bare(own): arm for arm, own in settings.items() if arm not in anchored}
     pairs = {arm: bare[_bare(settings[arm])] for arm in settings if arm in anchored and _bare(settings[arm]) in bare}
-    return [
-        Point(arm, settings[arm], *student_interval(gained), len(gained))
-        for arm, partner in pairs.items()
-        if (gained := _gains(tables, column, arm, partner))
-    ]
+    return [point for arm, partner in pairs.items() if (point := _gain(tables, column, arm, partner, settings[arm]))]
 
 
 def settings_of(tables: Stored) -> dict[str, dict[str, Any]]:
@@ -105,17 +107,22 @@ def _fallen(tables: Stored, column: Column, arms: Mapping[str, Mapping[str, Any]
             yield Point(arm, own, found.value, found.low, found.high, found.seeds)
 
 
-def _gains(tables: Stored, column: Column, arm: str, partner: str) -> list[float]:
-    """Of each seed that both have, at the last step that both were evaluated at; above 0 where the arm is better."""
+def _gain(tables: Stored, column: Column, arm: str, over: str, settings: Mapping[str, Any]) -> Point | None:
+    """At the last step that all seeds of both were evaluated at; above 0 where the arm is better."""
     rows, sign = of_column(tables.run, column), 1.0 if column.kind.higher_is_better else -1.0
-    found = []
-    for seed in tables.run.seeds:
-        ways = [{row.step: row.value for row in on_way(tables.run, rows, lane, seed)} for lane in (arm, partner)]
-        own = {row.step for row in rows if (row.arm, row.seed) == (arm, seed)}
-        if common := own & set(ways[1]):
-            last = max(common)
-            found.append(sign * (ways[0][last] - ways[1][last]))
-    return found
+    seeds = [seed for seed in tables.run.seeds if any((row.arm, row.seed) == (arm, seed) for row in rows)]
+    ways = [[_way(tables, rows, lane, seed) for lane in (arm, over)] for seed in seeds]
+    own = {row.step for row in rows if row.arm == arm}
+    common = own.intersection(*(way for both in ways for way in both))
+    if not common:
+        return None
+    last = max(common)
+    gained = [sign * (mine[last] - theirs[last]) for mine, theirs in ways]
+    return Point(arm, settings, *student_interval(gained), len(gained), over, last)
+
+
+def _way(tables: Stored, rows: Sequence[Row], lane: str, seed: int) -> dict[int, float]:
+    return {row.step: row.value for row in on_way(tables.run, rows, lane, seed)}
 
 
 def _bare(settings: Mapping[str, Any]) -> str:

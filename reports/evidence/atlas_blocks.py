@@ -1,4 +1,4 @@
-"""What a page can be filled with of an atlas: a contour plot over two settings, and the law that its points follow."""
+"""What a page can be filled with of arms by their settings: gains by Gram anchoring, contour plots, laws."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from common.errors import BadInput, nearest
 from reports import words
+from reports.estimates import Column, Estimate
 from reports.evidence.asked import Asked, asked, title
 from reports.evidence.atlas import KINDS, Law, Point, law, points, settings_of
 from reports.evidence.contour import figure
@@ -42,6 +43,23 @@ class Wanted(NamedTuple):
         return found
 
 
+def gains(shelf: Shelf, given: Sequence[str]) -> Filled:
+    """`EXPERIMENT METRIC... [arms: ARM...]`: what Gram anchoring gained over the arm that is the same without it."""
+    got = Wanted(asked(shelf, given), "gain", [])
+    found = [{point.arm: point for point in got.points(place)} for place in range(len(got.got.columns))]
+    rows = []
+    for arm in [arm for arm in got.got.arms if any(arm in column for column in found)]:
+        points = [column.get(arm) for column in found]
+        first = next(point for point in points if point)
+        cells = [_gained(column, point) for column, point in zip(got.got.columns, points, strict=True)]
+        rows.append([f"`{arm}`", f"`{first.over}`", *cells, words.count(first.step), str(first.seeds)])
+    titles = [
+        title(got.got.run, column) + (f", {unit}" if (unit := _unit(column)) else "") for column in got.got.columns
+    ]
+    text = table(["arm", "over", *titles, "at step", "seeds"], rows)
+    return Filled(f"{text}\n\n{SAYS['gain']}; brackets: 95 % intervals over seeds.")
+
+
 def contour(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... of: gain|fall x: KEY y: KEY [arms: ARM...]`: a panel for each metric."""
     got = wanted(shelf, given, (ACROSS, UP))
@@ -66,9 +84,8 @@ def slopes(shelf: Shelf, given: Sequence[str]) -> Filled:
             )
         share = got.kind == "fall" and column.kind.ratio
         factor, digits = (100, 1) if share else (words.scale(column), words.digits(column))
-        unit = "% of the peak" if share else "points" if column.is_share else column.kind.unit
-        head = title(got.got.run, column) + (f", {unit}" if unit else "")
-        rows.append([head, *_cells(found, factor, digits), str(found.points)])
+        unit = "% of the peak" if share else _unit(column)
+        rows.append([_head(got, column, unit), *_cells(found, factor, digits), str(found.points)])
     doubled = [f"per doubling of `{key}`" for key in got.keys]
     text = table(["measure", "at the middle", *doubled, "error", "error of the mean alone", "points"], rows)
     said = (
@@ -112,6 +129,21 @@ def _parted(given: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict
             into = rest
         into.append(word)
     return rest, behind
+
+
+def _gained(column: Column, point: Point | None) -> str:
+    if point is None:
+        return words.NONE
+    return words.difference(column, Estimate(point.value, point.low, point.high, 0, point.seeds, "seeds"))
+
+
+def _head(got: Wanted, column: Column, unit: str) -> str:
+    return title(got.got.run, column) + (f", {unit}" if unit else "")
+
+
+def _unit(column: Column) -> str:
+    """Of a difference."""
+    return "points" if column.is_share else column.kind.unit
 
 
 def _cells(found: Law, factor: float, digits: int) -> list[str]:

@@ -88,7 +88,7 @@ def _verdict(line: dict[str, Any] | None, column: Column) -> str:
     if line is None:
         return words.NONE
     estimate = Estimate(line["difference"], line["low"], line["high"], line["step"], line["seeds"], line["over"])
-    return f"{words.amount(column, estimate)} {words.bracket(column, estimate)}".strip() + f", {line['verdict']}"
+    return f"{words.difference(column, estimate)}, {line['verdict']}"
 
 
 def _basis(shown: Sequence[dict[str, Any]]) -> str:
@@ -145,11 +145,8 @@ def _changes(got: Asked, column: Column, arm: str, first: int, last: int) -> lis
 
 
 def _changed(column: Column, found: Sequence[float]) -> str:
-    """ "−2.9 [−4.0, −1.8]" """
-    if not found:
-        return words.NONE
     estimate = Estimate(*student_interval(found), 0, len(found), "seeds")
-    return f"{words.amount(column, estimate)} {words.bracket(column, estimate)}".strip()
+    return words.difference(column, estimate) if found else words.NONE
 
 
 def _seeds_at(got: Asked, column: Column, arm: str, step: int) -> Iterator[tuple[int, float]]:

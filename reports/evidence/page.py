@@ -34,7 +34,7 @@ from common.command import Parser, answer
 from common.disk import whole
 from common.drawing import make_drawable
 from common.errors import BadInput, nearest
-from reports.evidence.atlas_blocks import contour, slopes
+from reports.evidence.atlas_blocks import contour, gains, slopes
 from reports.evidence.blocks import change, cost, falls, values, verdicts
 from reports.evidence.curve import curve
 from reports.evidence.filled import Filled
@@ -51,6 +51,7 @@ KINDS: dict[str, Callable[[Shelf, Sequence[str]], Filled]] = {
     "cost": cost,
     "ranks": ranks,
     "alarms": alarms,
+    "gains": gains,
     "contour": contour,
     "law": slopes,
 }

@@ -10,7 +10,7 @@ from reports.estimates import columns
 from reports.evidence import falls
 from reports.evidence.asked import column
 from reports.evidence.atlas import Point, law, points, settings_of
-from reports.evidence.atlas_blocks import contour, slopes
+from reports.evidence.atlas_blocks import contour, gains, slopes
 from reports.evidence.stored import Shelf
 from reports.lane_settings import lane_settings
 from reports.run_folder import read
@@ -160,6 +160,18 @@ def test_the_contour_shows_every_point_with_its_number(shelf):
     assert shown == [f"{100 * point.value:+.1f}".replace("-", "\u2212") for point in found]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["48", "96", "192"]
     assert panel.collections, "the contours themselves"
+
+
+def test_gains_name_the_arm_that_they_are_over_and_hold_what_the_points_hold(shelf):
+    filled = gains(shelf, ["atlas", "miou", "rmse"])
+    stored = shelf.experiment("atlas")
+    first = points(stored, column(stored.run, "miou"), "gain")[0]
+    row = next(line for line in filled.text.splitlines() if line.startswith("| `held-48-0.001`"))
+    cells = [cell.strip() for cell in row.replace("\u2212", "-").replace("\u00a0", " ").split("|")[1:-1]]
+    assert cells[1] == "`plain-48-0.001`"
+    assert cells[2] == f"{100 * first.value:+.1f} [{100 * first.low:+.1f}, {100 * first.high:+.1f}]"
+    assert cells[-2:] == ["40", "3"]
+    assert filled.text.count("| `held") == 6
 
 
 def test_points_that_differ_in_more_than_the_axes_are_averaged_and_that_is_said(shelf):

@@ -62,6 +62,8 @@ def shrunk(path: Path, folder: Path, cache: Path):
     manifests = {name: one for name, one in whole.data.sources.items() if one.kind == "manifest"}
     overrides += [f"data.sources.{name}.root={curated(Path(str(one.root)), cache)}" for name, one in manifests.items()]
     overrides += [f"evals.sets.{name}.count=32" for name in whole.evals.sets]  # k is 20
+    if whole.precision == "auto":  # which a command settles by measuring, before it makes identities
+        overrides += ["precision=float32"]
     if whole.model.start_from:  # its size is that of its weights
         overrides += [*SMALL_HEADS, f"optimizer.freeze_backbone_steps={fork}"]
     elif whole.model.args.get("embed_dim", 384) > 128:

@@ -90,7 +90,10 @@ def latest_states(folder: Path) -> list[Path]:
 
 
 def load_weights(state: State, path: Path) -> None:
-    """Start student and teacher from a weights-only file with keys `student.…` and `teacher.…`, strictly by name."""
+    """Start student and teacher from a weights-only file with keys `student.…` and `teacher.…`, strictly by name.
+
+    Where the file holds the teacher alone, the student begins as it does.
+    """
     if not path.is_file():
         raise BadInput(f"trunk.checkpoint={path}: no such file; want a .safetensors written by harness/export_trunk.py")
     try:
@@ -101,7 +104,7 @@ def load_weights(state: State, path: Path) -> None:
         raise BadInput(
             f"trunk.checkpoint={path} cannot be read ({found(error)}): want whole safetensors; copy it again"
         ) from error
-    tensors = {key: tensor.float() for key, tensor in held.items()}
+    tensors = _for_both({key: tensor.float() for key, tensor in held.items()})
     own = {key: t for key, t in _tensors(state).items() if key.startswith(NETWORKS)}
     _copy_all(own, _local_norms(own, tensors), path)
     refuse_non_finite(f"trunk.checkpoint={path}", own)
@@ -112,7 +115,16 @@ def refuse_unfit(path: Path, settings: Experiment) -> None:
     with torch.device("meta"):
         network = Network(settings)
     own = {f"{name}{key}": tensor for name in NETWORKS for key, tensor in network.state_dict().items()}
-    _refuse_differences(own, _local_norms(own, _without_weights(path)), f"trunk.checkpoint={path}")
+    _refuse_differences(own, _local_norms(own, _for_both(_without_weights(path))), f"trunk.checkpoint={path}")
+
+
+def _for_both(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, with those of the teacher for the student where there are none of it."""
+    student, teacher = NETWORKS
+    if any(key.startswith(student) for key in tensors):
+        return tensors
+    given = {student + key.removeprefix(teacher): value for key, value in tensors.items() if key.startswith(teacher)}
+    return tensors | given
 
 
 @until_changed()
@@ -121,10 +133,11 @@ def _without_weights(path: Path) -> dict[str, Tensor]:
     return {key: tensor.to("meta") for key, tensor in read_safetensors(path)[1].items()}
 
 
-def export_weights(source: Path, target: Path, *, dtype: torch.dtype) -> None:
+def export_weights(source: Path, target: Path, *, dtype: torch.dtype, teacher_alone: bool = False) -> None:
     """Copy student and teacher out of a saved state, weights only, rounded to `dtype`. Raises as `load_state`."""
     header, tensors, _ = _contents(source, None)
-    keep = {key: tensor.to(dtype) for key, tensor in tensors.items() if key.startswith(NETWORKS)}
+    wanted = NETWORKS[1:] if teacher_alone else NETWORKS
+    keep = {key: tensor.to(dtype) for key, tensor in tensors.items() if key.startswith(wanted)}
     refuse_non_finite(f"{source} as {dtype}", keep)
     with whole(target) as new:
         save_file(keep, new, metadata=sealed({"step": header["step"]}, keep))

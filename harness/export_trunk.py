@@ -1,7 +1,8 @@
 """Cut a finished run down to the weights that other experiments can start from (`trunk.checkpoint`).
 
 `python harness/export_trunk.py runs/scenes_trunk/plain-s0 experiments/trunks/scenes_nano.safetensors` keeps student and
-teacher with their heads, in half precision; optimizer moments and the Gram teacher stay behind.
+teacher with their heads, in half precision; optimizer moments and the Gram teacher stay behind. With --teacher the EMA
+teacher alone is kept, in half the bytes, and a student that starts from it begins as its teacher does.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def _run(argv: list[str] | None) -> int:
     parser = Parser(prog="harness/export_trunk.py", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, such as runs/scenes_trunk/plain-s0")
     parser.add_argument("target", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--teacher", action="store_true", help="keep the EMA teacher alone")
     args = parser.parse_args(argv)
     states = latest_states(args.run / "states")
     if not states:
         raise BadInput(f"{args.run}/states holds no training state: want a run's folder, <experiment>/<arm>-s<seed>")
-    export_weights(states[0], args.target, dtype=torch.float16)
+    export_weights(states[0], args.target, dtype=torch.float16, teacher_alone=args.teacher)
     print(f"{args.target}: {args.target.stat().st_size / 2**20:.1f} MiB from {states[0]}")
     return 0
 

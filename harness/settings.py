@@ -108,8 +108,8 @@ class Trunk:
     checkpoint: Annotated[
         Place | None,
         About(
-            "weights of student and teacher (`.safetensors`) to start step 0 from, but for a student of a frozen "
-            "teacher; its content enters the hash. null = random weights"
+            "weights of student and teacher, or of the teacher for both (`.safetensors`), to start step 0 from, but "
+            "for a student of a frozen teacher; its content enters the hash. null = random weights"
         ),
     ] = None
 

@@ -179,6 +179,19 @@ def test_weights_alone_make_the_round_trip(settings, state, saved, tmp_path, wei
     assert other.gram_teacher is None
 
 
+def test_of_a_teacher_alone_the_student_begins_as_it_does(settings, state, saved, tmp_path, same):
+    path, both = tmp_path / "trunk.safetensors", tmp_path / "both.safetensors"
+    export_weights(saved, path, dtype=torch.float32, teacher_alone=True)
+    export_weights(saved, both, dtype=torch.float32)
+    assert path.stat().st_size < 0.6 * both.stat().st_size
+    refuse_unfit(path, settings)
+    other = fresh_state(settings, 9, CPU)
+    load_weights(other, path)
+    assert same(other.student.state_dict(), state.teacher.state_dict())
+    assert same(other.teacher.state_dict(), state.teacher.state_dict())
+    assert not same(state.student.state_dict(), state.teacher.state_dict())
+
+
 def test_weights_in_half_the_bytes_come_back_rounded_in_float32(settings, state, saved, tmp_path):
     path, exact = tmp_path / "trunk.safetensors", tmp_path / "exact.safetensors"
     export_weights(saved, path, dtype=torch.bfloat16)

@@ -17,6 +17,9 @@ PLACES: dict[Where, str] = {"steps": "equal steps", "images": "equal images", "f
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
 
+DEGREE = "°"  # metres and health have three digits that tell, degrees as percent one
+
+
 def scale(column: Column) -> float:
     """Factor from stored to shown values."""
     return 100.0 if column.is_share else 1.0
@@ -46,7 +49,7 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
 
 
 def digits(column: Column) -> int:
-    return 1 if column.is_share else 3
+    return 1 if column.is_share or column.kind.unit == DEGREE else 3
 
 
 def value(column: Column, estimate: Estimate) -> str:

@@ -78,7 +78,7 @@ METRICS: dict[str, Metric] = {
     "log10": Metric("depth log10", LOWER, "dense", mean("log10"), margin=ERROR),
     "rmse_log": Metric("depth RMSE of logs", LOWER, "dense", mean("rmse_log"), margin=ERROR),
     "silog": Metric("depth SILog", LOWER, "dense", mean("silog"), margin=ERROR),
-    "angle": Metric("angle of normals", LOWER, "dense", mean("angle"), unit="°", leading=True, margin=ERROR),
+    "angle": Metric("angular error", LOWER, "dense", mean("angle"), unit="°", leading=True, margin=ERROR),
     "within_11": Metric("normals within 11.25°", HIGHER, "dense", mean("within_11"), share=True, margin=POINT),
     "within_22": Metric("normals within 22.5°", HIGHER, "dense", mean("within_22"), share=True, margin=POINT),
     "within_30": Metric("normals within 30°", HIGHER, "dense", mean("within_30"), share=True, margin=POINT),

@@ -26,7 +26,8 @@ def lane_settings(run: Run) -> dict[str, dict[str, Any]]:
 
 def _inherited(own: Mapping[str, Mapping[str, Any]], lane: str, common: Mapping[str, Any]) -> dict[str, Any]:
     parent = own[lane].get("from")
-    beneath = _inherited(own, parent, common) if parent in own and parent != TRUNK else dict(common)
+    is_arm = isinstance(parent, str) and parent in own and parent != TRUNK
+    beneath = _inherited(own, parent, common) if is_arm else dict(common)
     return {**beneath, **own[lane]}
 
 

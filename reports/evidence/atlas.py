@@ -75,8 +75,9 @@ def points(tables: Stored, column: Column, kind: str) -> list[Point]:
 
 def settings_of(tables: Stored) -> dict[str, dict[str, Any]]:
     """Of each arm by dotted key, as far as arms differ in them."""
-    lanes = tables.jobs[tables.jobs["arm"] != TRUNK].sort_values(["place", "seed"])
-    return {arm: json.loads(text) for arm, text in zip(lanes["arm"], lanes["settings"], strict=True)}
+    lanes = tables.jobs.sort_values(["place", "seed"])
+    found = zip(lanes["arm"], lanes["settings"], strict=True)
+    return {arm: json.loads(text) for arm, text in found if arm != TRUNK}
 
 
 def law(found: Sequence[Point], keys: Sequence[str]) -> Law | None:

@@ -26,9 +26,9 @@ def lane_settings(run: Run) -> dict[str, dict[str, Any]]:
 
 def _inherited(own: Mapping[str, Mapping[str, Any]], lane: str, common: Mapping[str, Any]) -> dict[str, Any]:
     parent = own[lane].get("from")
-    is_arm = isinstance(parent, str) and parent in own and parent != TRUNK
-    beneath = _inherited(own, parent, common) if is_arm else dict(common)
-    return {**beneath, **own[lane]}
+    if isinstance(parent, str) and parent in own and parent != TRUNK:
+        return {**_inherited(own, parent, common), **own[lane]}
+    return {**common, **own[lane]}
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

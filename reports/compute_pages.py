@@ -94,8 +94,6 @@ def _row(page: Page, found: Sequence[Difference | None], *, y: float) -> None:
         if one is None:
             page.write(edge, base, words.NONE, 8, ha="right", color=FAINT)
             continue
-        page.write(
-            edge, base, f"{words.amount(one.column, one)} {words.bracket(one.column, one)}".strip(), 8, ha="right"
-        )
+        page.write(edge, base, words.difference(one.column, one), 8, ha="right")
         said = word(one)
         page.write(edge, base + 0.12, MARKS.get(said, "") + said, 6.5, ha="right", color=COLOURS.get(said, FAINT))

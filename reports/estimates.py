@@ -182,6 +182,13 @@ def seed_paths(run: Run, column: Column, lane: str) -> dict[int, dict[int, float
     return {seed: {row.step: row.value for row in own if row.seed == seed} for seed in seeds}
 
 
+def seed_ways(run: Run, column: Column, lane: str) -> dict[int, dict[int, float]]:
+    """For each seed that the lane itself was evaluated with the value by step, on the whole way from step 0."""
+    rows = of_column(run, column)
+    seeds = [seed for seed in run.seeds if any((row.arm, row.seed) == (lane, seed) for row in rows)]
+    return {seed: {row.step: row.value for row in on_way(run, rows, lane, seed)} for seed in seeds}
+
+
 def _with_fork(run: Run, rows: Sequence[Row], lane: str) -> list[Row]:
     """The lane's rows and, for each seed, the last before them on the way there."""
     found: list[Row] = []

@@ -20,7 +20,7 @@ def lane_settings(run: Run) -> dict[str, dict[str, Any]]:
     if TRUNK in run.lanes:
         own[TRUNK] = run.config.get("trunk", {}).get("overrides", {})
     keys = sorted({key for lane in own.values() for key in lane} - {*FORK})
-    common = {key: _value(run.config, key) for key in keys}
+    common = {key: lookup(run.config, key) for key in keys}
     return {lane: {key: value for key, value in _inherited(own, lane, common).items() if key in common} for lane in own}
 
 
@@ -31,9 +31,11 @@ def _inherited(own: Mapping[str, Mapping[str, Any]], lane: str, common: Mapping[
     return {**common, **own[lane]}
 
 
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    """At a dotted key; None where nothing is there."""
+def lookup(config: Mapping[str, Any], dotted: str, *, absent: Any = None) -> Any:
+    """The setting at a dotted key; `absent` where there is none."""
     found: Any = config
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+    for part in dotted.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return absent
+        found = found[part]
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from common.drawing import shorten, text_width
 from reports import words
+from reports.lane_settings import lookup
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page
 from reports.run_folder import Run
 
@@ -58,16 +59,6 @@ def shown(value: Any, *, longest: int = LONGEST) -> str:
     return str(value).replace("\n", " ")
 
 
-def lookup(config: Mapping[str, Any], dotted: str) -> Any:
-    """The setting at a dotted key; the empty string where there is none."""
-    found: Any = config
-    for part in dotted.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return ""
-        found = found[part]
-    return found
-
-
 def _overrides(pages: list[Page], run: Run, arms: Sequence[str], *, arm_looks: Mapping[str, Look], y: float) -> float:
     """The table of what each arm sets: settings down, arms across; grey where an arm keeps the shared value."""
     keys = list(dict.fromkeys(key for arm in arms for key in run.overrides.get(arm, {})))
@@ -101,7 +92,7 @@ def _override_head(page: Page, arms: Sequence[str], arm_looks: Mapping[str, Look
 def _override_row(page: Page, run: Run, arms: Sequence[str], *, key: str, width: float, y: float) -> None:
     mono = {"family": "monospace"}
     page.write(LEFT, y + 0.1, shorten(key, KEY_WIDTH - 0.1, 7, **mono), 7, **mono)
-    base = shown(lookup(run.config, key))
+    base = shown(lookup(run.config, key, absent=""))
     page.write(LEFT + KEY_WIDTH, y + 0.1, shorten(base, width - 0.08, 7, **mono), 7, color=SOFT, **mono)
     for place, arm in enumerate(arms, start=1):
         mine = run.overrides.get(arm, {})

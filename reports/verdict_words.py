@@ -28,7 +28,7 @@ def margin(one: Difference) -> str:
     if one.verdict is None or not one.verdict.margin:
         return words.NONE
     digits = words.digits(one.column) + (one.column.is_share and one.verdict.margin < 0.001)
-    unit = "points" if one.column.is_share else words.unit(one.column)
+    unit = words.difference_unit(one.column)
     return words.JOIN.join(filter(None, [words.number(one.verdict.margin * words.scale(one.column), digits), unit]))
 
 

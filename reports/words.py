@@ -16,7 +16,6 @@ PLACES: dict[Where, str] = {"steps": "equal steps", "images": "equal images", "f
                             "seconds": "equal seconds", "ends": "the end of each"}  # fmt: skip
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
 
-
 DEGREE = "°"  # metres and health have three digits that tell, degrees as percent one
 
 
@@ -27,6 +26,17 @@ def scale(column: Column) -> float:
 
 def unit(column: Column) -> str:
     return "%" if column.is_share else column.kind.unit
+
+
+def difference_unit(column: Column) -> str:
+    return "points" if column.is_share else column.kind.unit
+
+
+def fall_scale(column: Column) -> tuple[float, int, str]:
+    """Factor, digits and unit in which a fall is shown: a share of the peak, or as a difference where it is none."""
+    if column.kind.ratio:
+        return 100.0, 1, "% of the peak"
+    return scale(column), digits(column), difference_unit(column)
 
 
 def arrow(column: Column) -> str:
@@ -89,7 +99,7 @@ def _telling(column: Column, estimate: Estimate) -> int:
 
 def change(column: Column, estimate: Estimate) -> str:
     """ "+3.1 points [+1.9, +4.2]" """
-    measure = "points" if column.is_share else unit(column)
+    measure = difference_unit(column)
     return JOIN.join(part for part in (amount(column, estimate), measure, bracket(column, estimate)) if part)
 
 

@@ -68,6 +68,23 @@ def title(run: Run, one: Column) -> str:
     return one.title + (f" ({', '.join(telling)})" if telling else "")
 
 
+def titled(run: Run, one: Column, unit: str) -> str:
+    """ "mIoU, points" """
+    return title(run, one) + (f", {unit}" if unit else "")
+
+
+def sections(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """A block's words by the name that they stand behind; those before any name behind ""."""
+    found: dict[str, list[str]] = {name: [] for name in ("", *names)}
+    here = found[""]
+    for word in given:
+        if word in names:
+            here = found[word]
+        else:
+            here.append(word)
+    return found
+
+
 def _marks(one: Column) -> set[str]:
     return {mark.lower() for mark in (one.eval, one.dataset, one.split, one.protocol, str(one.size))}
 

@@ -16,11 +16,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from evals.results.crossed import ALPHA
-from evals.results.table import Row
-from reports.estimates import Column, of_column, student_interval
+from reports import words
+from reports.estimates import Column, of_column, seed_ways, student_interval
 from reports.evidence import falls
 from reports.evidence.stored import Stored
-from reports.lineage import on_way
 from reports.run_folder import TRUNK
 
 GRAM = "gram."
@@ -73,6 +72,13 @@ def points(tables: Stored, column: Column, kind: str) -> list[Point]:
     return [point for arm, partner in pairs.items() if (point := _gain(tables, column, arm, partner, settings[arm]))]
 
 
+def scale(column: Column, kind: str) -> tuple[float, int, str]:
+    """Factor, digits and unit in which a "gain" or a "fall" is shown."""
+    if kind == "fall":
+        return words.fall_scale(column)
+    return words.scale(column), words.digits(column), words.difference_unit(column)
+
+
 def settings_of(tables: Stored) -> dict[str, dict[str, Any]]:
     """Of each arm by dotted key, as far as arms differ in them."""
     lanes = tables.jobs.sort_values(["place", "seed"])
@@ -110,20 +116,14 @@ def _fallen(tables: Stored, column: Column, arms: Mapping[str, Mapping[str, Any]
 
 def _gain(tables: Stored, column: Column, arm: str, over: str, settings: Mapping[str, Any]) -> Point | None:
     """At the last step that all seeds of both were evaluated at; above 0 where the arm is better."""
-    rows, sign = of_column(tables.run, column), 1.0 if column.kind.higher_is_better else -1.0
-    seeds = [seed for seed in tables.run.seeds if any((row.arm, row.seed) == (arm, seed) for row in rows)]
-    ways = [[_way(tables, rows, lane, seed) for lane in (arm, over)] for seed in seeds]
-    own = {row.step for row in rows if row.arm == arm}
-    common = own.intersection(*(way for both in ways for way in both))
+    mine, theirs = (seed_ways(tables.run, column, lane) for lane in (arm, over))
+    own = {row.step for row in of_column(tables.run, column) if row.arm == arm}
+    common = own.intersection(*mine.values(), *(theirs.get(seed, {}) for seed in mine))
     if not common:
         return None
-    last = max(common)
-    gained = [sign * (mine[last] - theirs[last]) for mine, theirs in ways]
+    last, sign = max(common), 1.0 if column.kind.higher_is_better else -1.0
+    gained = [sign * (mine[seed][last] - theirs[seed][last]) for seed in mine]
     return Point(arm, settings, *student_interval(gained), len(gained), over, last)
-
-
-def _way(tables: Stored, rows: Sequence[Row], lane: str, seed: int) -> dict[int, float]:
-    return {row.step: row.value for row in on_way(tables.run, rows, lane, seed)}
 
 
 def _bare(settings: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from common.errors import BadInput, nearest
 from reports import words
 from reports.estimates import Column, Estimate
-from reports.evidence.asked import Asked, asked, title
-from reports.evidence.atlas import KINDS, Law, Point, law, points, settings_of
+from reports.evidence.asked import ARMS, Asked, asked, sections, title, titled
+from reports.evidence.atlas import KINDS, Law, Point, law, points, scale, settings_of
 from reports.evidence.contour import figure
 from reports.evidence.filled import Filled, file_name, table
 from reports.evidence.stored import Shelf
@@ -53,9 +53,7 @@ def gains(shelf: Shelf, given: Sequence[str]) -> Filled:
         first = next(point for point in points if point)
         cells = [_gained(column, point) for column, point in zip(got.got.columns, points, strict=True)]
         rows.append([f"`{arm}`", f"`{first.over}`", *cells, words.count(first.step), str(first.seeds)])
-    titles = [
-        title(got.got.run, column) + (f", {unit}" if (unit := _unit(column)) else "") for column in got.got.columns
-    ]
+    titles = [titled(got.got.run, column, words.difference_unit(column)) for column in got.got.columns]
     text = table(["arm", "over", *titles, "at step", "seeds"], rows)
     return Filled(f"{text}\n\n{SAYS['gain']}; brackets: 95 % intervals over seeds.")
 
@@ -82,10 +80,8 @@ def slopes(shelf: Shelf, given: Sequence[str]) -> Filled:
                 f"got {len(got.points(place))} points over {', '.join(got.keys)}: want more points than settings plus "
                 "one, and settings that vary by themselves, numbers above 0; name fewer settings"
             )
-        share = got.kind == "fall" and column.kind.ratio
-        factor, digits = (100, 1) if share else (words.scale(column), words.digits(column))
-        unit = "% of the peak" if share else _unit(column)
-        rows.append([_head(got, column, unit), *_cells(found, factor, digits), str(found.points)])
+        factor, digits, unit = scale(column, got.kind)
+        rows.append([titled(got.got.run, column, unit), *_cells(found, factor, digits), str(found.points)])
     doubled = [f"per doubling of `{key}`" for key in got.keys]
     text = table(["measure", "at the middle", *doubled, "error", "error of the mean alone", "points"], rows)
     said = (
@@ -98,11 +94,12 @@ def slopes(shelf: Shelf, given: Sequence[str]) -> Filled:
 
 def wanted(shelf: Shelf, given: Sequence[str], places: Sequence[str]) -> Wanted:
     """The words of a block, those behind `of:` and behind the names in `places` taken out. Raises BadInput."""
-    rest, behind = _parted(given, (OF, *places))
+    cut = given.index(ARMS) if ARMS in given else len(given)
+    behind = sections(given[:cut], (OF, *places))
     kind = " ".join(behind[OF])
     if kind not in KINDS:
         raise BadInput(f"got {OF} {kind or 'nothing'}: want one of {', '.join(KINDS)}")
-    got = asked(shelf, rest)
+    got = asked(shelf, [*behind[""], *given[cut:]])
     known = sorted({key for own in settings_of(got.tables).values() for key in own})
     keys = [key for place in places for key in behind[place]]
     for place in places:
@@ -117,33 +114,10 @@ def wanted(shelf: Shelf, given: Sequence[str], places: Sequence[str]) -> Wanted:
     return Wanted(got, kind, keys)
 
 
-def _parted(given: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """The words in front and behind `arms:`, and those behind each of the names, up to the next word with a colon."""
-    rest, behind = list[str](), {name: list[str]() for name in names}
-    into = rest
-    for word in given:
-        if word in behind:
-            into = behind[word]
-            continue
-        if word.endswith(":"):
-            into = rest
-        into.append(word)
-    return rest, behind
-
-
 def _gained(column: Column, point: Point | None) -> str:
     if point is None:
         return words.NONE
     return words.difference(column, Estimate(point.value, point.low, point.high, 0, point.seeds, "seeds"))
-
-
-def _head(got: Wanted, column: Column, unit: str) -> str:
-    return title(got.got.run, column) + (f", {unit}" if unit else "")
-
-
-def _unit(column: Column) -> str:
-    """Of a difference."""
-    return "points" if column.is_share else column.kind.unit
 
 
 def _cells(found: Law, factor: float, digits: int) -> list[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.errors import BadInput
 from reports import words
-from reports.estimates import Column, Estimate, of_column, student_interval
+from reports.estimates import Column, Estimate, of_column, seed_ways, student_interval
 from reports.evidence import falls as measured
-from reports.evidence.asked import Asked, asked, title
+from reports.evidence.asked import Asked, asked, titled
 from reports.evidence.filled import Filled, table
 from reports.evidence.stored import Shelf
-from reports.lineage import on_way
 from reports.run_folder import COLUMN_KEYS
 from reports.tidy import HOUR
 
@@ -41,7 +40,7 @@ def falls(shelf: Shelf, given: Sequence[str]) -> Filled:
 def _fall_cells(column: Column, found: measured.Fall) -> list[str]:
     """The fall as "+11.2 % [+8.0, +14.4]" of the peak, or in the metric's unit where that is no share of anything."""
     first, last = found.peak_steps
-    factor, digits = (100, 1) if column.kind.ratio else (words.scale(column), words.digits(column))
+    factor, digits, _ = words.fall_scale(column)
     fell, low, high = (words.number(x * factor, digits, signed=True) for x in (found.value, found.low, found.high))
     return [
         _number(column, found.peak),
@@ -140,8 +139,8 @@ def change(shelf: Shelf, given: Sequence[str]) -> Filled:
 
 def _changes(got: Asked, column: Column, arm: str, first: int, last: int) -> list[float]:
     """Of each seed that was evaluated at both steps."""
-    starts, ends = (dict(_seeds_at(got, column, arm, step)) for step in (first, last))
-    return [ends[seed] - starts[seed] for seed in starts.keys() & ends.keys()]
+    ways = seed_ways(got.run, column, arm).values()
+    return [way[last] - way[first] for way in ways if {first, last} <= way.keys()]
 
 
 def _changed(column: Column, found: Sequence[float]) -> str:
@@ -149,19 +148,11 @@ def _changed(column: Column, found: Sequence[float]) -> str:
     return words.difference(column, estimate) if found else words.NONE
 
 
-def _seeds_at(got: Asked, column: Column, arm: str, step: int) -> Iterator[tuple[int, float]]:
-    """Seed and value of each that was evaluated at a step, on the arm's way from step 0."""
-    rows = of_column(got.run, column)
-    for seed in got.run.seeds:
-        if any((row.arm, row.seed) == (arm, seed) for row in rows):
-            yield from ((seed, row.value) for row in on_way(got.run, rows, arm, seed) if row.step == step)
-
-
 def _by_seed(got: Asked, column: Column, arm: str, step: int | None) -> list[tuple[int, float]]:
     """Step and value of each seed that has one there, on the arm's way from step 0."""
     last = max((row.step for row in of_column(got.run, column) if row.arm == arm), default=0)
     at = last if step is None else step
-    return [(at, value) for _, value in _seeds_at(got, column, arm, at)]
+    return [(at, way[at]) for way in seed_ways(got.run, column, arm).values() if at in way]
 
 
 def _range(column: Column, found: Sequence[tuple[int, float]]) -> str:
@@ -216,8 +207,8 @@ def _many(amount: int, what: str) -> str:
 
 def _head(got: Asked, column: Column, *, difference: bool = False) -> str:
     """ "mIoU, % ↑" """
-    unit = ("points" if difference else "%") if column.is_share else column.kind.unit
-    return f"{title(got.run, column)}{f', {unit}' if unit else ''} {words.arrow(column)}"
+    unit = words.difference_unit(column) if difference else words.unit(column)
+    return f"{titled(got.run, column, unit)} {words.arrow(column)}"
 
 
 def _number(column: Column, value: float) -> str:

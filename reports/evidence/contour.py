@@ -16,7 +16,7 @@ from reports import words
 from reports.axes import plain
 from reports.estimates import Column
 from reports.evidence.asked import title
-from reports.evidence.atlas import Point
+from reports.evidence.atlas import Point, scale
 from reports.page import INK
 from reports.run_folder import Run
 
@@ -34,9 +34,7 @@ def figure(run: Run, panels: Sequence[tuple[Column, Sequence[Point]]], across: s
     drawn = Figure(figsize=(WIDE, down * PANEL), layout="constrained", facecolor="white")
     every = drawn.subplots(down, beside, squeeze=False).ravel()
     for axes, (column, found) in zip(every, panels, strict=False):
-        share = kind == "fall" and column.kind.ratio
-        factor, digits = (100, 1) if share else (words.scale(column), words.digits(column))
-        unit = "% of the peak" if share else "points" if column.is_share else column.kind.unit
+        factor, digits, unit = scale(column, kind)
         _panel(axes, found, across, up, factor=factor, digits=digits, good=1 if kind == "gain" else -1)
         axes.set_title(f"{title(run, column)}: {kind}" + (f", {unit}" if unit else ""), fontsize=SIZE, loc="left")
     for axes in every[len(panels) :]:
@@ -52,10 +50,10 @@ def _panel(axes: Axes, found: Sequence[Point], across: str, up: str, *, factor: 
     values = np.array([np.mean(own) for own in places.values()])
     most = max(float(np.abs(values).max()), 1e-9)
     look = {"cmap": colormaps[COLOURS], "vmin": -1.3 * most, "vmax": 1.3 * most}
-    if _spread(x) and _spread(y):
-        fields = axes.tricontourf(_scaled(axes.xaxis, x), _scaled(axes.yaxis, y), good * values, LEVELS, **look)
-        fields.set_edgecolor("face")
     x, y = _scaled(axes.xaxis, x), _scaled(axes.yaxis, y)
+    if len(np.unique(x)) > 1 and len(np.unique(y)) > 1:  # over a line alone there is no plane
+        fields = axes.tricontourf(x, y, good * values, LEVELS, **look)
+        fields.set_edgecolor("face")
     axes.scatter(x, y, c=good * values, s=26, edgecolor=INK, linewidth=0.8, zorder=3, **look)
     for place in range(len(values)):
         label = words.number(values[place], digits, signed=True)
@@ -67,11 +65,6 @@ def _panel(axes: Axes, found: Sequence[Point], across: str, up: str, *, factor: 
     axes.set_ylabel(up, fontsize=SIZE)
     axes.tick_params(labelsize=SIZE - 1)
     axes.grid(False)
-
-
-def _spread(values: np.ndarray) -> bool:
-    """Whether a plane can be drawn over them and not a line alone."""
-    return len(np.unique(values)) > 1
 
 
 def _scaled(axis: Axis, values: np.ndarray) -> np.ndarray:

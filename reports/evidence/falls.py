@@ -23,8 +23,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from evals.results.crossed import ALPHA
-from reports.estimates import Column, of_column
-from reports.lineage import on_way
+from reports.estimates import Column, seed_ways
 from reports.run_folder import Run
 
 Paths = Mapping[int, Mapping[int, float]]  # seed → step → value
@@ -51,9 +50,7 @@ class Fall:
 
 def falls(run: Run, column: Column, arm: str) -> Fall | None:
     """The fall of an arm from its peak on the way from step 0; None where it was never measured."""
-    rows = of_column(run, column)
-    seeds = [seed for seed in run.seeds if any((row.arm, row.seed) == (arm, seed) for row in rows)]
-    paths = {seed: {row.step: row.value for row in on_way(run, rows, arm, seed)} for seed in seeds}
+    paths = seed_ways(run, column, arm)
     return fall(paths, higher_is_better=column.kind.higher_is_better, ratio=column.kind.ratio)
 
 

@@ -13,6 +13,7 @@ from evals.results.metrics import LEADING, arrow
 from reports import words
 from reports.estimates import kind_of, title_of
 from reports.evidence.alarms import FALL, RIGHT, best, held_out, rates, replayed
+from reports.evidence.asked import sections
 from reports.evidence.filled import Filled, table
 from reports.evidence.rank_map import rank_map
 from reports.evidence.ranks import FEWEST, KINDS, correlations
@@ -83,29 +84,23 @@ def alarms(shelf: Shelf, given: Sequence[str]) -> Filled:
 
 def wanted(shelf: Shelf, given: Sequence[str]) -> Wanted:
     """What a block's words ask for. Raises BadInput at what is missing or no number."""
-    sections: dict[str, list[str]] = {"": [], METRICS: [], SINCE: [], SHARE: []}
-    here = sections[""]
-    for word in given:
-        if word in sections:
-            here = sections[word]
-        else:
-            here.append(word)
-    if not sections[""]:
+    parts = sections(given, (METRICS, SINCE, SHARE))
+    if not parts[""]:
         raise BadInput("got no experiment: want one or more; known: " + ", ".join(shelf.names))
-    since, fall = _number(sections, SINCE, 1, most=math.inf), _number(sections, SHARE, FALL, most=1)
-    found = [track for name in sections[""] for track in tracks(shelf.experiment(name).run, since=int(since))]
-    return Wanted(sections[""], found, sections[METRICS], int(since), fall)
+    since, fall = _number(parts, SINCE, 1, most=math.inf), _number(parts, SHARE, FALL, most=1)
+    found = [track for name in parts[""] for track in tracks(shelf.experiment(name).run, since=int(since))]
+    return Wanted(parts[""], found, parts[METRICS], int(since), fall)
 
 
-def _number(sections: dict[str, list[str]], name: str, usual: float, *, most: float) -> float:
-    if not sections[name]:
+def _number(parts: dict[str, list[str]], name: str, usual: float, *, most: float) -> float:
+    if not parts[name]:
         return usual
     try:
-        (value,) = map(float, sections[name])
+        (value,) = map(float, parts[name])
     except ValueError:
         value = math.nan
     if not 0 <= value <= most:
-        raise BadInput(f"got {name} {' '.join(sections[name])}: want one number{' up to 1' if most == 1 else ''}")
+        raise BadInput(f"got {name} {' '.join(parts[name])}: want one number{' up to 1' if most == 1 else ''}")
     return value
 
 

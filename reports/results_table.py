@@ -253,7 +253,7 @@ def _spread(run: Run, column: Column, estimate: Estimate) -> str:
 
 def _change(column: Column, estimate: Estimate, own: Estimate | None) -> str:
     late = f"@{estimate.step}" if own is not None and own.step != estimate.step else ""
-    return " ".join(filter(None, [words.amount(column, estimate), words.bracket(column, estimate), late]))
+    return " ".join(filter(None, [words.difference(column, estimate), late]))
 
 
 def _value(page: Page, x: float, y: float, *, column: Column, estimate: Estimate | None, bold: bool, run: Run) -> None:

@@ -25,18 +25,23 @@ import pyarrow.parquet as pq
 
 from common.command import Parser, answer
 from common.disk import whole
-from common.errors import BadInput, listing
-from reports.compared import compare
+from common.errors import BadInput, listing, nearest
 from reports.run_folder import Run, read
 from reports.tidy import JOBS, RESULTS, VERDICTS, jobs, results, verdicts
 
 Tables = Mapping[str, pa.Table]
 
 
-def tables(run: Run) -> dict[str, pa.Table]:
-    """The tables of a run by name. Equal runs give equal tables."""
+def tables(run: Run, against: Sequence[str] = ()) -> dict[str, pa.Table]:
+    """The tables of a run by name, with differences from its baseline and from the arms of `against`.
+
+    Equal runs give equal tables. Raises BadInput where the run has no such arm.
+    """
+    if unknown := next((arm for arm in against if arm not in run.arms), None):
+        do = nearest(unknown, run.arms, otherwise=f"known: {', '.join(run.arms)}")
+        raise BadInput(f"got --against {unknown}: want arms of {run.name}; {do}")
     frames = {"results": (results(run), RESULTS), "jobs": (jobs(run), JOBS)}
-    frames["verdicts"] = (verdicts(run, compare(run)), VERDICTS)
+    frames["verdicts"] = (verdicts(run, against), VERDICTS)
     return {
         name: pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
         for name, (frame, schema) in frames.items()
@@ -76,12 +81,14 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<experiment>")
     parser.add_argument("--to", choices=[*FORMATS], default="parquet", help="how they are written (default: parquet)")
     where = "a folder, in which each experiment has one of its own (default: tables/ in the run's folder)"
+    others = "arms that all are compared with, besides the baseline"
+    parser.add_argument("--against", nargs="+", default=[], metavar="ARM", help=others)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=where)
     options = parser.parse_args(argv)
     runs = [read(folder) for folder in options.runs]
     _refuse_namesakes(runs)
     for run in runs:
-        found = tables(run)
+        found = tables(run, options.against)
         folder = run.folder / "tables" if options.out is None else options.out / run.name
         write(found, folder, to=options.to)
         for line in (f"{folder}: {told(found)}", *_left_out(run), *run.damaged):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from common.records import Status
 from evals.results.table import Row
-from reports.compared import Differences
+from reports.compared import compare
 from reports.estimates import kind_of
 from reports.lane_settings import lane_settings
 from reports.lineage import spent
@@ -123,10 +123,15 @@ def _code(run: Run) -> str:
     return " ".join(str(run.environment[name]) for name in ("gramlab", "git") if run.environment.get(name))
 
 
-def verdicts(run: Run, compared: Differences) -> pd.DataFrame:
-    """Every difference from the baseline, as `verdicts.csv` holds it, sorted."""
-    table = verdict_table(run, compared).assign(experiment=run.name)
-    return pd.DataFrame(table, columns=VERDICTS.names).sort_values(by=[*COLUMN_KEYS, "at", "arm"], ignore_index=True)
+def verdicts(run: Run, against: Sequence[str] = ()) -> pd.DataFrame:
+    """Every difference from the baseline, as `verdicts.csv` holds it, and from each arm of `against`, sorted.
+
+    What is compared with one arm is corrected together, whatever else is compared with another one.
+    """
+    views = [replace(run, baseline=arm) for arm in dict.fromkeys((run.baseline, *against))]
+    table = pd.concat([verdict_table(view, compare(view)) for view in views]).assign(experiment=run.name)
+    by = [*COLUMN_KEYS, "at", "arm", "baseline"]
+    return pd.DataFrame(table, columns=VERDICTS.names).sort_values(by, ignore_index=True)
 
 
 def jobs(run: Run) -> pd.DataFrame:

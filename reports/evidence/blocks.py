@@ -11,13 +11,13 @@ from common.errors import BadInput
 from reports import words
 from reports.estimates import Column, Estimate, of_column, seed_ways, student_interval
 from reports.evidence import falls as measured
-from reports.evidence.asked import Asked, asked, titled
+from reports.evidence.asked import ARMS, Asked, asked, sections, titled
 from reports.evidence.filled import Filled, table
 from reports.evidence.stored import Shelf
 from reports.run_folder import COLUMN_KEYS
 from reports.tidy import HOUR
 
-LAST = "last"
+LAST, AGAINST = "last", "against:"
 
 
 def falls(shelf: Shelf, given: Sequence[str]) -> Filled:
@@ -53,10 +53,10 @@ def _fall_cells(column: Column, found: measured.Fall) -> list[str]:
 
 
 def verdicts(shelf: Shelf, given: Sequence[str]) -> Filled:
-    """`EXPERIMENT METRIC... [arms: ARM...]`: each arm minus the baseline, its interval and its verdict."""
-    got = asked(shelf, given)
-    found = [line for _, row in got.tables.verdicts.iterrows() if (line := row.to_dict())["foremost"]]
-    arms = [arm for arm in got.arms if arm != got.run.baseline]
+    """`EXPERIMENT METRIC... [against: ARM] [arms: ARM...]`: each arm minus another, with interval and verdict."""
+    got, base = _against(shelf, given)
+    found = [row.to_dict() for _, row in got.tables.verdicts.query("foremost and baseline == @base").iterrows()]
+    arms = [arm for arm in got.arms if arm != base]
     lines = {arm: [_line(found, arm, column) for column in got.columns] for arm in arms}
     shown = [line for of_arm in lines.values() for line in of_arm if line is not None]
     if not shown:
@@ -69,7 +69,24 @@ def verdicts(shelf: Shelf, given: Sequence[str]) -> Filled:
     ]
     head = ["arm", *(_head(got, column, difference=True) for column in got.columns), *(["at"] if unlike else [])]
     where = "" if unlike else f" at {next(iter(places.values()))}"
-    return Filled(f"{table(head, rows)}\n\nArm minus `{got.run.baseline}`{where}; {_basis(shown)}.")
+    return Filled(f"{table(head, rows)}\n\nArm minus `{base}`{where}; {_basis(shown)}.")
+
+
+def _against(shelf: Shelf, given: Sequence[str]) -> tuple[Asked, str]:
+    """What is asked for, and the arm that the others are compared with."""
+    cut = given.index(ARMS) if ARMS in given else len(given)
+    behind = sections(given[:cut], (AGAINST,))
+    got = asked(shelf, [*behind[""], *given[cut:]])
+    if AGAINST not in given[:cut]:
+        return got, got.run.baseline
+    known, named = [*dict.fromkeys(got.tables.verdicts["baseline"])], behind[AGAINST]
+    if len(named) != 1 or named[0] not in known:
+        write = f"write others by `gramlab tables RUN --out {shelf.folder} --against ARM`"
+        raise BadInput(
+            f"got {' '.join([AGAINST, *named])}: want an arm that those of {got.tables.name} are compared with; "
+            f"known: {', '.join(known)}; {write}"
+        )
+    return got, named[0]
 
 
 def _place(line: dict[str, Any]) -> str:

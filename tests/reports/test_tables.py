@@ -192,13 +192,14 @@ def test_how_much_there_is_and_what_is_not_done_is_told(make_run, capsys, make_r
     assert "stranger" not in set(table["arm"].to_pylist())
 
 
-@pytest.mark.parametrize("broken", ["nowhere", "twice", "format"])
+@pytest.mark.parametrize("broken", ["nowhere", "twice", "format", "against"])
 def test_bad_input_is_one_line_and_nothing_is_written(make_run, tmp_path, capsys, broken):
     folder = make_run(**SMALL)
     given = {
         "nowhere": [folder, tmp_path / "nowhere"],
         "twice": [folder, folder],
         "format": [folder, "--to", "latex"],
+        "against": [folder, "--against", "anchor"],
     }[broken]
     assert main([*map(str, given), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err

@@ -117,6 +117,18 @@ def test_verdicts_are_those_of_the_table(shelf, fill, tmp_path):
     assert "corrected over 2 comparisons" in text
 
 
+def test_verdicts_against_another_arm_turn_the_baselines_difference_round(rooms, shelf, fill, tmp_path):
+    write(tables(read(rooms), against=["anchored"]), tmp_path / "mine" / "rooms", to="parquet")
+    (straight,) = cells(fill("verdicts rooms miou knn/top1 arms: anchored"))
+    turned = cells(fill("verdicts rooms miou knn/top1 against: anchored"))
+    assert [row[0] for row in turned] == ["`plain`", "`renewed`"]
+    for one, other in zip(straight[1:], turned[0][1:], strict=True):
+        value, low, high = numbers(one)
+        assert numbers(other) == [-value, -high, -low]
+    assert "Arm minus `anchored` at step 40" in (tmp_path / "mine.md").read_text(encoding="utf-8")
+    assert [row[0] for row in cells(fill("verdicts rooms miou"))] == ["`anchored`", "`renewed`"]
+
+
 def test_falls_hold_peak_last_value_and_share(fill, shelf, tmp_path):
     row = cells(fill("falls rooms miou arms: plain"))[0]
     steps = {step: [] for step in (0, 10, 20, 30, 40)}
@@ -204,6 +216,10 @@ def test_a_metric_is_found_by_what_tells_it_from_others(shelf):
         ("falls rooms top1", "got metric top1, which rooms has 2 of: want one of them; give knn/top1, linear/top1"),
         ("falls rooms miou arms: anchor", "got arm anchor: want one of rooms; did you mean 'anchored'?"),
         ("verdicts rooms miou arms: plain", "got no verdicts of rooms for these arms"),
+        (
+            "verdicts rooms miou against: anchored",
+            "got against: anchored: want an arm that those of rooms are compared with; known: plain; write others by",
+        ),
         ("values rooms miou", "got miou: want a step behind the experiment; give a number, or last"),
         ("values rooms 33 miou", "got step 33: want one at which rooms was evaluated; give last"),
         ("change rooms 10 miou", "got 10 miou: want two steps behind the experiment; give numbers"),

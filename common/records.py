@@ -135,6 +135,7 @@ class Asked(TypedDict, total=False):
     compute: dict[str, list[Compute]]
     losses: dict[str, LossTerm]
     chance: dict[str, Finite]
+    headline: list[list[str]]
     evaluations: str
     config: Settings
     environment: Environment

@@ -31,7 +31,7 @@ from harness.layers import EXPERIMENTS, composed, entries, groups
 from harness.overrides import Change, apply, choose_arms, names_method, parsed, put
 from harness.settings import Experiment
 
-PROSE = ("name", "question", "source", "expected", "cost", "margins")
+PROSE = ("name", "question", "source", "expected", "cost", "margins", "headline")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
 MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`

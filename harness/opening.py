@@ -20,6 +20,7 @@ from harness.job import Job
 from harness.job_folder import lost
 from harness.kept import Fault, faults
 from harness.launchers.crew import crew as crew_of
+from harness.measures import headline
 from harness.plan import Estimate, estimates, plan
 from harness.pointless import pointless
 from harness.record import recorded
@@ -75,6 +76,7 @@ def planned(
     repeats: of an arm that stands for several, how many of them are to be trained.
     """
     experiment, folder, tasks = opening.experiment, opening.folder, evaluator.tasks
+    headline(experiment.headline, tasks)  # raises BadInput before anything is trained
     arms, broken = planned_arms(todo), faults(todo)
     told = [*found_lines(folder, todo, opening.pools, tasks), *evaluator.lost(todo, broken), *lost(todo)]
     choices = [*opening.chosen, *pointless(arms)]

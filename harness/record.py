@@ -20,6 +20,7 @@ from harness.config import as_dict
 from harness.cost import stretches
 from harness.job import Job
 from harness.losses.table import LOSSES, titles
+from harness.measures import headline
 from harness.settings import Experiment
 
 SUMMED = ("gram.", "data.homogeneous_share", "distillation.teacher", "steps")  # what `summary` or the table tells
@@ -55,6 +56,7 @@ def write_record(
         "compute": before.get("compute", {}) | {job.arm: compute(job) for job in jobs},
         "losses": losses([job.settings for job in jobs], before.get("losses", {})),
         "chance": chance(tasks),
+        "headline": headline(experiment.headline, tasks),
         "evaluations": evaluations,
         "config": as_dict(experiment),
         "environment": environment,

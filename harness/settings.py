@@ -178,6 +178,13 @@ class Experiment(LossSettings):
             "0.01 for a point; what is left out has a default, 0 asks for none ([statistics.md](statistics.md))"
         ),
     ] = field(default_factory=dict)
+    headline: Annotated[
+        list[str],
+        About(
+            "what the report begins with, and draws its trade-off of: a dense measure, a global one, or both, as task "
+            "and metric, such as `[depth.rmse, knn.top1]`; else the first of each kind that all arms have"
+        ),
+    ] = field(default_factory=list)
     device: Annotated[Device, About("where to train and evaluate; machinery; `auto` takes CUDA when there is one")] = (
         "auto"
     )

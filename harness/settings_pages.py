@@ -80,10 +80,10 @@ TABLE gram
 ## The experiment
 
 The prose is printed in the plan and on page one of the report. Neither it nor the lists `seeds` and `arms`, nor
-`steps`, `baseline` and `margins`, enter the hash of a run; its own seed, the settings that its overrides change and the
-step of its fork do.
+`steps`, `baseline`, `margins` and `headline`, enter the hash of a run; its own seed, the settings that its overrides
+change and the step of its fork do.
 
-TABLE name question source expected cost seeds steps arms largest_grid baseline margins device precision trunk
+TABLE name question source expected cost seeds steps arms largest_grid baseline margins headline device precision trunk
 
 ## `model` (science)
 

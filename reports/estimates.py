@@ -82,6 +82,11 @@ class Column:
         return self.protocol.removeprefix(f"{self.eval}-") or self.protocol
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """What an experiment names it by, apart from others of its own: see `Run.headline`."""
+        return self.eval, self.dataset, self.split, self.metric, self.protocol_hash
+
+    @property
     def title(self) -> str:
         """As a reader would say it: "kNN top-1", "mIoU", "Depth RMSE"."""
         return title_of(self.eval, self.metric)
@@ -207,14 +212,18 @@ def final(run: Run, column: Column, lane: str) -> Estimate | None:
 
 
 def primary(run: Run, kind: Literal["global", "dense"], *, metric: str | None = None) -> Column | None:
-    """The column that stands for a kind in the headline and the trade-off: the widest covered, then reading order."""
+    """The column that stands for a kind in the headline and the trade-off.
+
+    It is the one that the experiment names, else the widest covered, then the first in reading order.
+    """
     wanted = [column for column in columns(run) if column.kind.kind == kind and metric in (None, column.metric)]
 
     def coverage(column: Column) -> tuple[int, int]:
         rows = of_column(run, column)
         return len({row.arm for row in rows}), len({row.step for row in rows})
 
-    return max(wanted, key=coverage, default=None)
+    named = (column for column in wanted if column.place in run.headline)
+    return next(named, max(wanted, key=coverage, default=None))
 
 
 def other_dense(run: Run, first: Column | None) -> Column | None:

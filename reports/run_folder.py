@@ -50,7 +50,8 @@ class Term:
 class Run:
     """One experiment as its tables tell it; `curves`, `status` and `parts` are keyed by (arm, seed).
 
-    `compute` holds each lane's operations of a step, with the step that they are counted from. `damaged` names each
+    `compute` holds each lane's operations of a step, with the step that they are counted from. `headline` holds of each
+    measure that the report begins with evaluation, data set, split, metric and protocol hash. `damaged` names each
     file, or line of one, that could not be read.
     """
 
@@ -76,6 +77,7 @@ class Run:
     chance: Mapping[str, float] = field(default_factory=dict)
     evaluations: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)
+    headline: tuple[tuple[str, ...], ...] = ()
     parts: Mapping[tuple[str, int], Part] = field(default_factory=dict)
     compute: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
@@ -157,6 +159,7 @@ def read(folder: Path) -> Run:
         notes=tuple(asked.get("notes", ())),
         losses={name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
         margins=asked.get("config", {}).get("margins", {}),
+        headline=tuple(map(tuple, asked.get("headline", []))),
         parts=parts,
         compute={
             lane: tuple((at["from"], at["flops"]) for at in steps) for lane, steps in asked.get("compute", {}).items()

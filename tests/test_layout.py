@@ -67,7 +67,7 @@ FLOORS = (
     "harness.clean harness.excluded harness.found harness.check_data harness.lockstep",
     "harness.job_status",
     "harness.job_folder",
-    "harness.beginning harness.kept",
+    "harness.beginning harness.kept harness.measures",
     "harness.train harness.plan harness.record harness.evaluate",
     "harness.mending harness.timeline",
     "harness.pointless",

@@ -12,7 +12,7 @@ from common.errors import BadInput, nearest
 from evals.results.metrics import metric_of, side
 from evals.results.table import Row
 from evals.suite import TaskSpec
-from evals.tasks.methods import method_of
+from harness.measures import COLUMN, Measure, measure, measures
 from harness.sweep_settings import Sweep
 
 HOURS, FALL = "hours", ".fall"
@@ -21,19 +21,13 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 @dataclass(frozen=True)
-class Objective:
-    """A number of each trial, by the name it was asked for; `column` are the values of `COLUMN` in its result rows.
+class Objective(Measure):
+    """A number of each trial: a measure, or hours, which has no `column`.
 
-    fall: it is how far these fell from the best of them (`evals.results.falls`), not the last of them.
+    fall: it is how far the measure fell from the best of its values (`evals.results.falls`), not the last of them.
     asked: the direction that is searched, as Optuna calls it, where it was named; else that which is better.
     """
 
-    name: str
-    label: str
-    higher_is_better: bool
-    unit: str = ""
-    share: bool = False
-    column: tuple[str, ...] = ()
     fall: bool = False
     asked: Direction | None = None
 
@@ -58,7 +52,6 @@ class Objective:
         return next((row for row in rows if tuple(getattr(row, key) for key in COLUMN) == self.column), None)
 
 
-COLUMN = ("eval", "dataset", "split", "metric", "protocol_hash")
 SPENT = Objective(HOURS, "hours of training", higher_is_better=False, unit="h")
 
 
@@ -104,7 +97,7 @@ def objective(words: str, tasks: Mapping[str, TaskSpec], *, where: str) -> Objec
     name = rest.strip() if asked else words
     if name == HOURS:
         return replace(SPENT, asked=asked)
-    found = measure(name.removesuffix(FALL), tasks, where=where)
+    found = Objective(**vars(measure(name.removesuffix(FALL), tasks, where=where)))
     return replace(_fallen(found) if name.endswith(FALL) else found, name=name, asked=asked)
 
 
@@ -116,45 +109,7 @@ def _fallen(of: Objective) -> Objective:
     return replace(of, label=label, higher_is_better=False, unit=unit, share=share, fall=True)
 
 
-def measure(name: str, tasks: Mapping[str, TaskSpec], *, where: str) -> Objective:
-    """The measure of a name: its last part a metric, those before it, if any, its task or data set."""
-    known = measures(tasks)
-    if name in known:
-        keys = [name]
-    else:
-        *places, metric = name.replace("/", ".").split(".")
-        keys = [key for key, (task, one) in known.items() if one.column[3] == metric and _at(places, task, one)]
-    if len(keys) > 1:
-        raise BadInput(f"{where}: {name} may be {' or '.join(keys)}: want one of them")
-    if not keys:
-        short = [f"{task}.{one.column[3]}" for task, one in known.values()]
-        hint = nearest(name, [*known, *short], otherwise=f"want one of {', '.join(known) or 'none: add evals.tasks'}")
-        raise BadInput(f"{where}: no task yields {name!r}; {hint}")
-    found = known[keys[0]][1]
-    if metric_of(found.column[3]).relative:
-        raise BadInput(f"{where}: {name} is neither good nor bad: want a measure that has a better side")
-    return replace(found, name=name)
-
-
-def measures(tasks: Mapping[str, TaskSpec]) -> dict[str, tuple[str, Objective]]:
-    """All that the tasks yield, by `task/dataset/metric`, each with the name of its task in the experiment."""
-    found = {}
-    for name, task in tasks.items():
-        protocol, test = task.protocol, task.test_set
-        for metric in method_of(protocol).file.metrics(protocol):
-            kind, key = metric_of(metric), f"{protocol.task}/{test.name}/{metric}"
-            column = (protocol.task, test.name, test.split, metric, protocol.hash())
-            label = f"{kind.label}, {protocol.task} on {test.name}"
-            key = key if key not in found else f"{name}/{test.name}/{metric}"  # two protocols of a task
-            found[key] = (name, Objective(key, label, kind.higher_is_better, kind.unit, kind.share, column))
-    return found
-
-
 def mean(values: Sequence[float], *, count: int) -> float:
     """Over `count` seeds; NaN where one of them has no value, or one that is not finite: the others are no mean."""
     whole = len(values) == count > 0 and all(map(math.isfinite, values))
     return math.fsum(values) / count if whole else math.nan
-
-
-def _at(places: Sequence[str], task: str, objective: Objective) -> bool:
-    return {*places} <= {task, *objective.column[:2]}

@@ -17,9 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from common.disk import write_json, write_text
 from common.records import Swept, read_record
 from harness.config import as_dict
+from harness.measures import COLUMN
 from harness.settings import Experiment
 from harness.sweeps import methods
-from harness.sweeps.objectives import COLUMN, Objective
+from harness.sweeps.objectives import Objective
 from harness.sweeps.pruning import shown
 from harness.sweeps.space import overrides
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each

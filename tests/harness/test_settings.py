@@ -204,7 +204,7 @@ MACHINERY: dict[str, object] = {
 }
 
 # what is asked and which jobs there are; test_graph, test_plan and test_record cover these
-PROSE = {"name", "question", "source", "expected", "cost", "margins"}
+PROSE = {"name", "question", "source", "expected", "cost", "margins", "headline"}
 GRAPH = {"seeds", "steps", "arms", "largest_grid", "baseline", "trunk.steps", "trunk.overrides"}
 
 

@@ -8,8 +8,9 @@ from common.errors import BadInput
 from common.schema import filled
 from harness.config import load
 from harness.evaluate import open_tasks
+from harness.measures import measures
 from harness.sweep_settings import Sweep
-from harness.sweeps.objectives import mean, measures, objectives, pruned_by
+from harness.sweeps.objectives import mean, objectives, pruned_by
 
 ROOMS = {"size": 32, "split": "val", "name": "rooms"}
 SETS = {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.errors import BadInput, nearest
+from reports import words
 from reports.estimates import Column, columns
 from reports.evidence.stored import Shelf, Stored
 from reports.run_folder import Run
@@ -25,19 +26,19 @@ class Asked(NamedTuple):
         return self.tables.run
 
 
-def asked(shelf: Shelf, words: Sequence[str]) -> Asked:
+def asked(shelf: Shelf, given: Sequence[str]) -> Asked:
     """`EXPERIMENT METRIC... [arms: ARM...]`. Raises BadInput at what is missing or unknown."""
-    if not words:
+    if not given:
         raise BadInput("got no experiment: want one; known: " + ", ".join(shelf.names))
-    tables = shelf.experiment(words[0])
-    cut = words.index(ARMS) if ARMS in words else len(words)
-    if not (metrics := words[1:cut]):
-        raise BadInput(f"got no metric of {words[0]}: want one or more of {', '.join(_names(columns(tables.run)))}")
-    arms = list(words[cut + 1 :]) or list(tables.run.arms)
+    tables = shelf.experiment(given[0])
+    cut = given.index(ARMS) if ARMS in given else len(given)
+    if not (metrics := given[1:cut]):
+        raise BadInput(f"got no metric of {given[0]}: want one or more of {', '.join(_names(columns(tables.run)))}")
+    arms = list(given[cut + 1 :]) or list(tables.run.arms)
     for arm in arms:
         if arm not in tables.run.lanes:
             do = nearest(arm, tables.run.lanes, otherwise=f"known: {', '.join(tables.run.lanes)}")
-            raise BadInput(f"got arm {arm}: want one of {words[0]}; {do}")
+            raise BadInput(f"got arm {arm}: want one of {given[0]}; {do}")
     return Asked(tables, [column(tables.run, word) for word in metrics], arms)
 
 
@@ -71,6 +72,12 @@ def title(run: Run, one: Column) -> str:
 def titled(run: Run, one: Column, unit: str) -> str:
     """ "mIoU, points" """
     return title(run, one) + (f", {unit}" if unit else "")
+
+
+def heading(got: Asked, one: Column, *, difference: bool = False) -> str:
+    """ "mIoU, % ↑" """
+    unit = words.difference_unit(one) if difference else words.unit(one)
+    return f"{titled(got.run, one, unit)} {words.arrow(one)}"
 
 
 def sections(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:

@@ -9,15 +9,15 @@ import numpy as np
 
 from common.errors import BadInput
 from reports import words
-from reports.estimates import Column, Estimate, of_column, seed_ways, student_interval
+from reports.estimates import Column, Estimate, of_column, seed_ways
 from reports.evidence import falls as measured
-from reports.evidence.asked import ARMS, Asked, asked, sections, titled
-from reports.evidence.filled import Filled, table
+from reports.evidence.asked import ARMS, Asked, asked, heading, sections
+from reports.evidence.filled import Filled, is_known, several, table
 from reports.evidence.stored import Shelf
 from reports.run_folder import COLUMN_KEYS
 from reports.tidy import HOUR
 
-LAST, AGAINST = "last", "against:"
+LAST, AGAINST, AT = "last", "against:", "at:"
 
 
 def falls(shelf: Shelf, given: Sequence[str]) -> Filled:
@@ -27,7 +27,7 @@ def falls(shelf: Shelf, given: Sequence[str]) -> Filled:
     for column in got.columns:
         for arm in got.arms:
             if (found := measured.falls(got.run, column, arm)) is not None:
-                rows.append([f"`{arm}`", _head(got, column), *_fall_cells(column, found)])
+                rows.append([f"`{arm}`", heading(got, column), *_fall_cells(column, found)])
     head = ["arm", "measure", "peak", "at step", "last", "at step", "fall", "seeds"]
     said = (
         "Fall from the peak to the last value, above 0 where the measure got worse; in brackets its 95 % interval over "
@@ -53,40 +53,45 @@ def _fall_cells(column: Column, found: measured.Fall) -> list[str]:
 
 
 def verdicts(shelf: Shelf, given: Sequence[str]) -> Filled:
-    """`EXPERIMENT METRIC... [against: ARM] [arms: ARM...]`: each arm minus another, with interval and verdict."""
-    got, base = _against(shelf, given)
-    found = [row.to_dict() for _, row in got.tables.verdicts.query("foremost and baseline == @base").iterrows()]
+    """`EXPERIMENT METRIC... [against: ARM] [at: PLACE] [arms: ARM...]`: each arm minus another, with its verdict."""
+    got, base, found = _compared(shelf, given)
     arms = [arm for arm in got.arms if arm != base]
     lines = {arm: [_line(found, arm, column) for column in got.columns] for arm in arms}
     shown = [line for of_arm in lines.values() for line in of_arm if line is not None]
     if not shown:
         raise BadInput(f"got no verdicts of {got.tables.name} for these arms: want arms that are compared in it")
-    places = {arm: _several(_place(line) for line in of_arm if line is not None) for arm, of_arm in lines.items()}
+    places = {arm: several(_place(line) for line in of_arm if line is not None) for arm, of_arm in lines.items()}
     unlike = len(set(places.values())) > 1
     rows = [
         [f"`{arm}`", *map(_verdict, of_arm, got.columns), *([places[arm]] if unlike else [])]
         for arm, of_arm in lines.items()
     ]
-    head = ["arm", *(_head(got, column, difference=True) for column in got.columns), *(["at"] if unlike else [])]
+    head = ["arm", *(heading(got, column, difference=True) for column in got.columns), *(["at"] if unlike else [])]
     where = "" if unlike else f" at {next(iter(places.values()))}"
     return Filled(f"{table(head, rows)}\n\nArm minus `{base}`{where}; {_basis(shown)}.")
 
 
-def _against(shelf: Shelf, given: Sequence[str]) -> tuple[Asked, str]:
-    """What is asked for, and the arm that the others are compared with."""
+def _compared(shelf: Shelf, given: Sequence[str]) -> tuple[Asked, str, list[dict[str, Any]]]:
+    """What is asked for, the arm that the others are compared with, and the lines of the table that say how."""
     cut = given.index(ARMS) if ARMS in given else len(given)
-    behind = sections(given[:cut], (AGAINST,))
+    behind = sections(given[:cut], (AGAINST, AT))
     got = asked(shelf, [*behind[""], *given[cut:]])
-    if AGAINST not in given[:cut]:
-        return got, got.run.baseline
-    known, named = [*dict.fromkeys(got.tables.verdicts["baseline"])], behind[AGAINST]
-    if len(named) != 1 or named[0] not in known:
-        write = f"write others by `gramlab tables RUN --out {shelf.folder} --against ARM`"
-        raise BadInput(
-            f"got {' '.join([AGAINST, *named])}: want an arm that those of {got.tables.name} are compared with; "
-            f"known: {', '.join(known)}; {write}"
-        )
-    return got, named[0]
+    base, place = got.run.baseline, ""
+    if AGAINST in given:
+        add = f"add it by `gramlab tables RUN --out {shelf.folder} --against ARM`"
+        base = _one_of(got.tables.verdicts["baseline"], AGAINST, behind, do=f"; {add}")
+    if AT in given:
+        place = _one_of(words.PLACES, AT, behind)
+    lines = [row.to_dict() for _, row in got.tables.verdicts.query("baseline == @base").iterrows()]
+    return got, base, [line for line in lines if (line["at"] == place if place else line["foremost"])]
+
+
+def _one_of(known: Iterable[str], name: str, behind: Mapping[str, list[str]], *, do: str = "") -> str:
+    """The word behind a name, which is one of those that are known."""
+    found, unlike = behind[name], [*dict.fromkeys(known)]
+    if len(found) != 1 or found[0] not in unlike:
+        raise BadInput(f"got {' '.join([name, *found])}: want one of {', '.join(unlike)} behind it{do}")
+    return found[0]
 
 
 def _place(line: dict[str, Any]) -> str:
@@ -109,11 +114,11 @@ def _verdict(line: dict[str, Any] | None, column: Column) -> str:
 
 def _basis(shown: Sequence[dict[str, Any]]) -> str:
     """What intervals and words rest on."""
-    seeds, over = (_several(line[key] for line in shown) for key in ("seeds", "over"))
+    seeds, over = (several(line[key] for line in shown) for key in ("seeds", "over"))
     said = f"{seeds} {'seed' if seeds == '1' else 'seeds'}; "
     said += f"brackets: 95 % intervals over {over}" if over else "no interval is known"
     made = {int(line["comparisons"]) for line in shown if line["comparisons"] > 1}
-    return said + (f", words corrected over {_several(sorted(made))} comparisons of a measure (Holm)" if made else "")
+    return said + (f", words corrected over {several(sorted(made))} comparisons of a measure (Holm)" if made else "")
 
 
 def values(shelf: Shelf, given: Sequence[str]) -> Filled:
@@ -127,42 +132,12 @@ def values(shelf: Shelf, given: Sequence[str]) -> Filled:
     for arm in got.arms:
         found = [_by_seed(got, column, arm, step) for column in got.columns]
         counts, at = {len(one) for one in found}, {s for one in found for s, _ in one}
-        where = (_several(map(words.count, sorted(at))), _several(sorted(counts - {0})))
+        where = (several(map(words.count, sorted(at))), several(sorted(counts - {0})))
         rows.append([f"`{arm}`", *map(_range, got.columns, found), *where])
     if not any(row[-2] for row in rows):
         raise BadInput(f"got step {given[1]}: want one at which {got.tables.name} was evaluated; give {LAST}")
-    head = ["arm", *(_head(got, column) for column in got.columns), "step", "seeds"]
+    head = ["arm", *(heading(got, column) for column in got.columns), "step", "seeds"]
     return Filled(f"{table(head, rows)}\n\nMean over seeds, in brackets the lowest and the highest of them.")
-
-
-def change(shelf: Shelf, given: Sequence[str]) -> Filled:
-    """`EXPERIMENT FROM TO METRIC... [arms: ARM...]`: what each arm gained or lost between two steps, by seed."""
-    if len(given) < 3 or not (given[1].isdecimal() and given[2].isdecimal()):
-        raise BadInput(f"got {' '.join(given[1:3]) or 'no steps'}: want two steps behind the experiment; give numbers")
-    got = asked(shelf, [given[0], *given[3:]])
-    first, last = int(given[1]), int(given[2])
-    rows, seeds = [], set[int]()
-    for arm in got.arms:
-        found = [_changes(got, column, arm, first, last) for column in got.columns]
-        seeds |= {len(one) for one in found} - {0}
-        rows.append([f"`{arm}`", *map(_changed, got.columns, found)])
-    if not seeds:
-        raise BadInput(f"got steps {first} and {last}: want two at which an arm of {got.tables.name} was evaluated")
-    head = ["arm", *(_head(got, column, difference=True) for column in got.columns)]
-    counted = f"{_several(sorted(seeds))} {'seed' if seeds == {1} else 'seeds'}"
-    said = f"From step {words.count(first)} to step {words.count(last)}; mean of {counted}; brackets: 95 % intervals"
-    return Filled(f"{table(head, rows)}\n\n{said} over seeds.")
-
-
-def _changes(got: Asked, column: Column, arm: str, first: int, last: int) -> list[float]:
-    """Of each seed that was evaluated at both steps."""
-    ways = seed_ways(got.run, column, arm).values()
-    return [way[last] - way[first] for way in ways if {first, last} <= way.keys()]
-
-
-def _changed(column: Column, found: Sequence[float]) -> str:
-    estimate = Estimate(*student_interval(found), 0, len(found), "seeds")
-    return words.difference(column, estimate) if found else words.NONE
 
 
 def _by_seed(got: Asked, column: Column, arm: str, step: int | None) -> list[tuple[int, float]]:
@@ -199,7 +174,7 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
         f"{sum(jobs['state'] == 'done')} of {_many(len(jobs), 'job')} done",
         f"{', '.join(times)}, evaluations not counted",
         _machine(run.environment),
-        f"commit {_several(jobs['git']) or 'unknown'}",
+        f"commit {several(jobs['git']) or 'unknown'}",
     ]
     return Filled("; ".join(said) + ".")
 
@@ -207,31 +182,15 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
 def _machine(known: Mapping[str, Any]) -> str:
     """ "2 cores of …, 24 GiB, torch 2.15.0", as far as it was recorded."""
     parts = {"cores": "{:.0f} cores", "cpu": "{}", "memory_gib": "{:.0f} GiB", "torch": "torch {}"}
-    said = [form.format(known[key]) for key, form in parts.items() if _is_known(known.get(key))]
-    if _is_known(device := known.get("device")) and device != "cpu":
+    said = [form.format(known[key]) for key, form in parts.items() if is_known(known.get(key))]
+    if is_known(device := known.get("device")) and device != "cpu":
         said.insert(0, str(device))
     return ", ".join(said) or "machine unknown"
-
-
-def _is_known(value: Any) -> bool:
-    """Whether a cell of a table is filled: neither None nor NaN."""
-    return value is not None and value == value
 
 
 def _many(amount: int, what: str) -> str:
     return f"{amount} {what}{'' if amount == 1 else 's'}"
 
 
-def _head(got: Asked, column: Column, *, difference: bool = False) -> str:
-    """ "mIoU, % ↑" """
-    unit = words.difference_unit(column) if difference else words.unit(column)
-    return f"{titled(got.run, column, unit)} {words.arrow(column)}"
-
-
 def _number(column: Column, value: float) -> str:
     return words.number(value * words.scale(column), words.digits(column))
-
-
-def _several(values: Iterable[Any]) -> str:
-    """The unlike ones among them, "3" or "2 or 3"."""
-    return " or ".join(dict.fromkeys(str(value) for value in values if _is_known(value) and str(value)))

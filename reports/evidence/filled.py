@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -26,3 +27,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def file_name(asked_for: Sequence[str]) -> str:
     """Of a figure, without its ending: from a block's words."""
     return re.sub(r"[^\w.@]+", "-", " ".join(asked_for)).strip("-.") or "figure"
+
+
+def several(values: Iterable[Any]) -> str:
+    """The unlike ones among them that are known, "3" or "2 or 3"."""
+    return " or ".join(dict.fromkeys(str(value) for value in values if is_known(value) and str(value)))
+
+
+def is_known(value: Any) -> bool:
+    """Whether a cell of a table is filled: neither None nor NaN."""
+    return value is not None and value == value

@@ -35,7 +35,8 @@ from common.disk import whole
 from common.drawing import make_drawable
 from common.errors import BadInput, nearest
 from reports.evidence.atlas_blocks import contour, gains, slopes
-from reports.evidence.blocks import change, cost, falls, values, verdicts
+from reports.evidence.blocks import cost, falls, values, verdicts
+from reports.evidence.changes import change, regained
 from reports.evidence.curve import curve
 from reports.evidence.filled import Filled
 from reports.evidence.label_free import alarms, ranks
@@ -48,6 +49,7 @@ KINDS: dict[str, Callable[[Shelf, Sequence[str]], Filled]] = {
     "curve": curve,
     "values": values,
     "change": change,
+    "regained": regained,
     "cost": cost,
     "ranks": ranks,
     "alarms": alarms,

@@ -117,6 +117,14 @@ def test_verdicts_are_those_of_the_table(shelf, fill, tmp_path):
     assert "corrected over 2 comparisons" in text
 
 
+def test_verdicts_at_another_place_are_the_tables_there(shelf, fill, tmp_path):
+    text = fill("verdicts rooms miou at: images arms: renewed")
+    table = pd.read_parquet(tmp_path / "mine" / "rooms" / "verdicts.parquet")
+    line = table[(table["at"] == "images") & (table["arm"] == "renewed") & (table["metric"] == "miou")].iloc[0]
+    assert numbers(cells(text)[0][1]) == [round(100 * line[name], 1) for name in ("difference", "low", "high")]
+    assert "Arm minus `plain` at equal images" in text
+
+
 def test_verdicts_against_another_arm_turn_the_baselines_difference_round(rooms, shelf, fill, tmp_path):
     write(tables(read(rooms), against=["anchored"]), tmp_path / "mine" / "rooms", to="parquet")
     (straight,) = cells(fill("verdicts rooms miou knn/top1 arms: anchored"))
@@ -218,12 +226,14 @@ def test_a_metric_is_found_by_what_tells_it_from_others(shelf):
         ("verdicts rooms miou arms: plain", "got no verdicts of rooms for these arms"),
         (
             "verdicts rooms miou against: anchored",
-            "got against: anchored: want an arm that those of rooms are compared with; known: plain; write others by",
+            "got against: anchored: want one of plain behind it; add it by `gramlab tables RUN --out ",
         ),
+        ("verdicts rooms miou at: step", "got at: step: want one of steps, images, flops, seconds, ends"),
+        ("regained rooms 10 20 miou", "got 10 20 miou: want three steps behind the experiment; give numbers"),
         ("values rooms miou", "got miou: want a step behind the experiment; give a number, or last"),
         ("values rooms 33 miou", "got step 33: want one at which rooms was evaluated; give last"),
         ("change rooms 10 miou", "got 10 miou: want two steps behind the experiment; give numbers"),
-        ("change rooms 10 33 miou", "got steps 10 and 33: want two at which an arm of rooms was evaluated"),
+        ("change rooms 10 33 miou", "got steps 10 and 33: want those at which an arm of rooms was evaluated"),
         ("cost", "got nothing: want the name of one experiment alone"),
     ],
 )

@@ -130,7 +130,7 @@ ROWS = (
         ("data.homogeneous_share", "data.components"),
         "§3.1; not in the public code",
         "needs a component that is worth it (`data.homogeneous`; ImageNet-1k in the paper): an axis of "
-        "`experiments/gram_ablation.yaml`, of classes, since it has one source",
+        "`experiments/batching_mix.yaml`, of classes, since it has one source",
     ),
     Row(
         "precision of RoPE",

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOCS   := $(VENV)/.installed-docs
 
-.PHONY: demo test check lint types unit cluster install clean help
+.PHONY: demo test check lint types unit cluster docs install clean help
 
 demo: install  ## set up, run the Gram ablation on the embedded data, end with the path of its PDF
 	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
@@ -27,6 +28,11 @@ unit: install
 cluster: install  ## start a real Slurm and a real PostgreSQL on this machine, run the tests that want them, stop both
 	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster tests/harness/sweeps/test_storage.py
 
+docs: $(DOCS)  ## build the site of docs/ in site/, warnings and broken links as errors, and test it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_site.py
+	@echo "$(CURDIR)/site/index.html"
+
 install: $(STAMP)  ## create the environment and install what constraints.txt names
 
 $(STAMP): pyproject.toml constraints.txt
@@ -35,8 +41,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS)
+
 clean:  ## remove the environment and the caches; runs/ stays
-	rm -rf $(VENV) .cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .cache .ruff_cache site *.egg-info
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

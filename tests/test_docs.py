@@ -86,6 +86,11 @@ def test_links_and_their_anchors_lead_somewhere(page):
         assert not anchor or anchor in anchors(file), target
 
 
+def test_the_navigation_of_the_site_names_every_page_once():
+    named = re.findall(r"[\w-]+\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in PAGES[1:])
+
+
 def anchors(page: Path) -> set[str]:
     """Headings as GitHub turns them into anchors."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -50,6 +50,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
+    args = _parser().parse_intermixed_args(argv)
+    arms = args.arms.split(",") if args.arms is not None else None
+    experiment = load(args.experiment, args.overrides, arms=arms)
+    return run(experiment, plan_only=args.plan, checks_data=args.check_data)
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="harness/run.py",
         description=__doc__,
@@ -61,10 +68,7 @@ def _run(argv: list[str] | None) -> int:
     parser.add_argument("--arms", metavar="NAME,NAME", help="these arms of the file alone, such as plain,anchored")
     parser.add_argument("--plan", action="store_true", help="print the plan, draw it as a PDF, and stop")
     parser.add_argument("--check-data", action="store_true", help="read every training image before the first step")
-    args = parser.parse_intermixed_args(argv)
-    arms = args.arms.split(",") if args.arms is not None else None
-    experiment = load(args.experiment, args.overrides, arms=arms)
-    return run(experiment, plan_only=args.plan, checks_data=args.check_data)
+    return parser
 
 
 def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = False) -> int:

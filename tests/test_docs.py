@@ -24,6 +24,7 @@ from harness.settings import Experiment
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("benchmarks", "common", "docs", "evals", "experiments", "harness", "reports", "tests")
+OWN_EXPERIMENTS = {"mine.yaml": ROOT / "README.md", "verdict.yaml": ROOT / "docs/tutorial.md"}
 SECTIONS = tuple(f.name for f in dataclasses.fields(Experiment))
 
 
@@ -144,6 +145,19 @@ def test_every_evaluation_that_is_shown_is_understood(line):
     assert listed or args.spec.partition(":")[0] in ADDRESSES or args.spec.startswith("runs/")
     assert all(request.choose_protocol(w, args.protocol) for w in wanted)
     assert given.keys() <= {w.data for w in wanted}
+
+
+@pytest.mark.parametrize("line", commands("run"))
+def test_every_run_that_is_shown_is_understood(line, tmp_path, monkeypatch):
+    """A file that the reader writes is the one that a page shows for it."""
+    monkeypatch.setenv("GRAMLAB_DATA", "/data")
+    args = run._parser().parse_intermixed_args(shlex.split(line))
+    path = ROOT / args.experiment
+    if not path.exists():
+        path = tmp_path / args.experiment
+        path.write_text(blocks(OWN_EXPERIMENTS[args.experiment], "yaml")[0], encoding="utf-8")
+    arms = args.arms.split(",") if args.arms else None
+    assert load(path, args.overrides, arms=arms).arms
 
 
 def test_comparisons_and_preparations_that_are_shown_are_understood():

@@ -69,11 +69,11 @@ class _Pair(NamedTuple):
 Differences = dict[tuple[Column, str, Where], Difference]
 
 
-def compare(run: Run) -> Differences:
+def compare(run: Run, *, at: Sequence[Where] = PLACES) -> Differences:
     """Every difference that the tables give, by column, arm and what is equal; computed once, for it takes its time."""
     found: Differences = {}
     for column in columns(run):
-        for measure in PLACES:
+        for measure in at:
             for arm, one in _of_column(run, column, measure).items():
                 found[column, arm, measure] = one
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from common.drawing import text_width
 from reports.page import INK, LEFT, RIGHT, SOFT, Page
 from reports.paths import Path
-from reports.run_folder import Run
+from reports.run_folder import Event
 
+Events = Mapping[str, Sequence[Event]]  # by lane
 MOST_UPDATES, APART = 8, 0.2  # marks per path; inches between two of them
 KEY_SIZE = 9.0
 _KEY = {"start": "start", "fork": "fork", "gram_start": "Gram loss starts", "gram_update": "Gram teacher renewed"}
@@ -23,13 +24,13 @@ _MARKS: dict[str, dict] = {
 }
 
 
-def event_key(page: Page, run: Run, y: float, *, thinned: bool) -> None:
+def event_key(page: Page, events: Events, y: float, *, thinned: bool) -> None:
     """What the markers mean, in a row 0.2 inches high."""
     axes = page.axes(LEFT, y, RIGHT - LEFT, 0.2)
     axes.set_axis_off()
     axes.set(xlim=(0, RIGHT - LEFT), ylim=(0, 1))
     x = 0.15
-    happened = {event.kind for events in run.events.values() for event in events} | {"start"}
+    happened = {event.kind for own in events.values() for event in own} | {"start"}
     for kind in (kind for kind in _KEY if kind in happened):
         text = _KEY[kind] + (" (not every time is marked)" if kind == "gram_update" and thinned else "")
         axes.plot([x], [0.5], **_MARKS[kind], **_paint(kind, SOFT))
@@ -37,18 +38,18 @@ def event_key(page: Page, run: Run, y: float, *, thinned: bool) -> None:
         x += 0.62 + text_width(text, KEY_SIZE)
 
 
-def draw_events(axes: Axes, run: Run, paths: Sequence[Path], *, small: bool) -> bool:
+def draw_events(axes: Axes, events: Events, paths: Sequence[Path], *, small: bool) -> bool:
     """Mark the events on their paths, once the limits are set; returns whether renewals were left out."""
     shrink, thinned = 0.65 if small else 1.0, False
     for path in paths:
-        events = run.events.get(path.lane, ())
-        renewed = [spot for event in events if event.kind == "gram_update" and (spot := path.at(event.step))]
+        own = events.get(path.lane, ())
+        renewed = [spot for event in own if event.kind == "gram_update" and (spot := path.at(event.step))]
         shown = spread_out(axes, renewed)
         thinned |= len(shown) < len(renewed)
-        started = [spot for event in events if event.kind == "gram_start" and (spot := path.at(event.step))]
+        started = [spot for event in own if event.kind == "gram_start" and (spot := path.at(event.step))]
         _mark(axes, "gram_update", shown, path.look.colour, shrink=shrink)
         _mark(axes, "gram_start", started, path.look.colour, shrink=shrink)
-    forks = {path.at(event.step) for path in paths for event in run.events.get(path.lane, ()) if event.kind == "fork"}
+    forks = {path.at(event.step) for path in paths for event in events.get(path.lane, ()) if event.kind == "fork"}
     _mark(axes, "fork", [spot for spot in forks if spot], INK, shrink=shrink)
     first = min(paths, key=lambda path: path.steps[0])
     _mark(axes, "start", [(float(first.points[0, 0]), float(first.points[0, 1]))], first.look.colour, shrink=shrink)

@@ -15,7 +15,7 @@ from reports import words
 from reports.axes import scaled, steps_text
 from reports.curves import entries
 from reports.estimates import Column, other_dense, primary
-from reports.events import draw_events, event_key
+from reports.events import Events, draw_events, event_key
 from reports.labels import Label, along, place
 from reports.page import BOTTOM, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_COLOUR, WIDTH, Look, Page, legend, new_page
 from reports.paths import Path, extent, paths
@@ -35,23 +35,33 @@ def tradeoff_page(run: Run, arm_looks: Mapping[str, Look]) -> Page:
         page.write(LEFT, TOP + 1.2, "This page needs a global measure (top-1) and a dense one (mIoU).", 10, color=SOFT)
         return page
     y = legend(page, max(TOP + 0.7, page.head + 0.1), entries(run, arm_looks), size=10.0) + 0.03
-    found, second = paths(run, across, up, arm_looks=arm_looks), other_dense(run, up)
-    zoom = _zoomed(found)
+    seconds = [column for column in [other_dense(run, up)] if column is not None]
+    found = {column: paths(run, across, column, arm_looks=arm_looks) for column in (up, *seconds)}
+    draw_panels(page, found, across=across, events=run.events, y=y)
+    return page
+
+
+def draw_panels(page: Page, found: Mapping[Column, list[Path]], *, across: Column, events: Events, y: float) -> None:
+    """The plane of `across` and the first of the other measures, from the key of events at the edge `y` down.
+
+    The next measure has a small panel beside it, and so has the whole way where the arms fill little of it.
+    """
+    (up, ways), *others = found.items()
+    zoom = _zoomed(ways)
     left, top, bottom = LEFT + 0.62, y + 0.36, BOTTOM - 0.5
-    wide = RIGHT - left - (SIDE + SIDE_GAP if second is not None or zoom else 0.0)
+    wide = RIGHT - left - (SIDE + SIDE_GAP if others or zoom else 0.0)
     main = page.axes(left, top, wide, bottom - top)
-    thinned = _draw(main, run, found, across=across, up=up, zoom=zoom)
-    event_key(page, run, y, thinned=thinned)
-    side, halves = left + wide + SIDE_GAP, (second is not None) + zoom
+    thinned = _draw(main, events, ways, across=across, up=up, zoom=zoom)
+    event_key(page, events, y, thinned=thinned)
+    side, halves = left + wide + SIDE_GAP, bool(others) + zoom
     height = (bottom - top - 0.75 * (halves - 1)) / max(halves, 1)
-    if second is not None:
+    for second, its_ways in others[:1]:
         small = page.axes(side, top, RIGHT - side, height)
-        others = paths(run, across, second, arm_looks=arm_looks)
-        _draw(small, run, others, across=across, up=second, zoom=_zoomed(others), small=True)
+        _draw(small, events, its_ways, across=across, up=second, zoom=_zoomed(its_ways), small=True)
     if zoom:
         overview = page.axes(side, bottom - height, RIGHT - side, height)
-        _draw(overview, run, found, across=across, up=up, zoom=False, small=True, title="The same from the first step")
-    return page
+        title = "The same from the first step"
+        _draw(overview, events, ways, across=across, up=up, zoom=False, small=True, title=title)
 
 
 def _caption(run: Run, across: Column | None, up: Column | None) -> str:
@@ -88,7 +98,7 @@ def _limits(axes: Axes, paths: list[Path], *, zoom: bool, crosses: bool) -> None
 
 def _draw(
     axes: Axes,
-    run: Run,
+    events: Events,
     paths: list[Path],
     *,
     across: Column,
@@ -113,11 +123,11 @@ def _draw(
     last = max(float(path.steps[-1]) for path in paths)
     for path in paths:
         _draw_path(axes, path, last=last, small=small, cross=not title)
-    thinned = draw_events(axes, run, paths, small=small)
+    thinned = draw_events(axes, events, paths, small=small)
     if not up.kind.higher_is_better:
         axes.invert_yaxis()
     obstacles = np.concatenate([along(path.points) for path in paths] + [_cross(path) for path in paths if not title])
-    place(axes, _labels(run, paths, axes, small=small), obstacles)
+    place(axes, _labels(paths, axes, small=small), obstacles)
     return thinned
 
 
@@ -155,9 +165,10 @@ def _draw_path(axes: Axes, path: Path, *, last: float, small: bool, cross: bool)
     axes.scatter(x[-1:], y[-1:], color=look.colour, zorder=10, **end)
 
 
-def _labels(run: Run, paths: list[Path], axes: Axes, *, small: bool) -> list[Label]:
+def _labels(paths: list[Path], axes: Axes, *, small: bool) -> list[Label]:
     """The arm's name at its end; in the large panel also steps along the way, where there is room."""
     labels, last = [], max(path.steps[-1] for path in paths)
+    forked = any(path.lane == TRUNK for path in paths)
     for path in paths:
         x, y = path.points[-1]
         inside = _inside(axes, x, y)
@@ -171,7 +182,7 @@ def _labels(run: Run, paths: list[Path], axes: Axes, *, small: bool) -> list[Lab
         ends = {len(path.steps) - 1} if path.lane == TRUNK or path.steps[-1] < last else set()
         for place_ in sorted({0, len(path.steps) // 2} | ends):
             x, y = path.points[place_]
-            if _inside(axes, x, y) and not (path.lane != TRUNK and place_ == 0 and run.has_trunk):
+            if _inside(axes, x, y) and not (path.lane != TRUNK and place_ == 0 and forked):
                 labels.append(Label(steps_text(path.steps[place_]), x, y, colour, size=STEP, required=False))
     return labels
 

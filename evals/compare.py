@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     if args.plot is not None and args.plot.suffix.lower() not in FORMATS:
         raise BadInput(f"got --plot {args.plot}: want a file ending in {', '.join(FORMATS)}; do rename it")
     found = compare(find(args.a), find(args.b), metrics=args.metric, tasks=args.task)
@@ -53,15 +53,15 @@ def _run(argv: list[str] | None) -> int:
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="evals/compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("a", metavar="A", help="the one to compare with, such as the earlier checkpoint")
-    parser.add_argument("b", metavar="B", help="the one in question; differences are B − A")
-    parser.add_argument("--metric", action="append", default=[], help="only this metric, such as miou (repeatable)")
-    parser.add_argument("--task", action="append", default=[], help="only this task, data set or TASK@DATASET (too)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the differences to this .jsonl, one a line")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw the differences ({', '.join(FORMATS)})")
-    return parser
+def parser() -> Parser:
+    found = Parser(prog="evals/compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("a", metavar="A", help="the one to compare with, such as the earlier checkpoint")
+    found.add_argument("b", metavar="B", help="the one in question; differences are B − A")
+    found.add_argument("--metric", action="append", default=[], help="only this metric, such as miou (repeatable)")
+    found.add_argument("--task", action="append", default=[], help="only this task, data set or TASK@DATASET (too)")
+    found.add_argument("--out", type=Path, metavar="FILE", help="write the differences to this .jsonl, one a line")
+    found.add_argument("--plot", type=Path, metavar="FILE", help=f"draw the differences ({', '.join(FORMATS)})")
+    return found
 
 
 def report(found: Comparison, a: str, b: str) -> str:

@@ -20,6 +20,7 @@ from harness import run, settings_pages
 from harness.cli import COMMANDS
 from harness.config import load
 from harness.settings import Experiment
+from reports import compare as experiments
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -161,10 +162,17 @@ def test_every_run_that_is_shown_is_understood(line, tmp_path, monkeypatch):
 
 
 def test_comparisons_and_preparations_that_are_shown_are_understood():
-    for parser, lines in ((compare._parser(), commands("compare")), (prepare._parser(), commands("prepare"))):
+    compared = commands("compare")
+    steps = [line for line in compared if "/step_" in line or ":" in line or line == "A B"]
+    runs = [line for line in compared if line not in steps]
+    for parser, lines in (
+        (compare.parser(), steps),
+        (experiments.parser(), runs),
+        (prepare._parser(), commands("prepare")),
+    ):
         assert lines
         for line in lines:
-            if "--help" not in line and line != "A B":
+            if "--help" not in line:
                 parser.parse_args(shlex.split(line))
 
 

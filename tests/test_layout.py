@@ -27,7 +27,14 @@ TORCHLESS = (
     "evals.pictures.forest",
 )
 # reports may be called by these alone
-CALLERS = {"harness.run", "harness.sweep", "harness.cli", "harness.curate", "harness.curation.pictures"}
+CALLERS = {
+    "harness.run",
+    "harness.sweep",
+    "harness.cli",
+    "harness.compare",
+    "harness.curate",
+    "harness.curation.pictures",
+}
 
 # The rooms of the house from the ground up: a room imports rooms of lower floors, none of its own floor or above.
 # A room is `common`, or a file or a folder directly below the other three; docs/architecture.md says what each holds.
@@ -84,9 +91,10 @@ FLOORS = (
     "reports.compute_pages reports.tradeoff reports.batches",
     "reports.figures reports.tidy",
     "reports.build reports.tables reports.evidence",
-    "reports.sweep reports.curation",
+    "reports.sweep reports.curation reports.across",
+    "reports.compare",
     "harness.curation",
-    "harness.run",
+    "harness.run harness.compare",
     "harness.sweep harness.curate",
     "harness.cli",
 )

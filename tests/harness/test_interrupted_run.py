@@ -116,6 +116,7 @@ def test_a_run_that_is_stopped_at_every_stage_ends_bit_for_bit_as_one_that_was_n
         "evals/prepare.py",
         "evals/pictures/contact_sheet.py scenes",
         "reports/build.py runs",
+        "reports/compare.py runs runs2",
     ],
 )
 def test_every_command_hears_a_signal_while_it_imports(command, tmp_path):

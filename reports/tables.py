@@ -1,7 +1,8 @@
-"""python reports/tables.py RUN... --to parquet|csv [--out FOLDER]: what runs gave, as tidy tables for any program.
+"""python reports/tables.py RUN... --to parquet|csv|latex|markdown [--out FOLDER]: what runs gave, as tables.
 
-Three tables an experiment: `results` (one measured number a row), `verdicts` (every difference from the baseline) and
-`jobs` (what was trained, on which machine, for how long). docs/tables.md tells what each column means.
+For programs (parquet, csv) three tidy tables an experiment: `results` (one measured number a row), `verdicts` (every
+difference from the baseline) and `jobs` (what was trained, on which machine, for how long). For readers (latex,
+markdown) one file, `results`: arms down, measures across. docs/tables.md tells what is in them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.command import Parser, answer
-from common.disk import whole
+from common.disk import whole, write_text
 from common.errors import BadInput, listing, nearest
+from reports.paper import latex, markdown
+from reports.paper.sheet import Sheet, sheets
 from reports.run_folder import Run, read
 from reports.tidy import JOBS, RESULTS, VERDICTS, jobs, results, verdicts
 
@@ -33,13 +36,10 @@ Tables = Mapping[str, pa.Table]
 
 
 def tables(run: Run, against: Sequence[str] = ()) -> dict[str, pa.Table]:
-    """The tables of a run by name, with differences from its baseline and from the arms of `against`.
+    """The tidy tables of a run by name, with differences from its baseline and from the arms of `against`.
 
-    Equal runs give equal tables. Raises BadInput where the run has no such arm.
+    Equal runs give equal tables.
     """
-    if unknown := next((arm for arm in against if arm not in run.arms), None):
-        do = nearest(unknown, run.arms, otherwise=f"known: {', '.join(run.arms)}")
-        raise BadInput(f"got --against {unknown}: want arms of {run.name}; {do}")
     frames = {"results": (results(run), RESULTS), "jobs": (jobs(run), JOBS)}
     frames["verdicts"] = (verdicts(run, against), VERDICTS)
     return {
@@ -62,6 +62,10 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 FORMATS: dict[str, Callable[[pa.Table, Path], None]] = {"parquet": write_parquet, "csv": write_csv}
+READ: dict[str, tuple[str, Callable[[Sequence[Sheet]], str]]] = {
+    "latex": ("results.tex", latex.text),
+    "markdown": ("results.md", markdown.text),
+}
 
 
 def write(found: Tables, folder: Path, *, to: str) -> None:
@@ -77,23 +81,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = Parser(prog="reports/tables.py", description="Write what runs gave as tidy tables.")
+    parser = Parser(prog="reports/tables.py", description="Write what runs gave as tables.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<experiment>")
-    parser.add_argument("--to", choices=[*FORMATS], default="parquet", help="how they are written (default: parquet)")
+    formats = "for programs parquet (default) and csv, for readers latex and markdown"
     where = "a folder, in which each experiment has one of its own (default: tables/ in the run's folder)"
     others = "arms that all are compared with, besides the baseline"
+    parser.add_argument("--to", choices=[*FORMATS, *READ], default="parquet", help=formats)
     parser.add_argument("--against", nargs="+", default=[], metavar="ARM", help=others)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=where)
     options = parser.parse_args(argv)
     runs = [read(folder) for folder in options.runs]
     _refuse_namesakes(runs)
+    _refuse_strangers(runs, options.against)
     for run in runs:
-        found = tables(run, options.against)
         folder = run.folder / "tables" if options.out is None else options.out / run.name
-        write(found, folder, to=options.to)
-        for line in (f"{folder}: {told(found)}", *_left_out(run), *run.damaged):
+        done = _write_for_readers if options.to in READ else _write_for_programs
+        for line in (f"{folder}{done(run, options.against, folder, options.to)}", *_left_out(run), *run.damaged):
             print(line)
     return 0
+
+
+def _write_for_programs(run: Run, against: Sequence[str], folder: Path, to: str) -> str:
+    found = tables(run, against)
+    write(found, folder, to=to)
+    return f": {told(found)}"
+
+
+def _write_for_readers(run: Run, against: Sequence[str], folder: Path, to: str) -> str:
+    found, (name, text) = sheets(run, against), READ[to]
+    write_text(folder / name, text(found))
+    measures = sum(len(grid.heads) for grid in found[0].grids)
+    step = "each at its last step" if found[0].step is None else f"at step {found[0].step}"
+    gaps = f"; not done: {listing(found[0].missing, most=2)}" if found[0].missing else ""
+    return f"/{name}: {len(run.arms)} arms and {measures} measures, {step}{gaps}"
 
 
 def told(found: Tables) -> str:
@@ -108,6 +128,13 @@ def _left_out(run: Run) -> list[str]:
     lost = [row.arm for row in run.rows if row.arm not in run.lanes]
     arms = listing(sorted(set(lost)))
     return [f"{len(lost)} results of arms that experiment.json does not name are left out: {arms}"] if lost else []
+
+
+def _refuse_strangers(runs: Sequence[Run], against: Sequence[str]) -> None:
+    for run in runs:
+        if unknown := next((arm for arm in against if arm not in run.arms), None):
+            do = nearest(unknown, run.arms, otherwise=f"known: {', '.join(run.arms)}")
+            raise BadInput(f"got --against {unknown}: want arms of {run.name}; {do}")
 
 
 def _refuse_namesakes(runs: Sequence[Run]) -> None:

@@ -223,6 +223,12 @@ def incomplete(run: Run) -> list[str]:
     return found + [sentence for column in columns(run) for sentence in _holes(run, column)]
 
 
+def briefly(sentences: Iterable[str]) -> list[str]:
+    """What is missing, each of it with the first few whom it is missing of."""
+    parts = (sentence.partition(": ") for sentence in sentences)
+    return [listing(who.split(", "), most=4) + colon + what for who, colon, what in parts]
+
+
 def _holes(run: Run, column: Column) -> list[str]:
     """Arms that were evaluated, but not in this column, or not to a finite number."""
     rows, evaluated = of_column(run, column, finite=False), {row.arm for row in run.rows}

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 from common.command import columns as aligned
-from common.errors import listing
 from evals.results.metrics import Metric
 from reports import words
 from reports.across.changes import Change, Pair, of_arm
@@ -19,7 +18,6 @@ from reports.verdict_words import word
 
 WIDEST = 36  # letters of a setting
 BESIDE, WIDE = 5, 130  # measures beside one another, at most, and letters of a line where they are several
-MOST_NAMED = 4  # jobs that something is missing of
 INDENT = "  "
 SHORT = {"no worse than the margin": "no worse"}
 
@@ -32,15 +30,9 @@ def heading(every: Sequence[Side]) -> list[str]:
         version = " ".join(str(run.environment[key]) for key in ("gramlab", "git") if run.environment.get(key))
         rows.append([side.name, f"{len(run.arms)} arms", _seeds(run.seeds), f"{run.steps or '?'} steps", version,
                      str(run.folder)])  # fmt: skip
-        missing.append(words.sentence_list(map(_few, words.incomplete(run)), most=6))
+        missing.append(words.sentence_list(words.briefly(words.incomplete(run)), most=6))
     lines = aligned(rows).split("\n")
     return [part for line, gaps in zip(lines, missing, strict=True) for part in (line, *(f"{INDENT}{x}" for x in gaps))]
-
-
-def _few(sentence: str) -> str:
-    """What is missing, of which jobs: the first few of them."""
-    who, colon, what = sentence.partition(": ")
-    return listing(who.split(", "), most=MOST_NAMED) + colon + what
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -198,7 +198,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(make_run, tmp_path, capsys
     given = {
         "nowhere": [folder, tmp_path / "nowhere"],
         "twice": [folder, folder],
-        "format": [folder, "--to", "latex"],
+        "format": [folder, "--to", "html"],
         "against": [folder, "--against", "anchor"],
     }[broken]
     assert main([*map(str, given), "--out", str(tmp_path / "out")]) == 2

@@ -23,6 +23,12 @@ def word(one: Difference) -> str:
     return "neither good nor bad" if one.over in ("images", "seeds and images") else "no verdict"
 
 
+def brief(one: Difference) -> str:
+    """The verdict for a narrow place: "no worse" is short for it; "" where there is none, or seeds are too few."""
+    said = word(one)
+    return {"no worse than the margin": "no worse", "too few seeds": "", "no verdict": ""}.get(said, said)
+
+
 def margin(one: Difference) -> str:
     """ "1.0 points", or a dash where there is none."""
     if one.verdict is None or not one.verdict.margin:

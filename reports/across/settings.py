@@ -13,10 +13,11 @@ from reports.run_folder import Run
 from reports.words import NONE
 
 Kind = Literal["training", "evaluations", "machine and code"]
-PROSE = {"name", "question", "source", "expected", "cost", "arms", "baseline", "seeds", "steps"}
+ASIDE = {"name", "question", "source", "expected", "cost", "sweep", "largest_grid"}  # what trains and judges nothing
+ASIDE |= {"arms", "baseline", "seeds", "steps"}  # and what is told as the run itself has it
 FACTS = ("arms", "baseline", "seeds")  # of an experiment, which are no settings of its training
 EVALUATIONS = {"evals", "margins", "headline"}
-MACHINE = {"runtime", "launcher", "device", "sweep", "largest_grid"}
+MACHINE = {"runtime", "launcher", "device"}
 CODE = ("gramlab", "git", "torch", "timm", "numpy", "mmsegmentation", "python", "platform")
 CODE += ("device", "cpu", "cores", "threads", "precision")
 
@@ -69,7 +70,7 @@ def _facts(runs: Sequence[Run]) -> Iterator[Setting]:
 
 def _of_baseline(run: Run) -> dict[str, Any]:
     """All that the baseline is trained and judged with."""
-    config = {key: copy.deepcopy(value) for key, value in run.config.items() if key not in PROSE}
+    config = {key: copy.deepcopy(value) for key, value in run.config.items() if key not in ASIDE}
     for dotted, value in lane_settings(run)[run.baseline].items():
         *above, last = dotted.split(".")
         place: Any = config

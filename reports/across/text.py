@@ -14,12 +14,11 @@ from reports.across.settings import FACTS, Setting
 from reports.across.sides import Measure, Side
 from reports.compared import Difference, Differences
 from reports.estimates import Estimate, final
-from reports.verdict_words import word
+from reports.verdict_words import brief
 
 WIDEST = 36  # letters of a setting
 BESIDE, WIDE = 5, 130  # measures beside one another, at most, and letters of a line where they are several
 INDENT = "  "
-SHORT = {"no worse than the margin": "no worse"}
 
 
 def heading(every: Sequence[Side]) -> list[str]:
@@ -80,7 +79,9 @@ def _value(measure: Measure, value: Estimate | None, last: int) -> str:
 
 def own_changes(every: Sequence[Side], compared: Mapping[str, Differences], found: Sequence[Measure]) -> list[str]:
     """What the arms of each experiment gain over its baseline, with the verdicts of its report."""
-    title = "Each arm minus the baseline of its experiment, paired by seed and image"
+    title = (
+        "Each arm minus the baseline of its experiment, paired by seed and image (one seed: by image, and no verdict)"
+    )
     lanes = [(side, arm) for side in every for arm in side.run.others]
 
     def rows(group: Sequence[Measure]) -> list[list[str]]:
@@ -108,8 +109,7 @@ def _place(one: Difference) -> str:
 def _change(measure: Measure, one: Difference | None) -> str:
     if one is None:
         return words.NONE
-    said = word(one)
-    return f"{words.difference(measure.column, one)} {SHORT.get(said, said)}"
+    return f"{words.difference(measure.column, one)} {brief(one)}".rstrip()
 
 
 def cross_changes(changes: Sequence[Change], found: Sequence[Measure], first: Side) -> list[str]:

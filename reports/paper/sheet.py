@@ -12,11 +12,9 @@ from reports import words
 from reports.compared import Difference, Differences, compare, foremost
 from reports.estimates import Column, Estimate, best, columns, final
 from reports.run_folder import Run
-from reports.verdict_words import word
+from reports.verdict_words import brief
 
 BESIDE = 5  # measures beside one another
-SHORT = {"no worse than the margin": "no worse"}
-SILENT = ("too few seeds", "no verdict")  # of all cells alike, so that the caption says it
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,7 @@ def _cell(
 
 
 def _change(column: Column, one: Difference) -> dict[str, str]:
-    said = word(one)
-    verdict = "" if said in SILENT else SHORT.get(said, said)
-    return {"change": words.amount(column, one), "interval": words.bracket(column, one), "verdict": verdict}
+    return {"change": words.amount(column, one), "interval": words.bracket(column, one), "verdict": brief(one)}
 
 
 def _caption(run: Run, compared: Differences, step: int | None) -> list[str]:
@@ -164,6 +160,6 @@ def _caption(run: Run, compared: Differences, step: int | None) -> list[str]:
         where = "" if step is not None or not places else f", at {' or '.join(places)}"
         said.append(f"Below: difference from {run.baseline}{where}.")
         said.append(words.interval_note(run, compared))
-    if any(one.verdict and one.verdict.word in SHORT for one in compared.values()):
+    if any(brief(one) == "no worse" for one in compared.values()):
         said.append("No worse: by less than the margin of the measure.")
     return [*filter(None, [*said, "Bold: best value." if len(run.arms) > 1 else "", *words.few_images(run)])]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from reports.across.sides import Measure, Side, leads
 from reports.page import TOP, TRUNK_LOOK, Look, Page, legend, looks, new_page
 from reports.paths import Path, paths
-from reports.run_folder import TRUNK, Event
+from reports.run_folder import TRUNK
 from reports.tradeoff import draw_panels
 
 STYLES: tuple[tuple[Any, str], ...] = (
@@ -24,18 +24,21 @@ def tradeoff(every: Sequence[Side], found: Sequence[Measure]) -> Page | None:
         return None
     rest = [measure for measure in found if measure.column.metric != up.column.metric and leads(measure)]
     second = leading(every, rest, "dense")
-    arm_looks = _looks(every)
+    lanes, arm_looks = _lanes(every), _looks(every)
     ways = {
-        measure.column: [way for side in every for way in _ways(side, across, measure, arm_looks)]
+        measure.column: [way for side in every for way in _ways(side, across, measure, lanes=lanes, looks=arm_looks)]
         for measure in (up, second)
         if measure is not None
     }
     if not ways[up.column]:
         return None
     page = new_page("Dense against global quality over training", _caption(every, across), size=9.5)
-    shown = {way.lane: way.look for way in ways[up.column]}
-    y = legend(page, max(TOP + 0.7, page.head + 0.1), [*shown.items()], size=10.0) + 0.03
-    draw_panels(page, ways, across=across.column, events=_events(every), y=y)
+    drawn = {way.lane for way in ways[up.column]}
+    shown = [(f"{arm}, {side.name}", arm_looks[side, arm]) for (side, arm), lane in lanes.items() if lane in drawn]
+    trunk = [("trunk", TRUNK_LOOK)] if TRUNK in drawn else []
+    y = legend(page, max(TOP + 0.7, page.head + 0.1), trunk + shown, size=10.0) + 0.03
+    events = {lane: side.run.events.get(arm, ()) for (side, arm), lane in lanes.items()}
+    draw_panels(page, ways, across=across.column, events=events, y=y)
     return page
 
 
@@ -49,33 +52,39 @@ def leading(every: Sequence[Side], found: Sequence[Measure], kind: Literal["glob
     return max((one for one in found if one.column.kind.kind == kind), key=weight, default=None)
 
 
-def lane(side: Side, arm: str) -> str:
-    """What an arm is called where those of other experiments are; trunks, which nobody asks for, are all one."""
-    return TRUNK if arm == TRUNK else f"{arm}, {side.name}"
+def _lanes(every: Sequence[Side]) -> dict[tuple[Side, str], str]:
+    """What each arm is called in the plane: with its experiment where another one has an arm of that name."""
+    names = [arm for side in every for arm in side.run.arms]
+    return {
+        (side, arm): arm if names.count(arm) == 1 else f"{arm}, {side.name}" for side in every for arm in side.run.arms
+    }
 
 
-def _looks(every: Sequence[Side]) -> dict[str, Look]:
+def _looks(every: Sequence[Side]) -> dict[tuple[Side, str], Look]:
     first = every[0].run
     colours = looks([*dict.fromkeys(arm for side in every for arm in side.run.arms)], first.baseline)
+    styles = {side: STYLES[place % len(STYLES)] for place, side in enumerate(every)}
     return {
-        lane(side, arm): replace(
-            colours[arm], dash=STYLES[place % len(STYLES)][0], marker=STYLES[place % len(STYLES)][1]
-        )
-        for place, side in enumerate(every)
+        (side, arm): replace(colours[arm], dash=styles[side][0], marker=styles[side][1])
+        for side in every
         for arm in side.run.arms
     }
 
 
-def _ways(side: Side, across: Measure, up: Measure, arm_looks: dict[str, Look]) -> list[Path]:
+def _ways(
+    side: Side,
+    across: Measure,
+    up: Measure,
+    *,
+    lanes: Mapping[tuple[Side, str], str],
+    looks: Mapping[tuple[Side, str], Look],
+) -> list[Path]:
+    """The paths of an experiment; trunks, which nobody asks for, are all one."""
     if across not in side.measures or up not in side.measures:
         return []
-    own = {arm: arm_looks[lane(side, arm)] for arm in side.run.arms}
+    own = {arm: looks[side, arm] for arm in side.run.arms}
     found = paths(side.run, across.column, up.column, arm_looks=own)
-    return [replace(way, lane=lane(side, way.lane), look=own.get(way.lane, TRUNK_LOOK)) for way in found]
-
-
-def _events(every: Sequence[Side]) -> dict[str, tuple[Event, ...]]:
-    return {lane(side, arm): events for side in every for arm, events in side.run.events.items()}
+    return [replace(way, lane=lanes.get((side, way.lane), TRUNK)) for way in found]
 
 
 def _caption(every: Sequence[Side], across: Measure) -> str:

@@ -162,3 +162,13 @@ def test_a_record_without_settings_is_compared_all_the_same(two, capsys):
         json.dumps({key: record[key] for key in ("name", "arms", "seeds", "baseline")})
     )
     assert "Each arm minus that of yesterday" in told(capsys, *two)
+
+
+def test_an_arm_that_no_other_experiment_has_is_called_by_its_name_alone(make_run):
+    one, other = (make_run(name=name, arms={"plain": {}, f"of_{name}": {}}, **SMALL) for name in "ab")
+    every = sides([one, other])
+    with style():
+        page = tradeoff(every, shared(every))
+    assert page is not None
+    names = {text.get_text() for text in page.figure.axes[0].texts}
+    assert {"plain, a", "plain, b", "of_a", "of_b"} <= names

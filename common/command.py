@@ -6,12 +6,13 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
-from common.errors import BadInput
+from common.errors import BadInput, nearest
 from common.interrupts import Interrupted, interruptible
 from common.unwritable import Unwritable
 
@@ -23,7 +24,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise BadInput(f"{message}; --help shows the usage")
+        unknown = re.search(r"^unrecognized arguments: .*?(--[\w-]+)", message)
+        known, usual = re.findall(r"--[\w-]+", self.format_usage()), "--help shows the usage"
+        raise BadInput(f"{message}; {nearest(unknown[1], known, otherwise=usual) if unknown else usual}")
+
+
+def parsed(
+    arguments: Callable[[argparse.ArgumentParser], None], command: str, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """What a command was told; `--help` prints and leaves. Raises `BadInput` for what cannot be meant.
+
+    Args:
+        arguments: adds what the command takes to a parser, and describes it.
+        command: its name behind `gramlab`.
+    """
+    parser = Parser(prog=f"gramlab {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments(parser)
+    return parser.parse_intermixed_args(argv)
 
 
 def answer(act: Callable[[], int], *, afterwards: str = "the same command goes on with what is left to do") -> int:

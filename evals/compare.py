@@ -1,13 +1,7 @@
-"""Compare two checkpoints on the same images: `python evals/compare.py A B`, for every evaluation that both have.
-
-A and B are each an output folder of evals/run.py, an evaluated step of a training run (a folder that holds
-`outcomes/`), or a backbone as it was given to evals/run.py, whose outcomes lie in the default folder. For each metric:
-both values, B − A, and its 95 % interval by the paired bootstrap, where every resample draws the same images for both.
-"""
+"""Compare two checkpoints on the same images: `gramlab compare A B`, for every evaluation that both have."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -22,13 +16,13 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import Parser, answer, columns
+from common.command import answer, columns, parsed
 from common.disk import write_text
 from common.errors import BadInput
+from evals import arguments
 from evals.results.differences import Comparison, Difference, compare
 from evals.results.evaluations import find
 
-FORMATS = (".png", ".pdf", ".svg")
 FEW_IMAGES = 20
 MANY_METRICS = 10
 
@@ -39,9 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    args = parser().parse_args(argv)
-    if args.plot is not None and args.plot.suffix.lower() not in FORMATS:
-        raise BadInput(f"got --plot {args.plot}: want a file ending in {', '.join(FORMATS)}; do rename it")
+    args = parsed(arguments.compare, "compare", argv)
+    if args.plot is not None and args.plot.suffix.lower() not in arguments.PICTURES:
+        raise BadInput(f"got --plot {args.plot}: want a file ending in {', '.join(arguments.PICTURES)}; do rename it")
     found = compare(find(args.a), find(args.b), metrics=args.metric, tasks=args.task)
     print(report(found, args.a, args.b))
     if args.out is not None:
@@ -51,17 +45,6 @@ def _run(argv: list[str] | None) -> int:
         _draw(args.plot, found.differences, args.a, args.b)
         print(f"\npicture written to {args.plot}")
     return 0
-
-
-def parser() -> Parser:
-    found = Parser(prog="evals/compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("a", metavar="A", help="the one to compare with, such as the earlier checkpoint")
-    found.add_argument("b", metavar="B", help="the one in question; differences are B − A")
-    found.add_argument("--metric", action="append", default=[], help="only this metric, such as miou (repeatable)")
-    found.add_argument("--task", action="append", default=[], help="only this task, data set or TASK@DATASET (too)")
-    found.add_argument("--out", type=Path, metavar="FILE", help="write the differences to this .jsonl, one a line")
-    found.add_argument("--plot", type=Path, metavar="FILE", help=f"draw the differences ({', '.join(FORMATS)})")
-    return found
 
 
 def report(found: Comparison, a: str, b: str) -> str:

@@ -1,4 +1,4 @@
-"""What `evals/run.py` can be told on its command line, and what of it is refused before anything is computed."""
+"""What `gramlab eval` was told, opened, and what of it is refused before anything is computed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from itertools import chain
 from pathlib import Path
 
 from common import speed
-from common.command import Parser
 from common.errors import BadInput
 from common.machine import pick_device
 from evals import request
+from evals.arguments import ALIASES
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.features.view import refuse_uneven
@@ -24,73 +24,13 @@ from evals.suite import TaskSpec
 from evals.tasks.methods import METHODS, TASKS, method_of
 
 
-def parser(description: str | None = None) -> Parser:
-    """Every option, in the order of `--help`; `description` is what that begins with."""
-    parser = Parser(prog="evals/run.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("spec", nargs="?", metavar="SPEC", help="the backbone")
-    add(
-        "tasks",
-        nargs="*",
-        metavar="TASK",
-        help=f"of {', '.join(TASKS)} (default: all of these), or {' or '.join(request.ALIASES)}",
-    )
-    add("--list", action="store_true", help="show tasks, protocols and metrics, and stop")
-    add("--validate", action="store_true", help="check backbone, protocols and every file of the data, and stop")
-    add(
-        "--data", action="append", default=[], metavar="NAME=PATH",
-        help="where a data set, or the data of a task, lies: its folder, or a YAML file with the keys of evals.sets",
-    )  # fmt: skip
-    add(
-        "--classes",
-        action="append",
-        default=[],
-        metavar="NAME=LIST",
-        help="its classes: ade20k, nyu40, camvid or a,b,c",
-    )
-    add(
-        "--protocol", action="append", default=[], metavar="WHICH",
-        help="quick, published (standard and paper say the same), code or FILE.yaml, for one task as TASK=WHICH "
-        "(default: quick)",
-    )  # fmt: skip
-    add("--sizes", metavar="224,448", help="short sides of the input in pixels (default: each protocol's own)")
-    add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
-    add("--test-images", type=int, help="the same for the images that are judged")
-    add("--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it")
-    add(
-        "--check", nargs="?", const="", metavar="NAME",
-        help="set what is found beside the published values of this model, where both were made alike; NAME says that "
-        "SPEC is that one. Without SPEC, list what is published and stop",
-    )  # fmt: skip
-    add("--references", type=Path, metavar="FILE.yaml", help="published values of your own, for --check")
-    _add_machinery(parser)
-    return parser
-
-
-def _add_machinery(parser: Parser) -> None:
-    """What is written and drawn, and how it is computed."""
-    add = parser.add_argument
-    add("--out", type=Path, metavar="FOLDER", help="for rows, outcomes and plots (default: below runs/evals)")
-    add("--plot", action="store_true", help="also draw PCA and similarity maps, predictions beside the truth")
-    add("--points", metavar="Y,X", action="append", default=[], help="similarity maps of the patch there, in 0..1")
-    add("--cache", type=Path, default=Path(".cache/gramlab"), metavar="FOLDER", help="keeps features and rooms")
-    add("--no-cache", action="store_true", help="keep features in memory alone")
-    add("--batch-size", type=int, default=64)
-    add("--workers", type=int, default=0, help="processes that read images")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add(
-        "--precision", choices=("float32", "bfloat16", "auto"),
-        help="of the backbone; a setting of the protocol too. auto: bfloat16 where this machine is faster in it",
-    )  # fmt: skip
-
-
 def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     """The tasks asked for, by their words, with protocols chosen and sets opened."""
     roots = request.pairs(args.data, "--data", "ade20k=/data/ADEChallengeData2016")
     classes = request.pairs(args.classes, "--classes", "camvid=camvid")
     wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
     for w in wanted:
-        if w.word in request.ALIASES and w.data is None:
+        if w.word in ALIASES and w.data is None:
             print(f"{w.word}: no data given, rendered rooms stand in; --data {w.word}=FOLDER names it", file=sys.stderr)
     _refuse_unused({"--data": roots, "--classes": classes}, wanted)
     request.check_choices(args.protocol, wanted)

@@ -1,18 +1,8 @@
-"""Bring public downloads into the layouts that evaluations read, and check what is there.
-
-    python evals/prepare.py                                          what to download, and from where
-    python evals/prepare.py ade20k --from DOWNLOADS --to FOLDER
-    python evals/prepare.py --check ade20k FOLDER
-
-Nothing is fetched and nothing overwritten; the same command goes on where it was interrupted.
-"""
+"""Bring public downloads into the layouts that evaluations read, and check what is there: `gramlab prepare`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -22,33 +12,15 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.errors import BadInput
+from evals import arguments
 from evals.datasets.catalogue import KNOWN, open_named
 from evals.datasets.checking.check import Checked, check
-from evals.datasets.preparing import ade20k, nyu
-from evals.datasets.preparing.downloads import LABELLED, MAPPING, SCENE_PARSING, SPLITS, SYNC, TRAIN_LIST, Download
+from evals.datasets.preparing.table import CHECKED, TASKS
 from evals.datasets.preparing.target import Target
 
 SPEC = "timm:vit_small_patch16_dinov3.lvd1689m"
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """Something to prepare: from which downloads, how, and the name and tasks under which it is evaluated."""
-
-    downloads: tuple[Download, ...]
-    prepare: Callable[[Path, Target], None]
-    known: str
-    evals: str
-
-
-TASKS = {
-    "ade20k": Preparation((SCENE_PARSING,), ade20k.prepare, "ade20k", "ade20k"),
-    "nyu": Preparation((LABELLED, SPLITS, SYNC, TRAIN_LIST), nyu.prepare, "nyu", "nyu"),
-    "nyu40": Preparation((LABELLED, SPLITS, MAPPING), nyu.prepare_40, "nyuv2", "segmentation@nyuv2 depth@nyuv2"),
-}
-CHECKED = tuple(dict.fromkeys((*KNOWN, *TASKS)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    args = parsed(arguments.prepare, "prepare", argv)
     if args.check:
         _check_command(*args.check)
     elif args.task:
@@ -83,15 +55,6 @@ def check_all(name: str, folder: Path) -> list[Checked]:
     if refused:
         raise BadInput("\n".join(dict.fromkeys(refused)))
     return found
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="evals/prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", nargs="?", metavar="TASK", help=", ".join(TASKS))
-    parser.add_argument("--from", dest="source", type=Path, metavar="DOWNLOADS", help="folder of the downloads")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="folder of the set, made where it is missing")
-    parser.add_argument("--check", nargs=2, metavar=("NAME", "FOLDER"), help=f"NAME is one of {', '.join(CHECKED)}")
-    return parser
 
 
 def _check_command(name: str, folder: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.command import columns
 from common.errors import BadInput, nearest
+from evals.arguments import ALIASES
 from evals.datasets.catalogue import DATA, KNOWN, open_named, open_set, refuse_without, tell_part
 from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.datasets.set_file import is_set_file, read_set
@@ -21,7 +22,6 @@ from evals.protocols.protocol import Protocol
 from evals.suite import TaskSpec, paired
 from evals.tasks.methods import TASKS, method_of, protocol_of, variants
 
-ALIASES = {"ade20k": ("segmentation", "ade20k"), "nyu": ("depth", "nyu")}
 PUBLISHED = ("published", "standard", "paper")  # words for one thing; the names of files are in hashes and stay
 SCENES = {"train": 512, "val": 256}
 SCENES_SIZE = 128  # pixels of the embedded rooms, whatever the size at which a backbone sees them

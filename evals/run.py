@@ -1,14 +1,4 @@
-"""Evaluate any backbone: `python evals/run.py SPEC [TASK[@DATASET] ...]`, on embedded rooms unless data is named.
-
-SPEC is timm:NAME (published weights), random:NAME (a fixed random start), an exported folder, a training state of
-ours, dinov2:FILE or dinov3:FILE (official checkpoints), or hf:NAME (Hugging Face). docs/backbones.md tells of them.
-
-TASK is one of those that --list shows; ade20k stands for segmentation@ade20k and nyu for depth@nyu. DATASET is a
-name that --data gives a folder, or one that GRAMLAB_DATA holds: imagenette, nyuv2, camvid.
-
-docs/protocols.md lists every setting of a protocol, what it may be and what it means. --check sets values beside
-published ones (docs/references.md) and ends with code 1 where one differs.
-"""
+"""Evaluate any backbone: `gramlab eval SPEC [TASK[@DATASET] ...]`, on embedded rooms unless data is named."""
 
 from __future__ import annotations
 
@@ -26,12 +16,12 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, columns
+from common.command import answer, columns, parsed
 from common.errors import BadInput
 from common.machine import pick_device
 from common.progress import telling
 from common.records import refuse_no_file
-from evals import options, references, reproduced, request
+from evals import arguments, options, references, reproduced, request
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
@@ -55,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    args = options.parser(__doc__).parse_intermixed_args(argv)
+    args = parsed(arguments.evaluate, "eval", argv)
     if args.list:
         print(request.listing())
         return 0

@@ -1,8 +1,4 @@
-"""Free what no experiment asks for any more: `python harness/clean.py runs [--plan]` (`gramlab clean`).
-
-An experiment is listed while its folder lies in `runs` with the `experiment.json` that names its segments. Kept of
-those are curves, outcomes, the backbones of its own steps, the states that its arms fork from and the newest two.
-"""
+"""Free what no experiment asks for any more: `gramlab clean runs [--plan]`."""
 
 from __future__ import annotations
 
@@ -21,11 +17,11 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.errors import BadInput, listing
 from common.records import Asked, AskedJob, read_record
 from common.steps import KINDS, files_by_step, folders_by_step
-from harness import store
+from harness import arguments, store
 
 
 @dataclass
@@ -59,10 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    parser = Parser(prog="gramlab clean", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder of runs; default: runs")
-    parser.add_argument("--plan", action="store_true", help="say what would be freed and stop")
-    args = parser.parse_args(argv)
+    args = parsed(arguments.clean, "clean", argv)
     folder = args.runs / store.FOLDER
     if not folder.is_dir():
         raise BadInput(f"{args.runs} has no {store.FOLDER}: want a folder of runs, such as runs")

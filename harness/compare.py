@@ -14,22 +14,28 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer
+from common.command import answer, parsed
 from common.errors import BadInput
 from evals import compare as checkpoints
+from harness import arguments
+from reports import arguments as of_experiments
 from reports import compare as experiments
-
-HELP = ("-h", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 with one line on stderr for input that the user can mend."""
     given = [*(sys.argv[1:] if argv is None else argv)]
-    if any(word in HELP for word in given):
-        return answer(_help)
+    if code := answer(lambda: _read(given)):
+        return code
     if not any(map(is_experiment, given)):
         return checkpoints.main(given)
     return answer(lambda: _refuse_mixture(given)) or experiments.main(given)
+
+
+def _read(given: Sequence[str]) -> int:
+    """Let `--help`, and words that neither of the two takes, be answered."""
+    parsed(arguments.compare, "compare", given)
+    return 0
 
 
 def is_experiment(word: str) -> bool:
@@ -39,7 +45,7 @@ def is_experiment(word: str) -> bool:
 
 def _refuse_mixture(given: Sequence[str]) -> int:
     """0, or raises BadInput where something else is named beside experiments."""
-    named = experiments.parser().parse_args(given).runs
+    named = parsed(of_experiments.compare, "compare", given).runs
     other = next((folder for folder in named if not is_experiment(str(folder))), None)
     if other is not None:
         one = next(folder for folder in named if is_experiment(str(folder)))
@@ -48,14 +54,6 @@ def _refuse_mixture(given: Sequence[str]) -> int:
             f"got {one}, an experiment, and {other}, {what}: want experiments alone, or two evaluated checkpoints; "
             f"correct the name, or name a step of each, as {one}/ARM-sSEED/step_NNNNNN"
         )
-    return 0
-
-
-def _help() -> int:
-    print("gramlab compare RUN RUN…: experiments, by the folders that hold their experiment.json\n")
-    experiments.parser().print_help()
-    print("\ngramlab compare A B: two evaluated checkpoints, on the same images\n")
-    checkpoints.parser().print_help()
     return 0
 
 

@@ -1,8 +1,4 @@
-"""Curate a pool: `python harness/curate.py experiments/curate.yaml [key=value ...] [--plan]` (`gramlab curate`).
-
-Embeds the pool, clusters it, drops near-duplicates, samples and retrieves, and writes a manifest with a PDF beside it.
-`torchrun --nproc-per-node N harness/curate.py …` shares the work among N processes. A killed command goes on.
-"""
+"""Curate a pool: `gramlab curate experiments/curate.yaml [key=value ...] [--plan]`."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.errors import BadInput
 from common.machine import pick_device
 from common.progress import telling
@@ -28,6 +24,7 @@ from evals.backbones.addresses import load as load_backbone
 from evals.backbones.backbone import Backbone
 from evals.datasets.settings import Set, open_one
 from evals.features.view import refuse_uneven
+from harness import arguments
 from harness.config import identity
 from harness.curation.duplicates import drop
 from harness.curation.embeddings import embed, embed_few, whole_shards
@@ -50,13 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    parser = Parser(prog="gramlab curate", description=__doc__)
-    parser.add_argument("curation", help="a YAML file, such as experiments/curate.yaml")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings to change, as clustering.target=200"
-    )
-    parser.add_argument("--plan", action="store_true", help="say what would be done, and stop")
-    args = parser.parse_intermixed_args(argv)
+    args = parsed(arguments.curate, "curate", argv)
     settings = load(args.curation, args.overrides)
     with started() as ranks, telling():
         return curate(settings, ranks, plan_only=args.plan)

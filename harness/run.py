@@ -1,13 +1,9 @@
-"""The main job: `python harness/run.py experiments/gram_ablation.yaml [key=value ...] [--plan]`.
-
-Composes the experiment, prints the plan, trains what is unfinished, evaluates on the way, ends with the report's path.
-"""
+"""The main job: `gramlab run experiments/gram_ablation.yaml [key=value ...] [--plan]`."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +14,11 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
-from harness import store
+from harness import arguments, store
 from harness.check_data import check_data
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
@@ -36,7 +32,6 @@ from harness.launchers.table import LAUNCHERS
 from harness.opening import Opening, Planned, opened, planned
 from harness.record import write_record
 from harness.settings import Experiment
-from harness.settings_pages import overview
 from harness.standings import Launch, write_launch
 from harness.workplace import held
 from reports.build import build, build_plan
@@ -50,25 +45,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    args = _parser().parse_intermixed_args(argv)
+    args = parsed(arguments.run, "run", argv)
     arms = args.arms.split(",") if args.arms is not None else None
     experiment = load(args.experiment, args.overrides, arms=arms)
     return run(experiment, plan_only=args.plan, checks_data=args.check_data)
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="harness/run.py",
-        description=__doc__,
-        epilog=f"settings, their defaults and what they mean; docs/settings.md tells more:\n\n{overview()}",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("experiment", help="a YAML file, such as experiments/gram_ablation.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
-    parser.add_argument("--arms", metavar="NAME,NAME", help="these arms of the file alone, such as plain,anchored")
-    parser.add_argument("--plan", action="store_true", help="print the plan, draw it as a PDF, and stop")
-    parser.add_argument("--check-data", action="store_true", help="read every training image before the first step")
-    return parser
 
 
 def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""What settings say of themselves, for docs and `--help`; `python harness/settings_pages.py` writes the pages.
+"""What settings say of themselves, for the docs; `python harness/settings_pages.py` writes the pages.
 
 A test compares docs/settings.md, docs/protocols.md and docs/recipe.md with what this writes: they cannot drift apart.
 """
@@ -9,7 +9,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ if __name__ == "__main__":
     listen()
 
 from common.bounds import Setting, described
-from common.command import columns
 from common.disk import write_text
-from common.schema import phrase, wanted
+from common.schema import wanted
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.tasks.methods import METHODS, protocol_of
@@ -169,14 +167,6 @@ def main() -> int:
 def pages() -> dict[str, str]:
     """Every page that is written, by its name in `docs/`."""
     return {"settings.md": settings(), "protocols.md": protocols(), "recipe.md": recipe_page.page()}
-
-
-def overview() -> str:
-    """Every setting of an experiment with its default and the first phrase of what it means, for `--help`."""
-    found = sorted(described(Experiment), key=lambda setting: "." in setting.key)  # stable: sections stay together
-    rows = columns([(s.key, written(s.default), phrase(s.about.meaning)) for s in found]).splitlines()
-    parts = groupby(rows, key=lambda row: row.split()[0].rpartition(".")[0].partition(".")[0])
-    return "\n\n".join("\n".join(part) for _, part in parts)
 
 
 def settings() -> str:

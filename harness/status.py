@@ -1,4 +1,4 @@
-"""The command `python harness/status.py runs/EXPERIMENT`: what runs, waits, failed and is done, and until when."""
+"""The command `gramlab status runs/EXPERIMENT`: what runs, waits, failed and is done, and until when."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import Parser, answer, columns, duration
+from common.command import answer, columns, duration, parsed
 from common.records import Swept, read_record
+from harness import arguments
 from harness.standings import Standing, read_launch, seconds_left, standings
 from harness.workplace import is_held
 
@@ -26,10 +27,6 @@ EVERY = 5  # seconds
 STATES = ("running", "waiting", "done", "failed", "blocked", "interrupted", "not begun")
 GOES_ON = STATES[:2]
 ENDS = ("complete", "pruned", "failed")  # of a trial
-DOES = {
-    "status": "What runs, waits, failed and is done, and until when.",
-    "watch": "The same, until nothing is left to do.",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,13 +40,13 @@ def watch(argv: list[str] | None = None) -> int:
 
 
 def _status(argv: list[str] | None) -> int:
-    jobs = standings(folder := _folder(argv, "status"))
+    jobs = standings(folder := parsed(arguments.status, "status", argv).folder)
     print(table(folder, jobs))
     return 1 if any(job.state == "failed" for job in jobs) else 0
 
 
 def _watch(argv: list[str] | None) -> int:
-    folder = _folder(argv, "watch")
+    folder = parsed(arguments.watch, "watch", argv).folder
     shown = ""
     while True:
         jobs = standings(folder)
@@ -62,12 +59,6 @@ def _watch(argv: list[str] | None) -> int:
         if not any(job.state in GOES_ON for job in jobs) and not trials_in_training(folder):
             return 1 if any(job.state == "failed" for job in jobs) else 0
         time.sleep(EVERY)
-
-
-def _folder(argv: list[str] | None, name: str) -> Path:
-    parser = Parser(prog=f"gramlab {name}", description=DOES[name])
-    parser.add_argument("folder", type=Path, help="of the experiment, such as runs/gram_ablation")
-    return parser.parse_args(argv).folder
 
 
 def table(folder: Path, jobs: Sequence[Standing]) -> str:

@@ -1,8 +1,4 @@
-"""A sweep: `python harness/sweep.py experiments/gram_sweep.yaml [key=value ...] [--trials N] [--plan] [--confirm K]`.
-
-Optuna proposes settings of the experiment's `sweep.space`, each trial is an arm that forks from the shared trunk, and
-what was found is drawn in `sweep.pdf`. The same command continues a study; several at once work on one study together.
-"""
+"""A sweep: `gramlab sweep experiments/gram_sweep.yaml [key=value ...] [--trials N] [--plan] [--confirm K]`."""
 
 from __future__ import annotations
 
@@ -25,10 +21,11 @@ import optuna
 from optuna import Study
 from optuna.trial import TrialState
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
+from harness import arguments
 from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
 from harness.evaluate import Evaluator
@@ -58,13 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    parser = Parser(prog="harness/sweep.py", description=__doc__)
-    parser.add_argument("experiment", help="a YAML file with a section sweep, such as experiments/gram_sweep.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, such as steps=200")
-    parser.add_argument("--trials", type=int, metavar="N", help="trials of the study in all, as sweep.trials=N")
-    parser.add_argument("--plan", action="store_true", help="print the plan and stop")
-    parser.add_argument("--confirm", type=int, metavar="K", help="train the front again, on K fresh seeds, and stop")
-    args = parser.parse_intermixed_args(argv)
+    args = parsed(arguments.sweep, "sweep", argv)
     trials = [] if args.trials is None else [f"sweep.trials={args.trials}"]
     if args.confirm is not None and args.confirm < 1:
         raise BadInput(f"--confirm {args.confirm}: want at least one seed")

@@ -1,4 +1,4 @@
-"""python reports/build.py runs/<experiment> [--png FOLDER]: render report.pdf and its tables anew, from the run's."""
+"""gramlab report runs/<experiment> [--png FOLDER]: render report.pdf and its tables anew, from the run's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if __name__ == "__main__":
 from matplotlib.backends.backend_pdf import PdfPages
 from tqdm import tqdm
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.disk import whole
 from common.drawing import make_drawable
 from common.timeline import Timeline
+from reports import arguments
 from reports.compared import compare
 from reports.figures import render
 from reports.page import Page, style
@@ -77,10 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = Parser(prog="reports/build.py", description="Render a run's report from its tables.")
-    parser.add_argument("folder", type=Path, help="runs/<experiment>")
-    parser.add_argument("--png", type=Path, metavar="FOLDER", help="also write each page as PNG into this folder")
-    options = parser.parse_args(argv)
+    options = parsed(arguments.report, "report", argv)
     print(build(options.folder, png=options.png))
     return 0
 

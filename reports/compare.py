@@ -1,8 +1,4 @@
-"""python reports/compare.py RUN RUN... [--out FOLDER]: how experiments differ, in their settings and in what they gave.
-
-The first is what the others are compared with. Measures stand side by side where protocol (by its hash), data set,
-split, judged files and size agree; what else was measured is named, with the reason. docs/comparing.md explains it.
-"""
+"""gramlab compare RUN RUN... [--out FOLDER]: how experiments differ, in their settings and in what they gave."""
 
 from __future__ import annotations
 
@@ -19,7 +15,8 @@ if __name__ == "__main__":
 
 from tqdm import tqdm
 
-from common.command import Parser, answer
+from common.command import answer, parsed
+from reports import arguments
 from reports.across import text
 from reports.across.changes import between, within
 from reports.across.files import write
@@ -32,20 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answer(lambda: _run(argv), afterwards="what lies there stays")
 
 
-def parser() -> Parser:
-    found = Parser(prog="reports/compare.py", description="Compare experiments: settings, results, trade-off.")
-    found.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="runs/<experiment>, the one to compare with first"
-    )
-    found.add_argument("--all", action="store_true", help="every measure, not only those that lead a report")
-    found.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write the trade-off and all numbers into this folder"
-    )
-    return found
-
-
 def _run(argv: Sequence[str] | None) -> int:
-    options = parser().parse_args(argv)
+    options = parsed(arguments.compare, "compare", argv)
     every = sides(options.runs)
     common = shared(every)
     told = common if options.all or not any(map(leads, common)) else [one for one in common if leads(one)]

@@ -1,9 +1,4 @@
-"""python reports/tables.py RUN... --to parquet|csv|latex|markdown [--out FOLDER]: what runs gave, as tables.
-
-For programs (parquet, csv) three tidy tables an experiment: `results` (one measured number a row), `verdicts` (every
-difference from the baseline) and `jobs` (what was trained, on which machine, for how long). For readers (latex,
-markdown) one file, `results`: arms down, measures across. docs/tables.md tells what is in them.
-"""
+"""gramlab tables RUN... [--to parquet|csv|latex|markdown] [--out FOLDER]: what runs gave, as tables."""
 
 from __future__ import annotations
 
@@ -24,9 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.disk import whole, write_text
 from common.errors import BadInput, listing, nearest
+from reports import arguments
 from reports.paper import latex, markdown
 from reports.paper.sheet import Sheet, sheets
 from reports.run_folder import Run, read
@@ -61,7 +57,7 @@ def write_csv(table: pa.Table, path: Path) -> None:
     table.to_pandas().to_csv(path, index=False, lineterminator="\n")
 
 
-FORMATS: dict[str, Callable[[pa.Table, Path], None]] = {"parquet": write_parquet, "csv": write_csv}
+WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {"parquet": write_parquet, "csv": write_csv}
 READ: dict[str, tuple[str, Callable[[Sequence[Sheet]], str]]] = {
     "latex": ("results.tex", latex.text),
     "markdown": ("results.md", markdown.text),
@@ -72,7 +68,7 @@ def write(found: Tables, folder: Path, *, to: str) -> None:
     """One file a table into `folder`; all are replaced together, at the end."""
     with ExitStack() as together:
         for name, table in found.items():
-            FORMATS[to](table, together.enter_context(whole(folder / f"{name}.{to}")))
+            WRITERS[to](table, together.enter_context(whole(folder / f"{name}.{to}")))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,15 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = Parser(prog="reports/tables.py", description="Write what runs gave as tables.")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs/<experiment>")
-    formats = "for programs parquet (default) and csv, for readers latex and markdown"
-    where = "a folder, in which each experiment has one of its own (default: tables/ in the run's folder)"
-    others = "arms that all are compared with, besides the baseline"
-    parser.add_argument("--to", choices=[*FORMATS, *READ], default="parquet", help=formats)
-    parser.add_argument("--against", nargs="+", default=[], metavar="ARM", help=others)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=where)
-    options = parser.parse_args(argv)
+    options = parsed(arguments.tables, "tables", argv)
     runs = [read(folder) for folder in options.runs]
     _refuse_namesakes(runs)
     _refuse_strangers(runs, options.against)

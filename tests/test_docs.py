@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from common.bounds import core, described, hints
-from evals import compare, options, prepare, request
+from common.command import parsed
+from evals import arguments, request
 from evals.backbones.addresses import ADDRESSES
 from evals.datasets.set_file import read_set
 from evals.tasks.methods import METHODS
@@ -20,7 +21,7 @@ from harness import run, settings_pages
 from harness.cli import COMMANDS
 from harness.config import load
 from harness.settings import Experiment
-from reports import compare as experiments
+from reports import arguments as of_reports
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -69,9 +70,9 @@ def test_the_page_of_settings_names_the_home_of_every_class_of_settings():
     assert [home for home in homes if f"`{home}`" not in head and f"`{home.parent}/`" not in head] == []
 
 
-def test_the_help_of_a_run_shows_every_setting_with_its_default(capsys):
+def test_a_run_lists_every_setting_with_its_default(capsys):
     with pytest.raises(SystemExit):
-        run.main(["--help"])
+        run.main(["--settings"])
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     for setting in described(Experiment):
         assert [setting.key, settings_pages.written(setting.default)] in [words[:2] for words in shown]
@@ -139,7 +140,7 @@ def commands(name: str) -> list[str]:
 
 @pytest.mark.parametrize("line", commands("eval"))
 def test_every_evaluation_that_is_shown_is_understood(line):
-    args = options.parser().parse_intermixed_args(shlex.split(line))
+    args = parsed(arguments.evaluate, "eval", shlex.split(line))
     given = request.pairs(args.data, "--data", "")
     wanted = [request.parse(word, given) for word in args.tasks]
     listed = args.list or (args.check is not None and args.spec is None)
@@ -152,7 +153,7 @@ def test_every_evaluation_that_is_shown_is_understood(line):
 def test_every_run_that_is_shown_is_understood(line, tmp_path, monkeypatch):
     """A file that the reader writes is the one that a page shows for it."""
     monkeypatch.setenv("GRAMLAB_DATA", "/data")
-    args = run._parser().parse_intermixed_args(shlex.split(line))
+    args = parsed(COMMANDS["run"].arguments, "run", shlex.split(line))
     path = ROOT / args.experiment
     if not path.exists():
         path = tmp_path / args.experiment
@@ -162,18 +163,17 @@ def test_every_run_that_is_shown_is_understood(line, tmp_path, monkeypatch):
 
 
 def test_comparisons_and_preparations_that_are_shown_are_understood():
-    compared = commands("compare")
-    steps = [line for line in compared if "/step_" in line or ":" in line or line == "A B"]
-    runs = [line for line in compared if line not in steps]
-    for parser, lines in (
-        (compare.parser(), steps),
-        (experiments.parser(), runs),
-        (prepare._parser(), commands("prepare")),
+    shown = commands("compare")
+    steps = [line for line in shown if "/step_" in line or ":" in line or line == "A B"]
+    for arguments_of, lines in (
+        (arguments.compare, steps),
+        (of_reports.compare, [line for line in shown if line not in steps]),
+        (arguments.prepare, commands("prepare")),
     ):
         assert lines
         for line in lines:
             if "--help" not in line:
-                parser.parse_args(shlex.split(line))
+                parsed(arguments_of, "compare", shlex.split(line))
 
 
 @pytest.mark.parametrize("block", examples("yaml"))

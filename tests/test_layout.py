@@ -30,6 +30,7 @@ TORCHLESS = (
 CALLERS = {
     "harness.run",
     "harness.sweep",
+    "harness.arguments",
     "harness.cli",
     "harness.compare",
     "harness.curate",
@@ -42,6 +43,7 @@ FLOORS = (
     "common",
     "evals.results evals.mmseg_bridge evals.backbones",
     "evals.datasets",
+    "evals.arguments reports.arguments",
     "evals.features",
     "evals.protocols",
     "evals.fitting evals.judging",
@@ -54,6 +56,8 @@ FLOORS = (
     "harness.launcher_settings harness.sweep_settings harness.recipe harness.workplace",
     "harness.backbones",
     "harness.layers harness.curves harness.standings",
+    "harness.listed_settings",
+    "harness.arguments",
     "harness.arms harness.status harness.recipe_page",
     "harness.eval_settings",
     "harness.settings",
@@ -249,7 +253,7 @@ def test_an_import_that_no_reading_can_follow_is_refused(tmp_path):
 
 
 def test_the_commands_of_the_front_count_as_its_imports():
-    assert {place.partition(":")[0] for place, _ in COMMANDS.values()} <= arrows(MODULES)["harness.cli"]
+    assert {command.module for command in COMMANDS.values()} <= arrows(MODULES)["harness.cli"]
 
 
 def test_an_import_that_runs_upwards_or_along_a_floor_is_found():

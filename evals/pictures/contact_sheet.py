@@ -1,8 +1,7 @@
-"""Draws images of a set with what is known of them: `python evals/pictures/contact_sheet.py scenes --out sheet.png`."""
+"""Draws images of a set with what is known of them: `gramlab look scenes --out sheet.png`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,9 +21,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from common.command import Parser, answer
+from common.command import answer, parsed
 from common.drawing import text_width
 from common.errors import BadInput, nearest
+from evals import arguments
+from evals.arguments import SHEETS
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.datasets.set_file import is_set_file, read_set
@@ -32,7 +33,6 @@ from evals.datasets.settings import open_one
 from evals.pictures.palette import colours, facing, parted
 from evals.pictures.sheet import save, style
 
-SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 NAMED = 40  # classes in the legend
 FINE = 6.0  # points
 UNLABELLED = "not labelled"
@@ -100,35 +100,16 @@ def _legend(figure: Figure, named: tuple[str, ...], palette: np.ndarray, across:
     figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize=FINE, frameon=False)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        description="Draws images of a data set with what is known of them: classes, masks, depth, surfaces."
-    )
-    parser.add_argument(
-        "set", help=f"a kind ({', '.join(KINDS)}), a known set ({', '.join(KNOWN)}) or a set's YAML file"
-    )
-    parser.add_argument("--root", type=Path, help="folder of a set that is read from files; known ones have a place")
-    parser.add_argument("--split", help="which part of the set (default: train)")
-    parser.add_argument("--size", type=int, help="pixels a side, for scenes")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
-    parser.add_argument("--count", type=int, help="scenes to render, or size of an evenly spread subset")
-    parser.add_argument("--classes", nargs="+", help="names, or one of ade20k, nyu40, camvid for masks")
-    parser.add_argument("--columns", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("sheet.png"), help=", ".join(SUFFIXES))
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 for input that the user can mend."""
     return answer(lambda: _run(argv))
 
 
 def _run(argv: list[str] | None) -> int:
-    args = vars(_arguments(argv))
+    args = vars(parsed(arguments.look, "look", argv))
     out, columns, rows = args.pop("out"), args.pop("columns"), args.pop("rows")
-    if out.suffix.lower() not in SUFFIXES or not out.parent.is_dir():
-        want = f"a file in an existing folder, ending in {', '.join(SUFFIXES)}"
+    if out.suffix.lower() not in SHEETS or not out.parent.is_dir():
+        want = f"a file in an existing folder, ending in {', '.join(SHEETS)}"
         raise BadInput(f"got --out {out}: want {want}; correct --out")
     if columns < 1 or rows < 1:
         raise BadInput(f"got {columns} columns and {rows} rows: want at least 1; correct --columns or --rows")

@@ -386,7 +386,7 @@ def test_a_check_names_broken_files_of_both_splits(capsys, downloads, tmp_path):
         (["--check", "ade20k"], "argument --check: expected 2 arguments; --help shows the usage"),
         (["--check", "coco", "x"], "got data set 'coco' to check: want one of ade20k, nyu"),
         (["--check", "ade20k", "nowhere"], "got root nowhere (missing): want images/{training,validation}/*.jpg"),
-        (["--form", "x"], "--help shows the usage"),
+        (["--form", "x"], "unrecognized arguments: --form; did you mean '--from'?"),
     ],
 )
 def test_wrong_words_are_answered_in_one_line(capsys, words, message):

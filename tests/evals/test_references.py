@@ -12,8 +12,9 @@ import timm
 import torch
 import yaml
 
+from common.command import parsed
 from common.errors import BadInput
-from evals import options, references, reproduced, request
+from evals import arguments, references, reproduced, request
 from evals.references import PUBLISHED, References
 from evals.results.metrics import metric_of
 from evals.tasks.methods import method_of, protocol_of
@@ -62,7 +63,7 @@ def commands() -> list[str]:
 def test_every_comparable_value_is_listed_with_a_command_that_evaluates_as_was_published():
     asked = set()
     for command in commands():
-        args = options.parser().parse_intermixed_args(shlex.split(command))
+        args = parsed(arguments.evaluate, "eval", shlex.split(command))
         assert args.check == ""
         given = request.pairs(args.data, "--data", "")
         for wanted in (request.parse(word, given) for word in args.tasks):

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 
 from common import speed
-from evals import options
+from common.command import parsed
+from evals import arguments, options
 from evals.backbones.exported import export
 from evals.backbones.timm_models import create
 from evals.protocols.protocol import Protocol
@@ -385,7 +386,7 @@ def test_the_script_runs_from_anywhere(tmp_path: Path):
 
 def asked(*words: str) -> dict[str, Protocol]:
     """The protocols that a command line asks for."""
-    args = options.parser().parse_intermixed_args(["random:test_vit", *words, "--no-cache"])
+    args = parsed(arguments.evaluate, "eval", ["random:test_vit", *words, "--no-cache"])
     return {word: spec.protocol for word, spec in options.open_tasks(args).items()}
 
 

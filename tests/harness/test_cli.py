@@ -1,11 +1,17 @@
-"""The command `gramlab` hands its arguments to the scripts."""
+"""The command `gramlab` answers for itself at once, and hands its arguments to the scripts."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
+import tomllib
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from common.command import parsed
 from harness import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,11 +24,86 @@ def test_help_lists_every_command(arguments, capsys):
     assert all(f"  {name}" in out for name in cli.COMMANDS)
 
 
-def test_an_unknown_command_lists_the_known_ones(capsys):
-    assert cli.main(["ran"]) == 2
+def test_help_gives_each_command_an_example_that_it_understands(capsys):
+    cli.main(["--help"])
+    out = capsys.readouterr().out
+    for name, command in cli.COMMANDS.items():
+        assert f" gramlab {name} {command.example}\n" in out
+        parsed(command.arguments, name, shlex.split(command.example))
+
+
+def test_commands_of_one_purpose_stand_together():
+    purposes = [command.purpose for command in cli.COMMANDS.values()]
+    assert len([*groupby(purposes)]) == len(set(purposes))
+
+
+@pytest.mark.parametrize(
+    ("word", "do"),
+    [
+        ("ran", "did you mean 'run'?"),
+        ("xyz", "--help tells what they do"),
+        ("experiments/gram_ablation.yaml", "did you mean `gramlab run experiments/gram_ablation.yaml`?"),
+    ],
+)
+def test_an_unknown_command_lists_the_known_ones_and_the_nearest(word, do, capsys):
+    assert cli.main([word]) == 2
     captured = capsys.readouterr()
-    assert captured.err == f"gramlab: unknown command 'ran'; known: {', '.join(cli.COMMANDS)}\n"
+    assert captured.err == f"gramlab: unknown command '{word}': want one of {', '.join(cli.COMMANDS)}; {do}\n"
     assert captured.out == ""
+
+
+def test_the_version_is_that_of_the_project(capsys):
+    assert cli.main(["--version"]) == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert capsys.readouterr().out == f"gramlab {project['version']}\n"
+
+
+def test_an_unknown_option_names_the_nearest(capsys):
+    assert cli.main(["run", "x.yaml", "--plann"]) == 2
+    assert capsys.readouterr().err == "gramlab: unrecognized arguments: --plann; did you mean '--plan'?\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [("gamr", "did you mean 'gram'?"), ("nothing like it", "--settings alone shows all")]
+)
+def test_settings_that_no_key_is_like_are_refused(part, said, capsys):
+    assert cli.main(["run", "--settings", part]) == 2
+    assert capsys.readouterr().err == f"gramlab: --settings {part}: no key has it in it: want a part of one; {said}\n"
+
+
+def loaded(*arguments: str, **environment: str) -> set[str]:
+    """The packages that a new process has imported when `gramlab` has answered these arguments."""
+    program = "import runpy, sys\ntry:\n    runpy.run_path('harness/cli.py', run_name='__main__')\nfinally:\n    "
+    program += "print('', *{name.partition('.')[0] for name in sys.modules}, sep='\\nLOADED ', flush=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr or "SystemExit" in done.stderr, done.stderr
+    found = set(re.findall(r"^LOADED (\w+)$", done.stdout, re.MULTILINE))
+    assert "sys" in found
+    return found
+
+
+HEAVY = {"torch", "torchvision", "timm", "pandas", "matplotlib", "mmseg", "mmengine", "sklearn", "scipy", "pyarrow",
+         "omegaconf", "hydra", "optuna"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_a_command_imports_nothing_that_takes_seconds(name):
+    assert loaded(name, "--help") & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["ran"], ["run", "--settings"], ["run", "x.yaml", "--plann"], ["sweep"], ["tables"]],
+)
+def test_what_is_answered_without_a_command_imports_nothing_that_takes_seconds(arguments):
+    assert loaded(*arguments) & HEAVY == set()
+
+
+def test_what_a_command_has_imported_is_seen():
+    assert {"pandas", "matplotlib"} <= loaded("report", "nowhere")
 
 
 def test_help_ends_without_a_word_where_nobody_reads_it():

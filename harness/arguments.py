@@ -92,6 +92,16 @@ Embeds the pool, clusters it, drops near-duplicates, samples and retrieves, and 
     parser.add_argument("--plan", action="store_true", help="say what would be done, and stop")
 
 
+def doctor(parser: argparse.ArgumentParser) -> None:
+    """Of `gramlab doctor`."""
+    parser.description = """\
+Tell what is installed, what this machine can do, which data is found, what is missing and what to do about it.
+
+It changes nothing and takes some ten seconds. Exit code 1 where something that is needed is broken, 0 where all that
+is missing are extras, data or a GPU."""
+    parser.add_argument("--json", action="store_true", help="as JSON, for a report of a fault")
+
+
 def _add_experiment(parser: argparse.ArgumentParser, file: str) -> None:
     """An experiment file, changes to it, and the list of what can be changed."""
     completed(parser.add_argument("experiment", help=file), yaml_files)

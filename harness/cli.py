@@ -86,6 +86,13 @@ COMMANDS = {
         "See to the data", "turn a pool of images into a manifest of those worth training on",
         "experiments/curate.yaml --plan", of_harness.curate, "harness.curate",
     ),
+    "doctor": Command(
+        "See to this machine",
+        "what is installed, what the machine can do, what is missing and what to do about it",
+        "--json",
+        of_harness.doctor,
+        "harness.doctor.command",
+    ),
     "clean": Command(
         "See to this machine", "free what no experiment asks for any more",
         "runs --plan", of_harness.clean, "harness.clean",

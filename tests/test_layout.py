@@ -84,6 +84,7 @@ FLOORS = (
     "harness.pointless",
     "harness.launchers harness.sweeps",
     "harness.opening",
+    "harness.doctor",
     "reports.parts",
     "reports.page reports.run_folder reports.pairing",
     "reports.lineage reports.lane_settings",

@@ -57,12 +57,17 @@ def yaml_files(prefix: str, **given: Any) -> list[str]:
     return _shown(FilesCompleter(["yaml"])(prefix), prefix)
 
 
-def run_folders(prefix: str, **given: Any) -> list[str]:
-    """Folders of runs below `runs`, and folders on the way to others."""
+def folders(prefix: str, **given: Any) -> list[str]:
+    """Folders."""
     from argcomplete.completers import DirectoriesCompleter
 
+    return _shown(DirectoriesCompleter()(prefix), prefix)
+
+
+def run_folders(prefix: str, **given: Any) -> list[str]:
+    """Folders of runs below `runs`, and folders on the way to others."""
     runs = [str(record.parent) for record in Path("runs").glob("*/experiment.json")]
-    return sorted({*runs, *_shown(DirectoriesCompleter()(prefix), prefix)})
+    return sorted({*runs, *folders(prefix)})
 
 
 def _shown(paths: Iterable[str], prefix: str) -> list[str]:

@@ -6,10 +6,37 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from common.completion import completed, run_folders, yaml_files
+from common.completion import completed, folders, run_folders, yaml_files
 from evals import arguments as of_evals
 from harness.listed_settings import overrides, overview
 from reports import arguments as of_reports
+
+SCENES = "scenes"
+AXES = {  # of `gramlab new`: what its arms differ in, and the question that is asked by that
+    "gram": ("Gram anchoring off and on", "Does Gram anchoring keep dense features while training goes on?"),
+    "update": ("how often the Gram teacher is renewed", "How often should the Gram teacher be renewed?"),
+    "resolution": ("the resolution that it sees", "Does a Gram teacher that sees larger crops keep more?"),
+    "batching": ("batches of one kind of image", "What does it do to train on batches of one kind of image?"),
+}
+
+
+def new(parser: argparse.ArgumentParser) -> None:
+    """Of `gramlab new`."""
+    parser.description = """\
+Write a commented experiment file, NAME.yaml, from three answers: the question, the images, what the arms differ in.
+
+It asks for them in a terminal where no flag is given; else flags that are left out stand for what they say. Nothing is
+ever overwritten."""
+    name = "of the file and of its folder of runs, such as my_question"
+    completed(parser.add_argument("name", metavar="NAME", help=name), lambda prefix, **given: [])
+    parser.add_argument("--question", metavar="TEXT", help="in one sentence (default: that of the axis)")
+    images = f"a folder of images, or {SCENES}, rendered rooms (default: {SCENES})"
+    completed(
+        parser.add_argument("--images", metavar="FOLDER", help=images),
+        lambda prefix, **given: [SCENES, *folders(prefix)],
+    )
+    told = "; ".join(f"{axis}: {what}" for axis, (what, _) in AXES.items())
+    parser.add_argument("--axis", choices=AXES, help=f"what arms differ in – {told} (default: gram)")
 
 
 def run(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,10 @@ class Command(NamedTuple):
 
 # In the order of --help
 COMMANDS = {
+    "new": Command(
+        "Ask a question by training", "write a commented experiment file from three answers",
+        "my_question --images /data/photos --axis update", of_harness.new, "harness.new",
+    ),
     "run": Command(
         "Ask a question by training", "train, evaluate and report an experiment file",
         "experiments/gram_ablation.yaml --plan", of_harness.run, "harness.run",

@@ -58,7 +58,7 @@ FLOORS = (
     "harness.layers harness.curves harness.standings",
     "harness.listed_settings",
     "harness.arguments",
-    "harness.arms harness.status harness.recipe_page",
+    "harness.arms harness.status harness.recipe_page harness.new",
     "harness.eval_settings",
     "harness.settings",
     "harness.overrides",

@@ -1,11 +1,13 @@
 """The command `gramlab` answers for itself at once, and hands its arguments to the scripts."""
 
 import os
+import pty
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -100,6 +102,22 @@ def test_help_of_a_command_imports_nothing_that_takes_seconds(name):
 )
 def test_what_is_answered_without_a_command_imports_nothing_that_takes_seconds(arguments):
     assert loaded(*arguments) & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--settings"], ["ran"]])
+def test_nothing_is_coloured_in_a_terminal_that_asks_for_no_colour(arguments):
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "harness/cli.py", *arguments]
+    environment = os.environ | {"NO_COLOR": "1", "TERM": "xterm-256color"}
+    with subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=theirs, env=environment):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # what a terminal says when nobody writes to it any more
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+    os.close(terminal)
+    assert b"gramlab" in shown or b"gram.weight" in shown
+    assert b"\x1b" not in shown
 
 
 def test_what_a_command_has_imported_is_seen():

@@ -75,6 +75,10 @@ def test_every_command_is_completed_in_every_shell(complete, shell):
         ("gramlab eval random:x logr", ["logreg"]),
         ("gramlab eval random:x knn --device ", ["auto", "cpu", "cuda"]),
         ("gramlab tables runs/mine --to ", ["csv", "parquet"]),
+        ("gramlab new ", []),
+        ("gramlab new mine --axis ", ["batching", "gram", "resolution", "update"]),
+        ("gramlab new mine --images ", ["runs/", "scenes"]),
+        ("gramlab doctor --", ["--help", "--json"]),
         ("gramlab look imag", ["imagenette"]),
     ],
 )

@@ -44,5 +44,5 @@ def known_set(name: str, folder: Path) -> Finding:
         return Finding(name, first_line(error), "lacks", f"gramlab prepare --check {name} {folder} tells more")
     if parts:
         do = f"finish the download; gramlab prepare --check {name} {folder} tells what is missing"
-        return Finding(name, f"{', '.join(found)}: {', '.join(parts)}", "lacks", do)
-    return Finding(name, f"{', '.join(found)} images")
+        return Finding(name, f"images: {', '.join(found)}; {', '.join(parts)}", "lacks", do)
+    return Finding(name, f"images: {', '.join(found)}")

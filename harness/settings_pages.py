@@ -66,8 +66,8 @@ for a name that you choose. Steps count optimizer steps; the first is step 0.
 
 ## The four ablation axes (science)
 
-All of Gram anchoring is under `gram`, batch composition under `data`. These six keys are the axes that are compared here,
-in `experiments/gram_ablation.yaml` and `experiments/batching_mix.yaml`; they are repeated in no other table.
+All of Gram anchoring is under `gram`, batch composition under `data`. These six keys are the axes of
+`experiments/gram_ablation.yaml` and `experiments/batching_mix.yaml`; they are repeated in no other table.
 
 TABLE gram.weight gram.start_step gram.teacher gram.update_every gram.resolution data.homogeneous_share
 

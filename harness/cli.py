@@ -67,7 +67,7 @@ COMMANDS = {
         "timm:vit_small_patch16_dinov3.lvd1689m knn depth", of_evals.evaluate, "evals.run",
     ),
     "compare": Command(
-        "Judge backbones", "experiments side by side, or the paired difference of two evaluated checkpoints",
+        "Read results", "experiments side by side, or the paired difference of two evaluated checkpoints",
         "runs/gram_ablation runs/repair", of_harness.compare, "harness.compare",
     ),
     "report": Command(
@@ -75,7 +75,7 @@ COMMANDS = {
         "runs/gram_ablation", of_reports.report, "reports.build",
     ),
     "tables": Command(
-        "Read results", "write what runs gave as tidy tables for other programs",
+        "Read results", "write what runs gave as tables: Parquet, CSV, LaTeX, Markdown",
         "runs/gram_ablation --to csv", of_reports.tables, "reports.tables",
     ),
     "look": Command(

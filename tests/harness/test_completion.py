@@ -18,6 +18,8 @@ from harness import cli
 from harness.listed_settings import listed, overrides
 from harness.settings import Experiment
 from harness.settings_pages import written
+from reports.arguments import FORMATS
+from reports.tables import READ, WRITERS
 
 ROOT = Path(__file__).resolve().parents[2]
 BREAKS = " \t\n\"'><=;|&(:"  # of bash
@@ -74,7 +76,7 @@ def test_every_command_is_completed_in_every_shell(complete, shell):
         ("gramlab status runs/", ["runs/mine", "runs/mine/"]),
         ("gramlab eval random:x logr", ["logreg"]),
         ("gramlab eval random:x knn --device ", ["auto", "cpu", "cuda"]),
-        ("gramlab tables runs/mine --to ", ["csv", "parquet"]),
+        ("gramlab tables runs/mine --to ", [*FORMATS]),
         ("gramlab new ", []),
         ("gramlab new mine --axis ", ["batching", "gram", "resolution", "update"]),
         ("gramlab new mine --images ", ["runs/", "scenes"]),
@@ -140,6 +142,7 @@ def test_values_are_offered_where_a_setting_lists_them():
 
 def test_the_words_that_are_listed_without_torch_are_those_of_the_tables():
     assert tasks() == sorted(TASKS)
+    assert [*FORMATS] == [*WRITERS, *READ]
     assert set(ADDRESSES) == {f"{kind}:" for kind in addresses.ADDRESSES}
 
 

@@ -27,6 +27,7 @@ FOR = {
     "hf": "backbones by hf:NAME",
     "slurm": "launcher=slurm",
     "postgres": "sweeps of many machines",
+    "docs": "make docs, the site of docs/",
     "dev": "tests, lint and types",
 }
 

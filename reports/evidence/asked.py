@@ -92,6 +92,13 @@ def sections(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]
     return found
 
 
+def parted(given: Sequence[str], names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """A block's words by the name that they stand behind, and without names and those: what `asked` reads."""
+    cut = given.index(ARMS) if ARMS in given else len(given)
+    behind = sections(given[:cut], names)
+    return behind, [*behind[""], *given[cut:]]
+
+
 def _marks(one: Column) -> set[str]:
     return {mark.lower() for mark in (one.eval, one.dataset, one.split, one.protocol, str(one.size))}
 

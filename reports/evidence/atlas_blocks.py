@@ -8,7 +8,7 @@ from typing import NamedTuple
 from common.errors import BadInput, nearest
 from reports import words
 from reports.estimates import Column, Estimate
-from reports.evidence.asked import ARMS, Asked, asked, sections, title, titled
+from reports.evidence.asked import Asked, asked, parted, title, titled
 from reports.evidence.atlas import KINDS, Law, Point, law, points, scale, settings_of
 from reports.evidence.contour import figure
 from reports.evidence.filled import Filled, file_name, table
@@ -94,12 +94,11 @@ def slopes(shelf: Shelf, given: Sequence[str]) -> Filled:
 
 def wanted(shelf: Shelf, given: Sequence[str], places: Sequence[str]) -> Wanted:
     """The words of a block, those behind `of:` and behind the names in `places` taken out. Raises BadInput."""
-    cut = given.index(ARMS) if ARMS in given else len(given)
-    behind = sections(given[:cut], (OF, *places))
+    behind, rest = parted(given, (OF, *places))
     kind = " ".join(behind[OF])
     if kind not in KINDS:
         raise BadInput(f"got {OF} {kind or 'nothing'}: want one of {', '.join(KINDS)}")
-    got = asked(shelf, [*behind[""], *given[cut:]])
+    got = asked(shelf, rest)
     known = sorted({key for own in settings_of(got.tables).values() for key in own})
     keys = [key for place in places for key in behind[place]]
     for place in places:

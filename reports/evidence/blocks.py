@@ -11,7 +11,7 @@ from common.errors import BadInput
 from reports import words
 from reports.estimates import Column, Estimate, of_column, seed_ways
 from reports.evidence import falls as measured
-from reports.evidence.asked import ARMS, Asked, asked, heading, sections
+from reports.evidence.asked import Asked, asked, heading, parted
 from reports.evidence.filled import Filled, is_known, several, table
 from reports.evidence.stored import Shelf
 from reports.run_folder import COLUMN_KEYS
@@ -73,9 +73,8 @@ def verdicts(shelf: Shelf, given: Sequence[str]) -> Filled:
 
 def _compared(shelf: Shelf, given: Sequence[str]) -> tuple[Asked, str, list[dict[str, Any]]]:
     """What is asked for, the arm that the others are compared with, and the lines of the table that say how."""
-    cut = given.index(ARMS) if ARMS in given else len(given)
-    behind = sections(given[:cut], (AGAINST, AT))
-    got = asked(shelf, [*behind[""], *given[cut:]])
+    behind, rest = parted(given, (AGAINST, AT))
+    got = asked(shelf, rest)
     base, place = got.run.baseline, ""
     if AGAINST in given:
         add = f"add it by `gramlab tables RUN --out {shelf.folder} --against ARM`"

@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
 
 from common.errors import BadInput
-from evals.results.crossed import ALPHA
 from reports import words
 from reports.estimates import Column, Estimate, seed_ways, student_interval
 from reports.evidence.asked import Asked, asked, heading, title
@@ -51,11 +49,9 @@ def share_back(values: np.ndarray) -> Estimate:
     """
     lost, back = values[:, 0] - values[:, 1], values[:, 2] - values[:, 1]
     count, mean = len(values), float(lost.mean())
-    share, half = float(back.mean()) / mean if mean else math.nan, math.nan
-    if count > 1 and mean:
-        error = float(np.std(back - share * lost, ddof=1)) / math.sqrt(count) / abs(mean)
-        half = float(stdtrit(count - 1, 1 - ALPHA / 2)) * error
-    return Estimate(share, share - half, share + half, 0, count, "seeds" if count > 1 else "")
+    share = float(back.mean()) / mean if mean else math.nan
+    beyond = (back - share * lost) / (mean or math.nan)
+    return Estimate(*student_interval((share + beyond).tolist()), 0, count, "seeds" if count > 1 else "")
 
 
 def _at(shelf: Shelf, given: Sequence[str], count: int) -> tuple[Asked, list[int]]:

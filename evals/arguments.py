@@ -38,6 +38,23 @@ published ones (docs/references.md) and ends with code 1 where one differs."""
     completed(add("tasks", nargs="*", metavar="TASK", help=names), lambda prefix, **_: [*tasks(), *ALIASES])
     add("--list", action="store_true", help="show tasks, protocols and metrics, and stop")
     add("--validate", action="store_true", help="check backbone, protocols and every file of the data, and stop")
+    _add_judged(parser)
+    reference = add(
+        "--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it"
+    )
+    completed(reference, _backbones)
+    add(
+        "--check", nargs="?", const="", metavar="NAME",
+        help="set what is found beside the published values of this model, where both were made alike; NAME says that "
+        "SPEC is that one. Without SPEC, list what is published and stop",
+    )  # fmt: skip
+    add("--references", type=Path, metavar="FILE.yaml", help="published values of your own, for --check")
+    _add_machinery(parser)
+
+
+def _add_judged(parser: argparse.ArgumentParser) -> None:
+    """What is judged, and by which protocol."""
+    add = parser.add_argument
     add(
         "--data", action="append", default=[], metavar="NAME=PATH",
         help="where a data set, or the data of a task, lies: its folder, or a YAML file with the keys of evals.sets",
@@ -58,17 +75,6 @@ published ones (docs/references.md) and ends with code 1 where one differs."""
     add("--sizes", metavar="224,448", help="short sides of the input in pixels (default: each protocol's own)")
     add("--train-images", type=int, help="at most so many, evenly spread: a setting of the protocol, so its hash moves")
     add("--test-images", type=int, help="the same for the images that are judged")
-    reference = add(
-        "--reference", metavar="SPEC", help="a second backbone: health then also tells the Gram drift from it"
-    )
-    completed(reference, _backbones)
-    add(
-        "--check", nargs="?", const="", metavar="NAME",
-        help="set what is found beside the published values of this model, where both were made alike; NAME says that "
-        "SPEC is that one. Without SPEC, list what is published and stop",
-    )  # fmt: skip
-    add("--references", type=Path, metavar="FILE.yaml", help="published values of your own, for --check")
-    _add_machinery(parser)
 
 
 def _add_machinery(parser: argparse.ArgumentParser) -> None:

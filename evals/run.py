@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 from common.command import answer, columns, parsed
 from common.errors import BadInput
+from common.feature_maps import POINTS
 from common.machine import pick_device
 from common.progress import telling
 from common.records import refuse_no_file
@@ -28,7 +29,7 @@ from evals.datasets.catalogue import KNOWN
 from evals.datasets.checking.check import check
 from evals.datasets.subset import Renumbered
 from evals.features.shelf import Subject
-from evals.pictures.feature_maps import POINTS, read_points
+from evals.pictures.feature_maps import read_points
 from evals.pictures.gallery import Gallery, draw_sizes
 from evals.results import outcomes
 from evals.results import table as results

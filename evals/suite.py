@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -166,6 +166,8 @@ def evaluate(
     reference: Backbone | None = None,
     done: Callable[[list[Measurement]], None] = lambda found: None,
     watch: SuiteWatch | None = None,
+    watched: Collection[str] | None = None,
+    shelf: Shelf | None = None,
 ) -> list[Measurement]:
     """One measurement per metric of each task; the model and the global random state stay as they were.
 
@@ -173,24 +175,24 @@ def evaluate(
         reference: a second backbone, for the measures that compare two (Gram drift).
         done: called with the measurements of each task as soon as it ends.
         watch: called with the predicted pixels of each test image, from the tasks that predict them.
+        watched: the tasks that it is called from; None is all of these.
+        shelf: where the subject's features are put, for who wants them afterwards.
 
     Raises:
         BadInput: from any task, with the task's name in front.
     """
     refuse_unfit(tasks)
-    networks = [subject.backbone, *([reference] if reference else [])]
-    shelves = [Shelf(replace(subject, backbone=network)) for network in networks]
+    shelves = [shelf or Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
     found: dict[str, list[Measurement]] = {}
     order = sorted(tasks, key=lambda name: _urgency(tasks[name].protocol))
     with Bar(order, desc="evaluations", unit="task") as bar:
         for name in bar:
             bar.set_postfix_str(name)
-            spec = tasks[name]
+            spec, told = tasks[name], watched is None or name in watched
             try:
-                outcomes = outcomes_of(spec, subject, shelves, watch=partial(watch, name) if watch else None)
+                outcomes = outcomes_of(spec, subject, shelves, watch=partial(watch, name) if watch and told else None)
             except BadInput as error:
-                told = or_exclude(error, sets_of(spec))
-                raise type(error)(f"evaluation {name}: {told}") from error
+                raise type(error)(f"evaluation {name}: {or_exclude(error, sets_of(spec))}") from error
             found[name] = measure(
                 spec,
                 outcomes,

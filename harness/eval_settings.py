@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated, Literal
 
+from annotated_types import Le
+
 from common.bounds import (
     About,
     Batch,
     Count,
     Label,
+    Natural,
     Pixels,
 )
 from common.errors import BadInput
@@ -57,6 +60,14 @@ class Evals:
         Pixels, About("short side of the input in pixels, a multiple of the patch; part of the protocol's hash")
     ] = 224
     batch_size: Annotated[Batch, About("images of a forward pass")] = 64
+    pictures: Annotated[
+        Natural,
+        Le(256),
+        About(
+            "how many test images, evenly spread over the sets, are kept of each evaluation for pictures of their "
+            "features and predictions ([runs.md](runs.md)); 0 keeps none"
+        ),
+    ] = 12
     network: Annotated[
         Role, About("whose backbone is exported and evaluated; `teacher` (EMA) or `student`", "DINOv3 §6")
     ] = "teacher"

@@ -15,7 +15,8 @@ from evals import suite
 from evals.backbones.addresses import load
 from evals.backbones.exported import CARD
 from evals.datasets.settings import open_one
-from evals.features.shelf import Subject
+from evals.features.shelf import Shelf, Subject
+from evals.pictures.recorder import Recorder
 from evals.results import outcomes, table
 from evals.results.table import Measurement, Row
 from evals.tasks.methods import protocol_of
@@ -23,6 +24,7 @@ from harness.config import identity
 from harness.job import Job
 from harness.job_folder import is_done, kept_steps, saved_step
 from harness.kept import Fault
+from harness.pictures import Pictures, Taken
 from harness.settings import Experiment
 from harness.step import NonFinite
 
@@ -45,8 +47,9 @@ class Evaluator:
     """Evaluates jobs of one experiment on the sets of its settings, which are opened once.
 
     Called with a job, a step and the folder of the exported backbone; appends rows to `results.jsonl`, leaves
-    per-image outcomes in the folder, and returns values by "eval/dataset/metric". A step that was evaluated by the
-    same protocols on the same sets is skipped, once rows that the table has lost are in it again.
+    per-image outcomes and what pictures are drawn from in the folder, and returns values by "eval/dataset/metric". A
+    step that was evaluated by the same protocols on the same sets is skipped, once rows that the table has lost are in
+    it again.
 
     Raises:
         BadInput: `results.jsonl` is no file. Its damaged lines, which `lost` tells, are left as they are.
@@ -62,6 +65,7 @@ class Evaluator:
         evals = experiment.evals
         tasks = [[name, t.protocol.hash(), _content(t)] for name, t in self.tasks.items()]
         self.identity = identity(evals.network, tasks)
+        self.pictures = Pictures(self.tasks, evals.pictures, evaluations=self.identity)
 
     def __call__(self, job: Job, step: int, folder: Path) -> dict[str, float]:
         if self.holds(job, folder):
@@ -69,7 +73,8 @@ class Evaluator:
         if not (folder / CARD).is_file():
             log.warning("%s cannot be evaluated again, since it holds no weights; what it holds is kept", folder)
             return {}
-        found = self.measure(step, folder)
+        found, taken = self.measure(step, folder)
+        self.pictures.keep(folder, taken)
         kept = outcomes.save_outcomes(self.outcomes(folder), found)
         rows = table.latest(m.row(run="", arm="", seed=job.seed, step=step) for m in found)
         self.add(self.named(job, rows))
@@ -154,12 +159,18 @@ class Evaluator:
                     log.info("%s", note)
                 self.told.add(note)
 
-    def measure(self, step: int, folder: Path) -> list[Measurement]:
-        """All tasks on an exported backbone. Raises `NonFinite` when its weights or features are not finite."""
-        evals = self.experiment.evals
+    def measure(self, step: int, folder: Path) -> tuple[list[Measurement], Taken | None]:
+        """All tasks on an exported backbone, and what is kept of it for pictures.
+
+        Raises `NonFinite` when its weights or features are not finite.
+        """
+        recorder = Recorder(self.pictures.images)
         try:
             backbone = load(str(folder), device=pick_device(self.experiment.device))
-            return suite.evaluate(Subject(backbone, batch_size=evals.batch_size), self.tasks)
+            subject = Subject(backbone, batch_size=self.experiment.evals.batch_size)
+            shelf, watched = Shelf(subject), self.pictures.images.watched
+            found = suite.evaluate(subject, self.tasks, watch=recorder.watch, watched=watched, shelf=shelf)
+            return found, self.pictures.taken(recorder, backbone, shelf)
         except (NonFiniteFeatures, NonFiniteWeights) as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error
 

@@ -91,5 +91,6 @@ def planned(
         choices=choices,
         found=told,
         broken=broken,
+        pictures=evaluator.pictures.planned(todo),
     )
     return Planned(text, expected, timeline(experiment, arms, record=opening.record), told, broken)

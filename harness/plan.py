@@ -75,6 +75,7 @@ def plan(
     choices: Sequence[str] = (),
     found: Sequence[str] = (),
     broken: Sequence[Fault] = (),
+    pictures: str = "",
     repeats: Mapping[str, int] | None = None,
 ) -> str:
     """The plan as text, a line per job, with totals.
@@ -84,6 +85,7 @@ def plan(
         choices: what the machine chose.
         found: what is read.
         broken: what the jobs have kept and is not whole.
+        pictures: what is kept for pictures of features, and what it costs.
         repeats: of an arm that stands for the trials of a sweep, how many of them are to be trained.
     """
     repeats = repeats or {}
@@ -101,6 +103,7 @@ def plan(
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
         *students(jobs, expected),
+        pictures,
         saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
         f"left to do: about {duration(total)}{trials} (from operations, to a factor of two; heads and crops on top)",
     ]

@@ -76,7 +76,7 @@ FLOORS = (
     "harness.graph",
     "harness.phases",
     "harness.clean harness.excluded harness.found harness.check_data harness.lockstep",
-    "harness.job_status",
+    "harness.job_status harness.pictures",
     "harness.job_folder",
     "harness.beginning harness.kept harness.measures",
     "harness.train harness.plan harness.record harness.evaluate",

@@ -24,13 +24,14 @@ from matplotlib.patches import Patch
 from common.command import answer, parsed
 from common.drawing import text_width
 from common.errors import BadInput, nearest
+from common.palette import colours
 from evals import arguments
 from evals.arguments import SHEETS
 from evals.datasets.catalogue import KINDS, KNOWN, open_named, open_set
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.datasets.set_file import is_set_file, read_set
 from evals.datasets.settings import open_one
-from evals.pictures.palette import colours, facing, parted
+from evals.pictures.palette import facing, parted
 from evals.pictures.sheet import save, style
 
 NAMED = 40  # classes in the legend

@@ -1,7 +1,6 @@
-"""Pictures of patch features: principal components as colours, and the similarity of all patches to a chosen one.
+"""A page of patch features: principal components as colours, and the similarity of all patches to a chosen one.
 
-Both as in DINOv3 (arXiv 2508.10104): the first three principal components of the patches as red, green and blue, and
-cosine similarity to a marked patch, which turns noisy when dense features degrade (§4).
+`common.feature_maps` computes both.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -22,6 +19,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from common.errors import BadInput
+from common.feature_maps import POINTS, Point, basis, patch_at, similarity
 from evals.features.feature_set import FeatureSet
 from evals.pictures.sheet import (
     BLUE,
@@ -38,13 +36,9 @@ from evals.pictures.sheet import (
     style,
 )
 
-POINTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75))
-KEPT = (1.0, 99.0)  # percentiles of a component that the colours span
 WIDTH = 1.9
 SMALLEST = 0.07  # inches: a frame around a patch is drawn at least this large
 _COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY)
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -64,47 +58,21 @@ def sample(features: FeatureSet, index: int) -> PatchSample:
 
 
 def pca_maps(patches: Sequence[Float[Tensor, "D h w"]]) -> list[Float[np.ndarray, "h w 3"]]:
-    """The first three principal components of all these patches together, as colours in 0..1.
-
-    Each component's 1st to 99th percentile fills 0..1, so that a few outliers do not make the rest grey. Its sign is
-    that which makes its largest loading positive. A component without variance is mid-grey.
-    """
-    grids = [tuple(map(int, x.shape[1:])) for x in patches]
-    rows = torch.cat([x.detach().cpu().double().flatten(1).T for x in patches])
-    colours = _unit_range(_components(rows, 3)).numpy().astype(np.float32)
-    ends = np.cumsum([height * width for height, width in grids])[:-1]
-    return [part.reshape(*grid, 3) for part, grid in zip(np.split(colours, ends), grids, strict=True)]
-
-
-def _components(rows: Float[Tensor, "n D"], count: int) -> Float[Tensor, "n count"]:
-    """Projections on the directions of largest variance; zeros where the features have fewer dimensions."""
-    centred = rows - rows.mean(0)
-    _, directions = torch.linalg.eigh(centred.T @ centred / len(rows))
-    directions = directions.flip(1)[:, :count]
-    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    return F.pad(centred @ (directions * largest.sign()), (0, count - directions.shape[1]))
-
-
-def _unit_range(x: Float[Tensor, "n count"]) -> Float[Tensor, "n count"]:
-    low, high = torch.quantile(x, x.new_tensor(KEPT) / 100, dim=0)
-    spread = high - low
-    flat = spread <= 1e-6 * spread.max()  # what rounding leaves of a direction without variance is no structure
-    return ((x - low) / spread.masked_fill(flat, 1)).clamp(0, 1).masked_fill(flat, 0.5)
+    """The first three principal components of all these patches together, as colours in 0..1; see `basis`."""
+    grids = [_grid(one) for one in patches]
+    common = basis(grids)
+    return [common.colours(one) for one in grids]
 
 
 def similarity_maps(
     patches: Float[Tensor, "D h w"], points: Sequence[Point] = POINTS
 ) -> list[Float[np.ndarray, "h w"]]:
     """Cosine similarity, -1..1, of every patch with the one under each point (relative y, x)."""
-    rows = F.normalize(patches.detach().cpu().double(), dim=0)
-    chosen = [patch_at(point, (rows.shape[1], rows.shape[2])) for point in points]
-    return [torch.einsum("dhw,d->hw", rows, rows[:, y, x]).numpy() for y, x in chosen]
+    return [similarity(_grid(patches), point) for point in points]
 
 
-def patch_at(point: Point, grid: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the patch that lies under a point, given as shares of height and width."""
-    row, column = (min(int(share * side), side - 1) for share, side in zip(point, grid, strict=True))
-    return row, column
+def _grid(patches: Float[Tensor, "D h w"]) -> Float[np.ndarray, "h w D"]:
+    return patches.detach().cpu().double().permute(1, 2, 0).numpy()
 
 
 def read_points(texts: Sequence[str]) -> tuple[Point, ...]:

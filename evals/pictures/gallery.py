@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from common.feature_maps import POINTS, Point
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.layouts.files import spread
 from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.features.view import View, nearest_multiple
-from evals.pictures.feature_maps import POINTS, Point, features_figure, sample
+from evals.pictures.feature_maps import features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
 from evals.pictures.sheet import write

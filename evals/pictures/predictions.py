@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from common.drawing import text_width
+from common.palette import colours
 from evals.datasets.labelled_set import IGNORE
-from evals.pictures.palette import colours
 from evals.pictures.sheet import (
     LINE,
     MARGIN,

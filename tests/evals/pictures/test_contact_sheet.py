@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.palette import UNLABELLED, colours
 from evals.datasets.catalogue import open_set
-from evals.pictures import contact_sheet, palette
+from evals.datasets.labelled_set import IGNORE
+from evals.pictures import contact_sheet
 from evals.pictures.sheet import style
 
 
@@ -63,9 +65,10 @@ def test_the_legend_stays_on_the_page_and_off_the_panels(columns):
 
 def test_every_class_has_a_colour_and_ignore_is_black():
     for count in (11, 39, 150):
-        table = palette.colours(count)
+        table = colours(count)
         assert len({tuple(row) for row in table[:count]}) == count
-        assert table[255].tolist() == [0, 0, 0]
+        assert table[IGNORE].tolist() == table[UNLABELLED].tolist() == [0, 0, 0]
+    assert IGNORE == UNLABELLED
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ import torch
 from PIL import Image
 
 from common.errors import BadInput
+from common.feature_maps import POINTS, patch_at
 from evals.datasets.catalogue import open_set
 from evals.features.feature_set import FeatureSet
 from evals.pictures.feature_maps import (
-    POINTS,
     PatchSample,
     features_figure,
-    patch_at,
     pca_maps,
     read_points,
     sample,

@@ -91,7 +91,7 @@ FLOORS = (
     "reports.axes reports.labels reports.estimates",
     "reports.compared",
     "reports.words",
-    "reports.curves reports.paths reports.provenance reports.results_table reports.verdict_words",
+    "reports.curves reports.features reports.paths reports.provenance reports.results_table reports.verdict_words",
     "reports.events reports.losses reports.front_page reports.verdict_pages reports.verdict_table reports.timeline",
     "reports.compute_pages reports.tradeoff reports.batches",
     "reports.figures reports.tidy reports.paper",

@@ -104,6 +104,11 @@ def save(path: Path, about: About, found: Mapping[ImageKey, Known] | Mapping[Ima
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def load_record(path: Path) -> About:
+    """The record of either file alone. Raises BadInput, one line, where it is not as it was saved."""
+    return _load(path, ())[0]
+
+
 def load_known(path: Path) -> tuple[About, dict[ImageKey, Known]]:
     """The images of `images-N.npz`. Raises BadInput, one line, where it is not as it was saved."""
     about, arrays = _load(path, None)

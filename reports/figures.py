@@ -8,6 +8,7 @@ from reports.batches import batch_pages
 from reports.compared import Differences
 from reports.compute_pages import compute_pages
 from reports.curves import metric_pages
+from reports.features.pages import feature_pages
 from reports.front_page import front_pages
 from reports.losses import loss_pages
 from reports.page import Look, Page, looks, number_pages
@@ -23,6 +24,7 @@ PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] =
     "verdicts": verdict_pages,
     "compute": compute_pages,
     "metrics": lambda run, _, arm_looks: metric_pages(run, arm_looks),
+    "features": feature_pages,
     "losses": lambda run, _, arm_looks: loss_pages(run, arm_looks),
     "batches": lambda run, _, arm_looks: batch_pages(run, arm_looks),
     "provenance": lambda run, _, arm_looks: provenance_pages(run, arm_looks),

@@ -79,9 +79,10 @@ class Pictures:
         total = sum(step * evaluations + images for step, images, evaluations in costs)
         sets = ", ".join(f"{len(one.images)} of {one.name}" for one in self.images.sets)
         seconds = sum(step * evaluations for step, _, evaluations in costs) * SECONDS_PER_BYTE
+        took = f"about {duration(seconds)}" if seconds >= 1 else "less than a second"
         return (
             f"pictures of features: {sets} at each evaluation, at most {size_words(largest)} each and "
-            f"{size_words(total)} in all, about {duration(seconds)} (evals.pictures=0 keeps none)"
+            f"{size_words(total)} in all, {took} (evals.pictures=0 keeps none)"
         )
 
     def _bytes(self, job: Job) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from common.drawing import wrap
 from reports import words
 from reports.compared import Differences
+from reports.features.reading import missing, read
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Look, Page, new_page
 from reports.results_table import FOOT, HEADER, ROW, continued, draw_table, legend_line, tables
 from reports.run_folder import Run
@@ -27,18 +28,19 @@ LEVELS = (Tightness(9, 99, ROW), Tightness(9, 99, 0.38), Tightness(6, 6, 0.33), 
 def front_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """Page one with one table, then the pages for the columns and rows that it has no room for."""
     first, *others = tables(run, compared, arm_looks)
-    page, y, room, row = _loosest(run, compared, rows=len(first.lines))
+    gaps = [*words.incomplete(run), *missing(run, read(run))]
+    page, y, room, row = _loosest(run, compared, gaps, rows=len(first.lines))
     y = draw_table(page, first, first.lines[:room], y=y, row=row)
     legend_line(page, run, y)
     return [page, *continued([(first, first.lines[room:]), *((table, table.lines) for table in others)])]
 
 
-def _loosest(run: Run, compared: Differences, *, rows: int) -> tuple[Page, float, int, float]:
+def _loosest(run: Run, compared: Differences, gaps: Sequence[str], *, rows: int) -> tuple[Page, float, int, float]:
     """Page one with its words, where the table begins, how many rows fit, and their height."""
     tried = []
     for level in LEVELS:
         page = new_page()
-        y = _words(page, run, compared, level=level)
+        y = _words(page, run, compared, gaps, level=level)
         room = max(1, int((BOTTOM - FOOT - y - HEADER) / level.row))
         tried.append((page, y, room, level.row))
         if room >= rows:
@@ -46,9 +48,9 @@ def _loosest(run: Run, compared: Differences, *, rows: int) -> tuple[Page, float
     return tried[-1]
 
 
-def _words(page: Page, run: Run, compared: Differences, *, level: Tightness) -> float:
+def _words(page: Page, run: Run, compared: Differences, gaps: Sequence[str], *, level: Tightness) -> float:
     y = _question(page, run)
-    y = _incomplete(page, run, y + 0.1, most=level.gaps)
+    y = _incomplete(page, words.sentence_list(gaps, most=level.gaps), y + 0.1)
     return _findings(page, run, compared, y=y + 0.14, most=level.sentences) + 0.22
 
 
@@ -71,8 +73,7 @@ def _question(page: Page, run: Run) -> float:
     return max(bottoms)
 
 
-def _incomplete(page: Page, run: Run, y: float, *, most: int) -> float:
-    gaps = words.sentence_list(words.incomplete(run), most=most)
+def _incomplete(page: Page, gaps: Sequence[str], y: float) -> float:
     if not gaps:
         return y
     wide = RIGHT - LEFT - 0.3

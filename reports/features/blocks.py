@@ -7,16 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from common.drawing import shorten
-from reports.page import BOTTOM, FAINT, HAIR, INK, LEFT, RIGHT, SOFT, Look, Page
+from reports.page import BOTTOM, FAINT, HAIR, HEIGHT, INK, LEFT, RIGHT, SOFT, WIDTH, Look, Page
 
 GAP, LABEL, CAPTION, NAMES = 0.06, 0.17, 0.21, 0.2  # inches: between panels, for turned words, for lines above
 FOOT = 0.3  # for what explains colours
 BETWEEN = 0.3  # blocks beside one another
 SMALLEST = 1.0  # inches of a panel's height, where fewer blocks would be larger
 FINE = 200  # pixels a side that pictures are drawn with at least, so that no viewer smooths their cells
+CANVAS = "pictures"
 TALLEST = 1.5  # height of a panel by its width
 
 
@@ -57,15 +59,6 @@ def grid(count: int, *, arms: int, rows: int, aspect: float, top: float) -> Grid
         width = min(width, height / aspect)
         tried.append(Grid(across, down, width, width * aspect))
     return max(tried, key=lambda one: one.width)
-
-
-def fitting(most: int, *, arms: int, rows: int, aspect: float, top: float) -> int:
-    """How many blocks a page has: as many as leave panels a good size, two at least."""
-    for count in range(most, 2, -1):
-        found = grid(count, arms=arms, rows=rows, aspect=aspect, top=top)
-        if found.height >= SMALLEST * min(1.0, aspect):
-            return count
-    return min(most, 2)
 
 
 def draw(page: Page, blocks: Sequence[Block], arms: Mapping[str, Look], *, aspect: float, top: float) -> float:
@@ -117,22 +110,32 @@ def turned(page: Page, words: str, *, x: float, y: float, height: float) -> None
 
 def place(page: Page, panel: Panel, *, x: float, y: float, width: float, height: float) -> None:
     """A picture as large as the place allows at its own aspect, in the upper left corner; a frame where it is none."""
-    axes = page.axes(x, y, width, height)
-    axes.grid(False)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(visible=panel.rgb is None, color=HAIR)
+    axes = _canvas(page)
     if panel.rgb is None:
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.text(0.5, 0.5, panel.corner or "no picture", size=7, color=FAINT, ha="center", va="center")
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=HAIR, linewidth=0.6))
+        words = panel.corner or "no picture"
+        axes.text(x + width / 2, y + height / 2, words, size=7, color=FAINT, ha="center", va="center")
         return
-    high, wide = panel.rgb.shape[:2]
-    axes.imshow(_fine(panel.rgb), extent=(0, wide, high, 0), interpolation="none")
-    axes.set_anchor("NW")
+    share = min(width / panel.rgb.shape[1], height / panel.rgb.shape[0])
+    high, wide = (side * share for side in panel.rgb.shape[:2])
+    axes.imshow(_fine(panel.rgb), extent=(x, x + wide, y + high, y), interpolation="none", aspect="auto")
     if panel.corner:
-        _stroked(axes, 0.04, 0.96, panel.corner, size=6.5, ha="left", va="top", transform=axes.transAxes)
+        _stroked(axes, x + 0.04, y + 0.04, panel.corner, size=6.5, ha="left", va="top")
     for down, across, mark in panel.marks:
-        _stroked(axes, across * wide, down * high, mark, size=9, ha="center", va="center", weight="bold")
+        _stroked(axes, x + across * wide, y + down * high, mark, size=9, ha="center", va="center", weight="bold")
+
+
+def _canvas(page: Page) -> Axes:
+    """The whole sheet as one place to draw at, in inches from the upper left corner: an own one for each of a hundred
+    pictures would take seconds."""
+    axes = next((one for one in page.figure.axes if one.get_label() == CANVAS), None)
+    if axes is None:
+        axes = page.axes(0, 0, WIDTH, HEIGHT)
+        axes.set_label(CANVAS)
+        axes.set_axis_off()
+    axes.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))  # which pictures may have changed
+    axes.set_autoscale_on(False)
+    return axes
 
 
 def aspect_of(pictures: Sequence[np.ndarray]) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 
-from common.drawing import shorten
+from common.drawing import shorten, wrap
 from common.errors import BadInput
 from common.palette import UNLABELLED
 from common.steps import KINDS, job_name, step_name
@@ -19,16 +21,33 @@ from reports import words
 from reports.compared import Differences
 from reports.estimates import Column, primary
 from reports.features import blocks
-from reports.features.blocks import CAPTION, GAP, Panel
-from reports.features.maps import Maps, Picture
+from reports.features.blocks import BETWEEN, FOOT, GAP, LABEL, NAMES, Panel
+from reports.features.legends import classes_legend
+from reports.features.maps import Maps, Picture, Shown, Truth
 from reports.features.reading import Checkpoint
 from reports.features.stages import Sides, gap_by_arm
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Look, Page, new_page
 from reports.pairing import outcomes_path
 
 WRONG, UNJUDGED = (213, 94, 0), (26, 26, 26)
-HEADINGS = 0.34  # inches above the panels
+WORDS = 0.36  # inches above an image's panels
+EXPLAINED = {
+    "depth": "Error: predicted minus true depth, red too far, blue too near, on one scale for the page; grey: unknown. "
+    "True and predicted depth of an image share their colours, near ones light.",
+    "segmentation": "Wrong pixels are orange, those without a label black. True and predicted classes:",
+}
 FAR = 0.99  # share of the depth errors that the colours span
+
+
+Draw = Callable[[ImageKey], Panel]
+
+
+class Row(NamedTuple):
+    """Pictures beside one another: what they are, whose (baseline and arm, or nobody's), and what draws an image's."""
+
+    words: str
+    whose: tuple[str, ...]
+    draw: Sequence[Draw]
 
 
 class Case(NamedTuple):
@@ -96,36 +115,52 @@ def _page(
     maps: Maps, column: Column, found: Sequence[Case], pair: tuple[Checkpoint, Checkpoint], looks: Mapping[str, Look]
 ) -> Page:
     base, arm = pair
-    measure = f"{column.title} on {column.dataset}"
     page = new_page(
         shorten(f"Where {arm.lane} and {base.lane} differ most", RIGHT - LEFT, 15, weight="bold"),
-        f"{shorten(arm.lane, 2.5, 8.5)} is the arm that is furthest from the baseline in {measure}. Images by rule, of "
-        f"those kept: the one on which it gains most, the median, the one on which it loses most, by {column.title} of "
-        f"that image alone, seed {arm.seed}, step {_steps(pair)}. Read it so: does what changes lie at edges, in "
-        "single patches, or all over?",
+        f"{shorten(arm.lane, 2.5, 8.5)} is the arm that is furthest from the baseline in {column.title} on "
+        f"{column.dataset}. Read it so: does what changes lie at edges, in single patches, or all over?",
         size=8.5,
     )
+    said = (
+        f"By rule, of the images that are kept: the one on which {shorten(arm.lane, 1.5, 7.5)} gains most, the median, "
+        f"the one on which it loses most, by {column.title} on that image alone; seed {arm.seed}, step {_steps(pair)}."
+    )
+    page.head = page.flow(LEFT, page.head + 0.03, wrap(said, RIGHT - LEFT, 7.5, lines=2), 7.5, color=SOFT)
     kind = _kind(maps, column, found)
-    columns = _columns(maps, kind, found, pair)
-    top = page.head + HEADINGS + 0.1
-    aspect = blocks.aspect_of([maps.pictures.images[case.image].image for case in found])
-    width = (RIGHT - LEFT - GAP * (len(columns) - 1)) / len(columns)
-    height = (BOTTOM - 0.1 - top) / len(found) - CAPTION - GAP
-    width = min(width, height / aspect)
-    height = width * aspect
-    for number, (heading, whose, _) in enumerate(columns):
-        x = LEFT + number * (width + GAP)
-        page.write(x, top - 0.06, shorten(heading, width, 7.5, weight="bold"), 7.5, weight="bold")
-        if whose is not None:
-            page.swatch(x, top - 0.24, looks[whose], length=0.2)
-            page.write(x + 0.25, top - 0.2, shorten(whose, width - 0.27, 7.5), 7.5, color=SOFT)
-    for row, case in enumerate(found):
-        y = top + row * (CAPTION + height + GAP)
-        page.write(LEFT, y + 0.14, shorten(_caption(column, case, pair), RIGHT - LEFT, 7.5), 7.5, color=SOFT)
-        for number, (_, _, draw) in enumerate(columns):
-            x = LEFT + number * (width + GAP)
-            blocks.place(page, draw(case.image), x=x, y=y + CAPTION, width=width, height=height)
+    rows = _rows(maps, kind, found, pair)
+    top, aspect = page.head + 0.15, blocks.aspect_of([maps.pictures.images[case.image].image for case in found])
+    wide = (RIGHT - LEFT - BETWEEN * 2) / 3
+    high = (BOTTOM - FOOT - top - WORDS - NAMES) / len(rows) - GAP
+    width = min((wide - LABEL - GAP) / 2, high / aspect)
+    for number, case in enumerate(found):
+        x = LEFT + number * (wide + BETWEEN)
+        _case(page, column, case, rows, looks, x=x, y=top, width=width, height=width * aspect)
+    page.write(LEFT, BOTTOM - 0.16, EXPLAINED.get(kind or "", ""), 7, color=SOFT)
+    if kind == "segmentation":
+        classes_legend(page, maps, [case.image for case in found], pair)
     return page
+
+
+def _case(
+    page: Page, column: Column, case: Case, rows: Sequence[Row], looks: Mapping[str, Look],
+    *, x: float, y: float, width: float, height: float,
+) -> None:  # fmt: skip
+    """An image's block: what is true on top, below it the baseline on the left and the arm on the right."""
+    places = (x + LABEL, x + LABEL + width + GAP)
+    room = (RIGHT - LEFT - BETWEEN * 2) / 3
+    page.write(x, y + 0.12, shorten(_caption(column, case), room, 8, weight="bold"), 8, weight="bold")
+    page.write(x, y + 0.27, shorten(case.image.key, room, 7.5), 7.5, color=SOFT)
+    y += WORDS
+    for number, row in enumerate(rows):
+        if row.whose and not rows[number - 1].whose:
+            for place, arm in zip(places, row.whose, strict=True):
+                page.swatch(place, y + 0.07, looks[arm], length=0.2)
+                page.write(place + 0.25, y + 0.105, shorten(arm, width - 0.27, 7.5), 7.5)
+            y += NAMES
+        blocks.turned(page, row.words, x=x, y=y, height=height)
+        for place, draw in zip(places, row.draw, strict=False):
+            blocks.place(page, draw(case.image), x=place, y=y, width=width, height=height)
+        y += height + GAP
 
 
 def _steps(pair: tuple[Checkpoint, Checkpoint]) -> str:
@@ -133,14 +168,11 @@ def _steps(pair: tuple[Checkpoint, Checkpoint]) -> str:
     return str(arm.step) if base.step == arm.step else f"{arm.step} (of the baseline {base.step})"
 
 
-def _caption(column: Column, case: Case, pair: tuple[Checkpoint, Checkpoint]) -> str:
+def _caption(column: Column, case: Case) -> str:
     before, after = (words.number(value * words.scale(column), words.digits(column)) for value in case[2:])
-    unit = words.unit(column)
     change = words.number((case.arm - case.baseline) * words.scale(column), words.digits(column), signed=True)
-    said = (
-        f"{before} with {pair[0].lane}, {after} with {pair[1].lane} ({change} {words.difference_unit(column)}".rstrip()
-    )
-    return f"{case.words}: {column.title} {f'in {unit}: ' if unit else ''}{said}) – {case.image.key}"
+    said = f"{case.words}: {before} to {after} {words.unit(column)}".rstrip()
+    return f"{said} ({change} {words.difference_unit(column)}".rstrip() + ")"
 
 
 def _kind(maps: Maps, column: Column, found: Sequence[Case]) -> str | None:
@@ -149,35 +181,38 @@ def _kind(maps: Maps, column: Column, found: Sequence[Case]) -> str | None:
     return column.eval if column.eval in kinds else kinds[0] if kinds else None
 
 
-Draw = Callable[[ImageKey], Panel]
+def _rows(maps: Maps, kind: str | None, found: Sequence[Case], pair: tuple[Checkpoint, Checkpoint]) -> list[Row]:
+    """What is drawn of each image, from top to bottom."""
+    whose = (pair[0].lane, pair[1].lane)
 
+    def both(title: str, pick: Callable[[Shown], Picture | None]) -> Row:
+        return Row(title, whose, [partial(_of, maps, pick, at) for at in pair])
 
-def _columns(
-    maps: Maps, kind: str | None, found: Sequence[Case], pair: tuple[Checkpoint, Checkpoint]
-) -> list[tuple[str, str | None, Draw]]:
-    """Heading, whose it is, and what draws an image."""
+    def known(pick: Callable[[Truth], Picture | None]) -> Draw:
+        return lambda image: _panel(pick(maps.truth(image)))
 
-    def of(at: Checkpoint, pick: Callable) -> Draw:
-        return lambda image: _panel(pick(shown) if (shown := maps.of(at, image)) else None)
-
-    columns: list[tuple[str, str | None, Draw]] = [("image", None, lambda image: _panel(maps.truth(image).image))]
-    if kind is not None:
-        columns.append(("truth", None, lambda image: _panel(getattr(maps.truth(image), kind))))
-        columns += [("predicted", at.lane, of(at, lambda shown: getattr(shown, kind))) for at in pair]
-        mistakes = _wrong(maps) if kind == "segmentation" else _far(maps, found, pair)
-        title = "wrong pixels" if kind == "segmentation" else "blue nearer, red farther"
-        columns += [(title, at.lane, lambda image, at=at: mistakes(at, image)) for at in pair]
-    columns += [("components", at.lane, of(at, lambda shown: shown.components)) for at in pair]
+    components = both("components", attrgetter("components"))
     if kind is None:
-        columns += [("similarity to middle", at.lane, of(at, lambda shown: shown.similar[0])) for at in pair]
-    return columns
+        middle = both("similar to middle", lambda shown: shown.similar[0])
+        return [Row("image", (), [known(attrgetter("image"))]), components, middle]
+    title, mistakes = _wrong(maps) if kind == "segmentation" else _far(maps, found, pair)
+    return [
+        Row("image, truth", (), [known(attrgetter("image")), known(attrgetter(kind))]),
+        both("predicted", attrgetter(kind)),
+        Row(title, whose, [partial(mistakes, at) for at in pair]),
+        components,
+    ]
+
+
+def _of(maps: Maps, pick: Callable[[Shown], Picture | None], at: Checkpoint, image: ImageKey) -> Panel:
+    return _panel(pick(shown) if (shown := maps.of(at, image)) else None)
 
 
 def _panel(picture: Picture | None) -> Panel:
     return Panel(None if picture is None else picture.rgb)
 
 
-def _wrong(maps: Maps) -> Callable[[Checkpoint, ImageKey], Panel]:
+def _wrong(maps: Maps) -> tuple[str, Callable[[Checkpoint, ImageKey], Panel]]:
     """Orange where the class is wrong, black where none is known, over the grey image."""
 
     def draw(at: Checkpoint, image: ImageKey) -> Panel:
@@ -190,12 +225,12 @@ def _wrong(maps: Maps) -> Callable[[Checkpoint, ImageKey], Panel]:
         grey[truth == UNLABELLED] = UNJUDGED
         return Panel(grey)
 
-    return draw
+    return "wrong", draw
 
 
 def _far(
     maps: Maps, found: Sequence[Case], pair: tuple[Checkpoint, Checkpoint]
-) -> Callable[[Checkpoint, ImageKey], Panel]:
+) -> tuple[str, Callable[[Checkpoint, ImageKey], Panel]]:
     """Predicted minus true metres, on one scale for the page."""
 
     def error(at: Checkpoint, image: ImageKey) -> np.ndarray | None:
@@ -214,6 +249,6 @@ def _far(
             return Panel(None)
         shown = colormaps["RdBu_r"](np.clip(np.nan_to_num(one) / most / 2 + 0.5, 0, 1))[..., :3]
         rgb = np.where(np.isfinite(one)[..., None], shown, 189 / 255)
-        return Panel(np.rint(rgb * 255).astype(np.uint8), f"±{most:.1f} m")
+        return Panel(np.rint(rgb * 255).astype(np.uint8))
 
-    return draw
+    return f"error, ±{most:.1f} m", draw

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-
-from common.drawing import shorten, text_width
+from common.drawing import shorten, wrap
+from common.feature_maps import patch_at
 from evals.results.pictured import ImageKey, set_name
 from reports.compared import Differences
+from reports.estimates import primary
 from reports.features import blocks
 from reports.features.blocks import Block, Panel
 from reports.features.differ import difference_pages
-from reports.features.maps import COSINE, LOWEST, Maps, Picture
+from reports.features.legends import LEGEND, classes_legend, cosine_bar
+from reports.features.maps import Maps, Picture
 from reports.features.reading import read
 from reports.features.stages import Sides, sides, spread
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Look, Page, new_page
 from reports.run_folder import Run
 
+T = TypeVar("T")
 MOST = 4  # blocks of a page
-LEGEND = 7.0  # points
 HEAD = 0.12  # inches between a page's words and its blocks
 
 
@@ -46,14 +46,14 @@ def components_page(maps: Maps, beside: Sides, looks: Mapping[str, Look]) -> Pag
     """What the features look like, by their principal components."""
     page = new_page(
         "What the features look like",
-        "Colours are the first three principal components of the patches, on one basis for each image: equal colours "
-        "are equal features, in whatever arm and step. Read it so: even areas that follow the things in the image are "
-        f"good dense features, speckle is not. {_which(maps, beside)}",
+        "Colours are the first three principal components of the patches, on one basis for each image, so that like "
+        "colours are like features in all arms and steps. Read it so: even areas that follow the things in the image "
+        "are good dense features, speckle is not.",
         size=8.5,
     )
-    images = spread_over_sets(maps.images, MOST)
-    found = [_components(maps, beside, image) for image in images]
-    _fill(page, maps, beside, looks, found, images)
+    _tell_rule(page, maps, beside)
+    wanted = _fitting(page, maps, beside, lambda most: [(i, 0) for i in spread_over_sets(maps.images, most)])
+    _fill(page, maps, looks, [(image, _components(maps, beside, image)) for image, _ in wanted])
     return page
 
 
@@ -61,35 +61,45 @@ def similarity_page(maps: Maps, beside: Sides, looks: Mapping[str, Look]) -> Pag
     """The cosine of all patches with the one under a point."""
     page = new_page(
         "Similarity to a marked point",
-        "Colours are the cosine of each patch with the one at the cross, in the middle of the image and of two of its "
-        "quarters, on one scale. Read it so: what belongs to the same thing should be light and end at its edge; light "
-        f"spots elsewhere, or light all over, are lost locality. {_which(maps, beside)}",
+        "Colours are the cosine of each patch with the one at the cross (by rule in the middle, or of two quarters). "
+        "Read it so: what belongs to one thing should be light and end at its edge; light spots elsewhere, or all "
+        "over, are lost locality.",
         size=8.5,
     )
-    images = spread_over_sets(maps.images, MOST)
-    wanted = [(image, number) for image in images for number in range(len(maps.points))][:MOST]
-    found = [_similarity(maps, beside, image, number) for image, number in wanted]
-    _fill(page, maps, beside, looks, found, [image for image, _ in wanted])
-    _cosine_bar(page)
+    _tell_rule(page, maps, beside)
+    points = range(len(maps.points))
+    wanted = _fitting(
+        page,
+        maps,
+        beside,
+        lambda most: [(i, n) for i in spread_over_sets(maps.images, -(-most // len(points))) for n in points],
+    )
+    _fill(page, maps, looks, [(image, _similarity(maps, beside, image, number)) for image, number in wanted])
+    cosine_bar(page)
     return page
 
 
 def predictions_pages(maps: Maps, beside: Sides, looks: Mapping[str, Look]) -> list[Page]:
     """Predicted classes and depth beside the truth; none where no head predicted any."""
-    images = spread_over_sets([image for image in maps.images if _kinds(maps, image)], MOST)
-    wanted = [(image, kind) for image in images for kind in _kinds(maps, image)][:MOST]
-    if not wanted:
+    judged = [image for image in maps.images if _kinds(maps, image)]
+    if not judged:
         return []
     page = new_page(
         "What the heads predict from them",
         "Predictions of the heads that were fitted for the evaluation, below the image its truth, in the same colours. "
-        "Read it so: where an arm departs from the truth, and whether late more than early. "
-        f"{_which(maps, beside)}",
+        "Read it so: where an arm departs from the truth, and whether late more than early.",
         size=8.5,
     )
-    found = [_predicted(maps, beside, image, kind) for image, kind in wanted]
-    shown = _fill(page, maps, beside, looks, found, [image for image, _ in wanted])
-    classes_legend(page, maps, [image for image, kind in wanted[:shown] if kind == "segmentation"], beside)
+    _tell_rule(page, maps, beside)
+    sets = len({set_name(image) for image in judged})
+    wanted = _fitting(
+        page,
+        maps,
+        beside,
+        lambda most: [(i, k) for i in spread_over_sets(judged, max(-(-most // 2), sets)) for k in _kinds(maps, i)],
+    )
+    _fill(page, maps, looks, [(image, _predicted(maps, beside, image, kind)) for image, kind in wanted])
+    classes_legend(page, maps, [image for image, kind in wanted if kind == "segmentation"], beside.checkpoints, lines=2)
     return [page]
 
 
@@ -101,58 +111,53 @@ def spread_over_sets(images: Sequence[ImageKey], most: int) -> list[ImageKey]:
     return [own[turn] for turn in range(share) for own in chosen if turn < len(own)][:most]
 
 
-def classes_legend(page: Page, maps: Maps, images: Sequence[ImageKey], beside: Sides) -> None:
-    """The colours of the classes that occur in these images, the most frequent first, in one line at the foot."""
-    counts: dict[tuple[str, int], int] = {}
-    for image in images:
-        found = [maps.pictures.images[image].segmentation]
-        found += [one.segmentation for s in beside.stages for at in s.by_arm.values() if (one := maps.seen(at, image))]
-        for mask in (mask for mask in found if mask is not None):
-            for number, count in zip(*np.unique(mask, return_counts=True), strict=True):
-                key = (set_name(image), int(number))
-                counts[key] = counts.get(key, 0) + int(count)
-    x, y = LEFT, BOTTOM - 0.02
-    for name, number in sorted(counts, key=lambda key: -counts[key]):
-        word = _class_name(maps, name, number)
-        wide = 0.2 + text_width(word, LEGEND) + 0.14
-        if x + wide > RIGHT:
-            page.write(x, y, "…", LEGEND, color=SOFT)
-            return
-        red, green, blue = maps.palette[name][number] / 255
-        page.box(x, y - 0.1, 0.14, 0.12, fill=f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}")
-        page.write(x + 0.18, y, word, LEGEND, color=SOFT)
-        x += wide
-
-
 def panel(picture: Picture | None, corner: str = "", *, marks: tuple[tuple[float, float, str], ...] = ()) -> Panel:
     """A picture as a panel; a frame where there is none."""
     return Panel(None) if picture is None else Panel(picture.rgb, corner, marks)
 
 
-def _fill(
-    page: Page, maps: Maps, beside: Sides, looks: Mapping[str, Look], found: list[Block], images: list[ImageKey]
-) -> int:
-    """Draw as many of the blocks as the page has room for; returns how many."""
-    rows = max(2, len(beside.stages))
-    aspect = blocks.aspect_of([maps.pictures.images[image].image for image in images])
-    top = page.head + HEAD
-    count = blocks.fitting(len(found), arms=len(looks), rows=rows, aspect=aspect, top=top)
-    blocks.draw(page, found[:count], looks, aspect=aspect, top=top)
-    return count
+def _fitting(
+    page: Page, maps: Maps, beside: Sides, choose: Callable[[int], list[tuple[ImageKey, T]]]
+) -> list[tuple[ImageKey, T]]:
+    """What the page has room for: as much as leaves panels a good size, two blocks at least.
+
+    choose: images with what is drawn of them, for a page of so many blocks or more.
+    """
+    lies = {"arms": len(beside.arms), "rows": max(2, len(beside.stages)), "top": page.head + HEAD}
+    for count in range(MOST, 2, -1):
+        wanted = choose(count)[:count]
+        aspect = _aspect(maps, [image for image, _ in wanted])
+        if blocks.grid(len(wanted), **lies, aspect=aspect).height >= blocks.SMALLEST * min(1.0, aspect):
+            return wanted
+    return choose(2)[:2]
 
 
-def _which(maps: Maps, beside: Sides) -> str:
-    """By which rule images and arms were chosen."""
-    total, run = len(maps.images), maps.run
-    said = f"Images by rule: evenly spread over the {total} that are kept"
-    if len(run.seeds) > 1:
-        said += f"; seed {beside.seed}"
+def _fill(page: Page, maps: Maps, looks: Mapping[str, Look], found: Sequence[tuple[ImageKey, Block]]) -> None:
+    aspect = _aspect(maps, [image for image, _ in found])
+    blocks.draw(page, [block for _, block in found], looks, aspect=aspect, top=page.head + HEAD)
+
+
+def _aspect(maps: Maps, images: Sequence[ImageKey]) -> float:
+    return blocks.aspect_of([maps.pictures.images[image].image for image in images])
+
+
+def _tell_rule(page: Page, maps: Maps, beside: Sides) -> None:
+    """By which rule images, seed and arms were chosen, in a line below the page's words."""
+    turns = ", of each set in turn" if len({set_name(image) for image in maps.images}) > 1 else ""
+    said = [f"By rule: images evenly spread over the {len(maps.images)} that are kept{turns}"]
+    if len(maps.run.seeds) > 1:
+        said.append(f"seed {beside.seed}, the first of those that most arms have pictures with")
     if beside.left_out:
-        said += (
-            f"; of {len(beside.arms) + beside.left_out} arms the {len(beside.arms)} that differ most from "
-            f"{shorten(run.baseline, 1.5, 8.5)} in the leading dense measure, and itself"
-        )
-    return said + "."
+        kept = len(beside.arms)
+        far = f"the {kept - 1} furthest from it in {_leading(maps)}"
+        said.append(f"of {kept + beside.left_out} arms the baseline and {far}")
+    lines = wrap("; ".join(said) + ".", RIGHT - LEFT, 7.5, lines=2)
+    page.head = page.flow(LEFT, page.head + 0.03, lines, 7.5, color=SOFT)
+
+
+def _leading(maps: Maps) -> str:
+    column = primary(maps.run, "dense")
+    return "their order" if column is None else f"{column.title} on {column.dataset}"
 
 
 def _rows(maps: Maps, beside: Sides, pick: Mapping[tuple[str, str], Panel]) -> list[tuple[str, dict[str, Panel]]]:
@@ -189,11 +194,18 @@ def _components(maps: Maps, beside: Sides, image: ImageKey) -> Block:
 
 
 def _similarity(maps: Maps, beside: Sides, image: ImageKey, number: int) -> Block:
-    truth, (down, across) = maps.truth(image), maps.points[number]
-    mark = ((down, across, "+"),)
+    truth, mark = maps.truth(image), _mark(maps, beside, image, number)
     shared = [("image", panel(truth.image, marks=mark)), *_start(maps, beside, image, "similar", number)]
     caption = f"point {number + 1} in {truth.image.caption}"
     return Block(caption, shared, _rows(maps, beside, _panels(maps, beside, image, "similar", number)))
+
+
+def _mark(maps: Maps, beside: Sides, image: ImageKey, number: int) -> tuple[tuple[float, float, str], ...]:
+    """A cross in the middle of the patch under a point, as shares of height and width."""
+    seen = [maps.seen(at, image) for stage in beside.stages for at in stage.by_arm.values()]
+    grid = next((one.features.shape[:2] for one in seen if one is not None), (1, 1))
+    row, column = patch_at(maps.points[number], grid)
+    return (((row + 0.5) / grid[0], (column + 0.5) / grid[1], "+"),)
 
 
 def _predicted(maps: Maps, beside: Sides, image: ImageKey, kind: str) -> Block:
@@ -210,22 +222,6 @@ def _kinds(maps: Maps, image: ImageKey) -> list[str]:
     """What heads predict of an image's pixels."""
     known = maps.pictures.images[image]
     return [kind for kind in ("segmentation", "depth") if getattr(known, kind) is not None]
-
-
-def _class_name(maps: Maps, name: str, number: int) -> str:
-    segments = maps.pictures.about.segments[name] if maps.pictures.about else []
-    return segments[number] if number < len(segments) else "not labelled"
-
-
-def _cosine_bar(page: Page) -> None:
-    axes = page.axes(LEFT + 0.6, BOTTOM - 0.12, 2.4, 0.1)
-    bar = page.figure.colorbar(
-        ScalarMappable(Normalize(LOWEST, 1), cmap=COSINE), cax=axes, orientation="horizontal", ticks=[]
-    )
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    page.write(LEFT, BOTTOM - 0.03, "cosine", LEGEND, color=SOFT)
-    page.write(LEFT + 0.55, BOTTOM - 0.03, f"{LOWEST:g}".replace("-", "\u2212"), LEGEND, color=SOFT, ha="right")
-    page.write(LEFT + 3.05, BOTTOM - 0.03, "1", LEGEND, color=SOFT)
 
 
 def _tell_damage(page: Page, maps: Maps) -> None:

@@ -34,6 +34,11 @@ class Sides(NamedTuple):
     stages: tuple[Stage, ...]
     start: Checkpoint | None
 
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """All that stand in rows."""
+        return [at for stage in self.stages for at in stage.by_arm.values()]
+
 
 def sides(maps: Maps, compared: Differences) -> Sides | None:
     """None where no arm has pictures."""

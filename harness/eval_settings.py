@@ -65,7 +65,7 @@ class Evals:
         Le(256),
         About(
             "how many test images, evenly spread over the sets, are kept of each evaluation for pictures of their "
-            "features and predictions ([runs.md](runs.md)); 0 keeps none"
+            "features and predictions ([pictures.md](pictures.md)); 0 keeps none"
         ),
     ] = 12
     network: Annotated[

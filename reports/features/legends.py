@@ -57,5 +57,5 @@ def cosine_bar(page: Page) -> None:
     )
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     page.write(LEFT, BOTTOM - 0.03, "cosine", LEGEND, color=SOFT)
-    page.write(LEFT + 0.85, BOTTOM - 0.03, f"{LOWEST:g}".replace("-", "\u2212"), LEGEND, color=SOFT, ha="right")
+    page.write(LEFT + 0.85, BOTTOM - 0.03, f"≤ {LOWEST:g}".replace("-", "\u2212"), LEGEND, color=SOFT, ha="right")
     page.write(LEFT + 3.35, BOTTOM - 0.03, "1", LEGEND, color=SOFT)

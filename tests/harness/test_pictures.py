@@ -58,6 +58,8 @@ def test_what_is_kept_is_what_was_judged(exported, change):
         np.testing.assert_array_equal(truth.segmentation, test.mask(place))
         right = (one.segmentation == truth.segmentation)[truth.segmentation != 255].sum()
         assert right == outcomes["segmentation"]["intersect"][place].sum()
+        assert one.depth is not None
+        assert truth.depth is not None
         gap = (one.depth.astype(float) - truth.depth.astype(float))[np.isfinite(one.depth)]
         assert np.sqrt((gap**2).mean()) == pytest.approx(outcomes["depth"]["rmse"][place], rel=2e-3)
         assert one.features.shape == (4, 4, 32)

@@ -13,13 +13,13 @@ import numpy as np
 
 from common.errors import BadInput
 from common.progress import Bar
+from common.spread import spread
 from evals.backbones.backbone import Backbone
 from evals.datasets.checking.depth_look import refuse_misread_depth
 from evals.datasets.checking.mask_look import refuse_misread_masks
 from evals.datasets.decoding.unreadable import or_exclude
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet, alone, has
-from evals.datasets.layouts.files import spread
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.judging.pixel_classes import same_segments

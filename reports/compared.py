@@ -10,14 +10,13 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from common.records import EQUAL_COMPUTE
-from common.steps import KINDS
 from evals.results.crossed import Crossed
 from evals.results.metrics import Metric
 from evals.results.table import Row
 from evals.results.verdicts import Verdict, verdicts
 from reports.estimates import Column, Estimate, columns, of_column, student_interval
 from reports.lineage import Measure, on_way, spent
-from reports.pairing import Mix, Place, Sides, paired
+from reports.pairing import Checkpoint, Mix, Sides, paired
 from reports.run_folder import Run
 
 Where = Measure | Literal["ends"]  # both have used equally much, or one goes on from the other's end
@@ -97,9 +96,8 @@ def _of_column(run: Run, column: Column, measure: Where) -> dict[str, Difference
     rows = of_column(run, column)
     meetings = {arm: found for arm in run.others if (found := _meetings(run, rows, arm, measure))}
     sides = {arm: {seed: (one.arm, one.baseline) for seed, one in found.items()} for arm, found in meetings.items()}
-    kind = KINDS["student" if run.judges_students else "teacher"]
-    crossed = paired(run.folder, column, sides, kind=kind, evaluations=run.evaluations)
-    values = {Place(row.arm, row.seed, row.step): row.value for row in rows}
+    crossed = paired(run.folder, column, sides, kind=run.step_kind, evaluations=run.evaluations)
+    values = {Checkpoint(row.arm, row.seed, row.step): row.value for row in rows}
     found = {
         arm: _difference(_Pair(column, arm, measure), [*by_seed.values()], values, crossed.get(arm))
         for arm, by_seed in meetings.items()
@@ -108,7 +106,7 @@ def _of_column(run: Run, column: Column, measure: Where) -> dict[str, Difference
 
 
 def _difference(
-    pair: _Pair, meetings: Sequence[Meeting], values: Mapping[Place, float], crossed: Crossed | None
+    pair: _Pair, meetings: Sequence[Meeting], values: Mapping[Checkpoint, float], crossed: Crossed | None
 ) -> Difference:
     """From resampled images where their outcomes were kept, else from the seeds' values alone."""
     mine, base = (np.array([_mixed(values, mix) for mix in side]) for side in _turned(meetings))
@@ -134,7 +132,7 @@ def _turned(meetings: Sequence[Meeting]) -> tuple[list[Mix], list[Mix]]:
     return [one.arm for one in meetings], [one.baseline for one in meetings]
 
 
-def _mixed(values: Mapping[Place, float], mix: Mix) -> float:
+def _mixed(values: Mapping[Checkpoint, float], mix: Mix) -> float:
     return sum(values[place] * share for place, share in mix.items())
 
 
@@ -185,7 +183,7 @@ def _step(row: Row) -> int:
 
 
 def _exact(run: Run, arm: str, seed: int, step: int) -> Meeting:
-    return Meeting(step, {Place(arm, seed, step): 1.0}, {Place(run.baseline, seed, step): 1.0})
+    return Meeting(step, {Checkpoint(arm, seed, step): 1.0}, {Checkpoint(run.baseline, seed, step): 1.0})
 
 
 def _meeting(run: Run, rows: list[Row], arm: str, seed: int, measure: Measure) -> Meeting | None:
@@ -210,7 +208,7 @@ def _at_ends(run: Run, rows: list[Row], arm: str, seed: int) -> Meeting | None:
     mine, base = (on_way(run, rows, lane, seed) for lane in (arm, run.baseline))
     if not mine or not base or mine[-1] == base[-1] or (base[-1] not in mine and mine[-1] not in base):
         return None
-    place, other = (Place(row.arm, row.seed, row.step) for row in (mine[-1], base[-1]))
+    place, other = (Checkpoint(row.arm, row.seed, row.step) for row in (mine[-1], base[-1]))
     return Meeting(place.step, {place: 1.0}, {other: 1.0})
 
 
@@ -218,7 +216,7 @@ def _between(way: list[Row], step: float) -> Mix:
     """The evaluations on either side of a step, by how near they are; {} before the first."""
     steps = np.array([row.step for row in way], float)
     after = int(np.searchsorted(steps, step - 1e-6 * steps[-1]))
-    place = [Place(row.arm, row.seed, row.step) for row in way]
+    place = [Checkpoint(row.arm, row.seed, row.step) for row in way]
     if after == 0 or after == len(way):
         return {place[after]: 1.0} if after == 0 and steps[0] <= step else {}
     share = float(np.clip((step - steps[after - 1]) / (steps[after] - steps[after - 1]), 0, 1))

@@ -22,15 +22,15 @@ class Measured(Evaluated, Protocol):
     def metric(self) -> str: ...
 
 
-class Place(NamedTuple):
-    """An evaluation of a column: of the lane and seed that measured it, after this step."""
+class Checkpoint(NamedTuple):
+    """A lane's network after a step, with one seed: what was evaluated."""
 
     lane: str
     seed: int
     step: int
 
 
-Mix = Mapping[Place, float]  # a value between two evaluations, with their weights, or one of weight 1
+Mix = Mapping[Checkpoint, float]  # a value between two evaluations, with their weights, or one of weight 1
 Sides = Mapping[int, tuple[Mix, Mix]]  # seed → the arm's value and the baseline's
 
 
@@ -64,16 +64,16 @@ def paired(
     }
 
 
-def _places(many: Iterable[Sides]) -> set[Place]:
+def _places(many: Iterable[Sides]) -> set[Checkpoint]:
     return {place for sides in many for pair in sides.values() for mix in pair for place in mix}
 
 
-def _weights(used: Sequence[Place], mine: Mix, base: Mix) -> list[float]:
+def _weights(used: Sequence[Checkpoint], mine: Mix, base: Mix) -> list[float]:
     return [mine.get(place, 0.0) - base.get(place, 0.0) for place in used]
 
 
 def _outcomes(
-    folder: Path, column: Measured, place: Place, *, kind: str, evaluations: str
+    folder: Path, column: Measured, place: Checkpoint, *, kind: str, evaluations: str
 ) -> dict[str, np.ndarray] | None:
     step = folder / job_name(place.lane, place.seed) / step_name(place.step, kind)
     path = outcomes_path(step, column, evaluations=evaluations)

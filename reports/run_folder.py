@@ -17,6 +17,7 @@ import numpy as np
 
 from common.errors import BadInput, first_line
 from common.records import Asked, CurvePoint, Happening, LossTerm, Status, read_lines, read_record
+from common.steps import KINDS, job_name, step_name
 from evals.results import table
 from evals.results.table import Row
 from reports.parts import Curve, Line, Part, ended, own
@@ -92,6 +93,15 @@ class Run:
     def judges_students(self) -> bool:
         """Whether students were evaluated, not their EMA teachers."""
         return self.config.get("evals", {}).get("network") == "student"
+
+    @property
+    def step_kind(self) -> str:
+        """How the folders of evaluated steps are called, see `KINDS`."""
+        return KINDS["student" if self.judges_students else "teacher"]
+
+    def step_folder(self, lane: str, seed: int, step: int) -> Path:
+        """Where what was evaluated of a lane after a step lies."""
+        return self.folder / job_name(lane, seed) / step_name(step, self.step_kind)
 
     def part(self, lane: str, seed: int) -> Part:
         """What a lane trains by itself; where no record tells, arms fork from the end of the trunk."""

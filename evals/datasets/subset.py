@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from common.errors import BadInput, listing, nearest
+from common.spread import spread
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet, Surfaces
 from evals.datasets.layouts.file_set import FileSet
-from evals.datasets.layouts.files import spread
 
 
 class Subset:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.spread import spread
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
-from evals.datasets.layouts.files import spread
 from evals.datasets.subset import Subset
 from evals.features.extract import Precision, extract
 from evals.features.feature_set import FeatureSet

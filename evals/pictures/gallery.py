@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.feature_maps import POINTS, Point
+from common.spread import spread
 from evals.datasets.labelled_set import LabelledSet
-from evals.datasets.layouts.files import spread
 from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.features.view import View, nearest_multiple

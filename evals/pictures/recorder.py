@@ -12,9 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
+from common.spread import spread
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
-from evals.datasets.layouts.files import spread
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf
 from evals.features.view import View, nearest_multiple, prepare

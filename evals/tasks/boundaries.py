@@ -19,8 +19,8 @@ from common.bounds import About, Count, Positive
 from common.errors import BadInput
 from common.progress import Bar
 from common.schema import settings
+from common.spread import spread
 from evals.datasets.labelled_set import LabelledSet, Needs
-from evals.datasets.layouts.files import spread
 from evals.features.feature_set import FeatureSet
 from evals.features.scale import fit_scale
 from evals.features.view import cells

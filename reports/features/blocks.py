@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from common.drawing import shorten
+from reports.features.maps import Picture
 from reports.page import BOTTOM, FAINT, HAIR, HEIGHT, INK, LEFT, RIGHT, SOFT, WIDTH, Look, Page
 
 GAP, LABEL, CAPTION, NAMES = 0.06, 0.17, 0.21, 0.2  # inches: between panels, for turned words, for lines above
@@ -28,6 +29,11 @@ class Panel(NamedTuple):
     rgb: np.ndarray | None
     corner: str = ""
     marks: tuple[tuple[float, float, str], ...] = ()
+
+
+def panel(picture: Picture | None, corner: str = "", *, marks: tuple[tuple[float, float, str], ...] = ()) -> Panel:
+    """A picture as a panel; a frame where there is none."""
+    return Panel(None) if picture is None else Panel(picture.rgb, corner, marks)
 
 
 class Block(NamedTuple):

@@ -13,7 +13,6 @@ from matplotlib import colormaps
 from common.drawing import shorten, wrap
 from common.errors import BadInput
 from common.palette import UNLABELLED
-from common.steps import KINDS, job_name, step_name
 from evals.results.metrics import metric_of
 from evals.results.outcomes import load_outcomes
 from evals.results.pictured import ImageKey, set_name
@@ -21,14 +20,14 @@ from reports import words
 from reports.compared import Differences
 from reports.estimates import Column, primary
 from reports.features import blocks
-from reports.features.blocks import BETWEEN, FOOT, GAP, LABEL, NAMES, Panel
+from reports.features.blocks import BETWEEN, FOOT, GAP, LABEL, NAMES, Panel, panel
 from reports.features.legends import classes_legend
-from reports.features.maps import Maps, Picture, Shown, Truth
-from reports.features.reading import Checkpoint
+from reports.features.maps import UNKNOWN, Maps, Picture, Shown, Truth, coloured
 from reports.features.stages import Sides, gap_by_arm
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Look, Page, new_page
-from reports.pairing import outcomes_path
+from reports.pairing import Checkpoint, outcomes_path
 
+ERROR = colormaps["RdBu_r"]
 WRONG, UNJUDGED = (213, 94, 0), (26, 26, 26)
 WORDS = 0.36  # inches above an image's panels
 EXPLAINED = {
@@ -92,12 +91,7 @@ def cases(maps: Maps, column: Column, baseline: Checkpoint, arm: Checkpoint) -> 
 def by_image(maps: Maps, column: Column, at: Checkpoint) -> dict[ImageKey, float]:
     """The measure on each pictured image alone, from what it contributed; {} where that was not kept."""
     run = maps.run
-    step = (
-        run.folder
-        / job_name(at.lane, at.seed)
-        / step_name(at.step, KINDS["student" if run.judges_students else "teacher"])
-    )
-    path = outcomes_path(step, column, evaluations=run.evaluations)
+    path = outcomes_path(run.step_folder(at.lane, at.seed, at.step), column, evaluations=run.evaluations)
     try:
         outcomes = load_outcomes(path) if path is not None else {"keys": np.zeros(0, str)}
         keys = [str(key) for key in outcomes["keys"]]
@@ -189,7 +183,7 @@ def _rows(maps: Maps, kind: str | None, found: Sequence[Case], pair: tuple[Check
         return Row(title, whose, [partial(_of, maps, pick, at) for at in pair])
 
     def known(pick: Callable[[Truth], Picture | None]) -> Draw:
-        return lambda image: _panel(pick(maps.truth(image)))
+        return lambda image: panel(pick(maps.truth(image)))
 
     components = both("components", attrgetter("components"))
     if kind is None:
@@ -205,11 +199,7 @@ def _rows(maps: Maps, kind: str | None, found: Sequence[Case], pair: tuple[Check
 
 
 def _of(maps: Maps, pick: Callable[[Shown], Picture | None], at: Checkpoint, image: ImageKey) -> Panel:
-    return _panel(pick(shown) if (shown := maps.of(at, image)) else None)
-
-
-def _panel(picture: Picture | None) -> Panel:
-    return Panel(None if picture is None else picture.rgb)
+    return panel(pick(shown) if (shown := maps.of(at, image)) else None)
 
 
 def _wrong(maps: Maps) -> tuple[str, Callable[[Checkpoint, ImageKey], Panel]]:
@@ -247,8 +237,7 @@ def _far(
     def draw(at: Checkpoint, image: ImageKey) -> Panel:
         if (one := error(at, image)) is None:
             return Panel(None)
-        shown = colormaps["RdBu_r"](np.clip(np.nan_to_num(one) / most / 2 + 0.5, 0, 1))[..., :3]
-        rgb = np.where(np.isfinite(one)[..., None], shown, 189 / 255)
-        return Panel(np.rint(rgb * 255).astype(np.uint8))
+        shown = coloured(np.nan_to_num(one) / most / 2 + 0.5, ERROR)
+        return Panel(np.where(np.isfinite(one)[..., None], shown, np.array(UNKNOWN, np.uint8)))
 
     return f"error, ±{most:.1f} m", draw

@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize, to_hex
 from common.drawing import text_width
 from evals.results.pictured import ImageKey, set_name
 from reports.features.maps import COSINE, LOWEST, Maps
-from reports.features.reading import Checkpoint
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Page
+from reports.pairing import Checkpoint
 
 LEGEND = 7.0  # points
 LINE = 0.16  # inches from one line to the next

@@ -17,7 +17,8 @@ from common.errors import BadInput
 from common.feature_maps import POINTS, Basis, Point, basis, similarity
 from common.palette import colours
 from evals.results.pictured import ImageKey, Seen, set_name
-from reports.features.reading import Checkpoint, Pictures
+from reports.features.reading import Pictures
+from reports.pairing import Checkpoint
 from reports.run_folder import Run
 
 KEPT = (1.0, 99.0)  # percentiles of the true depth that the colours span
@@ -157,15 +158,16 @@ def depth_colours(depth: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     shown = depth.astype(np.float64)
     known = np.isfinite(shown) & (shown > 0)
     share = (np.where(known, shown, 0) - span[0]) / (span[1] - span[0])
-    return np.where(known[..., None], _coloured(share, DEPTH), np.array(UNKNOWN, np.uint8))
+    return np.where(known[..., None], coloured(share, DEPTH), np.array(UNKNOWN, np.uint8))
 
 
 def cosine_colours(cosine: np.ndarray) -> np.ndarray:
     """Cosines [h w] as uint8 [h w 3], on one scale for all of a report."""
-    return _coloured((cosine - LOWEST) / (1 - LOWEST), COSINE)
+    return coloured((cosine - LOWEST) / (1 - LOWEST), COSINE)
 
 
-def _coloured(share: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def coloured(share: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Shares [h w] as the colours of a map, uint8 [h w 3]; what is beyond 0 and 1 is as its ends."""
     return _bytes(table(np.clip(share, 0, 1))[..., :3])
 
 

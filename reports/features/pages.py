@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from common.drawing import shorten, wrap
 from common.feature_maps import patch_at
+from common.spread import spread
 from evals.results.pictured import ImageKey, set_name
 from reports.compared import Differences
 from reports.estimates import primary
 from reports.features import blocks
-from reports.features.blocks import Block, Panel
+from reports.features.blocks import Block, Panel, panel
 from reports.features.differ import difference_pages
 from reports.features.legends import LEGEND, classes_legend, cosine_bar
-from reports.features.maps import Maps, Picture
+from reports.features.maps import Maps
 from reports.features.reading import read
-from reports.features.stages import Sides, sides, spread
+from reports.features.stages import Sides, sides
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Look, Page, new_page
 from reports.run_folder import Run
 
@@ -44,37 +46,44 @@ def feature_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
 
 def components_page(maps: Maps, beside: Sides, looks: Mapping[str, Look]) -> Page:
     """What the features look like, by their principal components."""
-    page = new_page(
+    page = _opened(
+        maps,
+        beside,
         "What the features look like",
         "Colours are the first three principal components of the patches, on one basis for each image, so that like "
         "colours are like features in all arms and steps. Read it so: even areas that follow the things in the image "
         "are good dense features, speckle is not.",
-        size=8.5,
     )
-    _tell_rule(page, maps, beside)
-    wanted = _fitting(page, maps, beside, lambda most: [(i, 0) for i in spread_over_sets(maps.images, most)])
-    _fill(page, maps, looks, [(image, _components(maps, beside, image)) for image, _ in wanted])
+    _filled(
+        page,
+        maps,
+        beside,
+        looks,
+        choose=lambda most: [(i, 0) for i in spread_over_sets(maps.images, most)],
+        block=lambda image, _: _components(maps, beside, image),
+    )
     return page
 
 
 def similarity_page(maps: Maps, beside: Sides, looks: Mapping[str, Look]) -> Page:
     """The cosine of all patches with the one under a point."""
-    page = new_page(
+    page = _opened(
+        maps,
+        beside,
         "Similarity to a marked point",
         "Colours are the cosine of each patch with the one at the cross (by rule in the middle, or of two quarters). "
         "Read it so: what belongs to one thing should be light and end at its edge; light spots elsewhere, or all "
         "over, are lost locality.",
-        size=8.5,
     )
-    _tell_rule(page, maps, beside)
     points = range(len(maps.points))
-    wanted = _fitting(
+    _filled(
         page,
         maps,
         beside,
-        lambda most: [(i, n) for i in spread_over_sets(maps.images, -(-most // len(points))) for n in points],
+        looks,
+        choose=lambda most: [(i, n) for i in spread_over_sets(maps.images, -(-most // len(points))) for n in points],
+        block=partial(_similarity, maps, beside),
     )
-    _fill(page, maps, looks, [(image, _similarity(maps, beside, image, number)) for image, number in wanted])
     cosine_bar(page)
     return page
 
@@ -84,22 +93,25 @@ def predictions_pages(maps: Maps, beside: Sides, looks: Mapping[str, Look]) -> l
     judged = [image for image in maps.images if _kinds(maps, image)]
     if not judged:
         return []
-    page = new_page(
+    page = _opened(
+        maps,
+        beside,
         "What the heads predict from them",
         "Predictions of the heads that were fitted for the evaluation, below the image its truth, in the same colours. "
         "Read it so: where an arm departs from the truth, and whether late more than early.",
-        size=8.5,
     )
-    _tell_rule(page, maps, beside)
     sets = len({set_name(image) for image in judged})
-    wanted = _fitting(
+    shown = _filled(
         page,
         maps,
         beside,
-        lambda most: [(i, k) for i in spread_over_sets(judged, max(-(-most // 2), sets)) for k in _kinds(maps, i)],
+        looks,
+        choose=lambda most: [
+            (i, k) for i in spread_over_sets(judged, max(-(-most // 2), sets)) for k in _kinds(maps, i)
+        ],
+        block=partial(_predicted, maps, beside),
     )
-    _fill(page, maps, looks, [(image, _predicted(maps, beside, image, kind)) for image, kind in wanted])
-    classes_legend(page, maps, [image for image, kind in wanted if kind == "segmentation"], beside.checkpoints, lines=2)
+    classes_legend(page, maps, [image for image, kind in shown if kind == "segmentation"], beside.checkpoints, lines=2)
     return [page]
 
 
@@ -111,9 +123,11 @@ def spread_over_sets(images: Sequence[ImageKey], most: int) -> list[ImageKey]:
     return [own[turn] for turn in range(share) for own in chosen if turn < len(own)][:most]
 
 
-def panel(picture: Picture | None, corner: str = "", *, marks: tuple[tuple[float, float, str], ...] = ()) -> Panel:
-    """A picture as a panel; a frame where there is none."""
-    return Panel(None) if picture is None else Panel(picture.rgb, corner, marks)
+def _opened(maps: Maps, beside: Sides, title: str, words: str) -> Page:
+    """A page with its words and, below them, by which rule images, seed and arms were chosen."""
+    page = new_page(title, words, size=8.5)
+    _tell_rule(page, maps, beside)
+    return page
 
 
 def _fitting(
@@ -132,9 +146,15 @@ def _fitting(
     return choose(2)[:2]
 
 
-def _fill(page: Page, maps: Maps, looks: Mapping[str, Look], found: Sequence[tuple[ImageKey, Block]]) -> None:
-    aspect = _aspect(maps, [image for image, _ in found])
-    blocks.draw(page, [block for _, block in found], looks, aspect=aspect, top=page.head + HEAD)
+def _filled(
+    page: Page, maps: Maps, beside: Sides, looks: Mapping[str, Look],
+    *, choose: Callable[[int], list[tuple[ImageKey, T]]], block: Callable[[ImageKey, T], Block],
+) -> list[tuple[ImageKey, T]]:  # fmt: skip
+    """Draw a block for each of what the page has room for, and return these; `choose` as in `_fitting`."""
+    shown = _fitting(page, maps, beside, choose)
+    aspect = _aspect(maps, [image for image, _ in shown])
+    blocks.draw(page, [block(image, what) for image, what in shown], looks, aspect=aspect, top=page.head + HEAD)
+    return shown
 
 
 def _aspect(maps: Maps, images: Sequence[ImageKey]) -> float:

@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from common.errors import BadInput, listing
-from common.steps import KINDS, job_name, step_name
+from common.steps import job_name
 from evals.results import pictured
 from evals.results.pictured import About, ImageKey, Known, Seen
 from reports.lineage import legs
+from reports.pairing import Checkpoint
 from reports.run_folder import Run
-
-
-class Checkpoint(NamedTuple):
-    """A lane's network after a step, with one seed."""
-
-    lane: str
-    seed: int
-    step: int
 
 
 @dataclass(frozen=True)
@@ -55,12 +47,9 @@ class Pictures:
 
 def read(run: Run) -> Pictures:
     """Find the pictures of a run. What is damaged is told in the result, and stops nothing."""
-    kind = KINDS["student" if run.judges_students else "teacher"]
     evaluated = sorted({Checkpoint(row.arm, row.seed, row.step) for row in run.rows if row.arm in run.lanes})
     paths = {
-        at: pictured.features_path(
-            run.folder / job_name(at.lane, at.seed) / step_name(at.step, kind), run.evaluations or "_"
-        )
+        at: pictured.features_path(run.step_folder(at.lane, at.seed, at.step), run.evaluations or "_")
         for at in evaluated
     }
     damaged: list[str] = []

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from reports.compared import Difference, Differences, foremost
-from reports.estimates import Column, primary
+from reports.compared import Differences, foremost_of
+from reports.estimates import primary
 from reports.features.maps import Maps
-from reports.features.reading import Checkpoint
+from reports.pairing import Checkpoint
 from reports.run_folder import Run
 
 MOST_ARMS = 8  # side by side on a page
-T = TypeVar("T")
 
 
 class Stage(NamedTuple):
@@ -71,22 +70,9 @@ def by_difference(run: Run, compared: Differences, arms: Sequence[str], *, most:
 
 def gap_by_arm(run: Run, compared: Differences) -> list[tuple[str, float]]:
     """How far each arm is from the baseline in the leading dense measure, either way, where that is known."""
-    found = [(arm, one) for arm, one in leading_differences(run, compared) if np.isfinite(one.value)]
-    return [(arm, abs(one.value)) for arm, one in found]
-
-
-def leading_differences(run: Run, compared: Differences) -> list[tuple[str, Difference]]:
-    """Each arm's first difference from the baseline in the leading dense measure."""
-    column: Column | None = primary(run, "dense")
-    if column is None:
-        return []
-    return [(arm, one) for arm in run.others if (one := foremost(run, compared, column, arm)) is not None]
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most so many of them, evenly spread."""
-    count = min(count, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
+    column = primary(run, "dense")
+    found = [] if column is None else foremost_of(run, compared, column)
+    return [(one.arm, abs(one.value)) for one in found if np.isfinite(one.value)]
 
 
 def _own(maps: Maps, arm: str, seed: int) -> list[Checkpoint]:

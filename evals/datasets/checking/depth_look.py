@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from common.errors import BadInput
+from common.spread import spread
 from evals.datasets.decoding.depth_file import MILLIMETRES
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.layouts.file_set import FileSet
-from evals.datasets.layouts.files import spread
 from evals.datasets.layouts.nyu.mat import NyuMat
 from evals.datasets.reading import WHERE
 

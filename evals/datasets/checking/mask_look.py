@@ -8,10 +8,10 @@ import numpy as np
 
 from common.errors import BadInput, listing
 from common.progress import Bar
+from common.spread import spread
 from evals.datasets.labelled_set import IGNORE, LabelledSet
 from evals.datasets.layouts.ade20k import Ade20k
 from evals.datasets.layouts.file_set import FileSet
-from evals.datasets.layouts.files import spread
 from evals.datasets.layouts.nyu.folder import NyuFolder
 from evals.datasets.layouts.nyu.mat import NyuMat
 from evals.datasets.reading import WHERE

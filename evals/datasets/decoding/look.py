@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import BadInput
+from common.spread import spread
 from evals.datasets.decoding.deep_file import channels_of, is_deep
 from evals.datasets.decoding.image_file import NoImage, opened, read_levels, refuse_unclear, undecided_channels
 from evals.datasets.decoding.levels import (
@@ -24,7 +25,6 @@ from evals.datasets.decoding.levels import (
     scale_of,
     together,
 )
-from evals.datasets.layouts.files import spread
 from evals.datasets.reading import WHERE, Reading, UnfitFiles
 
 LOOKED = 8  # pictures of a set

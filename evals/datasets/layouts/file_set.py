@@ -12,13 +12,14 @@ from typing import ClassVar
 import numpy as np
 
 from common.errors import BadInput, printable
+from common.spread import spread
 from evals.datasets.decoding.depth_file import read_depth
 from evals.datasets.decoding.image_file import read_rgb, same_size
 from evals.datasets.decoding.look import look
 from evals.datasets.decoding.mask_file import mask_values, read_mask
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import Surfaces, no_surfaces
-from evals.datasets.layouts.files import Passed, digest, spread, stamp
+from evals.datasets.layouts.files import Passed, digest, stamp
 from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
 
 

@@ -8,7 +8,6 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 from PIL import Image
 
@@ -20,7 +19,6 @@ AGAIN = "folder read before"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid"), ("test", "testing"))
 ALL_SPLITS = tuple(name for names in SPLIT_NAMES for name in names)
-T = TypeVar("T")
 
 
 def known_folder(path: Path, *, what: str, layout: str = "a folder") -> Path:
@@ -148,13 +146,6 @@ def _looked_through(folder: Path, passed: Passed) -> tuple[list[Path], list[Path
     except PermissionError:
         passed.add("unreadable folder", folder)
     return [folder / name for name in sorted(images)], [folder / name for name in sorted(folders)]
-
-
-def spread(items: Sequence[T], count: int | None) -> list[T]:
-    """`count` of the items at even distances, or all where there are no more."""
-    if count is None or count >= len(items):
-        return list(items)
-    return [items[place * len(items) // count] for place in range(count)]
 
 
 def digest(paths: Sequence[Path], *settings: object) -> str:

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import BadInput, first_line, listing, nearest
+from common.spread import spread
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet, Surfaces, no_surfaces
-from evals.datasets.layouts.files import spread
 from evals.datasets.reading import AS_USUAL, Reading
 from evals.datasets.subset import Subset
 

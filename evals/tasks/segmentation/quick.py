@@ -16,8 +16,8 @@ from torch import Tensor
 
 from common.bounds import About, Count, Positive
 from common.schema import settings
+from common.spread import spread
 from evals.datasets.labelled_set import Needs
-from evals.datasets.layouts.files import spread
 from evals.features.feature_set import FeatureSet
 from evals.features.scale import fit_scale
 from evals.fitting.softmax import solve

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import BadInput, listing
+from common.spread import spread
 from evals.datasets.layouts.file_set import FileSet, Found
-from evals.datasets.layouts.files import known_folder, spread
+from evals.datasets.layouts.files import known_folder
 
 TRAIN, TEST = "nyudepthv2_train_files_with_gt.txt", "nyudepthv2_test_files_with_gt.txt"
 LISTS = {

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.errors import BadInput
+from common.spread import spread
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import IGNORE, BeyondClasses, Surfaces, no_surfaces
 from evals.datasets.layouts.ade20k import segment_names
-from evals.datasets.layouts.files import digest, spread, stamp
+from evals.datasets.layouts.files import digest, stamp
 from evals.datasets.reading import AS_USUAL, Reading
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"

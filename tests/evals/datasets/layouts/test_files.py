@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import BadInput, listing
-from evals.datasets.layouts.files import digest, images_below, split_folder, spread, stamp
-
-
-def test_a_subset_is_spread_evenly():
-    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
-    assert spread(range(10), 3) == [0, 3, 6]
-    assert spread(range(3), None) == spread(range(3), 7) == [0, 1, 2]
+from evals.datasets.layouts.files import digest, images_below, split_folder, stamp
 
 
 def test_hidden_files_and_circles_of_links_are_passed_over(tmp_path):

@@ -89,28 +89,36 @@ def plan(
         repeats: of an arm that stands for the trials of a sweep, how many of them are to be trained.
     """
     repeats = repeats or {}
-    seconds = {name: one.training + one.evaluating for name, one in expected.items()}
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{counted(experiment.arms, 'arm')} × {counted(experiment.seeds, 'seed')}, {device}, {experiment.precision}, "
         f"batch {experiment.data.batch_size}; evaluations: "
         + (", ".join(tasks) or "none, backbones are exported at their steps"),
     ]
-    shares = {job.name: repeats.get(job.arm, steps / (job.stop - job.start)) for job, steps in left(jobs, broken)}
-    total = sum(seconds[name] * share for name, share in shares.items())
-    trials = "".join(f" with {count} trials, less where they are pruned or equal" for count in repeats.values())
     tail = [
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
         *students(jobs, expected),
         pictures,
         saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
-        f"left to do: about {duration(total)}{trials} (from operations, to a factor of two; heads and crops on top)",
+        left_to_do(jobs, expected, broken, repeats),
     ]
     begins = ["what each begins with:", *(f"  {line}" for line in phases.lines(jobs))]
     changes = ["what each changes:", *arm_lines(experiment)]
     drawn = indent(columns(table(experiment, jobs, expected)), "  ")
     return "\n".join([*head, *choices, *found, drawn, *begins, *changes, *(line for line in tail if line)])
+
+
+def left_to_do(
+    jobs: Sequence[Job], expected: Mapping[str, Estimate], broken: Sequence[Fault], repeats: Mapping[str, int]
+) -> str:
+    """How long what is not trained yet, or has to be trained again, will take."""
+    total = 0.0
+    for job, steps in left(jobs, broken):
+        own = expected[job.name]
+        total += (own.training + own.evaluating) * repeats.get(job.arm, steps / (job.stop - job.start))
+    trials = "".join(f" with {count} trials, less where they are pruned or equal" for count in repeats.values())
+    return f"left to do: about {duration(total)}{trials} (from operations, to a factor of two; heads and crops on top)"
 
 
 def table(experiment: Experiment, jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[Sequence[str]]:

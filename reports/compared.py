@@ -66,16 +66,16 @@ class _Pair(NamedTuple):
 
 
 Differences = dict[tuple[Column, str, Where], Difference]
+_Key = tuple[Where, str]  # what is equal, and the arm
 
 
 def compare(run: Run, *, at: Sequence[Where] = PLACES) -> Differences:
     """Every difference that the tables give, by column, arm and what is equal; computed once, for it takes its time."""
-    found: Differences = {}
-    for column in columns(run):
-        for measure in at:
-            for arm, one in _of_column(run, column, measure).items():
-                found[column, arm, measure] = one
-    return found
+    return {
+        (column, arm, measure): one
+        for column in columns(run)
+        for (measure, arm), one in _of_column(run, column, at).items()
+    }
 
 
 def foremost(run: Run, compared: Differences, column: Column, arm: str) -> Difference | None:
@@ -92,17 +92,26 @@ def foremost_of(run: Run, compared: Differences, column: Column) -> list[Differe
     return [one for arm in run.others if (one := foremost(run, compared, column, arm))]
 
 
-def _of_column(run: Run, column: Column, measure: Where) -> dict[str, Difference]:
+def _of_column(run: Run, column: Column, at: Sequence[Where]) -> dict[_Key, Difference]:
+    """All of them at once, since most checkpoints count at more than one place."""
     rows = of_column(run, column)
-    meetings = {arm: found for arm in run.others if (found := _meetings(run, rows, arm, measure))}
-    sides = {arm: {seed: (one.arm, one.baseline) for seed, one in found.items()} for arm, found in meetings.items()}
+    meetings: dict[_Key, dict[int, Meeting]] = {
+        (measure, arm): met for measure in at for arm in run.others if (met := _meetings(run, rows, arm, measure))
+    }
+    sides = {key: {seed: (one.arm, one.baseline) for seed, one in met.items()} for key, met in meetings.items()}
     crossed = paired(run.folder, column, sides, kind=run.step_kind, evaluations=run.evaluations)
     values = {Checkpoint(row.arm, row.seed, row.step): row.value for row in rows}
-    found = {
-        arm: _difference(_Pair(column, arm, measure), [*by_seed.values()], values, crossed.get(arm))
-        for arm, by_seed in meetings.items()
-    }
-    return _judged(run, found, crossed, sides)
+    found: dict[_Key, Difference] = {}
+    for measure in at:
+        family: dict[str, _Key] = {arm: (measure, arm) for arm in run.others if (measure, arm) in meetings}
+        differences = {
+            arm: _difference(_Pair(column, arm, measure), [*meetings[key].values()], values, crossed.get(key))
+            for arm, key in family.items()
+        }
+        known = {arm: crossed[key] for arm, key in family.items() if key in crossed}
+        judged = _judged(run, differences, known, {arm: sides[key] for arm, key in family.items()})
+        found |= {family[arm]: one for arm, one in judged.items()}
+    return found
 
 
 def _difference(

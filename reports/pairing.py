@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -32,11 +32,12 @@ class Checkpoint(NamedTuple):
 
 Mix = Mapping[Checkpoint, float]  # a value between two evaluations, with their weights, or one of weight 1
 Sides = Mapping[int, tuple[Mix, Mix]]  # seed → the arm's value and the baseline's
+Arm = TypeVar("Arm", bound=Hashable)  # how the caller tells one comparison from another
 
 
 def paired(
-    folder: Path, column: Measured, arms: Mapping[str, Sides], *, kind: str = "step", evaluations: str = ""
-) -> dict[str, Crossed]:
+    folder: Path, column: Measured, arms: Mapping[Arm, Sides], *, kind: str = "step", evaluations: str = ""
+) -> dict[Arm, Crossed]:
     """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out.
 
     A segment may hold outcomes of another experiment beside these.

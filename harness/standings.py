@@ -139,7 +139,22 @@ def read_status(folder: Path) -> Status:
 
 def logged_step(folder: Path) -> int:
     """The last step in a job's curve; 0 where there is none."""
-    return max((point["step"] for point in _tail(folder / "metrics.jsonl")), default=0)
+    return max((point["step"] for point in curve_end(folder)), default=0)
+
+
+def curve_end(folder: Path) -> list[CurvePoint]:
+    """The points at the end of a job's curve; a damaged line, such as one that is being written, is passed over."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        lines = file.read().split(b"\n")
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(read_line(line, CurvePoint))
+    return found
 
 
 @dataclass(frozen=True)
@@ -152,7 +167,7 @@ class _Curve:
     @classmethod
     def read(cls, segment: Path, asked: AskedJob) -> _Curve:
         start, stop = asked["start"], asked["stop"]
-        points = [point for point in _tail(segment / "metrics.jsonl") if start < point["step"] <= stop]
+        points = [point for point in curve_end(segment) if start < point["step"] <= stop]
         if not points:
             return cls(start, None)
         first, last = points[0], points[-1]
@@ -183,20 +198,6 @@ def _needs(asked: AskedJob) -> list[str]:
 
 def _segment(folder: Path, asked: AskedJob) -> Path:
     return folder.parent / store.FOLDER / asked["segment"]
-
-
-def _tail(path: Path) -> list[CurvePoint]:
-    """The points at the end of a curve; a damaged line, such as one that is just being written, is passed over."""
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        lines = file.read().split(b"\n")
-    found = []
-    for line in lines:
-        with suppress(ValueError):
-            found.append(read_line(line, CurvePoint))
-    return found
 
 
 def _state(

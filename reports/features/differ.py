@@ -12,7 +12,7 @@ from matplotlib import colormaps
 
 from common.drawing import shorten, wrap
 from common.errors import BadInput
-from common.palette import UNLABELLED
+from common.palette import UNKNOWN, UNLABELLED, coloured
 from evals.results.metrics import metric_of
 from evals.results.outcomes import load_outcomes
 from evals.results.pictured import ImageKey, set_name
@@ -22,7 +22,7 @@ from reports.estimates import Column, primary
 from reports.features import blocks
 from reports.features.blocks import BETWEEN, FOOT, GAP, LABEL, NAMES, Panel, panel
 from reports.features.legends import classes_legend
-from reports.features.maps import UNKNOWN, Maps, Picture, Shown, Truth, coloured
+from reports.features.maps import Maps, Picture, Shown, Truth
 from reports.features.stages import Sides, gap_by_arm
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Look, Page, new_page
 from reports.pairing import Checkpoint, outcomes_path

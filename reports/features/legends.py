@@ -9,8 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex
 
 from common.drawing import text_width
+from common.palette import COSINE, LOWEST
 from evals.results.pictured import ImageKey, set_name
-from reports.features.maps import COSINE, LOWEST, Maps
+from reports.features.maps import Maps
 from reports.page import BOTTOM, LEFT, RIGHT, SOFT, Page
 from reports.pairing import Checkpoint
 

@@ -5,27 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 
 from common.errors import BadInput
 from common.feature_maps import POINTS, Basis, Point, basis, similarity
-from common.palette import colours
+from common.palette import colours, cosine_colours, depth_colours, depth_span, rgb_bytes
 from evals.results.pictured import ImageKey, Seen, set_name
 from reports.features.reading import Pictures
 from reports.pairing import Checkpoint
 from reports.run_folder import Run
 
-KEPT = (1.0, 99.0)  # percentiles of the true depth that the colours span
 MOST_ROWS = 100_000  # patches that a basis is found from, evenly spread over all of them
-UNKNOWN = (189, 189, 189)
-DEPTH, COSINE = colormaps["viridis_r"], colormaps["magma"]
-LOWEST = -0.25  # cosine at the dark end of the scale; what is lower is as dark
 
 
 class Picture(NamedTuple):
@@ -91,7 +86,7 @@ class Maps:
         if seen is None:
             return None
         whose = f"{checkpoint.lane}, seed {checkpoint.seed}, step {checkpoint.step}"
-        rgb = _bytes(self._basis(image, checkpoint.seed, seen.features.shape[-1]).colours(_centred(seen.features)))
+        rgb = rgb_bytes(self._basis(image, checkpoint.seed, seen.features.shape[-1]).colours(_centred(seen.features)))
         similar = (similarity(seen.features, point) for point in self.points)
         return Shown(
             Picture(rgb, f"components: {whose}"),
@@ -109,16 +104,13 @@ class Maps:
 
     def depth_span(self, image: ImageKey) -> tuple[float, float]:
         """Metres at the two ends of the colours of an image's depth, by its truth."""
-        depth = self.pictures.images[image].depth
-        known = depth[depth > 0].astype(float) if depth is not None else np.zeros(0)
-        low, high = np.percentile(known, KEPT) if known.size else (0.0, 1.0)
-        return float(low), float(max(high, low + 1e-3))
+        return depth_span(self.pictures.images[image].depth)
 
     @cached_property
     def palette(self) -> Mapping[str, np.ndarray]:
         """uint8 [256 3] by set: the colour of each pixel class, black where there is none."""
         segments = self.pictures.about.segments if self.pictures.about else {}
-        return {name: _bytes(colours(len(names))) for name, names in segments.items()}
+        return {name: rgb_bytes(colours(len(names))) for name, names in segments.items()}
 
     def prepare(self, images: Collection[ImageKey], seed: int) -> None:
         """Read these images of all checkpoints with a seed, each file once: what is asked of them later is at hand."""
@@ -151,28 +143,6 @@ class Maps:
 
     def _metres(self, image: ImageKey, depth: np.ndarray | None, caption: str) -> Picture | None:
         return None if depth is None else Picture(depth_colours(depth, self.depth_span(image)), caption)
-
-
-def depth_colours(depth: np.ndarray, span: tuple[float, float]) -> np.ndarray:
-    """Metres [h w] as uint8 [h w 3], near ones light; grey where unknown: 0 or NaN."""
-    shown = depth.astype(np.float64)
-    known = np.isfinite(shown) & (shown > 0)
-    share = (np.where(known, shown, 0) - span[0]) / (span[1] - span[0])
-    return np.where(known[..., None], coloured(share, DEPTH), np.array(UNKNOWN, np.uint8))
-
-
-def cosine_colours(cosine: np.ndarray) -> np.ndarray:
-    """Cosines [h w] as uint8 [h w 3], on one scale for all of a report."""
-    return coloured((cosine - LOWEST) / (1 - LOWEST), COSINE)
-
-
-def coloured(share: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Shares [h w] as the colours of a map, uint8 [h w 3]; what is beyond 0 and 1 is as its ends."""
-    return _bytes(table(np.clip(share, 0, 1))[..., :3])
-
-
-def _bytes(colour: np.ndarray) -> np.ndarray:
-    return np.rint(np.asarray(colour) * 255).astype(np.uint8)
 
 
 def _centred(features: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from common.errors import BadInput
+from common.palette import UNKNOWN, depth_colours
 from evals.results.pictured import ImageKey, Seen, features_path, images_folder, load_known, load_seen, save
-from reports.features.maps import UNKNOWN, Maps, depth_colours
+from reports.features.maps import Maps
 from reports.features.reading import Checkpoint, missing
 from reports.features.reading import read as read_pictures
 from reports.run_folder import read

@@ -42,6 +42,11 @@ def one_or_more_different(values: Sequence[Any]) -> bool:
     return 0 < len(values) == len(set(values))
 
 
+def all_different(values: Sequence[Any]) -> bool:
+    """Whether none comes twice."""
+    return len(values) == len(set(values))
+
+
 def is_name(text: str) -> bool:
     """Whether it can name a folder or file on any system, and is no option of a command."""
     return re.fullmatch(r"\w[\w.-]*", text) is not None and len(text.encode()) <= NAME_BYTES

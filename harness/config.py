@@ -33,7 +33,7 @@ from harness.settings import Experiment
 
 PROSE = ("name", "question", "source", "expected", "cost", "margins", "headline")
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
-MACHINERY = ("device", "evals", "runtime", "launcher", "sweep")
+MACHINERY = ("device", "trackers", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.disk import append, write_text
 from common.records import CurvePoint, read_lines
-from harness.scalars import Scalars
+from harness.trackers.tensorboard import TensorBoard
 
 log = logging.getLogger("gramlab")
 
@@ -32,17 +32,18 @@ class Curves:
             write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self.steps_logged = rows[-1]["step"] if rows else 0
         self.seconds_logged = rows[-1].get("seconds", 0.0) if rows else 0.0
-        self.board = Scalars(folder / "tensorboard", first_step=step + 1)
+        self.board = TensorBoard(folder / "tensorboard", first_step=step + 1)
 
     def add(self, row: dict[str, float]) -> None:
         """Append one logged step."""
         append(self.path, json.dumps(row) + "\n")
         self.steps_logged, self.seconds_logged = int(row["step"]), float(row["seconds"])
-        self.board.add(int(row["step"]), {f"train/{key}": value for key, value in row.items() if key != "step"})
+        shown = {f"train/{key}": value for key, value in row.items() if key != "step"}
+        self.board.scalars([(self.steps_logged, shown)])
 
     def add_evaluation(self, step: int, values: dict[str, float]) -> None:
         """Show evaluation results in TensorBoard, beside the losses."""
-        self.board.add(step, {f"evals/{key}": value for key, value in values.items()})
+        self.board.scalars([(step, {f"evals/{key}": value for key, value in values.items()})])
 
     def close(self) -> None:
         """Let go of the file for TensorBoard."""

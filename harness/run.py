@@ -15,12 +15,13 @@ if __name__ == "__main__":
     listen()
 
 from common.command import answer, parsed
+from common.disk import write_text
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
 from harness import arguments, store
 from harness.check_data import check_data
-from harness.config import load
+from harness.config import as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.evaluate import Evaluator
 from harness.graph import jobs
@@ -33,6 +34,9 @@ from harness.opening import Opening, Planned, opened, planned
 from harness.record import write_record
 from harness.settings import Experiment
 from harness.standings import Launch, write_launch
+from harness.trackers.mirrors import mirrored
+from harness.trackers.table import refuse_missing
+from harness.trackers.tensorboard import TensorBoard
 from harness.workplace import held
 from reports.build import build, build_plan
 
@@ -58,8 +62,10 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
             f"{experiment.name}: neither the file nor the command line names an arm: want at least one, for example "
             "arms: {plain: {}}"
         )
-    if experiment.launcher.name == "slurm" and not plan_only:
-        refuse_no_slurm()
+    if not plan_only:
+        refuse_missing(experiment.trackers)
+        if experiment.launcher.name == "slurm":
+            refuse_no_slurm()
     opening = opened(experiment)
     experiment, folder, pools = opening.experiment, opening.folder, opening.pools
     todo = jobs(experiment, fingerprint=lambda data: fingerprint(pools(data)))
@@ -77,7 +83,7 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     with held(folder), telling(folder / "log.txt"):
         machine = environment(opening.device, precision=experiment.precision)
         write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
-        drawn(plan, opening)
+        show(plan, opening, experiment)
         for line in plan.told:
             log.info("%s", line)
         return carry_out(work)
@@ -90,6 +96,16 @@ def drawn(plan: Planned, opening: Opening, *, only: bool = False) -> Path:
     return path
 
 
+def show(plan: Planned, opening: Opening, experiment: Experiment) -> None:
+    """Draw the plan, and keep it as text; TensorBoard, which is always on, gets that here, with all settings."""
+    drawn(plan, opening)
+    write_text(opening.folder / "plan.txt", plan.text + "\n")
+    board = TensorBoard(opening.folder / "tensorboard", anew=True)
+    board.text("plan", plan.text)
+    board.settings(as_dict(experiment))
+    board.close()
+
+
 def carry_out(work: Work) -> int:
     """Let the launcher see to all jobs, and build the report, unless they go on elsewhere."""
     for job in work.jobs:
@@ -97,10 +113,11 @@ def carry_out(work: Work) -> int:
     launcher = work.experiment.launcher.name
     expected = {name: (one.training, one.evaluating) for name, one in work.expected.items()}
     write_launch(work.folder, Launch(launcher, work.workers, expected))
-    failed = LAUNCHERS[launcher](work)
-    if failed is None:
-        return 0
-    print(build(work.folder, tell=print) if work.evaluator.known else work.folder)
+    with mirrored(work.folder, work.experiment.trackers):
+        failed = LAUNCHERS[launcher](work)
+        if failed is None:
+            return 0
+        print(build(work.folder, tell=print) if work.evaluator.known else work.folder)
     return 1 if failed else 0
 
 

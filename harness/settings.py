@@ -1,9 +1,9 @@
 """Settings of an experiment; those of the network and its training are in `recipe`, of each loss in `losses/`.
 
 Each says what it may be, its default, what it means and who says so. Science shapes the result and enters a run's hash;
-machinery (`device`, `runtime`, `launcher`, `evals`) does not. What is impossible is refused when a class is filled,
-combinations by its `conflicts`; docs/settings.md and `--help` are made from these words. Section numbers (§) are those
-of DINOv3, arXiv 2508.10104, unless another paper is named.
+machinery (`device`, `trackers`, `runtime`, `launcher`, `evals`) does not. What is impossible is refused when a class is
+filled, combinations by its `conflicts`; docs/settings.md and `--help` are made from these words. Section numbers (§)
+are those of DINOv3, arXiv 2508.10104, unless another paper is named.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common.bounds import (
     Positive,
     Share,
     Whole,
+    all_different,
     one_or_more_different,
 )
 from common.errors import nearest
@@ -44,6 +45,7 @@ from harness.sweep_settings import Sweep
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Components = Literal["image_class", "source"]
+TrackerName = Literal["mlflow", "wandb"]
 
 WIDEST_MARGIN = 0.2  # of a share; what is wider was likely meant in points
 MOST_RENEWALS = 10**5  # of a Gram teacher: each is recorded, and drawn in the report
@@ -196,6 +198,14 @@ class Experiment(LossSettings):
             "this machine is faster in, before identities are made; the plan says which and why"
         ),
     ] = "float32"
+    trackers: Annotated[
+        list[TrackerName],
+        Predicate(all_different),
+        About(
+            "who is told of the run beside TensorBoard, as `[mlflow, wandb]`: extras of the same names; machinery "
+            "([trackers.md](trackers.md))"
+        ),
+    ] = field(default_factory=list)
     trunk: Trunk = field(default_factory=Trunk)
     model: Model = field(default_factory=Model)
     teacher: Teacher = field(default_factory=Teacher)

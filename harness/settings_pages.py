@@ -139,7 +139,7 @@ TABLE evals
 
 ## `runtime` (machinery)
 
-TABLE runtime
+TABLE trackers runtime
 
 ## `launcher` (machinery)
 

@@ -36,13 +36,15 @@ from harness.launchers.jobs import Work
 from harness.opening import Opening, Planned, opened, planned
 from harness.plan import counted
 from harness.record import write_record
-from harness.run import drawn, run
+from harness.run import drawn, run, show
 from harness.settings import Experiment
 from harness.sweeps import methods, record, space, storage, study
 from harness.sweeps.objectives import objectives, pruned_by
 from harness.sweeps.pointless import pointless
 from harness.sweeps.trial import EXAMPLE, NAMES, Trials, is_trained
 from harness.sweeps.work import work
+from harness.trackers.mirrors import mirrored
+from harness.trackers.table import refuse_missing
 from reports.sweep.build import build
 
 log = logging.getLogger("gramlab")
@@ -65,6 +67,8 @@ def _run(argv: list[str] | None) -> int:
 def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | None = None) -> int:
     """Plan a sweep, and carry out its trials or confirm its front."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    if not plan_only:
+        refuse_missing(experiment.trackers)
     opening, trials, notes = prepared(experiment)
     experiment, folder = trials.experiment, trials.folder
     own_jobs = trials.jobs_of(experiment.arms)
@@ -84,8 +88,8 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     if plan_only:
         print(f"timeline: {drawn(plan, opening, only=True)}")
         return 0
-    with telling(folder / "log.txt"):
-        drawn(plan, opening)
+    with telling(folder / "log.txt"), mirrored(folder, experiment.trackers):
+        show(plan, opening, experiment)
         for line in plan.told:
             log.info("%s", line)
         made = carry_out(trials, own_jobs, science)

@@ -27,6 +27,8 @@ FOR = {
     "hf": "backbones by hf:NAME",
     "slurm": "launcher=slurm",
     "postgres": "sweeps of many machines",
+    "mlflow": "trackers=[mlflow]",
+    "wandb": "trackers=[wandb]",
     "docs": "make docs, the site of docs/",
     "dev": "tests, lint and types",
 }

@@ -23,6 +23,7 @@ from harness.job import Job
 from harness.launchers.jobs import Work, is_finished, sent, words
 from harness.lockstep import side_by_side
 from harness.standings import queued, read_launch, write_launch
+from harness.trackers.mirrors import mirror
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = str(ROOT / "reports" / "build.py")
@@ -51,7 +52,8 @@ def launch(work: Work) -> set[str] | None:
             left = [one for one in left if one not in these]
         if new:
             need = {"dependency": ":".join(["afterany", *dict.fromkeys(numbers.values())])}
-            submitted(work, "report", ["--gather"], need=need, then=[REPORT, str(work.folder)])
+            told = [mirror(work.folder, name) for name in work.experiment.trackers]
+            submitted(work, "report", ["--gather"], need=need, then=[[REPORT, str(work.folder)], *told])
         write_launch(work.folder, replace(record, slurm=record.slurm | numbers))
     except BaseException:
         if new:
@@ -86,7 +88,9 @@ def need_of(these: Sequence[Job], work: Work, numbers: Mapping[str, str]) -> dic
     return {"dependency": ",".join(waits), "kill-on-invalid-dep": "yes"} if waits else {}
 
 
-def submitted(work: Work, name: str, words: Sequence[str], *, need: Mapping[str, str], then: Sequence[str] = ()) -> str:
+def submitted(
+    work: Work, name: str, words: Sequence[str], *, need: Mapping[str, str], then: Sequence[Sequence[str]] = ()
+) -> str:
     """The number of a new Slurm job: a worker, and what comes after it. Raises `BadInput` where Slurm takes it not."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError

@@ -24,9 +24,11 @@ OUR_TURN = 120.0  # seconds in which the signal that a worker has heeded arrives
 
 
 class Task:
-    """Called by submitit, it runs a worker with these words, and `then` another program of ours."""
+    """Called by submitit, it runs a worker with these words, and `then` other programs of ours, one after the other."""
 
-    def __init__(self, words: Sequence[str], config: dict[str, Any], *, grace: float, then: Sequence[str] = ()) -> None:
+    def __init__(
+        self, words: Sequence[str], config: dict[str, Any], *, grace: float, then: Sequence[Sequence[str]] = ()
+    ) -> None:
         self.words, self.config, self.grace, self.then = words, config, grace, then
         self.process: int | None = None
 
@@ -37,9 +39,9 @@ class Task:
             self.process = worker.pid
             send(self.config, worker)
             refuse_failed(command, worker.wait())
-        if self.then:
-            command = [sys.executable, *self.then]
-            refuse_failed(command, subprocess.run(command, check=False).returncode)
+        for program in self.then:
+            command = [sys.executable, *program]
+            refuse_failed(command, subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode)
 
     def checkpoint(self) -> DelayedSubmission:
         """Ahead of the time limit, inside a signal's handler: what goes on once the job is requeued is on the disk."""

@@ -42,6 +42,7 @@ from harness.job_folder import is_done
 from harness.launchers.jobs import Work, gathered, trained
 from harness.launchers.staging import staged
 from harness.settings import Experiment
+from harness.trackers.mirrors import mirrored
 from harness.workplace import held, patiently
 
 
@@ -102,7 +103,10 @@ def work_on(these: Sequence[Job], todo: Sequence[Job], experiment: Experiment, p
     device = pick_device(experiment.device)
     if experiment.runtime.threads:
         torch.set_num_threads(experiment.runtime.threads)
-    with tempfile.TemporaryDirectory() as nowhere:  # the rows are gathered from the marks of the steps
+    trackers = experiment.trackers if experiment.launcher.name == "slurm" else ()  # else whoever started this one tells
+    folder = Path(experiment.runtime.folder) / experiment.name
+    told = mirrored(folder, trackers, only=[job.name for job in these])
+    with told, tempfile.TemporaryDirectory() as nowhere:  # the rows are gathered from the marks of the steps
         evaluator = Evaluator(experiment, Path(nowhere))
         work = Work(experiment, these[0].folder, todo, [], pools, evaluator, device)
         return not patiently(lambda: trained(these, work), name=these[0].name)

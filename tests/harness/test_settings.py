@@ -170,6 +170,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
 SETS = {"scenes": settings.Set(size=32, count=4)}
 MACHINERY: dict[str, object] = {
     "device": "auto",
+    "trackers": ["mlflow"],
     "runtime.folder": "elsewhere",
     "runtime.cache": "another",
     "runtime.workers": 1,

@@ -4,8 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOCS   := $(VENV)/.installed-docs
+TOLD   := $(VENV)/.installed-trackers
 
-.PHONY: demo test check lint types unit cluster docs install clean help
+.PHONY: demo test check lint types unit cluster trackers docs install clean help
 
 demo: install  ## set up, run the Gram ablation on the embedded data, end with the path of its PDF
 	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
@@ -28,6 +29,9 @@ unit: install
 cluster: install  ## start a real Slurm and a real PostgreSQL on this machine, run the tests that want them, stop both
 	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster tests/harness/sweeps/test_storage.py
 
+trackers: $(TOLD)  ## install MLflow and Weights & Biases, run the tests that read back what they were told
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/harness/trackers
+
 docs: $(DOCS)  ## build the site of docs/ in site/, warnings and broken links as errors, and test it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_site.py
@@ -44,6 +48,10 @@ $(STAMP): pyproject.toml constraints.txt
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $(DOCS)
+
+$(TOLD): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mlflow,wandb]'
+	touch $(TOLD)
 
 clean:  ## remove the environment and the caches; runs/ stays
 	rm -rf $(VENV) .cache .ruff_cache site *.egg-info

@@ -5,37 +5,63 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 SILENCE = 30.0  # seconds between two lines of the log
+LINE = "{desc}: {n_fmt} of {total_fmt}, {remaining} left, {rate_fmt}{postfix}"
 
 log = logging.getLogger("gramlab")
+
+
+class Foot(Protocol):
+    """What stands at the foot of the terminal in place of bars; see `common.display`."""
+
+    def tick(self) -> None:
+        """Draw it anew where it is time for that."""
+
+    def above(self, line: str) -> None:
+        """Write a line above it."""
+
+
+_foot: Foot | None = None
+_under_way = list["Bar"]()  # the bars that the foot tells of, in the order in which they began
 
 
 class Bar(tqdm):
     """tqdm's bar, with rate and time left; where stderr is no terminal, a line of the log each half minute instead.
 
-    Takes tqdm's arguments, and vanishes when it ends.
+    Takes tqdm's arguments, and vanishes when it ends. Under a display it draws nothing: that tells of it.
+
+    Args:
+        of: the job whose steps it counts, for a display that has a line for each job.
+        lines: False where the log tells of it otherwise.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._logs, self._told = not sys.stderr.isatty(), time.monotonic()
-        if self._logs:
+    def __init__(self, *args: Any, of: str | None = None, lines: bool = True, **options: Any) -> None:
+        self.of, self._shown = of, _foot is not None
+        self._logs, self._told = not self._shown and not is_redrawn(sys.stderr), time.monotonic()
+        if self._shown or self._logs:
             # miniters 1 keeps tqdm's monitor thread away, which would log while another thread does and wait for ever
-            options |= {"mininterval": SILENCE / 10, "miniters": 1, "file": io.StringIO()}
-            options |= {"bar_format": "{desc}: {n_fmt} of {total_fmt}, {remaining} left, {rate_fmt}{postfix}"}
+            options |= {"miniters": 1, "file": io.StringIO(), "bar_format": LINE}
+        if self._logs:
+            options |= {"mininterval": SILENCE / 10, "disable": not lines}
         super().__init__(*args, leave=False, **options)
+        if self._shown:
+            _under_way.append(self)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Show the state, which tqdm asks for when it is time; nothing is told at the beginning and at the end."""
+        if self._shown:
+            tick()
+            return True
         if not self._logs:
             return super().display(msg, pos)
         now = time.monotonic()
@@ -44,6 +70,55 @@ class Bar(tqdm):
             self._told = now
             log.info(str(self))
         return True
+
+    def close(self) -> None:
+        """End it."""
+        super().close()
+        if self in _under_way:
+            _under_way.remove(self)
+
+
+def is_redrawn(stream: TextIO) -> bool:
+    """Whether what a stream shows can be drawn anew in its place: it is a terminal, and no dumb one."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def under_way() -> list[Bar]:
+    """The bars that a display tells of."""
+    return [*_under_way]
+
+
+def tick() -> None:
+    """Let a display be drawn anew where it is time for that; for loops that wait."""
+    if _foot is not None:
+        _foot.tick()
+
+
+@contextmanager
+def standing(foot: Foot) -> Iterator[None]:
+    """Inside, bars and the log leave the foot of the terminal to this one."""
+    global _foot
+    before, _foot = _foot, foot
+    try:
+        yield
+    finally:
+        _foot = before
+
+
+class _Above(logging.Handler):
+    """Lines on stderr, above what is redrawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            line = self.format(record)
+            if _foot is not None:
+                _foot.above(line)
+            else:
+                tqdm.write(line, file=sys.stderr)
+                sys.stderr.flush()
+        except Exception:  # as logging's own handlers have it
+            self.handleError(record)
 
 
 class _File(logging.Handler):
@@ -65,7 +140,7 @@ class _File(logging.Handler):
 @contextmanager
 def telling(file: Path | None = None) -> Iterator[None]:
     """What the project logs goes to stderr, above the progress bars; with a file also to its end, and with the time."""
-    handlers = [logging.StreamHandler(), *([_File(file)] if file else [])]
+    handlers = [_Above(), *([_File(file)] if file else [])]
     level, propagate = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -73,8 +148,7 @@ def telling(file: Path | None = None) -> Iterator[None]:
         handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S") if file else None)
         log.addHandler(handler)
     try:
-        with logging_redirect_tqdm([log]):
-            yield
+        yield
     finally:
         log.setLevel(level)
         log.propagate = propagate

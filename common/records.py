@@ -48,6 +48,7 @@ class CurvePoint(TypedDict, total=False, extra_items=Number | None):
     step: Required[Step]
     images: Natural
     seconds: Finite
+    loss: Number | None
 
 
 @record

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 from common.command import answer, parsed
 from common.disk import write_text
+from common.display import shown
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
@@ -23,6 +24,7 @@ from harness import arguments, store
 from harness.check_data import check_data
 from harness.config import as_dict, load
 from harness.data.pool import Pools, fingerprint
+from harness.display import Shown
 from harness.evaluate import Evaluator
 from harness.graph import jobs
 from harness.job import Job
@@ -114,7 +116,8 @@ def carry_out(work: Work) -> int:
     expected = {name: (one.training, one.evaluating) for name, one in work.expected.items()}
     write_launch(work.folder, Launch(launcher, work.workers, expected))
     with mirrored(work.folder, work.experiment.trackers):
-        failed = LAUNCHERS[launcher](work)
+        with shown(Shown(work.folder)):
+            failed = LAUNCHERS[launcher](work)
         if failed is None:
             return 0
         print(build(work.folder, tell=print) if work.evaluator.known else work.folder)

@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from common.bounds import Natural
 from common.disk import write_json
 from common.errors import BadInput
 from common.records import Asked, AskedJob, CurvePoint, Finite, Status, read_line, read_record
+from common.steps import KINDS, folders_by_step
+from common.unchanged import until_changed
 from harness import store
 from harness.workplace import is_held
 
@@ -41,7 +44,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Standing:
-    """A job now: its state and why it is so; `rate` in steps a second, `left` in seconds of work, NaN where none tells.
+    """A job now: its state and why it is so; `rate` in steps a second, `left` in seconds of work, NaN where none tells;
+    `loss` at its last logged step.
 
     "running", "waiting" (somebody will start it), "done", "failed", "blocked" (what it needs failed); where nobody is
     at work, "interrupted" or "not begun".
@@ -54,6 +58,7 @@ class Standing:
     rate: float | None = None
     left: float = 0.0
     words: str = ""
+    loss: float | None = None
 
 
 def write_launch(folder: Path, launch: Launch) -> None:
@@ -73,11 +78,14 @@ def read_launch(folder: Path) -> Launch:
     return read_record(path, Launch, remedy="remove it, and the experiment's command writes it anew")
 
 
-def standings(folder: Path) -> list[Standing]:
-    """Every job of a run, parents first. Raises `BadInput` for a folder that holds no run."""
+def standings(folder: Path, *, at: Mapping[str, int] | None = None) -> list[Standing]:
+    """Every job of a run, parents first. Raises `BadInput` for a folder that holds no run.
+
+    at: the steps of jobs of which more is known than their curves have logged.
+    """
     launch, asked = read_launch(folder), _asked_jobs(folder)
     queue = queued(launch.slurm.values())
-    curves = {name: _Curve.read(_segment(folder, one), one) for name, one in asked.items()}
+    curves = {name: _curve(folder, one, (at or {}).get(name, 0)) for name, one in asked.items()}
     expected = {name: launch.expected.get(name, UNKNOWN) for name in asked}
     known = [
         curves[name].worth(one, seconds)
@@ -87,19 +95,28 @@ def standings(folder: Path) -> list[Standing]:
     worth = median(known) if known else 1.0
     found: dict[str, Standing] = {}
     for name, one in asked.items():
-        step, rate = curves[name].step, curves[name].rate
+        step, rate, loss = curves[name]
         needs = [found[need] for need in _needs(one) if need in found]
-        state, words = _state(folder, one, needs=needs, number=launch.slurm.get(name, ""), queue=queue)
+        number = launch.slurm.get(name, "")
+        state, words = _state(folder, one, step=step, needs=needs, number=number, queue=queue)
         if state == "not begun" and step > one["start"]:
             state = "interrupted"
         if state == "done":
-            found[name] = Standing(name, one, state, one["stop"], rate)
+            found[name] = Standing(name, one, state, one["stop"], rate, loss=loss)
             continue
         share = (one["stop"] - step) / max(one["stop"] - one["start"], 1)
         training, evaluating = (share * worth * seconds for seconds in expected[name])
         left = ((one["stop"] - step) / rate if rate else training) + evaluating
-        found[name] = Standing(name, one, state, step, rate, left, words)
+        found[name] = Standing(name, one, state, step, rate, left, words, loss)
     return [*found.values()]
+
+
+def trained_here(folder: Path, name: str, start: int, step: int, stop: int) -> Standing:
+    """A job that this process trains, which is linked but in no record yet, as a trial is; without its evaluations."""
+    one: AskedJob = {"segment": (folder / name).resolve().name, "start": start, "stop": stop, "parent": None}
+    curve = _curve(folder, one, step)
+    left = (stop - curve.step) / curve.rate if curve.rate else math.nan
+    return Standing(name, one, "running", curve.step, curve.rate, left, loss=curve.loss)
 
 
 def seconds_left(jobs: Sequence[Standing], *, workers: int) -> float:
@@ -137,6 +154,7 @@ def read_status(folder: Path) -> Status:
         return Status()
 
 
+@until_changed("metrics.jsonl")
 def logged_step(folder: Path) -> int:
     """The last step in a job's curve; 0 where there is none."""
     return max((point["step"] for point in curve_end(folder)), default=0)
@@ -157,22 +175,12 @@ def curve_end(folder: Path) -> list[CurvePoint]:
     return found
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """The last logged step of a job, and its steps a second over the end of its curve, where that has two points."""
+class _Curve(NamedTuple):
+    """The last step of a job, its steps a second over the end of its curve, where that has two points, and its loss."""
 
     step: int
     rate: float | None
-
-    @classmethod
-    def read(cls, segment: Path, asked: AskedJob) -> _Curve:
-        start, stop = asked["start"], asked["stop"]
-        points = [point for point in curve_end(segment) if start < point["step"] <= stop]
-        if not points:
-            return cls(start, None)
-        first, last = points[0], points[-1]
-        seconds = last.get("seconds", 0.0) - first.get("seconds", 0.0)
-        return cls(last["step"], (last["step"] - first["step"]) / seconds if seconds > 0 else None)
+    loss: float | None
 
     def worth(self, asked: AskedJob, expected: float) -> float:
         """Seconds that a step takes for each that the plan expected."""
@@ -180,11 +188,33 @@ class _Curve:
         return (asked["stop"] - asked["start"]) / self.rate / expected
 
 
+def _curve(folder: Path, asked: AskedJob, at: int) -> _Curve:
+    """What is logged of a job, and the step that it is at where that is known to be later."""
+    found = _logged(_segment(folder, asked) / "metrics.jsonl", asked["start"], asked["stop"])
+    return found._replace(step=min(max(found.step, at), asked["stop"]))
+
+
+@until_changed()
+def _logged(path: Path, start: int, stop: int) -> _Curve:
+    points = [point for point in curve_end(path.parent) if start < point["step"] <= stop]
+    if not points:
+        return _Curve(start, None, None)
+    first, last = points[0], points[-1]
+    seconds = last.get("seconds", 0.0) - first.get("seconds", 0.0)
+    rate = (last["step"] - first["step"]) / seconds if seconds > 0 else None
+    return _Curve(last["step"], rate, last.get("loss"))
+
+
 def _asked_jobs(folder: Path) -> Mapping[str, AskedJob]:
     """What each job trains, from the experiment's record."""
     path = folder / "experiment.json"
     if not path.exists():
         raise BadInput(f"{folder} holds no {path.name}: want the folder of an experiment, such as runs/gram_ablation")
+    return _jobs_of_record(path)
+
+
+@until_changed()
+def _jobs_of_record(path: Path) -> Mapping[str, AskedJob]:
     asked = read_record(path, Asked, remedy="remove it, and the experiment's command writes it anew").get("jobs")
     if not asked:
         raise BadInput(f"{path} names no jobs: an earlier version wrote it; want a run of this one")
@@ -201,9 +231,9 @@ def _segment(folder: Path, asked: AskedJob) -> Path:
 
 
 def _state(
-    folder: Path, one: AskedJob, *, needs: Sequence[Standing], number: str, queue: Mapping[str, str]
+    folder: Path, one: AskedJob, *, step: int, needs: Sequence[Standing], number: str, queue: Mapping[str, str]
 ) -> tuple[str, str]:
-    """What a job does now, and why it waits or what ended it; "not begun" also where nobody goes on with it.
+    """What a job does now at a step, and why it waits or what ended it; "not begun" also where nobody goes on with it.
 
     number: of its Slurm job, or empty.
     """
@@ -215,7 +245,7 @@ def _state(
     if behind := [need for need in needs if need.state != "done"]:
         return _behind(behind)
     if is_held(segment):
-        return "running", ""
+        return "running", "evaluating" if _is_evaluated(segment, step) else ""
     if number in queue:
         return ("running" if queue[number].startswith("running") else "waiting"), f"Slurm job {number}, {queue[number]}"
     if status.state == "failed" and asked == stop:
@@ -235,3 +265,12 @@ def _behind(needs: Sequence[Standing]) -> tuple[str, str]:
     if any(need.state in ("interrupted", "not begun") for need in needs):
         return "not begun", NOBODY
     return "waiting", f"for {needs[0].name}"
+
+
+def _is_evaluated(segment: Path, step: int) -> bool:
+    """Whether what was exported last, since the last logged step, has no results yet."""
+    for kind in KINDS.values():
+        for last, folder in [*folders_by_step(segment, kind).items()][-1:]:
+            if last >= step and not any(folder.glob(store.MARKS)):
+                return True
+    return False

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from common.command import answer, columns, duration, parsed
 from common.records import Swept, read_record
+from common.unchanged import until_changed
 from harness import arguments
 from harness.standings import Standing, read_launch, seconds_left, standings
 from harness.workplace import is_held
@@ -70,13 +71,23 @@ def table(folder: Path, jobs: Sequence[Standing]) -> str:
             f"{job.asked['start']}–{job.asked['stop']}",
             str(job.step) if job.step > job.asked["start"] else "–",
             job.state,
-            f"{job.rate:.2g}" if job.rate else "–",
-            duration(job.left) if job.left > 0 else "–",
+            rate(job),
+            left(job),
             job.words,
         )
         for job in jobs
     ]
     return "\n".join([columns(rows), summary(folder, jobs), *swept(folder)])
+
+
+def rate(job: Standing) -> str:
+    """Its steps a second."""
+    return f"{job.rate:.2g}" if job.rate else "–"
+
+
+def left(job: Standing) -> str:
+    """How long it takes yet."""
+    return duration(job.left) if job.left > 0 else "–"
 
 
 def summary(folder: Path, jobs: Sequence[Standing]) -> str:
@@ -97,12 +108,17 @@ def swept(folder: Path) -> list[str]:
     path = folder / "sweep.json"
     if not path.exists():
         return []
-    record = read_record(path, Swept, remedy="remove it: the next trial writes it anew")
+    record = _record_of_sweep(path)
     ends = Counter(trial["state"] for trial in record.get("trials", []) if trial["state"] in ENDS)
     told = f"trials: {ends.total()} of {record.get('wanted', 0)} at an end"
     told += f" ({', '.join(f'{ends[state]} {state}' for state in ENDS if ends[state])})" if ends else ""
     now = trials_in_training(folder)
     return [f"{told}; in training: {', '.join(now) or 'none'}"]
+
+
+@until_changed()
+def _record_of_sweep(path: Path) -> Swept:
+    return read_record(path, Swept, remedy="remove it: the next trial writes it anew")
 
 
 def trials_in_training(folder: Path) -> list[str]:

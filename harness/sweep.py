@@ -22,12 +22,14 @@ from optuna import Study
 from optuna.trial import TrialState
 
 from common.command import answer, parsed
+from common.display import shown
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
 from harness import arguments
 from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
+from harness.display import ShownSweep
 from harness.evaluate import Evaluator
 from harness.job import Job
 from harness.job_folder import check
@@ -92,7 +94,8 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
         show(plan, opening, experiment)
         for line in plan.told:
             log.info("%s", line)
-        made = carry_out(trials, own_jobs, science)
+        with shown(ShownSweep(folder)):
+            made = carry_out(trials, own_jobs, science)
         print(build(folder, tell=print))
         if {trial.state for trial in study.last_of_each(made)} == {TrialState.FAIL}:
             log.error("every trial failed: %s tells why", folder / "sweep.csv")

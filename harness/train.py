@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from common.disk import write_json, write_text
 from common.errors import BadInput, first_line, found, listing
 from common.interrupts import Interrupted, is_asked_to_leave
 from common.machine import reset_peak_memory
+from common.progress import Bar
 from common.unwritable import staying
 from evals.backbones import exported
 from harness import checkpoint, excluded, gram_teacher, store
@@ -200,7 +200,8 @@ def run_steps(
     look = look_of(job, batches.pool)
     observe(job, state, look)
     mark(job, state, evaluate, curves, watch)
-    bar = tqdm(total=job.stop, initial=state.step, desc=job.name, unit="step", disable=None, dynamic_ncols=True)
+    # Its curve is its log
+    bar = Bar(of=job.name, lines=False, total=job.stop, initial=state.step, desc=job.name, unit="step")
     with bar:
         while state.step < job.stop:
             with watch.paused():

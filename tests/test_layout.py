@@ -60,7 +60,7 @@ FLOORS = (
     "harness.listed_settings harness.curves",
     "harness.arguments",
     "harness.arms harness.status harness.recipe_page harness.new",
-    "harness.eval_settings",
+    "harness.eval_settings harness.display",
     "harness.settings",
     "harness.overrides",
     "harness.config harness.data harness.settings_pages",

@@ -16,7 +16,7 @@ from dataclasses import asdict
 import torch
 
 from common.disk import write_json
-from common.progress import Bar
+from common.progress import Bar, tick
 from harness.job import Job
 from harness.launchers.jobs import Work, gathered, is_finished, refused, sent, words
 from harness.launchers.worker_process import PROGRAM, send
@@ -53,8 +53,9 @@ class Worker:
         self.teller.start()
         send(sent(work), self.process)
         more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-        begun = {"total": jobs[0].stop, "initial": min(map(curve_step, jobs))}
-        self.bar = Bar(**begun, desc=f"{self.name}{more}", unit="step", dynamic_ncols=True)
+        begun = min(map(curve_step, jobs))
+        own = {"desc": f"{self.name}{more}", "unit": "step", "dynamic_ncols": True}
+        self.bar = Bar(of=self.name, total=jobs[0].stop, initial=begun, **own)
         self.evaluator, self.gathered = work.evaluator, {job.name: set[int]() for job in jobs}
 
     def _tell(self) -> None:
@@ -111,6 +112,7 @@ def launch(work: Work) -> set[str]:
                         failed |= lost
                         done |= {job.name for job in worker.jobs} - lost
                 overall.show(done, failed, crew)
+                tick()
                 time.sleep(LOOK)
         finally:
             stop(crew)
@@ -124,7 +126,8 @@ class Overall(Bar):
         self.name, self.jobs = name, jobs
         self.over = {job.name: curve_step(job) - job.start for job in jobs}
         total, before = sum(job.stop - job.start for job in jobs), sum(self.over.values())
-        super().__init__(total=total, initial=before, desc=name, unit="step", dynamic_ncols=True, smoothing=0.05)
+        of_all = {"total": total, "initial": before, "desc": name, "of": name}
+        super().__init__(**of_all, unit="step", dynamic_ncols=True, smoothing=0.05)
 
     def show(self, done: set[str], failed: set[str], crew: Sequence[Worker]) -> None:
         """How many steps and jobs are over; those of jobs that failed will not come."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from common.errors import found
+from common.progress import tick
 from harness.launchers.jobs import Work, log, refused, trained
 from harness.lockstep import side_by_side
 from harness.workplace import LOOK, Busy, is_held
@@ -38,5 +39,6 @@ def launch(work: Work) -> set[str]:
             for one in these:
                 del waiting[one.name]
         if len(waiting) == before:
+            tick()
             time.sleep(LOOK)
     return failed

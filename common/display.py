@@ -1,0 +1,104 @@
+"""A block of lines at the foot of a terminal, redrawn in place while all else that is written scrolls above it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from common.errors import first_line
+from common.progress import is_redrawn, standing
+
+EVERY = 1.0  # seconds between two drawings, at least
+SHARE = 0.01  # of the time that drawing may take from what is shown
+
+Content = Callable[[Console], RenderableType]
+
+
+@contextmanager
+def shown(content: Content, *, on: TextIO | None = None, stays: bool = False) -> Iterator[None]:
+    """Inside, a block at the foot of the terminal shows `content`, which is asked again and again.
+
+    Nothing is drawn where `on`, else stderr, is no terminal, or a dumb one. Colours are left out where NO_COLOR is set.
+
+    Args:
+        stays: the last state is left on the terminal at the end, rather than removed.
+    """
+    if not is_redrawn(file := on or sys.stderr):
+        yield
+        return
+    block = Block(content, file, stays=stays)
+    block.begin()
+    try:
+        with standing(block):
+            block.tick()
+            yield
+    finally:
+        block.end()
+
+
+class Block:
+    """What `shown` draws: by the thread that made it alone, whenever that calls `tick` and a second has passed.
+
+    There is no thread for it, so it shows what was so when something last moved on; the cursor is left visible, for a
+    process that is stopped or killed cannot bring it back.
+    """
+
+    def __init__(self, content: Content, file: TextIO, *, stays: bool) -> None:
+        self._content, self._owner, self._due = content, threading.get_ident(), 0.0
+        self._console = Console(file=file, force_terminal=True, markup=False, highlight=False, emoji=False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=not stays,
+            redirect_stdout=sys.stdout.isatty(),
+            vertical_overflow="crop",
+        )
+        self._lock = threading.RLock()  # rich's own leaves room between a line's writing and where it is placed
+
+    def begin(self) -> None:
+        """Take the foot of the terminal."""
+        with self._lock, suppress(OSError):  # a terminal that is closed
+            self._live.start()
+            self._console.show_cursor(True)
+
+    def end(self) -> None:
+        """Give it back, as clean as it was but for what stays."""
+        with self._lock, suppress(OSError):
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Draw it anew where it is time for that."""
+        if time.monotonic() < self._due or threading.get_ident() != self._owner:
+            return
+        began = time.monotonic()
+        try:
+            content = _Fitted(self._content(self._console))
+        except Exception as error:  # whatever cannot be shown must not end what it would tell of
+            content = _Fitted(Text(f"nothing to be shown: {first_line(error)}"))
+        with self._lock, suppress(OSError):
+            self._live.update(content, refresh=True)
+        ended = time.monotonic()
+        self._due = ended + max(EVERY, (ended - began) / SHARE)
+
+    def above(self, line: str) -> None:
+        """Write a line above it, as long as it is."""
+        with self._lock, suppress(OSError):
+            self._console.print(Text(line), soft_wrap=True)
+
+
+class _Fitted:
+    """Content that is as wide as the terminal is now, also beside a line that is left to the terminal to wrap."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._content, console.options)

@@ -28,11 +28,14 @@ COLUMN = ("eval", "dataset", "split", "metric", "protocol_hash")
 
 
 class Field(NamedTuple):
-    """A column: its heading, its cells by the names of jobs. What is not `needed` gives way on a narrow terminal."""
+    """A column: its heading, and its cells by the names of jobs; where room is short, those of highest `rank` go first.
+
+    What has rank 0 stays.
+    """
 
     heading: str
     cells: Mapping[str, str]
-    needed: bool = False
+    rank: int = 0
 
     @property
     def width(self) -> int:
@@ -150,27 +153,28 @@ def drawn(
 def fields(jobs: Sequence[Standing], values: Mapping[tuple[str, ...], Mapping[str, Row]]) -> list[Field]:
     """What is shown of jobs, from left to right; a column without a cell is left out."""
     columns = [
-        Field("job", {job.name: job.name for job in jobs}, needed=True),
-        Field("step", {job.name: f"{job.step}/{job.asked['stop']}" for job in jobs}, needed=True),
-        Field("steps/s", {job.name: rate(job) for job in jobs}),
-        Field("left", {job.name: _left(job) for job in jobs}, needed=True),
-        Field("", {job.name: job.words for job in jobs if job.state == "running" and job.words}),
+        Field("job", {job.name: job.name for job in jobs}),
+        Field("step", {job.name: f"{job.step}/{job.asked['stop']}" for job in jobs}),
+        Field("steps/s", {job.name: rate(job) for job in jobs}, rank=1),
+        Field("left", {job.name: _left(job) for job in jobs}),
     ]
     for (*_, name, _hash), rows in values.items():
         metric = metric_of(name)
         heading = " ".join(filter(None, [metric.label, "%" if metric.share else metric.unit]))
         found = {job.name: rows[job.name].value for job in jobs if job.name in rows}
-        columns.append(Field(heading, {job: write_number(metric, value, like=value) for job, value in found.items()}))
-    columns.append(Field("loss", {job.name: f"{job.loss:.3f}" for job in jobs if job.loss is not None}))
+        cells = {job: write_number(metric, value, like=value) for job, value in found.items()}
+        columns.append(Field(heading, cells, rank=2))
+    columns.append(Field("loss", {job.name: f"{job.loss:.3f}" for job in jobs if job.loss is not None}, rank=4))
+    columns.append(Field("", {job.name: job.words for job in jobs if job.state == "running" and job.words}, rank=3))
     return [column for column in columns if column.cells]
 
 
 def fitted(columns: Sequence[Field], width: int) -> list[Field]:
-    """The columns for which a terminal has room: those that are needed, and of the others the first ones."""
+    """The columns for which a terminal has room beside the names of jobs, which may be cut."""
     found = [*columns]
     name = min(columns[0].width, max(NAME, width // 3))
-    for column in reversed(columns):
-        if name + sum(GAP + one.width for one in found[1:]) > width and not column.needed:
+    for column in sorted(columns[::-1], key=lambda one: -one.rank):
+        if column.rank and name + sum(GAP + one.width for one in found[1:]) > width:
             found.remove(column)
     return found
 

@@ -78,15 +78,14 @@ class Block:
         """Draw it anew where it is time for that."""
         if time.monotonic() < self._due or threading.get_ident() != self._owner:
             return
-        began = time.monotonic()
+        began = time.thread_time()
         try:
             content = _Fitted(self._content(self._console))
         except Exception as error:  # whatever cannot be shown must not end what it would tell of
             content = _Fitted(Text(f"nothing to be shown: {first_line(error)}"))
         with self._lock, suppress(OSError):
             self._live.update(content, refresh=True)
-        ended = time.monotonic()
-        self._due = ended + max(EVERY, (ended - began) / SHARE)
+        self._due = time.monotonic() + max(EVERY, (time.thread_time() - began) / SHARE)
 
     def above(self, line: str) -> None:
         """Write a line above it, as long as it is."""

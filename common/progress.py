@@ -74,8 +74,7 @@ class Bar(tqdm):
     def close(self) -> None:
         """End it."""
         super().close()
-        if self in _under_way:
-            _under_way.remove(self)
+        _under_way[:] = [bar for bar in _under_way if bar is not self]  # tqdm's are equal where their lines are
 
 
 def is_redrawn(stream: TextIO) -> bool:

@@ -60,7 +60,7 @@ COMMANDS = {
     ),
     "watch": Command(
         "See how far it is", "the same, until nothing is left to do",
-        "runs/gram_ablation", of_harness.watch, "harness.status", "watch",
+        "runs/gram_ablation", of_harness.watch, "harness.watch",
     ),
     "eval": Command(
         "Judge backbones", "evaluate any backbone on frozen features",

@@ -55,7 +55,10 @@ class Shown:
 
     def __call__(self, console: Console) -> RenderableType:
         """A line for each job that runs, one for the last that ended, and one that counts all of them."""
-        jobs = standings(self.folder, at={bar.of: int(bar.n) for bar in under_way() if bar.of})
+        return self.of(standings(self.folder, at={bar.of: int(bar.n) for bar in under_way() if bar.of}), console)
+
+    def of(self, jobs: Sequence[Standing], console: Console) -> RenderableType:
+        """The same of jobs as they stand."""
         self._look(jobs)
         begun = {bar.of for bar in under_way()}
         now = [job for job in jobs if job.state == "running" or (job.state == "waiting" and job.name in begun)]
@@ -173,7 +176,7 @@ def fitted(columns: Sequence[Field], width: int) -> list[Field]:
     """The columns for which a terminal has room beside the names of jobs, which may be cut."""
     found = [*columns]
     name = min(columns[0].width, max(NAME, width // 3))
-    for column in sorted(columns[::-1], key=lambda one: -one.rank):
+    for column in sorted(columns, key=lambda one: one.rank)[::-1]:
         if column.rank and name + sum(GAP + one.width for one in found[1:]) > width:
             found.remove(column)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from heapq import heapify, heappop, heappush
@@ -146,6 +146,7 @@ def queued(ids: Iterable[str]) -> dict[str, str]:
     return {row[0]: f"{row[1].lower()} ({row[2].lower()})" for row in rows if row[0] in wanted}
 
 
+@until_changed("status.json")
 def read_status(folder: Path) -> Status:
     """A job's `status.json`; that of a job that never began where there is none, or none that can be read."""
     try:
@@ -157,22 +158,12 @@ def read_status(folder: Path) -> Status:
 @until_changed("metrics.jsonl")
 def logged_step(folder: Path) -> int:
     """The last step in a job's curve; 0 where there is none."""
-    return max((point["step"] for point in curve_end(folder)), default=0)
+    return next((point["step"] for point in _points(reversed(_tail(folder)))), 0)
 
 
 def curve_end(folder: Path) -> list[CurvePoint]:
-    """The points at the end of a job's curve; a damaged line, such as one that is being written, is passed over."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        lines = file.read().split(b"\n")
-    found = []
-    for line in lines:
-        with suppress(ValueError):
-            found.append(read_line(line, CurvePoint))
-    return found
+    """The points at the end of a job's curve."""
+    return [*_points(_tail(folder))]
 
 
 class _Curve(NamedTuple):
@@ -196,10 +187,11 @@ def _curve(folder: Path, asked: AskedJob, at: int) -> _Curve:
 
 @until_changed()
 def _logged(path: Path, start: int, stop: int) -> _Curve:
-    points = [point for point in curve_end(path.parent) if start < point["step"] <= stop]
-    if not points:
+    lines = _tail(path.parent)
+    first = next((point for point in _points(lines) if start < point["step"]), None)
+    last = next((point for point in _points(reversed(lines)) if point["step"] <= stop), None)
+    if first is None or last is None or not start < last["step"]:
         return _Curve(start, None, None)
-    first, last = points[0], points[-1]
     seconds = last.get("seconds", 0.0) - first.get("seconds", 0.0)
     rate = (last["step"] - first["step"]) / seconds if seconds > 0 else None
     return _Curve(last["step"], rate, last.get("loss"))
@@ -228,6 +220,23 @@ def _needs(asked: AskedJob) -> list[str]:
 
 def _segment(folder: Path, asked: AskedJob) -> Path:
     return folder.parent / store.FOLDER / asked["segment"]
+
+
+def _tail(folder: Path) -> list[bytes]:
+    """The lines at the end of a job's curve."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read().split(b"\n")
+
+
+def _points(lines: Iterable[bytes]) -> Iterator[CurvePoint]:
+    """Those lines that are sound; a damaged one, such as one that is just being written, is passed over."""
+    for line in lines:
+        with suppress(ValueError):
+            yield read_line(line, CurvePoint)
 
 
 def _state(

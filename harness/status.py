@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -24,7 +23,6 @@ from harness import arguments
 from harness.standings import Standing, read_launch, seconds_left, standings
 from harness.workplace import is_held
 
-EVERY = 5  # seconds
 STATES = ("running", "waiting", "done", "failed", "blocked", "interrupted", "not begun")
 GOES_ON = STATES[:2]
 ENDS = ("complete", "pruned", "failed")  # of a trial
@@ -35,31 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     return answer(lambda: _status(argv))
 
 
-def watch(argv: list[str] | None = None) -> int:
-    """The same again and again, until nothing runs or waits any more."""
-    return answer(lambda: _watch(argv), afterwards="what runs goes on")
-
-
 def _status(argv: list[str] | None) -> int:
     jobs = standings(folder := parsed(arguments.status, "status", argv).folder)
     print(table(folder, jobs))
     return 1 if any(job.state == "failed" for job in jobs) else 0
-
-
-def _watch(argv: list[str] | None) -> int:
-    folder = parsed(arguments.watch, "watch", argv).folder
-    shown = ""
-    while True:
-        jobs = standings(folder)
-        text = table(folder, jobs)
-        if sys.stdout.isatty():
-            print(f"\033[H\033[2J{text}", flush=True)
-        elif text != shown:
-            print(text, flush=True)
-        shown = text
-        if not any(job.state in GOES_ON for job in jobs) and not trials_in_training(folder):
-            return 1 if any(job.state == "failed" for job in jobs) else 0
-        time.sleep(EVERY)
 
 
 def table(folder: Path, jobs: Sequence[Standing]) -> str:

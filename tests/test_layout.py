@@ -61,7 +61,7 @@ FLOORS = (
     "harness.arguments",
     "harness.arms harness.status harness.recipe_page harness.new",
     "harness.eval_settings harness.display",
-    "harness.settings",
+    "harness.settings harness.watch",
     "harness.overrides",
     "harness.config harness.data harness.settings_pages",
     "harness.noise harness.components",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.records import AskedJob
-from harness import status
+from harness import status, watch
 from harness.standings import Launch, Standing, seconds_left, standings, write_launch
 from harness.workplace import held
 
@@ -70,7 +70,7 @@ def test_what_fails_blocks_what_is_behind_it_alone(run):
     assert (found["late-s0"].state, found["late-s0"].words) == ("failed", "step 150: dino=nan")
     assert (found["next-s0"].state, found["next-s0"].words) == ("blocked", "since late-s0 has failed")
     assert found["plain-s0"].state == "interrupted"
-    assert status.watch([str(run)]) == status.main([str(run)]) == 1
+    assert watch.main([str(run)]) == status.main([str(run)]) == 1
 
 
 def test_a_student_waits_for_its_teacher_and_is_blocked_where_that_failed(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.text import Text
 
@@ -79,6 +80,7 @@ class Block:
         if time.monotonic() < self._due or threading.get_ident() != self._owner:
             return
         began = time.thread_time()
+        self._measure()
         try:
             content = _Fitted(self._content(self._console))
         except Exception as error:  # whatever cannot be shown must not end what it would tell of
@@ -89,8 +91,15 @@ class Block:
 
     def above(self, line: str) -> None:
         """Write a line above it, as long as it is."""
+        self._measure()
         with self._lock, suppress(OSError):
             self._console.print(Text(line), soft_wrap=True)
+
+    def _measure(self) -> None:
+        """Take the size of this terminal: rich would ask standard input first, and believe what a shell exported."""
+        with suppress(OSError):
+            columns, lines = os.get_terminal_size(self._console.file.fileno())
+            self._console.size = ConsoleDimensions(columns or 80, lines or 25)  # 0 where nobody told the terminal
 
 
 class _Fitted:

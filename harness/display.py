@@ -81,7 +81,7 @@ class ShownSweep:
     def __call__(self, console: Console) -> RenderableType:
         """A line for each job that runs, and one that counts the trials."""
         now = [
-            trained_here(self.folder, bar.of, int(bar.initial), int(bar.n), int(bar.total or 0))
+            trained_here(self.folder, bar.of, step=int(bar.n), stop=int(bar.total or 0))
             for bar in under_way()
             if bar.of
         ]

@@ -111,9 +111,9 @@ def standings(folder: Path, *, at: Mapping[str, int] | None = None) -> list[Stan
     return [*found.values()]
 
 
-def trained_here(folder: Path, name: str, start: int, step: int, stop: int) -> Standing:
+def trained_here(folder: Path, name: str, *, step: int, stop: int) -> Standing:
     """A job that this process trains, which is linked but in no record yet, as a trial is; without its evaluations."""
-    one: AskedJob = {"segment": (folder / name).resolve().name, "start": start, "stop": stop, "parent": None}
+    one: AskedJob = {"segment": (folder / name).resolve().name, "start": 0, "stop": stop, "parent": None}
     curve = _curve(folder, one, step)
     left = (stop - curve.step) / curve.rate if curve.rate else math.nan
     return Standing(name, one, "running", curve.step, curve.rate, left, loss=curve.loss)

@@ -27,6 +27,16 @@ def test_where_no_terminal_is_the_log_tells_how_far_it_is(
     assert capsys.readouterr().err == ""
 
 
+def test_a_bar_that_is_told_of_otherwise_leaves_the_log_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
+    caplog.set_level(logging.INFO, "gramlab")
+    assert list(Bar(range(3), desc="job", lines=False)) == [0, 1, 2]
+    assert not caplog.records
+    assert capsys.readouterr().err == ""
+
+
 def test_a_short_loop_is_not_told_of(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "gramlab")
     assert list(Bar(range(3), desc="features")) == [0, 1, 2]
@@ -35,6 +45,7 @@ def test_a_short_loop_is_not_told_of(caplog: pytest.LogCaptureFixture):
 
 def test_a_terminal_gets_a_bar_that_vanishes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     for _ in Bar(range(3), desc="features", mininterval=0, ascii=True):
         pass
     shown = capsys.readouterr().err

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from common import speed
+from common import display, speed
 from evals.backbones.exported import export
 from evals.compare import main as compare
 from evals.results import table as results
@@ -26,6 +26,7 @@ from harness.beginning import fresh_state
 from harness.model import backbone_args
 from harness.run import main
 from reports.build import main as build_report
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.slow  # whole runs and whole PDFs
 
@@ -46,12 +47,34 @@ SECTIONS = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_text):
-    """An experiment that ran to its end: its file, its folder, and what it printed last."""
+    """An experiment that ran to its end on a terminal: its file, its folder."""
     place = tmp_path_factory.mktemp("finished")
     path = place / "tiny.yaml"
     path.write_text(tiny_text(place, **SECTIONS))
-    assert main([str(path)]) == 0
+    with pytest.MonkeyPatch.context() as patch, Terminal(200, 50) as terminal:
+        patch.setattr(display, "EVERY", 0.0)
+        patch.setenv("TERM", "xterm-256color")
+        with terminal.stderr():
+            assert main([str(path)]) == 0
+        SEEN[:] = terminal.ended()
     return path, place / "runs" / "tiny"
+
+
+SEEN = list[str]()  # what the terminal of `finished` showed, one screen after the other
+
+
+def test_a_terminal_shows_what_is_trained_now_and_keeps_the_log_alone(finished):
+    """And log.txt is the one of a run that no terminal shows."""
+    log = (finished[1] / "log.txt").read_text().splitlines()
+    assert [line for line in SEEN[-1].splitlines() if line.startswith("20")] == log
+    assert not any(re.search(r"running|waiting|left", line) for line in SEEN[-1].splitlines())
+    assert any("anchored-s0 step 4: knn/rooms/top1" in line for line in log)
+    seen = "\n".join(SEEN)
+    assert re.search(r"^plain-s0 +[34]/4 ", seen, re.MULTILINE)
+    assert re.search(
+        r"top-1 accuracy % .*\nanchored-s0 +4/4 .*\nplain-s0 +4/4 .* done .*\n(  .*\n)*tiny: 1 running, 2 done", seen
+    )
+    assert re.search(r"^  (evaluations|features of \w+ at 32 px): \d+ of \d+, ", seen, re.MULTILINE)
 
 
 def refused(capsys, *arguments: str) -> str:

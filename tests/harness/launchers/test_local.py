@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from harness.launchers.local import Overall
 from harness.run import main
 from harness.standings import standings
 from harness.workplace import held, is_held
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]
 
@@ -79,7 +81,9 @@ def segments(path: Path) -> dict[str, Path]:
     return {job.name: job.folder for job in jobs(load(path), fingerprint=lambda data: fingerprint(open_pool(data)))}
 
 
-def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tmp_path, tiny_text, capsys, started):
+def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(
+    tmp_path, tiny_text, started, monkeypatch
+):
     path, calm = tmp_path / "tiny.yaml", tmp_path / "calm.yaml"
     path.write_text(tiny_text(tmp_path, **SECTIONS))
     calm.write_text(tiny_text(tmp_path / "calm", **SECTIONS))
@@ -97,7 +101,14 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(tm
     assert 10 < status["step"] < 50
     assert (run / "anchored-s0" / "states" / f"step_{status['step']:06d}.safetensors").exists()  # nothing is lost
 
-    assert main([str(path), "launcher=local", "launcher.workers=2"]) == 1
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with Terminal(200, 60) as terminal:
+        with terminal.stderr():
+            assert main([str(path), "launcher=local", "launcher.workers=2"]) == 1
+        seen = terminal.ended()
+    assert re.search(r"^anchored-s0 +\d+/50 +\S+ +starts\b", "\n".join(seen), re.MULTILINE)
+    assert not re.search(r"^\S+-s0 +\d+/50 ", seen[-1], re.MULTILINE)
+    assert "blown-s0: failed (exit code 1)" in seen[-1]
     log = (run / "log.txt").read_text()
     assert "blown-s0: failed (exit code 1)" in log
     assert "behind-s0: not started, since blown-s0 failed" in log

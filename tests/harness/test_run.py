@@ -53,6 +53,7 @@ def finished(tmp_path_factory, tiny_text):
     path.write_text(tiny_text(place, **SECTIONS))
     with pytest.MonkeyPatch.context() as patch, Terminal(200, 50) as terminal:
         patch.setattr(display, "EVERY", 0.0)
+        patch.setattr(display, "SHARE", math.inf)
         patch.setenv("TERM", "xterm-256color")
         with terminal.stderr():
             assert main([str(path)]) == 0

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
@@ -59,19 +59,26 @@ class Block:
             console=self._console,
             auto_refresh=False,
             transient=not stays,
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
             vertical_overflow="crop",
         )
         self._lock = threading.RLock()  # rich's own leaves room between a line's writing and where it is placed
 
     def begin(self) -> None:
         """Take the foot of the terminal."""
+        self._before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (cast(TextIO, _Above(self, one)) if one.isatty() else one for one in self._before)
         with self._lock, suppress(OSError):  # a terminal that is closed
             self._live.start()
             self._console.show_cursor(True)
 
     def end(self) -> None:
         """Give it back, as clean as it was but for what stays."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Above):
+                stream.end()
+        sys.stdout, sys.stderr = self._before
         with self._lock, suppress(OSError):
             self._live.stop()
 
@@ -93,13 +100,43 @@ class Block:
         """Write a line above it, as long as it is."""
         self._measure()
         with self._lock, suppress(OSError):
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def _measure(self) -> None:
         """Take the size of this terminal: rich would ask standard input first, and believe what a shell exported."""
         with suppress(OSError):
             columns, lines = os.get_terminal_size(self._console.file.fileno())
             self._console.size = ConsoleDimensions(columns or 80, lines or 25)  # 0 where nobody told the terminal
+
+
+class _Above:
+    """A stream to the terminal whose lines are written above a block, each once it is whole.
+
+    Of a line that is written over and over, as other libraries' bars are, that is its last state.
+    """
+
+    def __init__(self, block: Block, stream: TextIO) -> None:
+        self._block, self._stream, self._begun = block, stream, ""
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            *lines, rest = (self._begun + text).split("\n")
+            self._begun = rest.rpartition("\r")[2]
+        for line in lines:
+            self._block.above(line.rstrip("\r").rpartition("\r")[2])
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits but what is no line yet."""
+
+    def end(self) -> None:
+        """Write what never became a whole line."""
+        if self._begun.strip():
+            self.write("\n")
 
 
 class _Fitted:

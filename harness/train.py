@@ -201,7 +201,8 @@ def run_steps(
     observe(job, state, look)
     mark(job, state, evaluate, curves, watch)
     # Its curve is its log
-    bar = Bar(of=job.name, lines=False, total=job.stop, initial=state.step, desc=job.name, unit="step")
+    own = {"of": job.name, "desc": job.name, "unit": "step", "lines": False, "dynamic_ncols": True}
+    bar = Bar(total=job.stop, initial=state.step, **own)
     with bar:
         while state.step < job.stop:
             with watch.paused():

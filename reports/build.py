@@ -16,11 +16,11 @@ if __name__ == "__main__":
     listen()
 
 from matplotlib.backends.backend_pdf import PdfPages
-from tqdm import tqdm
 
 from common.command import answer, parsed
 from common.disk import whole
 from common.drawing import make_drawable
+from common.progress import Bar
 from common.timeline import Timeline
 from reports import arguments
 from reports.compared import compare
@@ -89,7 +89,7 @@ def as_pdf(pages: Sequence[Page], *, title: str, bar: str = "report") -> bytes:
     metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
     content = io.BytesIO()
     pdf = PdfPages(content, metadata=metadata)  # closed on success alone: a page that failed would fail it once more
-    for page in tqdm(pages, desc=bar, unit="page", disable=None):
+    for page in Bar(pages, desc=bar, unit="page", lines=False):
         make_drawable(page.figure)
         pdf.savefig(page.figure)
     pdf.close()

@@ -13,9 +13,8 @@ if __name__ == "__main__":
 
     listen()
 
-from tqdm import tqdm
-
 from common.command import answer, parsed
+from common.progress import Bar
 from reports import arguments
 from reports.across import text
 from reports.across.changes import between, within
@@ -36,7 +35,7 @@ def _run(argv: Sequence[str] | None) -> int:
     told = common if options.all or not any(map(leads, common)) else [one for one in common if leads(one)]
     wanted = common if options.out else told
     changes, settings = between(every, wanted), differing(every)
-    bar = tqdm(every, desc="differences", unit="experiment", disable=None)
+    bar = Bar(every, desc="differences", unit="experiment", lines=False)
     own = {side.name: within(side, wanted) for side in bar}
     last = ["--out FOLDER writes the trade-off as a picture, and all numbers"]
     if options.out is not None:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from common.errors import BadInput, found
+from common.progress import Bar
 from evals.datasets.decoding.image_file import TooLarge
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
@@ -91,7 +91,7 @@ class Pool:
 
     def preload(self) -> None:
         """Decodes until the memory is full: before worker processes start, so that they share what is kept."""
-        for index in tqdm(range(len(self)), desc="decoding", unit="image", disable=None):
+        for index in Bar(range(len(self)), desc="decoding", unit="image", lines=False):
             if self.image(index).nbytes > self._room:
                 return
 

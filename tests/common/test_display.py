@@ -63,6 +63,24 @@ def test_a_block_is_drawn_anew_in_place_while_lines_scroll_above_it(terminal):
     assert (terminal.screen.cursor.y, terminal.screen.cursor.x) == (4, 0)
 
 
+def test_bars_of_other_libraries_leave_one_line_and_text_without_an_end_is_not_lost(terminal):
+    with terminal.stderr(), shown(Counted("a job")):
+        for share in (0, 50, 100):
+            sys.stderr.write(f"\r\x1b[Afile: {share} %")
+            sys.stderr.flush()
+            terminal.shows("a job\ndrawn 1")
+        sys.stderr.write("\nhalf a line")
+        terminal.shows("file: 100 %\na job\ndrawn 1")
+    terminal.shows("file: 100 %\nhalf a line")
+
+
+def test_what_goes_to_a_file_by_stdout_goes_there(terminal, capsys):
+    with terminal.stderr(), shown(Counted()):
+        print("a table")
+    assert capsys.readouterr().out == "a table\n"
+    terminal.shows("")
+
+
 def test_what_is_drawn_lower_than_before_leaves_nothing_behind(terminal):
     lines = ["one", "two", "three", "four"]
     with terminal.stderr(), shown(lambda console: Text("\n".join(lines))):

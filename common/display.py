@@ -36,11 +36,13 @@ def shown(content: Content, *, on: TextIO | None = None, stays: bool = False) ->
         yield
         return
     block = Block(content, file, stays=stays)
-    block.begin()
     try:
+        block.begin()
         with standing(block):
-            block.tick()
+            block.draw()
             yield
+            if stays:
+                block.draw()
     finally:
         block.end()
 
@@ -63,11 +65,11 @@ class Block:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
+        self._before = sys.stdout, sys.stderr
         self._lock = threading.RLock()  # rich's own leaves room between a line's writing and where it is placed
 
     def begin(self) -> None:
         """Take the foot of the terminal."""
-        self._before = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (cast(TextIO, _Above(self, one)) if one.isatty() else one for one in self._before)
         with self._lock, suppress(OSError):  # a terminal that is closed
             self._live.start()
@@ -84,8 +86,11 @@ class Block:
 
     def tick(self) -> None:
         """Draw it anew where it is time for that."""
-        if time.monotonic() < self._due or threading.get_ident() != self._owner:
-            return
+        if time.monotonic() >= self._due and threading.get_ident() == self._owner:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw it anew."""
         began = time.thread_time()
         self._measure()
         try:

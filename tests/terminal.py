@@ -86,7 +86,7 @@ class Terminal:
 
     def shows(self, wanted: str | Callable[[str], bool]) -> str:
         """The screen, once it is the one that is wanted; fails where it does not become so."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 20
         while True:
             with self._lock:
                 text = self._text()

@@ -60,6 +60,7 @@ def test_a_block_is_drawn_anew_in_place_while_lines_scroll_above_it(terminal):
         )
     log_alone = "a line of the log\na line of another's\nlong long long long long long long long\nlong long"
     terminal.shows(log_alone)
+    terminal.ended()
     assert (terminal.screen.cursor.y, terminal.screen.cursor.x) == (4, 0)
 
 
@@ -167,7 +168,7 @@ def test_the_last_state_stays_where_that_is_wanted(terminal):
         tick()
     terminal.file.write("prompt")
     terminal.file.flush()
-    terminal.shows("a job\ndrawn 2\nprompt")
+    terminal.shows("a job\ndrawn 3\nprompt")
 
 
 def test_what_fails_to_be_shown_is_told_and_ends_nothing(terminal):
@@ -261,6 +262,7 @@ def test_ctrl_c_leaves_a_clean_terminal_with_one_line_on_what_happened(signals_h
             assert process.wait(60) == 130
         said = "gramlab: interrupted; the same command goes on with what is left to do"
         terminal.shows(f"a line\n{said}")
+        terminal.ended()
         assert (terminal.screen.cursor.y, terminal.screen.cursor.x, terminal.screen.cursor.hidden) == (2, 0, False)
         assert termios.tcgetattr(terminal.theirs) == before
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from common import display
 from common.records import AskedJob
 from harness import status, watch
 from harness.standings import Launch, Standing, seconds_left, standings, write_launch
 from harness.workplace import held
+from tests.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,6 +144,30 @@ def test_trials_of_a_sweep_are_told_by_its_record_and_by_who_trains_them(run, ca
     assert capsys.readouterr().out.splitlines()[-1] == f"{said}trial-0002-s0"
     assert status.main([str(run)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{said}none"
+
+
+@pytest.mark.parametrize(("columns", "heading"), [(100, "job       steps    at"), (50, "job       step")])
+def test_watch_redraws_in_place_and_leaves_the_last_state(columns, heading, run, monkeypatch):
+    """The table of `status`, or what fits where that is too wide."""
+    monkeypatch.setattr(watch, "EVERY", 0.05)
+    monkeypatch.setattr(display, "EVERY", 0.0)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with Terminal(columns, 12) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal.file)
+        with held(run), held(segment(run, "plain-s0")):
+            watching = threading.Thread(target=watch.main, args=([str(run)],))
+            watching.start()
+            assert terminal.shows(lambda text: "mine: 1 running" in text).startswith(heading)
+        watching.join(60)
+        left = terminal.shows(lambda text: "mine: 1 done, 1 interrupted, 2 not begun" in text)
+        assert left.count("mine: ") == 1
+        terminal.ended()
+        assert (terminal.screen.cursor.y, terminal.screen.cursor.x) == (len(left.splitlines()), 0)
+
+
+def test_watch_writes_what_has_changed_where_that_is_no_terminal(run, capsys):
+    assert watch.main([str(run)]) == 0
+    assert capsys.readouterr().out.count("mine: 1 done, 1 interrupted, 2 not begun") == 1
 
 
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys):

@@ -39,7 +39,7 @@ def rising(values: Sequence[Any]) -> bool:
 
 def one_or_more_different(values: Sequence[Any]) -> bool:
     """Whether there are values and none comes twice."""
-    return 0 < len(values) == len(set(values))
+    return len(values) > 0 and all_different(values)
 
 
 def all_different(values: Sequence[Any]) -> bool:

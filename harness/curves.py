@@ -12,6 +12,7 @@ from pathlib import Path
 from common.disk import append, write_text
 from common.records import CurvePoint, read_lines
 from harness.trackers.tensorboard import TensorBoard
+from harness.trackers.tracker import of_training
 
 log = logging.getLogger("gramlab")
 
@@ -38,8 +39,7 @@ class Curves:
         """Append one logged step."""
         append(self.path, json.dumps(row) + "\n")
         self.steps_logged, self.seconds_logged = int(row["step"]), float(row["seconds"])
-        shown = {f"train/{key}": value for key, value in row.items() if key != "step"}
-        self.board.scalars([(self.steps_logged, shown)])
+        self.board.scalars([of_training(row)])
 
     def add_evaluation(self, step: int, values: dict[str, float]) -> None:
         """Show evaluation results in TensorBoard, beside the losses."""

@@ -21,7 +21,7 @@ from evals.results import pictured
 from harness import store
 from harness.standings import curve_end, read_status
 from harness.trackers.drawn import drawn
-from harness.trackers.tracker import Point, State, Tracker
+from harness.trackers.tracker import Point, State, Tracker, of_training
 
 REPORT = "report"  # a run beside those of the jobs, none of which is called so
 DOCUMENTS = ("plan.txt", "plan.pdf", "report.pdf", "sweep.pdf")
@@ -58,7 +58,7 @@ class Stretch(NamedTuple):
         rows = curve_end(self.segment)
         if rows and rows[0]["step"] > after:
             rows = read_lines(self.segment / "metrics.jsonl", CurvePoint).rows
-        return [(row["step"], shown(row)) for row in rows if max(self.start, after) < row["step"] <= self.stop]
+        return [of_training(row) for row in rows if max(self.start, after) < row["step"] <= self.stop]
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,6 @@ def new(known: Known, piece: Piece) -> Iterator[Piece]:
     """The piece, unless it was told as it is now, or is not there."""
     if piece.version not in ("", known.get(piece.name)):
         yield piece
-
-
-def shown(point: Mapping[str, Any]) -> dict[str, float]:
-    """The values of a point of a curve as trackers call them."""
-    return {f"train/{key}": value for key, value in point.items() if key != "step" and value is not None}
 
 
 def values(mark: Path) -> dict[str, float]:

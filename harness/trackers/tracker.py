@@ -13,6 +13,13 @@ Point = tuple[int, Mapping[str, float]]  # a step, and values by name after it
 State = Literal["done", "failed", "interrupted"]
 
 
+def of_training(row: Mapping[str, Any]) -> Point:
+    """A line of a training curve as trackers call its values; those that it lacks are left out."""
+    return int(row["step"]), {
+        f"train/{key}": value for key, value in row.items() if key != "step" and value is not None
+    }
+
+
 @dataclass(frozen=True)
 class Run:
     """A run in a tracker: the experiment that it belongs to, its name in it, and the folder for the tracker's files.

@@ -66,10 +66,15 @@ class Arm(TypedDict, total=False):
 
 @record
 class Happening(TypedDict):
-    """A fork, or a Gram teacher's start or renewal, in `events`."""
+    """A fork, or a Gram teacher's start or renewal, in `events` and `dense.jsonl`; there also what was measured.
+
+    `teacher` is the step of the EMA teacher that was chosen, where one is.
+    """
 
     step: Step
     kind: str
+    teacher: NotRequired[Step]
+    value: NotRequired[Finite]
 
 
 Compute = TypedDict("Compute", {"from": Step, "flops": Finite})  # operations of a step, from this one on
@@ -80,7 +85,8 @@ class AskedJob(TypedDict):
     """The part of a segment that an arm with a seed is: from step `start`, where it forks from `parent`, to `stop`; it
     learns from the job `taught_by`, where that one trains its frozen teacher.
 
-    Of its steps `forks` are those that arms fork from, `snapshots` those whose EMA backbone is anchored to.
+    Of its steps `forks` are those that arms fork from, `snapshots` those whose EMA backbone is anchored to. Those up to
+    `found` lay in the store when the experiment first began, trained for another one.
     """
 
     segment: str
@@ -90,6 +96,7 @@ class AskedJob(TypedDict):
     taught_by: NotRequired[str | None]
     forks: NotRequired[list[Step]]
     snapshots: NotRequired[list[Step]]
+    found: NotRequired[Step]
 
 
 @record

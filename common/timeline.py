@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from common.disk import write_text
+from common.records import read_record
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,13 @@ class Timeline:
     lanes: tuple[Lane, ...]
     constants: tuple[str, ...]
     changing: dict[str, tuple[Curve, ...]]
+
+
+def write_timeline(path: Path, plan: Timeline) -> None:
+    """Replace `plan.json`, by which a report sets what was planned beside what was measured."""
+    write_text(path, json.dumps(asdict(plan), default=list) + "\n")
+
+
+def read_timeline(path: Path) -> Timeline:
+    """What `write_timeline` left. Raises `BadInput` where it cannot be read or is damaged."""
+    return read_record(path, Timeline, remedy="give the experiment's command once more, which writes it anew")

@@ -19,6 +19,7 @@ from harness.arms import WORDS, dotted
 from harness.config import as_dict
 from harness.cost import stretches
 from harness.job import Job
+from harness.job_folder import is_done, saved_steps
 from harness.losses.table import LOSSES, titles
 from harness.measures import headline
 from harness.settings import Experiment
@@ -52,7 +53,7 @@ def write_record(
         "arms": before.get("arms", {}) | {job.arm: asked_arm(job, dotted(experiment.arms[job.arm])) for job in arms},
         "events": before.get("events", {})
         | {job.arm: fork(job) + gram_teacher.events(job.settings.gram, job.start, job.stop) for job in arms},
-        "jobs": before.get("jobs", {}) | {job.name: asked_job(job) for job in jobs},
+        "jobs": before.get("jobs", {}) | {job.name: asked_job(job) | found_at(job, before) for job in jobs},
         "compute": before.get("compute", {}) | {job.arm: compute(job) for job in jobs},
         "losses": losses([job.settings for job in jobs], before.get("losses", {})),
         "chance": chance(tasks),
@@ -110,6 +111,18 @@ def asked_job(job: Job) -> AskedJob:
         "forks": list(job.forks),
         "snapshots": list(job.snapshots),
     }
+
+
+def found_at(job: Job, before: Asked) -> dict[str, Any]:
+    """Up to which step the job lay in the store when the experiment first began; {} where an earlier version began it.
+
+    A state is taken at its name: whether it is whole is found out when it is read.
+    """
+    known = before.get("jobs", {}).get(job.name)
+    if known is not None:
+        return {"found": known["found"]} if "found" in known else {}
+    at = job.stop if is_done(job) else max(saved_steps(job), default=job.start)
+    return {"found": min(max(at, job.start), job.stop)}
 
 
 def chance(tasks: dict[str, TaskSpec]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from common.display import shown
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
+from common.timeline import write_timeline
 from harness import arguments, store
 from harness.check_data import check_data
 from harness.config import as_dict, load
@@ -86,6 +87,7 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         machine = environment(opening.device, precision=experiment.precision)
         write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
         show(plan, opening, experiment)
+        write_timeline(folder / "plan.json", plan.timeline)
         for line in plan.told:
             log.info("%s", line)
         return carry_out(work)

@@ -26,6 +26,8 @@ class Part(NamedTuple):
     """Which steps are a lane's own with a seed, those after `start` up to `stop`, and the lane that it forks from.
 
     segment: what it trains, which lanes of equal content share, from step `root` on; None where no record tells.
+    taught_by: the lane whose network it learns from, frozen.
+    found: the step up to which it lay in the store when the experiment first began; None where no record tells.
     """
 
     start: int
@@ -33,6 +35,8 @@ class Part(NamedTuple):
     parent: str | None
     segment: str | None = None
     root: int | None = None
+    taught_by: str | None = None
+    found: int | None = None
 
 
 def parts(asked: Asked) -> dict[tuple[str, int], Part]:
@@ -42,8 +46,10 @@ def parts(asked: Asked) -> dict[tuple[str, int], Part]:
         lane, _, seed = name.rpartition("-s")
         parent, segment = job.get("parent"), job.get("segment")
         if lane and seed.isdecimal():
-            forks_from = parent and parent.rpartition("-s")[0]
-            found[lane, int(seed)] = Part(job["start"], job.get("stop"), forks_from, segment)
+            others = (parent, job.get("taught_by"))
+            forks_from, taught_by = ((other or "").rpartition("-s")[0] or None for other in others)
+            part = Part(job["start"], job.get("stop"), forks_from, segment, taught_by=taught_by, found=job.get("found"))
+            found[lane, int(seed)] = part
         if segment is not None:
             roots[segment] = min(job["start"], roots.get(segment, job["start"]))
     return {lane: part._replace(root=roots.get(part.segment or "")) for lane, part in found.items()}

@@ -7,25 +7,24 @@ that `gaps` names; only a folder that cannot give any report at all is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.errors import BadInput, first_line
-from common.records import Asked, CurvePoint, Happening, LossTerm, Status, read_lines, read_record
+from common.records import Asked, Happening, LossTerm, Status, read_record
 from common.steps import KINDS, job_name, step_name
+from common.timeline import Timeline
 from evals.results import table
 from evals.results.table import Row
-from reports.parts import Curve, Line, Part, ended, own
+from reports.lane_files import curve_of, plan_of, status_of, watched_of
+from reports.parts import Curve, Part, ended, own
 from reports.parts import parts as parts_of
 
 TRUNK = "trunk"
 COMPONENTS = "components"  # above the columns of each component in a training curve
-DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
 AS_ASKED = ("question", "source", "expected", "cost", "steps", "trunk_steps")  # what a run has as its record says it
 AS_ASKED += ("config", "environment", "chance", "evaluations")
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
@@ -33,7 +32,7 @@ COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash"
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an arm at a step: "fork", "gram_start" or "gram_update"."""
+    """Something that happened to an arm at a step: "fork", "gram_start" or "gram_update"; "alarm", which started it."""
 
     step: int
     kind: str
@@ -52,8 +51,9 @@ class Run:
     """One experiment as its tables tell it; `curves`, `status` and `parts` are keyed by (arm, seed).
 
     `compute` holds each lane's operations of a step, with the step that they are counted from. `headline` holds of each
-    measure that the report begins with evaluation, data set, split, metric and protocol hash. `damaged` names each
-    file, or line of one, that could not be read.
+    measure that the report begins with evaluation, data set, split, metric and protocol hash. `watched` holds what runs
+    measured of their Gram teachers to be and decided by it. `damaged` names each file, or line of one, that could not
+    be read.
     """
 
     folder: Path
@@ -83,6 +83,8 @@ class Run:
     compute: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
+    watched: Mapping[tuple[str, int], tuple[Happening, ...]] = field(default_factory=dict)
+    plan: Timeline | None = None
     damaged: tuple[str, ...] = ()
 
     @property
@@ -151,7 +153,8 @@ def read(folder: Path) -> Run:
         raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
     lanes = {(arm, seed): folder / f"{arm}-s{seed}" for arm in (TRUNK, *names) for seed in seeds}
     parts, alike = parts_of(asked), dict[str, Any]({key: value for key, value in asked.items() if key in AS_ASKED})
-    curves = {lane: own(curve, parts.get(lane)) for lane, place in lanes.items() if (curve := _curve(place, told))}
+    curves = {lane: own(curve, parts.get(lane)) for lane, place in lanes.items() if (curve := curve_of(place, told))}
+    watched = {lane: found for lane, place in lanes.items() if (found := watched_of(place, told))}
     return Run(
         folder=folder,
         name=asked.get("name") or folder.name,
@@ -163,7 +166,7 @@ def read(folder: Path) -> Run:
         summaries={arm: entry.get("summary", "") for arm, entry in arms.items()},
         overrides={arm: entry.get("overrides", {}) for arm, entry in arms.items()},
         events={
-            arm: _events([*entries, *_decided(folder, arm, seeds, told)])
+            arm: _events(entries, [one for seed in seeds for one in watched.get((arm, seed), ())])
             for arm, entries in asked.get("events", {}).items()
         },
         notes=tuple(asked.get("notes", ())),
@@ -175,7 +178,11 @@ def read(folder: Path) -> Run:
             lane: tuple((at["from"], at["flops"]) for at in steps) for lane, steps in asked.get("compute", {}).items()
         },
         curves={lane: curve for lane, curve in curves.items() if curve},
-        status={lane: ended(_status(place, told), parts.get(lane), curves.get(lane)) for lane, place in lanes.items()},
+        status={
+            lane: ended(status_of(place, told), parts.get(lane), curves.get(lane)) for lane, place in lanes.items()
+        },
+        watched=watched,
+        plan=plan_of(folder, told),
         damaged=tuple(said.replace(f"{folder}/", "") for said in told),
     )
 
@@ -236,48 +243,10 @@ def _term(name: str, entry: LossTerm) -> Term:
     return Term(entry.get("title", name), entry.get("anchored", False))
 
 
-def _events(entries: Sequence[Happening]) -> tuple[Event, ...]:
-    events = {Event(entry["step"], entry["kind"]) for entry in entries}
+def _events(entries: Sequence[Happening], watched: Sequence[Happening]) -> tuple[Event, ...]:
+    """What was to happen, and what the runs decided by themselves: a start that was not planned was an alarm's."""
+    decided = [one for one in watched if one["kind"] != "measured"]
+    events = {Event(entry["step"], entry["kind"]) for entry in [*entries, *decided]}
+    if not any(entry["kind"] == "gram_start" for entry in entries):
+        events |= {Event(one["step"], "alarm") for one in decided if one["kind"] == "gram_start"}
     return tuple(sorted(events, key=lambda event: (event.step, event.kind)))
-
-
-def _decided(folder: Path, arm: str, seeds: Sequence[int], told: list[str]) -> Iterator[Happening]:
-    """What the runs of an arm decided by themselves, such as a start at an alarm."""
-    for seed in seeds:
-        try:
-            found = read_lines(folder / f"{arm}-s{seed}" / "dense.jsonl", Happening)
-        except BadInput as error:
-            told.append(str(error))
-            continue
-        told += found.told()
-        yield from (row for row in found.rows if row["kind"] != "measured")
-
-
-def _status(folder: Path, told: list[str]) -> Status:
-    """What `status.json` says; a damaged one is `told`."""
-    path = folder / "status.json"
-    try:
-        return read_record(path, Status, remedy="run the experiment again") if os.path.lexists(path) else Status()
-    except BadInput as error:
-        told.append(str(error))
-        return Status()
-
-
-def _curve(folder: Path, told: list[str]) -> Curve:
-    """The training curve by name; later lines replace earlier ones of the same step. What is damaged is `told`."""
-    try:
-        found = read_lines(folder / "metrics.jsonl", CurvePoint)
-    except BadInput as error:
-        told.append(str(error))
-        return {}
-    told += found.told()
-    points = {row["step"]: row for row in found.rows}
-    names = dict.fromkeys(name for point in points.values() for name in point)
-    curve = {name: {step: points[step].get(name) for step in sorted(points)} for name in names}
-    lines = {
-        name: {step: value for step, value in line.items() if value is not None and abs(value) < DRAWN}
-        for name, line in curve.items()
-    }
-    return {
-        name: Line(np.array([*line], dtype=float), np.array([*line.values()])) for name, line in lines.items() if line
-    }

@@ -87,6 +87,7 @@ FLOORS = (
     "harness.opening",
     "harness.doctor",
     "reports.parts",
+    "reports.lane_files",
     "reports.page reports.run_folder reports.pairing",
     "reports.lineage reports.lane_settings",
     "reports.axes reports.labels reports.estimates",

@@ -151,3 +151,13 @@ def test_a_damaged_record_is_named_and_left_alone(recorded, tmp_path, damage):
         recorded()
     assert "\n" not in str(error.value)
     assert path.read_text() == damage
+
+
+def test_what_lay_in_the_store_before_the_experiment_began_is_kept_as_it_was(recorded, tmp_path):
+    first = recorded()["jobs"]
+    assert {name: job["found"] for name, job in first.items()} == {name: job["start"] for name, job in first.items()}
+    (states := tmp_path / ".segments" / first["plain-s0"]["segment"] / "states").mkdir(parents=True)
+    (states / "step_000006.safetensors").write_bytes(b"")
+    assert recorded()["jobs"] == first
+    (tmp_path / "experiment.json").unlink()
+    assert recorded()["jobs"]["plain-s0"]["found"] == 6

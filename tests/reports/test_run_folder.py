@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from common.errors import BadInput
+from common.timeline import Curve, Lane, Timeline, write_timeline
 from reports.run_folder import Event, gaps, read
 
 
@@ -148,4 +150,25 @@ def test_what_a_run_decided_by_itself_is_an_event_of_its_arm(make_run):
     rows = ['{"step": 3, "kind": "measured", "value": 0.7}', '{"step": 3, "kind": "gram_start", "teacher": 2}']
     (folder / f"{arm}-s{seed}" / "dense.jsonl").write_text("\n".join(rows) + "\n")
     found = set(read(folder).events[arm])
-    assert found == {*run.events[arm], Event(3, "gram_start")}
+    assert found == {*run.events[arm], Event(3, "gram_start"), Event(3, "alarm")}
+
+
+def test_a_start_that_was_not_planned_is_marked_as_an_alarm(make_run):
+    folder = make_run(arms={"plain": {}, "alarm": {"gram.weight": 1.0}}, steps=40, trunk_steps=0, every=20)
+    (folder / "alarm-s0" / "dense.jsonl").write_text('{"step": 10, "kind": "gram_start"}\n')
+    assert read(folder).events["alarm"] == (Event(10, "alarm"), Event(10, "gram_start"))
+
+
+def test_the_plan_of_a_run_is_read_back_as_it_was_written_and_a_damaged_one_is_told(make_run):
+    folder = make_run(arms={"plain": {}}, steps=40, trunk_steps=0, every=20)
+    assert read(folder).plan is None
+    curve = Curve(("plain",), 0, 40, (0, 20, 39), (0.1, None, 0.3))
+    lane = Lane("plain", None, 0, 40, range(20, 41, 20), [], "Gram off", None, [], [])
+    plan = Timeline("gram_ablation", "Why?", ("plain",), (lane,), ("Weight decay 0.04",), {"Learning rate": (curve,)})
+    write_timeline(folder / "plan.json", plan)
+    found = read(folder).plan
+    assert found is not None
+    assert [*found.lanes[0].evaluations] == [20, 40]
+    assert replace(found, lanes=()) == replace(plan, lanes=())
+    (folder / "plan.json").write_text("{")
+    assert (read(folder).plan, len(read(folder).damaged)) == (None, 1)

@@ -1,0 +1,66 @@
+"""What the files of a run's folder hold that may be missing or damaged: a gap each, and what is damaged is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import BadInput
+from common.records import CurvePoint, Happening, Status, read_lines, read_record
+from common.timeline import Timeline, read_timeline
+from reports.parts import Curve, Line
+
+DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
+
+
+def watched_of(folder: Path, told: list[str]) -> tuple[Happening, ...]:
+    """What a run measured of its features without labels, and decided; what is damaged is `told`."""
+    try:
+        found = read_lines(folder / "dense.jsonl", Happening)
+    except BadInput as error:
+        told.append(str(error))
+        return ()
+    told += found.told()
+    return tuple(found.rows)
+
+
+def plan_of(folder: Path, told: list[str]) -> Timeline | None:
+    """The plan as the run wrote it; None where an earlier version wrote none. A damaged one is `told`."""
+    path = folder / "plan.json"
+    try:
+        return read_timeline(path) if os.path.lexists(path) else None
+    except BadInput as error:
+        told.append(str(error))
+        return None
+
+
+def status_of(folder: Path, told: list[str]) -> Status:
+    """What `status.json` says; a damaged one is `told`."""
+    path = folder / "status.json"
+    try:
+        return read_record(path, Status, remedy="run the experiment again") if os.path.lexists(path) else Status()
+    except BadInput as error:
+        told.append(str(error))
+        return Status()
+
+
+def curve_of(folder: Path, told: list[str]) -> Curve:
+    """The training curve by name; later lines replace earlier ones of the same step. What is damaged is `told`."""
+    try:
+        found = read_lines(folder / "metrics.jsonl", CurvePoint)
+    except BadInput as error:
+        told.append(str(error))
+        return {}
+    told += found.told()
+    points = {row["step"]: row for row in found.rows}
+    names = dict.fromkeys(name for point in points.values() for name in point)
+    curve = {name: {step: points[step].get(name) for step in sorted(points)} for name in names}
+    lines = {
+        name: {step: value for step, value in line.items() if value is not None and abs(value) < DRAWN}
+        for name, line in curve.items()
+    }
+    return {
+        name: Line(np.array([*line], dtype=float), np.array([*line.values()])) for name, line in lines.items() if line
+    }

@@ -15,14 +15,19 @@ from reports.run_folder import Run
 
 @dataclass(frozen=True)
 class Path:
-    """An arm's way through the plane: points [n, 2] in shown units, their steps, the half-cross at the end point."""
+    """An arm's way through the plane: points [n, 2] in shown units, their steps and the intervals of both measures."""
 
     lane: str
     look: Look
     points: np.ndarray
     steps: np.ndarray
-    cross: np.ndarray  # [2, 2]: (low, high) of x, of y; NaN where unknown
+    spans: np.ndarray  # [n, 2, 2]: (low, high) of x, of y; NaN where unknown
     seeds: list[np.ndarray]
+
+    @property
+    def cross(self) -> np.ndarray:
+        """The intervals [2, 2] at the last point."""
+        return self.spans[-1]
 
     def at(self, step: float) -> tuple[float, float] | None:
         """The place on the path at a step, between evaluated steps by a straight line; None outside the path."""
@@ -39,6 +44,19 @@ def paths(run: Run, across: Column, up: Column, *, arm_looks: Mapping[str, Look]
     return [path for path in found if len(path.steps)]
 
 
+def best_of(paths: Sequence[Path], across: Column, up: Column) -> np.ndarray:
+    """The Pareto front [k, 2] of all points, from the left: those to which no other one is equal or better in both."""
+    signs = np.where([column.kind.higher_is_better for column in (across, up)], 1.0, -1.0)
+    points = np.unique(np.concatenate([path.points for path in paths]) * signs, axis=0)
+    if not len(points):
+        return points
+    highest = np.maximum.accumulate(points[::-1, 1])[::-1]  # of y, of all that are no worse in x
+    last_of_x = np.append(points[1:, 0] > points[:-1, 0], True)
+    beyond = np.append(highest[1:], -np.inf)
+    found = points[last_of_x & (points[:, 1] > beyond)] * signs
+    return found[np.argsort(found[:, 0])]
+
+
 def extent(paths: Sequence[Path]) -> np.ndarray:
     """The lowest and the highest corner [2, 2] of all points."""
     points = np.concatenate([path.points for path in paths])
@@ -51,11 +69,9 @@ def _path(run: Run, across: Column, up: Column, *, lane: str, look: Look) -> Pat
     steps = sorted(xs.keys() & ys.keys())
     factors = np.array([words.scale(across), words.scale(up)])
     points = np.array([[xs[step].value, ys[step].value] for step in steps]).reshape(-1, 2) * factors
-    cross = np.full((2, 2), np.nan)
-    if steps:
-        ends = xs[steps[-1]], ys[steps[-1]]
-        cross = np.array([[end.low, end.high] for end in ends]) * factors[:, None]
-    return Path(lane, look, points, np.array(steps), cross, _single_seeds(run, across, up, lane=lane, factors=factors))
+    known = [[[side[step].low, side[step].high] for side in (xs, ys)] for step in steps]
+    spans = np.array(known).reshape(-1, 2, 2) * factors[:, None]
+    return Path(lane, look, points, np.array(steps), spans, _single_seeds(run, across, up, lane=lane, factors=factors))
 
 
 def _single_seeds(run: Run, across: Column, up: Column, *, lane: str, factors: np.ndarray) -> list[np.ndarray]:

@@ -5,24 +5,29 @@ The page is made to be read as a picture of 900 pixels, too: hence type larger t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 from common.drawing import shorten
 from reports import words
 from reports.axes import scaled, steps_text
 from reports.curves import entries
 from reports.estimates import Column, other_dense, primary
-from reports.events import Events, draw_events, event_key
+from reports.events import Events, draw_events, draw_front, event_key
 from reports.labels import Label, along, place
 from reports.page import BOTTOM, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_COLOUR, WIDTH, Look, Page, legend, new_page
-from reports.paths import Path, extent, paths
+from reports.paths import Path, best_of, extent, paths
 from reports.run_folder import TRUNK, Run
 
 ZOOM_BELOW = 0.55
 CROSS_REACH = 1.5  # of the paths' span
+CROSSES_UP_TO = 6  # arms whose intervals and single seeds leave one another room; of more each has its own panel
+ALONG = 7  # crosses of a path, besides that at its end
+NAMED_UP_TO = 14  # arms that are all named; of more those at the front and the first, the baseline
 LARGE, AXIS, TICK, STEP = 11.0, 10.0, 9.0, 8.0  # type sizes: names, axis labels, ticks, steps; the side panels' follow
 SIDE, SIDE_GAP = 3.4, 0.85
 
@@ -47,12 +52,16 @@ def draw_panels(page: Page, found: Mapping[Column, list[Path]], *, across: Colum
     The next measure has a small panel beside it, and so has the whole way where the arms fill little of it.
     """
     (up, ways), *others = found.items()
+    many = len([way for way in ways if way.lane != TRUNK]) > CROSSES_UP_TO
+    if many:
+        found = {column: [replace(way, seeds=[]) for way in its] for column, its in found.items()}
+        (up, ways), *others = found.items()
     zoom = _zoomed(ways)
     left, top, bottom = LEFT + 0.62, y + 0.36, BOTTOM - 0.5
     wide = RIGHT - left - (SIDE + SIDE_GAP if others or zoom else 0.0)
     main = page.axes(left, top, wide, bottom - top)
     thinned = _draw(main, events, ways, across=across, up=up, zoom=zoom)
-    event_key(page, events, y, thinned=thinned)
+    event_key(page, events, y, thinned=thinned, front=len(ways) > 0 and len(best_of(ways, across, up)) > 1)
     side, halves = left + wide + SIDE_GAP, bool(others) + zoom
     height = (bottom - top - 0.75 * (halves - 1)) / max(halves, 1)
     for second, its_ways in others[:1]:
@@ -67,10 +76,13 @@ def draw_panels(page: Page, found: Mapping[Column, list[Path]], *, across: Colum
 def _caption(run: Run, across: Column | None, up: Column | None) -> str:
     if across is None or up is None:
         return ""
-    seeds = f"mean of {len(run.seeds)} seeds (thin: each)" if len(run.seeds) > 1 else "one seed"
+    many = len(run.arms) > CROSSES_UP_TO
+    each = "" if many else " (thin: each)"
+    seeds = f"mean of {len(run.seeds)} seeds{each}" if len(run.seeds) > 1 else "one seed"
+    crosses = "Intervals: on the pages after this one." if many else "Pale crosses: 95 % intervals."
     return (
         f"Right: better for the whole image ({across.title}). Up: better for its parts. "
-        f"Marks grow with the step; {seeds}. Pale crosses: 95 % intervals at the last step."
+        f"Marks grow and darken with the step; {seeds}. {crosses}"
     )
 
 
@@ -89,11 +101,17 @@ def _limits(axes: Axes, paths: list[Path], *, zoom: bool, crosses: bool) -> None
     low, high = extent(arms if zoom else paths)
     span = np.where(high > low, high - low, np.maximum(np.abs(high) * 0.05, 1e-3))
     if crosses:
-        for path in paths:
-            low = np.fmin(low, np.maximum(path.cross[:, 0], low - CROSS_REACH * span))
-            high = np.fmax(high, np.minimum(path.cross[:, 1], high + CROSS_REACH * span))
+        low, high = stretched(low, high, paths, reach=CROSS_REACH * span)
     pad = np.maximum(0.06 * (high - low), 0.1 * span)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
+
+
+def stretched(low: np.ndarray, high: np.ndarray, paths: Sequence[Path], *, reach: np.ndarray) -> list[np.ndarray]:
+    """The corners so far apart that the intervals at the ends of the paths lie within, but for those beyond `reach`."""
+    for path in paths:
+        low = np.fmin(low, np.maximum(path.cross[:, 0], low - reach))
+        high = np.fmax(high, np.minimum(path.cross[:, 1], high + reach))
+    return [low, high]
 
 
 def _draw(
@@ -119,15 +137,20 @@ def _draw(
     if not paths:
         axes.text(0.5, 0.5, "no step has both measures", transform=axes.transAxes, ha="center", color=SOFT)
         return False
-    _limits(axes, paths, zoom=zoom, crosses=not title)
+    crossed = not title and len([path for path in paths if path.lane != TRUNK]) <= CROSSES_UP_TO
+    _limits(axes, paths, zoom=zoom, crosses=crossed)
+    best = best_of(paths, across, up)
+    draw_front(axes, best, right=across.kind.higher_is_better)
     last = max(float(path.steps[-1]) for path in paths)
     for path in paths:
-        _draw_path(axes, path, last=last, small=small, cross=not title)
+        _draw_path(axes, path, last=last, small=small)
+        if crossed and path.lane != TRUNK:
+            draw_crosses(axes, path, small=small)
     thinned = draw_events(axes, events, paths, small=small)
     if not up.kind.higher_is_better:
         axes.invert_yaxis()
-    obstacles = np.concatenate([along(path.points) for path in paths] + [_cross(path) for path in paths if not title])
-    place(axes, _labels(paths, axes, small=small), obstacles)
+    obstacles = np.concatenate([along(path.points) for path in paths] + [_cross(path) for path in paths if crossed])
+    place(axes, _labels(paths, axes, best=best, small=small), obstacles)
     return thinned
 
 
@@ -146,37 +169,56 @@ def _axis_label(column: Column, small: bool, *, room: float) -> str:
     return shorten(f"{column.title}{where}{unit}, {better}", room, TICK if small else AXIS)
 
 
-def _draw_path(axes: Axes, path: Path, *, last: float, small: bool, cross: bool) -> None:
+def draw_crosses(axes: Axes, path: Path, *, small: bool) -> None:
+    """Pale intervals of both measures along the path, the last one the strongest."""
+    places = np.unique(np.linspace(0, len(path.steps) - 1, ALONG + 1).round().astype(int))
+    for place_ in places:
+        end = place_ == len(path.steps) - 1
+        pale = {"color": path.look.colour, "alpha": 0.28 if end else 0.2, "zorder": 1.5}
+        pale |= {"linewidth": (1.6 if small else 2.4) * (1 if end else 0.5)}
+        pale |= {"solid_capstyle": "butt", "snap": False}  # snapped to pixels, equal bars would look unequal
+        (x, y), (wide, high) = path.points[place_], path.spans[place_]
+        axes.plot(wide, [y] * 2, **pale)
+        axes.plot([x] * 2, high, **pale)
+
+
+def shades(colour: str, steps: np.ndarray, last: float) -> np.ndarray:
+    """The colour [n, 3] of a mark at each step: pale early on, full at the last."""
+    share = 0.25 + 0.75 * np.asarray(steps, float)[:, None] / max(last, 1.0)
+    return share * np.array(to_rgb(colour)) + (1 - share)
+
+
+def _draw_path(axes: Axes, path: Path, *, last: float, small: bool) -> None:
     look, (x, y) = path.look, path.points.T
     trunk = path.lane == TRUNK
     for seed in path.seeds:
         axes.plot(*seed.T, color=look.colour, linewidth=0.5, alpha=0.35, zorder=2)
     axes.plot(x, y, color=look.colour, linestyle=look.dash, linewidth=1.3 if small else 2.2, alpha=0.9, zorder=3)
     sizes = (4 if small else 10) + (18 if small else 48) * np.asarray(path.steps) / max(last, 1.0)
-    axes.scatter(x, y, s=sizes, color=look.colour, marker=look.marker, linewidths=0.4, edgecolors="white", zorder=5)
+    faces = shades(look.colour, path.steps, last)
+    axes.scatter(x, y, s=sizes, c=faces, marker=look.marker, linewidths=0.6, edgecolors=look.colour, zorder=5)
     if trunk or not len(x):
         return
-    if cross and np.isfinite(path.cross).any():
-        pale = {"color": look.colour, "linewidth": 1.6 if small else 2.4, "alpha": 0.28, "zorder": 1.5}
-        pale |= {"solid_capstyle": "butt", "snap": False}  # snapped to pixels, equal bars would look unequal
-        axes.plot(path.cross[0], [y[-1]] * 2, **pale)
-        axes.plot([x[-1]] * 2, path.cross[1], **pale)
     end = {"s": 40 if small else 100, "marker": look.marker, "linewidths": 0.9, "edgecolors": INK}
     axes.scatter(x[-1:], y[-1:], color=look.colour, zorder=10, **end)
 
 
-def _labels(paths: list[Path], axes: Axes, *, small: bool) -> list[Label]:
-    """The arm's name at its end; in the large panel also steps along the way, where there is room."""
+def _labels(paths: list[Path], axes: Axes, *, best: np.ndarray, small: bool) -> list[Label]:
+    """The arm's name at its end; in the large panel also steps along the way, where there is room.
+
+    best: the Pareto front [k, 2], whose arms are named where there are too many.
+    """
     labels, last = [], max(path.steps[-1] for path in paths)
+    named = _named(paths, best)
     forked = any(path.lane == TRUNK for path in paths)
     for path in paths:
         x, y = path.points[-1]
         inside = _inside(axes, x, y)
-        if path.lane != TRUNK:
+        if path.lane in named:
             size = TICK if small else LARGE
             name = shorten(path.lane, 1.3 if small else 2.3, size, weight="bold")
             labels.append(Label(name, x, y, path.look.colour, size=size, weight="bold", required=inside))
-        if small:
+        if small or len(named) < len(paths) - 1:
             continue
         colour = TRUNK_COLOUR if path.lane == TRUNK else path.look.colour
         ends = {len(path.steps) - 1} if path.lane == TRUNK or path.steps[-1] < last else set()
@@ -185,6 +227,14 @@ def _labels(paths: list[Path], axes: Axes, *, small: bool) -> list[Label]:
             if _inside(axes, x, y) and not (path.lane != TRUNK and place_ == 0 and forked):
                 labels.append(Label(steps_text(path.steps[place_]), x, y, colour, size=STEP, required=False))
     return labels
+
+
+def _named(paths: Sequence[Path], best: np.ndarray) -> set[str]:
+    arms = [path for path in paths if path.lane != TRUNK]
+    if len(arms) <= NAMED_UP_TO:
+        return {path.lane for path in arms}
+    corners = set(map(tuple, best.tolist()))
+    return {path.lane for path in arms if corners & set(map(tuple, path.points.tolist()))} | {arms[0].lane}
 
 
 def _inside(axes: Axes, x: float, y: float) -> bool:

@@ -96,6 +96,7 @@ FLOORS = (
     "reports.curves reports.features reports.paths reports.provenance reports.results_table reports.verdict_words",
     "reports.events reports.losses reports.front_page reports.verdict_pages reports.verdict_table reports.timeline",
     "reports.compute_pages reports.tradeoff reports.batches",
+    "reports.tradeoff_grid",
     "reports.figures reports.tidy reports.paper",
     "reports.build reports.tables reports.evidence",
     "reports.sweep reports.curation reports.across",

@@ -91,5 +91,6 @@ def _caption(every: Sequence[Side], across: Measure) -> str:
     names = ", ".join(side.name for side in every)
     return (
         f"{names}. Right: better for the whole image ({across.column.title}). Up: better for its parts. "
-        "Marks grow with the step; mean over seeds (thin: each). Pale crosses: 95 % intervals at the last step."
+        "Marks grow and darken with the step; mean over seeds. Of up to six arms thin lines are seeds, pale crosses "
+        "95 % intervals."
     )

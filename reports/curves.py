@@ -16,14 +16,17 @@ from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
 from reports.estimates import Column, columns, of_column, seed_paths, trajectory
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, each, legend, new_page
-from reports.run_folder import TRUNK, Run
+from reports.run_folder import TRUNK, Event, Run
 
 ACROSS, DOWN = 3, 2
-BAR, BARS = (0.065, 0.1), 0.6  # inches from one interval bar to the next: between these, by the room for all
+BAR, BARS = (0.035, 0.1), 0.6  # inches from one interval bar to the next: between these, by the room for all
 CHANCE_REACH = 0.7  # of the values' span, as far as the axis may be stretched for the line of chance
-BANDS_UP_TO = 2  # more bands than these hide one another
+BANDS_UP_TO = 4  # more bands than these hide one another
+FLOOR, FLOOR_ROW = 0.21, 0.035  # of a panel's height: for all rows of events at its foot, and for one
 REACH = 1.0  # of the values' span, beyond which no interval stretches the axis: one over two seeds is 9 spreads wide
 
+
+_MARKS = {"gram_update": "|", "gram_start": "*"}  # of events at the foot of a panel
 
 Ends = tuple[float, float]
 
@@ -79,15 +82,19 @@ def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, n
 
 def _caption(run: Run) -> str:
     many = (
-        f"Lines: mean of {len(run.seeds)} seeds at steps that all have, thin: single seeds. "
+        f"Lines: mean of {len(run.seeds)} seeds at steps that all have{_banded(run)}, thin: single seeds. "
         if len(run.seeds) > 1
         else ""
     )
     over = "seeds" if len(run.seeds) > 1 else "evaluation images"
     return (
         f"{many}Bars at the right edge: 95 % interval over {over} at the arm's last step. "
-        "Marks on the floor: ★ Gram loss starts, | Gram teacher renewed."
+        "Marks on the floor: ★ Gram loss starts, | Gram teacher renewed (grey: of several arms)."
     )
+
+
+def _banded(run: Run) -> str:
+    return ", with its 95 % interval" if len(run.arms) <= BANDS_UP_TO else ""
 
 
 def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
@@ -120,22 +127,36 @@ def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look
 def _lane(axes: Axes, run: Run, column: Column, *, lane: str, look: Look, band: bool, within: Ends) -> None:
     path, factor = trajectory(run, column, lane), words.scale(column)
     steps = np.array([estimate.step for estimate in path])
-    low, value, high = (
-        np.array([getattr(estimate, key) for estimate in path]) * factor for key in ("low", "value", "high")
-    )
-    low, high = np.clip([low, high], *within)
-    if len(run.seeds) > 1:
-        for single in seed_paths(run, column, lane).values():
-            values = np.array([*single.values()]) * factor
-            axes.plot([*single], values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=2)
-    if band and lane != TRUNK and np.isfinite(low).any():
-        axes.fill_between(steps, low, high, color=look.colour, alpha=0.10, linewidth=0, zorder=1)
-    axes.plot(steps, value, color=look.colour, linestyle=look.dash, linewidth=1.3, zorder=4)
-    sparse = slice(None, None, max(1, len(steps) // 14))
-    size = 2.2 if lane == TRUNK else 3.2
-    axes.plot(
-        steps[sparse], value[sparse], color=look.colour, marker=look.marker, markersize=size, linestyle="none", zorder=5
-    )
+    mean = np.array([[estimate.low, estimate.value, estimate.high] for estimate in path]).reshape(-1, 3) * factor
+    mean[:, [0, 2]] = np.clip(mean[:, [0, 2]], *within)
+    singles = seed_paths(run, column, lane).values() if len(run.seeds) > 1 else ()
+    thin = [(np.array([*single]), np.array([*single.values()]) * factor) for single in singles]
+    draw_lane(axes, steps, mean, look, singles=thin, band=band and lane != TRUNK, small=lane == TRUNK)
+
+
+def draw_lane(
+    axes: Axes,
+    x: np.ndarray,
+    mean: np.ndarray,
+    look: Look,
+    *,
+    singles: Sequence[tuple[np.ndarray, np.ndarray]],
+    band: bool,
+    small: bool,
+) -> None:
+    """The mean of the seeds over `x` [n], with its interval as a band where that is asked for, and single seeds thin.
+
+    mean: low end, value and high end [n, 3].
+    """
+    low, value, high = mean.T
+    for own_x, own in singles:
+        axes.plot(own_x, own, color=look.colour, linewidth=0.5, alpha=0.35, zorder=2)
+    if band and np.isfinite(low).any():
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.10, linewidth=0, zorder=1)
+    axes.plot(x, value, color=look.colour, linestyle=look.dash, linewidth=1.3, zorder=4)
+    sparse = slice(None, None, max(1, len(x) // 14))
+    marks = {"color": look.colour, "marker": look.marker, "markersize": 2.2 if small else 3.2, "linestyle": "none"}
+    axes.plot(x[sparse], value[sparse], zorder=5, **marks)
 
 
 def _within(column: Column, rows: Sequence[Row]) -> Ends:
@@ -196,21 +217,24 @@ def _chance_line(axes: Axes, level: float) -> None:
 
 
 def _floor(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> float:
-    """Events of each arm in a strip at the foot of the panel, a row per arm; returns its share of the height."""
-    eventful = [arm for arm in run.arms if any(event.kind != "fork" for event in run.events.get(arm, ()))]
+    """Events in a strip at the foot of the panel; returns its share of the height.
+
+    Arms to which the same happens share a row; those that no room is left for are left out.
+    """
+    rows: dict[tuple[Event, ...], list[str]] = {}
+    for arm in run.arms:
+        if happened := tuple(event for event in run.events.get(arm, ()) if event.kind in _MARKS):
+            rows.setdefault(happened, []).append(arm)
+    shown = [*rows.items()][: int(FLOOR / FLOOR_ROW)]
     low, high = axes.get_ylim()
-    share = 0.035 * len(eventful)
+    share = FLOOR_ROW * len(shown)
     axes.set_ylim(low - share / (1 - share) * (high - low), high)
-    for row, arm in enumerate(eventful):
-        look, y = arm_looks[arm], 0.035 * (len(eventful) - row - 0.5)
-        for kind, marker, size in (("gram_update", "|", 4.5), ("gram_start", "*", 4.5)):
-            steps = [event.step for event in run.events[arm] if event.kind == kind]
-            how = {
-                "color": look.colour,
-                "marker": marker,
-                "markersize": size,
-                "markeredgewidth": 0.8,
-                "linestyle": "none",
-            }
-            axes.plot(steps, [y] * len(steps), transform=axes.get_xaxis_transform(), zorder=7, **how)
+    for row, (happened, arms) in enumerate(shown):
+        y = FLOOR_ROW * (len(shown) - row - 0.5)
+        colour = arm_looks[arms[0]].colour if len(arms) == 1 else SOFT
+        for kind, marker in _MARKS.items():
+            steps = [event.step for event in happened if event.kind == kind]
+            how = {"color": colour, "marker": marker, "markersize": 4.5}
+            how |= {"markeredgewidth": 0.8, "linestyle": "none", "zorder": 7}
+            axes.plot(steps, [y] * len(steps), transform=axes.get_xaxis_transform(), **how)
     return share

@@ -14,17 +14,19 @@ from reports.losses import loss_pages
 from reports.page import Look, Page, looks, number_pages
 from reports.provenance import provenance_pages
 from reports.run_folder import Run
+from reports.spending_pages import spending_pages
 from reports.tradeoff import tradeoff_page
 from reports.tradeoff_grid import tradeoff_grid_pages
 from reports.verdict_pages import verdict_pages
 
-FRONT, CONTINUED_AFTER = "question and results", "metrics"
+FRONT, CONTINUED_AFTER = "question and results", "spending"
 PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] = {
     FRONT: front_pages,
     "trade-off": lambda run, _, arm_looks: [tradeoff_page(run, arm_looks), *tradeoff_grid_pages(run, arm_looks)],
     "verdicts": verdict_pages,
     "compute": compute_pages,
     "metrics": lambda run, _, arm_looks: metric_pages(run, arm_looks),
+    "spending": lambda run, _, arm_looks: spending_pages(run, arm_looks),
     "features": feature_pages,
     "losses": lambda run, _, arm_looks: loss_pages(run, arm_looks),
     "batches": lambda run, _, arm_looks: batch_pages(run, arm_looks),

@@ -3,7 +3,7 @@
     python benchmarks/rank_correlations.py [--experiments 2000] [--seeds 2 3 5 10] [--steps 12]
 
 Two measures wander as training goes on, two arms a seed from a trunk in common on, over half of the steps. "ours" takes
-seeds for the unit (reports/evidence/ranks.py), "runs" takes each run for one, "checkpoints" each checkpoint (Fisher's
+seeds for the unit (reports/ranks.py), "runs" takes each run for one, "checkpoints" each checkpoint (Fisher's
 z). All are of the correlation inside runs; the truth is the mean of many. docs/health.md holds what this prints.
 """
 
@@ -19,7 +19,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 
 from reports.estimates import student_interval
-from reports.evidence.ranks import over_seeds, rank_correlation
+from reports.ranks import over_seeds, rank_correlation
 
 ARMS, MANY = 2, 20_000
 SHARED = {"nothing in common": 0.0, "half of it in common": 0.7}  # of the steps of one measure, in the other

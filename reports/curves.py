@@ -39,8 +39,10 @@ class Chance(NamedTuple):
 
 
 def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
-    """As many pages as the panels need, of nearly equal fill."""
-    found = columns(run)
+    """As many pages as the panels need, of nearly equal fill; signs of health have pages of their own."""
+    found = [column for column in columns(run) if column.kind.kind != "health"]
+    if not found:
+        return []
     size = each(len(found), most=ACROSS * DOWN)
     groups = [found[start : start + size] for start in range(0, len(found), size)]
     return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
@@ -71,16 +73,16 @@ def entries(run: Run, arm_looks: Mapping[str, Look], lanes: Collection[str] | No
 
 
 def _page(run: Run, group: Sequence[Column], arm_looks: Mapping[str, Look], *, number: int) -> Page:
-    page = new_page("Each metric over training" + (", continued" if number else ""), _caption(run))
+    page = new_page("Each metric over training" + (", continued" if number else ""), curves_caption(run))
     top = legend(page, max(TOP + 0.58, page.head + 0.1), entries(run, arm_looks)) + 0.32
     across = 2 if len(group) == 4 else ACROSS
-    panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=_spacing(run) * (len(run.arms) + 0.5))
+    panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=beside(run))
     for axes, column in zip(panels, group, strict=True):
-        _panel(axes, run, column, arm_looks=arm_looks)
+        metric_panel(axes, run, column, arm_looks=arm_looks)
     return page
 
 
-def _caption(run: Run) -> str:
+def curves_caption(run: Run) -> str:
     many = (
         f"Lines: mean of {len(run.seeds)} seeds at steps that all have{_banded(run)}, thin: single seeds. "
         if len(run.seeds) > 1
@@ -97,7 +99,7 @@ def _banded(run: Run) -> str:
     return ", with its 95 % interval" if len(run.arms) <= BANDS_UP_TO else ""
 
 
-def _panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
+def metric_panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
     rows, title = of_column(run, column), column.title + (f" ({words.unit(column)})" if words.unit(column) else "")
     wide = axes.get_position().width * WIDTH
     title, chance = shorten(title, 0.7 * wide, 9, weight="bold"), _chance(run, column, rows)
@@ -191,6 +193,11 @@ def _end_bars(
             axes.update_datalim(np.column_stack([[estimate.step] * 2, ends]), updatex=False)
         axes.plot([x], [estimate.value * factor], marker=look.marker, markersize=3, **how)
     axes.autoscale_view(scalex=False)
+
+
+def beside(run: Run) -> float:
+    """Inches that the intervals at the end of a panel take on its right."""
+    return _spacing(run) * (len(run.arms) + 0.5)
 
 
 def _spacing(run: Run) -> float:

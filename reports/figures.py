@@ -10,9 +10,13 @@ from reports.compute_pages import compute_pages
 from reports.curves import metric_pages
 from reports.features.pages import feature_pages
 from reports.front_page import front_pages
+from reports.graph_page import graph_pages
+from reports.health_pages import health_pages
 from reports.losses import loss_pages
 from reports.page import Look, Page, looks, number_pages
 from reports.provenance import provenance_pages
+from reports.published_gram import published_pages
+from reports.resolution import resolution_pages
 from reports.run_folder import Run
 from reports.spending_pages import spending_pages
 from reports.tradeoff import tradeoff_page
@@ -27,9 +31,13 @@ PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] =
     "compute": compute_pages,
     "metrics": lambda run, _, arm_looks: metric_pages(run, arm_looks),
     "spending": lambda run, _, arm_looks: spending_pages(run, arm_looks),
-    "features": feature_pages,
+    "graph": lambda run, _, arm_looks: graph_pages(run, arm_looks),
     "losses": lambda run, _, arm_looks: loss_pages(run, arm_looks),
+    "health": lambda run, _, arm_looks: health_pages(run, arm_looks),
+    "features": feature_pages,
+    "resolution": lambda run, _, arm_looks: resolution_pages(run, arm_looks),
     "batches": lambda run, _, arm_looks: batch_pages(run, arm_looks),
+    "published": published_pages,
     "provenance": lambda run, _, arm_looks: provenance_pages(run, arm_looks),
 }
 

@@ -84,7 +84,7 @@ def _lanes_page(plan: Timeline, lanes: Sequence[Lane], arm_looks: Mapping[str, L
         whole = (words.replace(" ", "\u00a0") for words in plan.constants)
         same = "The same in every step of every arm: " + "\u00a0· ".join(whole)
         y = page.flow(LEFT, y, wrap(same, RIGHT - LEFT, 8, lines=4), 8, color=SOFT) + 0.12
-    y = _key(page, y) + 0.1
+    y = lane_key(page, y) + 0.1
     room = BOTTOM - 0.45 - y
     high = min(room, 0.62 * len(lanes) + 0.2)
     axes = page.axes(LEFT + NAMES, y, RIGHT - LEFT - NAMES - WORDS, high)
@@ -95,23 +95,23 @@ def _lanes_page(plan: Timeline, lanes: Sequence[Lane], arm_looks: Mapping[str, L
     thinned = False
     for row, lane in enumerate(lanes):
         look = arm_looks.get(lane.name, TRUNK_LOOK)
-        thinned |= _lane(axes, row, lane, look)
+        thinned |= draw_lane(axes, row, lane, look)
         centre = y + (row + 0.6) / (len(lanes) + 0.2) * high
-        _beside(page, lane, centre=centre, look=look, tall=high / len(lanes) > 0.34)
-    _forks(axes, lanes)
+        write_beside(page, lane, centre=centre, look=look, tall=high / len(lanes) > 0.34)
+    draw_forks(axes, lanes)
     if thinned:
         words = "Marks that would touch are left out."
         page.write(RIGHT - WORDS + INSET, y + high + 0.14, words, 7, color=SOFT)
     return page
 
 
-def _key(page: Page, y: float) -> float:
+def lane_key(page: Page, y: float, words: Mapping[str, str] = KEY) -> float:
     """What the marks mean, in a row 0.2 inches high; returns its bottom edge."""
     axes = page.axes(LEFT, y, RIGHT - LEFT, 0.2)
     axes.set_axis_off()
     axes.set(xlim=(0, RIGHT - LEFT), ylim=(0, 1))
     x = 0.1
-    for kind, text in KEY.items():
+    for kind, text in words.items():
         if kind == "gram":
             axes.plot([x - 0.08, x + 0.12], [0.5, 0.5], color=SOFT, linewidth=5, alpha=0.35, solid_capstyle="butt")
         else:
@@ -121,7 +121,7 @@ def _key(page: Page, y: float) -> float:
     return y + 0.2
 
 
-def _beside(page: Page, lane: Lane, *, centre: float, look: Look, tall: bool) -> None:
+def write_beside(page: Page, lane: Lane, *, centre: float, look: Look, tall: bool) -> None:
     """The lane's name on the left, who teaches and what anchors it on the right."""
     page.write(
         LEFT, centre + 0.04, shorten(lane.name, NAMES - 0.25, 9, weight="bold"), 9, weight="bold", color=look.colour
@@ -131,7 +131,7 @@ def _beside(page: Page, lane: Lane, *, centre: float, look: Look, tall: bool) ->
     page.flow(x, centre - 0.07 * len(text), text, size, color=SOFT, leading=1.3)
 
 
-def _lane(axes: Axes, row: int, lane: Lane, look: Look) -> bool:
+def draw_lane(axes: Axes, row: int, lane: Lane, look: Look) -> bool:
     """One line with all that happens on it; returns whether marks were left out."""
     axes.plot([lane.start, lane.stop], [row, row], color=look.colour, linewidth=1.6, solid_capstyle="butt", zorder=3)
     if lane.gram_start is not None:
@@ -154,7 +154,7 @@ def _lane(axes: Axes, row: int, lane: Lane, look: Look) -> bool:
     return thinned
 
 
-def _forks(axes: Axes, lanes: Sequence[Lane]) -> None:
+def draw_forks(axes: Axes, lanes: Sequence[Lane]) -> None:
     """From each parent's line, or from the top where that is on an earlier page, down to what forks from it."""
     rows = {lane.name: row for row, lane in enumerate(lanes)}
     for lane in lanes:

@@ -16,8 +16,8 @@ from scipy.special import ndtri
 from evals.results.alarm import has_fallen, raised
 from evals.results.crossed import ALPHA
 from reports.estimates import Column
-from reports.evidence.ranks import FEWEST, PAIR, pair
-from reports.evidence.tracks import Frame, Track
+from reports.ranks import FEWEST, PAIR, pair
+from reports.tracks import Frame, Track
 
 LEVELS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 FALL = 0.05  # below its peak by this share ends a labelled metric that has fallen

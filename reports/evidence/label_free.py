@@ -16,9 +16,9 @@ from reports.evidence.alarms import FALL, RIGHT, best, held_out, rates, replayed
 from reports.evidence.asked import sections
 from reports.evidence.filled import Filled, table
 from reports.evidence.rank_map import rank_map
-from reports.evidence.ranks import FEWEST, KINDS, correlations
 from reports.evidence.stored import Shelf
-from reports.evidence.tracks import Frame, Track, tracks
+from reports.ranks import FEWEST, KINDS, correlations
+from reports.tracks import Frame, Track, tracks
 
 METRICS, SINCE, SHARE = "metrics:", "since:", "fall:"
 BRACKETS = "brackets: 95 % intervals in which the runs of a seed count as one"

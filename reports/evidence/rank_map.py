@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from common.drawing import text_width
 from reports import words
 from reports.estimates import title_of
-from reports.evidence.ranks import KINDS
-from reports.evidence.tracks import Frame
 from reports.page import FAINT, INK
+from reports.ranks import KINDS
+from reports.tracks import Frame
 
 WIDE, CELL, TITLE, AIR = 8.0, 0.27, 0.3, 0.1  # inches: the figure, height of a row, that of a panel's title
 BESIDE = 6  # metrics up to which all panels stand in one row

@@ -11,7 +11,7 @@ from harness.dense_watch import settled
 from harness.losses.gram import Gram
 from reports.estimates import Column
 from reports.evidence.alarms import LEVELS, best, fallen_since, held_out, rates, replayed, wilson
-from reports.evidence.tracks import Track
+from reports.tracks import Track
 
 STEPS = range(100, 900, 100)
 KEPT = [0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6]

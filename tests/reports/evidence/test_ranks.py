@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import norm, spearmanr, ttest_1samp
 
 from reports.estimates import Column
-from reports.evidence.ranks import ACROSS, CHANGES, FEWEST, INSIDE, correlations, rank_correlation, units
-from reports.evidence.tracks import Track
+from reports.ranks import ACROSS, CHANGES, FEWEST, INSIDE, correlations, rank_correlation, units
+from reports.tracks import Track
 
 STEPS = np.arange(100, 1300, 100)
 
@@ -83,8 +83,8 @@ def test_two_measures_that_both_grow_with_the_step_and_nothing_else_agree_in_lev
 
 
 def test_a_metric_whose_lower_side_is_better_is_ranked_by_that_side(bare_run, make_row):
-    from reports.evidence.tracks import tracks
     from reports.run_folder import read
+    from reports.tracks import tracks
 
     draws = np.random.default_rng(4)
     rows = []

@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from reports.estimates import Column
-from reports.evidence.tracks import tracks
 from reports.run_folder import read
+from reports.tracks import tracks
 
 PLACES = {"miou": "segmentation", "rmse": "depth", "locality": "health", "cls_patch_cosine": "health"}
 

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from evals.results.verdicts import NO_SPREAD
 from reports.estimates import Column, student_interval
-from reports.evidence.tracks import LABELLED, Frame, Track
+from reports.tracks import LABELLED, Frame, Track
 
 FEWEST = 6  # checkpoints of a run whose order is looked at, so that five changes lie between them
 INSIDE, CHANGES, ACROSS = "inside runs", "changes inside runs", "across arms"

@@ -1,0 +1,171 @@
+"""Signs of feature health over training, the alarm's level, and whether they know what labels tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from common.drawing import shorten
+from reports import words
+from reports.axes import scaled, step_axis, titled
+from reports.curves import beside, curves_caption, entries, grid, metric_panel
+from reports.estimates import Column, columns, primary
+from reports.lane_settings import lane_settings, lookup
+from reports.page import SOFT, TOP, WARN, WIDTH, Look, Page, each, legend, new_page
+from reports.ranks import ACROSS, INSIDE, correlations, pair
+from reports.run_folder import Run
+from reports.tracks import Frame, Track, tracks
+
+ACROSS_PAGE, DOWN = 3, 2
+SIGNS_ACROSS, SIGNS_DOWN = 4, 2
+SAID = {INSIDE: "inside runs", ACROSS: "across arms"}
+
+
+def health_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """Each sign over training, then each against the leading dense measures; none where no sign was measured."""
+    signs = [column for column in columns(run) if column.kind.kind == "health"]
+    watched = _watched(run)
+    panels: list[Column | None] = [*([None] if watched else []), *signs]
+    size = each(max(len(panels), 1), most=ACROSS_PAGE * DOWN)
+    groups = [panels[start : start + size] for start in range(0, len(panels), size)]
+    pages = [_over_training(run, group, arm_looks, watched=watched, first=not at) for at, group in enumerate(groups)]
+    return pages + (_against(run, arm_looks) if signs else [])
+
+
+def levels(values: Mapping[int, float], drop: float) -> dict[int, float]:
+    """By step the value at or below which an alarm is raised: the best so far less that share of its size."""
+    best, found = -math.inf, {}
+    for step, value in sorted(values.items()):
+        best = max(best, value)
+        found[step] = best - drop * abs(best)
+    return found
+
+
+def _watched(run: Run) -> dict[str, list[dict[int, float]]]:
+    """By arm that waits for an alarm, what training measured with each seed."""
+    found: dict[str, list[dict[int, float]]] = {}
+    for (arm, _), rows in run.watched.items():
+        values = {one["step"]: one["value"] for one in rows if one["kind"] == "measured" and "value" in one}
+        if values and _setting(run, arm, "start") == "alarm":
+            found.setdefault(arm, []).append(values)
+    return found
+
+
+def _setting(run: Run, arm: str, name: str) -> object:
+    return lane_settings(run).get(arm, {}).get(f"gram.{name}", lookup(run.config, f"gram.{name}"))
+
+
+def _over_training(
+    run: Run,
+    group: Sequence[Column | None],
+    arm_looks: Mapping[str, Look],
+    *,
+    watched: Mapping[str, list[dict[int, float]]],
+    first: bool,
+) -> Page:
+    caption = "Needs no labels; a fall tells that dense quality may fall. " + curves_caption(run)
+    page = new_page("Feature health over training" + ("" if first else ", continued"), caption, size=8.5)
+    top = legend(page, max(TOP + 0.58, page.head + 0.1), entries(run, arm_looks)) + 0.32
+    across = 2 if len(group) == 4 else ACROSS_PAGE
+    panels = grid(page, len(group), top=top, across=across, down=DOWN, beside=beside(run))
+    for axes, column in zip(panels, group, strict=True):
+        if column is None:
+            _alarm_panel(axes, run, watched, arm_looks)
+        else:
+            metric_panel(axes, run, column, arm_looks=arm_looks)
+    return page
+
+
+def _alarm_panel(
+    axes: Axes, run: Run, watched: Mapping[str, list[dict[int, float]]], arm_looks: Mapping[str, Look]
+) -> None:
+    """What training itself measured, and below it the level that raises the alarm, a line of each for every seed."""
+    for arm, seeds in watched.items():
+        drop = _setting(run, arm, "alarm_drop")
+        for values in seeds:
+            axes.plot([*values], [*values.values()], color=arm_looks[arm].colour, linewidth=0.8, alpha=0.6)
+            level = levels(values, float(drop) if isinstance(drop, int | float) else 0.0)
+            axes.step([*level], [*level.values()], where="post", color=WARN, linewidth=0.8, linestyle=(0, (3, 2)))
+        for step in {event.step for event in run.events.get(arm, ()) if event.kind == "alarm"}:
+            axes.plot([step], [0.03], marker="^", color=WARN, markersize=5, transform=axes.get_xaxis_transform())
+    step_axis(
+        axes, 0, max([run.steps or 0, *(step for own in watched.values() for one in own for step in one)]), label=True
+    )
+    scaled(axes.yaxis)
+    names = {str(_setting(run, arm, "measure")) for arm in watched}
+    titled(axes, f"{' / '.join(sorted(names)).capitalize()}, as watched", "dashed: alarm's level\n▲ alarm raised")
+
+
+def _against(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
+    """A page for mIoU and one for the dense measure that leads the report, where it is another one."""
+    found = tracks(run)
+    wanted = dict.fromkeys(filter(None, [primary(run, "dense", metric="miou"), primary(run, "dense")]))
+    table = correlations(found)
+    pages = []
+    for column in wanted:
+        signs = [sign for sign in columns(run) if sign.kind.kind == "health" and _spread(found, sign, column)]
+        size = each(max(len(signs), 1), most=SIGNS_ACROSS * SIGNS_DOWN)
+        groups = [signs[start : start + size] for start in range(0, len(signs), size)]
+        pages += [_scatter(run, found, table, column, group, arm_looks) for group in groups]
+    return pages
+
+
+def _spread(found: Sequence[Track], sign: Column, column: Column) -> bool:
+    return any(
+        len(track.values[[sign, column]].dropna()) for track in found if {sign, column} <= {*track.values.columns}
+    )
+
+
+def _scatter(
+    run: Run,
+    found: Sequence[Track],
+    table: Frame,
+    column: Column,
+    signs: Sequence[Column],
+    arm_looks: Mapping[str, Look],
+) -> Page:
+    caption = (
+        "Each mark is a checkpoint of a seed, larger later on. ρ: Spearman's rank correlation, both by their better "
+        "side (+1: the sign ranks as the labels do), mean over seeds with its 95 % interval where there are several."
+    )
+    page = new_page(f"Does a label-free sign know {column.title} on {column.dataset}?", caption, size=8.5)
+    top = legend(page, page.head + 0.1, entries(run, arm_looks, run.arms)) + 0.42
+    last = max((int(track.values.index.max()) for track in found), default=1)
+    for number, (axes, sign) in enumerate(
+        zip(grid(page, len(signs), top=top, across=SIGNS_ACROSS, down=SIGNS_DOWN), signs, strict=True)
+    ):
+        for track in found:
+            both = track.values[[sign, column]].dropna()
+            scale = [words.scale(one) * (1 if one.kind.higher_is_better else -1) for one in (sign, column)]
+            sizes = 4 + 14 * both.index.to_numpy(float) / last
+            look = arm_looks[track.arm]
+            axes.scatter(
+                *(both.to_numpy() * scale).T, s=sizes, color=look.colour, marker=look.marker, linewidths=0, alpha=0.7
+            )
+        scaled(axes.xaxis, ticks=4)
+        scaled(axes.yaxis, ticks=5)
+        room = axes.get_position().width * WIDTH
+        titled(axes, "", "")
+        axes.set_title(correlation_words(table, sign, column), fontsize=7, loc="left", color=SOFT, pad=4)
+        axes.set_xlabel(shorten(f"{sign.title} {words.arrow(sign)}", room, 8))
+        if number % SIGNS_ACROSS == 0:
+            axes.set_ylabel(shorten(f"{column.title} ({words.unit(column)}) {words.arrow(column)}", 2.2, 8))
+    return page
+
+
+def correlation_words(table: Frame, sign: Column, column: Column) -> str:
+    """ "inside runs ρ +0.71 [+0.60, +0.82]", a line for each kind that can be had."""
+    wanted, said = pair(sign, column), []
+    for kind, name in SAID.items():
+        rows = table[
+            (table["kind"] == kind) & np.logical_and.reduce([table[key] == one for key, one in wanted.items()])
+        ]
+        for row in rows.to_dict("records"):
+            value, low, high = (float(row[key]) for key in ("value", "low", "high"))
+            if math.isfinite(value):
+                ends = f" [{words.number(low, 2, signed=True)}, {words.number(high, 2, signed=True)}]"
+                said.append(f"{name} ρ {words.number(value, 2, signed=True)}{ends if math.isfinite(low) else ''}")
+    return "\n".join(said) or "too few checkpoints for a correlation"

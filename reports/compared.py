@@ -16,7 +16,7 @@ from evals.results.table import Row
 from evals.results.verdicts import Verdict, verdicts
 from reports.estimates import Column, Estimate, columns, of_column, student_interval
 from reports.lineage import Measure, on_way, spent
-from reports.pairing import Checkpoint, Mix, Sides, paired
+from reports.pairing import Checkpoint, Kept, Mix, Sides, paired
 from reports.run_folder import Run
 
 Where = Measure | Literal["ends"]  # both have used equally much, or one goes on from the other's end
@@ -71,10 +71,11 @@ _Key = tuple[Where, str]  # what is equal, and the arm
 
 def compare(run: Run, *, at: Sequence[Where] = PLACES) -> Differences:
     """Every difference that the tables give, by column, arm and what is equal; computed once, for it takes its time."""
+    kept = Kept(run.folder, kind=run.step_kind, evaluations=run.evaluations)
     return {
         (column, arm, measure): one
         for column in columns(run)
-        for (measure, arm), one in _of_column(run, column, at).items()
+        for (measure, arm), one in _of_column(run, column, at, kept).items()
     }
 
 
@@ -92,14 +93,14 @@ def foremost_of(run: Run, compared: Differences, column: Column) -> list[Differe
     return [one for arm in run.others if (one := foremost(run, compared, column, arm))]
 
 
-def _of_column(run: Run, column: Column, at: Sequence[Where]) -> dict[_Key, Difference]:
+def _of_column(run: Run, column: Column, at: Sequence[Where], kept: Kept) -> dict[_Key, Difference]:
     """All of them at once, since most checkpoints count at more than one place."""
     rows = of_column(run, column)
     meetings: dict[_Key, dict[int, Meeting]] = {
         (measure, arm): met for measure in at for arm in run.others if (met := _meetings(run, rows, arm, measure))
     }
     sides = {key: {seed: (one.arm, one.baseline) for seed, one in met.items()} for key, met in meetings.items()}
-    crossed = paired(run.folder, column, sides, kind=run.step_kind, evaluations=run.evaluations)
+    crossed = paired(kept, column, sides)
     values = {Checkpoint(row.arm, row.seed, row.step): row.value for row in rows}
     found: dict[_Key, Difference] = {}
     for measure in at:

@@ -101,8 +101,7 @@ def _rates(run: Run, leg: Leg, seed: int, measure: Measure) -> Iterator[tuple[fl
         rates = [(0.0, _slope(line))] if line is not None else []
     else:
         rates = [*run.compute.get(leg.lane, ())]
-    evaluated = max((row.step for row in run.rows if row.arm == leg.lane), default=0)
-    last, total = (leg.stop if math.isfinite(leg.stop) else evaluated), 0.0
+    last, total = (leg.stop if math.isfinite(leg.stop) else run.evaluated.get(leg.lane, 0)), 0.0
     for (start, rate), (end, _) in pairwise([*rates, (math.inf, 0.0)]):
         first, until = max(start, leg.start), min(end, last)
         if until > first:

@@ -35,10 +35,8 @@ Sides = Mapping[int, tuple[Mix, Mix]]  # seed → the arm's value and the baseli
 Arm = TypeVar("Arm", bound=Hashable)  # how the caller tells one comparison from another
 
 
-def paired(
-    folder: Path, column: Measured, arms: Mapping[Arm, Sides], *, kind: str = "step", evaluations: str = ""
-) -> dict[Arm, Crossed]:
-    """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out.
+class Kept:
+    """What images contributed to the evaluations of a run; each file is read once while its evaluation is asked for.
 
     A segment may hold outcomes of another experiment beside these.
 
@@ -46,8 +44,32 @@ def paired(
         kind: of the folders of evaluated steps, see `KINDS`.
         evaluations: identity of the experiment's evaluations, which names the folder of its outcomes.
     """
-    where = {"kind": kind, "evaluations": evaluations}
-    outcomes = {place: _outcomes(folder, column, place, **where) for place in sorted(_places(arms.values()))}
+
+    def __init__(self, folder: Path, *, kind: str = "step", evaluations: str = "") -> None:
+        self._folder, self._kind, self._evaluations = folder, kind, evaluations
+        self._file = ""
+        self._read: dict[Checkpoint, dict[str, np.ndarray] | None] = {}
+
+    def outcomes(self, column: Measured, place: Checkpoint) -> dict[str, np.ndarray] | None:
+        """Those of a checkpoint; None where none were kept, or a file was half written."""
+        if outcomes_of(column) != self._file:
+            self._file, self._read = outcomes_of(column), {}
+        if place not in self._read:
+            self._read[place] = self._load(column, place)
+        return self._read[place]
+
+    def _load(self, column: Measured, place: Checkpoint) -> dict[str, np.ndarray] | None:
+        step = self._folder / job_name(place.lane, place.seed) / step_name(place.step, self._kind)
+        path = outcomes_path(step, column, evaluations=self._evaluations)
+        try:
+            return load_outcomes(path) if path is not None else None
+        except BadInput:
+            return None
+
+
+def paired(kept: Kept, column: Measured, arms: Mapping[Arm, Sides]) -> dict[Arm, Crossed]:
+    """Each arm minus the baseline over seeds and images; arms of which an evaluation kept no outcomes are left out."""
+    outcomes = {place: kept.outcomes(column, place) for place in sorted(_places(arms.values()))}
     known = {
         arm: sides for arm, sides in arms.items() if all(outcomes[place] is not None for place in _places([sides]))
     }
@@ -55,7 +77,7 @@ def paired(
     if not used:
         return {}
     try:
-        found = joint_draws(column.metric, [kept for place in used if (kept := outcomes[place]) is not None])
+        found = joint_draws(column.metric, [one for place in used if (one := outcomes[place]) is not None])
     except (BadInput, KeyError, OSError, ValueError):  # foreign files give no interval, not no report
         return {}
     weights = {arm: np.array([_weights(used, *pair) for pair in sides.values()]).T for arm, sides in known.items()}
@@ -71,17 +93,6 @@ def _places(many: Iterable[Sides]) -> set[Checkpoint]:
 
 def _weights(used: Sequence[Checkpoint], mine: Mix, base: Mix) -> list[float]:
     return [mine.get(place, 0.0) - base.get(place, 0.0) for place in used]
-
-
-def _outcomes(
-    folder: Path, column: Measured, place: Checkpoint, *, kind: str, evaluations: str
-) -> dict[str, np.ndarray] | None:
-    step = folder / job_name(place.lane, place.seed) / step_name(place.step, kind)
-    path = outcomes_path(step, column, evaluations=evaluations)
-    try:
-        return load_outcomes(path) if path is not None else None
-    except BadInput:  # a half-written file
-        return None
 
 
 def outcomes_path(step: Path, column: Evaluated, *, evaluations: str) -> Path | None:

@@ -87,9 +87,17 @@ class Run:
     plan: Timeline | None = None
     damaged: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def has_trunk(self) -> bool:
-        return self.trunk_steps > 0 or any(row.arm == TRUNK for row in self.rows)
+        return self.trunk_steps > 0 or TRUNK in self.evaluated
+
+    @cached_property
+    def evaluated(self) -> dict[str, int]:
+        """The last step that rows tell of, by lane."""
+        last: dict[str, int] = {}
+        for row in self.rows:
+            last[row.arm] = max(row.step, last.get(row.arm, 0))
+        return last
 
     @property
     def judges_students(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WAR
 from reports.run_folder import Run
 from reports.verdict_words import margin, note, word
 
-START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.34, 0.14  # inches: top, a metric's head, an arm, between metrics
-ARM_WIDTH, DIFFERENCE, BRACKET, MARGIN, COUNT, WORD = 1.9, 3.5, 4.75, 7.75, 8.45, 8.65
+START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.19, 0.12  # inches: top, a metric's head, an arm, between metrics
+ARM_WIDTH, DIFFERENCE, BRACKET, WORD, NOTE = 1.9, 3.4, 4.8, 7.05, 8.8
 PLOT, PLOT_WIDTH = 4.95, 1.95
 REACH = 6.0  # of the largest difference or margin: what an interval may stretch the scale to
 SMALL = 6.5
@@ -47,28 +48,45 @@ def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
     pages: list[Page] = []
     y = BOTTOM
     for column, arms in groups:
-        whole, some = (HEAD + sum(map(_height, these)) for these in (arms, arms[:FEWEST]))
+        usual = _usual(arms)
+        whole, some = (HEAD + sum(_height(one, usual) for one in these) for these in (arms, arms[:FEWEST]))
         if y + (whole if START + whole <= BOTTOM else some) > BOTTOM:  # what no page holds may begin anywhere
             pages.append(_new(caption, first=not pages))
             y = START
         y = _head(pages[-1], column, arms, y)
         for one in arms:
-            if y + _height(one) > BOTTOM:  # more arms than a page has room for
+            if y + _height(one, usual) > BOTTOM:  # more arms than a page has room for
                 pages.append(_new(caption, first=False))
                 y = _head(pages[-1], column, arms, START)
-            _row(pages[-1], one, arm_looks[one.arm], scale=_scale(arms), y=y)
-            y += _height(one)
+            _row(pages[-1], one, arm_looks[one.arm], usual=usual, scale=_scale(arms), y=y)
+            y += _height(one, usual)
         y += GAP
     return pages
 
 
-def _notes(one: Difference) -> list[str]:
-    elsewhere = "" if one.measure == "steps" else f"{words.place(one)}; "
-    return wrap((elsewhere + note(one)).removesuffix("; "), RIGHT - WORD, SMALL, lines=4)
+def _about(one: Difference) -> tuple[str, ...]:
+    """Where the two stand beside one another, over what the interval is, and the margin."""
+    over = (f"{one.seeds} " if one.over.startswith("seeds") else "") + one.over
+    return (
+        words.place(one),
+        over and f"over {over}",
+        "" if margin(one) == words.NONE else f"margin {margin(one)}",
+    )
 
 
-def _height(one: Difference) -> float:
-    return ROW + 0.1 * max(len(_notes(one)) - 1, 0)
+def _usual(arms: Sequence[Difference]) -> tuple[str, ...]:
+    """What most arms have, which stands in the head of their metric."""
+    return Counter(map(_about, arms)).most_common(1)[0][0]
+
+
+def _notes(one: Difference, usual: tuple[str, ...]) -> list[str]:
+    """What the head does not tell of an arm, and what its word leaves out."""
+    unlike = [mine for mine, theirs in zip(_about(one), usual, strict=True) if mine != theirs]
+    return wrap("; ".join(filter(None, [*unlike, note(one)])), RIGHT - NOTE, SMALL, lines=4)
+
+
+def _height(one: Difference, usual: tuple[str, ...]) -> float:
+    return ROW + 0.1 * max(len(_notes(one, usual)) - 1, 0)
 
 
 def _caption(run: Run, shown: Sequence[Difference]) -> str:
@@ -99,7 +117,7 @@ def _scale(arms: Sequence[Difference]) -> Scale:
 
 def _head(page: Page, column: Column, arms: Sequence[Difference], y: float) -> float:
     title = f"{column.title} on {column.dataset}, {words.unit(column)} {words.arrow(column)}".replace(",  ", " ")
-    room = DIFFERENCE - LEFT - text_width("difference", SMALL) - 0.1
+    room = BRACKET - LEFT - text_width("95 % interval", SMALL) - 0.1
     size = 9.0 if text_width(title, 9, weight="bold") <= room else 8.0
     page.write(LEFT, y + 0.17, shorten(title, room, size, weight="bold"), size, weight="bold")
     half = _scale(arms).half * words.scale(column)
@@ -109,36 +127,28 @@ def _head(page: Page, column: Column, arms: Sequence[Difference], y: float) -> f
         text = words.number(sign * gain, words.digits(column), signed=True)
         page.write(PLOT + (PLOT_WIDTH if gain > 0 else 0.0), y + 0.18, text, SMALL, ha=ha, **small)
     page.write(PLOT + PLOT_WIDTH / 2, y + 0.18, "0", SMALL, ha="center", **small)
-    for x, text in ((DIFFERENCE, "difference"), (BRACKET, "95 % interval"), (MARGIN, "margin"), (COUNT, "seeds")):
-        page.write(x, y + 0.18, text, SMALL, ha="right", color=FAINT)
-    page.write(WORD, y + 0.18, "verdict", SMALL, color=FAINT)
+    page.write(BRACKET, y + 0.18, "95 % interval", SMALL, ha="right", color=FAINT)
+    about = ", ".join(filter(None, ["verdict", *_usual(arms)]))
+    page.write(WORD, y + 0.18, shorten(about, RIGHT - WORD, SMALL), SMALL, color=FAINT)
     page.rule(LEFT, RIGHT, y + 0.24, colour=FAINT)
     return y + HEAD
 
 
-def _row(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:
-    base, column, said = y + 0.15, one.column, word(one)
+def _row(page: Page, one: Difference, look: Look, *, usual: tuple[str, ...], scale: Scale, y: float) -> None:
+    base, column, said = y + 0.13, one.column, word(one)
     page.swatch(LEFT, base - 0.04, look)
     page.write(LEFT + 0.38, base, shorten(one.arm, ARM_WIDTH - 0.1, 8.5), 8.5)
-    page.write(LEFT + 0.38, base + 0.12, _step(one), SMALL, color=FAINT)
-    page.write(DIFFERENCE, base, words.amount(column, one), 9, ha="right", weight="bold")
+    page.write(DIFFERENCE, base, words.amount(column, one), 8.5, ha="right", weight="bold")
     page.write(BRACKET, base, words.bracket(column, one) or "no interval", 8, ha="right", color=SOFT)
-    page.write(BRACKET, base + 0.12, f"over {one.over}" if one.over else "", SMALL, ha="right", color=FAINT)
     _interval(page, one, look, scale=scale, y=base - 0.03)
-    page.write(MARGIN, base, margin(one), 8, ha="right", color=SOFT)
-    page.write(COUNT, base, str(one.seeds), 8, ha="right", color=SOFT)
     colour, weight = COLOURS.get(said, SOFT), "bold" if said in COLOURS else "normal"
-    page.write(WORD, base, MARKS.get(said, "") + said, 8.5, color=colour, weight=weight)
-    page.flow(WORD, base + 0.03, _notes(one), SMALL, leading=1.15, color=FAINT)
-
-
-def _step(one: Difference) -> str:
-    return f"at step {words.count(one.step)}" if one.measure == "steps" else f"at {words.PLACES[one.measure]}"
+    page.write(WORD, base, MARKS.get(said, "") + said, 8, color=colour, weight=weight)
+    page.flow(NOTE, base - 0.085, _notes(one, usual), SMALL, leading=1.15, color=FAINT)
 
 
 def _interval(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:
     """The interval as a bar with its difference, zero as a line, and the zone from the margin to zero."""
-    sign, tall = (1 if one.column.kind.higher_is_better else -1), 0.11
+    sign, tall = (1 if one.column.kind.higher_is_better else -1), 0.075
     if one.verdict and one.verdict.margin:
         left, right = scale.x(-one.verdict.margin), scale.x(0.0)
         page.box(left, y - tall, right - left, 2 * tall, fill=ZONE)

@@ -51,9 +51,11 @@ def realised(line: Line, start: int) -> Line:
 
 
 def _page(run: Run, rows: Mapping[str, Mapping[str, Curves]], arm_looks: Mapping[str, Look], *, number: int) -> Page:
+    bands = ", bands: from the lowest to the highest seed" if len(run.seeds) > 1 else ""
     caption = (
         "Share of the images: asked (dotted), and given since the lane's first step. Losses are over the component's "
-        "images alone, at one scale down the page; bold: running mean. KoLeo and batch-level Gram are no such means."
+        f"images alone, at one scale down the page; bold: running mean{bands}. KoLeo and batch-level Gram are no such "
+        "means."
     )
     title = "Batches: asked and realised shares, losses by component"
     page = new_page(title + (", continued" if number else ""), caption, size=8.5)

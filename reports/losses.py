@@ -1,17 +1,20 @@
-"""Losses, entropies, gradient norm and schedules over steps, smoothed lines over the raw ones."""
+"""Losses, entropies, gradient norm and schedules over steps: smoothed lines over the raw ones, and what was planned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from common.timeline import Curve as Planned
 from reports.axes import fork_line, logarithmic, scaled, step_axis, titled
 from reports.curves import entries, grid
 from reports.page import LEFT, SOFT, TOP, TRUNK_LOOK, Look, Page, legend, new_page
 from reports.parts import Curve, Line
 from reports.run_folder import COMPONENTS, TRUNK, Run
+from reports.timeline import corners
 
 DOWN, FEW = 3, 12  # panels down a page; up to so many stand four across, more stand five across
 TITLES = {  # of what is logged beside the terms of the loss, whose titles the run's record holds
@@ -25,18 +28,23 @@ TITLES = {  # of what is logged beside the terms of the loss, whose titles the r
 }
 BOOKKEEPING = {"step", "images", "seconds"}
 MOST_POINTS = 500
+BAND = 0.14  # how opaque the band of seeds is at most: of many arms, bands lie over one another
 
 
 def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the panels need; one that says so where nothing was logged."""
-    names = logged(run)
+    found = logged(run)
+    still = {name: value for name in found if (value := constant(run, name)) is not None}
+    names = [name for name in found if name not in still]
     across = 4 if len(names) <= FEW else 5
     if not names:
-        page = new_page("Losses and schedules")
-        page.write(LEFT, TOP + 0.7, "No training curve was logged (metrics.jsonl).", 10, color=SOFT)
+        page = new_page("Losses and schedules", _still(run, still))
+        if not still:
+            page.write(LEFT, TOP + 0.7, "No training curve was logged (metrics.jsonl).", 10, color=SOFT)
         return [page]
     groups = [names[start : start + across * DOWN] for start in range(0, len(names), across * DOWN)]
-    return [_page(run, group, arm_looks, number=number, across=across) for number, group in enumerate(groups)]
+    said = _still(run, still)
+    return [_page(run, group, arm_looks, said=said, number=at, across=across) for at, group in enumerate(groups)]
 
 
 def logged(run: Run) -> list[str]:
@@ -52,6 +60,26 @@ def titles(run: Run) -> dict[str, str]:
     terms = {name: term.title for name, term in run.losses.items()}
     weights = {f"{name}_weight": f"{term.title} weight" for name, term in run.losses.items() if term.anchored}
     return {"loss": "Total loss", **terms, **TITLES, **weights, "homogeneous_share": "Homogeneous batches (share)"}
+
+
+def constant(run: Run, name: str) -> float | None:
+    """The value of a series that is the same in every step of every lane that logs it; None where it changes."""
+    lines = [line for curve in run.curves.values() if (line := _series(run, curve, name)) is not None]
+    values = np.concatenate([line.values for line in lines])
+    return float(values[0]) if len(values) > 1 and (values == values[0]).all() else None
+
+
+def _still(run: Run, still: Mapping[str, float]) -> str:
+    """Series that never change, in a line of text in place of panels."""
+    said = (f"{titles(run).get(name, name)} {value:.4g}".replace(" ", "\u00a0") for name, value in still.items())
+    return f"The same in every logged step: {', '.join(said)}." if still else ""
+
+
+def planned(run: Run, name: str) -> Sequence[Planned]:
+    """What the plan says of a logged series, a curve for the arms that have it alike; nothing where it says nothing."""
+    term = run.losses.get(name.removesuffix("_weight"))
+    title = f"Weight of {term.title}" if term is not None and name.endswith("_weight") else TITLES.get(name, "")
+    return run.plan.changing.get(title, ()) if run.plan is not None else ()
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -72,13 +100,17 @@ def _series(run: Run, curve: Curve, name: str) -> Line | None:
     return Line(line.steps[on], line.values[on]) if on.any() else None
 
 
-def _page(run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, number: int, across: int) -> Page:
-    many = " and over seeds" if len(run.seeds) > 1 else ""
+def _page(
+    run: Run, group: Sequence[str], arm_looks: Mapping[str, Look], *, said: str, number: int, across: int
+) -> Page:
+    many = len(run.seeds) > 1
+    faint = "bands: from the lowest to the highest seed" if many else "faint: as logged"
+    behind = "; pale and broad: as planned" if any(planned(run, name) for name in group) else ""
     caption = (
-        f"Bold: running mean over a fortieth of the logged steps{many}; faint: as logged. "
-        "Terms are shown before their weights."
+        f"Bold: running mean over a fortieth of the logged steps{' and over seeds' if many else ''}; {faint}{behind}. "
+        f"Terms are shown before their weights. {said}"
     )
-    page = new_page("Losses and schedules" + (", continued" if number else ""), caption)
+    page = new_page("Losses and schedules" + (", continued" if number else ""), caption, size=8.5)
     top = legend(page, max(TOP + 0.54, page.head + 0.1), entries(run, arm_looks)) + 0.3
     panels = grid(page, len(group), top=top, across=across, down=DOWN)
     for place, (axes, name) in enumerate(zip(panels, group, strict=True)):
@@ -91,6 +123,7 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
     values = np.concatenate([line.values for line in series.values()])
     last = max(float(curve["step"].values.max()) for curve in run.curves.values())
     step_axis(axes, 0.0, max(last, run.steps or 0), label=foot)
+    _plans(axes, planned(run, name), arm_looks)
     for lane in run.lanes:
         mine = [one for (arm, _), one in series.items() if arm == lane]
         if mine:
@@ -109,26 +142,38 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
         fork_line(axes, step)
 
 
+def _plans(axes: Axes, curves: Sequence[Planned], arm_looks: Mapping[str, Look]) -> None:
+    """A pale broad line for each planned value, in the colour of its arm; grey where several plan the same."""
+    for curve in curves:
+        steps, values = corners(curve, leap=0)
+        known = [arm_looks[arm] for arm in curve.arms if arm in arm_looks]
+        colour = known[0].colour if len(curve.arms) == 1 and known else TRUNK_LOOK.colour
+        axes.plot(steps, values, color=colour, linewidth=4.5, alpha=0.3, solid_capstyle="butt", zorder=1.5)
+
+
 def lane_lines(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, faint: float) -> None:
-    """A lane's mean over seeds, smoothed, over each seed as it was logged."""
-    for raw in map(_thinned, seeds):
+    """A lane's mean over seeds, smoothed, over the band of its seeds; over what was logged where there is one."""
+    steps, values = _shared(seeds)
+    if len(seeds) == 1:
+        raw = _thinned(seeds[0])
         axes.plot(raw.steps, raw.values, color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
-    mean = _mean(seeds)
-    if not len(mean.steps):
+    if not len(steps):
         return
-    line = _thinned(Line(mean.steps, smooth(mean.values)))
+    line = _thinned(Line(steps, smooth(values.mean(axis=0))))
+    if len(seeds) > 1:
+        ends = [_thinned(Line(steps, end(list(map(smooth, values)), axis=0))) for end in (np.min, np.max)]
+        low, high = (end.values for end in ends)
+        axes.fill_between(line.steps, low, high, color=look.colour, alpha=min(BAND, 2 * faint), linewidth=0, zorder=2)
     depth = 3.0 if trunk else 3.2 if look.dash == "-" else 3.4  # dashes above solid lines: where arms agree, both show
     axes.plot(line.steps, line.values, color=look.colour, linestyle=look.dash, linewidth=1.2, zorder=depth)
     if len(line.steps) == 1:
         axes.plot(line.steps, line.values, color=look.colour, marker=look.marker, markersize=3.5, zorder=5)
 
 
-def _mean(lines: Sequence[Line]) -> Line:
-    """The mean at each step that all seeds logged; of fewer it would be another one, and make dips that no seed has."""
-    steps, place = np.unique(np.concatenate([line.steps for line in lines]), return_inverse=True)
-    sums = np.bincount(place, np.concatenate([line.values for line in lines]))
-    shared = np.bincount(place) == len(lines)
-    return Line(steps[shared], sums[shared] / len(lines))
+def _shared(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [n] that all seeds logged, and their values [seeds, n]; of fewer seeds another mean would come."""
+    steps = reduce(np.intersect1d, [line.steps for line in lines])
+    return steps, np.stack([line.values[np.searchsorted(line.steps, steps)] for line in lines])
 
 
 def _thinned(line: Line) -> Line:

@@ -208,7 +208,7 @@ def _curves(axes: Axes, curves: Sequence[Curve], arm_looks: Mapping[str, Look], 
     for curve in curves:
         look = TRUNK_LOOK if alone else arm_looks[curve.arms[0]]
         colour = INK if alone else look.colour
-        steps, values = _line(curve, leap=leap)
+        steps, values = corners(curve, leap=leap)
         own = int(np.searchsorted(steps, curve.begin))
         for part, line in (
             (slice(own + 1), {"color": INK if alone else TRUNK_COLOUR, "zorder": 3}),
@@ -223,7 +223,7 @@ def _curves(axes: Axes, curves: Sequence[Curve], arm_looks: Mapping[str, Look], 
     _name(axes, ends)
 
 
-def _line(curve: Curve, *, leap: float) -> tuple[np.ndarray, np.ndarray]:
+def corners(curve: Curve, *, leap: float) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values [n] of its corners: a change of more than `leap` from one step to the next is upright."""
     steps = np.array([*curve.steps, curve.stop])
     values = np.array([np.nan if one is None else one for one in (*curve.values, curve.values[-1])], float)

@@ -96,7 +96,8 @@ FLOORS = (
     "reports.curves reports.features reports.gram_teachers reports.graph reports.paths reports.provenance",
     "reports.results_table reports.spending reports.tracks reports.verdict_words",
     "reports.ranks",
-    "reports.events reports.losses reports.front_page reports.verdict_pages reports.verdict_table reports.timeline",
+    "reports.events reports.front_page reports.verdict_pages reports.verdict_table reports.timeline",
+    "reports.losses",
     "reports.compute_pages reports.tradeoff reports.batches reports.spending_pages reports.graph_page "
     "reports.health_pages reports.resolution reports.published_gram",
     "reports.tradeoff_grid",

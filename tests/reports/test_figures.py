@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from common.drawing import make_drawable
+from common.timeline import Curve, Timeline, write_timeline
 from reports import provenance
 from reports.batches import batch_pages, realised
 from reports.compared import compare
 from reports.curves import metric_pages
 from reports.events import MOST_UPDATES
 from reports.figures import render
+from reports.front_page import front_pages
 from reports.losses import loss_pages, smooth, titles
 from reports.page import looks, style
 from reports.parts import Line
@@ -142,12 +145,27 @@ def test_many_renewals_of_the_teacher_are_thinned_and_the_key_says_so(make_run):
     assert said == [True, False]
 
 
+def test_names_in_letters_that_the_font_lacks_are_shown_by_their_numbers(bare_run, make_row):
+    arms = ("plain", "猫", "قط", "🦊")
+    dense = {"eval": "segmentation", "metric": "miou", "dataset": "部屋"}
+    rows = [make_row(arm=arm, step=step, **kind) for arm in arms for step in (0, 40) for kind in ({}, dense)]
+    run = read(bare_run(rows, question="何故 🦊?"))
+    arm_looks = looks(run.arms, run.baseline)
+    with style():
+        pages = [*front_pages(run, compare(run), arm_looks), tradeoff_page(run, arm_looks)]
+        for page in pages:
+            make_drawable(page.figure)
+            written = " ".join(text for text, _ in _texts(page))  # a letter that the font lacks warns, and fails here
+            assert all(name in written for name in ("\\u732b", "قط", "\\U0001f98a", "\\u90e8\\u5c4b"))
+
+
 def test_every_known_series_fits_one_page_of_losses(make_run):
     folder = make_run(arms={"plain": {}}, steps=40, trunk_steps=20, every=10)
     known = titles(read(folder))
     assert {"DINO, local crops", "Gram", "Gram weight"} <= set(known.values())
     for path in folder.glob("*/metrics.jsonl"):
-        lines = [json.loads(line) | dict.fromkeys(known, 0.5) for line in path.read_text().splitlines()]
+        lines = map(json.loads, path.read_text().splitlines())
+        lines = [line | dict.fromkeys(known, 0.5 + line["step"] / 100) for line in lines]
         path.write_text("\n".join(map(json.dumps, lines)) + "\n")
     with style():
         run = read(folder)
@@ -165,9 +183,31 @@ def test_the_mean_of_a_loss_is_drawn_at_steps_that_all_seeds_logged(bare_run, ma
     with style():
         run = read(folder)
         (page,) = loss_pages(run, looks(run.arms, run.baseline))
-    *single, mean = page.figure.axes[0].lines
-    assert [line.get_xdata().tolist() for line in single] == [[10, 20, 25, 40], [10, 20, 40]]
+    (mean,), (band,) = page.figure.axes[0].lines, page.figure.axes[0].collections
     assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([10, 20, 40], [5, 5, 5])
+    ends = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert ends == {(step, value) for step in (10, 20, 40) for value in (4, 6)}
+
+
+def test_a_series_that_never_changes_is_a_line_of_text_and_the_plan_lies_behind_what_was_measured(bare_run, make_row):
+    folder = bare_run([make_row(step=40)])
+    (folder / "plain-s0").mkdir()
+    lines = [{"step": step, "lr": step / 100, "momentum": 0.994} for step in (10, 20, 40)]
+    (folder / "plain-s0" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rate = Curve(("plain",), 0, 40, (0, 20, 39), (0.0, 0.2, None))
+    write_timeline(folder / "plan.json", Timeline("x", "", ("plain",), (), (), {"Learning rate": (rate,)}))
+    with style():
+        run = read(folder)
+        (page,) = loss_pages(run, looks(run.arms, run.baseline))
+    (axes,) = page.figure.axes
+    behind, raw, mean = axes.lines
+    assert behind.get_xdata().tolist() == [0, 20, 39, 40]
+    assert np.array_equal(behind.get_ydata(), [0, 0.2, np.nan, np.nan], equal_nan=True)
+    assert raw.get_ydata().tolist() == [0.1, 0.2, 0.4]
+    assert mean.get_ydata() == pytest.approx([0.1, 0.2, 0.4])
+    written = " ".join(text.get_text() for text in page.figure.texts).replace("\u00a0", " ")
+    assert "The same in every logged step: EMA momentum 0.994." in written
+    assert "pale and broad: as planned" in written
 
 
 def test_a_long_configuration_goes_on_to_further_pages_and_loses_no_setting(make_run):

@@ -1,4 +1,4 @@
-"""Page one: the question, what was found in words, what to be careful about, and the results table."""
+"""Page one: the question, the verdicts in words, the results table, and what to read with care."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Tightness(NamedTuple):
     row: float
 
 
+MOST_CAUTIONS, CARE, AIR = 6, 1.2, 0.08  # CARE: inches to the words beside their heading; AIR: above the box
 LEVELS = (Tightness(9, 99, ROW), Tightness(9, 99, 0.38), Tightness(6, 6, 0.33), Tightness(4, 4, 0.3))
 
 
@@ -29,19 +30,24 @@ def front_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) 
     """Page one with one table, then the pages for the columns and rows that it has no room for."""
     first, *others = tables(run, compared, arm_looks)
     gaps = [*words.incomplete(run), *missing(run, read(run))]
-    page, y, room, row = _loosest(run, compared, gaps, rows=len(first.lines))
-    y = draw_table(page, first, first.lines[:room], y=y, row=row)
-    legend_line(page, run, y)
+    said = words.sentence_list(words.cautions(run), most=MOST_CAUTIONS)
+    cautions = [wrap(text, RIGHT - LEFT - CARE - 0.15, 8, lines=2) for text in said]
+    foot = FOOT + _height(cautions)
+    page, y, room, row = _loosest(run, compared, gaps, rows=len(first.lines), foot=foot)
+    y = legend_line(page, run, draw_table(page, first, first.lines[:room], y=y, row=row))
+    _cautions(page, cautions, y=y + AIR)
     return [page, *continued([(first, first.lines[room:]), *((table, table.lines) for table in others)])]
 
 
-def _loosest(run: Run, compared: Differences, gaps: Sequence[str], *, rows: int) -> tuple[Page, float, int, float]:
-    """Page one with its words, where the table begins, how many rows fit, and their height."""
+def _loosest(
+    run: Run, compared: Differences, gaps: Sequence[str], *, rows: int, foot: float
+) -> tuple[Page, float, int, float]:
+    """Page one with its words, where the table begins, how many rows fit above its foot, and their height."""
     tried = []
     for level in LEVELS:
         page = new_page()
         y = _words(page, run, compared, gaps, level=level)
-        room = max(1, int((BOTTOM - FOOT - y - HEADER) / level.row))
+        room = max(1, int((BOTTOM - foot - y - HEADER) / level.row))
         tried.append((page, y, room, level.row))
         if room >= rows:
             break
@@ -51,7 +57,7 @@ def _loosest(run: Run, compared: Differences, gaps: Sequence[str], *, rows: int)
 def _words(page: Page, run: Run, compared: Differences, gaps: Sequence[str], *, level: Tightness) -> float:
     y = _question(page, run)
     y = _incomplete(page, words.sentence_list(gaps, most=level.gaps), y + 0.1)
-    return _findings(page, run, compared, y=y + 0.14, most=level.sentences) + 0.22
+    return _findings(page, run, compared, y=y + 0.14, most=level.sentences) + 0.16
 
 
 def _question(page: Page, run: Run) -> float:
@@ -87,31 +93,29 @@ def _incomplete(page: Page, gaps: Sequence[str], y: float) -> float:
 
 
 def _findings(page: Page, run: Run, compared: Differences, *, y: float, most: int) -> float:
-    """The headline on the left, the cautions on the right; returns the lower of the two bottom edges."""
-    cautions = words.sentence_list(words.cautions(run), most=6)
-    split = LEFT + (RIGHT - LEFT) * (0.66 if cautions else 1.0)
+    """The verdict on each arm, and what brackets and words mean; returns the bottom edge."""
     alone = f"One arm only ({run.baseline}): nothing to compare it with."
     count = len(words.headline(run, compared))
     size = 10.5 if count <= 3 else 9.5 if count <= 5 else 8.5
     sentences = words.headline(run, compared, most=most) or [alone]
-    page.write(LEFT, y + 0.09, "WHAT WAS MEASURED", 6.5, color=FAINT, weight="bold")
-    left = y + 0.15
+    page.write(LEFT, y + 0.09, "WHAT WAS SHOWN", 6.5, color=FAINT, weight="bold")
+    y += 0.15
     for sentence in sentences:
-        left = page.flow(LEFT, left, wrap(sentence, split - LEFT - 0.35, size, lines=3), size) + 0.03
-    note = wrap(words.interval_note(run, compared), split - LEFT - 0.35, 7.5, lines=3)
-    left = page.flow(LEFT, left + 0.04, note, 7.5, color=SOFT)
-    return max(left, _cautions(page, cautions, x=split, y=y))
+        y = page.flow(LEFT, y, wrap(sentence, RIGHT - LEFT, size, lines=3), size) + 0.03
+    note = wrap(words.interval_note(run, compared), RIGHT - LEFT, 7.5, lines=3)
+    return page.flow(LEFT, y + 0.04, note, 7.5, color=SOFT)
 
 
-def _cautions(page: Page, cautions: Sequence[str], *, x: float, y: float) -> float:
+def _height(cautions: Sequence[Sequence[str]]) -> float:
+    """Of the box that holds them, with the air above it."""
+    return AIR + 0.14 + sum(len(lines) for lines in cautions) * 8 * 1.38 / 72 if cautions else 0.0
+
+
+def _cautions(page: Page, cautions: Sequence[Sequence[str]], *, y: float) -> None:
     if not cautions:
-        return y
-    texts = [wrap(text, RIGHT - x - 0.3, 8, lines=4) for text in cautions]
-    height = 0.3 + sum(len(lines) * 8 * 1.38 / 72 + 0.05 for lines in texts)
-    page.box(x, y, RIGHT - x, height, fill=WARN_FILL)
-    page.box(x, y, 0.05, height, fill=WARN)
-    page.write(x + 0.18, y + 0.18, "READ WITH CARE", 6.5, color=WARN, weight="bold")
-    below = y + 0.24
-    for lines in texts:
-        below = page.flow(x + 0.18, below, lines, 8) + 0.05
-    return y + height
+        return
+    height = _height(cautions) - AIR
+    page.box(LEFT, y, RIGHT - LEFT, height, fill=WARN_FILL)
+    page.box(LEFT, y, 0.05, height, fill=WARN)
+    page.write(LEFT + 0.15, y + 0.07 + 8 / 72, "READ WITH CARE", 6.5, color=WARN, weight="bold")
+    page.flow(LEFT + CARE, y + 0.07, [line for lines in cautions for line in lines], 8)

@@ -1,4 +1,4 @@
-"""The last pages: what the arms change, the resolved configuration, the data, the environment."""
+"""The last pages: what the arms change, what they took, environment, data, protocols, the resolved configuration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from common.drawing import shorten, text_width
 from reports import words
+from reports.estimates import effort
 from reports.lane_settings import lookup
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, new_page
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.run_folder import Run
 
 COLUMNS, GAP, SIZE = 5, 0.22, 6.5
@@ -20,6 +21,7 @@ START = TOP + 0.5
 KEY_WIDTH, ROW = 2.5, 0.185
 MOST_ARMS = 8
 LONGEST = 6  # list items shown
+READING = "First what each arm sets in place of the shared value (grey); then what all ran on, and every setting."
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Item:
 
 def provenance_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """The overrides in full width, then everything else in columns, over as many pages as it takes."""
-    pages = [new_page("Configuration and environment")]
-    y = START
-    for start in range(0, len(run.arms), MOST_ARMS):
-        y = _overrides(pages, run, run.arms[start : start + MOST_ARMS], arm_looks=arm_looks, y=y)
+    pages = [new_page("Configuration and environment", READING)]
+    y, beside = START + 0.1, each(len(run.arms), most=MOST_ARMS)
+    for start in range(0, len(run.arms), beside):
+        y = _overrides(pages, run, run.arms[start : start + beside], arm_looks=arm_looks, y=y)
     _columns(pages, _blocks(run), y)
     return pages
 
@@ -102,8 +104,8 @@ def _override_row(page: Page, run: Run, arms: Sequence[str], *, key: str, width:
 
 
 def _blocks(run: Run) -> list[list[Item]]:
-    """Environment and data first, then one block per section of the configuration, plain settings together."""
-    blocks = [_block("Environment", run.environment), _data(run), _protocols(run)]
+    """Time, environment and data first, then one block per section of the configuration, plain settings together."""
+    blocks = [_time(run), _block("Environment", run.environment), _data(run), _prints(run), _protocols(run)]
     config = {key: value for key, value in run.config.items() if key not in ("arms", *ON_PAGE_ONE)}
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     sections = {key: value for key, value in config.items() if isinstance(value, Mapping)}
@@ -124,6 +126,24 @@ def _items(section: Mapping[str, Any], depth: int) -> Iterator[Item]:
             yield from _items(value, depth + 1)
         else:
             yield Item(str(key), value, depth=depth)
+
+
+def _time(run: Run) -> list[Item]:
+    """How long each lane trained with a seed, and all of them together, what they share once."""
+    lanes = [(lane, taken) for lane in run.lanes if (taken := effort(run, lane).seconds) is not None]
+    once = {}
+    for (lane, seed), status in run.status.items():
+        part = run.part(lane, seed)
+        once[part.segment or (lane, seed), part.start] = status.seconds or 0.0
+    items = [Item(lane, words.span(taken)) for lane, taken in lanes]
+    total = [Item("all, with every seed", words.span(sum(once.values())))] if items else []
+    return [Item("Training, mean of a seed", heading=True), *items, *total]
+
+
+def _prints(run: Run) -> list[Item]:
+    """The fingerprints of the data that was evaluated on: another one is other data."""
+    found = dict.fromkeys((f"{row.dataset}, {row.split}", row.data) for row in run.rows)
+    return [Item("Fingerprints of data", heading=True), *(Item(name, data) for name, data in sorted(found) if data)]
 
 
 def _data(run: Run) -> list[Item]:

@@ -102,10 +102,10 @@ def _banded(run: Run) -> str:
 def metric_panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
     rows, title = of_column(run, column), column.title + (f" ({words.unit(column)})" if words.unit(column) else "")
     wide = axes.get_position().width * WIDTH
-    title, chance = shorten(title, 0.7 * wide, 9, weight="bold"), _chance(run, column, rows)
+    title, chance = shorten(title, wide - 0.15, 9, weight="bold"), _chance(run, column, rows)
     room = wide - text_width(title, 9, weight="bold") - 0.1
     hint = words.hint(column) if text_width(words.hint(column), 7) <= room else words.arrow(column)
-    titled(axes, title, f"{shorten(f'{column.dataset} · {column.version}', room, 7)}\n{hint}")
+    titled(axes, title, f"{shorten(f'{column.dataset} · {column.version}', wide, 7)}\n{hint}")
     scaled(axes.yaxis)
     if not rows:
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=SOFT)
@@ -116,6 +116,7 @@ def metric_panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str
         look, band = arm_looks.get(lane, TRUNK_LOOK), len(run.arms) <= BANDS_UP_TO
         _lane(axes, run, column, lane=lane, look=look, band=band, within=within)
     _end_bars(axes, run, column, arms=[lane for lane in lanes if lane != TRUNK], arm_looks=arm_looks, within=within)
+    _open_up(axes)
     for number, step in enumerate(run.forks):
         fork_line(axes, step, text="" if number else "fork")
     if chance is not None and chance.near:
@@ -193,6 +194,15 @@ def _end_bars(
             axes.update_datalim(np.column_stack([[estimate.step] * 2, ends]), updatex=False)
         axes.plot([x], [estimate.value * factor], marker=look.marker, markersize=3, **how)
     axes.autoscale_view(scalex=False)
+
+
+def _open_up(axes: Axes) -> None:
+    """Limits around what is the same in all but rounding, which would have ticks of 1e-17 else."""
+    low, high = axes.get_ylim()
+    if high - low < 1e-9 * max(abs(low), abs(high), 1e-6):
+        middle = (low + high) / 2
+        half = 0.1 * abs(middle) if abs(middle) > 1e-12 else 0.05
+        axes.set_ylim(middle - half, middle + half)
 
 
 def beside(run: Run) -> float:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-from reports.lane_settings import lane_settings, lookup
+from reports.lane_settings import setting
 from reports.lineage import legs
 from reports.parts import Line
 from reports.run_folder import Run
@@ -20,12 +17,12 @@ def teacher_age(run: Run, arm: str, seed: int) -> Line | str | None:
 
     A phrase where it has no age: it moves along, or comes from outside; None where the arm has none, or nothing tells.
     """
-    gram = _settings(run, arm)
-    if not gram.get("weight"):
+    teacher = setting(run, arm, "gram.teacher")
+    if not setting(run, arm, "gram.weight"):
         return None
-    if gram.get("teacher") in ("ema", "checkpoint"):
-        return LIVE if gram["teacher"] == "ema" else OUTSIDE
-    copies = _copies(run, arm, seed, gram)
+    if teacher in ("ema", "checkpoint"):
+        return LIVE if teacher == "ema" else OUTSIDE
+    copies = _copies(run, arm, seed, str(teacher))
     stop = max((row.step for row in run.rows if (row.arm, row.seed) == (arm, seed)), default=run.part(arm, seed).stop)
     if not copies or stop is None or stop <= min(copies):
         return None
@@ -37,14 +34,7 @@ def teacher_age(run: Run, arm: str, seed: int) -> Line | str | None:
     return Line(np.array(steps, float), np.array(ages, float))
 
 
-def _settings(run: Run, arm: str) -> Mapping[str, Any]:
-    own = {
-        key.removeprefix("gram."): value for key, value in lane_settings(run)[arm].items() if key.startswith("gram.")
-    }
-    return {**(lookup(run.config, "gram") or {}), **own}
-
-
-def _copies(run: Run, arm: str, seed: int, gram: Mapping[str, Any]) -> dict[int, int]:
+def _copies(run: Run, arm: str, seed: int, teacher: str) -> dict[int, int]:
     """By the step from which on it teaches, the step of the network that teaches; the loss's start first."""
     chosen = {one["step"]: one["teacher"] for one in run.watched.get((arm, seed), ()) if "teacher" in one}
     own = [one for one in run.watched.get((arm, seed), ()) if one["kind"] == "gram_start"]
@@ -53,6 +43,7 @@ def _copies(run: Run, arm: str, seed: int, gram: Mapping[str, Any]) -> dict[int,
         return {}
     start = min(starts)
     first = {"start": int(legs(run, arm, seed)[0].start), "best_dense": chosen.get(start, -1)}
-    step = first.get(str(gram.get("teacher")), start if gram.get("teacher_step") is None else gram["teacher_step"])
+    given = setting(run, arm, "gram.teacher_step")
+    step = first.get(teacher, start if given is None else given)
     renewed = {e.step: chosen.get(e.step, e.step) for e in run.events.get(arm, ()) if e.kind == "gram_update"}
     return {} if step < 0 else {start: step} | {at: of for at, of in renewed.items() if at > start}

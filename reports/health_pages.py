@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from reports import words
 from reports.axes import scaled, step_axis, titled
 from reports.curves import beside, curves_caption, entries, grid, metric_panel
 from reports.estimates import Column, columns, primary
-from reports.lane_settings import lane_settings, lookup
+from reports.lane_settings import setting
 from reports.page import SOFT, TOP, WARN, WIDTH, Look, Page, each, legend, new_page
 from reports.ranks import ACROSS, INSIDE, correlations, pair
 from reports.run_folder import Run
@@ -49,13 +50,9 @@ def _watched(run: Run) -> dict[str, list[dict[int, float]]]:
     found: dict[str, list[dict[int, float]]] = {}
     for (arm, _), rows in run.watched.items():
         values = {one["step"]: one["value"] for one in rows if one["kind"] == "measured" and "value" in one}
-        if values and _setting(run, arm, "start") == "alarm":
+        if values and setting(run, arm, "gram.start") == "alarm":
             found.setdefault(arm, []).append(values)
     return found
-
-
-def _setting(run: Run, arm: str, name: str) -> object:
-    return lane_settings(run).get(arm, {}).get(f"gram.{name}", lookup(run.config, f"gram.{name}"))
 
 
 def _over_training(
@@ -84,7 +81,7 @@ def _alarm_panel(
 ) -> None:
     """What training itself measured, and below it the level that raises the alarm, a line of each for every seed."""
     for arm, seeds in watched.items():
-        drop = _setting(run, arm, "alarm_drop")
+        drop = setting(run, arm, "gram.alarm_drop")
         for values in seeds:
             axes.plot([*values], [*values.values()], color=arm_looks[arm].colour, linewidth=0.8, alpha=0.6)
             level = levels(values, float(drop) if isinstance(drop, int | float) else 0.0)
@@ -95,7 +92,7 @@ def _alarm_panel(
         axes, 0, max([run.steps or 0, *(step for own in watched.values() for one in own for step in one)]), label=True
     )
     scaled(axes.yaxis)
-    names = {str(_setting(run, arm, "measure")) for arm in watched}
+    names = {str(setting(run, arm, "gram.measure")) for arm in watched}
     titled(axes, f"{' / '.join(sorted(names)).capitalize()}, as watched", "dashed: alarm's level\n▲ alarm raised")
 
 
@@ -103,20 +100,25 @@ def _against(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A page for mIoU and one for the dense measure that leads the report, where it is another one."""
     found = tracks(run)
     wanted = dict.fromkeys(filter(None, [primary(run, "dense", metric="miou"), primary(run, "dense")]))
-    table = correlations(found)
+    telling = [sign for sign in columns(run) if sign.kind.kind == "health" and _varies(found, sign)]
+    table = correlations([replace(track, values=track.values[[*telling, *wanted]]) for track in found])
     pages = []
     for column in wanted:
-        signs = [sign for sign in columns(run) if sign.kind.kind == "health" and _spread(found, sign, column)]
+        signs = [sign for sign in telling if _both(found, sign, column)]
         size = each(max(len(signs), 1), most=SIGNS_ACROSS * SIGNS_DOWN)
         groups = [signs[start : start + size] for start in range(0, len(signs), size)]
-        pages += [_scatter(run, found, table, column, group, arm_looks) for group in groups]
+        pages += [
+            _scatter(run, found, table, column, group, arm_looks, first=not at) for at, group in enumerate(groups)
+        ]
     return pages
 
 
-def _spread(found: Sequence[Track], sign: Column, column: Column) -> bool:
-    return any(
-        len(track.values[[sign, column]].dropna()) for track in found if {sign, column} <= {*track.values.columns}
-    )
+def _varies(found: Sequence[Track], sign: Column) -> bool:
+    return len({value for track in found for value in track.values[sign].dropna()}) > 1
+
+
+def _both(found: Sequence[Track], sign: Column, column: Column) -> bool:
+    return any(len(track.values[[sign, column]].dropna()) for track in found)
 
 
 def _scatter(
@@ -126,34 +128,37 @@ def _scatter(
     column: Column,
     signs: Sequence[Column],
     arm_looks: Mapping[str, Look],
+    *,
+    first: bool,
 ) -> Page:
     caption = (
         "Each mark is a checkpoint of a seed, larger later on. ρ: Spearman's rank correlation, both by their better "
         "side (+1: the sign ranks as the labels do), mean over seeds with its 95 % interval where there are several."
     )
-    page = new_page(f"Does a label-free sign know {column.title} on {column.dataset}?", caption, size=8.5)
+    title = f"Does a label-free sign know {column.title} on {column.dataset}?"
+    page = new_page(title + ("" if first else " Continued"), caption, size=8.5)
     top = legend(page, page.head + 0.1, entries(run, arm_looks, run.arms)) + 0.42
     last = max((int(track.values.index.max()) for track in found), default=1)
-    for number, (axes, sign) in enumerate(
-        zip(grid(page, len(signs), top=top, across=SIGNS_ACROSS, down=SIGNS_DOWN), signs, strict=True)
-    ):
+    panels = grid(page, len(signs), top=top, across=SIGNS_ACROSS, down=SIGNS_DOWN)
+    for number, (axes, sign) in enumerate(zip(panels, signs, strict=True)):
         for track in found:
-            both = track.values[[sign, column]].dropna()
-            scale = [words.scale(one) * (1 if one.kind.higher_is_better else -1) for one in (sign, column)]
-            sizes = 4 + 14 * both.index.to_numpy(float) / last
-            look = arm_looks[track.arm]
-            axes.scatter(
-                *(both.to_numpy() * scale).T, s=sizes, color=look.colour, marker=look.marker, linewidths=0, alpha=0.7
-            )
+            _checkpoints(axes, track, sign, column, look=arm_looks[track.arm], last=last)
         scaled(axes.xaxis, ticks=4)
         scaled(axes.yaxis, ticks=5)
         room = axes.get_position().width * WIDTH
-        titled(axes, "", "")
         axes.set_title(correlation_words(table, sign, column), fontsize=7, loc="left", color=SOFT, pad=4)
-        axes.set_xlabel(shorten(f"{sign.title} {words.arrow(sign)}", room, 8))
+        axes.set_xlabel(shorten(f"{sign.title} on {sign.dataset} {words.arrow(sign)}", room + 0.3, 8))
         if number % SIGNS_ACROSS == 0:
             axes.set_ylabel(shorten(f"{column.title} ({words.unit(column)}) {words.arrow(column)}", 2.2, 8))
     return page
+
+
+def _checkpoints(axes: Axes, track: Track, sign: Column, column: Column, *, look: Look, last: int) -> None:
+    """A mark for each checkpoint of a seed that has both measures, in shown units."""
+    both = track.values[[sign, column]].dropna()
+    scale = [words.scale(one) * (1 if one.kind.higher_is_better else -1) for one in (sign, column)]
+    how = {"color": look.colour, "marker": look.marker, "linewidths": 0, "alpha": 0.7}
+    axes.scatter(*(both.to_numpy() * scale).T, s=4 + 14 * both.index.to_numpy(float) / last, **how)
 
 
 def correlation_words(table: Frame, sign: Column, column: Column) -> str:

@@ -24,6 +24,11 @@ def lane_settings(run: Run) -> dict[str, dict[str, Any]]:
     return {lane: {key: value for key, value in _inherited(own, lane, common).items() if key in common} for lane in own}
 
 
+def setting(run: Run, lane: str, dotted: str) -> Any:
+    """What a lane trains with at a dotted key; None where nothing tells."""
+    return lane_settings(run).get(lane, {}).get(dotted, lookup(run.config, dotted))
+
+
 def _inherited(own: Mapping[str, Mapping[str, Any]], lane: str, common: Mapping[str, Any]) -> dict[str, Any]:
     parent = own[lane].get("from")
     if isinstance(parent, str) and parent in own and parent != TRUNK:

@@ -9,11 +9,11 @@ from common.drawing import shorten, wrap
 from reports import words
 from reports.compared import Differences
 from reports.estimates import Column, final, primary
-from reports.lane_settings import lane_settings, lookup
+from reports.lane_settings import setting
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, Look, Page, new_page
 from reports.run_folder import Run
 
-SOURCE = "DINOv3, arXiv 2508.10104, §5, ablation of Gram anchoring (ViT-7B)"
+SOURCE = "DINOv3 (arXiv 2508.10104), the ablation of Gram anchoring with the 7B model"
 
 
 class Published(NamedTuple):
@@ -45,7 +45,7 @@ LEFT_EDGES = (0.85, 1.4, 2.5, 3.65, 4.75)  # inches from the left edge of a tabl
 def published_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """The page; none where the run has no arm with Gram anchoring and mIoU."""
     miou = primary(run, "dense", metric="miou")
-    arms = [arm for arm in run.arms if _gram(run, arm, "weight")]
+    arms = [arm for arm in run.arms if setting(run, arm, "gram.weight")]
     if miou is None or not arms:
         return []
     ours = f"below each value its difference from {run.baseline}; intervals are on page one"
@@ -58,15 +58,11 @@ def published_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Loo
     return [page]
 
 
-def _gram(run: Run, arm: str, name: str) -> object:
-    return lane_settings(run).get(arm, {}).get(f"gram.{name}", lookup(run.config, f"gram.{name}"))
-
-
 def teacher_words(run: Run, arm: str) -> tuple[str, str]:
     """Which Gram teacher an arm has, and at which size it sees: "step 200", "×2"."""
-    if not _gram(run, arm, "weight"):
+    if not setting(run, arm, "gram.weight"):
         return "none", words.NONE
-    kind, step, resolution = (_gram(run, arm, name) for name in ("teacher", "teacher_step", "resolution"))
+    kind, step, resolution = (setting(run, arm, f"gram.{name}") for name in ("teacher", "teacher_step", "resolution"))
     starts = [event.step for event in run.events.get(arm, ()) if event.kind == "gram_start"]
     named = {"start": "first weights", "ema": "live EMA", "checkpoint": "given", "best_dense": "best of a ring"}
     at = step if step is not None else min(starts, default=None)
@@ -103,7 +99,7 @@ def _ours(
     *,
     y: float,
 ) -> None:
-    left, name = LEFT + 5.0, LEFT + 6.35
+    left, name = LEFT + 4.75, LEFT + 6.0
     step = (RIGHT - name - 1.5) / max(len(shown), 1)
     page.write(left, y, "arm", 8, weight="bold")
     page.write(name, y, "teacher, input", 8, weight="bold")
@@ -114,7 +110,7 @@ def _ours(
     room = int((BOTTOM - y) / ROW) - 1
     for number, arm in enumerate(arms[:room], start=1):
         base = y + number * ROW
-        page.write(left, base, shorten(arm, 1.3, 8.5), 8.5, color=arm_looks[arm].colour, weight="bold")
+        page.write(left, base, shorten(arm, 1.2, 8.5), 8.5, color=arm_looks[arm].colour, weight="bold")
         page.write(name, base, shorten(" ".join(teacher_words(run, arm)), 1.45, 8), 8)
         for place, column in enumerate(shown, start=1):
             _cell(page, run, compared, column, arm, x=name + 1.5 + place * step, y=base)

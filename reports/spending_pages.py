@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from common.drawing import shorten
+from common.drawing import shorten, text_width
 from reports import words
 from reports.axes import plain, scaled, titled
 from reports.curves import BANDS_UP_TO, draw_lane, entries, grid
@@ -23,10 +23,10 @@ NAMES: dict[Measure, str] = {"images": "images", "flops": "operations", "seconds
 
 
 def spending_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
-    """As many pages as the metrics need; none where nothing is known but what steps show."""
+    """As many pages as the metrics, signs of health apart, need; none where nothing is known but what steps show."""
     measures = telling(run)
-    found = columns(run)
-    if not measures:
+    found = [column for column in columns(run) if column.kind.kind != "health"]
+    if not measures or not found:
         return []
     beside = 2 if len(measures) < 3 else 1  # metrics in a row
     size = each(len(found), most=beside * DOWN)
@@ -71,7 +71,10 @@ def _panel(axes: Axes, run: Run, column: Column, measure: Measure, *, arm_looks:
     scaled(axes.yaxis, ticks=5)
     name = column.title + (f" ({words.unit(column)})" if words.unit(column) else "")
     room = axes.get_position().width * WIDTH
-    titled(axes, shorten(name, 0.85 * room, 9, weight="bold"), words.arrow(column))
+    name = shorten(name, room - 0.15, 9, weight="bold")
+    note = f"{column.dataset} {words.arrow(column)}"
+    fits = text_width(name, 9, weight="bold") + text_width(note, 7) + 0.05 <= room
+    titled(axes, name, note if fits else words.arrow(column))
     found = {lane: one for lane in run.lanes if (one := spending(run, column, lane, measure)) is not None}
     if not found:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=SOFT)

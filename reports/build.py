@@ -20,6 +20,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from common.command import answer, parsed
 from common.disk import whole
 from common.drawing import make_drawable
+from common.errors import BadInput
 from common.progress import Bar
 from common.timeline import Timeline
 from reports import arguments
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     options = parsed(arguments.report, "report", argv)
+    if options.png is not None and options.png.exists() and not options.png.is_dir():
+        raise BadInput(f"got the file {options.png} for --png: want a folder for the pages; name another")
     print(build(options.folder, png=options.png))
     return 0
 

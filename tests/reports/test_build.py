@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -201,19 +202,36 @@ def test_the_command_works_without_torch_from_anywhere(make_run, tmp_path):
     assert done.stdout.splitlines() == [str(folder / "report.pdf"), "[]"]
 
 
-@pytest.mark.parametrize("broken", ["nothing", "no rows", "no experiment"])
+BROKEN = {
+    "nothing": lambda folder: folder.rename(folder.parent / "elsewhere"),
+    "a file": lambda folder: (folder.rename(folder.parent / "elsewhere"), folder.write_text("a file")),
+    "no rows": lambda folder: (folder / "results.jsonl").write_text(""),
+    "no experiment": lambda folder: (folder / "experiment.json").unlink(),
+    "a record of another version": lambda folder: _rewritten(folder / "experiment.json", seeds="0"),
+    "rows of another version": lambda folder: _rewritten(folder / "results.jsonl", protocol_hash=None),
+    "a file for the pictures": lambda folder: (folder.parent / "png").write_text("a file"),
+}
+
+
+def _rewritten(path, **changes):
+    """Each line of a file of records, with other values or, for None, without them."""
+    rows = [{**json.loads(line), **changes} for line in path.read_text().splitlines()]
+    lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_bad_input_is_one_line_and_leaves_the_old_report(make_run, tmp_path, capsys, broken):
     folder = make_run(arms=TWO, **SMALL)
     (folder / "report.pdf").write_bytes(b"old")
-    if broken == "no rows":
-        (folder / "results.jsonl").write_text("")
-    if broken == "no experiment":
-        (folder / "experiment.json").unlink()
-    assert main([str(tmp_path / "nowhere" if broken == "nothing" else folder)]) == 2
+    BROKEN[broken](folder)
+    assert main([str(folder), "--png", str(tmp_path / "png")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("gramlab: got ")
+    assert said.startswith("gramlab: ")
+    assert ": want " in said
     assert said.count("\n") == 1
-    assert (folder / "report.pdf").read_bytes() == b"old"
+    kept = tmp_path / "elsewhere" if (tmp_path / "elsewhere").exists() else folder
+    assert (kept / "report.pdf").read_bytes() == b"old"
 
 
 def test_a_failure_while_drawing_leaves_the_old_report_and_no_litter(make_run, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 from common.errors import BadInput
 from common.timeline import Curve, Lane, Timeline, write_timeline
+from reports.estimates import columns
 from reports.run_folder import Event, gaps, read
 
 
@@ -172,3 +173,22 @@ def test_the_plan_of_a_run_is_read_back_as_it_was_written_and_a_damaged_one_is_t
     assert replace(found, lanes=()) == replace(plan, lanes=())
     (folder / "plan.json").write_text("{")
     assert (read(folder).plan, len(read(folder).damaged)) == (None, 1)
+
+
+def test_rows_that_a_crash_cut_off_are_told_and_those_before_them_kept(make_run):
+    folder = make_run(arms={"plain": {}, "anchored": {}}, steps=40, trunk_steps=0, every=20)
+    path, whole = folder / "results.jsonl", read(folder).rows
+    path.write_bytes(path.read_bytes()[:-40] + b"\x00\xff")
+    run = read(folder)
+    assert run.rows == whole[:-1]
+    assert [line.partition(":")[0] for line in gaps(run)] == ["results.jsonl"]
+
+
+def test_rows_of_an_unknown_evaluation_and_protocol_are_a_column_of_their_own(make_run):
+    folder = make_run(arms={"plain": {}, "anchored": {}}, steps=40, trunk_steps=0, every=20)
+    unknown = {"eval": "future", "protocol": "future-v9", "protocol_hash": "ffff", "metric": "strange"}
+    rows = [json.loads(line) | unknown for line in (folder / "results.jsonl").read_text().splitlines()[-1:]]
+    with (folder / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    (column,) = (one for one in columns(read(folder)) if one.eval == "future")
+    assert (column.title, column.protocol_hash) == ("Future strange", "ffff")

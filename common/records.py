@@ -111,11 +111,19 @@ class Trunk(TypedDict, total=False):
 
 
 @record
+class Evaluated(TypedDict, total=False):
+    network: str
+    pictures: Whole
+    tasks: dict[str, Any]
+
+
+@record
 class Settings(TypedDict, total=False):
     """Every setting, of which these are asked for again."""
 
     precision: Literal["float32", "bfloat16", "auto"]
     trunk: Trunk
+    evals: Evaluated
     margins: dict[str, Finite]
 
 

@@ -151,17 +151,10 @@ def read(folder: Path) -> Run:
     """Read `runs/<experiment>`; BadInput when the folder, its experiment.json or every result row is missing."""
     asked = _asked(folder)
     rows, told = _rows(folder)
-    arms = asked.get("arms", {})
-    names = tuple(arms) or tuple(dict.fromkeys(row.arm for row in rows if row.arm != TRUNK))
-    seeds = tuple(asked.get("seeds") or sorted({row.seed for row in rows}))
-    if not names:
-        raise BadInput(f"got no arm in {folder / 'experiment.json'}: want at least one; run the experiment again")
-    baseline = asked.get("baseline") or names[0]
-    if baseline not in names:
-        raise BadInput(f"got baseline '{baseline}' in {folder / 'experiment.json'}: want one of {', '.join(names)}")
-    lanes = {(arm, seed): folder / f"{arm}-s{seed}" for arm in (TRUNK, *names) for seed in seeds}
-    parts, alike = parts_of(asked), dict[str, Any]({key: value for key, value in asked.items() if key in AS_ASKED})
-    curves = {lane: own(curve, parts.get(lane)) for lane, place in lanes.items() if (curve := curve_of(place, told))}
+    names, seeds, baseline = _arms(asked, rows, folder / "experiment.json")
+    lanes = {(arm, seed): folder / job_name(arm, seed) for arm in (TRUNK, *names) for seed in seeds}
+    parts = parts_of(asked)
+    curves = {lane: curve for lane, place in lanes.items() if (curve := own(curve_of(place, told), parts.get(lane)))}
     watched = {lane: found for lane, place in lanes.items() if (found := watched_of(place, told))}
     return Run(
         folder=folder,
@@ -170,22 +163,13 @@ def read(folder: Path) -> Run:
         seeds=seeds,
         baseline=baseline,
         rows=rows,
-        **alike,
-        summaries={arm: entry.get("summary", "") for arm, entry in arms.items()},
-        overrides={arm: entry.get("overrides", {}) for arm, entry in arms.items()},
+        **_as_asked(asked),
         events={
             arm: _events(entries, [one for seed in seeds for one in watched.get((arm, seed), ())])
             for arm, entries in asked.get("events", {}).items()
         },
-        notes=tuple(asked.get("notes", ())),
-        losses={name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
-        margins=asked.get("config", {}).get("margins", {}),
-        headline=tuple(map(tuple, asked.get("headline", []))),
         parts=parts,
-        compute={
-            lane: tuple((at["from"], at["flops"]) for at in steps) for lane, steps in asked.get("compute", {}).items()
-        },
-        curves={lane: curve for lane, curve in curves.items() if curve},
+        curves=curves,
         status={
             lane: ended(status_of(place, told), parts.get(lane), curves.get(lane)) for lane, place in lanes.items()
         },
@@ -193,6 +177,32 @@ def read(folder: Path) -> Run:
         plan=plan_of(folder, told),
         damaged=tuple(said.replace(f"{folder}/", "") for said in told),
     )
+
+
+def _arms(asked: Asked, rows: Sequence[Row], record: Path) -> tuple[tuple[str, ...], tuple[int, ...], str]:
+    """Arms, seeds and baseline, by the rows where the record does not tell."""
+    names = tuple(asked.get("arms", {})) or tuple(dict.fromkeys(row.arm for row in rows if row.arm != TRUNK))
+    if not names:
+        raise BadInput(f"got no arm in {record}: want at least one; run the experiment again")
+    baseline = asked.get("baseline") or names[0]
+    if baseline not in names:
+        raise BadInput(f"got baseline '{baseline}' in {record}: want one of {', '.join(names)}")
+    return names, tuple(asked.get("seeds") or sorted({row.seed for row in rows})), baseline
+
+
+def _as_asked(asked: Asked) -> dict[str, Any]:
+    """The fields of a run that say what its record says, each in the form that `Run` has."""
+    arms, compute = asked.get("arms", {}), asked.get("compute", {})
+    same = dict[str, Any]({key: value for key, value in asked.items() if key in AS_ASKED})
+    return same | {
+        "summaries": {arm: entry.get("summary", "") for arm, entry in arms.items()},
+        "overrides": {arm: entry.get("overrides", {}) for arm, entry in arms.items()},
+        "notes": tuple(asked.get("notes", ())),
+        "losses": {name: _term(name, entry) for name, entry in asked.get("losses", {}).items()},
+        "margins": asked.get("config", {}).get("margins", {}),
+        "headline": tuple(map(tuple, asked.get("headline", []))),
+        "compute": {lane: tuple((at["from"], at["flops"]) for at in steps) for lane, steps in compute.items()},
+    }
 
 
 def gaps(run: Run) -> list[str]:

@@ -15,7 +15,21 @@ from evals.results.table import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
 from reports.estimates import Column, columns, of_column, seed_paths, trajectory
-from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, each, legend, new_page
+from reports.page import (
+    BOTTOM,
+    FAINT,
+    LEFT,
+    RIGHT,
+    SOFT,
+    TOP,
+    TRUNK_LOOK,
+    WIDTH,
+    Look,
+    Page,
+    even_groups,
+    legend,
+    new_page,
+)
 from reports.run_folder import TRUNK, Event, Run
 
 ACROSS, DOWN = 3, 2
@@ -41,10 +55,7 @@ class Chance(NamedTuple):
 def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the panels need, of nearly equal fill; signs of health have pages of their own."""
     found = [column for column in columns(run) if column.kind.kind != "health"]
-    if not found:
-        return []
-    size = each(len(found), most=ACROSS * DOWN)
-    groups = [found[start : start + size] for start in range(0, len(found), size)]
+    groups = even_groups(found, most=ACROSS * DOWN)
     return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
 
 
@@ -165,8 +176,15 @@ def draw_lane(
 def _within(column: Column, rows: Sequence[Row]) -> Ends:
     """How far intervals are drawn, in shown units: the values with some way to both sides."""
     values = [row.value for row in rows] + [end for row in rows for end in (row.low, row.high) if math.isfinite(end)]
-    span = (max(values) - min(values)) or abs(values[0]) or 1.0
-    return ((min(values) - REACH * span) * words.scale(column), (max(values) + REACH * span) * words.scale(column))
+    low, high = around(values)
+    return low * words.scale(column), high * words.scale(column)
+
+
+def around(values: Sequence[float] | np.ndarray) -> Ends:
+    """The ends of the values with some way to both sides."""
+    low, high = float(np.min(values)), float(np.max(values))
+    span = (high - low) or abs(low) or 1.0  # all are equal, or zero
+    return low - REACH * span, high + REACH * span
 
 
 def _end_bars(

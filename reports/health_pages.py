@@ -15,7 +15,7 @@ from reports.axes import scaled, step_axis, titled
 from reports.curves import beside, curves_caption, entries, grid, metric_panel
 from reports.estimates import Column, columns, primary
 from reports.lane_settings import setting
-from reports.page import SOFT, TOP, WARN, WIDTH, Look, Page, each, legend, new_page
+from reports.page import SOFT, TOP, WARN, WIDTH, Look, Page, even_groups, legend, new_page
 from reports.ranks import ACROSS, INSIDE, correlations, pair
 from reports.run_folder import Run
 from reports.tracks import Frame, Track, tracks
@@ -30,8 +30,7 @@ def health_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     signs = [column for column in columns(run) if column.kind.kind == "health"]
     watched = _watched(run)
     panels: list[Column | None] = [*([None] if watched else []), *signs]
-    size = each(max(len(panels), 1), most=ACROSS_PAGE * DOWN)
-    groups = [panels[start : start + size] for start in range(0, len(panels), size)]
+    groups = even_groups(panels, most=ACROSS_PAGE * DOWN)
     pages = [_over_training(run, group, arm_looks, watched=watched, first=not at) for at, group in enumerate(groups)]
     return pages + (_against(run, arm_looks) if signs else [])
 
@@ -105,8 +104,7 @@ def _against(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     pages = []
     for column in wanted:
         signs = [sign for sign in telling if _both(found, sign, column)]
-        size = each(max(len(signs), 1), most=SIGNS_ACROSS * SIGNS_DOWN)
-        groups = [signs[start : start + size] for start in range(0, len(signs), size)]
+        groups = even_groups(signs, most=SIGNS_ACROSS * SIGNS_DOWN)
         pages += [
             _scatter(run, found, table, column, group, arm_looks, first=not at) for at, group in enumerate(groups)
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
@@ -25,6 +25,7 @@ LEFT, RIGHT, TOP, BOTTOM = 0.55, WIDTH - 0.55, 0.5, HEIGHT - 0.55
 INK, SOFT, FAINT, HAIR = "#1a1a1a", "#5c5c5c", "#9a9a9a", "#d9d9d9"
 WARN, WARN_FILL = "#b34700", "#fdf3ea"
 TRUNK_COLOUR = "#8a8a8a"
+T = TypeVar("T")
 
 _COLOURS = (
     *("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9c8f00"),
@@ -155,6 +156,12 @@ class Page:
 def each(count: int, *, most: int) -> int:
     """How many things a page has, of at most so many, where all pages are of nearly equal fill."""
     return -(-count // -(-count // most))
+
+
+def even_groups(items: Sequence[T], *, most: int) -> list[Sequence[T]]:
+    """What goes on one page after the other, at most so many on each, so that all are of nearly equal fill."""
+    size = each(len(items), most=most) if items else 1
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def new_page(title: str = "", subtitle: str = "", *, size: float = 9.0) -> Page:

@@ -47,7 +47,7 @@ def paths(run: Run, across: Column, up: Column, *, arm_looks: Mapping[str, Look]
 def best_of(paths: Sequence[Path], across: Column, up: Column) -> np.ndarray:
     """The Pareto front [k, 2] of all points, from the left: those to which no other one is equal or better in both."""
     signs = np.where([column.kind.higher_is_better for column in (across, up)], 1.0, -1.0)
-    points = np.unique(np.concatenate([path.points for path in paths]) * signs, axis=0)
+    points = np.unique(np.concatenate([np.empty((0, 2)), *(path.points for path in paths)]) * signs, axis=0)
     if not len(points):
         return points
     highest = np.maximum.accumulate(points[::-1, 1])[::-1]  # of y, of all that are no worse in x

@@ -10,7 +10,7 @@ from common.drawing import shorten, text_width
 from reports import words
 from reports.estimates import effort
 from reports.lane_settings import lookup
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, even_groups, new_page
 from reports.run_folder import Run
 
 COLUMNS, GAP, SIZE = 5, 0.22, 6.5
@@ -37,9 +37,9 @@ class Item:
 def provenance_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """The overrides in full width, then everything else in columns, over as many pages as it takes."""
     pages = [new_page("Configuration and environment", READING)]
-    y, beside = START + 0.1, each(len(run.arms), most=MOST_ARMS)
-    for start in range(0, len(run.arms), beside):
-        y = _overrides(pages, run, run.arms[start : start + beside], arm_looks=arm_looks, y=y)
+    y = START + 0.1
+    for beside in even_groups(run.arms, most=MOST_ARMS):
+        y = _overrides(pages, run, beside, arm_looks=arm_looks, y=y)
     _columns(pages, _blocks(run), y)
     return pages
 

@@ -12,7 +12,7 @@ from reports import words
 from reports.axes import scaled, titled
 from reports.curves import draw_lane, entries, grid
 from reports.estimates import Column, columns, final
-from reports.page import TOP, TRUNK_LOOK, WIDTH, Look, Page, each, legend, new_page
+from reports.page import TOP, TRUNK_LOOK, WIDTH, Look, Page, even_groups, legend, new_page
 from reports.run_folder import Run
 
 ACROSS, DOWN = 3, 2
@@ -21,8 +21,7 @@ ACROSS, DOWN = 3, 2
 def resolution_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the metrics need; none where every metric was measured at one size alone."""
     found = over_sizes(run)
-    size = each(max(len(found), 1), most=ACROSS * DOWN)
-    groups = [found[start : start + size] for start in range(0, len(found), size)]
+    groups = even_groups(found, most=ACROSS * DOWN)
     return [_page(run, group, arm_looks, first=not place) for place, group in enumerate(groups)]
 
 

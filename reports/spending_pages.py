@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,12 +11,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from common.drawing import shorten, text_width
 from reports import words
 from reports.axes import plain, scaled, titled
-from reports.curves import BANDS_UP_TO, draw_lane, entries, grid
+from reports.curves import BANDS_UP_TO, around, draw_lane, entries, grid
 from reports.estimates import Column, columns
 from reports.lineage import Measure
-from reports.page import SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, each, legend, new_page
+from reports.page import SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, even_groups, legend, new_page
 from reports.run_folder import TRUNK, Run
-from reports.spending import Spending, spending, telling, unit
+from reports.spending import spending, telling, unit
 
 DOWN = 3
 NAMES: dict[Measure, str] = {"images": "images", "flops": "operations", "seconds": "time"}
@@ -29,8 +29,7 @@ def spending_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     if not measures or not found:
         return []
     beside = 2 if len(measures) < 3 else 1  # metrics in a row
-    size = each(len(found), most=beside * DOWN)
-    groups = [found[start : start + size] for start in range(0, len(found), size)]
+    groups = even_groups(found, most=beside * DOWN)
     return [
         _page(run, group, arm_looks, measures=measures, beside=beside, first=not place)
         for place, group in enumerate(groups)
@@ -80,7 +79,7 @@ def _panel(axes: Axes, run: Run, column: Column, measure: Measure, *, arm_looks:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=SOFT)
         return
     size, counted = unit(measure, max(float(one.x.max()) for one in found.values()))
-    low, high = _within(found.values())
+    low, high = around(np.concatenate([values for one in found.values() for _, values in one.singles]))
     factor = words.scale(column)
     for lane, one in found.items():
         mean = one.mean.copy()
@@ -93,10 +92,3 @@ def _panel(axes: Axes, run: Run, column: Column, measure: Measure, *, arm_looks:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
     axes.set_xlabel(counted)
-
-
-def _within(found: Iterable[Spending]) -> tuple[float, float]:
-    """How far intervals are drawn: the values with some way to both sides."""
-    values = np.concatenate([values for one in found for _, values in one.singles])
-    span = float(np.ptp(values)) or abs(float(values[0])) or 1.0
-    return float(values.min()) - span, float(values.max()) + span

@@ -51,17 +51,15 @@ def draw_panels(page: Page, found: Mapping[Column, list[Path]], *, across: Colum
 
     The next measure has a small panel beside it, and so has the whole way where the arms fill little of it.
     """
-    (up, ways), *others = found.items()
-    many = len([way for way in ways if way.lane != TRUNK]) > CROSSES_UP_TO
-    if many:
+    if _is_crowded(next(iter(found.values()))):
         found = {column: [replace(way, seeds=[]) for way in its] for column, its in found.items()}
-        (up, ways), *others = found.items()
+    (up, ways), *others = found.items()
     zoom = _zoomed(ways)
     left, top, bottom = LEFT + 0.62, y + 0.36, BOTTOM - 0.5
     wide = RIGHT - left - (SIDE + SIDE_GAP if others or zoom else 0.0)
     main = page.axes(left, top, wide, bottom - top)
     thinned = _draw(main, events, ways, across=across, up=up, zoom=zoom)
-    event_key(page, events, y, thinned=thinned, front=len(ways) > 0 and len(best_of(ways, across, up)) > 1)
+    event_key(page, events, y, thinned=thinned, front=len(best_of(ways, across, up)) > 1)
     side, halves = left + wide + SIDE_GAP, bool(others) + zoom
     height = (bottom - top - 0.75 * (halves - 1)) / max(halves, 1)
     for second, its_ways in others[:1]:
@@ -71,6 +69,11 @@ def draw_panels(page: Page, found: Mapping[Column, list[Path]], *, across: Colum
         overview = page.axes(side, bottom - height, RIGHT - side, height)
         title = "The same from the first step"
         _draw(overview, events, ways, across=across, up=up, zoom=False, small=True, title=title)
+
+
+def _is_crowded(paths: Sequence[Path]) -> bool:
+    """Whether intervals and single seeds of the arms would cover one another."""
+    return sum(path.lane != TRUNK for path in paths) > CROSSES_UP_TO
 
 
 def _caption(run: Run, across: Column | None, up: Column | None) -> str:
@@ -137,7 +140,7 @@ def _draw(
     if not paths:
         axes.text(0.5, 0.5, "no step has both measures", transform=axes.transAxes, ha="center", color=SOFT)
         return False
-    crossed = not title and len([path for path in paths if path.lane != TRUNK]) <= CROSSES_UP_TO
+    crossed = not title and not _is_crowded(paths)
     _limits(axes, paths, zoom=zoom, crosses=crossed)
     best = best_of(paths, across, up)
     draw_front(axes, best, right=across.kind.higher_is_better)

@@ -15,7 +15,7 @@ from reports import words
 from reports.axes import scaled, steps_text
 from reports.estimates import Column, primary
 from reports.events import draw_events, draw_front, event_key
-from reports.page import BOTTOM, LEFT, RIGHT, SOFT, WIDTH, Look, Page, each, new_page
+from reports.page import BOTTOM, LEFT, RIGHT, SOFT, WIDTH, Look, Page, even_groups, new_page
 from reports.paths import Path, best_of, extent, paths
 from reports.run_folder import TRUNK, Run
 from reports.tradeoff import CROSSES_UP_TO, draw_crosses, stretched
@@ -34,8 +34,7 @@ def tradeoff_grid_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
         return []
     ways = paths(run, across, up, arm_looks=arm_looks)
     arms = [way for way in ways if way.lane != TRUNK]
-    size = each(max(len(arms), 1), most=ACROSS * DOWN)
-    groups = [arms[start : start + size] for start in range(0, len(arms), size)]
+    groups = even_groups(arms, most=ACROSS * DOWN)
     return [_page(run, ways, group, across=across, up=up, first=not place) for place, group in enumerate(groups)]
 
 

@@ -130,7 +130,7 @@ def test_a_run_that_died_in_its_trunk_still_gives_a_report(bare_run, make_row):
 def test_rows_alone_are_enough(bare_run, make_row):
     pages = _pages(build(bare_run([make_row(low=float("nan"), high=float("nan"))])))
     assert "needs a global measure" in pages[1]
-    assert any("No training curve" in page for page in pages)
+    assert "No training curve" in pages[4]
 
 
 def test_a_measure_without_a_finite_value_is_shown_as_such(bare_run, make_row):
@@ -159,7 +159,7 @@ def test_the_same_tables_give_the_same_bytes_and_pictures_on_request(make_run, t
     assert [(folder / name).read_bytes() for name in names] == tables
     assert b"CreationDate" not in first
     written = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert written == [f"page-{number}.png" for number in range(1, len(written) + 1)]
+    assert written == [f"page-{number}.png" for number in range(1, 10)]
     assert len(written) == len(_pages(folder / "report.pdf"))
 
 
@@ -227,7 +227,8 @@ def test_bad_input_is_one_line_and_leaves_the_old_report(make_run, tmp_path, cap
     BROKEN[broken](folder)
     assert main([str(folder), "--png", str(tmp_path / "png")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("gramlab: ")
+    named = folder / "experiment.json" if broken == "a record of another version" else "got"
+    assert said.startswith(f"gramlab: {named} ")
     assert ": want " in said
     assert said.count("\n") == 1
     kept = tmp_path / "elsewhere" if (tmp_path / "elsewhere").exists() else folder

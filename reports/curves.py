@@ -113,7 +113,7 @@ def _banded(run: Run) -> str:
 def metric_panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str, Look]) -> None:
     rows, title = of_column(run, column), column.title + (f" ({words.unit(column)})" if words.unit(column) else "")
     wide = axes.get_position().width * WIDTH
-    title, chance = shorten(title, wide - 0.15, 9, weight="bold"), _chance(run, column, rows)
+    title, chance = shorten(title, wide - 0.15, 9, weight="bold"), chance_of(run, column, rows)
     room = wide - text_width(title, 9, weight="bold") - 0.1
     hint = words.hint(column) if text_width(words.hint(column), 7) <= room else words.arrow(column)
     titled(axes, title, f"{shorten(f'{column.dataset} · {column.version}', wide, 7)}\n{hint}")
@@ -122,7 +122,7 @@ def metric_panel(axes: Axes, run: Run, column: Column, *, arm_looks: Mapping[str
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=SOFT)
         return
     step_axis(axes, 0, max(run.steps or 0, *(row.step for row in rows)), label=True)
-    lanes, within = [lane for lane in run.lanes if any(row.arm == lane for row in rows)], _within(column, rows)
+    lanes, within = [lane for lane in run.lanes if any(row.arm == lane for row in rows)], within_reach(column, rows)
     for lane in lanes:
         look, band = arm_looks.get(lane, TRUNK_LOOK), len(run.arms) <= BANDS_UP_TO
         _lane(axes, run, column, lane=lane, look=look, band=band, within=within)
@@ -173,7 +173,7 @@ def draw_lane(
     axes.plot(x[sparse], value[sparse], zorder=5, **marks)
 
 
-def _within(column: Column, rows: Sequence[Row]) -> Ends:
+def within_reach(column: Column, rows: Sequence[Row]) -> Ends:
     """How far intervals are drawn, in shown units: the values with some way to both sides."""
     values = [row.value for row in rows] + [end for row in rows for end in (row.low, row.high) if math.isfinite(end)]
     low, high = around(values)
@@ -233,7 +233,8 @@ def _spacing(run: Run) -> float:
     return min(max(BARS / len(run.arms), BAR[0]), BAR[1])
 
 
-def _chance(run: Run, column: Column, rows: Sequence[Row]) -> Chance | None:
+def chance_of(run: Run, column: Column, rows: Sequence[Row]) -> Chance | None:
+    """What guessing scores; None where the run does not say."""
     level = run.chance.get(
         f"{column.dataset}/{column.metric}", run.chance.get(column.metric)
     )  # the latter: before it knew of sets

@@ -51,7 +51,7 @@ def logged(run: Run) -> list[str]:
     """The series that hold anything, known ones in reading order, then the others by name."""
     names = {str(name) for curve in run.curves.values() for name in curve} - BOOKKEEPING
     names = {name for name in names if not name.startswith(f"{COMPONENTS}/")}  # they have a page of their own
-    found = {name for name in names if any(_series(run, curve, name) for curve in run.curves.values())}
+    found = {name for name in names if any(series_of(run, curve, name) for curve in run.curves.values())}
     return [name for name in titles(run) if name in found] + sorted(found - set(titles(run)))
 
 
@@ -64,7 +64,7 @@ def titles(run: Run) -> dict[str, str]:
 
 def constant(run: Run, name: str) -> float | None:
     """The value of a series that is the same in every step of every lane that logs it; None where it changes."""
-    lines = [line for curve in run.curves.values() if (line := _series(run, curve, name)) is not None]
+    lines = [line for curve in run.curves.values() if (line := series_of(run, curve, name)) is not None]
     values = np.concatenate([line.values for line in lines])
     return float(values[0]) if len(values) > 1 and (values == values[0]).all() else None
 
@@ -91,7 +91,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
-def _series(run: Run, curve: Curve, name: str) -> Line | None:
+def series_of(run: Run, curve: Curve, name: str) -> Line | None:
     """One series; a loss that is kept to a Gram teacher was off where it, or its weight, is exactly zero."""
     line, term = curve.get(name), run.losses.get(name.removesuffix("_weight"))
     if line is None or term is None or not term.anchored:
@@ -119,7 +119,7 @@ def _page(
 
 
 def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], foot: bool) -> None:
-    series = {lane: line for lane, curve in run.curves.items() if (line := _series(run, curve, name)) is not None}
+    series = {lane: line for lane, curve in run.curves.items() if (line := series_of(run, curve, name)) is not None}
     values = np.concatenate([line.values for line in series.values()])
     last = max(float(curve["step"].values.max()) for curve in run.curves.values())
     step_axis(axes, 0.0, max(last, run.steps or 0), label=foot)
@@ -129,11 +129,8 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
         if mine:
             faint = 0.25 if lane == TRUNK else min(0.25, 1.5 / len(series))
             lane_lines(axes, mine, arm_looks.get(lane, TRUNK_LOOK), trunk=lane == TRUNK, faint=faint)
-    low, high = float(values.min()), float(values.max())
-    spans = name == "grad_norm" or (name in run.losses and run.losses[name].anchored)
-    log = spans and low > 0 and high > 8 * low
-    if log:
-        logarithmic(axes, low, high)
+    if log := spans_decades(run, name, values):
+        logarithmic(axes, float(values.min()), float(values.max()))
     else:
         scaled(axes.yaxis, ticks=5)
         calm(axes, values)
@@ -151,17 +148,24 @@ def _plans(axes: Axes, curves: Sequence[Planned], arm_looks: Mapping[str, Look])
         axes.plot(steps, values, color=colour, linewidth=4.5, alpha=0.3, solid_capstyle="butt", zorder=1.5)
 
 
+def spans_decades(run: Run, name: str, values: np.ndarray) -> bool:
+    """Whether a series is shown on a log scale: one of those that can span decades, and does."""
+    low, high = float(values.min()), float(values.max())
+    can = name == "grad_norm" or (name in run.losses and run.losses[name].anchored)
+    return can and low > 0 and high > 8 * low
+
+
 def lane_lines(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, faint: float) -> None:
     """A lane's mean over seeds, smoothed, over the band of its seeds; over what was logged where there is one."""
-    steps, values = _shared(seeds)
+    steps, values = at_shared_steps(seeds)
     if len(seeds) == 1:
-        raw = _thinned(seeds[0])
+        raw = thinned(seeds[0])
         axes.plot(raw.steps, raw.values, color=look.colour, linewidth=0.4, alpha=faint, zorder=2)
     if not len(steps):
         return
-    line = _thinned(Line(steps, smooth(values.mean(axis=0))))
+    line = thinned(Line(steps, smooth(values.mean(axis=0))))
     if len(seeds) > 1:
-        ends = [_thinned(Line(steps, end(list(map(smooth, values)), axis=0))) for end in (np.min, np.max)]
+        ends = [thinned(Line(steps, end(list(map(smooth, values)), axis=0))) for end in (np.min, np.max)]
         low, high = (end.values for end in ends)
         axes.fill_between(line.steps, low, high, color=look.colour, alpha=min(BAND, 2 * faint), linewidth=0, zorder=2)
     depth = 3.0 if trunk else 3.2 if look.dash == "-" else 3.4  # dashes above solid lines: where arms agree, both show
@@ -170,25 +174,30 @@ def lane_lines(axes: Axes, seeds: Sequence[Line], look: Look, *, trunk: bool, fa
         axes.plot(line.steps, line.values, color=look.colour, marker=look.marker, markersize=3.5, zorder=5)
 
 
-def _shared(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray]:
+def at_shared_steps(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray]:
     """Steps [n] that all seeds logged, and their values [seeds, n]; of fewer seeds another mean would come."""
     steps = reduce(np.intersect1d, [line.steps for line in lines])
     return steps, np.stack([line.values[np.searchsorted(line.steps, steps)] for line in lines])
 
 
-def _thinned(line: Line) -> Line:
+def thinned(line: Line, most: int = MOST_POINTS) -> Line:
     """Every n-th point, and the last, so that long runs make no heavy file."""
-    if len(line.steps) <= MOST_POINTS:
+    if len(line.steps) <= most:
         return line
-    places = np.unique(np.linspace(0, len(line.steps) - 1, MOST_POINTS).round().astype(int))
+    places = np.unique(np.linspace(0, len(line.steps) - 1, most).round().astype(int))
     return Line(line.steps[places], line.values[places])
 
 
 def calm(axes: Axes, values: np.ndarray) -> None:
+    """Set the limits of `calm_limits`."""
+    axes.set_ylim(*calm_limits(values))
+
+
+def calm_limits(values: np.ndarray) -> tuple[float, float]:
     """Limits that single spikes do not stretch, and that do not blow a constant up to noise."""
     low, high = (float(end) for end in np.quantile(values, [0.002, 0.998]))
     share = 0.5 if values.min() == values.max() else 0.02
     span = max(high - low, share * max(abs(low), abs(high))) or 1.0  # all zero
     middle = (low + high) / 2
     half = max((high - low) / 2, span / 2)
-    axes.set_ylim(middle - 1.15 * half, middle + 1.15 * half)
+    return middle - 1.15 * half, middle + 1.15 * half

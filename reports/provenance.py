@@ -40,7 +40,7 @@ def provenance_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     y = START + 0.1
     for beside in even_groups(run.arms, most=MOST_ARMS):
         y = _overrides(pages, run, beside, arm_looks=arm_looks, y=y)
-    _columns(pages, _blocks(run), y)
+    _columns(pages, blocks(run), y)
     return pages
 
 
@@ -103,7 +103,7 @@ def _override_row(page: Page, run: Run, arms: Sequence[str], *, key: str, width:
     page.rule(LEFT, RIGHT, y + ROW - 0.03)
 
 
-def _blocks(run: Run) -> list[list[Item]]:
+def blocks(run: Run) -> list[list[Item]]:
     """Time, environment and data first, then one block per section of the configuration, plain settings together."""
     blocks = [_time(run), _block("Environment", run.environment), _data(run), _prints(run), _protocols(run)]
     config = {key: value for key, value in run.config.items() if key not in ("arms", *ON_PAGE_ONE)}

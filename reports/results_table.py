@@ -50,7 +50,7 @@ class Table:
 
 def tables(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Table]:
     """The first table for page one, with all columns or the leading ones, then what it has no room for."""
-    lines = {column: _lines(run, [column], compared=compared, arm_looks=arm_looks) for column in columns(run)}
+    lines = {column: lines_of(run, [column], compared=compared, arm_looks=arm_looks) for column in columns(run)}
     needs = {column: _need(run, column, rows) for column, rows in lines.items()}
     ordered = sorted(needs, key=lambda column: column.metric not in LEADING)
     wide = RIGHT - LEFT - NAME_LEAST
@@ -60,7 +60,7 @@ def tables(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> li
         groups.append(_prefix(rest, needs, wide))
         rest = rest[len(groups[-1]) :]
     return [
-        Table(run, group, _lines(run, group, compared=compared, arm_looks=arm_looks), effort=number == 0)
+        Table(run, group, lines_of(run, group, compared=compared, arm_looks=arm_looks), effort=number == 0)
         for number, group in enumerate(groups)
     ]
 
@@ -96,9 +96,15 @@ def continued(parts: Sequence[tuple[Table, Sequence[TableLine]]]) -> list[Page]:
 
 def legend_line(page: Page, run: Run, y: float) -> float:
     """How to read the table, under it."""
+    text = wrap(legend_text(run), RIGHT - LEFT, SMALL, lines=2)
+    return page.flow(LEFT, y + 0.08, text, SMALL, color=SOFT)
+
+
+def legend_text(run: Run) -> str:
+    """How to read the table."""
     kinds = {"seeds": "seeds", "images": "evaluation images"}
     found = [(column, final(run, column, lane)) for column in columns(run) for lane in run.lanes]
-    late = any("@" in _spread(run, column, value) for column, value in found if value is not None)
+    late = any("@" in spread_text(run, column, value) for column, value in found if value is not None)
     over = {value.over for _, value in found if value is not None}
     spread = " or ".join(sorted(kinds[kind] for kind in over if kind))
     said = [
@@ -110,17 +116,17 @@ def legend_line(page: Page, run: Run, y: float) -> float:
         "@: step of the value or the difference, where it is not the last one." if late else "",
         "#: hash of the evaluation protocol.",
     ]
-    text = wrap(" ".join(filter(None, said)), RIGHT - LEFT, SMALL, lines=2)
-    return page.flow(LEFT, y + 0.08, text, SMALL, color=SOFT)
+    return " ".join(filter(None, said))
 
 
 def _dark(run: Run) -> str:
     return "it is better or worse by more than chance" if len(run.seeds) > 1 else "the interval leaves out zero"
 
 
-def _lines(
+def lines_of(
     run: Run, group: Sequence[Column], *, compared: Differences, arm_looks: Mapping[str, Look]
 ) -> list[TableLine]:
+    """The rows of a table of these columns, in the order of the lanes."""
     return [
         TableLine(
             lane=lane,
@@ -148,14 +154,14 @@ def _prefix(ordered: Sequence[Column], needs: Mapping[Column, float], room: floa
 
 def _need(run: Run, column: Column, lines: Sequence[TableLine]) -> float:
     """Inches that a column asks for: its title, or its longest value or difference."""
-    wide = [text_width(column.title, TITLE, weight="bold"), text_width(_protocol(column), TINY)]
+    wide = [text_width(column.title, TITLE, weight="bold"), text_width(protocol_text(column), TINY)]
     for line in lines:
         (value,), (change,) = line.values, line.differences
         if value is not None:
-            spread = text_width(_spread(run, column, value), SMALL)
+            spread = text_width(spread_text(run, column, value), SMALL)
             wide.append(text_width(words.value(column, value), VALUE, weight="bold") + 0.05 + spread)
         if change is not None:
-            wide.append(text_width(_change(column, change, value), SMALL))
+            wide.append(text_width(change_text(column, change, value), SMALL))
     return min(max(wide), WIDEST) + AIR
 
 
@@ -184,14 +190,15 @@ def _header(page: Page, table: Table, *, xs: Sequence[float], y: float) -> None:
         title = shorten(column.title, width, TITLE, weight="bold")
         page.write(edge, y + 0.11, title, TITLE, weight="bold", ha="right")
         page.write(edge, y + 0.26, shorten(f"{column.dataset}, {unit}", width, SMALL), SMALL, color=SOFT, ha="right")
-        page.write(edge, y + 0.39, shorten(_protocol(column), width, TINY), TINY, color=FAINT, ha="right")
+        page.write(edge, y + 0.39, shorten(protocol_text(column), width, TINY), TINY, color=FAINT, ha="right")
     for edge, (label, below) in zip(xs[len(group) + 1 :], EFFORT, strict=table.effort):
         page.write(edge, y + 0.11, label, 8, ha="right", color=SOFT)
         page.write(edge, y + 0.26, below, SMALL, ha="right", color=FAINT)
     page.rule(LEFT, RIGHT, y + HEADER, colour=INK, width=0.8)
 
 
-def _protocol(column: Column) -> str:
+def protocol_text(column: Column) -> str:
+    """The protocol's version and the head of its hash."""
     return f"{column.version} #{column.protocol_hash[:6]}".rstrip(" #")
 
 
@@ -216,7 +223,7 @@ def _row(
             page, edge, upper, column=column, estimate=line.values[place], bold=best_arms[place] == line.lane, run=run
         )
         if change is not None:
-            text = _change(column, change, line.values[place])
+            text = change_text(column, change, line.values[place])
             _difference(page, edge, lower, text=text, clear=change.is_shown, width=edge - left)
     cells = words.effort_cells(run, line.lane) if table.effort else ()
     for edge, (above, below) in zip(xs[len(group) + 1 :], cells, strict=table.effort):
@@ -229,7 +236,7 @@ def _name(page: Page, run: Run, lane: str, *, upper: float, width: float, tall: 
     x, room = LEFT + 0.4, width - 0.45
     if text_width(lane, TITLE) <= room:
         page.write(x, upper, lane, TITLE)
-        lines = wrap(_remark(run, lane), room, TINY, lines=2 if tall else 1)
+        lines = wrap(remark(run, lane), room, TINY, lines=2 if tall else 1)
         page.flow(x, upper + 0.035, lines, TINY, leading=1.15, color=FAINT)
         return
     fits = max(count for count in range(1, len(lane) + 1) if text_width(lane[:count], SMALL) <= room)
@@ -237,7 +244,8 @@ def _name(page: Page, run: Run, lane: str, *, upper: float, width: float, tall: 
     page.write(x, upper + 0.1, shorten(lane[fits:], room, SMALL), SMALL)
 
 
-def _remark(run: Run, lane: str) -> str:
+def remark(run: Run, lane: str) -> str:
+    """What stands under the name of a lane."""
     if lane == TRUNK:
         return "shared start of all arms"
     if lane == run.baseline and len(run.arms) > 1:
@@ -245,13 +253,14 @@ def _remark(run: Run, lane: str) -> str:
     return run.summaries.get(lane, "")
 
 
-def _spread(run: Run, column: Column, estimate: Estimate) -> str:
+def spread_text(run: Run, column: Column, estimate: Estimate) -> str:
     """ "± 1.6", and the step where it is not the one that the run ends with."""
     late = f"@{estimate.step}" if run.steps and estimate.step not in (run.steps, run.trunk_steps) else ""
     return " ".join(filter(None, [words.half_width(column, estimate), late]))
 
 
-def _change(column: Column, estimate: Estimate, own: Estimate | None) -> str:
+def change_text(column: Column, estimate: Estimate, own: Estimate | None) -> str:
+    """A difference, and its step where that is not the value's `own`."""
     late = f"@{estimate.step}" if own is not None and own.step != estimate.step else ""
     return " ".join(filter(None, [words.difference(column, estimate), late]))
 
@@ -260,7 +269,7 @@ def _value(page: Page, x: float, y: float, *, column: Column, estimate: Estimate
     if estimate is None:
         page.write(x, y, words.NONE, VALUE, ha="right", color=FAINT)
         return
-    spread = _spread(run, column, estimate)
+    spread = spread_text(run, column, estimate)
     shift = text_width(spread, SMALL) + 0.05 if spread else 0.0
     page.write(x, y, spread, SMALL, ha="right", color=SOFT)
     weight = "bold" if bold else "normal"

@@ -42,26 +42,31 @@ class Scale:
 
 def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the metrics need, leading ones first; none where there is nothing to compare."""
-    groups = [(column, foremost_of(run, compared, column)) for column in columns(run)]
-    groups = sorted((group for group in groups if group[1]), key=lambda group: group[0].metric not in LEADING)
-    caption = _caption(run, [one for _, arms in groups for one in arms])
+    groups = judged(run, compared)
+    said = caption(run, [one for _, arms in groups for one in arms])
     pages: list[Page] = []
     y = BOTTOM
     for column, arms in groups:
         usual = _usual(arms)
         whole, some = (HEAD + sum(_height(one, usual) for one in these) for these in (arms, arms[:FEWEST]))
         if y + (whole if START + whole <= BOTTOM else some) > BOTTOM:  # what no page holds may begin anywhere
-            pages.append(_new(caption, first=not pages))
+            pages.append(_new(said, first=not pages))
             y = START
         y = _head(pages[-1], column, arms, y)
         for one in arms:
             if y + _height(one, usual) > BOTTOM:  # more arms than a page has room for
-                pages.append(_new(caption, first=False))
+                pages.append(_new(said, first=False))
                 y = _head(pages[-1], column, arms, START)
             _row(pages[-1], one, arm_looks[one.arm], usual=usual, scale=_scale(arms), y=y)
             y += _height(one, usual)
         y += GAP
     return pages
+
+
+def judged(run: Run, compared: Differences) -> list[tuple[Column, list[Difference]]]:
+    """The columns in which anything is compared, leading ones first, with what the report shows of each."""
+    groups = [(column, foremost_of(run, compared, column)) for column in columns(run)]
+    return sorted((group for group in groups if group[1]), key=lambda group: group[0].metric not in LEADING)
 
 
 def _about(one: Difference) -> tuple[str, ...]:
@@ -89,7 +94,8 @@ def _height(one: Difference, usual: tuple[str, ...]) -> float:
     return ROW + 0.1 * max(len(_notes(one, usual)) - 1, 0)
 
 
-def _caption(run: Run, shown: Sequence[Difference]) -> str:
+def caption(run: Run, shown: Sequence[Difference]) -> str:
+    """How to read what was shown."""
     families = words.comparisons(shown)
     measures = {one.measure for one in shown}
     places = ["where both have used as much"] if measures - {"steps", "ends"} else []
@@ -103,8 +109,8 @@ def _caption(run: Run, shown: Sequence[Difference]) -> str:
     )
 
 
-def _new(caption: str, *, first: bool) -> Page:
-    return new_page("What was shown" + ("" if first else ", continued"), caption, size=8.5)
+def _new(said: str, *, first: bool) -> Page:
+    return new_page("What was shown" + ("" if first else ", continued"), said, size=8.5)
 
 
 def _scale(arms: Sequence[Difference]) -> Scale:

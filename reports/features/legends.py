@@ -23,6 +23,22 @@ def classes_legend(
     page: Page, maps: Maps, images: Sequence[ImageKey], checkpoints: Sequence[Checkpoint], *, lines: int = 1
 ) -> None:
     """The colours of the classes that occur in these images, the most frequent first, in so many lines at the foot."""
+    x, y = LEFT, BOTTOM - 0.02 - (lines - 1) * LINE
+    for name, number in classes_in(maps, images, checkpoints):
+        word = class_name(maps, name, number)
+        wide = 0.2 + text_width(word, LEGEND) + 0.14
+        if x + wide > RIGHT and lines > 1:
+            x, y, lines = LEFT, y + LINE, lines - 1
+        elif x + wide > RIGHT:
+            page.write(x, y, "…", LEGEND, color=SOFT)
+            return
+        page.box(x, y - 0.1, 0.14, 0.12, fill=class_colour(maps, name, number))
+        page.write(x + 0.18, y, word, LEGEND, color=SOFT)
+        x += wide
+
+
+def classes_in(maps: Maps, images: Sequence[ImageKey], checkpoints: Sequence[Checkpoint]) -> list[tuple[str, int]]:
+    """The classes, by set and number, of the truth and the predictions of these images, the most frequent first."""
     counts: dict[tuple[str, int], int] = {}
     for image in images:
         found = [maps.pictures.images[image].segmentation]
@@ -31,21 +47,16 @@ def classes_legend(
             for number, count in zip(*np.unique(mask, return_counts=True), strict=True):
                 key = (set_name(image), int(number))
                 counts[key] = counts.get(key, 0) + int(count)
-    x, y = LEFT, BOTTOM - 0.02 - (lines - 1) * LINE
-    for name, number in sorted(counts, key=lambda key: -counts[key]):
-        word = _class_name(maps, name, number)
-        wide = 0.2 + text_width(word, LEGEND) + 0.14
-        if x + wide > RIGHT and lines > 1:
-            x, y, lines = LEFT, y + LINE, lines - 1
-        elif x + wide > RIGHT:
-            page.write(x, y, "…", LEGEND, color=SOFT)
-            return
-        page.box(x, y - 0.1, 0.14, 0.12, fill=to_hex(maps.palette[name][number] / 255))
-        page.write(x + 0.18, y, word, LEGEND, color=SOFT)
-        x += wide
+    return sorted(counts, key=lambda key: -counts[key])
 
 
-def _class_name(maps: Maps, name: str, number: int) -> str:
+def class_colour(maps: Maps, name: str, number: int) -> str:
+    """As `#rrggbb`."""
+    return to_hex(maps.palette[name][number] / 255)
+
+
+def class_name(maps: Maps, name: str, number: int) -> str:
+    """Of a set's class by its number."""
     segments = maps.pictures.about.segments[name] if maps.pictures.about else []
     return segments[number] if number < len(segments) else "not labelled"
 

@@ -87,8 +87,13 @@ def status(parser: argparse.ArgumentParser) -> None:
 
 def watch(parser: argparse.ArgumentParser) -> None:
     """Of `gramlab watch`."""
-    parser.description = "What runs, waits, failed and is done, and until when, told again until nothing is left to do."
+    parser.description = """\
+What runs, waits, failed and is done, and until when, told again until nothing is left to do.
+
+Meanwhile the report is served as a page that follows the run, which a browser opens where one is at hand; in a terminal
+it stays until Ctrl-C."""
     _add_folder(parser)
+    of_reports.served(parser)
 
 
 def clean(parser: argparse.ArgumentParser) -> None:

@@ -59,7 +59,7 @@ COMMANDS = {
         "runs/gram_ablation", of_harness.status, "harness.status",
     ),
     "watch": Command(
-        "See how far it is", "the same, until nothing is left to do",
+        "See how far it is", "the same, until nothing is left to do, with the report as a page that follows the run",
         "runs/gram_ablation", of_harness.watch, "harness.watch",
     ),
     "eval": Command(

@@ -6,15 +6,37 @@ import argparse
 from pathlib import Path
 
 from common.completion import completed, run_folders
+from common.errors import BadInput
 
+LOOPBACK = "127.0.0.1"
 FORMATS = ("parquet", "csv", "latex", "markdown")  # of tables; reports/tables.py writes them
 
 
 def report(parser: argparse.ArgumentParser) -> None:
     """Of `gramlab report`."""
-    parser.description = "Render a run's report, its CSV files included, from its tables."
+    parser.description = """\
+Make a run's report from its tables: report.pdf, report.html (the same, to explore in a browser) and CSV files.
+
+With --watch nothing is written: report.html is served while the run goes on, and follows it."""
     completed(parser.add_argument("folder", type=Path, help="runs/<experiment>"), run_folders)
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="also write each page as PNG into this folder")
+    parser.add_argument("--watch", action="store_true", help="serve the report to this machine until Ctrl-C")
+    served(parser)
+
+
+def served(parser: argparse.ArgumentParser) -> None:
+    """Where a report is served."""
+    host = "serve others too, at this address (default: this machine alone); whoever reaches it can read the report"
+    parser.add_argument("--host", default=LOOPBACK, help=host)
+    parser.add_argument("--port", type=int, default=0, help="the port (default: one that is free)")
+
+
+def refuse_unwatched(options: argparse.Namespace) -> None:
+    """Raise `BadInput` for what says where to serve, or what else to write, where that cannot be meant."""
+    if options.watch and options.png:
+        raise BadInput("got --png with --watch, which writes nothing: want one of them; leave one out")
+    if not options.watch and (options.host, options.port) != (LOOPBACK, 0):
+        raise BadInput("got --host or --port without --watch: want them where a report is served; add --watch")
 
 
 def tables(parser: argparse.ArgumentParser) -> None:

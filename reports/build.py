@@ -1,4 +1,4 @@
-"""gramlab report runs/<experiment> [--png FOLDER]: render report.pdf and its tables anew, from the run's."""
+"""gramlab report runs/<experiment> [--png FOLDER] [--watch]: make report.pdf, report.html and their tables anew."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ from common.timeline import Timeline
 from reports import arguments
 from reports.compared import compare
 from reports.figures import render
+from reports.live.watching import watch
 from reports.page import Page, style
 from reports.run_folder import read
 from reports.tidy import measured
 from reports.timeline import timeline_pages
+from reports.twin.page import twin
 from reports.verdict_table import verdict_table
 from reports.verdict_words import short
 
@@ -37,7 +39,7 @@ PNG_DPI = 130
 
 
 def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object] | None = None) -> Path:
-    """Write `report.pdf`, `results.csv` and `verdicts.csv` into the run's folder; returns the PDF's path.
+    """Write `report.pdf`, `report.html`, `results.csv` and `verdicts.csv` into the run's folder; returns the first.
 
     All are replaced whole, at the end: a failing call leaves the old ones. The same tables give the same bytes.
     Raises BadInput when the folder, its experiment.json or every result row is missing.
@@ -51,9 +53,10 @@ def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object
     tables = {"results.csv": measured(run), "verdicts.csv": verdict_table(run, compared)}
     with style():
         pages = render(run, compared)
-        pdf = as_pdf(pages, title=run.name)
+        pdf, page = as_pdf(pages, title=run.name), twin(run, compared)
         with ExitStack() as together:
             together.enter_context(whole(folder / "report.pdf")).write_bytes(pdf)
+            together.enter_context(whole(folder / "report.html")).write_text(page, encoding="utf-8")
             for name, table in tables.items():
                 table.to_csv(together.enter_context(whole(folder / name)), index=False, lineterminator="\n")
         if png is not None:
@@ -82,6 +85,9 @@ def _run(argv: Sequence[str] | None) -> int:
     options = parsed(arguments.report, "report", argv)
     if options.png is not None and options.png.exists() and not options.png.is_dir():
         raise BadInput(f"got the file {options.png} for --png: want a folder for the pages; name another")
+    arguments.refuse_unwatched(options)
+    if options.watch:
+        return watch(options.folder, host=options.host, port=options.port)
     print(build(options.folder, png=options.png))
     return 0
 

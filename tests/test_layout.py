@@ -35,6 +35,7 @@ CALLERS = {
     "harness.compare",
     "harness.curate",
     "harness.curation.pictures",
+    "harness.watch",
 }
 
 # The rooms of the house from the ground up: a room imports rooms of lower floors, none of its own floor or above.
@@ -61,7 +62,7 @@ FLOORS = (
     "harness.arguments",
     "harness.arms harness.status harness.recipe_page harness.new",
     "harness.eval_settings harness.display",
-    "harness.settings harness.watch",
+    "harness.settings",
     "harness.overrides",
     "harness.config harness.data harness.settings_pages",
     "harness.noise harness.components",
@@ -101,12 +102,13 @@ FLOORS = (
     "reports.compute_pages reports.tradeoff reports.batches reports.spending_pages reports.graph_page "
     "reports.health_pages reports.resolution reports.published_gram",
     "reports.tradeoff_grid",
-    "reports.figures reports.tidy reports.paper",
+    "reports.figures reports.tidy reports.paper reports.twin",
+    "reports.live",
     "reports.build reports.tables reports.evidence",
     "reports.sweep reports.curation reports.across",
     "reports.compare",
     "harness.curation",
-    "harness.run harness.compare",
+    "harness.run harness.compare harness.watch",
     "harness.sweep harness.curate",
     "harness.cli",
 )

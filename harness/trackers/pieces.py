@@ -24,7 +24,7 @@ from harness.trackers.drawn import drawn
 from harness.trackers.tracker import Point, State, Tracker, of_training
 
 REPORT = "report"  # a run beside those of the jobs, none of which is called so
-DOCUMENTS = ("plan.txt", "plan.pdf", "report.pdf", "sweep.pdf")
+DOCUMENTS = ("plan.txt", "plan.pdf", "report.pdf", "report.html", "sweep.pdf")
 CURVE = "curve"
 AT_ONCE = 200  # points of a curve in one piece
 

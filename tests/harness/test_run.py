@@ -176,7 +176,7 @@ def test_running_again_trains_nothing_and_says_done(finished, capsys, checksums)
     assert "skipped" in captured.err
     assert captured.out.rstrip().endswith("report.pdf")
     after = checksums(folder)
-    changing = {"log.txt", "plan.txt", "experiment.json", "launch.json", "report.pdf", ".lock"}
+    changing = {"log.txt", "plan.txt", "experiment.json", "launch.json", "report.pdf", "report.html", ".lock"}
     assert sum(name.startswith("tensorboard/") for name in after) == 1  # the plan, in place of the one before
     changing |= {name for name in (*before, *after) if name.startswith("tensorboard/")}
     assert {k: v for k, v in after.items() if k not in changing} == {

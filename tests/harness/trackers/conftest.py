@@ -47,7 +47,8 @@ def half(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.rmtree(late)
     for status in runs.glob(".segments/*/status.json"):
         status.write_text('{"state": "running", "step": 3, "steps": 4}')
-    (runs / NAME / "report.pdf").unlink()
+    for report in (runs / NAME).glob("report.*"):
+        report.unlink()
     return runs / NAME
 
 

@@ -73,7 +73,7 @@ def test_mlflow_holds_settings_plan_and_report(mlflow):
     report = runs["report"]
     assert report.data.params["optimizer.lr"]
     names = {one.path for one in client.list_artifacts(report.info.run_id)}
-    assert names == {"plan.txt", "plan.pdf", "report.pdf", "settings.json"}
+    assert names == {"plan.txt", "plan.pdf", "report.pdf", "report.html", "settings.json"}
 
 
 def records(path: Path) -> Iterator[Any]:

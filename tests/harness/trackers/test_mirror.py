@@ -85,7 +85,7 @@ def test_each_evaluated_step_has_one_picture(said, name):
 
 def test_the_report_has_plan_settings_and_documents_once_in_each_version(said, run):
     assert told(said, "report", "text") == [("plan", (run / "plan.txt").read_text())]
-    assert [path.name for (path,) in told(said, "report", "file")] == ["plan.pdf", "report.pdf"]
+    assert [path.name for (path,) in told(said, "report", "file")] == ["plan.pdf", "report.pdf", "report.html"]
     [(settings,)] = told(said, "report", "settings")
     assert settings["arms"]["якорь"] == {"gram.weight": 2.0}
     assert methods(said, "report")[-1] == "close"

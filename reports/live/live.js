@@ -1,0 +1,40 @@
+// Of a served report: it is loaded anew when the tables of the run have changed, and stays where it was.
+const PLACE = `gramlab place ${location.pathname}`;
+const badge = document.body.appendChild(document.createElement("output"));
+badge.id = "live";
+badge.setAttribute("role", "status");
+badge.style.cssText = `position: fixed; left: 1rem; bottom: 1rem; padding: .2rem .6rem; border-radius: 4px;
+  font: 12px system-ui, sans-serif; background: light-dark(#1a1a1a, #ececec); color: light-dark(#ffffff, #15181b)`;
+let version = null;
+
+function say(text) {
+  if (badge.textContent !== text) badge.textContent = text;
+}
+
+async function look() {
+  try {
+    const answer = await fetch("/version", { cache: "no-store" });
+    const news = (await answer.json()).version;
+    if (version !== null && news !== version) {
+      sessionStorage.setItem(PLACE, String(scrollY));
+      location.reload();
+      return;
+    }
+    version = news;
+    say("live");
+  } catch {
+    say("no longer served: this is the last state");
+  }
+  setTimeout(look, 2000);
+}
+
+const place = sessionStorage.getItem(PLACE);
+if (place !== null) {
+  sessionStorage.removeItem(PLACE);
+  const back = setInterval(() => {
+    if (document.getElementById("twin") && !document.documentElement.dataset.ready) return;
+    clearInterval(back);
+    scrollTo(0, Number(place));
+  }, 100);
+}
+look();

@@ -1,0 +1,122 @@
+"""The figures of the twin as Vega-Lite specifications, whose parameters are the reader's choices.
+
+The page sets a parameter in every figure that has it; what follows from that is said here. Colours are variables of
+the style sheet. docs/report.md tells why Vega draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.twin.layers import Spec, events, interval, line, lines, marks_of, names, now, point, ruler
+from reports.twin.looks import Shown
+from reports.twin.measures import Field
+
+FONT = 12  # pixels of all letters in figures
+CHOICES: Spec = {"lit": None, "hidden": [], "hiddenSeeds": [], "upto": 0}  # what every figure listens to
+_CONFIG: Spec = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "aria": False,  # a figure has one name, and its numbers are a click away
+    "view": {"stroke": None},
+    "axis": {
+        **{"labelFontSize": FONT, "titleFontSize": FONT, "titleFontWeight": "normal", "labelLimit": 120},
+        **{"labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--grid)"},
+        **{"domainColor": "var(--rule)", "tickColor": "var(--rule)", "tickSize": 4, "titlePadding": 8},
+        **{"labelOverlap": "greedy", "labelSeparation": 8, "tickCount": 5},
+    },
+    "text": {"fontSize": FONT},
+}
+
+
+def trade_off(lanes: Sequence[Shown], known: Sequence[Field], *, across: str, up: str, last: int) -> Spec:
+    """Any measure against any other: a path for each lane, and where it is at the chosen step."""
+    own = [{"name": "x", "value": across}, {"name": "y", "value": up}]
+    own += [{"name": "across", "expr": "x"}, {"name": "up", "expr": "y"}, {"name": "last", "value": last}]
+    layers = [
+        *lines(lanes),
+        *events(lanes),
+        *interval(lanes, "across"),
+        *interval(lanes, "up"),
+        now(lanes),
+        names(lanes),
+    ]
+    return _plane(known, own, layers, turned=True, titled=False, height=440)
+
+
+def panel(lanes: Sequence[Shown], known: Sequence[Field], field: Field, *, forks: Sequence[int], last: int) -> Spec:
+    """One measure over training: steps, images, FLOPs or hours."""
+    own = [{"name": "along", "value": "step"}, {"name": "across", "expr": "along"}]
+    own += [{"name": "up", "value": field.name}, {"name": "last", "value": last}]
+    layers = [*marks_of(forks, field), *lines(lanes), *interval(lanes, "up"), now(lanes)]
+    return _plane(known, own, layers, turned=False, titled=True, height=220)
+
+
+def curve(lanes: Sequence[Shown], sheet: str, *, log: bool, limits: tuple[float, float] | None, last: int) -> Spec:
+    """A series of the training curve: the mean of a lane's seeds, smoothed, over each seed as it was logged."""
+    scale: Spec = {"type": "log"} if log else {"domain": limits, "zero": False, "nice": False}
+    mean = {"filter": "!isValid(datum.seed)"}
+    layers = [
+        line(
+            lanes,
+            width=0.6,
+            opacity=0.3,
+            data=sheet,
+            where=["isValid(datum.seed)", "indexof(hiddenSeeds, datum.seed) < 0"],
+        ),
+        line(lanes, width=1.8, opacity=1.0, data=sheet, where=[mean["filter"]]),
+        line(lanes, width=14, opacity=0.0, data=sheet, where=[mean["filter"]]),
+        point(lanes, data=sheet, where=["datum.alone"], size=40),
+    ]
+    axes = {
+        "x": _axis("X", title="step", form="~s", scale={"domain": [0, last], "nice": False}),
+        "y": _axis("Y", title=None, form=None, scale=scale),
+    }
+    layers[1:1] = [ruler("true")]
+    return {
+        **_sized(170),
+        "params": _params([]),
+        "transform": [{"filter": "indexof(hidden, datum.arm) < 0"}, {"calculate": "datum.step", "as": "X"},
+                      {"calculate": "datum.value", "as": "Y"}],
+        "encoding": axes,
+        "layer": layers,
+        "config": _CONFIG,
+    }  # fmt: skip
+
+
+def _plane(
+    known: Sequence[Field], own: list[Spec], layers: list[Spec], *, turned: bool, titled: bool, height: int
+) -> Spec:
+    """`turned`: axes run towards what is better; `titled`: the lower one bears its name, since nothing else does."""
+    table = {one.name: {"title": one.title, "side": one.side, "reach": one.reach} for one in known}
+    turn = {
+        axis: {"expr": f"fields[{name}].side < 0"} if turned else False for axis, name in (("x", "across"), ("y", "up"))
+    }
+    name = {"expr": "fields[across].title"} if titled else None
+    return {
+        **_sized(height),
+        "params": [*_params(own), {"name": "fields", "value": table}],
+        "encoding": {
+            "x": _axis("X", title=name, form="across", scale={"zero": False, "reverse": turn["x"]}),
+            "y": _axis("Y", title=None, form="up", scale={"zero": False, "reverse": turn["y"]}),
+        },
+        "layer": layers,
+        "config": _CONFIG,
+    }
+
+
+def _sized(height: int) -> Spec:
+    return {"width": "container", "height": height, "autosize": {"type": "fit", "contains": "padding"}}
+
+
+def _params(own: Sequence[Spec]) -> list[Spec]:
+    return [*({"name": name, "value": value} for name, value in CHOICES.items()), *own]
+
+
+def _axis(field: str, *, title: Any, form: str | None, scale: Spec) -> Spec:
+    said = {"labelExpr": "format(datum.value, '~s')"} if form == "~s" else {}
+    if form in ("across", "up"):
+        counted = f"fields[{form}].side === 0"
+        said = {"labelExpr": f"{counted} ? format(datum.value, '~s') : datum.label"}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": {"title": title, **said}}

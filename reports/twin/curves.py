@@ -1,0 +1,82 @@
+"""The training curves as the twin draws them: every logged series, thinned to what a small file can hold."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reports.axes import plain
+from reports.losses import (
+    at_shared_steps,
+    calm_limits,
+    constant,
+    logged,
+    series_of,
+    smooth,
+    spans_decades,
+    thinned,
+    titles,
+)
+from reports.parts import Line
+from reports.run_folder import Run
+from reports.twin.sheets import Sheet, rounded
+
+MOST_POINTS = 60_000  # of all series together, about 1.5 MB
+LINE_POINTS = (30, 400)  # of one line: no fewer, no more
+DIGITS = 6
+
+
+class Panel(NamedTuple):
+    """A series of the training curve: its sheet, how it is called, and its vertical axis.
+
+    constant: the value that it has in all lanes and steps, for a line of text in place of a figure; "" where it moves.
+    """
+
+    sheet: str
+    title: str
+    log: bool
+    limits: tuple[float, float] | None
+    constant: str
+
+
+def training(run: Run) -> tuple[list[Panel], dict[str, Sheet]]:
+    """The series in the order of the PDF, and the sheets of those that move."""
+    names = logged(run)
+    found = {name: _lines(run, name) for name in names}
+    lines = sum(len(by_lane) for by_lane in found.values()) * (2 if len(run.seeds) > 1 else 1)
+    most = int(np.clip(MOST_POINTS / max(lines, 1), *LINE_POINTS))
+    panels, sheets = [], {}
+    for number, name in enumerate(names):
+        values = np.concatenate([line.values for line in found[name].values()])
+        log, title = spans_decades(run, name, values), titles(run).get(name, name)
+        still = constant(run, name)
+        said = "" if still is None else plain(still)
+        panels.append(Panel(f"curve{number}", title, log, None if log else calm_limits(values), said))
+        if still is None:
+            sheets[f"curve{number}"] = _sheet(run, found[name], title, most=most)
+    return panels, sheets
+
+
+def _lines(run: Run, name: str) -> dict[tuple[str, int], Line]:
+    return {lane: line for lane, curve in run.curves.items() if (line := series_of(run, curve, name)) is not None}
+
+
+def _sheet(run: Run, series: dict[tuple[str, int], Line], title: str, *, most: int) -> Sheet:
+    """Rows without a seed are the mean of all, smoothed; with one seed, too, where it stands for the bold line."""
+    rows: list[list[Any]] = []
+    for lane in run.lanes:
+        seeds = {seed: line for (arm, seed), line in series.items() if arm == lane}
+        if not seeds:
+            continue
+        steps, values = at_shared_steps([*seeds.values()])
+        if len(steps):
+            rows += _rows(lane, None, thinned(Line(steps, smooth(values.mean(axis=0))), most))
+        for seed, line in sorted(seeds.items()):
+            rows += _rows(lane, seed, thinned(line, most))
+    return Sheet({"arm": "arm", "seed": "seed (none: mean of all, smoothed)", "step": "step", "value": title}, rows)
+
+
+def _rows(lane: str, seed: int | None, line: Line) -> list[list[Any]]:
+    values = zip(line.steps.tolist(), rounded(line.values, DIGITS), strict=True)
+    return [[lane, seed, step, value] for step, value in values]

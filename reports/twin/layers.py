@@ -1,0 +1,211 @@
+"""The layers that figures of the twin are made of: paths, places, intervals and marks, as Vega-Lite has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.twin.looks import Shown
+from reports.twin.measures import EVENTS, Field
+
+Spec = dict[str, Any]
+
+IS_LIT = "lit === null || lit === datum.arm"
+_WHOLE_HEIGHT: Spec = {"y": {"value": 0}, "y2": {"value": {"expr": "height"}}}
+
+
+def _placed(*more: str) -> list[Spec]:
+    """Rows that have both measures, of lanes that are switched on, with their place in the plane."""
+    places = {"X": "datum[across]", "Y": "datum[up]"}
+    where = ["indexof(hidden, datum.arm) < 0", *more]
+    return [
+        *({"calculate": place, "as": name} for name, place in places.items()),
+        {"filter": "isValid(datum.X) && isValid(datum.Y)"},
+        *({"filter": one} for one in where),
+    ]
+
+
+def _latest() -> list[Spec]:
+    """Of each lane the last row up to the chosen step."""
+    ends = {"joinaggregate": [{"op": "max", "field": "step", "as": "end"}], "groupby": ["arm"]}
+    return [*_placed("datum.step <= upto"), ends, {"filter": "datum.step === datum.end"}]
+
+
+def _look(lanes: Sequence[Shown], channel: str) -> Spec:
+    ranges = {
+        "color": [f"var(--{one.variable})" for one in lanes],
+        "strokeDash": [one.dash or [1, 0] for one in lanes],
+        "shape": [one.mark for one in lanes],
+    }
+    scale = {"domain": [one.name for one in lanes], "range": ranges[channel]}
+    return {"field": "arm", "type": "nominal", "scale": scale, "legend": None}
+
+
+def _shining(opacity: float) -> Spec:
+    return {"condition": {"test": IS_LIT, "value": opacity}, "value": 0.12 * opacity}
+
+
+def line(
+    lanes: Sequence[Shown],
+    *,
+    width: float,
+    opacity: float,
+    data: str = "means",
+    where: Sequence[str] = (),
+    placed: bool = False,
+) -> Spec:
+    transform = _placed(*where) if placed else [{"filter": one} for one in where]
+    detail = [{"field": "seed"}] if data != "means" else []
+    return {
+        "data": {"name": data},
+        "transform": transform,
+        "mark": {"type": "line", "strokeWidth": width, "clip": True, "strokeJoin": "round"},
+        "encoding": {
+            "color": _look(lanes, "color"),
+            "strokeDash": _look(lanes, "strokeDash"),
+            "opacity": _shining(opacity) if opacity else {"value": 0},
+            "detail": detail,
+            "order": {"field": "step", "type": "quantitative"},
+        },
+    }
+
+
+def lines(lanes: Sequence[Shown]) -> list[Spec]:
+    """Single seeds, the way of each lane's mean, the part of it up to the chosen step, and what a pointer meets."""
+    seeds = "indexof(hiddenSeeds, datum.seed) < 0"
+    return [
+        line(lanes, width=0.7, opacity=0.4, data="singles", where=[seeds], placed=True),
+        line(lanes, width=1.4, opacity=0.35, placed=True),
+        line(lanes, width=2.4, opacity=1.0, where=["datum.step <= upto"], placed=True),
+        line(lanes, width=16, opacity=0.0, placed=True),
+        point(lanes, where=[], size={"expr": "14 + 50 * datum.step / last"}, placed=True),
+    ]
+
+
+TOLD = (
+    "datum.arm + '\\nstep ' + datum.step_said + "
+    "(across === 'step' ? '' : '\\n' + fields[across].title + ': ' + datum[across + '_said']) + "
+    "(up === 'step' ? '' : '\\n' + fields[up].title + ': ' + datum[up + '_said'])"
+)
+
+
+def point(
+    lanes: Sequence[Shown], *, size: Any, data: str = "means", where: Sequence[str] = (), placed: bool = False
+) -> Spec:
+    transform = _placed(*where) if placed else [{"filter": one} for one in where]
+    tip = {"tooltip": {"expr": TOLD}} if placed else {}
+    return {
+        "data": {"name": data},
+        "transform": transform,
+        "mark": {"type": "point", "filled": True, "size": size, "stroke": "var(--paper)", "strokeWidth": 0.6, **tip},
+        "encoding": {"color": _look(lanes, "color"), "shape": _look(lanes, "shape"), "opacity": _shining(1.0)},
+    }
+
+
+def now(lanes: Sequence[Shown]) -> Spec:
+    """Where each lane is at the chosen step."""
+    mark = {"type": "point", "filled": True, "size": 130, "stroke": "var(--ink)", "strokeWidth": 1.2}
+    return {
+        "data": {"name": "means"},
+        "transform": _latest(),
+        "mark": {**mark, "tooltip": {"expr": TOLD}},
+        "encoding": {"color": _look(lanes, "color"), "shape": _look(lanes, "shape"), "opacity": _shining(1.0)},
+    }
+
+
+def names(lanes: Sequence[Shown]) -> Spec:
+    """Beside the place of each lane its name; of many lanes only that of the one that is lit."""
+    right = "scale('x', datum.X) > 0.6 * width"
+    few = len(lanes) <= 7
+    mark = {
+        **{"type": "text", "baseline": "middle", "fontWeight": "bold", "fill": "var(--ink)", "limit": 180, "dy": -9},
+        **{"align": {"expr": f"{right} ? 'right' : 'left'"}, "dx": {"expr": f"{right} ? -10 : 10"}},
+    }
+    where = [] if few else [{"filter": "lit === datum.arm"}]
+    return {
+        "data": {"name": "means"},
+        "transform": [*_latest(), *where],
+        "mark": mark,
+        "encoding": {"text": {"field": "arm"}, "opacity": _shining(1.0)},
+    }
+
+
+def interval(lanes: Sequence[Shown], axis: str) -> list[Spec]:
+    """At the chosen step the interval along an axis; at the last one it makes room for itself."""
+    channel = "x" if axis == "across" else "y"
+    ends = [{"calculate": _clamped(axis, end), "as": end} for end in ("low", "high")]
+    known = {"filter": f"isValid(datum[{axis} + '_low']) && isValid(datum[{axis} + '_high'])"}
+    place = {
+        channel: {"value": {"expr": f"scale('{channel}', datum.low)"}},
+        f"{channel}2": {"value": {"expr": f"scale('{channel}', datum.high)"}},
+    }
+    visible = {
+        "data": {"name": "means"},
+        "transform": [*_latest(), known, *ends],
+        "mark": {"type": "rule", "strokeWidth": 3, "clip": True},
+        "encoding": {**place, "color": _look(lanes, "color"), "opacity": _shining(0.45)},
+    }
+    room = {
+        "data": {"name": "means"},
+        "transform": [*_placed("datum.step === last"), known, *ends],
+        "mark": {"type": "rule", "opacity": 0},
+        "encoding": {channel: {"field": "low", "type": "quantitative"}, f"{channel}2": {"field": "high"}},
+    }
+    return [visible, room]
+
+
+def _clamped(axis: str, end: str) -> str:
+    return f"clamp(datum[{axis} + '_{end}'], fields[{axis}].reach[0], fields[{axis}].reach[1])"
+
+
+STAR = "M0,-1L.235,-.324L.951,-.309L.38,.124L.588,.809L0,.4L-.588,.809L-.38,.124L-.951,-.309L-.235,-.324Z"
+
+
+def events(lanes: Sequence[Shown]) -> list[Spec]:
+    """Where a Gram loss starts and its teacher is renewed."""
+    tip = {"expr": "datum.arm + '\\n' + datum.kind + ' at step ' + datum.step"}
+    return [
+        {
+            "data": {"name": "happened"},
+            "transform": _placed(f"datum.kind === '{EVENTS[kind]}'"),
+            "mark": {"type": "point", "filled": True, "shape": shape, "size": size, "stroke": "var(--ink)",
+                     "strokeWidth": 0.8, "tooltip": tip},
+            "encoding": {"color": _look(lanes, "color"), "opacity": _shining(1.0)},
+        }
+        for kind, shape, size in (("gram_update", "diamond", 45), ("gram_start", STAR, 220))
+    ]  # fmt: skip
+
+
+def marks_of(forks: Sequence[int], field: Field) -> list[Spec]:
+    """Behind the curves: where arms leave the trunk, the chosen step, and what guessing scores."""
+    dotted = {"type": "rule", "stroke": "var(--rule)", "strokeDash": [2, 3]}
+    layers: list[Spec] = [ruler("across === 'step'")]
+    if forks:
+        layers.append(
+            {
+                "data": {"values": [{"step": step, "arm": ""} for step in forks]},
+                "transform": [{"filter": "across === 'step'"}],
+                "mark": dotted,
+                "encoding": {"x": {"field": "step", "type": "quantitative"}, **_WHOLE_HEIGHT},
+            }
+        )
+    if field.chance is not None:
+        data = {"values": [{"chance": field.chance, "arm": ""}]}
+        level = {"y": {"field": "chance", "type": "quantitative"}, "x": {"value": 0}}
+        name = {"type": "text", "text": "chance", "align": "left", "baseline": "bottom", "fill": "var(--soft)"}
+        layers.append({"data": data, "mark": dotted, "encoding": {**level, "x2": {"value": {"expr": "width"}}}})
+        layers.append({"data": data, "mark": {**name, "dx": 4, "dy": -2}, "encoding": level})
+    return layers
+
+
+def ruler(where: str) -> Spec:
+    """A line at the chosen step."""
+    return {
+        "data": {"values": [{"arm": ""}]},
+        "transform": [{"filter": where}],
+        "mark": {"type": "rule", "stroke": "var(--soft)", "strokeWidth": 1, "clip": True},
+        "encoding": {
+            "x": {"value": {"expr": "scale('x', upto)"}},
+            **_WHOLE_HEIGHT,
+        },
+    }

@@ -1,0 +1,217 @@
+"""The twin in a real browser: what a reader sees and does, with mouse, keyboard, on paper and on a telephone."""
+
+import csv
+import io
+import os
+import shutil
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+from pypdf import PdfReader
+
+from evals.results.pictured import ImageKey
+from reports.compared import compare
+from reports.run_folder import read
+from reports.twin.page import twin
+from tests.reports.conftest import write_run
+from tests.reports.features.conftest import EVALUATIONS, THREE, add_pictures
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium, or name it in CHROMIUM"),
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A page with three arms, three seeds and pictures."""
+    images = [ImageKey("scenes", "val", f"val/{number:06d}") for number in (0, 40)]
+    config = {"evals": {"pictures": 2, "tasks": {"depth": {}}}}
+    folder = write_run(
+        tmp_path_factory.mktemp("runs") / "rooms", arms=THREE, seeds=(0, 1, 2), steps=40, trunk_steps=20, every=10,
+        evaluations=EVALUATIONS, config=config,
+    )  # fmt: skip
+    add_pictures(folder, images)
+    run = read(folder)
+    path = folder / "report.html"
+    path.write_text(twin(run, compare(run)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Opens the page; at its end nothing was said in the console, and nothing was fetched."""
+    said, asked, pages = [], [], []
+
+    def open_page(**how):
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **how})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        pages.append(page)
+        return page
+
+    yield open_page
+    assert not said
+    assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+    for page in pages:
+        page.close()
+
+
+def at_the_trade_off(page):
+    """Figures follow where they are on the screen."""
+    page.locator(".chart[data-spec=plane]").scroll_into_view_if_needed()
+    return page
+
+
+def choose_step(page, place):
+    page.locator("#step").evaluate(
+        "(one, place) => { one.value = place; one.dispatchEvent(new Event('input', { bubbles: true })); }", place
+    )
+    page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50, true)))")
+
+
+def test_every_figure_is_drawn(opened):
+    page = opened()
+    charts = page.locator(".chart")
+    assert charts.count() > 6
+    assert page.locator(".chart svg").count() == charts.count()
+
+
+def test_the_slider_moves_figures_numbers_and_pictures(opened):
+    page = at_the_trade_off(opened())
+    seen = []
+    for place in (4, 2):
+        choose_step(page, place)
+        drawn = page.locator(".chart[data-spec=plane] svg").inner_html()
+        seen.append(
+            (
+                drawn,
+                page.locator("#now tbody").inner_text(),
+                page.locator("[data-map=anchored] img").get_attribute("src"),
+            )
+        )
+        assert page.locator("[data-map=anchored] small").inner_text() == f"step {10 * place}"
+        assert page.locator("#at").inner_text() == f"step {10 * place}"
+    assert all(early != late for early, late in zip(*seen, strict=True))
+
+
+def test_the_keyboard_reaches_the_slider_and_moves_it(opened):
+    page = opened()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "step":
+            break
+    assert page.evaluate("document.activeElement.id") == "step"
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("document.querySelector('#at').textContent === 'step 30'")
+
+
+def test_an_arm_that_is_pointed_at_is_lit_everywhere(opened):
+    page = opened()
+    page.locator("#results-section tbody tr[data-arm=anchored] th").hover()
+    page.wait_for_selector("[data-map=anchored].lit")
+    lit = page.locator("[data-arm].lit").evaluate_all("all => all.map((one) => one.dataset.arm)")
+    assert len(lit) > 3
+    assert set(lit) == {"anchored"}
+
+
+def test_arms_and_seeds_can_be_switched_off(opened):
+    page = at_the_trade_off(opened())
+    lines = page.locator(".chart[data-spec=plane] svg path")
+    whole = lines.count()
+    page.locator("input[name=seed][value='1']").uncheck()
+    page.wait_for_function("(n) => document.querySelectorAll('.chart[data-spec=plane] svg path').length < n", arg=whole)
+    fewer = lines.count()
+    page.locator("input[name=arm][value=anchored]").uncheck()
+    page.wait_for_function("(n) => document.querySelectorAll('.chart[data-spec=plane] svg path').length < n", arg=fewer)
+    assert "anchored" not in page.locator("#now tbody").inner_text()
+    assert not page.locator("[data-map=anchored]").is_visible()
+
+
+def test_any_measure_can_be_drawn_against_any_other(opened):
+    page = at_the_trade_off(opened())
+    before = page.locator(".chart[data-spec=plane] svg").inner_html()
+    titles = page.locator("#x option").all_inner_texts()
+    wanted = next(title for title in titles if title.startswith("Depth RMSE"))
+    page.locator("#x").select_option(label=wanted)
+    page.wait_for_function(
+        "(was) => document.querySelector('.chart[data-spec=plane] svg').innerHTML !== was", arg=before
+    )
+    assert wanted in page.locator("#now thead").inner_text()
+
+
+def test_columns_sort_by_their_numbers(opened):
+    page = opened()
+    head = page.locator("#results-section th", has_text="Depth RMSE").first
+    for order in ("ascending", "descending"):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == order
+        place = head.evaluate("(one) => [...one.parentElement.children].indexOf(one)")
+        shown = page.locator(
+            f"#results-section tbody tr > :nth-child({place + 1}) > span:first-child"
+        ).all_inner_texts()
+        numbers = [float(text) for text in shown]
+        assert numbers == sorted(numbers, reverse=order == "descending")
+
+
+def test_numbers_are_copied_as_csv(opened):
+    page = opened()
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(); }")  # as of files in some browsers
+    page.locator("#trade-off-section .copy").first.click()
+    page.wait_for_selector("#by-hand[open]")
+    rows = [*csv.reader(io.StringIO(page.locator("#by-hand textarea").input_value()))]
+    assert rows[0][0] == "arm"
+    assert {row[0] for row in rows[1:]} == {"trunk", *THREE}
+    assert len({len(row) for row in rows}) == 1
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
+def test_all_can_be_read_and_no_barrier_is_serious(opened, width, scheme):
+    page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    smallest = page.evaluate(
+        """() => {
+          const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          let least = Infinity;
+          while (texts.nextNode()) {
+            const one = texts.currentNode.parentElement;
+            if (!texts.currentNode.data.trim() || !one.checkVisibility()) continue;
+            if (one.closest("script, style, option")) continue;
+            const scale = one.getScreenCTM ? one.getScreenCTM().a : 1;
+            least = Math.min(least, parseFloat(getComputedStyle(one).fontSize) * scale);
+          }
+          return least;
+        }"""
+    )
+    assert smallest >= 11
+    found = Axe().run(page).response["violations"]
+    serious = [(one["id"], [node["html"][:200] for node in one["nodes"]][:3]) for one in found
+               if one["impact"] in ("serious", "critical")]  # fmt: skip
+    assert not serious
+
+
+def test_on_paper_all_parts_are_there_and_nothing_to_press(opened, tmp_path):
+    page = opened(color_scheme="dark")
+    page.pdf(path=tmp_path / "printed.pdf", prefer_css_page_size=True)
+    pages = [one.extract_text() for one in PdfReader(tmp_path / "printed.pdf").pages]
+    box = PdfReader(tmp_path / "printed.pdf").pages[0].mediabox
+    assert box.width > box.height
+    assert 3 <= len(pages) <= 20
+    assert all(text.strip() for text in pages)
+    for head in ("What was measured", "Dense against global", "What the features look like", "Losses and schedules"):
+        assert any(head in text for text in pages)
+    assert not any("CSV\n" in text for text in pages)

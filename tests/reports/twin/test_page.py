@@ -1,0 +1,106 @@
+"""The twin as a file: it holds all that it shows, and nothing that others wrote runs in it."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from reports.compared import compare
+from reports.estimates import columns, trajectory
+from reports.run_folder import read
+from reports.twin.page import twin
+
+
+class _Elements(HTMLParser):
+    """Every element with its attributes, and the content of scripts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.scripts = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.found and self.found[-1][0] == "script":
+            self.scripts[-1] += data
+
+
+def page_of(folder):
+    run = read(folder)
+    return twin(run, compare(run))
+
+
+def content_of(page):
+    return json.loads(_Elements(page).scripts[0])
+
+
+@pytest.fixture(scope="module")
+def page(rooms):
+    return page_of(rooms)
+
+
+def test_nothing_is_fetched_and_the_file_is_small(page):
+    reached = [
+        value
+        for _, attributes in _Elements(page).found
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "action", "data", "poster") and value
+    ]
+    assert reached
+    assert all(value.startswith(("#", "data:")) for value in reached), reached
+    assert "@import" not in page
+    assert not re.search(r"url\(\s*['\"]?(?!data:|#)", page.partition("<body>")[0])
+    assert "default-src 'none'" in page
+    assert len(page.encode()) < 8_000_000
+
+
+def test_the_same_tables_give_the_same_page(rooms, page):
+    assert page_of(rooms) == page
+
+
+def test_means_are_those_of_the_report(rooms, page):
+    run, means = read(rooms), content_of(page)["sheets"]["means"]
+    shown = [dict(zip(means["ids"], row, strict=True)) for row in means["rows"]]
+    for number, column in enumerate(columns(run)):
+        for lane in run.lanes:
+            for estimate in trajectory(run, column, lane):
+                (row,) = [one for one in shown if (one["arm"], one["step"]) == (lane, estimate.step)]
+                percent = 100 if column.is_share else 1
+                assert row[f"c{number}"] == pytest.approx(estimate.value * percent)
+                assert row[f"c{number}_low"] <= row[f"c{number}"] <= row[f"c{number}_high"]
+
+
+def test_each_figure_has_its_numbers_to_copy(page):
+    content, elements = content_of(page), _Elements(page).found
+    figures = [attributes["data-spec"] for _, attributes in elements if "data-spec" in attributes]
+    assert set(figures) == set(content["specs"])
+    copies = [attributes for _, attributes in elements if attributes.get("class") == "copy"]
+    assert len(copies) >= len(figures)
+    for one in copies:
+        sheet = content["sheets"][one["data-sheet"]]
+        assert set(one.get("data-ids", sheet["ids"][0]).split()) <= set(sheet["ids"])
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--", "&amp;"]
+)
+def test_what_users_wrote_is_text_wherever_it_stands(make_run, text):
+    small = {"steps": 40, "trunk_steps": 20, "every": 10, "arms": {"plain": {}, "anchored": {"gram.weight": 2.0}}}
+    tame = _Elements(page_of(make_run(name="tame", question="Why?", source="Here.", notes=["Well."], **small)))
+    wild = _Elements(page_of(make_run(name="wild", question=text, source=text, notes=[text], **small)))
+    assert [tag for tag, _ in wild.found] == [tag for tag, _ in tame.found]
+
+
+def test_a_run_that_died_says_what_is_missing(make_run):
+    page = page_of(make_run(steps=40, trunk_steps=20, every=10, died=True))
+    assert "<h3>Incomplete</h3>" in page
+
+
+def test_a_run_without_pictures_has_no_place_for_them(page):
+    assert "features-section" not in page
+    assert content_of(page)["gallery"] is None

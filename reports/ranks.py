@@ -90,18 +90,20 @@ def _inside(found: Iterable[Track]) -> Iterator[dict[str, object]]:
 
 
 def _across(found: Sequence[Track]) -> Iterator[dict[str, object]]:
-    """Over the arms of a seed that have both at a step of their own, at least two of them; one for each such step."""
+    """Over the arms of a seed at each step of their own at which most of them have both, two or more."""
     ordered = sorted(found, key=lambda track: (track.experiment, track.seed))
     for (experiment, seed), group in groupby(ordered, key=lambda track: (track.experiment, track.seed)):
         arms = list(group)
         own: Frame = pd.concat([track.values[track.values.index > track.fork] for track in arms])
-        for step in np.unique(own.index):
-            place = {"experiment": experiment, "seed": seed, "step": step}
-            sides = dict(zip(own.columns, own.to_numpy()[own.index == step].T, strict=True))
-            for x, y in _pairs(arms):
-                both = _complete(sides[x], sides[y])
-                if both.shape[1] > 1:
-                    yield pair(x, y) | place | {"kind": ACROSS, "value": rank_correlation(*both)}
+        sides = dict(zip(own.columns, own.to_numpy().T, strict=True))
+        steps = {step: own.index == step for step in np.unique(own.index)}
+        for x, y in _pairs(arms):
+            both = {step: _complete(sides[x][here], sides[y][here]) for step, here in steps.items()}
+            most = max((here.shape[1] for here in both.values()), default=0)
+            for step, here in both.items():
+                if here.shape[1] == most > 1:
+                    place = {"experiment": experiment, "seed": seed, "step": step}
+                    yield pair(x, y) | place | {"kind": ACROSS, "value": rank_correlation(*here)}
 
 
 def _complete(x: np.ndarray, y: np.ndarray) -> np.ndarray:

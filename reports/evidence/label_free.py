@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from common.errors import BadInput
+from evals.results.crossed import ALPHA
 from evals.results.metrics import LEADING, arrow
 from reports import words
 from reports.estimates import kind_of, title_of
@@ -121,9 +122,12 @@ def _rests_on(got: Wanted, found: Frame) -> str:
     bounds = "one seed, so no interval" if seeds == 1 else "brackets: 95 % intervals over seeds, bold without 0 in them"
     if seeds > 1 and found["low"].isna().any():
         bounds += ", none where all seeds give one number"
+    intervals = int(found["low"].notna().sum())
+    chance = round(ALPHA * intervals)
+    luck = f" Of {intervals} intervals about {chance} would leave out 0 by chance." if chance else ""
     return (
         f"Spearman's rank correlation by the better side of both: +1 ranks as the metric does. {runs} runs of {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}, from step {got.since} on; {bounds}."
+        f"{'seed' if seeds == 1 else 'seeds'}, from step {got.since} on; {bounds}.{luck}"
     )
 
 
@@ -171,10 +175,12 @@ def _recommended(replays: Frame) -> str:
         return f"{said} It was chosen on the runs that it is counted on, and there is one seed: nothing confirms it."
     (row,) = rates(out, ["metric"]).to_dict("records")
     left = "experiment" if replays["experiment"].nunique() > 1 else "seed"
+    without = ", ".join(str(one) for one in out[out["measure"] == ""][left].unique())
+    none = f" Without {left} {without} the others recommend none, so that none is raised there." if without else ""
     return (
         f"{said} Chosen without each {left} in turn and judged on it, the best alarm is right in {row[RIGHT]} of "
         f"{row['right'] + row['missed']} runs that fall (hits {_share(row, 'hits')} %) and wrong in {row['wrong']} of "
-        f"{row['wrong'] + row['silent']} others (false alarms {_share(row, 'false')} %)."
+        f"{row['wrong'] + row['silent']} others (false alarms {_share(row, 'false')} %).{none}"
     )
 
 

@@ -1,5 +1,7 @@
 """Blocks of a page on label-free measures: what they say, of which runs, and what they refuse."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -20,13 +22,20 @@ WELL = [0.20, 0.21, 0.22, 0.23, 0.24, 0.25, 0.26, 0.27]
 TASKS = {"miou": "segmentation", "rmse": "depth", "locality": "health", "norm_outliers": "health"}
 
 
+ARMS = {"plain": (FALLS, SICK), "anchored": (KEEPS, WELL)}
+
+
 @pytest.fixture
-def shelf(bare_run, make_row, tmp_path):
-    """Tables of an experiment in which plain falls and anchored keeps, and locality knows; outliers are never seen."""
+def judged(make_row):
+    """Rows of arms, each with the course of its mIoU and of its locality; outliers are never seen."""
+    return partial(_judged, make_row)
+
+
+def _judged(make_row, **arms):
     draws = np.random.default_rng(0)
     rows = []
     for seed in range(4):
-        for arm, miou, locality in (("plain", FALLS, SICK), ("anchored", KEEPS, WELL)):
+        for arm, (miou, locality) in arms.items():
             miou = np.array(miou) + 0.004 * draws.standard_normal(len(STEPS))
             values = {"miou": miou, "rmse": 1.5 - miou, "locality": locality, "norm_outliers": 0 * miou}
             rows += [
@@ -34,7 +43,13 @@ def shelf(bare_run, make_row, tmp_path):
                 for metric, curve in values.items()
                 for step, value in zip(STEPS, curve, strict=True)
             ]
-    write(tables(read(bare_run(rows))), tmp_path / "tables" / "bare", to="parquet")
+    return rows
+
+
+@pytest.fixture
+def shelf(bare_run, judged, tmp_path):
+    """Tables of an experiment in which plain falls and anchored keeps, and locality knows."""
+    write(tables(read(bare_run(judged(**ARMS)))), tmp_path / "tables" / "bare", to="parquet")
     return Shelf(tmp_path / "tables")
 
 
@@ -52,6 +67,7 @@ def test_correlations_stand_side_by_side_with_their_intervals_and_the_map_of_all
     assert across == "−0.20"  # locality differs at five steps, and ranks as mIoU does at the last two; in every seed
     assert _cells(found, "", "Patch-norm outliers ↓") == ["–", "–", "–"]  # told, though it never varies
     assert "8 runs of 4 seeds, from step 1 on" in found.text
+    assert "Of 4 intervals about" not in found.text  # less than one
     (name,) = found.figures
     assert f"]({name})" in found.text
     words = {text.get_text() for text in found.figures[name].findobj() if hasattr(text, "get_text")}
@@ -75,6 +91,16 @@ def test_without_a_fall_no_alarm_is_recommended(shelf):
     assert "in 0 of 8 runs" in found.text
     assert "No alarm can be recommended: no run falls" in found.text
     assert _cells(found, "Locality ↑")[:5] == ["5", "0", "0", "4", "4"]
+
+
+def test_an_experiment_without_which_no_run_falls_is_named_since_its_alarm_was_never_put_to_the_test(
+    shelf, judged, bare_run, tmp_path
+):
+    calm = read(bare_run(judged(plain=(KEEPS, WELL), anchored=(KEEPS, SICK))))
+    write(tables(calm), tmp_path / "tables" / "calm", to="parquet")
+    found = alarms(shelf, ["bare", "calm", "metrics:", "miou"])
+    assert "right in 0 of 4 runs that fall" in found.text
+    assert "Without experiment bare the others recommend none, so that none is raised there." in found.text
 
 
 def test_steps_before_the_first_that_counts_are_left_out(shelf):

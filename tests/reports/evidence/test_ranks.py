@@ -138,6 +138,14 @@ def test_arms_are_compared_at_steps_of_their_own_and_never_across_seeds_or_exper
     assert found.query("kind == @ACROSS")[["step", "value"]].to_dict("list") == {"step": [400], "value": [-1.0]}
 
 
+def test_arms_are_compared_where_most_of_them_stand_since_a_pair_ranks_as_one_or_minus_one():
+    alone = np.where(np.arange(4) == 2, np.nan, np.arange(4.0))  # arm c has nothing at step 300
+    arms = [_track(np.arange(4.0) * way, np.arange(4.0), arm=arm) for arm, way in (("a", 1), ("b", -1))]
+    found = units([*arms, _track(alone, alone, arm="c")])
+    assert set(found.query("kind == @ACROSS")["step"]) == {100, 200, 400}
+    assert set(units(arms).query("kind == @ACROSS")["step"]) == {100, 200, 300, 400}
+
+
 def test_nothing_measured_without_labels_gives_an_empty_table():
     track = _track(STEPS, STEPS)
     assert correlations([Track("e", "plain", 0, 0, track.values[[MIOU]])]).empty

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from common.errors import printable
 from reports import words
 from reports.compared import Differences
 from reports.estimates import primary
@@ -55,7 +56,7 @@ def twin(run: Run, compared: Differences) -> str:
         "settings": settings_sheet,
     }
     specs = _specs(run, lanes, known, curves=curves, last=steps[-1])
-    return _template().render(
+    page = _template().render(
         **_said(run, compared),
         run=run,
         lanes=lanes,
@@ -79,6 +80,7 @@ def twin(run: Run, compared: Differences) -> str:
         licence=bundle.LICENCE,
         data=embedded(_data(run, steps, known=known, sheets=sheets, specs=specs, pictures=pictures)),
     )
+    return printable(page)
 
 
 def _said(run: Run, compared: Differences) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from common.errors import printable
+
 _CLOSING = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}  # what could end the element that holds the JSON
 
 
@@ -37,12 +39,12 @@ def rounded(values: Iterable[float], digits: int) -> list[float]:
 
 
 def plain_value(value: Any) -> Any:
-    """A number, a text or None: numbers that are not finite, or unknown, are None."""
+    """A number, a text that any file takes, or None: numbers that are not finite, or unknown, are None."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    return value if isinstance(value, bool | int | float) else printable(str(value))
 
 
 def embedded(content: Any) -> Markup:

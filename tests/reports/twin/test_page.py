@@ -96,6 +96,12 @@ def test_what_users_wrote_is_text_wherever_it_stands(make_run, text):
     assert [tag for tag, _ in wild.found] == [tag for tag, _ in tame.found]
 
 
+def test_a_byte_of_a_name_that_is_no_utf8_is_shown_by_its_number(make_run):
+    page = page_of(make_run(steps=40, trunk_steps=20, every=10, notes=["ph\udcf6tos"]))
+    assert "ph\\xf6tos" in page
+    assert page.encode()
+
+
 def test_a_run_that_died_says_what_is_missing(make_run):
     page = page_of(make_run(steps=40, trunk_steps=20, every=10, died=True))
     assert "<h3>Incomplete</h3>" in page

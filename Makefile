@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOCS   := $(VENV)/.installed-docs
 TOLD   := $(VENV)/.installed-trackers
+# worksteal: a process takes neighbouring tests, so that most of what a file sets up is set up once
+TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: demo test check lint types unit cluster trackers docs install clean help
 
@@ -12,7 +14,7 @@ demo: install  ## set up, run the Gram ablation on the embedded data, end with t
 	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
 
 test: install lint types  ## set up, then lint, types and every test, the end-to-end runs included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	$(TESTS)
 
 check: install lint types unit  ## lint, types and the unit tests: at most 90 seconds
 
@@ -24,7 +26,7 @@ types: install
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 unit: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+	$(TESTS) -m "not slow"
 
 cluster: install  ## start a real Slurm and a real PostgreSQL on this machine, run the tests that want them, stop both
 	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster tests/harness/sweeps/test_storage.py

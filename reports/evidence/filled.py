@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from matplotlib.figure import Figure
+
+LONGEST = 100  # letters of a figure's name: file systems take 255 bytes
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def file_name(asked_for: Sequence[str]) -> str:
-    """Of a figure, without its ending: from a block's words."""
-    return re.sub(r"[^\w.@]+", "-", " ".join(asked_for)).strip("-.") or "figure"
+    """Of a figure, without its ending: from a block's words, the rest of many by a hash of all."""
+    name = re.sub(r"[^\w.@]+", "-", " ".join(asked_for)).strip("-.") or "figure"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def several(values: Iterable[Any]) -> str:

@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from reports.estimates import columns, trajectory
 from reports.evidence import page as pages
 from reports.evidence.asked import column
-from reports.evidence.filled import Filled
+from reports.evidence.filled import Filled, file_name
 from reports.evidence.page import KINDS, main
 from reports.evidence.stored import Shelf
 from reports.run_folder import read
@@ -183,6 +183,15 @@ def test_a_figure_is_written_beside_the_tables_and_linked_from_where_the_page_li
     below.write_text("<!-- curve rooms miou -->\n<!-- end -->\n")
     assert main([str(below), "--tables", str(tmp_path / "mine")]) == 0
     assert "](../mine/rooms/miou.png)" in below.read_text()
+
+
+def test_figures_of_many_words_have_short_names_and_unlike_ones():
+    arms = [
+        [f"held-{width}-{rate}" for width in range(9) for rate in rates] for rates in (("low", "mid"), ("low", "high"))
+    ]
+    names = [file_name(["depth/rmse", "arms:", *some]) for some in arms]
+    assert len({*names}) == 2
+    assert all(len(name) <= 100 for name in names)
 
 
 @pytest.mark.usefixtures("shelf")

@@ -109,7 +109,7 @@ def legend_text(run: Run) -> str:
     spread = " or ".join(sorted(kinds[kind] for kind in over if kind))
     said = [
         f"± is half of the 95 % interval over {spread}." if spread else "",
-        f"Second line: difference from {run.baseline} with its interval, dark where {_dark(run)}."
+        f"Second line: difference from {run.baseline} with its interval, faint unless {_dark(run)}."
         if run.others
         else "",
         "Bold: best value at the last step." if len(run.arms) > 1 else "",

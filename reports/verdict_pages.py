@@ -25,7 +25,7 @@ PLOT, PLOT_WIDTH = 4.95, 1.95
 REACH = 6.0  # of the largest difference or margin: what an interval may stretch the scale to
 SMALL = 6.5
 FEWEST = 3  # arms of a metric that begin on a page, where no page holds them all
-COLOURS = {"better": "#00715a", "worse": WARN, "no worse than the margin": INK}
+COLOURS = {"better": "#00715a", "worse": WARN, "no worse than the margin": INK, "higher": INK, "lower": INK}
 MARKS = {"better": "▲ ", "worse": "▼ "}
 ZONE = "#eef3f7"
 

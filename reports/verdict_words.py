@@ -17,9 +17,10 @@ NO_SPREAD = f"no spread: {CHANCE}; more evaluation images or seeds would"
 
 
 def word(one: Difference) -> str:
-    """The verdict, or what there is in its place."""
+    """The verdict, or what there is in its place; of a sign of health the way it differs, no gain by itself."""
     if one.verdict is not None:
-        return one.verdict.word
+        shown = one.verdict.word in ("better", "worse")
+        return ("higher" if one.value > 0 else "lower") if shown and one.column.eval == "health" else one.verdict.word
     return "neither good nor bad" if one.over in ("images", "seeds and images") else "no verdict"
 
 

@@ -125,7 +125,7 @@ def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
             continue
         places = {place(one) for one in parts}
         when = f" {places.pop()}" if len(places) == 1 else ""
-        said = "; ".join(_part(one, dated=not when) for one in parts)
+        said = "; ".join(_part(run, one, dated=not when) for one in parts)
         if any((column, arm, "steps") in compared for column in first):
             alike.append(f"{arm} vs {baseline}{when}: {said}")
         else:
@@ -159,11 +159,13 @@ def operations(flops: float) -> str:
     return f"{flops / size:.3g} {letter}FLOP"
 
 
-def _part(one: Difference, *, dated: bool) -> str:
+def _part(run: Run, one: Difference, *, dated: bool) -> str:
+    alike = {other.dataset for other in columns(run) if other.title == one.column.title}
+    on = f" on {one.column.dataset}" if len(alike) > 1 else ""
     lower = "" if one.column.kind.higher_is_better else " (lower is better)"
     when = f" {place(one)}" if dated else ""
     verdict = f", {one.verdict.word}" if one.verdict and one.verdict.word != "too few seeds" else ""
-    return f"{one.column.title} {change(one.column, one)}{lower}{when}{verdict}"
+    return f"{one.column.title}{on} {change(one.column, one)}{lower}{when}{verdict}"
 
 
 def comparisons(shown: Iterable[Difference]) -> str:

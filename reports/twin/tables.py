@@ -21,7 +21,7 @@ from reports.verdict_pages import MARKS, judged
 from reports.verdict_table import verdict_table
 from reports.verdict_words import margin, note, word
 
-TONES = {"better": "good", "worse": "bad", "no worse than the margin": "even"}
+TONES = {"better": "good", "worse": "bad", "no worse than the margin": "even", "higher": "even", "lower": "even"}
 
 
 @dataclass(frozen=True)

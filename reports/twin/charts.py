@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports.twin.layers import Spec, events, interval, line, lines, marks_of, names, now, point, ruler
+from reports.twin.layers import (
+    SEED_IS_ON,
+    Spec,
+    alone,
+    events,
+    interval,
+    line,
+    lines,
+    marks_of,
+    names,
+    now,
+    point,
+    rows,
+    ruler,
+)
 from reports.twin.looks import Shown
 from reports.twin.measures import Field
 
@@ -56,33 +70,24 @@ def panel(lanes: Sequence[Shown], known: Sequence[Field], field: Field, *, forks
 def curve(lanes: Sequence[Shown], sheet: str, *, log: bool, limits: tuple[float, float] | None, last: int) -> Spec:
     """A series of the training curve: the mean of a lane's seeds, smoothed, over each seed as it was logged."""
     scale: Spec = {"type": "log"} if log else {"domain": limits, "zero": False, "nice": False}
-    mean = {"filter": "!isValid(datum.seed)"}
+    mean = rows(sheet, "!isValid(datum.seed)")
     layers = [
-        line(
-            lanes,
-            width=0.6,
-            opacity=0.3,
-            data=sheet,
-            where=["isValid(datum.seed)", "indexof(hiddenSeeds, datum.seed) < 0"],
-        ),
-        line(lanes, width=1.8, opacity=1.0, data=sheet, where=[mean["filter"]]),
-        line(lanes, width=14, opacity=0.0, data=sheet, where=[mean["filter"]]),
-        point(lanes, data=sheet, where=["datum.alone"], size=40),
+        line(lanes, rows(sheet, "isValid(datum.seed)", SEED_IS_ON), width=0.6, opacity=0.3),
+        ruler("true"),
+        line(lanes, mean, width=1.8, opacity=1.0),
+        line(lanes, mean, width=14, opacity=0.0),
+        point(lanes, alone(mean), size=40),
     ]
-    axes = {
-        "x": _axis("X", title="step", form="~s", scale={"domain": [0, last], "nice": False}),
-        "y": _axis("Y", title=None, form=None, scale=scale),
-    }
-    layers[1:1] = [ruler("true")]
     return {
         **_sized(170),
-        "params": _params([]),
-        "transform": [{"filter": "indexof(hidden, datum.arm) < 0"}, {"calculate": "datum.step", "as": "X"},
-                      {"calculate": "datum.value", "as": "Y"}],
-        "encoding": axes,
+        "params": _params([{"name": "across", "value": "step"}, {"name": "up", "value": "value"}]),
+        "encoding": {
+            "x": _axis("X", title="step", form="~s", scale={"domain": [0, last], "nice": False}),
+            "y": _axis("Y", title=None, form=None, scale=scale),
+        },
         "layer": layers,
         "config": _CONFIG,
-    }  # fmt: skip
+    }
 
 
 def _plane(

@@ -10,25 +10,46 @@ from reports.twin.measures import EVENTS, Field
 
 Spec = dict[str, Any]
 
+MOST_NAMES = 7  # beside one another; more of them hide one another
 IS_LIT = "lit === null || lit === datum.arm"
+SEED_IS_ON = "indexof(hiddenSeeds, datum.seed) < 0"
+TOLD = (
+    "datum.arm + '\\nstep ' + datum.step_said + "
+    "(across === 'step' ? '' : '\\n' + fields[across].title + ': ' + datum[across + '_said']) + "
+    "(up === 'step' ? '' : '\\n' + fields[up].title + ': ' + datum[up + '_said'])"
+)
 _WHOLE_HEIGHT: Spec = {"y": {"value": 0}, "y2": {"value": {"expr": "height"}}}
 
 
-def _placed(*more: str) -> list[Spec]:
-    """Rows that have both measures, of lanes that are switched on, with their place in the plane."""
+def rows(data: str, *where: str) -> Spec:
+    """The rows of a sheet that have both measures, of lanes that are switched on, with their place X, Y in the plane.
+
+    Each layer says so itself: what a figure says of all its rows does not reach layers that name their own.
+    """
     places = {"X": "datum[across]", "Y": "datum[up]"}
-    where = ["indexof(hidden, datum.arm) < 0", *more]
-    return [
+    kept = ["indexof(hidden, datum.arm) < 0", "isValid(datum.X) && isValid(datum.Y)", *where]
+    transform = [
         *({"calculate": place, "as": name} for name, place in places.items()),
-        {"filter": "isValid(datum.X) && isValid(datum.Y)"},
-        *({"filter": one} for one in where),
+        *({"filter": one} for one in kept),
     ]
+    return {"data": {"name": data}, "transform": transform}
 
 
-def _latest() -> list[Spec]:
+def _then(chosen: Spec, *more: Spec) -> Spec:
+    """The rows with more steps of transformation behind."""
+    return {**chosen, "transform": [*chosen["transform"], *more]}
+
+
+def _latest(*more: Spec) -> Spec:
     """Of each lane the last row up to the chosen step."""
     ends = {"joinaggregate": [{"op": "max", "field": "step", "as": "end"}], "groupby": ["arm"]}
-    return [*_placed("datum.step <= upto"), ends, {"filter": "datum.step === datum.end"}]
+    return _then(rows("means", "datum.step <= upto"), ends, {"filter": "datum.step === datum.end"}, *more)
+
+
+def alone(chosen: Spec) -> Spec:
+    """Those rows of which a lane has no other, which no line shows."""
+    count = {"joinaggregate": [{"op": "count", "as": "points"}], "groupby": ["arm"]}
+    return _then(chosen, count, {"filter": "datum.points === 1"})
 
 
 def _look(lanes: Sequence[Shown], channel: str) -> Spec:
@@ -45,26 +66,16 @@ def _shining(opacity: float) -> Spec:
     return {"condition": {"test": IS_LIT, "value": opacity}, "value": 0.12 * opacity}
 
 
-def line(
-    lanes: Sequence[Shown],
-    *,
-    width: float,
-    opacity: float,
-    data: str = "means",
-    where: Sequence[str] = (),
-    placed: bool = False,
-) -> Spec:
-    transform = _placed(*where) if placed else [{"filter": one} for one in where]
-    detail = [{"field": "seed"}] if data != "means" else []
+def line(lanes: Sequence[Shown], chosen: Spec, *, width: float, opacity: float) -> Spec:
+    """Rows joined by step, a line for each lane and seed; `width` in pixels. One of opacity 0 is there to be met."""
     return {
-        "data": {"name": data},
-        "transform": transform,
+        **chosen,
         "mark": {"type": "line", "strokeWidth": width, "clip": True, "strokeJoin": "round"},
         "encoding": {
             "color": _look(lanes, "color"),
             "strokeDash": _look(lanes, "strokeDash"),
             "opacity": _shining(opacity) if opacity else {"value": 0},
-            "detail": detail,
+            "detail": [{"field": "seed"}],
             "order": {"field": "step", "type": "quantitative"},
         },
     }
@@ -72,59 +83,41 @@ def line(
 
 def lines(lanes: Sequence[Shown]) -> list[Spec]:
     """Single seeds, the way of each lane's mean, the part of it up to the chosen step, and what a pointer meets."""
-    seeds = "indexof(hiddenSeeds, datum.seed) < 0"
+    means = rows("means")
     return [
-        line(lanes, width=0.7, opacity=0.4, data="singles", where=[seeds], placed=True),
-        line(lanes, width=1.4, opacity=0.35, placed=True),
-        line(lanes, width=2.4, opacity=1.0, where=["datum.step <= upto"], placed=True),
-        line(lanes, width=16, opacity=0.0, placed=True),
-        point(lanes, where=[], size={"expr": "14 + 50 * datum.step / last"}, placed=True),
+        line(lanes, rows("singles", SEED_IS_ON), width=0.7, opacity=0.4),
+        line(lanes, means, width=1.4, opacity=0.35),
+        line(lanes, rows("means", "datum.step <= upto"), width=2.4, opacity=1.0),
+        line(lanes, means, width=16, opacity=0.0),
+        point(lanes, means, size={"expr": "14 + 50 * datum.step / last"}, tooltip={"expr": TOLD}),
     ]
 
 
-TOLD = (
-    "datum.arm + '\\nstep ' + datum.step_said + "
-    "(across === 'step' ? '' : '\\n' + fields[across].title + ': ' + datum[across + '_said']) + "
-    "(up === 'step' ? '' : '\\n' + fields[up].title + ': ' + datum[up + '_said'])"
-)
-
-
-def point(
-    lanes: Sequence[Shown], *, size: Any, data: str = "means", where: Sequence[str] = (), placed: bool = False
-) -> Spec:
-    transform = _placed(*where) if placed else [{"filter": one} for one in where]
-    tip = {"tooltip": {"expr": TOLD}} if placed else {}
+def point(lanes: Sequence[Shown], chosen: Spec, *, size: Any, **mark: Any) -> Spec:
+    """A mark of its lane for each row; `size` in square pixels, `mark` as Vega-Lite has it."""
+    edge = {"stroke": "var(--paper)", "strokeWidth": 0.6}
     return {
-        "data": {"name": data},
-        "transform": transform,
-        "mark": {"type": "point", "filled": True, "size": size, "stroke": "var(--paper)", "strokeWidth": 0.6, **tip},
+        **chosen,
+        "mark": {"type": "point", "filled": True, "size": size, **edge, **mark},
         "encoding": {"color": _look(lanes, "color"), "shape": _look(lanes, "shape"), "opacity": _shining(1.0)},
     }
 
 
 def now(lanes: Sequence[Shown]) -> Spec:
     """Where each lane is at the chosen step."""
-    mark = {"type": "point", "filled": True, "size": 130, "stroke": "var(--ink)", "strokeWidth": 1.2}
-    return {
-        "data": {"name": "means"},
-        "transform": _latest(),
-        "mark": {**mark, "tooltip": {"expr": TOLD}},
-        "encoding": {"color": _look(lanes, "color"), "shape": _look(lanes, "shape"), "opacity": _shining(1.0)},
-    }
+    return point(lanes, _latest(), size=130, stroke="var(--ink)", strokeWidth=1.2, tooltip={"expr": TOLD})
 
 
 def names(lanes: Sequence[Shown]) -> Spec:
     """Beside the place of each lane its name; of many lanes only that of the one that is lit."""
     right = "scale('x', datum.X) > 0.6 * width"
-    few = len(lanes) <= 7
     mark = {
         **{"type": "text", "baseline": "middle", "fontWeight": "bold", "fill": "var(--ink)", "limit": 180, "dy": -9},
         **{"align": {"expr": f"{right} ? 'right' : 'left'"}, "dx": {"expr": f"{right} ? -10 : 10"}},
     }
-    where = [] if few else [{"filter": "lit === datum.arm"}]
+    where = [] if len(lanes) <= MOST_NAMES else [{"filter": "lit === datum.arm"}]
     return {
-        "data": {"name": "means"},
-        "transform": [*_latest(), *where],
+        **_latest(*where),
         "mark": mark,
         "encoding": {"text": {"field": "arm"}, "opacity": _shining(1.0)},
     }
@@ -140,14 +133,12 @@ def interval(lanes: Sequence[Shown], axis: str) -> list[Spec]:
         f"{channel}2": {"value": {"expr": f"scale('{channel}', datum.high)"}},
     }
     visible = {
-        "data": {"name": "means"},
-        "transform": [*_latest(), known, *ends],
+        **_latest(known, *ends),
         "mark": {"type": "rule", "strokeWidth": 3, "clip": True},
         "encoding": {**place, "color": _look(lanes, "color"), "opacity": _shining(0.45)},
     }
     room = {
-        "data": {"name": "means"},
-        "transform": [*_placed("datum.step === last"), known, *ends],
+        **_then(rows("means", "datum.step === last"), known, *ends),
         "mark": {"type": "rule", "opacity": 0},
         "encoding": {channel: {"field": "low", "type": "quantitative"}, f"{channel}2": {"field": "high"}},
     }
@@ -166,8 +157,7 @@ def events(lanes: Sequence[Shown]) -> list[Spec]:
     tip = {"expr": "datum.arm + '\\n' + datum.kind + ' at step ' + datum.step"}
     return [
         {
-            "data": {"name": "happened"},
-            "transform": _placed(f"datum.kind === '{EVENTS[kind]}'"),
+            **rows("happened", f"datum.kind === '{EVENTS[kind]}'"),
             "mark": {"type": "point", "filled": True, "shape": shape, "size": size, "stroke": "var(--ink)",
                      "strokeWidth": 0.8, "tooltip": tip},
             "encoding": {"color": _look(lanes, "color"), "opacity": _shining(1.0)},

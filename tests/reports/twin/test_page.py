@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -10,6 +12,9 @@ from reports.compared import compare
 from reports.estimates import columns, trajectory
 from reports.run_folder import read
 from reports.twin.page import twin
+
+# the engine that draws has threads of its own, which tests that fork later had better not have
+_DRAW = "import json, sys, vl_convert; print(json.dumps([*map(vl_convert.vegalite_to_svg, json.load(sys.stdin))]))"
 
 
 class _Elements(HTMLParser):
@@ -84,6 +89,33 @@ def test_each_figure_has_its_numbers_to_copy(page):
     for one in copies:
         sheet = content["sheets"][one["data-sheet"]]
         assert set(one.get("data-ids", sheet["ids"][0]).split()) <= set(sheet["ids"])
+
+
+def as_drawn(spec, content):
+    """The specification with what the page's script gives it: its rows, and the last step as the chosen one."""
+    used = {layer["data"]["name"] for layer in spec["layer"] if "name" in layer["data"]}
+    rows = {
+        name: [dict(zip(sheet["ids"], row, strict=True)) for row in sheet["rows"]]
+        for name, sheet in content["sheets"].items()
+        if name in used
+    }
+    last = {"name": "upto", "value": content["steps"][-1]}
+    params = [last if one["name"] == "upto" else one for one in spec["params"]]
+    return {**spec, "width": 400, "datasets": rows, "params": params}
+
+
+@pytest.mark.slow
+def test_each_figure_draws_a_line_of_each_lane(rooms, page):
+    content = content_of(page)
+    specs = json.dumps([as_drawn(spec, content) for spec in content["specs"].values()])
+    done = subprocess.run([sys.executable, "-c", _DRAW], input=specs, capture_output=True, text=True, check=True)
+    wanted = {f"var(--arm-{number})" for number in range(len(read(rooms).lanes))}
+    for name, drawn in zip(content["specs"], json.loads(done.stdout), strict=True):
+        lines = drawn.partition('class="mark-line')[2]
+        paths = [dict(re.findall(r'([\w-]+)="([^"]*)"', path)) for path in re.findall(r"<path [^>]*>", lines)]
+        # of lines alone: marks are filled
+        colours = {one.get("stroke") for one in paths if "L" in one.get("d", "") and one.get("fill", "none") == "none"}
+        assert wanted <= colours, name
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 // Of a served report: it is loaded anew when the tables of the run have changed, and stays where it was.
+// The server puts `shown` before this, the version of the page: another one may be there before this runs.
 const PLACE = `gramlab place ${location.pathname}`;
 const badge = document.body.appendChild(document.createElement("output"));
 badge.id = "live";
 badge.setAttribute("role", "status");
 badge.style.cssText = `position: fixed; left: 1rem; bottom: 1rem; padding: .2rem .6rem; border-radius: 4px;
   font: 12px system-ui, sans-serif; background: light-dark(#1a1a1a, #ececec); color: light-dark(#ffffff, #15181b)`;
-let version = null;
 
 function say(text) {
   if (badge.textContent !== text) badge.textContent = text;
@@ -14,13 +14,11 @@ function say(text) {
 async function look() {
   try {
     const answer = await fetch("/version", { cache: "no-store" });
-    const news = (await answer.json()).version;
-    if (version !== null && news !== version) {
+    if ((await answer.json()).version !== shown) {
       sessionStorage.setItem(PLACE, String(scrollY));
       location.reload();
       return;
     }
-    version = news;
     say("live");
   } catch {
     say("no longer served: this is the last state");

@@ -36,8 +36,6 @@ SAFE = {
 class Server(ThreadingHTTPServer):
     """Serves `page`, which whoever made this replaces, under a `version` that changes with it."""
 
-    daemon_threads = True
-
     def __init__(self, folder: Path, host: str, port: int) -> None:
         """Binds the address. Raises `BadInput` where that cannot be."""
         self.folder, self.host = folder, host
@@ -88,6 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10  # seconds for a request to arrive
     server_version, sys_version = "Gramlab", ""
 
+    def handle(self) -> None:
+        with suppress(ConnectionError, TimeoutError):  # who asked has left
+            super().handle()
+
     def do_GET(self) -> None:
         self._answer()
 
@@ -112,13 +114,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"There is no such page.\n")
 
     def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
-        with suppress(ConnectionError, TimeoutError):  # who asked has left
-            self.send_response(status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **SAFE}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **SAFE}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 def own_file(path: Path) -> bytes | None:

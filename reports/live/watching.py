@@ -10,10 +10,11 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 
-from common.errors import BadInput, first_line
+from jinja2 import Template
+
+from common.errors import BadInput, first_line, printable
 from common.interrupts import Interrupted
 from reports.arguments import LOOPBACK
 from reports.compared import compare
@@ -51,7 +52,7 @@ class Follower:
         """Where it is, and for whom."""
         alone = self.server.host in LOCAL
         whom = "for this machine alone" if alone else f"for EVERYONE who reaches this machine at {self.server.host}"
-        return f"{self.folder.name}, live: {self.address} ({whom}; Ctrl-C ends it)"
+        return f"{printable(self.folder.name)}, live: {self.address} ({whom}; Ctrl-C ends it)"
 
     def refresh(self) -> bool:
         """Make the page anew where the tables have changed and it is time to; whether it was."""
@@ -80,14 +81,16 @@ class Follower:
         self._show(page)
 
     def _wait(self, why: str) -> None:
-        page = (HERE / "waiting.html").read_text(encoding="utf-8")
-        self._show(page.replace("NAME", escape(self.folder.name)).replace("WHY", escape(why)))
+        page = Template((HERE / "waiting.html").read_text(encoding="utf-8"), autoescape=True)
+        self._show(printable(page.render(name=self.folder.name, why=why)))
 
     def _show(self, page: str) -> None:
+        """Serve the page, with the script that asks whether there is another version than its own."""
+        version = hashlib.sha256(page.encode()).hexdigest()[:16]
         script = (HERE / "live.js").read_text(encoding="utf-8")
         head, _, tail = page.rpartition("</body>")
-        content = f'{head}<script type="module">{script}</script></body>{tail}'.encode()
-        self.server.page, self.server.version = content, hashlib.sha256(content).hexdigest()[:16]
+        content = f'{head}<script type="module">const shown = "{version}";\n{script}</script></body>{tail}'
+        self.server.page, self.server.version = content.encode(), version
 
 
 def _marks(folder: Path, patterns: tuple[str, ...]) -> Marks:

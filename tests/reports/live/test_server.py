@@ -2,6 +2,8 @@
 
 import http.client
 import os
+import socket
+import struct
 import threading
 
 import pytest
@@ -84,6 +86,22 @@ def test_another_site_that_lets_its_name_point_here_is_refused(server):
     assert ask(server, "/", host="evil.example")[0] == 421
     assert ask(server, "/", host="10.0.0.7")[0] == 421
     assert ask(server, "/", host=f"localhost:{server.port}")[0] == 200
+
+
+def test_where_all_may_ask_any_address_is_ours_but_no_other_name(tmp_path):
+    with Server(tmp_path, "0.0.0.0", 0) as everywhere:
+        assert everywhere.is_named("10.0.0.7:8000")
+        assert everywhere.is_named("[::1]:8000")
+        assert not everywhere.is_named("evil.example")
+        assert not everywhere.is_named(None)
+
+
+def test_who_leaves_before_asking_is_not_spoken_of(server, capsys):
+    with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+        leaving.sendall(b"GET / HT")
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no farewell
+    assert ask(server, "/")[0] == 200
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

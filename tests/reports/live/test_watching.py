@@ -62,6 +62,14 @@ def test_a_run_that_has_measured_nothing_yet_is_waited_for(make_run, tmp_path):
         pass
 
 
+def test_a_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / "<b>WHY\udcf6"
+    folder.mkdir()
+    with following(folder) as page:
+        assert b"<h1>&lt;b&gt;WHY\\xf6</h1>" in page.server.page
+        assert page.told.startswith("<b>WHY\\xf6, live: http://127.0.0.1:")
+
+
 def test_training_curves_alone_make_a_page_only_now_and_then(make_run, monkeypatch):
     folder = make_run(**SMALL)
     curve = folder / "plain-s0" / "metrics.jsonl"

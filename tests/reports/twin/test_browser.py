@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 
@@ -12,6 +13,8 @@ from pypdf import PdfReader
 
 from evals.results.pictured import ImageKey
 from reports.compared import compare
+from reports.live import watching
+from reports.live.watching import following
 from reports.run_folder import read
 from reports.twin.page import twin
 from tests.reports.conftest import write_run
@@ -217,3 +220,32 @@ def test_on_paper_all_parts_are_there_and_nothing_to_press(opened, tmp_path):
     for head in ("What was measured", "Dense against global", "What the features look like", "Losses and schedules"):
         assert any(head in text for text in pages)
     assert not any("CSV\n" in text for text in pages)
+
+
+def test_a_served_page_follows_its_run_and_stays_where_it_was(browser, make_run, monkeypatch):
+    monkeypatch.setattr(watching, "SHARE", float("inf"))  # made whenever something has changed
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}, "anchored": {"gram.weight": 2.0}})
+    table, said = folder / "results.jsonl", []
+
+    def measure(step):
+        last = json.loads(table.read_text().splitlines()[-1])
+        table.write_text(table.read_text() + json.dumps(last | {"step": step}) + "\n")
+        assert live.refresh()
+
+    def before_it_asked(route):
+        measure(50)
+        route.continue_()
+
+    with following(folder) as live:
+        live.refresh()
+        page = browser.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.route("**/version", before_it_asked, times=1)
+        page.goto(live.address)
+        page.wait_for_function("document.querySelector('#at')?.textContent === 'step 50'")
+        page.wait_for_selector("html[data-ready]")
+        page.evaluate("scrollTo(0, 900)")
+        measure(60)
+        page.wait_for_function("document.querySelector('#at')?.textContent === 'step 60' && scrollY === 900")
+        page.close()
+    assert not said

@@ -122,6 +122,6 @@ def _params(own: Sequence[Spec]) -> list[Spec]:
 def _axis(field: str, *, title: Any, form: str | None, scale: Spec) -> Spec:
     said = {"labelExpr": "format(datum.value, '~s')"} if form == "~s" else {}
     if form in ("across", "up"):
-        counted = f"fields[{form}].side === 0"
+        counted = f"fields[{form}].side === 0 && {form} !== 'hours'"  # a tenth of an hour is not "100m"
         said = {"labelExpr": f"{counted} ? format(datum.value, '~s') : datum.label"}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": {"title": title, **said}}

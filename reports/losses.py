@@ -51,7 +51,7 @@ def logged(run: Run) -> list[str]:
     """The series that hold anything, known ones in reading order, then the others by name."""
     names = {str(name) for curve in run.curves.values() for name in curve} - BOOKKEEPING
     names = {name for name in names if not name.startswith(f"{COMPONENTS}/")}  # they have a page of their own
-    found = {name for name in names if any(series_of(run, curve, name) for curve in run.curves.values())}
+    found = {name for name in names if lines_of(run, name)}
     return [name for name in titles(run) if name in found] + sorted(found - set(titles(run)))
 
 
@@ -64,8 +64,7 @@ def titles(run: Run) -> dict[str, str]:
 
 def constant(run: Run, name: str) -> float | None:
     """The value of a series that is the same in every step of every lane that logs it; None where it changes."""
-    lines = [line for curve in run.curves.values() if (line := series_of(run, curve, name)) is not None]
-    values = np.concatenate([line.values for line in lines])
+    values = np.concatenate([line.values for line in lines_of(run, name).values()])
     return float(values[0]) if len(values) > 1 and (values == values[0]).all() else None
 
 
@@ -91,7 +90,12 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
-def series_of(run: Run, curve: Curve, name: str) -> Line | None:
+def lines_of(run: Run, name: str) -> dict[tuple[str, int], Line]:
+    """A series by lane and seed, of those that logged it."""
+    return {lane: line for lane, curve in run.curves.items() if (line := _series(run, curve, name)) is not None}
+
+
+def _series(run: Run, curve: Curve, name: str) -> Line | None:
     """One series; a loss that is kept to a Gram teacher was off where it, or its weight, is exactly zero."""
     line, term = curve.get(name), run.losses.get(name.removesuffix("_weight"))
     if line is None or term is None or not term.anchored:
@@ -119,7 +123,7 @@ def _page(
 
 
 def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], foot: bool) -> None:
-    series = {lane: line for lane, curve in run.curves.items() if (line := series_of(run, curve, name)) is not None}
+    series = lines_of(run, name)
     values = np.concatenate([line.values for line in series.values()])
     last = max(float(curve["step"].values.max()) for curve in run.curves.values())
     step_axis(axes, 0.0, max(last, run.steps or 0), label=foot)

@@ -53,9 +53,9 @@ def shown(value: Any, *, longest: int = LONGEST) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {shown(item, longest=longest)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        items = [shown(item) for item in value[:longest]]
+        items = [shown(item, longest=longest) for item in value[:longest]]
         rest = [f"… {len(value) - longest} more"] if len(value) > longest else []
         return "[" + ", ".join(items + rest) + "]"
     return str(value).replace("\n", " ")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from common.errors import BadInput, first_line
 
-# The engine that bundles them has threads of its own, which a process that forks later had better not have: another one
+# In a process of its own: the engine that bundles them has threads, which one that forks later had better not have
 _MAKE = """\
 import sys, vl_convert
 sys.stdout.reconfigure(encoding="utf-8")

@@ -11,8 +11,8 @@ from reports.losses import (
     at_shared_steps,
     calm_limits,
     constant,
+    lines_of,
     logged,
-    series_of,
     smooth,
     spans_decades,
     thinned,
@@ -43,7 +43,7 @@ class Panel(NamedTuple):
 def training(run: Run) -> tuple[list[Panel], dict[str, Sheet]]:
     """The series in the order of the PDF, and the sheets of those that move."""
     names = logged(run)
-    found = {name: _lines(run, name) for name in names}
+    found = {name: lines_of(run, name) for name in names}
     lines = sum(len(by_lane) for by_lane in found.values()) * (2 if len(run.seeds) > 1 else 1)
     most = int(np.clip(MOST_POINTS / max(lines, 1), *LINE_POINTS))
     panels, sheets = [], {}
@@ -56,10 +56,6 @@ def training(run: Run) -> tuple[list[Panel], dict[str, Sheet]]:
         if still is None:
             sheets[f"curve{number}"] = _sheet(run, found[name], title, most=most)
     return panels, sheets
-
-
-def _lines(run: Run, name: str) -> dict[tuple[str, int], Line]:
-    return {lane: line for lane, curve in run.curves.items() if (line := series_of(run, curve, name)) is not None}
 
 
 def _sheet(run: Run, series: dict[tuple[str, int], Line], title: str, *, most: int) -> Sheet:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def _that_fit(images: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """As many as the page has room for, one at least."""
     held = 0
     for number, image in enumerate(images):
-        held += image.pop("bytes")
+        held += len(json.dumps(image))
         if number and held > MOST_BYTES:
             return
         yield image
@@ -86,7 +87,7 @@ def _image(maps: Maps, image: ImageKey, ways: dict[str, list[Checkpoint]]) -> di
     truth = maps.truth(image)
     by_arm = {arm: _steps(maps, image, way) for arm, way in ways.items()}
     own = {kind: picture for kind in ("segmentation", "depth") if (picture := getattr(truth, kind))}
-    found = {
+    return {
         "caption": truth.image.caption,
         "image": _url(truth.image, lossy=True),
         "truth": {kind: _url(picture) for kind, picture in own.items()},
@@ -95,7 +96,6 @@ def _image(maps: Maps, image: ImageKey, ways: dict[str, list[Checkpoint]]) -> di
         "points": _points(maps, image, ways),
         "legends": _legends(maps, image, truth, [at for way in ways.values() for at in way]),
     }
-    return found | {"bytes": sum(map(len, _texts(found)))}
 
 
 def _steps(maps: Maps, image: ImageKey, way: Sequence[Checkpoint]) -> list[tuple[int, dict[str, str]]]:
@@ -151,14 +151,3 @@ def _note(maps: Maps, beside: Sides, shown: int) -> str:
     if beside.left_out:
         said.append(f"{len(beside.arms)} of {len(beside.arms) + beside.left_out} arms, as in report.pdf")
     return f"By rule: {'; '.join(said)}."
-
-
-def _texts(found: Any) -> Iterator[str]:
-    if isinstance(found, str):
-        yield found
-    elif isinstance(found, dict):
-        for one in found.values():
-            yield from _texts(one)
-    elif isinstance(found, list | tuple):
-        for one in found:
-            yield from _texts(one)

@@ -57,11 +57,9 @@ def _on_dark(colour: str) -> str:
     """The colour, with as much white in it as tells it from the dark paper."""
     red, green, blue = to_rgb(colour)
     needed = TELLING if red + green + blue else 14  # black is to be as plain on dark paper
-    for share in (0.02 * n for n in range(51)):
-        lighter = (red + share * (1 - red), green + share * (1 - green), blue + share * (1 - blue))
-        if _contrast(lighter, DARK) >= needed:
-            return to_hex(lighter)
-    raise AssertionError("white tells itself from dark paper")
+    shares = (0.02 * n for n in range(51))
+    lighter = ((red + share * (1 - red), green + share * (1 - green), blue + share * (1 - blue)) for share in shares)
+    return to_hex(next(one for one in lighter if _contrast(one, DARK) >= needed))
 
 
 def _contrast(one: Sequence[float], other: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.errors import printable
-from reports import words
+from reports import provenance, words
 from reports.compared import Differences
 from reports.estimates import primary
 from reports.page import Look, looks
@@ -73,7 +73,7 @@ def twin(run: Run, compared: Differences) -> str:
         constants=[f"{one.title} {one.constant}" for one in curves if one.constant],
         moving=[_curve(one) for one in curves if not one.constant],
         settings=settings,
-        shown_item=tables.shown_item,
+        as_yaml=provenance.shown,
         style=Markup((HERE / "twin.css").read_text(encoding="utf-8")),
         glue=Markup((HERE / "twin.js").read_text(encoding="utf-8")),
         vega=bundle.script(),

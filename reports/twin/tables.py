@@ -124,11 +124,8 @@ def verdicts(run: Run, compared: Differences) -> Grid:
     heads = [Head(name, numeric=name in ("Difference", "95 % interval", "Margin", "Seeds")) for name in names]
     lines = [_verdict(one) for _, arms in judged(run, compared) for one in arms]
     table = verdict_table(run, compared)
-    rows = table.to_dict("records")
-    sheet = Sheet(
-        {str(name): str(name) for name in table.columns}, [[*row.values()] for row in rows if row["foremost"]]
-    )
-    return Grid("verdicts", "Every difference from the baseline", heads, lines, sheet)
+    first = table.loc[table["foremost"].astype(bool), :]  # without a row, its type is unknown
+    return Grid("verdicts", "Every difference from the baseline", heads, lines, sheet_of(first))
 
 
 def _verdict(one: Difference) -> Line:
@@ -234,8 +231,3 @@ def configuration(run: Run) -> tuple[list[Block], Sheet]:
             if item.value != "":
                 rows.append([block.title, ".".join(path), shown(item.value, longest=10**6)])
     return found, Sheet({"part": "part", "key": "key", "value": "value"}, rows)
-
-
-def shown_item(item: Item) -> str:
-    """A value as YAML would write it."""
-    return "" if item.value == "" else shown(item.value)

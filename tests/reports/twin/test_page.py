@@ -139,6 +139,32 @@ def test_a_run_that_died_says_what_is_missing(make_run):
     assert "<h3>Incomplete</h3>" in page
 
 
+def test_a_run_of_one_arm_has_nothing_to_compare_and_says_so(make_run):
+    page = page_of(make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}}))
+    assert "One arm only (plain): nothing to compare it with." in page
+    assert "verdicts-section" not in page
+    assert "compute-section" not in page
+    verdicts = content_of(page)["sheets"]["verdicts"]
+    assert verdicts["rows"] == []
+    assert "verdict" in verdicts["ids"]
+
+
+def test_a_run_that_logged_no_curve_says_so(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10)
+    for path in folder.glob("*/metrics.jsonl"):
+        path.unlink()
+    page = page_of(folder)
+    assert "No training curve was logged (metrics.jsonl)." in page
+    assert not any(name.startswith("curve") for name in content_of(page)["specs"])
+
+
+def test_a_setting_is_copied_whole(make_run):
+    pairs = [[number, [number, *range(8)]] for number in range(8)]
+    page = page_of(make_run(steps=40, trunk_steps=20, every=10, config={"data": {"pairs": pairs}}))
+    rows = {key: value for _, key, value in content_of(page)["sheets"]["settings"]["rows"]}
+    assert json.loads(rows["pairs"]) == pairs
+
+
 def test_a_run_without_pictures_has_no_place_for_them(page):
     assert "features-section" not in page
     assert content_of(page)["gallery"] is None

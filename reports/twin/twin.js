@@ -25,8 +25,6 @@ function remember() {
   }
 }
 
-const picked = ({ image, kind }) => (twin.gallery ? { image, kind } : {});
-
 // The chosen step: the last one unless another was chosen, so that a page that is made anew follows the run.
 const upto = () => (twin.steps.includes(state.step) ? state.step : twin.steps.at(-1));
 const choices = () => ({ ...state, upto: upto() });
@@ -54,12 +52,12 @@ function show() {
     $(`#${name}`).value = state[name];
   }
   for (const box of all("input[type=checkbox]")) box.checked = !off(box).includes(named(box));
+  showValues();
+  if (twin.gallery) showMaps();
   for (const one of all("[data-arm]")) {
     one.classList.toggle("lit", state.lit === one.dataset.arm);
     one.classList.toggle("dim", state.hidden.includes(one.dataset.arm));
   }
-  showValues();
-  if (twin.gallery) showMaps();
 }
 
 const off = (box) => (box.name === "seed" ? state.hiddenSeeds : state.hidden);
@@ -71,6 +69,8 @@ function rows(name) {
   const { ids, rows } = twin.sheets[name];
   return rows.map((row) => Object.fromEntries(ids.map((id, place) => [id, row[place]])));
 }
+
+const means = rows("means");
 
 // Only figures that are on the screen follow at once; the others do when they come there, or before they are printed.
 const onScreen = new IntersectionObserver((entries) => {
@@ -113,15 +113,14 @@ function showValues() {
   const axes = [...new Set([state.y, state.x])].filter((name) => name !== "step");
   const head = ["Arm", "Step", ...axes.map((name) => twin.fields[name])];
   const latest = new Map();
-  for (const row of rows("means")) {
+  for (const row of means) {
     if (row.step <= upto() && !state.hidden.includes(row.arm)) latest.set(row.arm, row);
   }
   const line = (tag, texts) => {
     const made = document.createElement("tr");
     made.append(...texts.map((text, place) => {
       const cell = document.createElement(place ? tag : "th");
-      cell.scope = tag === "th" ? "col" : place ? "" : "row";
-      if (!cell.scope) cell.removeAttribute("scope");
+      if (cell.tagName === "TH") cell.scope = tag === "th" ? "col" : "row";
       cell.className = place ? "number" : "";
       cell.textContent = text;
       return cell;
@@ -252,7 +251,8 @@ $(".controls").addEventListener("submit", (event) => event.preventDefault());
 
 (async () => {
   for (const name of ["x", "y"]) if (!(state[name] in twin.fields)) state[name] = twin.state[name];
-  if (!(twin.gallery?.images[state.image] && state.kind in twin.gallery.kinds)) Object.assign(state, picked(twin.state));
+  const { image, kind } = twin.state; // of a page that is made anew, others may be there than were looked at
+  if (twin.gallery && !(twin.gallery.images[state.image] && state.kind in twin.gallery.kinds)) Object.assign(state, { image, kind });
   show();
   for (const place of all(".chart")) await draw(place);
   document.documentElement.dataset.ready = "yes";

@@ -129,6 +129,7 @@ def test_an_arm_that_is_pointed_at_is_lit_everywhere(opened):
     page = opened()
     page.locator("#results-section tbody tr[data-arm=anchored] th").hover()
     page.wait_for_selector("[data-map=anchored].lit")
+    assert page.locator("#now .lit").count() == 1
     lit = page.locator("[data-arm].lit").evaluate_all("all => all.map((one) => one.dataset.arm)")
     assert len(lit) > 3
     assert set(lit) == {"anchored"}

@@ -24,7 +24,7 @@ from reports.twin.layers import (
     rows,
     ruler,
 )
-from reports.twin.looks import Shown
+from reports.twin.looks import Lane
 from reports.twin.measures import Field
 
 FONT = 12  # pixels of all letters in figures
@@ -44,7 +44,7 @@ _CONFIG: Spec = {
 }
 
 
-def trade_off(lanes: Sequence[Shown], known: Sequence[Field], *, across: str, up: str, last: int) -> Spec:
+def trade_off(lanes: Sequence[Lane], known: Sequence[Field], *, across: str, up: str, last: int) -> Spec:
     """Any measure against any other: a path for each lane, and where it is at the chosen step."""
     own = [{"name": "x", "value": across}, {"name": "y", "value": up}]
     own += [{"name": "across", "expr": "x"}, {"name": "up", "expr": "y"}, {"name": "last", "value": last}]
@@ -59,7 +59,7 @@ def trade_off(lanes: Sequence[Shown], known: Sequence[Field], *, across: str, up
     return _plane(known, own, layers, turned=True, titled=False, height=440)
 
 
-def panel(lanes: Sequence[Shown], known: Sequence[Field], field: Field, *, forks: Sequence[int], last: int) -> Spec:
+def panel(lanes: Sequence[Lane], known: Sequence[Field], field: Field, *, forks: Sequence[int], last: int) -> Spec:
     """One measure over training: steps, images, FLOPs or hours."""
     own = [{"name": "along", "value": "step"}, {"name": "across", "expr": "along"}]
     own += [{"name": "up", "value": field.name}, {"name": "last", "value": last}]
@@ -67,7 +67,7 @@ def panel(lanes: Sequence[Shown], known: Sequence[Field], field: Field, *, forks
     return _plane(known, own, layers, turned=False, titled=True, height=220)
 
 
-def curve(lanes: Sequence[Shown], sheet: str, *, log: bool, limits: tuple[float, float] | None, last: int) -> Spec:
+def curve(lanes: Sequence[Lane], sheet: str, *, log: bool, limits: tuple[float, float] | None, last: int) -> Spec:
     """A series of the training curve: the mean of a lane's seeds, smoothed, over each seed as it was logged."""
     scale: Spec = {"type": "log"} if log else {"domain": limits, "zero": False, "nice": False}
     mean = rows(sheet, "!isValid(datum.seed)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports.twin.looks import Shown
+from reports.twin.looks import Lane
 from reports.twin.measures import EVENTS, Field
 
 Spec = dict[str, Any]
@@ -52,7 +52,7 @@ def alone(chosen: Spec) -> Spec:
     return _then(chosen, count, {"filter": "datum.points === 1"})
 
 
-def _look(lanes: Sequence[Shown], channel: str) -> Spec:
+def _look(lanes: Sequence[Lane], channel: str) -> Spec:
     ranges = {
         "color": [f"var(--{one.variable})" for one in lanes],
         "strokeDash": [one.dash or [1, 0] for one in lanes],
@@ -66,7 +66,7 @@ def _shining(opacity: float) -> Spec:
     return {"condition": {"test": IS_LIT, "value": opacity}, "value": 0.12 * opacity}
 
 
-def line(lanes: Sequence[Shown], chosen: Spec, *, width: float, opacity: float) -> Spec:
+def line(lanes: Sequence[Lane], chosen: Spec, *, width: float, opacity: float) -> Spec:
     """Rows joined by step, a line for each lane and seed; `width` in pixels. One of opacity 0 is there to be met."""
     return {
         **chosen,
@@ -81,7 +81,7 @@ def line(lanes: Sequence[Shown], chosen: Spec, *, width: float, opacity: float) 
     }
 
 
-def lines(lanes: Sequence[Shown]) -> list[Spec]:
+def lines(lanes: Sequence[Lane]) -> list[Spec]:
     """Single seeds, the way of each lane's mean, the part of it up to the chosen step, and what a pointer meets."""
     means = rows("means")
     return [
@@ -93,7 +93,7 @@ def lines(lanes: Sequence[Shown]) -> list[Spec]:
     ]
 
 
-def point(lanes: Sequence[Shown], chosen: Spec, *, size: Any, **mark: Any) -> Spec:
+def point(lanes: Sequence[Lane], chosen: Spec, *, size: Any, **mark: Any) -> Spec:
     """A mark of its lane for each row; `size` in square pixels, `mark` as Vega-Lite has it."""
     edge = {"stroke": "var(--paper)", "strokeWidth": 0.6}
     return {
@@ -103,12 +103,12 @@ def point(lanes: Sequence[Shown], chosen: Spec, *, size: Any, **mark: Any) -> Sp
     }
 
 
-def now(lanes: Sequence[Shown]) -> Spec:
+def now(lanes: Sequence[Lane]) -> Spec:
     """Where each lane is at the chosen step."""
     return point(lanes, _latest(), size=130, stroke="var(--ink)", strokeWidth=1.2, tooltip={"expr": TOLD})
 
 
-def names(lanes: Sequence[Shown]) -> Spec:
+def names(lanes: Sequence[Lane]) -> Spec:
     """Beside the place of each lane its name; of many lanes only that of the one that is lit."""
     right = "scale('x', datum.X) > 0.6 * width"
     mark = {
@@ -123,7 +123,7 @@ def names(lanes: Sequence[Shown]) -> Spec:
     }
 
 
-def interval(lanes: Sequence[Shown], axis: str) -> list[Spec]:
+def interval(lanes: Sequence[Lane], axis: str) -> list[Spec]:
     """At the chosen step the interval along an axis; at the last one it makes room for itself."""
     channel = "x" if axis == "across" else "y"
     ends = [{"calculate": _clamped(axis, end), "as": end} for end in ("low", "high")]
@@ -152,7 +152,7 @@ def _clamped(axis: str, end: str) -> str:
 STAR = "M0,-1L.235,-.324L.951,-.309L.38,.124L.588,.809L0,.4L-.588,.809L-.38,.124L-.951,-.309L-.235,-.324Z"
 
 
-def events(lanes: Sequence[Shown]) -> list[Spec]:
+def events(lanes: Sequence[Lane]) -> list[Spec]:
     """Where a Gram loss starts and its teacher is renewed."""
     tip = {"expr": "datum.arm + '\\n' + datum.kind + ' at step ' + datum.step"}
     return [

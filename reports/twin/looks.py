@@ -15,7 +15,7 @@ DARK = (0.08, 0.09, 0.1)  # the paper of the dark page
 TELLING = 3.2  # contrast that a line has with the dark paper: WCAG 2.2 asks for 3 (1.4.11)
 
 
-class Shown(NamedTuple):
+class Lane(NamedTuple):
     """A lane as a page draws it; its colour is a variable of the style sheet, so that both themes have their own.
 
     mark: a shape of Vega, or the outline of one in a square from -1 to 1.
@@ -40,17 +40,17 @@ class Shown(NamedTuple):
         return f"--{self.variable}: light-dark({self.light}, {self.dark});"
 
 
-def shown(run: Run, arm_looks: Mapping[str, Look]) -> list[Shown]:
+def lanes_of(run: Run, arm_looks: Mapping[str, Look]) -> list[Lane]:
     """The trunk, if there is one, then the arms."""
-    return [_shown(lane, number, arm_looks.get(lane, TRUNK_LOOK)) for number, lane in enumerate(run.lanes)]
+    return [_lane(lane, number, arm_looks.get(lane, TRUNK_LOOK)) for number, lane in enumerate(run.lanes)]
 
 
-def _shown(lane: str, number: int, look: Look) -> Shown:
-    label = "trunk (shared)" if lane == TRUNK else lane
+def _lane(name: str, number: int, look: Look) -> Lane:
+    label = "trunk (shared)" if name == TRUNK else name
     dash = [] if look.dash == "-" else [1.5 * length for length in look.dash[1]]
     outline = _OUTLINES[look.marker]
     mark = _NAMED.get(look.marker, outline)
-    return Shown(lane, label, f"arm-{number}", to_hex(look.colour), _on_dark(look.colour), dash, mark, outline)
+    return Lane(name, label, f"arm-{number}", to_hex(look.colour), _on_dark(look.colour), dash, mark, outline)
 
 
 def _on_dark(colour: str) -> str:

@@ -20,7 +20,7 @@ from reports.run_folder import Run
 from reports.twin import bundle, charts, tables
 from reports.twin.curves import Panel, training
 from reports.twin.gallery import Gallery, gallery
-from reports.twin.looks import Shown, shown
+from reports.twin.looks import Lane, lanes_of
 from reports.twin.measures import EFFORT, Field, Used, fields, happened, means, singles
 from reports.twin.sheets import Sheet, embedded
 from reports.verdict_pages import judged
@@ -41,7 +41,7 @@ class Figure(NamedTuple):
 def twin(run: Run, compared: Differences) -> str:
     """The page as HTML, which needs nothing beside it: no network, no other file; equal runs give equal pages."""
     arm_looks = looks(run.arms, run.baseline)
-    lanes, known, used = shown(run, arm_looks), fields(run), Used(run)
+    lanes, known, used = lanes_of(run, arm_looks), fields(run), Used(run)
     steps = sorted({row.step for row in run.rows if row.arm in run.lanes})
     curves, curve_sheets = training(run)
     grids = _grids(run, compared, arm_looks)
@@ -134,7 +134,7 @@ def _grids(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> di
 
 
 def _specs(
-    run: Run, lanes: Sequence[Shown], known: Sequence[Field], *, curves: Sequence[Panel], last: int
+    run: Run, lanes: Sequence[Lane], known: Sequence[Field], *, curves: Sequence[Panel], last: int
 ) -> dict[str, charts.Spec]:
     x, y = _axes(run, known)
     found = {"plane": charts.trade_off(lanes, known, across=x, up=y, last=last)}

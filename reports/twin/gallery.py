@@ -27,7 +27,7 @@ from reports.features.stages import Sides, sides
 from reports.pairing import Checkpoint
 from reports.run_folder import Run
 
-MOST_BYTES = 4_000_000  # of all pictures, of the 8 MB that a page may have
+MOST_BYTES = 4_000_000  # of all pictures
 MOST_STEPS = 8  # of one arm
 MOST_CLASSES = 12  # of a legend
 
@@ -51,15 +51,15 @@ class Gallery(NamedTuple):
         return {"images": self.images, "kinds": self.kinds}
 
 
-def gallery(run: Run, compared: Differences) -> Gallery | None:
-    """None where the run has no pictures."""
+def gallery(run: Run, compared: Differences, *, room: int = MOST_BYTES) -> Gallery | None:
+    """As many images as there is room for, in bytes, one at least; None where the run has no pictures."""
     maps = Maps(run, read(run))
     beside = sides(maps, compared)
     if beside is None:
         return None
     ways = {arm: spread_to_the_end(maps.pictures.way(run, arm, beside.seed)) for arm in beside.arms}
     order = spread_over_sets(maps.images, len(maps.images))
-    images = list(_that_fit(_image(maps, image, ways) for image in order))
+    images = list(_that_fit((_image(maps, image, ways) for image in order), room))
     named = {"components": "components"} | {
         f"similar{n}": f"cosine with point {n + 1}" for n in range(len(maps.points))
     }
@@ -73,12 +73,11 @@ def spread_to_the_end(way: Sequence[Checkpoint]) -> list[Checkpoint]:
     return spread(way[::-1], MOST_STEPS)[::-1]
 
 
-def _that_fit(images: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """As many as the page has room for, one at least."""
+def _that_fit(images: Iterator[dict[str, Any]], room: int) -> Iterator[dict[str, Any]]:
     held = 0
     for number, image in enumerate(images):
         held += len(json.dumps(image))
-        if number and held > MOST_BYTES:
+        if number and held > room:
             return
         yield image
 

@@ -19,13 +19,14 @@ from reports.results_table import legend_text
 from reports.run_folder import Run
 from reports.twin import bundle, charts, tables
 from reports.twin.curves import Panel, training
-from reports.twin.gallery import Gallery, gallery
+from reports.twin.gallery import MOST_BYTES, Gallery, gallery
 from reports.twin.looks import Lane, lanes_of
 from reports.twin.measures import EFFORT, Field, Used, fields, happened, means, singles
 from reports.twin.sheets import Sheet, embedded
 from reports.verdict_pages import judged
 
 HERE = Path(__file__).parent
+MOST_BUT_VEGA = 6_500_000  # bytes of a page, of 8 MB in all
 
 
 class Figure(NamedTuple):
@@ -46,7 +47,6 @@ def twin(run: Run, compared: Differences) -> str:
     curves, curve_sheets = training(run)
     grids = _grids(run, compared, arm_looks)
     settings, settings_sheet = tables.configuration(run)
-    pictures = gallery(run, compared)
     sheets = {
         "means": means(run, known, used),
         "singles": singles(run, known, used),
@@ -56,6 +56,7 @@ def twin(run: Run, compared: Differences) -> str:
         "settings": settings_sheet,
     }
     specs = _specs(run, lanes, known, curves=curves, last=steps[-1])
+    pictures = gallery(run, compared, room=_room(sheets, specs))
     page = _template().render(
         **_said(run, compared),
         run=run,
@@ -81,6 +82,12 @@ def twin(run: Run, compared: Differences) -> str:
         data=embedded(_data(run, steps, known=known, sheets=sheets, specs=specs, pictures=pictures)),
     )
     return printable(page)
+
+
+def _room(sheets: Mapping[str, Sheet], specs: Mapping[str, Any]) -> int:
+    """Bytes that the numbers leave to pictures; in the page they stand once more as tables, half as large."""
+    held = len(embedded([[sheet.plain() for sheet in sheets.values()], specs]))
+    return min(MOST_BYTES, MOST_BUT_VEGA - held - held // 2)
 
 
 def _said(run: Run, compared: Differences) -> dict[str, Any]:

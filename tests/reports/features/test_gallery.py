@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,13 +14,19 @@ from reports.features.maps import Maps
 from reports.features.reading import read as read_pictures
 from reports.run_folder import read
 from reports.twin import gallery as of_gallery
+from reports.twin import page as of_page
 from reports.twin.gallery import gallery
 from reports.twin.page import twin
 
 
-def of(folder):
+def of(folder, **how):
     run = read(folder)
-    return gallery(run, compare(run))
+    return gallery(run, compare(run), **how)
+
+
+def images_in(page):
+    content = re.search(r'<script type="application/json" id="twin">(.*?)</script>', page, re.DOTALL)[1]
+    return len(json.loads(content)["gallery"]["images"])
 
 
 def pixels(url):
@@ -54,15 +61,20 @@ def test_without_heads_there_are_no_predictions_to_choose(pictured):
     assert all(one["truth"] == {} for one in found.images)
 
 
-def test_more_images_than_the_page_has_room_for_are_left_out_and_that_is_said(pictured, monkeypatch):
+def test_more_images_than_the_page_has_room_for_are_left_out_and_that_is_said(pictured):
     folder = pictured()
     of_one = len(json.dumps(of(folder).images[0]))
-    monkeypatch.setattr(of_gallery, "MOST_BYTES", 2.5 * of_one)
-    found = of(folder)
+    found = of(folder, room=int(2.5 * of_one))
     assert len(found.images) == 2
     assert "2 of the 6 images that are kept" in found.note
-    monkeypatch.setattr(of_gallery, "MOST_BYTES", 1)
-    assert len(of(folder).images) == 1
+    assert len(of(folder, room=0).images) == 1
+
+
+def test_a_page_that_is_full_of_numbers_has_room_for_fewer_images(pictured, monkeypatch):
+    run = read(pictured())
+    whole = images_in(twin(run, compare(run)))
+    monkeypatch.setattr(of_page, "MOST_BUT_VEGA", 0)
+    assert (whole, images_in(twin(run, compare(run)))) == (6, 1)
 
 
 def test_of_many_steps_a_few_are_kept_and_the_last_always(pictured, monkeypatch):

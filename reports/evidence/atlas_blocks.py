@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,7 +56,9 @@ def gains(shelf: Shelf, given: Sequence[str]) -> Filled:
         rows.append([f"`{arm}`", f"`{first.over}`", *cells, words.count(first.step), str(first.seeds)])
     titles = [titled(got.got.run, column, words.difference_unit(column)) for column in got.got.columns]
     text = table(["arm", "over", *titles, "at step", "seeds"], rows)
-    return Filled(f"{text}\n\n{SAYS['gain']}; brackets: 95 % intervals over seeds.")
+    known = any(math.isfinite(point.low) for column in found for point in column.values())
+    bounds = "brackets: 95 % intervals over seeds" if known else "one seed, so no interval"
+    return Filled(f"{text}\n\n{SAYS['gain']}; {bounds}.")
 
 
 def contour(shelf: Shelf, given: Sequence[str]) -> Filled:

@@ -172,6 +172,13 @@ def test_gains_name_the_arm_that_they_are_over_and_hold_what_the_points_hold(she
     assert cells[2] == f"{100 * first.value:+.1f} [{100 * first.low:+.1f}, {100 * first.high:+.1f}]"
     assert cells[-2:] == ["40", "3"]
     assert filled.text.count("| `held") == 6
+    assert filled.text.endswith("brackets: 95 % intervals over seeds.")
+
+
+def test_gains_of_one_seed_say_that_they_have_no_interval(make_run, tmp_path):
+    run = read(make_run(name="atlas", config=CONFIG, **MADE | {"seeds": (0,)}))
+    write(tables(run), tmp_path / "shelf" / "atlas", to="parquet")
+    assert gains(Shelf(tmp_path / "shelf"), ["atlas", "miou"]).text.endswith("one seed, so no interval.")
 
 
 def test_points_that_differ_in_more_than_the_axes_are_averaged_and_that_is_said(shelf):

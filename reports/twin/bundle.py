@@ -16,9 +16,6 @@ import sys, vl_convert
 sys.stdout.reconfigure(encoding="utf-8")
 sys.stdout.write(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 """
-LICENCE = (
-    "Vega, Vega-Lite and Vega-Embed: Copyright (c) University of Washington Interactive Data Lab, BSD 3-Clause License"
-)
 
 
 @functools.cache

@@ -78,7 +78,7 @@ def twin(run: Run, compared: Differences) -> str:
         style=Markup((HERE / "twin.css").read_text(encoding="utf-8")),
         glue=Markup((HERE / "twin.js").read_text(encoding="utf-8")),
         vega=bundle.script(),
-        licence=bundle.LICENCE,
+        licences=Markup((HERE / "licences.txt").read_text(encoding="utf-8")),
         data=embedded(_data(run, steps, known=known, sheets=sheets, specs=specs, pictures=pictures)),
     )
     return printable(page)

@@ -64,6 +64,12 @@ def test_nothing_is_fetched_and_the_file_is_small(page):
     assert len(page.encode()) < 8_000_000
 
 
+def test_the_licences_of_what_the_page_holds_are_in_it(page):
+    (told,) = [comment for comment in re.findall(r"<!--(.*?)-->", page, re.DOTALL) if "Interactive Data Lab" in comment]
+    for condition in ("Redistributions in binary form must reproduce", "appear in all copies", "substantial portions"):
+        assert condition in told
+
+
 def test_the_same_tables_give_the_same_page(rooms, page):
     assert page_of(rooms) == page
 

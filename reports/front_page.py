@@ -66,7 +66,7 @@ def _question(page: Page, run: Run) -> float:
     y = page.flow(
         LEFT, TOP - 0.1, wrap(title, RIGHT - LEFT, size, weight="bold", lines=3), size, leading=1.22, weight="bold"
     )
-    known = [("Source", run.source), ("Expected", run.expected), ("Cost", run.cost)]
+    known = [("Source", run.source), ("Expected", run.expected), ("Cost, estimated", run.cost)]
     parts = [(label, text) for label, text in known if text]
     if not parts:
         return y

@@ -64,9 +64,9 @@ def _corrected(one: Difference) -> str:
     if verdict is None or verdict.comparisons < 2:
         return ""
     if one.excludes_zero:
-        return f"the interval leaves out zero, but not corrected for {verdict.comparisons} comparisons (Holm)"
+        return f"the interval leaves out zero, but not after correction for {verdict.comparisons} comparisons (Holm)"
     if verdict.word == "undecided" and verdict.margin and least > -verdict.margin:
-        return f"the interval keeps the margin, but not corrected for {verdict.comparisons} comparisons (Holm)"
+        return f"the interval keeps the margin, but not after correction for {verdict.comparisons} comparisons (Holm)"
     return ""
 
 

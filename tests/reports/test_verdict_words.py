@@ -38,9 +38,9 @@ def test_an_undecided_arm_says_what_it_would_take():
 
 
 def test_where_interval_and_word_seem_to_disagree_the_correction_is_named():
-    assert said().startswith("the interval leaves out zero, but not corrected for 4 comparisons (Holm)")
+    assert said().startswith("the interval leaves out zero, but not after correction for 4 comparisons (Holm)")
     within = replace(SEEN, low=-0.005)
-    assert said(within).startswith("the interval keeps the margin, but not corrected for 4 comparisons (Holm)")
+    assert said(within).startswith("the interval keeps the margin, but not after correction for 4 comparisons (Holm)")
     assert said(word="no worse than the margin", seeds_needed=None).startswith("the interval leaves out zero")
     assert "Holm" not in said(comparisons=1)
 

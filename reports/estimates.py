@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from common.errors import BadInput
+from evals.results.crossed import ALPHA
 from evals.results.metrics import LEADING, METRICS, Metric, metric_of
 from evals.results.table import Row
 from reports.lineage import on_way
@@ -23,7 +24,6 @@ from reports.run_folder import COLUMN_KEYS, Run
 
 # How titles name an evaluation, where not by its name with a capital; mIoU alone says segmentation
 EVAL_LABELS = {"knn": "kNN", "logreg": "Logistic", "segmentation": ""}
-CONFIDENCE = 0.95
 
 
 class Unknown(NamedTuple):
@@ -117,7 +117,7 @@ def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = float(data.mean())
     if data.size == 1:
         return mean, float("nan"), float("nan")
-    quantile = float(stdtrit(data.size - 1, 0.5 + CONFIDENCE / 2))
+    quantile = float(stdtrit(data.size - 1, 1 - ALPHA / 2))
     half = quantile * float(data.std(ddof=1)) / np.sqrt(data.size)
     return mean, mean - half, mean + half
 

@@ -15,10 +15,11 @@ import numpy as np
 from scipy import stats
 
 from common.records import EQUAL_COMPUTE
+from evals.results.crossed import ALPHA
 from evals.results.table import Row
 from reports.across.sides import Measure, Side, only
 from reports.compared import Difference, Differences, compare, foremost
-from reports.estimates import CONFIDENCE, columns, of_column, student_interval
+from reports.estimates import columns, of_column, student_interval
 
 How = Literal["paired", "unpaired", "same training", "one seed"]
 
@@ -118,7 +119,7 @@ def _interval(values: dict[int, float], others: dict[int, float], *, same: bool)
         return *student_interval(np.subtract(mine, base).tolist()), "paired"
     if np.ptp(mine) == np.ptp(base) == 0:  # nothing tells how far chance could have gone
         return value, math.nan, math.nan, "unpaired"
-    ends = stats.ttest_ind(mine, base, equal_var=False).confidence_interval(CONFIDENCE)
+    ends = stats.ttest_ind(mine, base, equal_var=False).confidence_interval(1 - ALPHA)
     return value, float(ends.low), float(ends.high), "unpaired"
 
 

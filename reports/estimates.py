@@ -77,6 +77,11 @@ class Column:
         return self.kind.share
 
     @property
+    def direction(self) -> int:
+        """1 where higher values are better, -1 where lower ones are."""
+        return 1 if self.kind.higher_is_better else -1
+
+    @property
     def version(self) -> str:
         """The protocol's name without the evaluation's, which the title says: "quick-v1" of "knn-quick-v1"."""
         return self.protocol.removeprefix(f"{self.eval}-") or self.protocol
@@ -239,9 +244,8 @@ def best(estimates: dict[str, Estimate | None], column: Column) -> str | None:
     values = {arm: estimate.value for arm, estimate in there.items() if estimate.step == last}
     if len(values) < 2:
         return None
-    sign = 1 if column.kind.higher_is_better else -1
-    top = max(sign * value for value in values.values())
-    winners = [arm for arm, value in values.items() if sign * value == top]
+    top = max(column.direction * value for value in values.values())
+    winners = [arm for arm, value in values.items() if column.direction * value == top]
     return winners[0] if len(winners) == 1 else None
 
 

@@ -154,7 +154,7 @@ def _scatter(
 def _checkpoints(axes: Axes, track: Track, sign: Column, column: Column, *, look: Look, last: int) -> None:
     """A mark for each checkpoint of a seed that has both measures, in shown units."""
     both = track.values[[sign, column]].dropna()
-    scale = [words.scale(one) * (1 if one.kind.higher_is_better else -1) for one in (sign, column)]
+    scale = [words.scale(one) * one.direction for one in (sign, column)]
     how = {"color": look.colour, "marker": look.marker, "linewidths": 0, "alpha": 0.7}
     axes.scatter(*(both.to_numpy() * scale).T, s=4 + 14 * both.index.to_numpy(float) / last, **how)
 

@@ -56,6 +56,6 @@ def tracks(run: Run, *, since: int = 1) -> list[Track]:
 def _values(run: Run, arm: str, seed: int) -> Frame:
     series: dict[Any, dict[int, float]] = {}
     for column in columns(run):
-        sign = 1.0 if column.kind.higher_is_better else -1.0
-        series[column] = {row.step: sign * row.value for row in on_way(run, of_column(run, column), arm, seed)}
+        way = on_way(run, of_column(run, column), arm, seed)
+        series[column] = {row.step: column.direction * row.value for row in way}
     return pd.DataFrame(series, dtype=float).sort_index()

@@ -127,10 +127,9 @@ def _head(page: Page, column: Column, arms: Sequence[Difference], y: float) -> f
     size = 9.0 if text_width(title, 9, weight="bold") <= room else 8.0
     page.write(LEFT, y + 0.17, shorten(title, room, size, weight="bold"), size, weight="bold")
     half = _scale(arms).half * words.scale(column)
-    sign = 1 if column.kind.higher_is_better else -1
     small = {"color": FAINT, "va": "baseline"}
     for gain, ha in ((-half, "left"), (half, "right")):
-        text = words.number(sign * gain, words.digits(column), signed=True)
+        text = words.number(column.direction * gain, words.digits(column), signed=True)
         page.write(PLOT + (PLOT_WIDTH if gain > 0 else 0.0), y + 0.18, text, SMALL, ha=ha, **small)
     page.write(PLOT + PLOT_WIDTH / 2, y + 0.18, "0", SMALL, ha="center", **small)
     page.write(BRACKET, y + 0.18, "95 % interval", SMALL, ha="right", color=FAINT)
@@ -154,7 +153,7 @@ def _row(page: Page, one: Difference, look: Look, *, usual: tuple[str, ...], sca
 
 def _interval(page: Page, one: Difference, look: Look, *, scale: Scale, y: float) -> None:
     """The interval as a bar with its difference, zero as a line, and the zone from the margin to zero."""
-    sign, tall = (1 if one.column.kind.higher_is_better else -1), 0.075
+    sign, tall = one.column.direction, 0.075
     if one.verdict and one.verdict.margin:
         left, right = scale.x(-one.verdict.margin), scale.x(0.0)
         page.box(left, y - tall, right - left, 2 * tall, fill=ZONE)

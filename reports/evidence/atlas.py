@@ -121,8 +121,8 @@ def _gain(tables: Stored, column: Column, arm: str, over: str, settings: Mapping
     common = own.intersection(*mine.values(), *(theirs.get(seed, {}) for seed in mine))
     if not common:
         return None
-    last, sign = max(common), 1.0 if column.kind.higher_is_better else -1.0
-    gained = [sign * (mine[seed][last] - theirs[seed][last]) for seed in mine]
+    last = max(common)
+    gained = [column.direction * (mine[seed][last] - theirs[seed][last]) for seed in mine]
     return Point(arm, settings, *student_interval(gained), len(gained), over, last)
 
 

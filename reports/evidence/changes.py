@@ -87,8 +87,8 @@ def _changed(column: Column, values: np.ndarray) -> str:
 
 def _back(column: Column, values: np.ndarray) -> str:
     """ "41 [22, 60]"; nothing where a loss is not shown, of which no share can be told."""
-    sign = 1.0 if column.kind.higher_is_better else -1.0
-    lost, low, _ = student_interval((sign * (values[:, 0] - values[:, 1])).tolist()) if len(values) else (0.0,) * 3
+    losses = column.direction * (values[:, 0] - values[:, 1])
+    lost, low, _ = student_interval(losses.tolist()) if len(values) else (0.0,) * 3
     if not (low if len(values) > 1 else lost) > 0:
         return words.NONE
     found = share_back(values)

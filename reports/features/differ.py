@@ -76,8 +76,7 @@ def cases(maps: Maps, column: Column, baseline: Checkpoint, arm: Checkpoint) -> 
     known = [image for image in maps.images if all(np.isfinite(own.get(image, np.nan)) for own in values)]
     if not known:
         return []
-    sign = 1 if column.kind.higher_is_better else -1
-    gain = {image: sign * (values[1][image] - values[0][image]) for image in known}
+    gain = {image: column.direction * (values[1][image] - values[0][image]) for image in known}
     ranked = sorted(known, key=lambda image: -gain[image])  # ties in the order of the set
     best, middle, worst = ranked[0], ranked[(len(ranked) - 1) // 2], ranked[-1]
     said = {

@@ -56,12 +56,11 @@ def _title(column: Column) -> str:
 
 def _field(run: Run, column: Column, number: int, title: str) -> Field:
     rows = of_column(run, column)
-    side = 1 if column.kind.higher_is_better else -1
     guess = chance_of(run, column, rows)
     return Field(
         f"c{number}",
         title,
-        side,
+        column.direction,
         reach=within_reach(column, rows) if rows else None,
         chance=guess.level if guess is not None and guess.near else None,
         column=column,

@@ -132,7 +132,7 @@ def _verdict(one: Difference) -> Line:
     column, factor, said = one.column, words.scale(one.column), word(one)
     measure, unit = f"{column.title} on {column.dataset}", words.difference_unit(column)
     where = f"at step {words.count(one.step)}" if one.measure == "steps" else words.place(one)
-    gain = (1 if column.kind.higher_is_better else -1) * one.value * factor
+    gain = column.direction * one.value * factor
     bracket, over = words.bracket(column, one) or "no interval", f"over {one.over}" if one.over else ""
     cells = [
         Cell(measure, below=f"{unit} {words.arrow(column)}".strip(), by=measure),

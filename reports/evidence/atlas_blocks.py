@@ -12,7 +12,7 @@ from reports.estimates import Column, Estimate
 from reports.evidence.asked import Asked, asked, parted, title, titled
 from reports.evidence.atlas import KINDS, Law, Point, law, points, scale, settings_of
 from reports.evidence.contour import figure
-from reports.evidence.filled import Filled, file_name, table
+from reports.evidence.filled import Filled, file_name, plural, several, table
 from reports.evidence.stored import Shelf
 
 OF, ACROSS, UP, KEYS = "of:", "x:", "y:", "keys:"
@@ -137,8 +137,8 @@ def _cells(found: Law, factor: float, digits: int) -> list[str]:
 def _basis(found: Sequence[Point], across: str, up: str) -> str:
     """Over how many points, seeds and other settings the picture was made."""
     places = {(point.settings[across], point.settings[up]) for point in found}
-    seeds = " or ".join(map(str, sorted({point.seeds for point in found})))
-    said = f"{len(found)} points, {seeds} {'seed' if seeds == '1' else 'seeds'} each"
+    seeds = several(sorted({point.seeds for point in found}))
+    said = f"{plural(len(found), 'point')}, {plural(seeds, 'seed')} each"
     if len(places) < len(found):
         said += f"; at the {len(places)} places the mean over points that differ in other settings"
     return said + "."

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from common.errors import BadInput
 from reports import words
 from reports.estimates import Column, Estimate, of_column, seed_ways
 from reports.evidence import falls as measured
 from reports.evidence.asked import Asked, asked, heading, parted
-from reports.evidence.filled import Filled, is_known, several, table
+from reports.evidence.filled import Filled, plural, several, table
 from reports.evidence.stored import Shelf
 from reports.run_folder import COLUMN_KEYS
 from reports.tidy import HOUR
@@ -114,7 +115,7 @@ def _verdict(line: dict[str, Any] | None, column: Column) -> str:
 def _basis(shown: Sequence[dict[str, Any]]) -> str:
     """What intervals and words rest on."""
     seeds, over = (several(line[key] for line in shown) for key in ("seeds", "over"))
-    said = f"{seeds} {'seed' if seeds == '1' else 'seeds'}; "
+    said = plural(seeds, "seed") + "; "
     said += f"brackets: 95 % intervals over {over}" if over else "no interval is known"
     made = {int(line["comparisons"]) for line in shown if line["comparisons"] > 1}
     return said + (f", words corrected over {several(sorted(made))} comparisons of a measure (Holm)" if made else "")
@@ -168,9 +169,9 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
     if flops := sum(jobs["flops"].fillna(0)):
         times.append(words.operations(flops))
     said = [
-        f"{_many(len(run.arms), 'arm')}, {_many(len(run.seeds), 'seed')} ({', '.join(map(str, run.seeds))})",
+        f"{plural(len(run.arms), 'arm')}, {plural(len(run.seeds), 'seed')} ({', '.join(map(str, run.seeds))})",
         f"up to step {words.count(run.steps)}",
-        f"{sum(jobs['state'] == 'done')} of {_many(len(jobs), 'job')} done",
+        f"{sum(jobs['state'] == 'done')} of {plural(len(jobs), 'job')} done",
         f"{', '.join(times)}, evaluations not counted",
         _machine(run.environment),
         f"commit {several(jobs['git']) or 'unknown'}",
@@ -181,14 +182,10 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
 def _machine(known: Mapping[str, Any]) -> str:
     """ "2 cores of …, 24 GiB, torch 2.15.0", as far as it was recorded."""
     parts = {"cores": "{:.0f} cores", "cpu": "{}", "memory_gib": "{:.0f} GiB", "torch": "torch {}"}
-    said = [form.format(known[key]) for key, form in parts.items() if is_known(known.get(key))]
-    if is_known(device := known.get("device")) and device != "cpu":
+    said = [form.format(known[key]) for key, form in parts.items() if pd.notna(known.get(key))]
+    if pd.notna(device := known.get("device")) and device != "cpu":
         said.insert(0, str(device))
     return ", ".join(said) or "machine unknown"
-
-
-def _many(amount: int, what: str) -> str:
-    return f"{amount} {what}{'' if amount == 1 else 's'}"
 
 
 def _number(column: Column, value: float) -> str:

@@ -11,7 +11,7 @@ from common.errors import BadInput
 from reports import words
 from reports.estimates import Column, Estimate, seed_ways, student_interval
 from reports.evidence.asked import Asked, asked, heading, title
-from reports.evidence.filled import Filled, several, table
+from reports.evidence.filled import Filled, plural, several, table
 from reports.evidence.stored import Shelf
 
 
@@ -75,7 +75,7 @@ def _counted(got: Asked, found: Sequence[Sequence[np.ndarray]], *steps: int) -> 
     if not counts:
         said = ", ".join(map(str, steps[:-1])) + f" and {steps[-1]}"
         raise BadInput(f"got steps {said}: want those at which an arm of {got.tables.name} was evaluated")
-    return f"{several(sorted(counts))} {'seed' if counts == {1} else 'seeds'}"
+    return plural(several(sorted(counts)), "seed")
 
 
 def _changed(column: Column, values: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 LONGEST = 100  # letters of a figure's name: file systems take 255 bytes
@@ -37,9 +38,9 @@ def file_name(asked_for: Sequence[str]) -> str:
 
 def several(values: Iterable[Any]) -> str:
     """The unlike ones among them that are known, "3" or "2 or 3"."""
-    return " or ".join(dict.fromkeys(str(value) for value in values if is_known(value) and str(value)))
+    return " or ".join(dict.fromkeys(str(value) for value in values if pd.notna(value) and str(value)))
 
 
-def is_known(value: Any) -> bool:
-    """Whether a cell of a table is filled: neither None nor NaN."""
-    return value is not None and value == value
+def plural(amount: int | str, noun: str) -> str:
+    """ "1 seed", "3 seeds"; an amount in words may be what `several` tells, "2 or 3"."""
+    return f"{amount} {noun}{'' if str(amount) == '1' else 's'}"

@@ -15,7 +15,7 @@ from reports import words
 from reports.estimates import kind_of, title_of
 from reports.evidence.alarms import FALL, RIGHT, best, held_out, rates, replayed
 from reports.evidence.asked import sections
-from reports.evidence.filled import Filled, table
+from reports.evidence.filled import Filled, plural, table
 from reports.evidence.rank_map import rank_map
 from reports.evidence.stored import Shelf
 from reports.ranks import FEWEST, KINDS, correlations
@@ -126,8 +126,8 @@ def _rests_on(got: Wanted, found: Frame) -> str:
     chance = round(ALPHA * intervals)
     luck = f" Of {intervals} intervals about {chance} would leave out 0 by chance." if chance else ""
     return (
-        f"Spearman's rank correlation by the better side of both: +1 ranks as the metric does. {runs} runs of {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}, from step {got.since} on; {bounds}.{luck}"
+        "Spearman's rank correlation by the better side of both: +1 ranks as the metric does. "
+        f"{plural(runs, 'run')} of {plural(seeds, 'seed')}, from step {got.since} on; {bounds}.{luck}"
     )
 
 

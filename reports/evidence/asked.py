@@ -28,17 +28,18 @@ class Asked(NamedTuple):
 
 def asked(shelf: Shelf, given: Sequence[str]) -> Asked:
     """`EXPERIMENT METRIC... [arms: ARM...]`. Raises BadInput at what is missing or unknown."""
-    if not given:
+    behind = sections(given, [ARMS])
+    if not behind[""]:
         raise BadInput("got no experiment: want one; known: " + ", ".join(shelf.names))
-    tables = shelf.experiment(given[0])
-    cut = given.index(ARMS) if ARMS in given else len(given)
-    if not (metrics := given[1:cut]):
-        raise BadInput(f"got no metric of {given[0]}: want one or more of {', '.join(_names(columns(tables.run)))}")
-    arms = list(given[cut + 1 :]) or list(tables.run.arms)
+    name, *metrics = behind[""]
+    tables = shelf.experiment(name)
+    if not metrics:
+        raise BadInput(f"got no metric of {name}: want one or more of {', '.join(_names(columns(tables.run)))}")
+    arms = behind[ARMS] or list(tables.run.arms)
     for arm in arms:
         if arm not in tables.run.lanes:
             do = nearest(arm, tables.run.lanes, otherwise=f"known: {', '.join(tables.run.lanes)}")
-            raise BadInput(f"got arm {arm}: want one of {given[0]}; {do}")
+            raise BadInput(f"got arm {arm}: want one of {name}; {do}")
     return Asked(tables, [column(tables.run, word) for word in metrics], arms)
 
 
@@ -93,10 +94,9 @@ def sections(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]
 
 
 def parted(given: Sequence[str], names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """A block's words by the name that they stand behind, and without names and those: what `asked` reads."""
-    cut = given.index(ARMS) if ARMS in given else len(given)
-    behind = sections(given[:cut], names)
-    return behind, [*behind[""], *given[cut:]]
+    """A block's words by the name that they stand behind, and what is left for `asked` to read."""
+    behind = sections(given, [*names, ARMS])
+    return behind, [*behind[""], ARMS, *behind[ARMS]]
 
 
 def _marks(one: Column) -> set[str]:

@@ -21,13 +21,14 @@ from reports.tracks import LABELLED, Frame, Track
 FEWEST = 6  # checkpoints of a run whose order is looked at, so that five changes lie between them
 INSIDE, CHANGES, ACROSS = "inside runs", "changes inside runs", "across arms"
 KINDS = (INSIDE, CHANGES, ACROSS)
-PAIR = ["measure", "measured_on", "eval", "metric", "dataset"]
+SIGN, METRIC = ["measure", "measured_on"], ["eval", "metric", "dataset"]
+PAIR = [*SIGN, *METRIC]
 UNIT = ["kind", *PAIR, "experiment", "seed", "arm", "step", "value"]
 
 
 def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
     """Spearman's, equal values at the mean of their ranks; NaN where one of both does not vary."""
-    ranks = rankdata([x, y], axis=1)
+    ranks = rankdata([x, y], axis=1)  # SciPy's `spearmanr` warns where a side does not vary, as outliers often do not
     apart = ranks - ranks.mean(axis=1, keepdims=True)
     spread = (apart**2).sum(axis=1).prod()
     return float(apart[0] @ apart[1] / math.sqrt(spread)) if spread > 0 else math.nan

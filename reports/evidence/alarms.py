@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,14 @@ from scipy.special import ndtri
 from evals.results.alarm import has_fallen, raised
 from evals.results.crossed import ALPHA
 from reports.estimates import Column
-from reports.ranks import FEWEST, PAIR, pair
+from reports.ranks import FEWEST, PAIR, SIGN, pair
 from reports.tracks import Frame, Track
 
 LEVELS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 FALL = 0.05  # below its peak by this share ends a labelled metric that has fallen
 RIGHT, MISSED, WRONG, SILENT = OUTCOMES = ("right", "missed", "wrong", "silent")
-ALARM = ["measure", "measured_on", "level"]
+ALARM = [*SIGN, "level"]
+RUN = ["experiment", "arm", "seed"]
 
 
 def fallen_since(values: Mapping[int, float], *, share: float) -> int | None:
@@ -44,8 +46,7 @@ def replayed(found: Sequence[Track], *, levels: Sequence[float] = LEVELS, fall: 
     checkpoints of either are left out.
     """
     rows = [row for track in found for row in _replayed(track, levels, fall)]
-    places = [*PAIR, "level", "experiment", "arm", "seed"]
-    return pd.DataFrame(rows, columns=[*places, "raised", "fallen", "outcome", "lead"])
+    return pd.DataFrame(rows, columns=[*PAIR, "level", *RUN, "raised", "fallen", "outcome", "lead"])
 
 
 def rates(replays: Frame, by: Sequence[str] = (*PAIR, "level")) -> Frame:
@@ -67,7 +68,7 @@ def rates(replays: Frame, by: Sequence[str] = (*PAIR, "level")) -> Frame:
     return found.reset_index()
 
 
-def best(found: Frame) -> dict[str, object] | None:
+def best(found: Frame) -> dict[str, Any] | None:
     """Of rates for one metric the alarm with the highest Youden index, hits less false alarms; None if none is over 0.
 
     Of equal ones that with fewer false alarms, then the longer median lead, then the first.
@@ -86,22 +87,29 @@ def held_out(replays: Frame) -> Frame:
     Where there is one experiment, seeds take their place. Where the others choose none, none is raised. Empty where
     there is nothing to leave out.
     """
-    group = "experiment" if replays["experiment"].nunique() > 1 else "seed"
-    parts = []
+    group, parts = left_out(replays), []
     for left in replays[group].unique() if replays[group].nunique() > 1 else ():
         mine = replays[replays[group] == left]
         chosen = best(rates(replays[replays[group] != left]))
         if chosen is not None:
             parts.append(mine[np.logical_and.reduce([mine[name] == chosen[name] for name in ALARM])])
         else:
-            runs = mine.drop_duplicates(["experiment", "arm", "seed"])
+            runs = mine.drop_duplicates(RUN)
             silent = np.where(runs["fallen"].isna(), SILENT, MISSED)
             parts.append(runs.assign(measure="", level=math.nan, raised=math.nan, outcome=silent, lead=math.nan))
     return pd.concat(parts, ignore_index=True) if parts else replays.iloc[:0]
 
 
+def left_out(replays: Frame) -> str:
+    """What `held_out` leaves out in turn: "experiment", or "seed" where there is one experiment."""
+    return "experiment" if replays["experiment"].nunique() > 1 else "seed"
+
+
 def wilson(share: float, count: float) -> tuple[float, float]:
-    """The interval of a share that was seen in `count` trials (95 %; Wilson, JASA 1927); NaN without any."""
+    """The interval of a share that was seen in `count` trials (95 %; Wilson, JASA 1927); NaN without any.
+
+    `share` x `count` need not be whole, as SciPy wants it: a share of runs counts as one of seeds.
+    """
     if count == 0:
         return math.nan, math.nan
     z2 = float(ndtri(1 - ALPHA / 2)) ** 2

@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import pandas as pd
+import numpy as np
 
 from common.errors import BadInput
 from evals.results.crossed import ALPHA
 from evals.results.metrics import LEADING, arrow
 from reports import words
 from reports.estimates import kind_of, title_of
-from reports.evidence.alarms import FALL, RIGHT, best, held_out, rates, replayed
+from reports.evidence.alarms import FALL, OUTCOMES, RUN, best, held_out, left_out, rates, replayed
 from reports.evidence.asked import sections
 from reports.evidence.filled import Filled, plural, table
-from reports.evidence.rank_map import rank_map
+from reports.evidence.rank_map import names, rank_map
 from reports.evidence.stored import Shelf
-from reports.ranks import FEWEST, KINDS, correlations
+from reports.ranks import FEWEST, KINDS, METRIC, SIGN, correlations
 from reports.tracks import Frame, Track, tracks
 
 METRICS, SINCE, SHARE = "metrics:", "since:", "fall:"
@@ -38,11 +38,11 @@ class Wanted(NamedTuple):
     def of(self, found: Frame) -> Frame:
         """The rows of the metrics that are wanted. Raises BadInput where there are none of one."""
         asked = self.metrics or [name for name in LEADING if (found["metric"] == name).any()]
-        told = [{row.eval, row.dataset, row.metric} for row in found.itertuples()]
-        kept = pd.Series(False, index=found.index)
+        kept = np.zeros(len(found), dtype=bool)
         for word in asked:
-            ends = found["metric"] == word.rpartition("/")[2]
-            same = ends & pd.Series([{*word.split("/")} <= names for names in told], index=found.index, dtype=bool)
+            *before, metric = word.split("/")
+            told = [found[["eval", "dataset"]].eq(part).any(axis=1) for part in before]
+            same = np.logical_and.reduce([found["metric"] == metric, *told])
             if not same.any():
                 known = ", ".join(dict.fromkeys(f"{row.eval}/{row.metric}" for row in found.itertuples())) or "none"
                 raise BadInput(f"got metric {word}: want one that was measured beside signs of health; known: {known}")
@@ -56,13 +56,15 @@ def ranks(shelf: Shelf, given: Sequence[str]) -> Filled:
     every = correlations(got.tracks)
     found = got.of(every)
     if found.empty:
-        raise BadInput(f"got {' '.join(got.names)}: want runs with signs of health at {FEWEST} checkpoints, or of arms")
-    rows = []
-    for (evaluation, metric, dataset), group in found.groupby(["eval", "metric", "dataset"], sort=False):
-        for place, ((measure, on), kinds) in enumerate(group.groupby(["measure", "measured_on"], sort=False)):
+        raise BadInput(
+            f"got {' '.join(got.names)}: want runs with signs of health at {FEWEST} checkpoints, or of several arms"
+        )
+    rows, metrics, signs = [], names(found, METRIC), names(found, SIGN)
+    for metric, group in found.groupby(METRIC, sort=False):
+        for place, (sign, kinds) in enumerate(group.groupby(SIGN, sort=False)):
             by_kind = {row.kind: row for row in kinds.itertuples()}
-            first = _arrow(metric, _name(evaluation, metric, dataset, found["dataset"])) if place == 0 else ""
-            own = _arrow(measure, _name("health", measure, on, found["measured_on"]))
+            first = "" if place else _arrow(metric[1], metrics[metric])
+            own = _arrow(sign[0], signs[sign])
             rows.append([first, own, *(_correlation(by_kind.get(kind)) for kind in KINDS)])
     name = f"{got.names[0]}/{'-'.join(['ranks', *got.names[1:]])}.png"
     head = ["metric", "label-free measure", *KINDS]
@@ -76,10 +78,8 @@ def alarms(shelf: Shelf, given: Sequence[str]) -> Filled:
     replays = got.of(replayed(got.tracks, fall=got.fall))
     if replays.empty:
         raise BadInput(f"got {' '.join(got.names)}: want runs with signs of health and dense metrics at {FEWEST} steps")
-    parts = [
-        _alarms(group, _name(evaluation, metric, dataset, replays["dataset"]), got.fall)
-        for (evaluation, metric, dataset), group in replays.groupby(["eval", "metric", "dataset"], sort=False)
-    ]
+    metrics = names(replays, METRIC)
+    parts = [_alarms(group, metrics[metric], got.fall) for metric, group in replays.groupby(METRIC, sort=False)]
     return Filled("\n\n".join(parts))
 
 
@@ -100,7 +100,7 @@ def _number(parts: dict[str, list[str]], name: str, usual: float, *, most: float
         (value,) = map(float, parts[name])
     except ValueError:
         value = math.nan
-    if not 0 <= value <= most:
+    if not (math.isfinite(value) and 0 <= value <= most):
         raise BadInput(f"got {name} {' '.join(parts[name])}: want one number{' up to 1' if most == 1 else ''}")
     return value
 
@@ -133,22 +133,22 @@ def _rests_on(got: Wanted, found: Frame) -> str:
 
 def _alarms(replays: Frame, title: str, fall: float) -> str:
     """A table of the best alarm of each sign for one metric, and what the best of all does where it was not chosen."""
-    runs = replays.drop_duplicates(["experiment", "arm", "seed"])
+    runs, signs = replays.drop_duplicates(RUN), names(replays, SIGN)
     fell = runs["fallen"].notna()
     told = f"**{title}** ends at least {100 * fall:g} % below its best in {fell.sum()} of {len(runs)} runs"
     rows = []
-    for (measure, on), group in rates(replays).groupby(["measure", "measured_on"], sort=False):
+    for sign, group in rates(replays).groupby(SIGN, sort=False):
         row = best(group) or next((row for row in group.to_dict("records") if row["level"] == USUAL), None)
         row = row or group.iloc[0].to_dict()
-        rows.append([_arrow(measure, _name("health", measure, on, replays["measured_on"])), *_cells(row)])
-    head = ["alarm", "level, %", "right", "missed", "wrong", "silent", "hits, %", "false alarms, %", "lead, steps"]
+        rows.append([_arrow(sign[0], signs[sign]), *_cells(row)])
+    head = ["alarm", "level, %", *OUTCOMES, "hits, %", "false alarms, %", "lead, steps"]
     seeds = f"seeds: {runs[fell]['seed'].nunique()} of {runs['seed'].nunique()}"
     levels = f"Of each measure the level with most hits less false alarms, {100 * USUAL:g} % where none has more hits"
     return f"{told} ({seeds}). {_recommended(replays)}\n\n{table(head, rows)}\n\n{levels}; {BRACKETS}."
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    counts = [str(row[name]) for name in ("right", "missed", "wrong", "silent")]
+    counts = [str(row[name]) for name in OUTCOMES]
     lead = words.NONE if math.isnan(row["lead"]) else words.count(round(row["lead"]))
     return [f"{100 * row['level']:g}", *counts, _share(row, "hits"), _share(row, "false"), lead]
 
@@ -168,25 +168,20 @@ def _recommended(replays: Frame) -> str:
     chosen = best(rates(replays))
     if chosen is None:
         return "None is raised more often in runs that fall than in the others."
-    name = title_of("health", str(chosen["measure"]))
-    said = f"Best of all: {name} at {100 * float(str(chosen['level'])):g} %."
+    said = f"Best of all: {title_of('health', chosen['measure'])} at {100 * chosen['level']:g} %."
     out = held_out(replays)
     if out.empty:
         return f"{said} It was chosen on the runs that it is counted on, and there is one seed: nothing confirms it."
     (row,) = rates(out, ["metric"]).to_dict("records")
-    left = "experiment" if replays["experiment"].nunique() > 1 else "seed"
+    right, missed, wrong, silent = (row[outcome] for outcome in OUTCOMES)
+    left = left_out(replays)
     without = ", ".join(str(one) for one in out[out["measure"] == ""][left].unique())
     none = f" Without {left} {without} the others recommend none, so that none is raised there." if without else ""
     return (
-        f"{said} Chosen without each {left} in turn and judged on it, the best alarm is right in {row[RIGHT]} of "
-        f"{row['right'] + row['missed']} runs that fall (hits {_share(row, 'hits')} %) and wrong in {row['wrong']} of "
-        f"{row['wrong'] + row['silent']} others (false alarms {_share(row, 'false')} %).{none}"
+        f"{said} Chosen without each {left} in turn and judged on it, the best alarm is right in {right} of "
+        f"{right + missed} runs that fall (hits {_share(row, 'hits')} %) and wrong in {wrong} of "
+        f"{wrong + silent} others (false alarms {_share(row, 'false')} %).{none}"
     )
-
-
-def _name(evaluation: str, metric: str, dataset: str, datasets: Frame) -> str:
-    """ "mIoU", with its data set where there are several."""
-    return title_of(evaluation, metric) + (f" ({dataset})" if datasets.nunique() > 1 else "")
 
 
 def _arrow(metric: str, name: str) -> str:

@@ -13,7 +13,7 @@ from common.drawing import text_width
 from reports import words
 from reports.estimates import title_of
 from reports.page import FAINT, INK
-from reports.ranks import KINDS
+from reports.ranks import KINDS, METRIC, SIGN
 from reports.tracks import Frame
 
 WIDE, CELL, TITLE, AIR = 8.0, 0.27, 0.3, 0.1  # inches: the figure, height of a row, that of a panel's title
@@ -27,11 +27,10 @@ Names = dict[tuple[str, ...], str]
 def rank_map(found: Frame) -> Figure:
     """Every correlation in its colour; bold where its interval leaves out 0, a dash where none could be had."""
     kinds = [kind for kind in KINDS if (found["kind"] == kind).any()]
-    rows = _names(found, ["measure", "measured_on"])
-    columns = _names(found, ["eval", "metric", "dataset"])
+    rows, columns = names(found, SIGN), names(found, METRIC)
     across = len(kinds) if len(columns) <= BESIDE else 1
     down = -(-len(kinds) // across)
-    beside, below = (max(text_width(name, LETTERS) for name in names.values()) for names in (rows, columns))
+    beside, below = (max(text_width(name, LETTERS) for name in side.values()) for side in (rows, columns))
     below = below * math.sin(math.radians(TURN)) + 2 * AIR
     high = (CELL * len(rows) + TITLE) * down + below
     drawn = Figure(figsize=(WIDE, high), facecolor="white")
@@ -50,8 +49,8 @@ def _panel(axes: Axes, found: Frame, rows: Names, columns: Names) -> None:
     places = [(y, x) for y in range(len(rows)) for x in range(len(columns))]
     texts: dict[tuple[int, int], tuple[str, str]] = dict.fromkeys(places, (words.NONE, "normal"))
     for one in found.to_dict("records"):
-        y = [*rows].index((one["measure"], one["measured_on"]))
-        x = [*columns].index((one["eval"], one["metric"], one["dataset"]))
+        y = [*rows].index(tuple(one[key] for key in SIGN))
+        x = [*columns].index(tuple(one[key] for key in METRIC))
         values[y, x] = one["value"]
         sure = one["low"] > 0 or one["high"] < 0
         text = words.number(one["value"], 2, signed=True).replace("0.", ".").replace("1.00", "1")
@@ -67,9 +66,12 @@ def _panel(axes: Axes, found: Frame, rows: Names, columns: Names) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _names(found: Frame, by: list[str]) -> Names:
-    """Rows or columns in their order, each with its title, and its data set where there are several."""
+def names(found: Frame, by: list[str]) -> Names:
+    """Titles of signs, by `SIGN`, or of metrics, by `METRIC`, in their order; with data sets where there are several.
+
+    Keys are the values of those columns.
+    """
     keys = [tuple(key) for key in found[by].drop_duplicates().to_numpy()]
     several = len({key[-1] for key in keys}) > 1
-    titles = {key: title_of("health" if len(key) == 2 else key[0], key[-2]) for key in keys}
+    titles = {key: title_of("health" if by == SIGN else key[0], key[-2]) for key in keys}
     return {key: f"{title} ({key[-1]})" if several else title for key, title in titles.items()}

@@ -82,8 +82,9 @@ def _compared(shelf: Shelf, given: Sequence[str]) -> tuple[Asked, str, list[dict
         base = _one_of(got.tables.verdicts["baseline"], AGAINST, behind, do=f"; {add}")
     if AT in given:
         place = _one_of(words.PLACES, AT, behind)
-    lines = [row.to_dict() for _, row in got.tables.verdicts.query("baseline == @base").iterrows()]
-    return got, base, [line for line in lines if (line["at"] == place if place else line["foremost"])]
+    lines: Any = got.tables.verdicts.query("baseline == @base")
+    lines = lines[lines["at"] == place] if place else lines[lines["foremost"]]
+    return got, base, lines.to_dict("records")
 
 
 def _one_of(known: Iterable[str], name: str, behind: Mapping[str, list[str]], *, do: str = "") -> str:
@@ -164,9 +165,9 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
         raise BadInput(f"got {' '.join(given) or 'nothing'}: want the name of one experiment alone")
     tables = shelf.experiment(given[0])
     jobs, run = tables.jobs, tables.run
-    seconds, cpu = (sum(jobs[key].fillna(0)) * HOUR for key in ("hours", "cpu_hours"))
+    seconds, cpu = (jobs[key].sum() * HOUR for key in ("hours", "cpu_hours"))
     times = [f"{words.span(seconds)} of training" + (f" ({words.span(cpu)} of a CPU thread)" if cpu else "")]
-    if flops := sum(jobs["flops"].fillna(0)):
+    if flops := jobs["flops"].sum():
         times.append(words.operations(flops))
     said = [
         f"{plural(len(run.arms), 'arm')}, {plural(len(run.seeds), 'seed')} ({', '.join(map(str, run.seeds))})",

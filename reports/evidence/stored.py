@@ -86,15 +86,13 @@ def _read(folder: Path, kind: str, schema: pa.Schema) -> pd.DataFrame:
 
 
 def _rows(results: pd.DataFrame) -> Iterator[Row]:
-    renamed = results.rename(columns={"experiment": "run"})
-    names = [field.name for field in fields(Row)]
-    for values in zip(*(renamed[name].tolist() for name in names), strict=True):
-        yield Row(**dict(zip(names, values, strict=True)))
+    named: Any = results.rename(columns={"experiment": "run"})[[field.name for field in fields(Row)]]
+    return (Row(**values) for values in named.to_dict("records"))
 
 
 def _parts(jobs: pd.DataFrame) -> Iterator[tuple[tuple[str, int], Part]]:
-    names = ("arm", "seed", "start", "stop", "parent", "segment")
-    for arm, seed, start, stop, parent, segment in zip(*(jobs[name].tolist() for name in names), strict=True):
+    found = jobs[["arm", "seed", "start", "stop", "parent", "segment"]]
+    for arm, seed, start, stop, parent, segment in found.itertuples(index=False):
         forked, known = (value if isinstance(value, str) else None for value in (parent, segment))
         yield (arm, seed), Part(start, _whole(stop), forked, known)
 

@@ -86,6 +86,11 @@ def settings_of(tables: Stored) -> dict[str, dict[str, Any]]:
     return {arm: json.loads(text) for arm, text in found if arm != TRUNK}
 
 
+def is_number(value: Any) -> bool:
+    """Whether a setting has a place along an axis: yes and no have none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def law(found: Sequence[Point], keys: Sequence[str]) -> Law | None:
     """None where the points are too few, or where a setting does not vary by itself or is not a number above 0."""
     design = np.array([[_log2(point.settings.get(key)) for key in keys] for point in found])
@@ -132,8 +137,7 @@ def _bare(settings: Mapping[str, Any]) -> str:
 
 
 def _log2(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return math.log2(value) if is_number and value > 0 else math.nan
+    return math.log2(value) if is_number(value) and value > 0 else math.nan
 
 
 def _rms(values: np.ndarray) -> float:

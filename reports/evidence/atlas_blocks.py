@@ -10,7 +10,7 @@ from common.errors import BadInput, nearest
 from reports import words
 from reports.estimates import Column, Estimate
 from reports.evidence.asked import Asked, asked, parted, title, titled
-from reports.evidence.atlas import KINDS, Law, Point, law, points, scale, settings_of
+from reports.evidence.atlas import KINDS, Law, Point, is_number, law, points, scale, settings_of
 from reports.evidence.contour import figure
 from reports.evidence.filled import Filled, file_name, plural, several, table
 from reports.evidence.stored import Shelf
@@ -23,23 +23,22 @@ SAYS = {
 
 
 class Wanted(NamedTuple):
-    """What a block asks for: the tables with columns and arms, the kind of value, and the settings by their keys."""
+    """What a block asks for: tables with columns and arms, the kind of value, and the keys of the settings."""
 
-    got: Asked
+    asked: Asked
     kind: str
     keys: list[str]
 
-    def points(self, place: int) -> list[Point]:
-        """Those of a column, in the arms that are asked for. Raises BadInput where there are none."""
-        found = points(self.got.tables, self.got.columns[place], self.kind)
-        found = [point for point in found if point.arm in self.got.arms]
+    def points(self, column: Column) -> list[Point]:
+        """Those in the arms that are asked for. Raises BadInput where there are none, or where a key is no number."""
+        found = points(self.asked.tables, column, self.kind)
+        found = [point for point in found if point.arm in self.asked.arms]
         if not found:
-            want = (
-                "arms with Gram anchoring that have an equal one without" if self.kind == "gain" else "arms without it"
-            )
-            raise BadInput(f"got no {self.kind} in {self.got.tables.name}: want {want}, evaluated at a common step")
+            want = {"gain": "arms with Gram anchoring that have an equal one without", "fall": "arms without it"}
+            name, said = self.asked.tables.name, want[self.kind]
+            raise BadInput(f"got no {self.kind} in {name}: want {said}, evaluated at a common step")
         for key, value in ((key, point.settings[key]) for point in found for key in self.keys):
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if not is_number(value):
                 raise BadInput(f"got {key}: {value}: want numbers along an axis; name other settings, or other arms")
         return found
 
@@ -47,14 +46,14 @@ class Wanted(NamedTuple):
 def gains(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... [arms: ARM...]`: what Gram anchoring gained over the arm that is the same without it."""
     got = Wanted(asked(shelf, given), "gain", [])
-    found = [{point.arm: point for point in got.points(place)} for place in range(len(got.got.columns))]
+    found = [{point.arm: point for point in got.points(column)} for column in got.asked.columns]
     rows = []
-    for arm in [arm for arm in got.got.arms if any(arm in column for column in found)]:
+    for arm in [arm for arm in got.asked.arms if any(arm in column for column in found)]:
         points = [column.get(arm) for column in found]
         first = next(point for point in points if point)
-        cells = [_gained(column, point) for column, point in zip(got.got.columns, points, strict=True)]
+        cells = [_gained(column, point) for column, point in zip(got.asked.columns, points, strict=True)]
         rows.append([f"`{arm}`", f"`{first.over}`", *cells, words.count(first.step), str(first.seeds)])
-    titles = [titled(got.got.run, column, words.difference_unit(column)) for column in got.got.columns]
+    titles = [titled(got.asked.run, column, words.difference_unit(column)) for column in got.asked.columns]
     text = table(["arm", "over", *titles, "at step", "seeds"], rows)
     known = any(math.isfinite(point.low) for column in found for point in column.values())
     bounds = "brackets: 95 % intervals over seeds" if known else "one seed, so no interval"
@@ -64,11 +63,12 @@ def gains(shelf: Shelf, given: Sequence[str]) -> Filled:
 def contour(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... of: gain|fall x: KEY y: KEY [arms: ARM...]`: a panel for each metric."""
     got = wanted(shelf, given, (ACROSS, UP))
-    name = f"{got.got.tables.name}/{file_name(given[1:])}.png"
-    panels = [(column, got.points(place)) for place, column in enumerate(got.got.columns)]
+    name = f"{got.asked.tables.name}/{file_name(given[1:])}.png"
+    panels = [(column, got.points(column)) for column in got.asked.columns]
     across, up = got.keys
-    said = f"{SAYS[got.kind]}: {', '.join(title(got.got.run, column) for column, _ in panels)} over {across} and {up}"
-    drawn = figure(got.got.run, panels, across, up, kind=got.kind)
+    measures = ", ".join(title(got.asked.run, column) for column in got.asked.columns)
+    said = f"{SAYS[got.kind]}: {measures} over {across} and {up}"
+    drawn = figure(got.asked.run, panels, across, up, kind=got.kind)
     return Filled(f"![{said}]({name})\n\n{SAYS[got.kind]}. {_basis(panels[0][1], across, up)}", {name: drawn})
 
 
@@ -76,15 +76,16 @@ def slopes(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT METRIC... of: gain|fall keys: KEY... [arms: ARM...]`: what a doubling of each setting changes."""
     got = wanted(shelf, given, (KEYS,))
     rows = []
-    for place, column in enumerate(got.got.columns):
-        found = law(got.points(place), got.keys)
+    for column in got.asked.columns:
+        seen = got.points(column)
+        found = law(seen, got.keys)
         if found is None:
             raise BadInput(
-                f"got {len(got.points(place))} points over {', '.join(got.keys)}: want more points than settings plus "
+                f"got {plural(len(seen), 'point')} over {', '.join(got.keys)}: want more points than settings plus "
                 "one, and settings that vary by themselves, numbers above 0; name fewer settings"
             )
         factor, digits, unit = scale(column, got.kind)
-        rows.append([titled(got.got.run, column, unit), *_cells(found, factor, digits), str(found.points)])
+        rows.append([titled(got.asked.run, column, unit), *_cells(found, factor, digits), str(found.points)])
     doubled = [f"per doubling of `{key}`" for key in got.keys]
     text = table(["measure", "at the middle", *doubled, "error", "error of the mean alone", "points"], rows)
     said = (

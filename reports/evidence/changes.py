@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,8 +21,8 @@ def change(shelf: Shelf, given: Sequence[str]) -> Filled:
     counted = _counted(got, found, first, last)
     rows = [[f"`{arm}`", *map(_changed, got.columns, of_arm)] for arm, of_arm in zip(got.arms, found, strict=True)]
     head = ["arm", *(heading(got, column, difference=True) for column in got.columns)]
-    said = f"From step {words.count(first)} to step {words.count(last)}; mean of {counted}; brackets: 95 % intervals"
-    return Filled(f"{table(head, rows)}\n\n{said} over seeds.")
+    said = f"From step {words.count(first)} to step {words.count(last)}; mean of {counted}."
+    return Filled(f"{table(head, rows)}\n\n{said}")
 
 
 def regained(shelf: Shelf, given: Sequence[str]) -> Filled:
@@ -36,7 +35,7 @@ def regained(shelf: Shelf, given: Sequence[str]) -> Filled:
     best, fallen, last = map(words.count, steps)
     said = (
         f"What is back at step {last} of the loss between steps {best} and {fallen}: 0 is the value of step {fallen}, "
-        f"100 that of step {best}; none where no loss is shown; {counted}; brackets: 95 % intervals over seeds."
+        f"100 that of step {best}; none where no loss is shown; {counted}."
     )
     return Filled(f"{table(head, rows)}\n\n{said}")
 
@@ -44,13 +43,12 @@ def regained(shelf: Shelf, given: Sequence[str]) -> Filled:
 def share_back(values: np.ndarray) -> Estimate:
     """Of `values` [seeds, 3], at the best, the fallen and the last step, (last - fallen) / (best - fallen).
 
-    It is a ratio of means, for a mean of ratios is at the mercy of the seed that lost least; NaN where the mean loss is
+    It is a ratio of means, for a mean of ratios is at the mercy of the seed that lost least; the mean loss must not be
     0. The interval is Student's t over what each seed has back beyond the common share of its own loss.
     """
     lost, back = values[:, 0] - values[:, 1], values[:, 2] - values[:, 1]
-    count, mean = len(values), float(lost.mean())
-    share = float(back.mean()) / mean if mean else math.nan
-    beyond = (back - share * lost) / (mean or math.nan)
+    count, share = len(values), back.mean() / lost.mean()
+    beyond = (back - share * lost) / lost.mean()
     return Estimate(*student_interval((share + beyond).tolist()), 0, count, "seeds" if count > 1 else "")
 
 
@@ -70,12 +68,13 @@ def _values(got: Asked, column: Column, arm: str, *steps: int) -> np.ndarray:
 
 
 def _counted(got: Asked, found: Sequence[Sequence[np.ndarray]], *steps: int) -> str:
-    """ "5 seeds". Raises BadInput where no arm has values at all of these steps."""
+    """Over how many seeds, and what that gives. Raises BadInput where no arm has values at all of these steps."""
     counts = {len(values) for of_arm in found for values in of_arm} - {0}
     if not counts:
         said = ", ".join(map(str, steps[:-1])) + f" and {steps[-1]}"
         raise BadInput(f"got steps {said}: want those at which an arm of {got.tables.name} was evaluated")
-    return plural(several(sorted(counts)), "seed")
+    bounds = ", so no interval" if counts == {1} else "; brackets: 95 % intervals over seeds"
+    return plural(several(sorted(counts)), "seed") + bounds
 
 
 def _changed(column: Column, values: np.ndarray) -> str:
@@ -88,7 +87,7 @@ def _changed(column: Column, values: np.ndarray) -> str:
 def _back(column: Column, values: np.ndarray) -> str:
     """ "41 [22, 60]"; nothing where a loss is not shown, of which no share can be told."""
     losses = column.direction * (values[:, 0] - values[:, 1])
-    lost, low, _ = student_interval(losses.tolist()) if len(values) else (0.0,) * 3
+    lost, low, _ = student_interval(losses.tolist())
     if not (low if len(values) > 1 else lost) > 0:
         return words.NONE
     found = share_back(values)

@@ -69,9 +69,15 @@ def fall(paths: Paths, *, higher_is_better: bool = True, ratio: bool = True) -> 
         half = float(stdtrit(count - 1, 1 - ALPHA / 2)) * math.sqrt(_variance(gains, ratio))
     reached = values[np.arange(count), peaks]
     return Fall(
-        found, found - half, found + half, float(reached.mean()), float(values[:, -1].mean()),
-        (int(steps[peaks.min()]), int(steps[peaks.max()])), int(steps[-1]), count,
-    )  # fmt: skip
+        value=found,
+        low=found - half,
+        high=found + half,
+        peak=float(reached.mean()),
+        last=float(values[:, -1].mean()),
+        peak_steps=(int(steps[peaks.min()]), int(steps[peaks.max()])),
+        last_step=int(steps[-1]),
+        seeds=count,
+    )
 
 
 def _peaks(gains: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """What is back of a loss: by hand, against Student's t, and what is no loss."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from reports.evidence.changes import regained, share_back
+from reports.evidence.changes import change, regained, share_back
 from reports.evidence.stored import Shelf
 from reports.run_folder import read
 from reports.tables import tables, write
@@ -39,14 +40,18 @@ def test_where_lower_is_better_the_share_is_the_same():
 
 
 @pytest.fixture
-def shelf(make_run, make_row, tmp_path):
+def shelf_of(make_run, make_row, tmp_path):
+    return partial(_shelf_of, make_run, make_row, tmp_path)
+
+
+def _shelf_of(make_run, make_row, tmp_path, *seeds):
     """Arm `lost` falls from 0.6 to 0.5 and has 0.55 in the end, in RMSE the other way round; `won` only rises."""
-    folder = make_run(seeds=(0, 1), arms={"lost": {}, "won": {}}, steps=30, trunk_steps=0, every=10)
+    folder = make_run(seeds=seeds, arms={"lost": {}, "won": {}}, steps=30, trunk_steps=0, every=10)
     ways = {"lost": (0.6, 0.5, 0.55), "won": (0.5, 0.6, 0.7)}
     rows = [
         vars(make_row(run=folder.name, arm=arm, seed=seed, step=10 * place, eval=task, metric=metric,
                       value=(value if metric == "miou" else 1 - value) + 0.001 * seed * place))
-        for arm, way in ways.items() for seed in (0, 1) for place, value in enumerate(way, 1)
+        for arm, way in ways.items() for seed in seeds for place, value in enumerate(way, 1)
         for task, metric in (("segmentation", "miou"), ("depth", "rmse"))
     ]  # fmt: skip
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -54,9 +59,20 @@ def shelf(make_run, make_row, tmp_path):
     return Shelf(tmp_path / "tables")
 
 
-def test_a_share_is_told_where_a_loss_is_shown_and_nowhere_else(shelf):
-    text = regained(shelf, ["gram_ablation", "10", "20", "30", "miou", "rmse"]).text
+def test_a_share_is_told_where_a_loss_is_shown_and_nowhere_else(shelf_of):
+    text = regained(shelf_of(0, 1), ["gram_ablation", "10", "20", "30", "miou", "rmse"]).text
     lost, won = (line for line in text.splitlines() if line.startswith("| `"))
     assert [cell.split("[")[0].strip() for cell in lost.split("|")[2:4]] == ["51", "49"]
     assert won == "| `won` | \u2013 | \u2013 |"
     assert "What is back at step 30 of the loss between steps 10 and 20" in text
+
+
+def test_one_seed_has_shares_and_changes_without_an_interval(shelf_of):
+    shelf = shelf_of(0)
+    text = regained(shelf, ["gram_ablation", "10", "20", "30", "miou", "rmse"]).text
+    assert "| `lost` | 50 | 50 |" in text
+    assert "| `won` | \u2013 | \u2013 |" in text
+    assert text.endswith("; 1 seed, so no interval.")
+    text = change(shelf, ["gram_ablation", "10", "20", "miou", "rmse"]).text
+    assert "| `lost` | \u221210.0 | +0.100 |" in text
+    assert text.endswith("mean of 1 seed, so no interval.")

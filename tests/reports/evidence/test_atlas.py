@@ -1,8 +1,11 @@
 """An atlas: points by settings, gains against the equal arm without Gram, the law against an oracle, the picture."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.tri import TriContourSet
 from scipy.stats import linregress
 
 from common.errors import BadInput
@@ -159,7 +162,7 @@ def test_the_contour_shows_every_point_with_its_number(shelf):
     shown = [text.get_text() for text in panel.texts]
     assert shown == [f"{100 * point.value:+.1f}".replace("-", "\u2212") for point in found]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["48", "96", "192"]
-    assert panel.collections, "the contours themselves"
+    assert any(isinstance(one, TriContourSet) for one in panel.collections)
 
 
 def test_gains_name_the_arm_that_they_are_over_and_hold_what_the_points_hold(shelf):
@@ -184,7 +187,9 @@ def test_gains_of_one_seed_say_that_they_have_no_interval(make_run, tmp_path):
 def test_points_that_differ_in_more_than_the_axes_are_averaged_and_that_is_said(shelf):
     filled = contour(shelf, ["atlas", "miou", "of:", "gain", "x:", "model.args.embed_dim", "y:", "gram.weight"])
     assert "at the 3 places the mean over points that differ in other settings" in filled.text
-    assert len(next(iter(filled.figures.values())).axes[0].texts) == 3
+    panel = next(iter(filled.figures.values())).axes[0]
+    assert len(panel.texts) == 3
+    assert not any(isinstance(one, TriContourSet) for one in panel.collections)  # of a line
 
 
 def test_the_law_is_told_per_doubling_in_the_metrics_unit(shelf):
@@ -209,9 +214,8 @@ def test_the_law_is_told_per_doubling_in_the_metrics_unit(shelf):
     ],
 )
 def test_what_cannot_be_drawn_is_told_in_one_line(shelf, block, said):
-    with pytest.raises(BadInput, match=said.split(";")[0].replace("?", r"\?")) as error:
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
         contour(shelf, block.split())
-    assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 

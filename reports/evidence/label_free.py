@@ -23,17 +23,21 @@ from reports.tracks import Frame, Track, tracks
 
 METRICS, SINCE, SHARE = "metrics:", "since:", "fall:"
 BRACKETS = "brackets: 95 % intervals in which the runs of a seed count as one"
-USUAL = 0.05  # the level that is shown of an alarm of which no best level can be had: that of `gram.alarm_drop`
+USUAL = 0.05  # the level that is shown where no level is best, one of `LEVELS`: that of `gram.alarm_drop`
 
 
 class Wanted(NamedTuple):
     """The tracks of all experiments that a block names, and the labelled metrics; none stands for the leading ones."""
 
-    names: list[str]
+    experiments: list[str]
     tracks: list[Track]
     metrics: list[str]
     since: int
     fall: float
+
+    @property
+    def listed(self) -> str:
+        return " ".join(self.experiments)
 
     def of(self, found: Frame) -> Frame:
         """The rows of the metrics that are wanted. Raises BadInput where there are none of one."""
@@ -56,9 +60,7 @@ def ranks(shelf: Shelf, given: Sequence[str]) -> Filled:
     every = correlations(got.tracks)
     found = got.of(every)
     if found.empty:
-        raise BadInput(
-            f"got {' '.join(got.names)}: want runs with signs of health at {FEWEST} checkpoints, or of several arms"
-        )
+        raise BadInput(f"got {got.listed}: want runs with signs of health at {FEWEST} checkpoints, or of several arms")
     rows, metrics, signs = [], names(found, METRIC), names(found, SIGN)
     for metric, group in found.groupby(METRIC, sort=False):
         for place, (sign, kinds) in enumerate(group.groupby(SIGN, sort=False)):
@@ -66,7 +68,7 @@ def ranks(shelf: Shelf, given: Sequence[str]) -> Filled:
             first = "" if place else _arrow(metric[1], metrics[metric])
             own = _arrow(sign[0], signs[sign])
             rows.append([first, own, *(_correlation(by_kind.get(kind)) for kind in KINDS)])
-    name = f"{got.names[0]}/{'-'.join(['ranks', *got.names[1:]])}.png"
+    name = f"{got.experiments[0]}/{'-'.join(['ranks', *got.experiments[1:]])}.png"
     head = ["metric", "label-free measure", *KINDS]
     said = "Rank correlations of label-free measures with labelled metrics, inside runs and across arms"
     return Filled(f"{table(head, rows)}\n\n{_rests_on(got, found)}\n\n![{said}]({name})", {name: rank_map(every)})
@@ -77,7 +79,7 @@ def alarms(shelf: Shelf, given: Sequence[str]) -> Filled:
     got = wanted(shelf, given)
     replays = got.of(replayed(got.tracks, fall=got.fall))
     if replays.empty:
-        raise BadInput(f"got {' '.join(got.names)}: want runs with signs of health and dense metrics at {FEWEST} steps")
+        raise BadInput(f"got {got.listed}: want runs with signs of health and dense metrics at {FEWEST} steps")
     metrics = names(replays, METRIC)
     parts = [_alarms(group, metrics[metric], got.fall) for metric, group in replays.groupby(METRIC, sort=False)]
     return Filled("\n\n".join(parts))
@@ -117,7 +119,6 @@ def _correlation(row: Any) -> str:
 
 
 def _rests_on(got: Wanted, found: Frame) -> str:
-    runs = len({(track.experiment, track.arm, track.seed) for track in got.tracks})
     seeds = len({track.seed for track in got.tracks})
     bounds = "one seed, so no interval" if seeds == 1 else "brackets: 95 % intervals over seeds, bold without 0 in them"
     if seeds > 1 and found["low"].isna().any():
@@ -127,7 +128,7 @@ def _rests_on(got: Wanted, found: Frame) -> str:
     luck = f" Of {intervals} intervals about {chance} would leave out 0 by chance." if chance else ""
     return (
         "Spearman's rank correlation by the better side of both: +1 ranks as the metric does. "
-        f"{plural(runs, 'run')} of {plural(seeds, 'seed')}, from step {got.since} on; {bounds}.{luck}"
+        f"{plural(len(got.tracks), 'run')} of {plural(seeds, 'seed')}, from step {got.since} on; {bounds}.{luck}"
     )
 
 
@@ -138,8 +139,7 @@ def _alarms(replays: Frame, title: str, fall: float) -> str:
     told = f"**{title}** ends at least {100 * fall:g} % below its best in {fell.sum()} of {len(runs)} runs"
     rows = []
     for sign, group in rates(replays).groupby(SIGN, sort=False):
-        row = best(group) or next((row for row in group.to_dict("records") if row["level"] == USUAL), None)
-        row = row or group.iloc[0].to_dict()
+        row = best(group) or group[group["level"] == USUAL].iloc[0].to_dict()
         rows.append([_arrow(sign[0], signs[sign]), *_cells(row)])
     head = ["alarm", "level, %", *OUTCOMES, "hits, %", "false alarms, %", "lead, steps"]
     seeds = f"seeds: {runs[fell]['seed'].nunique()} of {runs['seed'].nunique()}"

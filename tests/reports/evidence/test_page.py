@@ -125,6 +125,13 @@ def test_verdicts_at_another_place_are_the_tables_there(shelf, fill, tmp_path):
     assert "Arm minus `plain` at equal images" in text
 
 
+def test_arms_may_stand_anywhere_behind_the_metrics(shelf, fill):
+    first, last = (
+        fill(f"verdicts rooms miou {rest}") for rest in ("arms: renewed at: images", "at: images arms: renewed")
+    )
+    assert cells(first) == cells(last) != []
+
+
 def test_verdicts_against_another_arm_turn_the_baselines_difference_round(rooms, shelf, fill, tmp_path):
     write(tables(read(rooms), against=["anchored"]), tmp_path / "mine" / "rooms", to="parquet")
     (straight,) = cells(fill("verdicts rooms miou knn/top1 arms: anchored"))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from common.errors import BadInput
 from reports import words
@@ -165,9 +164,10 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
         raise BadInput(f"got {' '.join(given) or 'nothing'}: want the name of one experiment alone")
     tables = shelf.experiment(given[0])
     jobs, run = tables.jobs, tables.run
-    seconds, cpu = (jobs[key].sum() * HOUR for key in ("hours", "cpu_hours"))
+    hours, cpu_hours, flops = (float(np.nansum(jobs[key])) for key in ("hours", "cpu_hours", "flops"))
+    seconds, cpu = hours * HOUR, cpu_hours * HOUR
     times = [f"{words.span(seconds)} of training" + (f" ({words.span(cpu)} of a CPU thread)" if cpu else "")]
-    if flops := jobs["flops"].sum():
+    if flops:
         times.append(words.operations(flops))
     said = [
         f"{plural(len(run.arms), 'arm')}, {plural(len(run.seeds), 'seed')} ({', '.join(map(str, run.seeds))})",
@@ -183,9 +183,10 @@ def cost(shelf: Shelf, given: Sequence[str]) -> Filled:
 def _machine(known: Mapping[str, Any]) -> str:
     """ "2 cores of …, 24 GiB, torch 2.15.0", as far as it was recorded."""
     parts = {"cores": "{:.0f} cores", "cpu": "{}", "memory_gib": "{:.0f} GiB", "torch": "torch {}"}
-    said = [form.format(known[key]) for key, form in parts.items() if pd.notna(known.get(key))]
-    if pd.notna(device := known.get("device")) and device != "cpu":
-        said.insert(0, str(device))
+    own = {key: value for key, value in known.items() if value == value and value is not None}  # neither None nor NaN
+    said = [form.format(own[key]) for key, form in parts.items() if key in own]
+    if own.get("device", "cpu") != "cpu":
+        said.insert(0, str(own["device"]))
     return ", ".join(said) or "machine unknown"
 
 

@@ -151,6 +151,8 @@ def test_watch_redraws_in_place_and_leaves_the_last_state(columns, heading, run,
     """The table of `status`, or what fits where that is too wide."""
     monkeypatch.setattr(watch, "EVERY", 0.05)
     monkeypatch.setattr(display, "EVERY", 0.0)
+    monkeypatch.setattr(watch, "stay", lambda page: None)  # until Ctrl-C, which no thread gets
+    monkeypatch.setattr(watch, "open_browser", lambda address: None)  # of the one who runs the tests
     monkeypatch.setenv("TERM", "xterm-256color")
     with Terminal(columns, 12) as terminal:
         monkeypatch.setattr(sys, "stdout", terminal.file)
@@ -159,6 +161,7 @@ def test_watch_redraws_in_place_and_leaves_the_last_state(columns, heading, run,
             watching.start()
             assert terminal.shows(lambda text: "mine: 1 running" in text).startswith(heading)
         watching.join(60)
+        assert not watching.is_alive()
         left = terminal.shows(lambda text: "mine: 1 done, 1 interrupted, 2 not begun" in text)
         assert left.count("mine: ") == 1
         terminal.ended()

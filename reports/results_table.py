@@ -109,7 +109,7 @@ def legend_text(run: Run) -> str:
     spread = " or ".join(sorted(kinds[kind] for kind in over if kind))
     said = [
         f"± is half of the 95 % interval over {spread}." if spread else "",
-        f"Second line: difference from {run.baseline} with its interval, faint unless {_dark(run)}."
+        f"Second line: difference from {run.baseline} with its interval, faint unless {_by_more_than_chance(run)}."
         if run.others
         else "",
         "Bold: best value at the last step." if len(run.arms) > 1 else "",
@@ -119,7 +119,7 @@ def legend_text(run: Run) -> str:
     return " ".join(filter(None, said))
 
 
-def _dark(run: Run) -> str:
+def _by_more_than_chance(run: Run) -> str:
     return "it is better or worse by more than chance" if len(run.seeds) > 1 else "the interval leaves out zero"
 
 

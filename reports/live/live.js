@@ -15,7 +15,7 @@ async function look() {
   try {
     const answer = await fetch("/version", { cache: "no-store" });
     if ((await answer.json()).version !== shown) {
-      sessionStorage.setItem(PLACE, String(scrollY));
+      if (scrollY) sessionStorage.setItem(PLACE, String(scrollY)); // who is at the top may scroll at once
       location.reload();
       return;
     }

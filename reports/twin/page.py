@@ -22,7 +22,7 @@ from reports.twin.curves import Panel, training
 from reports.twin.gallery import MOST_BYTES, Gallery, gallery
 from reports.twin.looks import Lane, lanes_of
 from reports.twin.measures import EFFORT, Field, Used, fields, happened, means, singles
-from reports.twin.sheets import Sheet, embedded
+from reports.twin.sheets import embedded
 from reports.verdict_pages import judged
 
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def twin(run: Run, compared: Differences) -> str:
     curves, curve_sheets = training(run)
     grids = _grids(run, compared, arm_looks)
     settings, settings_sheet = tables.configuration(run)
-    sheets = {
+    made = {
         "means": means(run, known, used),
         "singles": singles(run, known, used),
         "happened": happened(run, known, used),
@@ -55,6 +55,7 @@ def twin(run: Run, compared: Differences) -> str:
         **{grid.name: grid.sheet for grid in grids.values()},
         "settings": settings_sheet,
     }
+    sheets = {name: sheet.plain() for name, sheet in made.items()}
     specs = _specs(run, lanes, known, curves=curves, last=steps[-1])
     pictures = gallery(run, compared, room=_room(sheets, specs))
     page = _template().render(
@@ -84,9 +85,9 @@ def twin(run: Run, compared: Differences) -> str:
     return printable(page)
 
 
-def _room(sheets: Mapping[str, Sheet], specs: Mapping[str, Any]) -> int:
+def _room(sheets: Mapping[str, Any], specs: Mapping[str, Any]) -> int:
     """Bytes that the numbers leave to pictures; in the page they stand once more as tables, half as large."""
-    held = len(embedded([[sheet.plain() for sheet in sheets.values()], specs]))
+    held = len(embedded([sheets, specs]))
     return min(MOST_BYTES, MOST_BUT_VEGA - held - held // 2)
 
 
@@ -107,7 +108,7 @@ def _data(
     steps: Sequence[int],
     *,
     known: Sequence[Field],
-    sheets: Mapping[str, Sheet],
+    sheets: Mapping[str, Any],
     specs: Mapping[str, Any],
     pictures: Gallery | None,
 ) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _data(
         "steps": steps,
         "stepsSaid": [words.count(step) for step in steps],
         "fields": {one.name: one.title for one in known},
-        "sheets": {name: sheet.plain() for name, sheet in sheets.items()},
+        "sheets": sheets,
         "specs": specs,
         "gallery": pictures.plain() if pictures else None,
         "state": start | ({"image": "0", "kind": "components"} if pictures else {}),

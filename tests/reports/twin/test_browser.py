@@ -263,7 +263,6 @@ def test_a_served_page_follows_its_run_and_stays_where_it_was(browser, make_run,
         page.goto(live.address)
         page.wait_for_function("document.querySelector('#at')?.textContent === 'step 50'")
         page.wait_for_selector("html[data-ready]")
-        page.wait_for_timeout(500)  # it goes to where it was, the top, within a tenth of a second
         page.evaluate("scrollTo(0, 900)")
         measure(60)
         # figures that are drawn as they come into sight push what is below them: by less than half a screen

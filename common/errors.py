@@ -1,7 +1,7 @@
 """The error for input that a user can mend (`BadInput`), two cases of it, and the words that messages are made of."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 
@@ -50,3 +50,12 @@ def listing(items: Sequence[str], most: int = 3) -> str:
 def printable(name: str) -> str:
     r"""A name as text that any file and console takes: a byte that is no UTF-8 becomes \xe9 or the like."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def told_of_all(lines: Mapping[str, Iterable[str]]) -> list[str]:
+    """The lines of every arm, each once; one that only some have names them."""
+    whose: dict[str, list[str]] = {}
+    for arm, own in lines.items():
+        for line in own:
+            whose.setdefault(line, []).append(arm)
+    return [line if len(arms) == len(lines) else f"{line}; arms {', '.join(arms)}" for line, arms in whose.items()]

@@ -150,6 +150,7 @@ class Asked(TypedDict, total=False):
     jobs: dict[str, AskedJob]
     compute: dict[str, list[Compute]]
     losses: dict[str, LossTerm]
+    trained: dict[str, list[str]]
     chance: dict[str, Finite]
     headline: list[list[str]]
     evaluations: str

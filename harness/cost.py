@@ -223,12 +223,6 @@ def _forward_flops(model: str, size: int) -> float:
     return float(counter.get_total_flops())
 
 
-def weights_of(model: Model) -> int:
-    """Number of weights of a backbone."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in build_backbone(model).parameters())
-
-
 def machine_rate(settings: Experiment, device: torch.device) -> float:
     """Operations a second of a ViT block at this model's width, in its precision: the best of a few measurements."""
     how = {"width": sizes_of(settings.model).width, "precision": settings.precision, "seconds": 0.05}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from common.errors import listing
+from common.errors import listing, told_of_all
 from evals import suite
 from evals.suite import TaskSpec
 from harness.backbones import released
@@ -13,6 +13,8 @@ from harness.components import MOST, distinct
 from harness.data.mixing import Part, mixture
 from harness.data.pool import Pool
 from harness.job import Job
+from harness.model import sizes_of
+from harness.recipe import Model
 from harness.settings import Data
 
 SHOWN = 6  # components in a line
@@ -21,17 +23,28 @@ SHOWN = 6  # components in a line
 def found_lines(
     folder: Path, jobs: Sequence[Job], pool_of: Callable[[Data], Pool], tasks: Mapping[str, TaskSpec]
 ) -> list[str]:
-    """A line for the folder, for released weights, for each source of each pool, for each set and for each task."""
-    arms: dict[str, list[str]] = {}
+    """A line for the folder, those of what is trained, one for each set and one for each task."""
+    held = [f"evaluation set {told}" for told in suite.found_lines(tasks)]
+    trained = told_of_all(trained_lines(jobs, pool_of))
+    return [f"run folder: {folder}", *trained, *held, *(_task(name, task) for name, task in tasks.items())]
+
+
+def trained_lines(jobs: Sequence[Job], pool_of: Callable[[Data], Pool]) -> dict[str, list[str]]:
+    """By arm a line for its model, for released weights, and for each source of its pool."""
+    arms: dict[str, dict[str, None]] = {}
     for job in jobs:
         starts = released.told(job.settings.model) if job.start == 0 else []
-        for told in (*starts, *_training(job.settings.data, pool_of(job.settings.data))):
-            names = arms.setdefault(told, [])
-            names += [job.arm] if job.arm not in names else []
-    everyone = list(dict.fromkeys(job.arm for job in jobs))
-    trained = [told if names == everyone else f"{told}; arms {', '.join(names)}" for told, names in arms.items()]
-    held = [f"evaluation set {told}" for told in suite.found_lines(tasks)]
-    return [f"run folder: {folder}", *trained, *held, *(_task(name, task) for name, task in tasks.items())]
+        training = _training(job.settings.data, pool_of(job.settings.data))
+        arms.setdefault(job.arm, {}).update(dict.fromkeys((_model(job.settings.model), *starts, *training)))
+    return {arm: [*lines] for arm, lines in arms.items()}
+
+
+def _model(model: Model) -> str:
+    sizes = sizes_of(model)
+    return (
+        f"model {released.settled(model).name}: {sizes.million} weights, {sizes.depth} blocks of width {sizes.width}, "
+        f"patches of {sizes.patch} px"
+    )
 
 
 def _training(data: Data, pool: Pool) -> list[str]:

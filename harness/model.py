@@ -160,12 +160,19 @@ def _refuse_odd_heads(backbone: Vit) -> None:
 
 
 class Sizes(NamedTuple):
-    """Of a backbone: channels, blocks, tokens beside the patches, pixels of a patch's side."""
+    """Of a backbone: channels, blocks, tokens beside the patches, pixels of a patch's side, number of weights."""
 
     width: int
     depth: int
     prefix: int
     patch: int
+    weights: int
+
+    @property
+    def million(self) -> str:
+        """The number of weights as people say it: "0.45 M"."""
+        count = self.weights / 1e6
+        return f"{count:.2g} M" if count < 100 else f"{count:,.0f} M"
 
 
 def sizes_of(model: recipe.Model) -> Sizes:
@@ -178,7 +185,8 @@ def _sizes_of(model: str) -> Sizes:
     with torch.device("meta"):
         backbone = build_backbone(recipe.Model(**json.loads(model)))
     depth, prefix = len(convnext.blocks(backbone)), convnext.prefix(backbone)
-    return Sizes(convnext.width(backbone), depth, prefix, patch_size(backbone))
+    weights = sum(weight.numel() for weight in backbone.parameters())
+    return Sizes(convnext.width(backbone), depth, prefix, patch_size(backbone), weights)
 
 
 def initialise(network: Network, generator: torch.Generator) -> None:

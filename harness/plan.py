@@ -25,14 +25,13 @@ from harness.cost import (
     teacher_bytes,
     teacher_flops,
     watch_flops,
-    weights_of,
 )
 from harness.graph import TRUNK
 from harness.job import Job
 from harness.job_folder import is_done, saved_step
 from harness.kept import Fault
 from harness.lockstep import side_by_side
-from harness.recipe import Model
+from harness.model import sizes_of
 from harness.settings import Experiment
 
 
@@ -232,7 +231,7 @@ def students(jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[str]
         if job.teacher is None:
             continue
         these = [one for one in jobs if one in side_by_side(job, jobs)]
-        names = ", ".join(f"{one.arm} ({million(one.settings.model)})" for one in these)
+        names = ", ".join(f"{one.arm} ({sizes_of(one.settings.model).million})" for one in these)
         by = job.taught_by
         whose = job.settings.distillation.teacher if by is None else f"{by.arm}, EMA of step {by.stop}"
         teaching = sum(expected[one.name].teaching for one in these)
@@ -241,16 +240,10 @@ def students(jobs: Sequence[Job], expected: Mapping[str, Estimate]) -> list[str]
         memory = memory / 2**30 + LIBRARIES_GIB
         together = f", once for all of them, which hold {memory:.1f} GiB in one process" if len(these) > 1 else ""
         told[
-            f"  {names}: from {whose} ({million(job.teacher.model)}), which takes {duration(teaching)} of "
+            f"  {names}: from {whose} ({sizes_of(job.teacher.model).million}), which takes {duration(teaching)} of "
             f"{duration(training)}{together}"
         ] = None
     return [*told]
-
-
-def million(model: Model) -> str:
-    """The number of a backbone's weights."""
-    count = weights_of(model) / 1e6
-    return f"{count:.2g} M" if count < 100 else f"{count:,.0f} M"
 
 
 def job_cost(job: Job, rate: float) -> tuple[float, float]:

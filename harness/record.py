@@ -34,11 +34,14 @@ def write_record(
     tasks: dict[str, TaskSpec],
     environment: dict[str, Any],
     *,
+    trained: Mapping[str, Sequence[str]],
     evaluations: str,
 ) -> None:
     """Write or renew the record; arms and seeds that the folder already knew stay in it.
 
-    evaluations: their identity, by which outcomes are found.
+    Args:
+        trained: by arm which model on which images, a line for each fact.
+        evaluations: their identity, by which outcomes are found.
     """
     before = recorded(folder)
     jobs = [furthest(job, before.get("jobs", {})) for job in jobs]
@@ -56,6 +59,7 @@ def write_record(
         "jobs": before.get("jobs", {}) | {job.name: asked_job(job) | found_at(job, before) for job in jobs},
         "compute": before.get("compute", {}) | {job.arm: compute(job) for job in jobs},
         "losses": losses([job.settings for job in jobs], before.get("losses", {})),
+        "trained": before.get("trained", {}) | {arm: list(lines) for arm, lines in trained.items()},
         "chance": chance(tasks),
         "headline": headline(experiment.headline, tasks),
         "evaluations": evaluations,

@@ -27,6 +27,7 @@ from harness.config import as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.display import Shown
 from harness.evaluate import Evaluator
+from harness.found import trained_lines
 from harness.graph import jobs
 from harness.job import Job
 from harness.job_folder import check
@@ -85,7 +86,8 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     work = Work(experiment, folder, todo, plan.broken, pools, evaluator, opening.device, opening.workers, plan.expected)
     with held(folder), telling(folder / "log.txt"):
         machine = environment(opening.device, precision=experiment.precision)
-        write_record(folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
+        facts = {"trained": trained_lines(todo, pools), "evaluations": evaluator.identity}
+        write_record(folder, experiment, todo, evaluator.tasks, machine, **facts)
         show(plan, opening, experiment)
         write_timeline(folder / "plan.json", plan.timeline)
         for line in plan.told:

@@ -31,6 +31,7 @@ from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
 from harness.display import ShownSweep
 from harness.evaluate import Evaluator
+from harness.found import trained_lines
 from harness.job import Job
 from harness.job_folder import check
 from harness.launchers import sequential
@@ -217,7 +218,8 @@ def keep_arms(trials: Trials, made: Study, todo: Sequence[Job]) -> None:
     experiment = replace(trials.experiment, arms={**trials.experiment.arms, **own})
     machine = environment(trials.device, precision=experiment.precision)
     evaluator = trials.evaluator
-    write_record(trials.folder, experiment, todo, evaluator.tasks, machine, evaluations=evaluator.identity)
+    facts = {"trained": trained_lines(todo, trials.pools), "evaluations": evaluator.identity}
+    write_record(trials.folder, experiment, todo, evaluator.tasks, machine, **facts)
 
 
 def confirm_front(trials: Trials, found: Study, count: int, *, plan_only: bool) -> int:

@@ -66,8 +66,7 @@ def _question(page: Page, run: Run) -> float:
     y = page.flow(
         LEFT, TOP - 0.1, wrap(title, RIGHT - LEFT, size, weight="bold", lines=3), size, leading=1.22, weight="bold"
     )
-    known = [("Source", run.source), ("Expected", run.expected), ("Cost, estimated", run.cost)]
-    parts = [(label, text) for label, text in known if text]
+    parts = words.asked(run)
     if not parts:
         return y
     gap, bottoms = 0.3, [y]
@@ -75,7 +74,7 @@ def _question(page: Page, run: Run) -> float:
     for position, (label, text) in enumerate(parts):
         x = LEFT + position * (width + gap)
         page.write(x, y + 0.2, label.upper(), 6.5, color=FAINT, weight="bold")
-        bottoms.append(page.flow(x, y + 0.24, wrap(text, width, 8.5, lines=4), 8.5, color=SOFT))
+        bottoms.append(page.flow(x, y + 0.24, wrap(text, width, 8.5, lines=5), 8.5, color=SOFT))
     return max(bottoms)
 
 

@@ -26,7 +26,7 @@ from reports.parts import parts as parts_of
 TRUNK = "trunk"
 COMPONENTS = "components"  # above the columns of each component in a training curve
 AS_ASKED = ("question", "source", "expected", "cost", "steps", "trunk_steps")  # what a run has as its record says it
-AS_ASKED += ("config", "environment", "chance", "evaluations")
+AS_ASKED += ("config", "environment", "trained", "chance", "evaluations")
 COLUMN_KEYS = ("eval", "dataset", "split", "metric", "protocol", "protocol_hash", "size")
 
 
@@ -75,6 +75,7 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     losses: Mapping[str, Term] = field(default_factory=dict)
+    trained: Mapping[str, Sequence[str]] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
     evaluations: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)

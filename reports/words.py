@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from common.errors import listing
+from common.errors import listing, told_of_all
 from evals.results import metrics
 from reports.compared import Difference, Differences, Where, foremost
 from reports.estimates import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
@@ -101,6 +101,13 @@ def change(column: Column, estimate: Estimate) -> str:
     """ "+3.1 points [+1.9, +4.2]" """
     measure = difference_unit(column)
     return JOIN.join(part for part in (amount(column, estimate), measure, bracket(column, estimate)) if part)
+
+
+def asked(run: Run) -> list[tuple[str, str]]:
+    """What stands below the question, as label and text; nothing where the record says nothing."""
+    trained = "; ".join(told_of_all(run.trained))
+    known = [("Source", run.source), ("Expected", run.expected), ("Trained", trained), ("Cost, estimated", run.cost)]
+    return [(label, text) for label, text in known if text]
 
 
 def leading(run: Run) -> list[Column]:

@@ -45,7 +45,8 @@ def told(tiny, change, photos, tmp_path):
 
 
 def test_every_source_says_what_it_holds_and_what_was_passed_over(told, tmp_path):
-    folder, photos, rooms = told()
+    folder, model, photos, rooms = told()
+    assert model == "model vit_small_patch16_dinov3_qkvb: 0.032 M weights, 2 blocks of width 32, patches of 8 px"
     assert folder == f"run folder: {tmp_path / 'runs' / 'tiny'}"
     assert photos.startswith("training source photos/train: 6 images, 2 classes, 2 components; skipped 2: ")
     assert "1 no picture by its suffix (train/cat/notes.txt)" in photos
@@ -67,8 +68,8 @@ def test_arms_on_other_images_are_told_apart_and_one_component_is_said(told):
     sources = {"rooms": Set(size=32, count=5)}
     arms = {"plain": {}, "one": {"data.components": "source", "data.homogeneous_share": 0.5}}
     lines = told({"data.sources": sources, "arms": arms})
-    assert [line.rpartition(", ")[2] for line in lines[1:3]] == ["5 components; arms plain", "1 component; arms one"]
-    assert lines[3] == (
+    assert [line.rpartition(", ")[2] for line in lines[2:4]] == ["5 components; arms plain", "1 component; arms one"]
+    assert lines[4] == (
         "data.homogeneous_share=0.5: the pool is the one component rooms, so a homogeneous batch is a batch like any "
         "other; arms one"
     )

@@ -28,7 +28,8 @@ def recorded(tiny, change, tmp_path):
         base = {"arms": ARMS, "steps": 9, "trunk.steps": 4, "runtime.folder": str(tmp_path)}
         experiment = change(tiny, {**base, **(values or {})})
         found = jobs(experiment, fingerprint=lambda data: "24 rooms")
-        write_record(tmp_path, experiment, found, tasks or {}, {"python": "3.11"}, evaluations="0")
+        facts = {"trained": {job.arm: ["24 rooms"] for job in found}, "evaluations": "0"}
+        write_record(tmp_path, experiment, found, tasks or {}, {"python": "3.11"}, **facts)
         return json.loads((tmp_path / "experiment.json").read_text())
 
     return of
@@ -43,6 +44,11 @@ def test_events_are_the_fork_the_start_and_the_renewals(recorded):
         (7, "gram_update"),
     ]
     assert "trunk" not in found
+
+
+def test_what_an_arm_was_trained_on_stays_when_others_are_run(recorded):
+    assert recorded({"arms": {"first": {}}})["trained"]["first"] == ["24 rooms"]
+    assert recorded({"arms": {"second": {}}})["trained"] == {arm: ["24 rooms"] for arm in ("trunk", "first", "second")}
 
 
 def test_arms_have_their_dotted_overrides_and_a_phrase(recorded):

@@ -113,6 +113,15 @@ def test_every_arm_that_can_be_compared_is_on_both_pages_of_differences(bare_run
             assert [text for text in texts if text.startswith(where)]
 
 
+def test_what_was_trained_stands_below_the_question_and_names_the_arms_that_differ(bare_run, make_row):
+    narrow, wide, rooms = "model nano: 0.47 M weights", "model nano: 1.9 M weights", "training source rooms: 24 images"
+    arms = {"plain": [narrow, rooms], "other": [narrow, rooms], "wide": [wide, rooms]}
+    run = read(bare_run([make_row()], trained=arms, source="Paper, §4"))
+    told = f"{narrow}; arms plain, other; {rooms}; {wide}; arms wide"
+    assert words.asked(run) == [("Source", "Paper, §4"), ("Trained", told)]
+    assert words.asked(read(bare_run([make_row()], source="Paper, §4"))) == [("Source", "Paper, §4")]
+
+
 def test_one_seed_is_always_a_caution(bare_run, make_row):
     assert any("One seed" in note for note in words.cautions(read(bare_run([make_row()]))))
 

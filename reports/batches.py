@@ -108,7 +108,7 @@ def _shares(
     _steps(axes, run, foot=foot)
     calm(axes, _values([columns[SHARE], columns[ASKED]]))
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title(shorten(name, 2.0, 9, weight="bold"), fontsize=9, loc="left", weight="bold", pad=5)
     axes.set_title("images", fontsize=7, loc="right", color=SOFT, pad=5)
 

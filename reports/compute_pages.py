@@ -26,7 +26,9 @@ def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
     """A block for each arm, as many pages as they need, of nearly equal fill; none where nothing is to be compared."""
     shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
     arms = [arm for arm in run.others if any(foremost(run, compared, column, arm) for column in shown)]
-    most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * len(PLACES) + GAP))
+    chained = {arm for arm in arms if any((column, arm, "ends") in compared for column in shown)}
+    rows = len(PLACES if chained else PLACES[:-1])
+    most = int((BOTTOM + GAP - START - HEAD) / (NAME + ROW * rows + GAP))
     pages: list[Page] = []
     y = BOTTOM
     for number, arm in enumerate(arms):
@@ -37,14 +39,13 @@ def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
         page.swatch(LEFT, y + 0.08, arm_looks[arm])
         page.write(LEFT + 0.38, y + 0.12, shorten(arm, 5.0, 9, weight="bold"), 9, weight="bold")
         y += NAME
-        chained = any((column, arm, "ends") in compared for column in shown)
-        for measure in PLACES if chained else PLACES[:-1]:
+        for measure in PLACES if arm in chained else PLACES[:-1]:
             found = [compared.get((column, arm, measure)) for column in shown]
             page.write(LEFT + 0.38, y + 0.13, words.PLACES[measure], 8, color=SOFT)
             if any(found):
                 _row(page, found, y=y)
             else:
-                why = shorten(reason(run, arm, measure, chained=chained), RIGHT - FIRST, 8)
+                why = shorten(reason(run, arm, measure, chained=arm in chained), RIGHT - FIRST, 8)
                 page.write(FIRST, y + 0.13, why, 8, color=FAINT)
             y += ROW
         y += GAP

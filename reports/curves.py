@@ -14,7 +14,7 @@ from common.drawing import shorten, text_width
 from evals.results.table import Row
 from reports import words
 from reports.axes import fork_line, scaled, step_axis, titled
-from reports.estimates import Column, columns, of_column, seed_paths, trajectory
+from reports.estimates import Column, of_column, seed_paths, trajectory
 from reports.page import (
     BOTTOM,
     FAINT,
@@ -31,6 +31,7 @@ from reports.page import (
     new_page,
 )
 from reports.run_folder import TRUNK, Event, Run
+from reports.steady import moving
 
 ACROSS, DOWN = 3, 2
 BAR, BARS = (0.035, 0.1), 0.6  # inches from one interval bar to the next: between these, by the room for all
@@ -54,7 +55,7 @@ class Chance(NamedTuple):
 
 def metric_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the panels need, of nearly equal fill; signs of health have pages of their own."""
-    found = [column for column in columns(run) if column.kind.kind != "health"]
+    found = [column for column in moving(run) if column.kind.kind != "health"]
     groups = even_groups(found, most=ACROSS * DOWN)
     return [_page(run, group, arm_looks, number=number) for number, group in enumerate(groups)]
 

@@ -23,7 +23,7 @@ from reports.tradeoff import tradeoff_page
 from reports.tradeoff_grid import tradeoff_grid_pages
 from reports.verdict_pages import verdict_pages
 
-FRONT, CONTINUED_AFTER = "question and results", "spending"
+FRONT, CONTINUED_AFTER = "question and results", "compute"
 PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] = {
     FRONT: front_pages,
     "trade-off": lambda run, _, arm_looks: [tradeoff_page(run, arm_looks), *tradeoff_grid_pages(run, arm_looks)],

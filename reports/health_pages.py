@@ -13,11 +13,12 @@ from common.drawing import shorten
 from reports import words
 from reports.axes import scaled, step_axis, titled
 from reports.curves import beside, curves_caption, entries, grid, metric_panel
-from reports.estimates import Column, columns, primary
+from reports.estimates import Column, primary
 from reports.lane_settings import setting
 from reports.page import SOFT, TOP, WARN, WIDTH, Look, Page, even_groups, legend, new_page
 from reports.ranks import ACROSS, INSIDE, correlations, pair
 from reports.run_folder import Run
+from reports.steady import moving
 from reports.tracks import Frame, Track, tracks
 
 ACROSS_PAGE, DOWN = 3, 2
@@ -27,7 +28,7 @@ SAID = {INSIDE: "inside runs", ACROSS: "across arms"}
 
 def health_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """Each sign over training, then each against the leading dense measures; none where no sign was measured."""
-    signs = [column for column in columns(run) if column.kind.kind == "health"]
+    signs = [column for column in moving(run) if column.kind.kind == "health"]
     watched = _watched(run)
     panels: list[Column | None] = [*([None] if watched else []), *signs]
     groups = even_groups(panels, most=ACROSS_PAGE * DOWN)
@@ -99,7 +100,7 @@ def _against(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A page for mIoU and one for the dense measure that leads the report, where it is another one."""
     found = tracks(run)
     wanted = dict.fromkeys(filter(None, [primary(run, "dense", metric="miou"), primary(run, "dense")]))
-    telling = [sign for sign in columns(run) if sign.kind.kind == "health" and _varies(found, sign)]
+    telling = [sign for sign in moving(run) if sign.kind.kind == "health" and _varies(found, sign)]
     table = correlations([replace(track, values=track.values[[*telling, *wanted]]) for track in found])
     pages = []
     for column in wanted:

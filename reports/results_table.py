@@ -13,6 +13,7 @@ from reports.compared import Difference, Differences
 from reports.estimates import Column, Estimate, best, columns, final
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, TRUNK_LOOK, Look, Page, new_page
 from reports.run_folder import TRUNK, Run
+from reports.steady import moving, steady
 
 TITLE, VALUE, SMALL, TINY = 9.0, 9.5, 7.0, 6.5
 HEADER, FOOT = 0.5, 0.36
@@ -50,7 +51,7 @@ class Table:
 
 def tables(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Table]:
     """The first table for page one, with all columns or the leading ones, then what it has no room for."""
-    lines = {column: lines_of(run, [column], compared=compared, arm_looks=arm_looks) for column in columns(run)}
+    lines = {column: lines_of(run, [column], compared=compared, arm_looks=arm_looks) for column in moving(run)}
     needs = {column: _need(run, column, rows) for column, rows in lines.items()}
     ordered = sorted(needs, key=lambda column: column.metric not in LEADING)
     wide = RIGHT - LEFT - NAME_LEAST
@@ -115,6 +116,7 @@ def legend_text(run: Run) -> str:
         "Bold: best value at the last step." if len(run.arms) > 1 else "",
         "@: step of the value or the difference, where it is not the last one." if late else "",
         "#: hash of the evaluation protocol.",
+        steady(run),
     ]
     return " ".join(filter(None, said))
 

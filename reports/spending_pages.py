@@ -12,11 +12,12 @@ from common.drawing import shorten, text_width
 from reports import words
 from reports.axes import plain, scaled, titled
 from reports.curves import BANDS_UP_TO, around, draw_lane, entries, grid
-from reports.estimates import Column, columns
+from reports.estimates import Column
 from reports.lineage import Measure
 from reports.page import SOFT, TOP, TRUNK_LOOK, WIDTH, Look, Page, even_groups, legend, new_page
 from reports.run_folder import TRUNK, Run
 from reports.spending import spending, telling, unit
+from reports.steady import moving
 
 DOWN = 3
 NAMES: dict[Measure, str] = {"images": "images", "flops": "operations", "seconds": "time"}
@@ -25,7 +26,7 @@ NAMES: dict[Measure, str] = {"images": "images", "flops": "operations", "seconds
 def spending_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """As many pages as the metrics, signs of health apart, need; none where nothing is known but what steps show."""
     measures = telling(run)
-    found = [column for column in columns(run) if column.kind.kind != "health"]
+    found = [column for column in moving(run) if column.kind.kind != "health"]
     if not measures or not found:
         return []
     beside = 2 if len(measures) < 3 else 1  # metrics in a row

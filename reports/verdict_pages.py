@@ -14,9 +14,10 @@ from common.drawing import shorten, text_width, wrap
 from evals.results.metrics import LEADING
 from reports import words
 from reports.compared import Difference, Differences, foremost_of
-from reports.estimates import Column, columns
+from reports.estimates import Column
 from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Look, Page, new_page
 from reports.run_folder import Run
+from reports.steady import moving
 from reports.verdict_words import margin, note, word
 
 START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.19, 0.12  # inches: top, a metric's head, an arm, between metrics
@@ -65,7 +66,7 @@ def verdict_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]
 
 def judged(run: Run, compared: Differences) -> list[tuple[Column, list[Difference]]]:
     """The columns in which anything is compared, leading ones first, with what the report shows of each."""
-    groups = [(column, foremost_of(run, compared, column)) for column in columns(run)]
+    groups = [(column, foremost_of(run, compared, column)) for column in moving(run)]
     return sorted((group for group in groups if group[1]), key=lambda group: group[0].metric not in LEADING)
 
 

@@ -94,6 +94,7 @@ FLOORS = (
     "reports.axes reports.labels reports.estimates",
     "reports.compared",
     "reports.words",
+    "reports.steady",
     "reports.curves reports.features reports.gram_teachers reports.graph reports.paths reports.provenance",
     "reports.results_table reports.spending reports.tracks reports.verdict_words",
     "reports.ranks",

@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reports.twin.curves import Panel
 from reports.twin.layers import (
     SEED_IS_ON,
     Spec,
     alone,
     events,
+    fork_lines,
     interval,
     line,
     lines,
     marks_of,
-    names,
+    name_of_lit,
     now,
+    plans,
     point,
     rows,
     ruler,
+    touched,
 )
 from reports.twin.looks import Lane
 from reports.twin.measures import Field
@@ -54,7 +58,7 @@ def trade_off(lanes: Sequence[Lane], known: Sequence[Field], *, across: str, up:
         *interval(lanes, "across"),
         *interval(lanes, "up"),
         now(lanes),
-        names(lanes),
+        name_of_lit(),
     ]
     return _plane(known, own, layers, turned=True, titled=False, height=440)
 
@@ -67,15 +71,18 @@ def panel(lanes: Sequence[Lane], known: Sequence[Field], field: Field, *, forks:
     return _plane(known, own, layers, turned=False, titled=True, height=220)
 
 
-def curve(lanes: Sequence[Lane], sheet: str, *, log: bool, limits: tuple[float, float] | None, last: int) -> Spec:
+def curve(lanes: Sequence[Lane], shown: Panel, *, forks: Sequence[int], last: int) -> Spec:
     """A series of the training curve: the mean of a lane's seeds, smoothed, over each seed as it was logged."""
-    scale: Spec = {"type": "log"} if log else {"domain": limits, "zero": False, "nice": False}
-    mean = rows(sheet, "!isValid(datum.seed)")
+    scale: Spec = {"domain": shown.limits, "nice": False, **({"type": "log"} if shown.log else {"zero": False})}
+    mean = rows(shown.sheet, "!isValid(datum.seed)")
     layers = [
-        line(lanes, rows(sheet, "isValid(datum.seed)", SEED_IS_ON), width=0.6, opacity=0.3),
+        *plans(lanes, shown.plans),
+        *fork_lines(forks),
+        line(lanes, rows(shown.sheet, "isValid(datum.seed)", SEED_IS_ON), width=0.6, opacity=0.3),
         ruler("true"),
         line(lanes, mean, width=1.8, opacity=1.0),
         line(lanes, mean, width=14, opacity=0.0),
+        touched(lanes, mean, title=shown.title),
         point(lanes, alone(mean), size=40),
     ]
     return {

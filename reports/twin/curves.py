@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.timeline import Curve as Planned
 from reports.axes import plain
 from reports.losses import (
     at_shared_steps,
@@ -13,6 +15,7 @@ from reports.losses import (
     constant,
     lines_of,
     logged,
+    planned,
     smooth,
     spans_decades,
     thinned,
@@ -25,10 +28,11 @@ from reports.twin.sheets import Sheet, rounded
 MOST_POINTS = 60_000  # of all series together, about 1.5 MB
 LINE_POINTS = (30, 400)  # of one line: no fewer, no more
 DIGITS = 6
+AIR = 1.15  # factor beyond the values on a logarithmic axis
 
 
 class Panel(NamedTuple):
-    """A series of the training curve: its sheet, how it is called, and its vertical axis.
+    """A series of the training curve: its sheet, how it is called, its vertical axis, and what the plan says of it.
 
     constant: the value that it has in all lanes and steps, for a line of text in place of a figure; "" where it moves.
     """
@@ -36,8 +40,9 @@ class Panel(NamedTuple):
     sheet: str
     title: str
     log: bool
-    limits: tuple[float, float] | None
+    limits: tuple[float, float]
     constant: str
+    plans: Sequence[Planned]
 
 
 def training(run: Run) -> tuple[list[Panel], dict[str, Sheet]]:
@@ -52,10 +57,16 @@ def training(run: Run) -> tuple[list[Panel], dict[str, Sheet]]:
         log, title = spans_decades(run, name, values), titles(run).get(name, name)
         still = constant(run, name)
         said = "" if still is None else plain(still)
-        panels.append(Panel(f"curve{number}", title, log, None if log else calm_limits(values), said))
+        limits = _decades(values) if log else calm_limits(values)
+        panels.append(Panel(f"curve{number}", title, log, limits, said, planned(run, name)))
         if still is None:
             sheets[f"curve{number}"] = _sheet(run, found[name], title, most=most)
     return panels, sheets
+
+
+def _decades(values: np.ndarray) -> tuple[float, float]:
+    """Limits of a logarithmic axis, with some air."""
+    return float(values.min()) / AIR, float(values.max()) * AIR
 
 
 def _sheet(run: Run, series: dict[tuple[str, int], Line], title: str, *, most: int) -> Sheet:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from common.timeline import Curve as Planned
+from reports.timeline import corners
 from reports.twin.looks import Lane
 from reports.twin.measures import EVENTS, Field
+from reports.twin.sheets import plain_value, rounded
 
 Spec = dict[str, Any]
 
-MOST_NAMES = 7  # beside one another; more of them hide one another
+MOST_TOUCHED = 40  # places of a curve that tell their value
 IS_LIT = "lit === null || lit === datum.arm"
 SEED_IS_ON = "indexof(hiddenSeeds, datum.seed) < 0"
 TOLD = (
@@ -18,6 +22,7 @@ TOLD = (
     "(across === 'step' ? '' : '\\n' + fields[across].title + ': ' + datum[across + '_said']) + "
     "(up === 'step' ? '' : '\\n' + fields[up].title + ': ' + datum[up + '_said'])"
 )
+_DOTTED: Spec = {"type": "rule", "stroke": "var(--rule)", "strokeDash": [2, 3]}
 _WHOLE_HEIGHT: Spec = {"y": {"value": 0}, "y2": {"value": {"expr": "height"}}}
 
 
@@ -108,19 +113,25 @@ def now(lanes: Sequence[Lane]) -> Spec:
     return point(lanes, _latest(), size=130, stroke="var(--ink)", strokeWidth=1.2, tooltip={"expr": TOLD})
 
 
-def names(lanes: Sequence[Lane]) -> Spec:
-    """Beside the place of each lane its name; of many lanes only that of the one that is lit."""
+def name_of_lit() -> Spec:
+    """Beside the place of the lane that is lit its name; those of all would hide one another where arms are near."""
     right = "scale('x', datum.X) > 0.6 * width"
     mark = {
         **{"type": "text", "baseline": "middle", "fontWeight": "bold", "fill": "var(--ink)", "limit": 180, "dy": -9},
         **{"align": {"expr": f"{right} ? 'right' : 'left'"}, "dx": {"expr": f"{right} ? -10 : 10"}},
     }
-    where = [] if len(lanes) <= MOST_NAMES else [{"filter": "lit === datum.arm"}]
-    return {
-        **_latest(*where),
-        "mark": mark,
-        "encoding": {"text": {"field": "arm"}, "opacity": _shining(1.0)},
-    }
+    return {**_latest({"filter": "lit === datum.arm"}), "mark": mark, "encoding": {"text": {"field": "arm"}}}
+
+
+def touched(lanes: Sequence[Lane], chosen: Spec, *, title: str) -> Spec:
+    """Places of each lane's curve, evenly spread and unseen, that tell a pointer their value."""
+    numbered = {"window": [{"op": "row_number", "as": "number"}], "groupby": ["arm"], "sort": [{"field": "step"}]}
+    count = {"joinaggregate": [{"op": "count", "as": "points"}], "groupby": ["arm"]}
+    spread = {"filter": f"datum.number % ceil(datum.points / {MOST_TOUCHED}) === 0"}
+    said = json.dumps(f"\n{title}: ")
+    tip = f"datum.arm + '\\nstep ' + datum.step + {said} + format(datum.value, '.4~g')"
+    told = point(lanes, _then(chosen, numbered, count, spread), size=150, tooltip={"expr": tip})
+    return {**told, "encoding": {**told["encoding"], "opacity": {"value": 0}}}
 
 
 def interval(lanes: Sequence[Lane], axis: str) -> list[Spec]:
@@ -168,23 +179,41 @@ def events(lanes: Sequence[Lane]) -> list[Spec]:
 
 def marks_of(forks: Sequence[int], field: Field) -> list[Spec]:
     """Behind the curves: where arms leave the trunk, the chosen step, and what guessing scores."""
-    dotted = {"type": "rule", "stroke": "var(--rule)", "strokeDash": [2, 3]}
-    layers: list[Spec] = [ruler("across === 'step'")]
-    if forks:
-        layers.append(
-            {
-                "data": {"values": [{"step": step, "arm": ""} for step in forks]},
-                "transform": [{"filter": "across === 'step'"}],
-                "mark": dotted,
-                "encoding": {"x": {"field": "step", "type": "quantitative"}, **_WHOLE_HEIGHT},
-            }
-        )
+    layers: list[Spec] = [ruler("across === 'step'"), *fork_lines(forks)]
     if field.chance is not None:
         data = {"values": [{"chance": field.chance, "arm": ""}]}
         level = {"y": {"field": "chance", "type": "quantitative"}, "x": {"value": 0}}
         name = {"type": "text", "text": "chance", "align": "left", "baseline": "bottom", "fill": "var(--soft)"}
-        layers.append({"data": data, "mark": dotted, "encoding": {**level, "x2": {"value": {"expr": "width"}}}})
+        layers.append({"data": data, "mark": _DOTTED, "encoding": {**level, "x2": {"value": {"expr": "width"}}}})
         layers.append({"data": data, "mark": {**name, "dx": 4, "dy": -2}, "encoding": level})
+    return layers
+
+
+def fork_lines(forks: Sequence[int]) -> list[Spec]:
+    """Where arms leave the trunk."""
+    if not forks:
+        return []
+    layer = {
+        "data": {"values": [{"step": step, "arm": ""} for step in forks]},
+        "transform": [{"filter": "across === 'step'"}],
+        "mark": _DOTTED,
+        "encoding": {"x": {"field": "step", "type": "quantitative"}, **_WHOLE_HEIGHT},
+    }
+    return [layer]
+
+
+def plans(lanes: Sequence[Lane], found: Sequence[Planned]) -> list[Spec]:
+    """A pale broad line for each planned value, in the colour of its arm; grey where several plan the same."""
+    colours = {one.name: f"var(--{one.variable})" for one in lanes}
+    layers = []
+    for curve in found:
+        steps, values = corners(curve, leap=0)
+        arm = curve.arms[0] if len(curve.arms) == 1 else ""
+        both = zip(steps.tolist(), map(plain_value, rounded(values, 6)), strict=True)
+        places = [{"X": step, "Y": value, "arm": arm} for step, value in both]
+        look = {"stroke": colours.get(arm, "var(--rule)"), "strokeWidth": 7, "opacity": 0.3, "clip": True}
+        kept = [{"filter": "indexof(hidden, datum.arm) < 0"}]
+        layers.append({"data": {"values": places}, "transform": kept, "mark": {"type": "line", **look}})
     return layers
 
 

@@ -17,6 +17,7 @@ from reports.estimates import primary
 from reports.page import Look, looks
 from reports.results_table import legend_text
 from reports.run_folder import Run
+from reports.steady import moving
 from reports.twin import bundle, charts, tables
 from reports.twin.curves import Panel, training
 from reports.twin.gallery import MOST_BYTES, Gallery, gallery
@@ -45,6 +46,8 @@ def twin(run: Run, compared: Differences) -> str:
     lanes, known, used = lanes_of(run, arm_looks), fields(run), Used(run)
     steps = sorted({row.step for row in run.rows if row.arm in run.lanes})
     curves, curve_sheets = training(run)
+    moves = moving(run)
+    panels = [one for one in known if one.column in moves]
     grids = _grids(run, compared, arm_looks)
     settings, settings_sheet = tables.configuration(run)
     made = {
@@ -56,7 +59,7 @@ def twin(run: Run, compared: Differences) -> str:
         "settings": settings_sheet,
     }
     sheets = {name: sheet.plain() for name, sheet in made.items()}
-    specs = _specs(run, lanes, known, curves=curves, last=steps[-1])
+    specs = _specs(run, lanes, known, panels=panels, curves=curves, last=steps[-1])
     pictures = gallery(run, compared, room=_room(sheets, specs))
     page = _template().render(
         **_said(run, compared),
@@ -70,7 +73,7 @@ def twin(run: Run, compared: Differences) -> str:
         axes=known,
         effort=EFFORT,
         plane=_plane(known),
-        metrics=_metrics(known),
+        metrics=_metrics(panels),
         curves=curves,
         constants=[f"{one.title} {one.constant}" for one in curves if one.constant],
         moving=[_curve(one) for one in curves if not one.constant],
@@ -94,6 +97,7 @@ def _room(sheets: Mapping[str, Any], specs: Mapping[str, Any]) -> int:
 def _said(run: Run, compared: Differences) -> dict[str, Any]:
     """The sentences of the page."""
     return {
+        "asked": words.asked(run),
         "said": words.headline(run, compared),
         "interval_note": words.interval_note(run, compared),
         "cautions": words.cautions(run),
@@ -142,18 +146,21 @@ def _grids(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> di
 
 
 def _specs(
-    run: Run, lanes: Sequence[Lane], known: Sequence[Field], *, curves: Sequence[Panel], last: int
+    run: Run,
+    lanes: Sequence[Lane],
+    known: Sequence[Field],
+    *,
+    panels: Sequence[Field],
+    curves: Sequence[Panel],
+    last: int,
 ) -> dict[str, charts.Spec]:
     x, y = _axes(run, known)
     found = {"plane": charts.trade_off(lanes, known, across=x, up=y, last=last)}
-    for one in known:
-        if one.column is not None:
-            found[one.name] = charts.panel(lanes, known, one, forks=run.forks, last=last)
+    for one in panels:
+        found[one.name] = charts.panel(lanes, known, one, forks=run.forks, last=last)
     logged = max((float(curve["step"].values.max()) for curve in run.curves.values() if "step" in curve), default=0.0)
     for panel in (one for one in curves if not one.constant):
-        found[panel.sheet] = charts.curve(
-            lanes, panel.sheet, log=panel.log, limits=panel.limits, last=max(int(logged), run.steps or 0)
-        )
+        found[panel.sheet] = charts.curve(lanes, panel, forks=run.forks, last=max(int(logged), run.steps or 0))
     return found
 
 
@@ -164,7 +171,7 @@ def _plane(known: Sequence[Field]) -> Figure:
     return Figure("plane", "The trade-off: any measure against any other", "means", ids)
 
 
-def _metrics(known: Sequence[Field]) -> list[Figure]:
+def _metrics(panels: Sequence[Field]) -> list[Figure]:
     return [
         Figure(
             one.name,
@@ -173,7 +180,7 @@ def _metrics(known: Sequence[Field]) -> list[Figure]:
             ["arm", *EFFORT, one.name, f"{one.name}_low", f"{one.name}_high"],
             f"{words.hint(one.column)} · {one.column.version}",
         )
-        for one in known
+        for one in panels
         if one.column is not None
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from reports.page import Look
 from reports.provenance import Item, blocks, shown
 from reports.results_table import Table, TableLine, change_text, lines_of, protocol_text, remark, spread_text
 from reports.run_folder import Run
+from reports.steady import moving
 from reports.twin.sheets import Sheet, sheet_of
 from reports.verdict_pages import MARKS, judged
 from reports.verdict_table import verdict_table
@@ -66,7 +67,7 @@ class Grid:
 
 def results(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> Grid:
     """Lanes down, measures across: the table of page one with all its columns."""
-    group = columns(run)
+    group = moving(run)
     table = Table(run, group, lines_of(run, group, compared=compared, arm_looks=arm_looks), effort=True)
     best_arms = table.best_arms
     heads = [Head("Arm", numeric=False)]
@@ -122,18 +123,31 @@ def verdicts(run: Run, compared: Differences) -> Grid:
     """Each arm against the baseline in each metric, as the report shows it first."""
     names = ("Measure", "Arm", "Difference", "95 % interval", "Margin", "Seeds", "Verdict", "Why")
     heads = [Head(name, numeric=name in ("Difference", "95 % interval", "Margin", "Seeds")) for name in names]
-    lines = [_verdict(one) for _, arms in judged(run, compared) for one in arms]
+    shown = [one for _, arms in judged(run, compared) for one in arms]
+    places, overs = ({of(one) for one in shown} for of in (_where, _over))
+    shared = {text for found in (places, overs) if len(found) == 1 for text in found if text}
+    lines = [_verdict(one, shared) for one in shown]
     table = verdict_table(run, compared)
     first = table.loc[table["foremost"].astype(bool), :]  # without a row, its type is unknown
-    return Grid("verdicts", "Every difference from the baseline", heads, lines, sheet_of(first))
+    caption = ", ".join(["Every difference from the baseline", *sorted(shared)])
+    return Grid("verdicts", caption, heads, lines, sheet_of(first))
 
 
-def _verdict(one: Difference) -> Line:
+def _where(one: Difference) -> str:
+    return f"at step {words.count(one.step)}" if one.measure == "steps" else words.place(one)
+
+
+def _over(one: Difference) -> str:
+    return f"over {one.over}" if one.over else ""
+
+
+def _verdict(one: Difference, shared: Collection[str]) -> Line:
+    """A row, without what the caption says of all."""
     column, factor, said = one.column, words.scale(one.column), word(one)
     measure, unit = f"{column.title} on {column.dataset}", words.difference_unit(column)
-    where = f"at step {words.count(one.step)}" if one.measure == "steps" else words.place(one)
+    where, over = ("" if text in shared else text for text in (_where(one), _over(one)))
     gain = column.direction * one.value * factor
-    bracket, over = words.bracket(column, one) or "no interval", f"over {one.over}" if one.over else ""
+    bracket = words.bracket(column, one) or "no interval"
     cells = [
         Cell(measure, below=f"{unit} {words.arrow(column)}".strip(), by=measure),
         Cell(one.arm, below=where, by=one.arm),

@@ -131,6 +131,7 @@ function showValues() {
   $("#now tbody").replaceChildren(...[...latest.values()].map((row) => {
     const made = line("td", [row.arm, ...["step", ...axes].map((name) => row[`${name}_said`])]);
     made.dataset.arm = row.arm;
+    made.firstChild.prepend($(`.chips [data-arm="${CSS.escape(row.arm)}"] .swatch`).cloneNode(true));
     return made;
   }));
 }

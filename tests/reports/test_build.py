@@ -56,7 +56,7 @@ def test_page_one_tells_question_findings_and_cautions(ablation):
 
 def _assert_page_two_is_the_trade_off(pages):
     assert "Dense against global" in pages[1]
-    titles = ["Each metric over", "Results, continued", "Losses and schedules", "Configuration and"]
+    titles = ["What was shown", "Results, continued", "Each metric over", "Losses and schedules", "Configuration and"]
     firsts = [next(number for number, page in enumerate(pages) if title in page) for title in titles]
     assert firsts == sorted(firsts)
     return pages[firsts[1]]
@@ -84,7 +84,7 @@ def test_eight_arms_stand_on_page_one(make_run):
     assert "± is half" in pages[0]
 
 
-def test_arms_without_a_place_on_page_one_follow_after_the_metrics(bare_run, two_sets):
+def test_arms_without_a_place_on_page_one_follow_before_the_metrics(bare_run, two_sets):
     arms = [f"arm{n:02d}" for n in range(30)]
     pages = _pages(build(bare_run(two_sets(arms), baseline="arm00", steps=40)))
     _assert_page_two_is_the_trade_off(pages)

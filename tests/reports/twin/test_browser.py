@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from pypdf import PdfReader
 
 from evals.results.pictured import ImageKey
@@ -152,6 +152,9 @@ def test_an_arm_that_is_pointed_at_is_lit_everywhere(opened):
     lit = page.locator("[data-arm].lit").evaluate_all("all => all.map((one) => one.dataset.arm)")
     assert len(lit) > 3
     assert set(lit) == {"anchored"}
+    at_the_trade_off(page).locator(".chips [data-arm=renewed]").hover()
+    named = page.locator(".chart[data-spec=plane] .mark-text.role-mark text")
+    expect(named).to_have_text(["renewed"])
 
 
 def test_arms_and_seeds_can_be_switched_off(opened):

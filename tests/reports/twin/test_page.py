@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from common.timeline import Curve, Timeline, write_timeline
 from reports.compared import compare
 from reports.estimates import columns, trajectory
 from reports.run_folder import read
@@ -122,6 +123,21 @@ def test_each_figure_draws_a_line_of_each_lane(rooms, page):
         # of lines alone: marks are filled
         colours = {one.get("stroke") for one in paths if "L" in one.get("d", "") and one.get("fill", "none") == "none"}
         assert wanted <= colours, name
+
+
+@pytest.mark.slow
+def test_what_was_planned_is_drawn_pale_behind_what_was_logged(make_run):
+    folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}, "anchored": {"gram.weight": 2.0}})
+    alone = Curve(("anchored",), 0, 40, (0, 20, 39), (0.0, 2e-3, None))
+    both = Curve(("plain", "anchored"), 0, 40, (0, 40), (1e-3, 2e-3))
+    curves = {"Learning rate": (alone, both)}
+    write_timeline(folder / "plan.json", Timeline("x", "", ("plain", "anchored"), (), (), curves))
+    content = content_of(page_of(folder))
+    (name,) = [name for name, sheet in content["sheets"].items() if "Learning rate" in sheet["titles"]]
+    spec = json.dumps([as_drawn(content["specs"][name], content)])
+    done = subprocess.run([sys.executable, "-c", _DRAW], input=spec, capture_output=True, text=True, check=True)
+    broad = re.findall(r'<path [^>]*stroke="(var[^"]+)"[^>]*stroke-width="7"', json.loads(done.stdout)[0])
+    assert broad == ["var(--arm-2)", "var(--rule)"]
 
 
 @pytest.mark.parametrize(

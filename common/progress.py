@@ -46,7 +46,7 @@ class Bar(tqdm):
     """
 
     def __init__(self, *args: Any, of: str | None = None, lines: bool = True, **options: Any) -> None:
-        self.of, self._shown = of, _foot is not None
+        self.of, self._shown, self._followed = of, _foot is not None, False
         self._logs, self._told = not self._shown and not is_redrawn(sys.stderr), time.monotonic()
         if self._shown or self._logs:
             # miniters 1 keeps tqdm's monitor thread away, which would log while another thread does and wait for ever
@@ -56,6 +56,15 @@ class Bar(tqdm):
         super().__init__(*args, leave=False, **options)
         if self._shown:
             _under_way.append(self)
+
+    def follow(self, n: int) -> None:
+        """Be at `n`, as another process says; its first steps start the clock, since it began and evaluated before."""
+        if self._followed or self.disable or n == self.n:
+            self.update(n - self.n)
+        else:
+            self._followed = True
+            self.initial = self.n = self.last_print_n = n
+            self.start_t = self.last_print_t = self._time()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Show the state, which tqdm asks for when it is time; nothing is told at the beginning and at the end."""

@@ -22,8 +22,8 @@ from evals.results.table import Row
 from reports.lineage import on_way
 from reports.run_folder import COLUMN_KEYS, Run
 
-# How titles name an evaluation, where not by its name with a capital; mIoU alone says segmentation
-EVAL_LABELS = {"knn": "kNN", "logreg": "Logistic", "segmentation": ""}
+# How titles name an evaluation, where not by its name with a capital; mIoU and boundary AP alone say theirs
+EVAL_LABELS = {"knn": "kNN", "logreg": "Logistic", "segmentation": "", "boundaries": ""}
 
 
 class Unknown(NamedTuple):
@@ -52,7 +52,7 @@ def title_of(evaluation: str, metric: str) -> str:
     name = "" if told else EVAL_LABELS.get(evaluation, evaluation.capitalize())
     if name:
         return f"{name} {label}"
-    return label[0].upper() + label[1:] if told or label.islower() else label
+    return label if label[1:2].isupper() else label[0].upper() + label[1:]
 
 
 @dataclass(frozen=True)

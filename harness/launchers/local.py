@@ -69,7 +69,7 @@ class Worker:
         """Show how far it is, and gather what it has evaluated."""
         step = min(map(curve_step, self.jobs))
         if step > self.bar.n:
-            self.bar.update(step - self.bar.n)
+            self.bar.follow(step)
             self._gather()
 
     def _gather(self) -> None:
@@ -134,7 +134,7 @@ class Overall(Bar):
         self.over |= {job.name: job.stop - job.start for job in self.jobs if job.name in done | failed}
         self.over |= {job.name: curve_step(job) - job.start for worker in crew for job in worker.jobs}
         self.set_description_str(f"{self.name}, {len(done)} of {len(self.jobs)} jobs", refresh=False)
-        self.update(sum(self.over.values()) - self.n)
+        self.follow(sum(self.over.values()))
 
 
 def curve_step(job: Job) -> int:

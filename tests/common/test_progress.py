@@ -37,6 +37,16 @@ def test_a_bar_that_is_told_of_otherwise_leaves_the_log_alone(
     assert capsys.readouterr().err == ""
 
 
+def test_what_another_process_did_before_its_first_steps_is_in_no_rate():
+    with Bar(total=100, initial=20, desc="job") as bar:
+        bar.start_t -= 3600  # an hour of evaluations before the first of them
+        bar.follow(30)
+        assert (bar.n, bar.format_dict["initial"]) == (30, 30)
+        assert bar.format_dict["elapsed"] < 3600
+        bar.follow(40)
+        assert (bar.n, bar.format_dict["initial"]) == (40, 30)
+
+
 def test_a_short_loop_is_not_told_of(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "gramlab")
     assert list(Bar(range(3), desc="features")) == [0, 1, 2]

@@ -64,7 +64,7 @@ class Bar(tqdm):
         else:
             self._followed = True
             self.initial = self.n = self.last_print_n = n
-            self.start_t = self.last_print_t = self._time()
+            self.start_t = self.last_print_t = time.time()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Show the state, which tqdm asks for when it is time; nothing is told at the beginning and at the end."""

@@ -50,6 +50,7 @@ class Term:
 class Run:
     """One experiment as its tables tell it; `curves`, `status` and `parts` are keyed by (arm, seed).
 
+    `seeds` are those of `asked_seeds` that were evaluated, or all of them where none was.
     `compute` holds each lane's operations of a step, with the step that they are counted from. `headline` holds of each
     measure that the report begins with evaluation, data set, split, metric and protocol hash. `watched` holds what runs
     measured of their Gram teachers to be and decided by it. `damaged` names each file, or line of one, that could not
@@ -60,6 +61,7 @@ class Run:
     name: str
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
+    asked_seeds: tuple[int, ...]
     baseline: str
     rows: tuple[Row, ...]
     question: str = ""
@@ -161,7 +163,8 @@ def read(folder: Path) -> Run:
         folder=folder,
         name=asked.get("name") or folder.name,
         arms=names,
-        seeds=seeds,
+        seeds=tuple(seed for seed in seeds if any(row.seed == seed for row in rows)) or seeds,
+        asked_seeds=seeds,
         baseline=baseline,
         rows=rows,
         **_as_asked(asked),
@@ -211,8 +214,8 @@ def gaps(run: Run) -> list[str]:
     found: dict[str, list[str]] = {}
     seen = {(row.arm, row.seed) for row in run.rows}
     for lane in run.lanes:
-        for seed in run.seeds:
-            who = f"{lane} seed {seed}" if len(run.seeds) > 1 else lane
+        for seed in run.asked_seeds:
+            who = f"{lane} seed {seed}" if len(run.asked_seeds) > 1 else lane
             status, has_rows = run.status.get((lane, seed), Status()), (lane, seed) in seen
             sentence = _unfinished(status, has_rows) or _unlogged(status, run.curves.get((lane, seed), {}))
             if sentence and not (lane == TRUNK and status.state == "absent"):

@@ -80,7 +80,7 @@ def results(run: Run) -> pd.DataFrame:
     used = {
         (lane, seed, measure): spent(run, lane, seed, measure)
         for lane in run.lanes
-        for seed in run.seeds
+        for seed in run.asked_seeds
         for measure in ("seconds", "flops")
     }
     rows = [_result(run, row, used) for row in run.rows if row.arm in run.lanes]
@@ -140,7 +140,7 @@ def jobs(run: Run) -> pd.DataFrame:
     rows = [
         _job(run, lane, seed, place) | {"settings": settings[lane]}
         for place, lane in enumerate(run.lanes)
-        for seed in run.seeds
+        for seed in run.asked_seeds
     ]
     return pd.DataFrame(rows, columns=JOBS.names).sort_values(PLACE, ignore_index=True)
 

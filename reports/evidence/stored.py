@@ -37,11 +37,13 @@ class Stored:
         arms = [arm for arm in lanes["arm"].unique() if arm != TRUNK]
         trunk = lanes[lanes["arm"] == TRUNK]
         baseline = lanes[lanes["baseline"]]["arm"]
+        seeds = tuple(int(seed) for seed in sorted(lanes["seed"].unique()))
         return Run(
             folder=Path(),
             name=self.name,
             arms=tuple(arms),
-            seeds=tuple(int(seed) for seed in sorted(lanes["seed"].unique())),
+            seeds=seeds,
+            asked_seeds=seeds,
             baseline=next(iter(baseline), arms[0]),
             rows=tuple(_rows(self.results)),
             steps=_whole(lanes[["stop", "step"]].max(axis=None)),

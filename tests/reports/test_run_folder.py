@@ -7,6 +7,7 @@ from common.errors import BadInput
 from common.timeline import Curve, Lane, Timeline, write_timeline
 from reports.estimates import columns
 from reports.run_folder import Event, gaps, read
+from reports.words import cautions
 
 
 def test_a_run_that_ended_well_has_no_gaps(make_run):
@@ -26,6 +27,13 @@ def test_seeds_are_named_where_there_are_several(make_run):
     folder = make_run(seeds=(0, 1), steps=40, trunk_steps=20, every=10, arms={"plain": {}})
     (folder / "plain-s1" / "status.json").write_text('{"state": "interrupted", "step": 30, "steps": 40}')
     assert gaps(read(folder)) == ["plain seed 1: interrupted at step 30 of 40"]
+
+
+def test_a_seed_that_was_not_begun_is_missing_and_counts_in_no_mean(bare_run, make_row):
+    run = read(bare_run([make_row(seed=1)], arms={"plain": {}}, seeds=[0, 1, 2]))
+    assert gaps(run) == ["plain seed 0, plain seed 2: not started", "plain seed 1: no record of its end"]
+    assert run.seeds == (1,)
+    assert any(note.startswith("One seed") for note in cautions(run))
 
 
 def test_lanes_in_the_same_state_share_a_sentence(bare_run, make_row):

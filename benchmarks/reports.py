@@ -92,12 +92,14 @@ def stages(folder: Path) -> dict[str, float]:
     from reports.figures import render
     from reports.page import style
     from reports.run_folder import read
+    from reports.twin.page import twin
 
     run = timed("read", lambda: read(folder))
     compared = timed("compare", lambda: compare(run))
     with style():
         pages = timed("draw", lambda: render(run, compared))
         timed("pdf", lambda: as_pdf(pages, title=run.name))
+    timed("html", lambda: twin(run, compared))
     print(f"{folder.name}: {len(run.arms)} arms, {len(run.seeds)} seeds, {len(run.rows)} rows, {len(pages)} pages")
     return taken | {"all": sum(taken.values())}
 

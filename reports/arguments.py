@@ -26,7 +26,8 @@ With --watch nothing is written: report.html is served while the run goes on, an
 
 def served(parser: argparse.ArgumentParser) -> None:
     """Where a report is served."""
-    host = "serve others too, at this address (default: this machine alone); whoever reaches it can read the report"
+    host = "serve others too, at this address (default: this machine alone); whoever reaches it can read the report, "
+    host += "by an address, not by a host's name"
     parser.add_argument("--host", default=LOOPBACK, help=host)
     parser.add_argument("--port", type=int, default=0, help="the port (default: one that is free)")
 

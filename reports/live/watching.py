@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -28,6 +29,8 @@ SHARE = 0.1  # of the time, at most, for making pages: the rest is the training'
 TABLES = ("experiment.json", "results.jsonl", "*-s*/status.json", "*-s*/dense.jsonl")
 CURVES = ("*-s*/metrics.jsonl",)
 HERE = Path(__file__).parent
+
+log = logging.getLogger("gramlab")
 
 Marks = tuple[tuple[str, int, int], ...]
 
@@ -69,11 +72,13 @@ class Follower:
         return True
 
     def _make(self) -> None:
-        """A table that is being written, or is damaged, leaves the page that there is."""
+        """A table that is being written or is damaged, or a figure that fails, leaves the page that there is."""
         try:
             run = read(self.folder)
             page = twin(run, compare(run))
-        except (BadInput, OSError) as error:
+        except Exception as error:  # a training may go on in this process
+            if not isinstance(error, BadInput | OSError):
+                log.warning("%s: no new page (%s: %s)", self.folder.name, type(error).__name__, first_line(error))
             if self._waits:
                 self._wait(first_line(error))
             return

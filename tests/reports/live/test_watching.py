@@ -54,6 +54,18 @@ def test_a_table_that_is_damaged_leaves_the_page_that_there_is(make_run):
         assert page.server.page == before
 
 
+def test_a_figure_that_fails_leaves_the_page_that_there_is_and_is_said(make_run, monkeypatch, caplog):
+    folder = make_run(**SMALL)
+    with following(folder) as page:
+        page.refresh()
+        before = page.server.page
+        monkeypatch.setattr(watching, "twin", lambda *_: [][1])
+        add_a_row(folder, step=50)
+        assert page.refresh()
+        assert page.server.page == before
+    assert "no new page (IndexError: " in caplog.text
+
+
 def test_a_run_that_has_measured_nothing_yet_is_waited_for(make_run, tmp_path):
     with following(tmp_path) as page:
         page.refresh()

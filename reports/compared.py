@@ -59,7 +59,9 @@ class Meeting:
     baseline: Mix
 
 
-class _Pair(NamedTuple):
+class Pair(NamedTuple):
+    """What is compared: an arm with the baseline in a column, where both have used as much of something."""
+
     column: Column
     arm: str
     measure: Where
@@ -106,7 +108,7 @@ def _of_column(run: Run, column: Column, at: Sequence[Where], kept: Kept) -> dic
     for measure in at:
         family: dict[str, _Key] = {arm: (measure, arm) for arm in run.others if (measure, arm) in meetings}
         differences = {
-            arm: _difference(_Pair(column, arm, measure), [*meetings[key].values()], values, crossed.get(key))
+            arm: difference_of(Pair(column, arm, measure), [*meetings[key].values()], values, crossed.get(key))
             for arm, key in family.items()
         }
         known = {arm: crossed[key] for arm, key in family.items() if key in crossed}
@@ -115,8 +117,8 @@ def _of_column(run: Run, column: Column, at: Sequence[Where], kept: Kept) -> dic
     return found
 
 
-def _difference(
-    pair: _Pair, meetings: Sequence[Meeting], values: Mapping[Checkpoint, float], crossed: Crossed | None
+def difference_of(
+    pair: Pair, meetings: Sequence[Meeting], values: Mapping[Checkpoint, float], crossed: Crossed | None
 ) -> Difference:
     """From resampled images where their outcomes were kept, else from the seeds' values alone."""
     mine, base = (np.array([_mixed(values, mix) for mix in side]) for side in _turned(meetings))

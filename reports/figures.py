@@ -18,6 +18,7 @@ from reports.provenance import provenance_pages
 from reports.published_gram import published_pages
 from reports.resolution import resolution_pages
 from reports.run_folder import Run
+from reports.since_pages import since_pages
 from reports.spending_pages import spending_pages
 from reports.tradeoff import tradeoff_page
 from reports.tradeoff_grid import tradeoff_grid_pages
@@ -28,6 +29,7 @@ PAGES: dict[str, Callable[[Run, Differences, Mapping[str, Look]], list[Page]]] =
     FRONT: front_pages,
     "trade-off": lambda run, _, arm_looks: [tradeoff_page(run, arm_looks), *tradeoff_grid_pages(run, arm_looks)],
     "verdicts": verdict_pages,
+    "since": lambda run, _, arm_looks: since_pages(run, arm_looks),
     "compute": compute_pages,
     "metrics": lambda run, _, arm_looks: metric_pages(run, arm_looks),
     "spending": lambda run, _, arm_looks: spending_pages(run, arm_looks),

@@ -132,7 +132,7 @@ def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
             continue
         places = {place(one) for one in parts}
         when = f" {places.pop()}" if len(places) == 1 else ""
-        said = "; ".join(_part(run, one, dated=not when) for one in parts)
+        said = "; ".join(in_words(run, one, dated=not when) for one in parts)
         if any((column, arm, "steps") in compared for column in first):
             alike.append(f"{arm} vs {baseline}{when}: {said}")
         else:
@@ -166,7 +166,8 @@ def operations(flops: float) -> str:
     return f"{flops / size:.3g} {letter}FLOP"
 
 
-def _part(run: Run, one: Difference, *, dated: bool) -> str:
+def in_words(run: Run, one: Difference, *, dated: bool) -> str:
+    """A difference in a sentence; `dated`: with where it was measured."""
     alike = {other.dataset for other in columns(run) if other.title == one.column.title}
     on = f" on {one.column.dataset}" if len(alike) > 1 else ""
     lower = "" if one.column.kind.higher_is_better else " (lower is better)"

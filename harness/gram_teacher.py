@@ -263,7 +263,9 @@ def words(gram: Gram, own: Crops | None = None) -> str:
 def phrase(gram: Gram, own: Crops | None = None) -> str:
     """The same as a sentence of its own, which says that it is Gram anchoring."""
     said = words(gram, own)
-    return f"Gram {said}" if gram.weight == 0 or gram.relation == "gram" else said
+    if gram.weight == 0:
+        return f"Gram {said}"
+    return f"Gram: {said}" if gram.relation == "gram" else said
 
 
 def _copied(gram: Anchoring) -> str:
@@ -275,7 +277,7 @@ def _begins(gram: Anchoring) -> str:
     """The step of the loss, as far as it is known beforehand."""
     if gram.awaits_alarm:
         return f"an alarm after {gram.first_step}: {gram.measure} {gram.alarm_drop:.3g} below best"
-    return str(gram.first_step)
+    return f"step {gram.first_step}"
 
 
 def _renewed(gram: Anchoring) -> str:

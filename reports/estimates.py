@@ -19,7 +19,7 @@ from common.errors import BadInput
 from evals.results.crossed import ALPHA
 from evals.results.metrics import LEADING, METRICS, Metric, metric_of
 from evals.results.table import Row
-from reports.lineage import on_way
+from reports.lineage import on_way, spent
 from reports.run_folder import COLUMN_KEYS, Run
 
 # How titles name an evaluation, where not by its name with a capital; mIoU and boundary AP alone say theirs
@@ -238,7 +238,12 @@ def other_dense(run: Run, first: Column | None) -> Column | None:
 
 
 def best(estimates: dict[str, Estimate | None], column: Column) -> str | None:
-    """The arm with the best value at the latest step reached, if at least two arms got there and no tie stands."""
+    """The arm with the best value at the latest step reached, if at least two arms got there and no tie stands.
+
+    None for a sign of health: which side of it is better is a belief.
+    """
+    if column.kind.kind == "health":
+        return None
     there = {arm: estimate for arm, estimate in estimates.items() if estimate}
     last = max((estimate.step for estimate in there.values()), default=0)
     values = {arm: estimate.value for arm, estimate in there.items() if estimate.step == last}
@@ -256,12 +261,18 @@ class Effort:
     step: int | None
     images: float | None
     seconds: float | None
+    flops: float | None
     images_per_second: float | None
     peak_memory_gib: float | None
 
 
+def _own_flops(run: Run, lane: str, seed: int) -> float | None:
+    line, start = spent(run, lane, seed, "flops"), run.part(lane, seed).start
+    return None if line is None else float(line.values[-1] - np.interp(start, *line))
+
+
 def effort(run: Run, lane: str) -> Effort:
-    """Last step, images seen, wall seconds, images per second and peak memory of a lane."""
+    """Last step, images seen, and of its own steps: wall seconds, operations, images per second and peak memory."""
 
     def mean(values: list[float | None]) -> float | None:
         known = [float(value) for value in values if value is not None and np.isfinite(value)]
@@ -277,6 +288,7 @@ def effort(run: Run, lane: str) -> Effort:
         step=max(steps, default=None),
         images=mean(images),
         seconds=mean([state.seconds for state in states]),
+        flops=mean([_own_flops(run, lane, seed) for seed in run.seeds]),
         images_per_second=mean([state.images_per_second for state in states]),
         peak_memory_gib=max(memory, default=None),
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from common.drawing import wrap
 from reports import words
+from reports.cautions import cautions
 from reports.compared import Differences
 from reports.features.reading import missing, read
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Look, Page, new_page
@@ -16,27 +17,34 @@ from reports.since_start import fallen
 
 
 class Tightness(NamedTuple):
-    """How much the words above the table may take, and the height of its rows."""
+    """How much the words above the table may take, the baseline's own way among them, and the height of its rows."""
 
     gaps: int
     sentences: int
     row: float
+    own_way: bool = False
 
 
 MOST_CAUTIONS, CARE, AIR = 6, 1.2, 0.08  # CARE: inches to the words beside their heading; AIR: above the box
-LEVELS = (Tightness(9, 99, ROW), Tightness(9, 99, 0.38), Tightness(6, 6, 0.33), Tightness(4, 4, 0.3))
+LEVELS = (
+    Tightness(9, 99, ROW, own_way=True),
+    Tightness(9, 99, 0.38, own_way=True),
+    Tightness(9, 99, 0.38),
+    Tightness(6, 6, 0.33),
+    Tightness(4, 4, 0.3),
+)
 
 
 def front_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """Page one with one table, then the pages for the columns and rows that it has no room for."""
     first, *others = tables(run, compared, arm_looks)
     gaps = [*words.incomplete(run), *missing(run, read(run))]
-    said = words.sentence_list(words.cautions(run), most=MOST_CAUTIONS)
-    cautions = [wrap(text, RIGHT - LEFT - CARE - 0.15, 8, lines=2) for text in said]
-    foot = FOOT + _height(cautions)
+    said = words.sentence_list(cautions(run), most=MOST_CAUTIONS)
+    notes = [wrap(text, RIGHT - LEFT - CARE - 0.15, 8, lines=2) for text in said]
+    foot = FOOT + _height(notes)
     page, y, room, row = _loosest(run, compared, gaps, rows=len(first.lines), foot=foot)
     y = legend_line(page, run, draw_table(page, first, first.lines[:room], y=y, row=row))
-    _cautions(page, cautions, y=y + AIR)
+    _cautions(page, notes, y=y + AIR)
     return [page, *continued([(first, first.lines[room:]), *((table, table.lines) for table in others)])]
 
 
@@ -58,7 +66,7 @@ def _loosest(
 def _words(page: Page, run: Run, compared: Differences, gaps: Sequence[str], *, level: Tightness) -> float:
     y = _question(page, run)
     y = _incomplete(page, words.sentence_list(gaps, most=level.gaps), y + 0.1)
-    return _findings(page, run, compared, y=y + 0.14, most=level.sentences) + 0.16
+    return _findings(page, run, compared, y=y + 0.14, level=level) + 0.16
 
 
 def _question(page: Page, run: Run) -> float:
@@ -92,30 +100,30 @@ def _incomplete(page: Page, gaps: Sequence[str], y: float) -> float:
     return y + height
 
 
-def _findings(page: Page, run: Run, compared: Differences, *, y: float, most: int) -> float:
+def _findings(page: Page, run: Run, compared: Differences, *, y: float, level: Tightness) -> float:
     """The verdict on each arm, and what brackets and words mean; returns the bottom edge."""
     alone = f"One arm only ({run.baseline}): nothing to compare it with."
     count = len(words.headline(run, compared))
     size = 10.5 if count <= 3 else 9.5 if count <= 5 else 8.5
-    sentences = words.headline(run, compared, most=most) or [alone]
-    page.write(LEFT, y + 0.09, "WHAT WAS SHOWN", 6.5, color=FAINT, weight="bold")
+    sentences = words.headline(run, compared, most=level.sentences) or [alone]
+    page.write(LEFT, y + 0.09, "VERDICTS IN WORDS", 6.5, color=FAINT, weight="bold")
     y += 0.15
-    for sentence in filter(None, [*sentences, fallen(run)]):
+    for sentence in filter(None, [*sentences, fallen(run) if level.own_way else ""]):
         y = page.flow(LEFT, y, wrap(sentence, RIGHT - LEFT, size, lines=3), size) + 0.03
     note = wrap(words.interval_note(run, compared), RIGHT - LEFT, 7.5, lines=3)
     return page.flow(LEFT, y + 0.04, note, 7.5, color=SOFT)
 
 
-def _height(cautions: Sequence[Sequence[str]]) -> float:
+def _height(notes: Sequence[Sequence[str]]) -> float:
     """Of the box that holds them, with the air above it."""
-    return AIR + 0.14 + sum(len(lines) for lines in cautions) * 8 * 1.38 / 72 if cautions else 0.0
+    return AIR + 0.14 + sum(len(lines) for lines in notes) * 8 * 1.38 / 72 if notes else 0.0
 
 
-def _cautions(page: Page, cautions: Sequence[Sequence[str]], *, y: float) -> None:
-    if not cautions:
+def _cautions(page: Page, notes: Sequence[Sequence[str]], *, y: float) -> None:
+    if not notes:
         return
-    height = _height(cautions) - AIR
+    height = _height(notes) - AIR
     page.box(LEFT, y, RIGHT - LEFT, height, fill=WARN_FILL)
     page.box(LEFT, y, 0.05, height, fill=WARN)
     page.write(LEFT + 0.15, y + 0.07 + 8 / 72, "READ WITH CARE", 6.5, color=WARN, weight="bold")
-    page.flow(LEFT + CARE, y + 0.07, [line for lines in cautions for line in lines], 8)
+    page.flow(LEFT + CARE, y + 0.07, [line for lines in notes for line in lines], 8)

@@ -63,7 +63,10 @@ def _over_training(
     watched: Mapping[str, list[dict[int, float]]],
     first: bool,
 ) -> Page:
-    caption = "Needs no labels; a fall tells that dense quality may fall. " + curves_caption(run)
+    caption = (
+        "Signs that need no labels. Which side is better is a belief; the next pages show whether it holds here. "
+        + curves_caption(run)
+    )
     page = new_page("Feature health over training" + ("" if first else ", continued"), caption, size=8.5)
     top = legend(page, max(TOP + 0.58, page.head + 0.1), entries(run, arm_looks)) + 0.32
     across = 2 if len(group) == 4 else ACROSS_PAGE

@@ -18,7 +18,7 @@ from reports.steady import moving, steady
 TITLE, VALUE, SMALL, TINY = 9.0, 9.5, 7.0, 6.5
 HEADER, FOOT = 0.5, 0.36
 ROW = 0.46
-EFFORT = (("Steps", "images seen"), ("Wall time", ""), ("Images/s", "peak memory"))
+EFFORT = (("Steps", "images seen"), ("Wall time", "operations"), ("Images/s", "peak memory"))
 EFFORT_WIDTHS = (0.72, 0.72, 0.72)
 NAME_LEAST, NAME_MOST = 1.5, 2.6
 AIR, WIDEST = 0.16, 3.0

@@ -66,4 +66,4 @@ def _row(page: Page, arm: str, look: Look, found: list[Difference | None], *, y:
         colour = FOUND[one.column.direction * one.value > 0] if one.excludes_zero else INK
         page.write(edge, base, words.difference(one.column, one), 8, ha="right", color=colour)
         page.write(edge, base + 0.13, ends(one), 6.5, ha="right", color=FAINT)
-    page.rule(LEFT, RIGHT, y + ROW - 0.1)
+    page.rule(LEFT, RIGHT, y + ROW - 0.05)

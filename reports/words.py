@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from common.errors import listing, told_of_all
 from evals.results import metrics
 from reports.compared import Difference, Differences, Where, foremost
-from reports.estimates import Column, Estimate, columns, effort, mixed, of_column, other_dense, primary
+from reports.estimates import Column, Estimate, columns, effort, of_column, other_dense, primary
 from reports.run_folder import Run, gaps
 
-FEW_IMAGES = 50
 PLACES: dict[Where, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",
                             "seconds": "equal seconds", "ends": "the end of each"}  # fmt: skip
 MINUS, NONE, JOIN = "\u2212", "\u2013", "\u00a0"  # JOIN: a space at which no line breaks
@@ -45,7 +44,11 @@ def arrow(column: Column) -> str:
 
 
 def hint(column: Column) -> str:
-    return metrics.side(higher=column.kind.higher_is_better)
+    """Which side is better; of a sign of health, which is thought to be."""
+    higher = column.kind.higher_is_better
+    if column.kind.kind == "health":
+        return f"{'higher' if higher else 'lower'} is thought better"
+    return metrics.side(higher=higher)
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -186,7 +189,7 @@ def interval_note(run: Run, compared: Differences) -> str:
     """What the brackets and the words mean in this run, in a few sentences."""
     shown = [one for (column, arm, _), one in compared.items() if one is foremost(run, compared, column, arm)]
     over, seeds = {one.over for one in shown}, max((one.seeds for one in shown), default=1)
-    said = []
+    said = [f"All are compared with {run.baseline} alone."] if len(run.others) > 1 else []
     if "seeds and images" in over:
         said.append(f"Brackets: 95 % intervals over {seeds} seeds and the evaluation images, paired by both.")
         if families := comparisons(shown):
@@ -200,28 +203,9 @@ def interval_note(run: Run, compared: Differences) -> str:
             "Brackets: 95 % intervals over evaluation images only (one seed, paired by image), silent about other "
             "seeds. One seed is too few for a verdict."
         )
-    if "" in over and not said:
+    if over == {""}:
         said.append("No interval can be given for the differences: one seed and no per-image outcomes.")
     return " ".join(said)
-
-
-def cautions(run: Run) -> list[str]:
-    """The experiment's own notes, then what the tables themselves give reason to say."""
-    notes = list(run.notes)
-    if len(run.seeds) == 1 and not any("seed" in note.lower() for note in notes):
-        notes.append("One seed: differences between arms prove nothing.")
-    if len(run.seeds) == 2:
-        notes.append("Two seeds: intervals of 95 % hold the true difference in 90 to 95 of 100 cases only.")
-    return [*notes, *few_images(run), *mixed(run)]
-
-
-def few_images(run: Run) -> list[str]:
-    """That intervals over few images are unreliable: what images they hold by chance decides then."""
-    counts: dict[str, int] = {}
-    for row in run.rows:
-        counts[row.dataset] = min(row.images, counts.get(row.dataset, row.images))
-    few = [f"{images} of {dataset}" for dataset, images in counts.items() if 0 < images < FEW_IMAGES]
-    return [f"Fewer than {FEW_IMAGES} evaluation images make intervals unreliable: {listing(few)}."] if few else []
 
 
 def incomplete(run: Run) -> list[str]:
@@ -270,12 +254,12 @@ def count(amount: float | None) -> str:
 
 
 def effort_cells(run: Run, lane: str) -> list[tuple[str, str]]:
-    """Steps and images seen, wall time, images per second and peak memory, as written in the results table."""
+    """Steps and images seen, wall time and operations, images per second and peak memory, as the table has them."""
     spent = effort(run, lane)
     speed, memory = spent.images_per_second, spent.peak_memory_gib
     return [
         (count(spent.step), count(spent.images) if spent.images is not None else ""),
-        (span(spent.seconds), ""),
+        (span(spent.seconds), operations(spent.flops) if spent.flops is not None else ""),
         (
             NONE if speed is None else number(speed, 0 if speed >= 100 else 1),
             f"{number(memory, 1)}{JOIN}GiB" if memory is not None else "",

@@ -94,7 +94,7 @@ FLOORS = (
     "reports.axes reports.labels reports.estimates",
     "reports.compared",
     "reports.words",
-    "reports.since_start reports.steady",
+    "reports.cautions reports.since_start reports.steady",
     "reports.curves reports.features reports.gram_teachers reports.graph reports.paths reports.provenance",
     "reports.results_table reports.spending reports.tracks reports.verdict_words",
     "reports.ranks",

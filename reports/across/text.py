@@ -12,6 +12,7 @@ from reports import words
 from reports.across.changes import Change, Pair, of_arm
 from reports.across.settings import FACTS, Setting
 from reports.across.sides import Measure, Side
+from reports.cautions import few_images
 from reports.compared import Difference, Differences
 from reports.estimates import Estimate, final
 from reports.verdict_words import brief
@@ -214,5 +215,5 @@ def cautions(every: Sequence[Side], changes: Sequence[Change], found: Sequence[S
         )
     if any(one.how == "same training" for one in changes):
         lines.append("Same training: both experiments hold one training under two names, which tells of no difference.")
-    few = {sentence for side in every for sentence in words.few_images(side.run)}
+    few = {sentence for side in every for sentence in few_images(side.run)}
     return [*lines, *sorted(few)]

@@ -9,6 +9,7 @@ from common.errors import listing
 from common.records import EQUAL_COMPUTE
 from evals.results.metrics import LEADING, Metric
 from reports import words
+from reports.cautions import few_images
 from reports.compared import Difference, Differences, compare, foremost
 from reports.estimates import Column, Estimate, best, columns, final
 from reports.run_folder import Run
@@ -162,4 +163,4 @@ def _caption(run: Run, compared: Differences, step: int | None) -> list[str]:
         said.append(words.interval_note(run, compared))
     if any(brief(one) == "no worse" for one in compared.values()):
         said.append("No worse: by less than the margin of the measure.")
-    return [*filter(None, [*said, "Bold: best value." if len(run.arms) > 1 else "", *words.few_images(run)])]
+    return [*filter(None, [*said, "Bold: best value." if len(run.arms) > 1 else "", *few_images(run)])]

@@ -13,6 +13,7 @@ from common.disk import whole
 from common.errors import BadInput
 from common.schema import written
 from reports.build import as_pdf
+from reports.cautions import few_images
 from reports.estimates import effort
 from reports.page import Page, looks, number_pages, style
 from reports.run_folder import Run
@@ -24,7 +25,6 @@ from reports.sweep.parameters import importance_pages, slice_pages
 from reports.sweep.pareto import pareto_page
 from reports.sweep.read import Sweep, read
 from reports.tradeoff import tradeoff_page
-from reports.words import few_images
 
 PATHS = 7  # trials whose paths are drawn
 

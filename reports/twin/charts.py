@@ -60,7 +60,7 @@ def trade_off(lanes: Sequence[Lane], known: Sequence[Field], *, across: str, up:
         now(lanes),
         name_of_lit(),
     ]
-    return _plane(known, own, layers, turned=True, titled=False, height=440)
+    return _plane(known, own, layers, turned=True, height=440)
 
 
 def panel(lanes: Sequence[Lane], known: Sequence[Field], field: Field, *, forks: Sequence[int], last: int) -> Spec:
@@ -68,7 +68,7 @@ def panel(lanes: Sequence[Lane], known: Sequence[Field], field: Field, *, forks:
     own = [{"name": "along", "value": "step"}, {"name": "across", "expr": "along"}]
     own += [{"name": "up", "value": field.name}, {"name": "last", "value": last}]
     layers = [*marks_of(forks, field), *lines(lanes), *interval(lanes, "up"), now(lanes)]
-    return _plane(known, own, layers, turned=False, titled=True, height=220)
+    return _plane(known, own, layers, turned=False, height=220)
 
 
 def curve(lanes: Sequence[Lane], shown: Panel, *, forks: Sequence[int], last: int) -> Spec:
@@ -97,21 +97,19 @@ def curve(lanes: Sequence[Lane], shown: Panel, *, forks: Sequence[int], last: in
     }
 
 
-def _plane(
-    known: Sequence[Field], own: list[Spec], layers: list[Spec], *, turned: bool, titled: bool, height: int
-) -> Spec:
-    """`turned`: axes run towards what is better; `titled`: the lower one bears its name, since nothing else does."""
+def _plane(known: Sequence[Field], own: list[Spec], layers: list[Spec], *, turned: bool, height: int) -> Spec:
+    """`turned`: axes run towards what is better, and both bear their names, of which no title tells."""
     table = {one.name: {"title": one.title, "side": one.side, "reach": one.reach} for one in known}
     turn = {
         axis: {"expr": f"fields[{name}].side < 0"} if turned else False for axis, name in (("x", "across"), ("y", "up"))
     }
-    name = {"expr": "fields[across].title"} if titled else None
+    names = [{"expr": f"fields[{name}].title"} for name in ("across", "up")]
     return {
         **_sized(height),
         "params": [*_params(own), {"name": "fields", "value": table}],
         "encoding": {
-            "x": _axis("X", title=name, form="across", scale={"zero": False, "reverse": turn["x"]}),
-            "y": _axis("Y", title=None, form="up", scale={"zero": False, "reverse": turn["y"]}),
+            "x": _axis("X", title=names[0], form="across", scale={"zero": False, "reverse": turn["x"]}),
+            "y": _axis("Y", title=names[1] if turned else None, form="up", scale={"zero": False, "reverse": turn["y"]}),
         },
         "layer": layers,
         "config": _CONFIG,
@@ -119,7 +117,7 @@ def _plane(
 
 
 def _sized(height: int) -> Spec:
-    return {"width": "container", "height": height, "autosize": {"type": "fit", "contains": "padding"}}
+    return {"width": "container", "height": height, "autosize": {"type": "fit", "contains": "padding", "resize": True}}
 
 
 def _params(own: Sequence[Spec]) -> list[Spec]:

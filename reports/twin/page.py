@@ -12,11 +12,13 @@ from markupsafe import Markup
 
 from common.errors import printable
 from reports import provenance, words
+from reports.cautions import cautions
 from reports.compared import Differences
 from reports.estimates import primary
 from reports.page import Look, looks
 from reports.results_table import legend_text
 from reports.run_folder import Run
+from reports.since_start import fallen
 from reports.steady import moving
 from reports.twin import bundle, charts, tables
 from reports.twin.curves import Panel, training
@@ -99,8 +101,9 @@ def _said(run: Run, compared: Differences) -> dict[str, Any]:
     return {
         "asked": words.asked(run),
         "said": words.headline(run, compared),
+        "fallen": fallen(run),
         "interval_note": words.interval_note(run, compared),
-        "cautions": words.cautions(run),
+        "cautions": cautions(run),
         "incomplete": words.incomplete(run),
         "legend": legend_text(run),
         "families": words.comparisons(one for _, arms in judged(run, compared) for one in arms),
@@ -141,8 +144,8 @@ def _axes(run: Run, known: Sequence[Field]) -> tuple[str, str]:
 
 
 def _grids(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> dict[str, tables.Grid]:
-    made = [tables.results(run, compared, arm_looks), tables.verdicts(run, compared), tables.compute(run, compared)]
-    return {grid.name: grid for grid in [*made, tables.overrides(run)]}
+    made = [tables.results(run, compared, arm_looks), tables.verdicts(run, compared), tables.since(run)]
+    return {grid.name: grid for grid in [*made, tables.compute(run, compared), tables.overrides(run)]}
 
 
 def _specs(
@@ -195,7 +198,8 @@ def _parts(grids: Mapping[str, tables.Grid], pictures: Gallery | None) -> list[t
     """The sections of the page, by the names of their places."""
     named = {
         **{"results": "Results", "trade-off": "Trade-off", "features": "Features", "verdicts": "Verdicts"},
-        **{"compute": "Compute", "metrics": "Metrics", "losses": "Losses", "provenance": "Configuration"},
+        **{"since": "Since the start", "compute": "Compute", "metrics": "Metrics", "losses": "Losses"},
+        "provenance": "Configuration",
     }
     absent = {name for name, grid in grids.items() if not grid.lines} | (set() if pictures else {"features"})
     return [(name, title) for name, title in named.items() if name not in absent]

@@ -16,6 +16,7 @@ from reports.page import Look
 from reports.provenance import Item, blocks, shown
 from reports.results_table import Table, TableLine, change_text, lines_of, protocol_text, remark, spread_text
 from reports.run_folder import Run
+from reports.since_start import changes, ends
 from reports.steady import moving
 from reports.twin.sheets import Sheet, sheet_of
 from reports.verdict_pages import MARKS, judged
@@ -75,7 +76,7 @@ def results(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> G
         Head(column.title, f"{column.dataset}, {words.unit(column)} {words.arrow(column)}, {protocol_text(column)}")
         for column in group
     ]
-    heads += [Head("Steps", "images seen"), Head("Wall time"), Head("Images/s", "peak memory")]
+    heads += [Head("Steps", "images seen"), Head("Wall time", "operations"), Head("Images/s", "peak memory")]
     lines = [_result(table, line, best_arms) for line in table.lines]
     return Grid("results", "Results", heads, lines, _results_sheet(run, table))
 
@@ -159,6 +160,37 @@ def _verdict(one: Difference, shared: Collection[str]) -> Line:
         Cell(note(one), by=note(one)),
     ]
     return Line(cells, one.arm)
+
+
+def since(run: Run) -> Grid:
+    """Each arm against its own beginning, in the leading measures."""
+    group = words.leading(run) or columns(run)[:3]
+    found = changes(run, group, run.arms)
+    heads = [Head("Arm", numeric=False), Head("Steps", "first, last")]
+    heads += [Head(column.title, f"on {column.dataset} {words.arrow(column)}") for column in group]
+    lines, rows = [], []
+    for arm in run.arms:
+        own = [found.get((column, arm)) for column in group]
+        known = next((one for one in own if one is not None), None)
+        if known is None:
+            continue
+        both = f"{words.count(known.baseline_step)}, {words.count(known.step)}"
+        lines.append(Line([Cell(arm, by=arm), Cell(both, by=known.step), *map(_since, own)], arm))
+        rows += [
+            [arm, one.column.title, one.column.dataset, one.baseline_step, one.step, one.seeds,
+             *_scaled(one.column, one.baseline, one.value, one.low, one.high), one.over]
+            for one in own if one is not None
+        ]  # fmt: skip
+    titles = ["arm", "measure", "dataset", "first_step", "last_step", "seeds", "first", "difference", "low", "high"]
+    sheet = Sheet({name: name for name in (*titles, "over")}, rows)
+    return Grid("since", "Since the start of training", heads, lines, sheet)
+
+
+def _since(one: Difference | None) -> Cell:
+    if one is None:
+        return Cell(words.NONE)
+    tone = ("good" if one.column.direction * one.value > 0 else "bad") if one.excludes_zero else ""
+    return Cell(words.difference(one.column, one), "", ends(one), one.value * words.scale(one.column), tone=tone)
 
 
 def compute(run: Run, compared: Differences) -> Grid:

@@ -309,10 +309,10 @@ def test_an_arm_inherits_the_gram_teacher_where_both_name_the_same_first_one(own
 def test_its_words_name_source_resolution_renewal_weight_and_start():
     assert words(Gram()) == "off"
     live = Gram(weight=0.5, start_step=2, teacher="ema")
-    assert words(live) == "ema ×1, weight 0.5 from 2"
-    assert words(replace(live, relation="cka")) == "CKA of ema ×1, weight 0.5 from 2"
-    paper = "EMA of step 200000 ×2, renewed every 10000, weight 2 from 1000000"
+    assert words(live) == "ema ×1, weight 0.5 from step 2"
+    assert words(replace(live, relation="cka")) == "CKA of ema ×1, weight 0.5 from step 2"
+    paper = "EMA of step 200000 ×2, renewed every 10000, weight 2 from step 1000000"
     assert words(PAPER) == paper
     ends = {"update_every": 10, "first_renewal": 15, "max_renewals": 3, "weight_end": 0.5}
     ends = Gram(weight=1.0, start_step=4, **ends)
-    assert words(ends) == "EMA of step 4 ×1, renewed every 10 from 15, 3 times, weight 1 from 4, going to 0.5"
+    assert words(ends) == "EMA of step 4 ×1, renewed every 10 from 15, 3 times, weight 1 from step 4, going to 0.5"

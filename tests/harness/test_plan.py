@@ -36,7 +36,7 @@ def test_the_plan_lists_every_job_with_its_steps_and_gram(planned):
     assert text.startswith("experiment tiny: Why?\n2 arms × 1 seed, cpu, float32, batch 4")
     assert re.search(r"^  trunk +0–3 +3 +0 s +\d\.\d GiB +off +new$", text, re.M)
     assert re.search(r"^  ├ plain +3–8 +3 .* off +new$", text, re.M)
-    assert re.search(r"└ renewed .*EMA of step \d+ ×2, renewed every 1, weight 2 from 3 +new$", text, re.M)
+    assert re.search(r"└ renewed .*EMA of step \d+ ×2, renewed every 1, weight 2 from step 3 +new$", text, re.M)
     assert "  renewed: gram.weight=2.0, gram.start_step=3, gram.update_every=1, gram.resolution=2.0" in text
     assert "  plain: the settings as they are" in text
     assert "left to do: about" in text

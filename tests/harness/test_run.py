@@ -188,7 +188,7 @@ def test_a_plan_trains_nothing_and_writes_its_drawing_alone(write_tiny, capsys, 
     path = write_tiny(**SECTIONS)
     assert main([str(path), "--plan"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"└ anchored +2–4 .*EMA of step 2 ×1, weight 2 from 2 +new", out)
+    assert re.search(r"└ anchored +2–4 .*EMA of step 2 ×1, weight 2 from step 2 +new", out)
     assert "left to do: about" in out
     (drawing,) = (path for path in (tmp_path / "runs").rglob("*") if path.is_file())
     assert drawing.name == "plan.pdf"

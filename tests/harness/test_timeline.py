@@ -52,7 +52,7 @@ def test_lanes_are_those_of_one_seed_with_all_that_happens(planned):
     assert ([*plain.evaluations], [*plain.states]) == ([6, 9, 10], [8])
     assert (plain.gram_start, plain.words) == (None, "Gram off")
     assert (renewed.gram_start, renewed.renewals) == (4, [6, 8])
-    assert renewed.words == "Gram EMA of step 1 ×2, renewed every 2, weight 2 from 4"
+    assert renewed.words == "Gram: EMA of step 1 ×2, renewed every 2, weight 2 from step 4"
     assert [*mixed.evaluations] == [6]
 
 
@@ -196,4 +196,4 @@ def test_the_record_is_of_plain_data_alone(planned):
 def test_a_relation_other_than_gram_is_called_by_its_name(planned):
     _, plan = planned(arms={"plain": {}, "renewed": {"gram.weight": 2.0, "gram.relation": "cka"}})
     assert "Weight of CKA" in plan.changing
-    assert [lane.words for lane in plan.lanes][1:] == ["Gram off", "CKA of EMA of step 4 ×1, weight 2 from 4"]
+    assert [lane.words for lane in plan.lanes][1:] == ["Gram off", "CKA of EMA of step 4 ×1, weight 2 from step 4"]

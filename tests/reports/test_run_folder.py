@@ -5,9 +5,9 @@ import pytest
 
 from common.errors import BadInput
 from common.timeline import Curve, Lane, Timeline, write_timeline
+from reports.cautions import cautions
 from reports.estimates import columns
 from reports.run_folder import Event, gaps, read
-from reports.words import cautions
 
 
 def test_a_run_that_ended_well_has_no_gaps(make_run):

@@ -29,7 +29,7 @@ def lane(name, parent, start, stop, **more):
 def plan(arms, last):
     fork = last // 2
     gram = {
-        "words": f"Gram EMA of step {fork} ×2, renewed every {max(1, last // 9)}, weight 2 from {fork}",
+        "words": f"Gram: EMA of step {fork} ×2, renewed every {max(1, last // 9)}, weight 2 from step {fork}",
         "gram_start": fork,
     }
     names = [

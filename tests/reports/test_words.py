@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from reports import words
+from reports.cautions import cautions
 from reports.compared import compare
 from reports.compute_pages import compute_pages
 from reports.estimates import Column, Estimate
@@ -123,20 +124,20 @@ def test_what_was_trained_stands_below_the_question_and_names_the_arms_that_diff
 
 
 def test_one_seed_is_always_a_caution(bare_run, make_row):
-    assert any("One seed" in note for note in words.cautions(read(bare_run([make_row()]))))
+    assert any("One seed" in note for note in cautions(read(bare_run([make_row()]))))
 
 
 def test_two_seeds_are_a_caution_of_their_own_and_three_are_none(bare_run, make_row):
     two = [make_row(), make_row(seed=1)]
-    assert words.cautions(read(bare_run(two)))[0].startswith("Two seeds: intervals of 95 %")
-    assert words.cautions(read(bare_run([*two, make_row(seed=2)]))) == []
+    assert cautions(read(bare_run(two)))[0].startswith("Two seeds: intervals of 95 %")
+    assert cautions(read(bare_run([*two, make_row(seed=2)]))) == []
 
 
 def test_sets_of_few_images_are_a_caution(bare_run, make_row):
     rows = [make_row(seed=seed, dataset=name, images=images) for seed in (0, 1, 2)
             for name, images in (("rooms", 8), ("streets", 49), ("photos", 50))]  # fmt: skip
     said = "Fewer than 50 evaluation images make intervals unreliable: 8 of rooms, 49 of streets."
-    assert words.cautions(read(bare_run(rows))) == [said]
+    assert cautions(read(bare_run(rows))) == [said]
 
 
 def test_values_that_are_missing_or_not_finite_are_named(bare_run, make_row):

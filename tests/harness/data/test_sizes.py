@@ -141,7 +141,7 @@ def test_sides_of_plain_crops_are_those_of_the_settings():
 
 
 def test_the_plan_says_how_much_larger_gram_crops_are(mixed):
-    assert gram_teacher.words(mixed.gram, mixed.crops) == "EMA of step 0 ×1–1.5, weight 2 from 1"
+    assert gram_teacher.words(mixed.gram, mixed.crops) == "EMA of step 0 ×1–1.5, weight 2 from step 1"
     equal = dataclasses.replace(mixed.crops, sizes=table([(32, 16, 48, 0.5), (64, 16, 96, 0.5)]))
     assert "×1.5," in gram_teacher.words(mixed.gram, equal)
 

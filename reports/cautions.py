@@ -1,0 +1,65 @@
+"""What to read a run with care for: its own notes, and what its tables and settings give reason to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.errors import listing
+from reports import words
+from reports.estimates import mixed
+from reports.run_folder import Run
+
+FEW_IMAGES = 50
+SLOWED, MINUTE = 1.5, 60.0  # seeds of a lane whose times differ by more than this factor, and by a minute
+
+
+def cautions(run: Run) -> list[str]:
+    """The experiment's own notes, then the others, a sentence each."""
+    notes = list(run.notes)
+    if len(run.seeds) == 1 and not any("seed" in note.lower() for note in notes):
+        notes.append("One seed: differences between arms prove nothing.")
+    if len(run.seeds) == 2:
+        notes.append("Two seeds: intervals of 95 % hold the true difference in 90 to 95 of 100 cases only.")
+    return [*notes, *few_images(run), *same_origin(run), *slowed(run), *mixed(run)]
+
+
+def few_images(run: Run) -> list[str]:
+    """That intervals over few images are unreliable: what images they hold by chance decides then."""
+    counts: dict[str, int] = {}
+    for row in run.rows:
+        counts[row.dataset] = min(row.images, counts.get(row.dataset, row.images))
+    few = [f"{images} of {dataset}" for dataset, images in counts.items() if 0 < images < FEW_IMAGES]
+    return [f"Fewer than {FEW_IMAGES} evaluation images make intervals unreliable: {listing(few)}."] if few else []
+
+
+def same_origin(run: Run) -> list[str]:
+    """That training images lie in one place with those of an evaluation: what is gained there may hold there alone."""
+    sources = run.config.get("data", {}).get("sources", {}).values()
+    sets = run.config.get("evals", {}).get("sets", {})
+    akin = {one.get("name") or name for name, one in sets.items() if any(_akin(one, other) for other in sources)}
+    judged = list(dict.fromkeys(row.dataset for row in run.rows))
+    inside = [name for name in judged if name in akin]
+    if not inside:
+        return []
+    apart = [name for name in judged if name not in akin]
+    rest = f"; {', '.join(apart)} {'are' if len(apart) > 1 else 'is'} not" if apart else ""
+    return [f"Training images are of the origin of {', '.join(inside)}, and gains may hold there alone{rest}."]
+
+
+def _akin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two sets have one root, or one root lies within the other; those that are drawn have none."""
+    mine, its = (str(each.get("root") or "").rstrip("/") + "/" for each in (one, other))
+    return "/" not in (mine, its) and (mine.startswith(its) or its.startswith(mine))
+
+
+def slowed(run: Run) -> list[str]:
+    """That seeds of an arm, which do the same work, took unlike times: something else used the machine."""
+    found = []
+    for lane in run.lanes:
+        taken = [one.seconds for (arm, _), one in run.status.items() if arm == lane and one.state == "done"]
+        known = [seconds for seconds in taken if seconds]
+        if len(known) > 1 and max(known) > SLOWED * min(known) and max(known) - min(known) > MINUTE:
+            found.append(f"{lane} {words.span(min(known))} to {words.span(max(known))}")
+    said = "Seeds of an arm took unlike times, so something else used the machine: read times with care"
+    return [f"{said} ({listing(found)})."] if found else []

@@ -23,7 +23,7 @@ from common.machine import pick_device
 from common.progress import telling
 from common.records import refuse_no_file
 from evals import arguments, options, references, reproduced, request
-from evals.backbones.addresses import load
+from evals.backbones.addresses import load, refuse_absent
 from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.checking.check import check
@@ -55,6 +55,7 @@ def _run(argv: list[str] | None) -> int:
         print(reproduced.listing(references.read(published), place=published, only=args.check))
         return 0
     _refuse_beforehand(args)
+    refuse_absent(args.spec)
     claim = reproduced.recognise(args.check, args.spec, published) if args.check is not None else None
     tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS
     options.refuse_idle(args, tasks)

@@ -80,6 +80,8 @@ def planned(
     arms, broken = planned_arms(todo), faults(todo)
     told = [*found_lines(folder, todo, opening.pools, tasks), *evaluator.lost(todo, broken), *lost(todo)]
     choices = [*opening.chosen, *pointless(arms)]
+    if experiment.sweep.objectives and repeats is None:
+        choices.append("note: the file describes a sweep; its arms alone are run here, `gramlab sweep` runs its trials")
     expected = estimates(experiment, todo, tasks, opening.device)
     text = plan(
         experiment,

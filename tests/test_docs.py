@@ -6,6 +6,8 @@ import importlib
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,13 @@ def test_every_program_that_is_shown_imports_what_there_is(block):
             module = importlib.import_module(node.module)
             for alias in node.names:
                 assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_what_results_say_that_a_program_prints_it_prints():
+    page = ROOT / "docs" / "results.md"
+    programs, told = blocks(page, "python"), blocks(page, "text")
+    assert len(programs) == len(told) > 0
+    for program, wanted in zip(programs, told, strict=True):
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert [line.rstrip() for line in done.stdout.splitlines()] == wanted.splitlines()

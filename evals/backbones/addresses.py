@@ -53,11 +53,28 @@ def _folder(folder: Path) -> Loaded:
     return exported.load(folder)
 
 
-def _timm(name: str, *, pretrained: bool) -> Loaded:
+def refuse_absent(spec: str) -> None:
+    """Raises `BadInput` for an address that names no model of timm, or a file that does not exist; reads nothing."""
+    kind, _, rest = spec.partition(":")
+    if kind in ("timm", "random"):
+        _refuse_unknown(rest)
+    elif kind in ("dinov2", "dinov3"):
+        path, _, which = rest.rpartition(":")
+        if not any(Path(place).exists() for place in (rest, path) if place):
+            raise BadInput(
+                f"got no file {path or which} for {spec}: want the weights that were published; check the path"
+            )
+
+
+def _refuse_unknown(name: str) -> None:
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}" if close else "timm.list_models() names them all"
         raise BadInput(f"got the model {name}: want one that timm knows; do correct the name ({hint})")
+
+
+def _timm(name: str, *, pretrained: bool) -> Loaded:
+    _refuse_unknown(name)
     try:
         with quiet("huggingface_hub"):  # it tells of every try to reach the hub
             model = create(name, {}, pretrained=pretrained)

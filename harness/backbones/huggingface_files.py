@@ -71,6 +71,8 @@ def folder_of(name: str) -> Path:
     """Where a model lies: a folder, or what the hub's client has or fetches of that name."""
     if Path(name).is_dir():
         return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:  # names on the hub have the form OWNER/MODEL
+        raise BadInput(f"got no folder {name} for hf:{name}: want a model that was saved there; check the path")
     try:
         with quiet("huggingface_hub"):
             return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))

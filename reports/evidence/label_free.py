@@ -77,9 +77,10 @@ def ranks(shelf: Shelf, given: Sequence[str]) -> Filled:
 def alarms(shelf: Shelf, given: Sequence[str]) -> Filled:
     """`EXPERIMENT... [metrics: METRIC...] [fall: SHARE] [since: STEP]`: of each measure the best alarm, replayed."""
     got = wanted(shelf, given)
-    replays = got.of(replayed(got.tracks, fall=got.fall))
-    if replays.empty:
+    every = replayed(got.tracks, fall=got.fall)
+    if every.empty:
         raise BadInput(f"got {got.listed}: want runs with signs of health and dense metrics at {FEWEST} steps")
+    replays = got.of(every)
     metrics = names(replays, METRIC)
     parts = [_alarms(group, metrics[metric], got.fall) for metric, group in replays.groupby(METRIC, sort=False)]
     return Filled("\n\n".join(parts))

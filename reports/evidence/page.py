@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
     listen()
 
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -60,6 +61,7 @@ KINDS: dict[str, Callable[[Shelf, Sequence[str]], Filled]] = {
 COMMENT = re.compile(r"<!-- *(.*?) *-->")
 END = "end"
 DPI, COLOURS = 160, 256
+SEEN, FEW = 48, 2e-4  # of 255 levels, a difference that is seen; the share of pixels that may differ so
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,8 @@ def fill(page: Path, shelf: Shelf) -> tuple[str, dict[Path, Figure]]:
     """The page as the tables want it, and its figures by where they belong."""
     lines = page.read_text(encoding="utf-8").split("\n")
     figures: dict[Path, Figure] = {}
-    for block in reversed([*blocks(page, lines)]):
-        try:
-            filled = KINDS[block.kind](shelf, block.words[1:])
-        except BadInput as error:
-            raise BadInput(f"{page}:{block.first + 1}: {error}") from error
+    found = [(block, _filled(page, block, shelf)) for block in blocks(page, lines)]
+    for block, filled in reversed(found):
         text = filled.text
         for name, figure in filled.figures.items():
             figures[shelf.folder / name] = figure
@@ -91,6 +90,13 @@ def fill(page: Path, shelf: Shelf) -> tuple[str, dict[Path, Figure]]:
             text = text.replace(f"]({name})", f"]({link})")
         lines[block.first + 1 : block.last] = ["", *text.split("\n"), ""]
     return "\n".join(lines), figures
+
+
+def _filled(page: Path, block: Block, shelf: Shelf) -> Filled:
+    try:
+        return KINDS[block.kind](shelf, block.words[1:])
+    except BadInput as error:
+        raise BadInput(f"{page}:{block.first + 1}: {error}") from error
 
 
 def blocks(page: Path, lines: Sequence[str]) -> Iterator[Block]:
@@ -136,7 +142,9 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("page", type=Path, help="a Markdown file")
     where = "a folder for each experiment, as `gramlab tables --out` writes them (default: PAGE without .md)"
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help=where)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the text is not as written")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where text or pictures are not as written"
+    )
     options = parser.parse_args(argv)
     if not options.page.is_file():
         raise BadInput(f"got no page {options.page}: want a Markdown file; give docs/results.md")
@@ -145,6 +153,8 @@ def _run(argv: Sequence[str] | None) -> int:
         text, figures = fill(options.page, shelf)
         if options.check:
             refuse_stale(options.page, text)
+            for path, figure in figures.items():
+                refuse_another(options.page, path, _draw(figure))
         else:
             _write(options.page, text, figures)
     return 0
@@ -161,6 +171,18 @@ def refuse_stale(page: Path, text: str) -> None:
         f"{page}:{place + 1}: got a line that the tables do not give: want the page as they fill it; "
         f"run python reports/evidence/page.py {page}"
     )
+
+
+def refuse_another(page: Path, path: Path, picture: Image.Image) -> None:
+    """Raises BadInput where there is no picture like this one; on other processors a few pixels may differ."""
+    do = f"run python reports/evidence/page.py {page}"
+    if not path.is_file():
+        raise BadInput(f"got no picture {path}: want what {page} shows; {do}")
+    with Image.open(path) as there:
+        sides = [np.asarray(one.convert("RGB"), int) for one in (there, picture)]
+    unlike = sides[0].shape != sides[1].shape or (np.abs(sides[0] - sides[1]).max(axis=2) > SEEN).mean() > FEW
+    if unlike:
+        raise BadInput(f"got a picture {path} that the tables do not give: want it as they draw it; {do}")
 
 
 def _write(page: Path, text: str, figures: Mapping[Path, Figure]) -> None:

@@ -68,6 +68,8 @@ class Shelf:
 
     def _experiment(self, name: str) -> Stored:
         """Raises BadInput where there are no tables of the name, or they are no tables of this version."""
+        if not self.folder.is_dir():
+            raise BadInput(f"got no folder {self.folder}: want that of tables; {WRITE.format(folder=self.folder)}")
         if name not in self.names:
             known = f"known: {', '.join(self.names)}" if self.names else WRITE.format(folder=self.folder)
             do = nearest(name, self.names, otherwise=known)
@@ -78,6 +80,8 @@ class Shelf:
 
 def _read(folder: Path, kind: str, schema: pa.Schema) -> pd.DataFrame:
     path, do = folder / f"{kind}.parquet", WRITE.format(folder=folder.parent)
+    if not path.is_file():
+        raise BadInput(f"got no file {path}: want the tables of an experiment together; {do}")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

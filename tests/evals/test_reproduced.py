@@ -147,6 +147,19 @@ def test_nothing_is_loaded_where_nothing_compares(capsys: pytest.CaptureFixture[
     assert "ours is on 24 images instead of 50,000" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("dinov3:/nofile.pth", "got no file /nofile.pth for dinov3:/nofile.pth"),
+        ("timm:vit_smal_patch16_dinov3", "did you mean vit_small_patch16_dinov3"),
+    ],
+)
+def test_weights_that_do_not_exist_are_told_before_whose_they_are(address, said, capsys: pytest.CaptureFixture[str]):
+    published(50.0)
+    assert main([address, "knn@photos", *GIVEN, "--check"]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_validating_tells_what_will_be_compared_and_evaluates_nothing(capsys: pytest.CaptureFixture[str]):
     published(50.0)
     assert main(["mine", "knn@photos", *GIVEN, "--validate", "--check", "tiny"]) == 0

@@ -56,7 +56,7 @@ def test_tokens_are_what_timm_pools_and_what_evaluations_judge(backbone):
 
 
 def test_its_sizes_are_those_of_its_last_stage():
-    assert sizes_of(recipe.Model(name=NAME)) == (320, 12, 1, 32)
+    assert sizes_of(recipe.Model(name=NAME))[:4] == (320, 12, 1, 32)
 
 
 def test_norms_begin_as_norms_and_are_not_decayed(tiny, change):

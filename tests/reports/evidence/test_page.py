@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.stats import ttest_1samp
 
 from reports.estimates import columns, trajectory
@@ -210,6 +210,21 @@ def test_a_stale_page_is_refused_with_its_line_and_left_alone(fill, tmp_path, ca
     assert main([str(page), "--check"]) == 2
     assert capsys.readouterr().err.startswith(f"gramlab: {page}:{line}: got a line that the tables do not give")
     assert page.read_text() == stale
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_picture_that_the_tables_do_not_give_or_that_is_lost_is_refused(fill, tmp_path, capsys):
+    fill("curve rooms miou")
+    page, picture = tmp_path / "mine.md", tmp_path / "mine" / "rooms" / "miou.png"
+    with Image.open(picture) as drawn:
+        other = drawn.convert("RGB")
+    ImageDraw.Draw(other).line([(200, 200), (600, 400)], fill="black", width=3)
+    other.save(picture)
+    assert main([str(page), "--check"]) == 2
+    assert f"got a picture {picture} that the tables do not give" in capsys.readouterr().err
+    picture.unlink()
+    assert main([str(page), "--check"]) == 2
+    assert f"got no picture {picture}" in capsys.readouterr().err
 
 
 def test_stored_tables_give_what_the_run_gives(shelf, tmp_path):

@@ -283,6 +283,7 @@ def test_an_address_that_leads_nowhere_is_one_line(tmp_path):
         (str(tmp_path / "none"), "without backbone.json and weights.safetensors: want an exported"),
         (f"dinov2:{tmp_path / 'none.pth'}", "where no file lies"),
         (f"hf:{tmp_path / 'hf'}", "of type swin: want dinov2, dinov2_with_registers, dinov3_vit"),
+        (f"hf:{tmp_path / 'none'}", "got no folder .*none for hf:"),
         ("timm:vit_small_patch16_dinov4", "did you mean"),
     ):
         with pytest.raises(BadInput, match=said) as error:

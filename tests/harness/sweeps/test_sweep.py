@@ -16,6 +16,7 @@ from pypdf import PdfReader
 
 import harness.sweeps.record
 from harness.config import load
+from harness.run import main as run
 from harness.sweep import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -79,8 +80,6 @@ def test_a_sweep_leaves_a_record_a_table_a_report_and_an_experiment_for_each_of_
 def test_a_front_member_s_experiment_has_its_settings_and_runs_as_it_is_on_seeds_that_the_sweep_did_not_see(
     write_sweep, record, tmp_path
 ):
-    from harness.run import main as run
-
     assert main([str(write_sweep(trials=1))]) == 0
     (trial,) = record()["trials"]
     path = tmp_path / "runs" / "tiny" / "front" / f"{trial['arm']}.yaml"
@@ -250,6 +249,10 @@ def test_the_plan_tells_what_is_searched_and_what_all_of_it_costs_and_writes_its
     drawing = tmp_path / "runs" / "tiny" / "plan.pdf"
     assert out.endswith(f"timeline: {drawing}\n")
     assert [one for one in (tmp_path / "runs").rglob("*") if one.is_file()] == [drawing]
+    note = "note: the file describes a sweep; its arms alone are run here"
+    assert note not in out
+    assert run([str(path), "--plan"]) == 0
+    assert note in capsys.readouterr().out
 
 
 def test_an_arm_that_no_run_can_do_is_refused_as_in_any_experiment(write_sweep, tmp_path, capsys):

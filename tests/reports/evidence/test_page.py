@@ -243,6 +243,14 @@ def test_a_metric_is_found_by_what_tells_it_from_others(shelf):
     assert column(shelf, "scenes/rmse") == column(shelf, "depth/64/rmse")
 
 
+def test_a_folder_of_tables_that_is_not_there_is_told_at_the_first_block(tmp_path, capsys):
+    page = tmp_path / "mine.md"
+    page.write_text(PROSE.format("<!-- curve rooms miou -->\n<!-- end -->\n<!-- falls rooms miou -->\n<!-- end -->"))
+    assert main([str(page), "--tables", str(tmp_path / "none")]) == 2
+    line = next(at for at, text in enumerate(page.read_text().splitlines(), 1) if "curve rooms" in text)
+    assert f"{page}:{line}: got no folder {tmp_path / 'none'}: want that of tables" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("shelf")
 @pytest.mark.parametrize(
     ("block", "said"),

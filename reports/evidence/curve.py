@@ -55,9 +55,11 @@ def figure(got: Asked) -> Figure:
 
 def _panel(axes: Axes, got: Asked, column: Column, lanes: Sequence[str], arm_looks: Mapping[str, Look]) -> None:
     last = max((row.step for row in of_column(got.run, column)), default=1)
+    first = max(0, 3 * min(got.run.forks, default=0) - 2 * last)  # a third of the width at least is the arms'
     for lane in lanes:
-        _lane(axes, got, column, lane, look=arm_looks[lane], band=len(got.arms) <= BANDS and lane != TRUNK)
-    step_axis(axes, 0, last, label=False)
+        band = len(got.arms) <= BANDS and lane != TRUNK
+        _lane(axes, got, column, lane, look=arm_looks[lane], band=band, first=first)
+    step_axis(axes, first, last, label=False)
     axes.set_xlabel("step", fontsize=SIZE)
     scaled(axes.yaxis)
     for step in got.run.forks:
@@ -67,9 +69,10 @@ def _panel(axes: Axes, got: Asked, column: Column, lanes: Sequence[str], arm_loo
     axes.tick_params(labelsize=SIZE - 1)
 
 
-def _lane(axes: Axes, got: Asked, column: Column, lane: str, *, look: Look, band: bool) -> None:
-    factor, singles = words.scale(column), seed_paths(got.run, column, lane)
-    path = trajectory(got.run, column, lane)
+def _lane(axes: Axes, got: Asked, column: Column, lane: str, *, look: Look, band: bool, first: int) -> None:
+    factor, found = words.scale(column), seed_paths(got.run, column, lane)
+    singles = {seed: {step: value for step, value in way.items() if step >= first} for seed, way in found.items()}
+    path = [estimate for estimate in trajectory(got.run, column, lane) if estimate.step >= first]
     if not path:
         return
     for single in singles.values() if len(singles) > 1 else ():

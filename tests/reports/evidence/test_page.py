@@ -12,9 +12,11 @@ from scipy.stats import ttest_1samp
 from reports.estimates import columns, trajectory
 from reports.evidence import page as pages
 from reports.evidence.asked import column
+from reports.evidence.curve import curve
 from reports.evidence.filled import Filled, file_name
 from reports.evidence.page import KINDS, main
 from reports.evidence.stored import Shelf
+from reports.page import style
 from reports.run_folder import read
 from reports.tables import tables, write
 
@@ -190,6 +192,17 @@ def test_a_figure_is_written_beside_the_tables_and_linked_from_where_the_page_li
     below.write_text("<!-- curve rooms miou -->\n<!-- end -->\n")
     assert main([str(below), "--tables", str(tmp_path / "mine")]) == 0
     assert "](../mine/rooms/miou.png)" in below.read_text()
+
+
+@pytest.mark.parametrize(("fork", "first"), [(20, 0), (30, 10)])
+def test_of_a_long_trunk_a_figure_shows_the_end_alone(make_run, tmp_path, fork, first):
+    run = read(make_run(steps=40, trunk_steps=fork, every=10, arms={"plain": {}, "anchored": {"gram.weight": 2.0}}))
+    write(tables(run), tmp_path / "mine" / run.name, to="parquet")
+    with style():
+        (drawn,) = curve(Shelf(tmp_path / "mine"), [run.name, "miou"]).figures.values()
+    (axes,) = drawn.axes
+    assert {int(step) for line in axes.lines for step in line.get_xdata()} == {*range(first, 41, 10)}
+    assert first - 2 < axes.get_xlim()[0] <= first
 
 
 def test_figures_of_many_words_have_short_names_and_unlike_ones():

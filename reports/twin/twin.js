@@ -127,6 +127,7 @@ function showValues() {
     }));
     return made;
   };
+  $("#now caption").textContent = latest.size ? "At the chosen step" : "No arm is switched on, or none was evaluated so early";
   $("#now thead").replaceChildren(line("th", head));
   $("#now tbody").replaceChildren(...[...latest.values()].map((row) => {
     const made = line("td", [row.arm, ...["step", ...axes].map((name) => row[`${name}_said`])]);

@@ -167,6 +167,10 @@ def test_arms_and_seeds_can_be_switched_off(opened):
     page.wait_for_function("(n) => document.querySelectorAll('.chart[data-spec=plane] svg path').length < n", arg=fewer)
     assert "anchored" not in page.locator("#now tbody").inner_text()
     assert not page.locator("[data-map=anchored]").is_visible()
+    expect(page.locator("#now caption")).to_have_text("At the chosen step")
+    while (on := page.locator("input[name=arm]:checked")).count():
+        on.first.uncheck()
+    expect(page.locator("#now caption")).to_contain_text("No arm is switched on")
 
 
 def test_any_measure_can_be_drawn_against_any_other(opened):

@@ -10,7 +10,8 @@ from reports import words
 from reports.compared import PLACES, Difference, Differences, Where, foremost
 from reports.estimates import Column, columns
 from reports.lineage import unrecorded
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
+from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
+from reports.results_table import measure_heads
 from reports.run_folder import Run
 from reports.verdict_pages import COLOURS, MARKS
 from reports.verdict_words import word
@@ -62,16 +63,8 @@ def _new(run: Run, shown: Sequence[Column], *, first: bool) -> Page:
     page = new_page("Equal steps, equal compute" + ("" if first else ", continued"), caption, size=8.5)
     page.write(BUDGET, START + 0.12, "both used", 7, ha="right", color=FAINT)
     page.write(STEPS, START + 0.12, "step of arm, baseline", 7, ha="right", color=FAINT)
-    for place, column in enumerate(shown):
-        title = f"{column.title} on {column.dataset} {words.arrow(column)}"
-        text = shorten(title, _width(shown) - 0.1, 8, weight="bold")
-        page.write(FIRST + (place + 1) * _width(shown), START + 0.12, text, 8, weight="bold", ha="right")
-    page.rule(LEFT, RIGHT, START + 0.2, colour=INK, width=0.8)
+    measure_heads(page, shown, first=FIRST, y=START)
     return page
-
-
-def _width(shown: Sequence[Column]) -> float:
-    return (RIGHT - FIRST) / len(shown)
 
 
 def reason(run: Run, arm: str, measure: Where, *, chained: bool = False) -> str:

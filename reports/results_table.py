@@ -199,6 +199,16 @@ def _header(page: Page, table: Table, *, xs: Sequence[float], y: float) -> None:
     page.rule(LEFT, RIGHT, y + HEADER, colour=INK, width=0.8)
 
 
+def measure_heads(page: Page, shown: Sequence[Column], *, first: float, y: float) -> None:
+    """The titles of measures over columns of equal width, from `first` to the right edge of the page."""
+    width = (RIGHT - first) / len(shown)
+    for place, column in enumerate(shown, start=1):
+        title = f"{column.title} on {column.dataset} {words.arrow(column)}"
+        text = shorten(title, width - 0.1, 8, weight="bold")
+        page.write(first + place * width, y + 0.12, text, 8, weight="bold", ha="right")
+    page.rule(LEFT, RIGHT, y + 0.2, colour=INK, width=0.8)
+
+
 def protocol_text(column: Column) -> str:
     """The protocol's version and the head of its hash."""
     return f"{column.version} #{column.protocol_hash[:6]}".rstrip(" #")

@@ -9,6 +9,7 @@ from reports import words
 from reports.compared import Difference
 from reports.estimates import Column, columns
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WARN, Look, Page, even_groups, new_page
+from reports.results_table import measure_heads
 from reports.run_folder import Run
 from reports.since_start import changes, ends
 
@@ -41,16 +42,8 @@ def _new(shown: list[Column], *, first: bool) -> Page:
     )
     page = new_page("Since the start of training" + ("" if first else ", continued"), caption, size=8.5)
     page.write(STEPS, START + 0.12, "first, last step", 7, ha="right", color=FAINT)
-    for place, column in enumerate(shown, start=1):
-        title = f"{column.title} on {column.dataset} {words.arrow(column)}"
-        text = shorten(title, _width(shown) - 0.1, 8, weight="bold")
-        page.write(FIRST + place * _width(shown), START + 0.12, text, 8, weight="bold", ha="right")
-    page.rule(LEFT, RIGHT, START + 0.2, colour=INK, width=0.8)
+    measure_heads(page, shown, first=FIRST, y=START)
     return page
-
-
-def _width(shown: list[Column]) -> float:
-    return (RIGHT - FIRST) / len(shown)
 
 
 def _row(page: Page, arm: str, look: Look, found: list[Difference | None], *, y: float) -> None:

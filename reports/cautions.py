@@ -34,15 +34,19 @@ def few_images(run: Run) -> list[str]:
 
 
 def same_origin(run: Run) -> list[str]:
-    """That training images lie in one place with those of an evaluation: what is gained there may hold there alone."""
+    """That training images lie in one place with those of an evaluation: what is gained there may hold there alone.
+
+    Of sets that are drawn nothing is said: they lie nowhere, and training may draw the same.
+    """
     sources = run.config.get("data", {}).get("sources", {}).values()
     sets = run.config.get("evals", {}).get("sets", {})
-    akin = {one.get("name") or name for name, one in sets.items() if any(_akin(one, other) for other in sources)}
-    judged = list(dict.fromkeys(row.dataset for row in run.rows))
+    placed = [(one.get("name") or name, one) for name, one in sets.items() if one.get("root")]
+    akin = {name for name, one in placed if any(_akin(one, other) for other in sources)}
+    judged = dict.fromkeys(row.dataset for row in run.rows)
     inside = [name for name in judged if name in akin]
     if not inside:
         return []
-    apart = [name for name in judged if name not in akin]
+    apart = [name for name in judged if name in dict(placed) and name not in akin]
     rest = f"; {', '.join(apart)} {'are' if len(apart) > 1 else 'is'} not" if apart else ""
     return [f"Training images are of the origin of {', '.join(inside)}, and gains may hold there alone{rest}."]
 
@@ -54,12 +58,12 @@ def _akin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def slowed(run: Run) -> list[str]:
-    """That seeds of an arm, which do the same work, took unlike times: something else used the machine."""
+    """That seeds of an arm took unlike times, as where something else, or another job of the run, used the machine."""
     found = []
     for lane in run.lanes:
         taken = [one.seconds for (arm, _), one in run.status.items() if arm == lane and one.state == "done"]
         known = [seconds for seconds in taken if seconds]
         if len(known) > 1 and max(known) > SLOWED * min(known) and max(known) - min(known) > MINUTE:
             found.append(f"{lane} {words.span(min(known))} to {words.span(max(known))}")
-    said = "Seeds of an arm took unlike times, so something else used the machine: read times with care"
+    said = "Seeds of an arm took unlike times, as on a machine that does other work too: read times with care"
     return [f"{said} ({listing(found)})."] if found else []

@@ -27,6 +27,14 @@ def test_images_of_an_evaluations_origin_in_training_are_told(bare_run, make_row
     assert same_origin(read(bare_run(rows, config=config))) == said
 
 
+def test_of_drawn_images_no_other_origin_is_claimed(bare_run, make_row):
+    drawn, photos = {"kind": "scenes", "root": None}, {"kind": "folder", "root": "/data/photos"}
+    config = {"data": {"sources": {"a": drawn, "b": photos}}, "evals": {"sets": {"scenes": drawn, "photos": photos}}}
+    rows = [make_row(dataset="photos"), make_row(dataset="scenes")]
+    said = ["Training images are of the origin of photos, and gains may hold there alone."]
+    assert same_origin(read(bare_run(rows, config=config))) == said
+
+
 def test_seeds_that_took_unlike_times_are_told(tmp_path):
     folder = write_run(tmp_path / "run", arms={"plain": {}}, seeds=(0, 1), steps=400, trunk_steps=0, every=200)
     assert slowed(read(folder)) == []

@@ -13,7 +13,7 @@ from reports.features.reading import missing, read
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, WARN, WARN_FILL, Look, Page, new_page
 from reports.results_table import FOOT, HEADER, ROW, continued, draw_table, legend_line, tables
 from reports.run_folder import Run
-from reports.since_start import fallen
+from reports.since_start import baseline_change
 
 
 class Tightness(NamedTuple):
@@ -108,7 +108,7 @@ def _findings(page: Page, run: Run, compared: Differences, *, y: float, level: T
     sentences = words.headline(run, compared, most=level.sentences) or [alone]
     page.write(LEFT, y + 0.09, "VERDICTS IN WORDS", 6.5, color=FAINT, weight="bold")
     y += 0.15
-    for sentence in filter(None, [*sentences, fallen(run) if level.own_way else ""]):
+    for sentence in filter(None, [*sentences, baseline_change(run) if level.own_way else ""]):
         y = page.flow(LEFT, y, wrap(sentence, RIGHT - LEFT, size, lines=3), size) + 0.03
     note = wrap(words.interval_note(run, compared), RIGHT - LEFT, 7.5, lines=3)
     return page.flow(LEFT, y + 0.04, note, 7.5, color=SOFT)

@@ -1,4 +1,4 @@
-"""Each arm against its own beginning: whether quality rose or fell in training, beside what other arms did."""
+"""Each arm against its own beginning: whether it ends above or below its first evaluation, beside other arms."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def since_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
 
 def _new(shown: list[Column], *, first: bool) -> Page:
     caption = (
-        "Each arm's last evaluation less the first one on the way to it, with 95 % intervals of its own, not corrected "
-        "for the number of arms. Green is better, orange worse than at the start, where the interval leaves out zero."
+        "Each arm's last evaluation less the first one on the way to it, the trunk's included: a fall from a peak in "
+        "between does not show. 95 % intervals of its own, not corrected for the number of arms. Green is better, "
+        "orange worse than at the start, where the interval leaves out zero."
     )
     page = new_page("Since the start of training" + ("" if first else ", continued"), caption, size=8.5)
     page.write(STEPS, START + 0.12, "first, last step", 7, ha="right", color=FAINT)

@@ -1,4 +1,4 @@
-"""Each arm against its own beginning: how far it is from where its training began."""
+"""Each arm against its own beginning: how far its last evaluation is from the first one on the way to it."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def _from_start(run: Run, rows: list[Row], arm: str) -> dict[int, Meeting]:
     return {seed: Meeting(last, {end: 1.0}, {start: 1.0}) for seed, (end, start) in ends.items()}
 
 
-def fallen(run: Run) -> str:
+def baseline_change(run: Run) -> str:
     """How far the baseline is from its own start in the leading measures; "" where it was evaluated once."""
     found = changes(run, words.leading(run), [run.baseline])
     said = [words.in_words(run, one, dated=False) for one in found.values()]
     steps = {(one.baseline_step, one.step) for one in found.values()}
-    when = "from step {} to {}".format(*steps.pop()) if len(steps) == 1 else "from its first evaluation to its last"
-    return f"{run.baseline} alone, {when}: {'; '.join(said)}" if said else ""
+    when = "step {} to {}".format(*steps.pop()) if len(steps) == 1 else "first evaluation to last"
+    return f"{run.baseline} against its own start, {when}: {'; '.join(said)}" if said else ""
 
 
 def ends(one: Difference) -> str:

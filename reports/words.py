@@ -189,7 +189,7 @@ def interval_note(run: Run, compared: Differences) -> str:
     """What the brackets and the words mean in this run, in a few sentences."""
     shown = [one for (column, arm, _), one in compared.items() if one is foremost(run, compared, column, arm)]
     over, seeds = {one.over for one in shown}, max((one.seeds for one in shown), default=1)
-    said = [f"All are compared with {run.baseline} alone."] if len(run.others) > 1 else []
+    said = [f"Arms are compared with {run.baseline} alone."] if len(run.others) > 1 else []
     if "seeds and images" in over:
         said.append(f"Brackets: 95 % intervals over {seeds} seeds and the evaluation images, paired by both.")
         if families := comparisons(shown):

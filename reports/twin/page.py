@@ -18,7 +18,7 @@ from reports.estimates import primary
 from reports.page import Look, looks
 from reports.results_table import legend_text
 from reports.run_folder import Run
-from reports.since_start import fallen
+from reports.since_start import baseline_change
 from reports.steady import moving
 from reports.twin import bundle, charts, tables
 from reports.twin.curves import Panel, training
@@ -101,7 +101,7 @@ def _said(run: Run, compared: Differences) -> dict[str, Any]:
     return {
         "asked": words.asked(run),
         "said": words.headline(run, compared),
-        "fallen": fallen(run),
+        "baseline_change": baseline_change(run),
         "interval_note": words.interval_note(run, compared),
         "cautions": cautions(run),
         "incomplete": words.incomplete(run),

@@ -7,7 +7,7 @@ from reports.estimates import columns
 from reports.page import looks, style
 from reports.run_folder import read
 from reports.since_pages import since_pages
-from reports.since_start import changes, ends, fallen
+from reports.since_start import baseline_change, changes, ends
 
 
 def test_a_change_is_that_of_the_same_seeds_from_the_first_evaluation_to_the_last(bare_run, make_row):
@@ -20,8 +20,8 @@ def test_a_change_is_that_of_the_same_seeds_from_the_first_evaluation_to_the_las
     half = 4.302653 * 0.02 / 3**0.5  # Student's t over the three changes, not over the values
     assert (one.low, one.high) == (pytest.approx(-0.1 - half, abs=1e-6), pytest.approx(-0.1 + half, abs=1e-6))
     assert ends(one) == "60.0 → 50.0"
-    said = fallen(run).replace(words.JOIN, " ")
-    assert said == "plain alone, from step 0 to 40: kNN top-1 −10.0 points [−15.0, −5.0]"
+    said = baseline_change(run).replace(words.JOIN, " ")
+    assert said == "plain against its own start, step 0 to 40: kNN top-1 −10.0 points [−15.0, −5.0]"
 
 
 def test_an_arm_that_forks_began_where_the_trunk_did(make_run):
@@ -41,6 +41,6 @@ def test_an_arm_that_forks_began_where_the_trunk_did(make_run):
 def test_what_was_evaluated_once_has_no_change(bare_run, make_row):
     run = read(bare_run([make_row()]))
     assert changes(run, columns(run), run.arms) == {}
-    assert fallen(run) == ""
+    assert baseline_change(run) == ""
     with style():
         assert since_pages(run, looks(run.arms, run.baseline)) == []

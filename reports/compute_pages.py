@@ -8,7 +8,7 @@ from itertools import product
 from common.drawing import shorten
 from reports import words
 from reports.compared import PLACES, Difference, Differences, Where, foremost
-from reports.estimates import Column, columns
+from reports.estimates import Column
 from reports.lineage import unrecorded
 from reports.page import BOTTOM, FAINT, LEFT, RIGHT, SOFT, TOP, Look, Page, each, new_page
 from reports.results_table import measure_heads
@@ -18,14 +18,13 @@ from reports.verdict_words import word
 
 START, HEAD, NAME, ROW, GAP = TOP + 0.7, 0.34, 0.2, 0.3, 0.1
 BUDGET, STEPS, FIRST = LEFT + 2.05, LEFT + 3.35, LEFT + 3.5  # right edges of two columns, left edge of the others
-MOST_COLUMNS = 3
 CURVE = "metrics.jsonl does not tell of all steps of"
 RECORDS = {"images": CURVE, "seconds": CURVE, "flops": "experiment.json does not tell what costs a step of"}
 
 
 def compute_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A block for each arm, as many pages as they need, of nearly equal fill; none where nothing is to be compared."""
-    shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
+    shown = words.leading_or_first(run)
     arms = [arm for arm in run.others if any(foremost(run, compared, column, arm) for column in shown)]
     chained = {arm for arm in arms if any((column, arm, "ends") in compared for column in shown)}
     rows = len(PLACES if chained else PLACES[:-1])

@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from common.drawing import shorten
 from reports import words
 from reports.compared import Difference
-from reports.estimates import Column, columns
-from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WARN, Look, Page, even_groups, new_page
+from reports.estimates import Column
+from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, even_groups, new_page
 from reports.results_table import measure_heads
 from reports.run_folder import Run
 from reports.since_start import changes, ends
+from reports.verdict_pages import COLOURS
 
 START, HEAD, ROW = TOP + 0.7, 0.34, 0.34
 STEPS, FIRST = LEFT + 3.0, LEFT + 3.2  # right edge of the steps, left edge of the measures
-MOST_COLUMNS = 3
-FOUND = {True: "#00715a", False: WARN}  # better than at the start, or worse
 
 
 def since_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A row for each arm that was evaluated twice; none where none was."""
-    shown = (words.leading(run) or columns(run))[:MOST_COLUMNS]
+    shown = words.leading_or_first(run)
     found = changes(run, shown, run.arms)
     arms = [arm for arm in run.arms if any((column, arm) in found for column in shown)]
     groups = even_groups(arms, most=int((BOTTOM - START - HEAD) / ROW))
@@ -57,7 +56,7 @@ def _row(page: Page, arm: str, look: Look, found: list[Difference | None], *, y:
         if one is None:
             page.write(edge, base, words.NONE, 8, ha="right", color=FAINT)
             continue
-        colour = FOUND[one.column.direction * one.value > 0] if one.excludes_zero else INK
+        colour = COLOURS["better" if one.column.direction * one.value > 0 else "worse"] if one.excludes_zero else INK
         page.write(edge, base, words.difference(one.column, one), 8, ha="right", color=colour)
         page.write(edge, base + 0.13, ends(one), 6.5, ha="right", color=FAINT)
     page.rule(LEFT, RIGHT, y + ROW - 0.05)

@@ -12,16 +12,21 @@ def moving(run: Run) -> list[Column]:
 
     All of them where none moves, since a report shows something.
     """
-    found = columns(run)
-    return [column for column in found if _level(run, column) is None] or found
+    levels = _levels(run)
+    return [column for column in columns(run) if column not in levels]
 
 
 def steady(run: Run) -> str:
     """The others and what they were all the time; "" where there are none."""
-    shown = moving(run)
-    still = {column: level for column in columns(run) if column not in shown and (level := _level(run, column))}
-    said = [f"{column.title} on {column.dataset} {level}" for column, level in still.items()]
+    said = [f"{column.title} on {column.dataset} {level}" for column, level in _levels(run).items()]
     return f"The same in every evaluation: {', '.join(said)}." if said else ""
+
+
+def _levels(run: Run) -> dict[Column, str]:
+    """What each column that never changes was all the time; {} where none moves."""
+    found = {column: _level(run, column) for column in columns(run)}
+    still = {column: level for column, level in found.items() if level is not None}
+    return still if len(still) < len(found) else {}
 
 
 def _level(run: Run, column: Column) -> str | None:

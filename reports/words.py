@@ -120,6 +120,11 @@ def leading(run: Run) -> list[Column]:
     return [column for column in found if column is not None]
 
 
+def leading_or_first(run: Run) -> list[Column]:
+    """The leading columns or, of a run that has none, its first ones: three at most."""
+    return leading(run) or columns(run)[:3]
+
+
 def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
     """One sentence per arm: its difference from the baseline in the leading dense and global measures.
 

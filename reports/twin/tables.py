@@ -10,7 +10,7 @@ from typing import Any
 from reports import words
 from reports.compared import PLACES, Difference, Differences, Where, foremost
 from reports.compute_pages import reason
-from reports.estimates import Column, columns, effort
+from reports.estimates import Column, effort
 from reports.lane_settings import lookup
 from reports.page import Look
 from reports.provenance import Item, blocks, shown
@@ -164,7 +164,7 @@ def _verdict(one: Difference, shared: Collection[str]) -> Line:
 
 def since(run: Run) -> Grid:
     """Each arm against its own beginning, in the leading measures."""
-    group = words.leading(run) or columns(run)[:3]
+    group = words.leading_or_first(run)
     found = changes(run, group, run.arms)
     heads = [Head("Arm", numeric=False), Head("Steps", "first, last")]
     heads += [Head(column.title, f"on {column.dataset} {words.arrow(column)}") for column in group]
@@ -195,7 +195,7 @@ def _since(one: Difference | None) -> Cell:
 
 def compute(run: Run, compared: Differences) -> Grid:
     """Each arm against the baseline where both have used as much, in the leading measures."""
-    group = words.leading(run) or columns(run)[:3]
+    group = words.leading_or_first(run)
     heads = [
         Head("Arm", numeric=False),
         Head("Where", numeric=False),

@@ -11,7 +11,7 @@ from reports.estimates import Column
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, even_groups, new_page
 from reports.results_table import measure_heads
 from reports.run_folder import Run
-from reports.since_start import changes, ends
+from reports.since_start import changes, ends, side
 from reports.verdict_pages import COLOURS
 
 START, HEAD, ROW = TOP + 0.7, 0.34, 0.34
@@ -56,7 +56,7 @@ def _row(page: Page, arm: str, look: Look, found: list[Difference | None], *, y:
         if one is None:
             page.write(edge, base, words.NONE, 8, ha="right", color=FAINT)
             continue
-        colour = COLOURS["better" if one.column.direction * one.value > 0 else "worse"] if one.excludes_zero else INK
+        colour = COLOURS.get(side(one), INK)
         page.write(edge, base, words.difference(one.column, one), 8, ha="right", color=colour)
         page.write(edge, base + 0.13, ends(one), 6.5, ha="right", color=FAINT)
     page.rule(LEFT, RIGHT, y + ROW - 0.05)

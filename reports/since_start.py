@@ -53,6 +53,13 @@ def baseline_change(run: Run) -> str:
     return f"{run.baseline} against its own start, {when}: {'; '.join(said)}" if said else ""
 
 
+def side(one: Difference) -> str:
+    """Whether it ended "better" or "worse" than it began; "" where the interval holds zero, and of signs of health."""
+    if not one.excludes_zero or one.column.kind.kind == "health":
+        return ""
+    return "better" if one.column.direction * one.value > 0 else "worse"
+
+
 def ends(one: Difference) -> str:
     """The values that a difference lies between: "53.2 → 54.8"."""
     both = (one.baseline, one.baseline + one.value)

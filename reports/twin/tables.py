@@ -16,7 +16,7 @@ from reports.page import Look
 from reports.provenance import Item, blocks, shown
 from reports.results_table import Table, TableLine, change_text, lines_of, protocol_text, remark, spread_text
 from reports.run_folder import Run
-from reports.since_start import changes, ends
+from reports.since_start import changes, ends, side
 from reports.steady import moving
 from reports.twin.sheets import Sheet, sheet_of
 from reports.verdict_pages import MARKS, judged
@@ -189,8 +189,8 @@ def since(run: Run) -> Grid:
 def _since(one: Difference | None) -> Cell:
     if one is None:
         return Cell(words.NONE)
-    tone = ("good" if one.column.direction * one.value > 0 else "bad") if one.excludes_zero else ""
-    return Cell(words.difference(one.column, one), "", ends(one), one.value * words.scale(one.column), tone=tone)
+    by, tone = one.value * words.scale(one.column), TONES.get(side(one), "")
+    return Cell(words.difference(one.column, one), "", ends(one), by, tone=tone)
 
 
 def compute(run: Run, compared: Differences) -> Grid:

@@ -4,10 +4,12 @@ import pytest
 
 from reports import words
 from reports.estimates import columns
-from reports.page import looks, style
+from reports.page import INK, looks, style
 from reports.run_folder import read
 from reports.since_pages import since_pages
-from reports.since_start import baseline_change, changes, ends
+from reports.since_start import baseline_change, changes, ends, side
+from reports.twin.tables import since
+from reports.verdict_pages import COLOURS
 
 
 def test_a_change_is_that_of_the_same_seeds_from_the_first_evaluation_to_the_last(bare_run, make_row):
@@ -36,6 +38,34 @@ def test_an_arm_that_forks_began_where_the_trunk_did(make_run):
     texts = [text.get_text() for text in page.figure.texts]
     assert [text for text in texts if text in run.arms] == [*run.arms]
     assert texts.count("0, 40") == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "evaluation", "end", "said"),
+    [
+        ("miou", "segmentation", 0.6, "better"),
+        ("rmse", "depth", 0.6, "worse"),
+        ("rmse", "depth", 0.4, "better"),
+        ("miou", "segmentation", 0.501, ""),  # within what seeds scatter
+        ("locality", "health", 0.4, ""),
+    ],
+)
+def test_page_and_browser_say_better_or_worse_but_not_of_noise_or_of_a_sign_of_health(
+    bare_run, make_row, metric, evaluation, end, said
+):
+    kind = {"eval": evaluation, "metric": metric}
+    rows = [make_row(**kind, seed=seed, step=0, value=0.5) for seed in (0, 1, 2)]
+    rows += [make_row(**kind, seed=seed, step=40, value=end + 0.002 * seed) for seed in (0, 1, 2)]
+    run = read(bare_run(rows))
+    (one,) = changes(run, columns(run), run.arms).values()
+    assert side(one) == said
+    (line,) = since(run).lines
+    assert (line.cells[0].text, line.cells[2].below) == ("plain", ends(one))
+    assert line.cells[2].tone == {"better": "good", "worse": "bad", "": ""}[said]
+    with style():
+        (page,) = since_pages(run, looks(run.arms, run.baseline))
+    (text,) = [text for text in page.figure.texts if text.get_text() == line.cells[2].text]
+    assert text.get_color() == COLOURS.get(said, INK)
 
 
 def test_what_was_evaluated_once_has_no_change(bare_run, make_row):

@@ -108,7 +108,7 @@ def change(column: Column, estimate: Estimate) -> str:
 
 def asked(run: Run) -> list[tuple[str, str]]:
     """What stands below the question, as label and text; nothing where the record says nothing."""
-    trained = "; ".join(told_of_all(run.trained))
+    trained = " · ".join(told_of_all(run.trained))  # its lines hold semicolons
     known = [("Source", run.source), ("Expected", run.expected), ("Trained", trained), ("Cost, estimated", run.cost)]
     return [(label, text) for label, text in known if text]
 

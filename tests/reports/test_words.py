@@ -118,7 +118,7 @@ def test_what_was_trained_stands_below_the_question_and_names_the_arms_that_diff
     narrow, wide, rooms = "model nano: 0.47 M weights", "model nano: 1.9 M weights", "training source rooms: 24 images"
     arms = {"plain": [narrow, rooms], "other": [narrow, rooms], "wide": [wide, rooms]}
     run = read(bare_run([make_row()], trained=arms, source="Paper, §4"))
-    told = f"{narrow}; arms plain, other; {rooms}; {wide}; arms wide"
+    told = f"{narrow}; arms plain, other · {rooms} · {wide}; arms wide"
     assert words.asked(run) == [("Source", "Paper, §4"), ("Trained", told)]
     assert words.asked(read(bare_run([make_row()], source="Paper, §4"))) == [("Source", "Paper, §4")]
 

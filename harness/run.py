@@ -86,8 +86,8 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     work = Work(experiment, folder, todo, plan.broken, pools, evaluator, opening.device, opening.workers, plan.expected)
     with held(folder), telling(folder / "log.txt"):
         machine = environment(opening.device, precision=experiment.precision)
-        facts = {"trained": trained_lines(todo, pools), "evaluations": evaluator.identity}
-        write_record(folder, experiment, todo, evaluator.tasks, machine, **facts)
+        told, identity = trained_lines(todo, pools), evaluator.identity
+        write_record(folder, experiment, todo, evaluator.tasks, machine, trained=told, evaluations=identity)
         show(plan, opening, experiment)
         write_timeline(folder / "plan.json", plan.timeline)
         for line in plan.told:

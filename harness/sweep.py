@@ -218,8 +218,8 @@ def keep_arms(trials: Trials, made: Study, todo: Sequence[Job]) -> None:
     experiment = replace(trials.experiment, arms={**trials.experiment.arms, **own})
     machine = environment(trials.device, precision=experiment.precision)
     evaluator = trials.evaluator
-    facts = {"trained": trained_lines(todo, trials.pools), "evaluations": evaluator.identity}
-    write_record(trials.folder, experiment, todo, evaluator.tasks, machine, **facts)
+    told, identity = trained_lines(todo, trials.pools), evaluator.identity
+    write_record(trials.folder, experiment, todo, evaluator.tasks, machine, trained=told, evaluations=identity)
 
 
 def confirm_front(trials: Trials, found: Study, count: int, *, plan_only: bool) -> int:

@@ -61,13 +61,13 @@ def _page(run: Run, rows: Mapping[str, Mapping[str, Curves]], arm_looks: Mapping
     page = new_page(title + (", continued" if number else ""), caption, size=8.5)
     lanes = {lane for columns in rows.values() for lane, _ in columns[SHARE]}
     top = legend(page, TOP + 0.62, entries(run, arm_looks, lanes)) + 0.32
-    terms = _terms(run, rows)
-    panels = iter(grid(page, len(rows) * (1 + len(terms)), top=top, across=1 + len(terms), down=max(DOWN, 2)))
-    limits = {term: _values([columns[term] for columns in rows.values() if term in columns]) for term in terms}
+    shown = terms(run, rows)
+    panels = iter(grid(page, len(rows) * (1 + len(shown)), top=top, across=1 + len(shown), down=max(DOWN, 2)))
+    limits = {term: _values([columns[term] for columns in rows.values() if term in columns]) for term in shown}
     for place, (name, columns) in enumerate(rows.items()):
         foot = place == len(rows) - 1
         _shares(next(panels), run, name, columns, arm_looks=arm_looks, foot=foot)
-        for term in terms:
+        for term in shown:
             axes = next(panels)
             _losses(axes, run, columns.get(term, {}), arm_looks=arm_looks, foot=foot)
             calm(axes, limits[term])
@@ -78,7 +78,7 @@ def _page(run: Run, rows: Mapping[str, Mapping[str, Curves]], arm_looks: Mapping
     return page
 
 
-def _terms(run: Run, rows: Mapping[str, Mapping[str, Curves]]) -> list[str]:
+def terms(run: Run, rows: Mapping[str, Mapping[str, Curves]]) -> list[str]:
     """The terms that any row has, in the order of the losses."""
     logged = dict.fromkeys(name for columns in rows.values() for name in columns if name not in (ASKED, SHARE))
     return [*(name for name in run.losses if name in logged), *(name for name in logged if name not in run.losses)][

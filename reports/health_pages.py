@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from common.drawing import shorten
 from reports import words
 from reports.axes import scaled, step_axis, titled
 from reports.curves import beside, curves_caption, entries, grid, metric_panel
-from reports.estimates import Column, primary
+from reports.estimates import Column
 from reports.lane_settings import setting
 from reports.page import SOFT, TOP, WARN, WIDTH, Look, Page, even_groups, legend, new_page
-from reports.ranks import ACROSS, INSIDE, correlations, pair
+from reports.ranks import ACROSS, INSIDE
 from reports.run_folder import Run
+from reports.signs import Signs, signs_of
 from reports.steady import moving
-from reports.tracks import Frame, Track, tracks
+from reports.tracks import Track
 
 ACROSS_PAGE, DOWN = 3, 2
 SIGNS_ACROSS, SIGNS_DOWN = 4, 2
@@ -101,37 +100,15 @@ def _alarm_panel(
 
 def _against(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     """A page for mIoU and one for the dense measure that leads the report, where it is another one."""
-    found = tracks(run)
-    wanted = dict.fromkeys(filter(None, [primary(run, "dense", metric="miou"), primary(run, "dense")]))
-    telling = [sign for sign in moving(run) if sign.kind.kind == "health" and _varies(found, sign)]
-    table = correlations([replace(track, values=track.values[[*telling, *wanted]]) for track in found])
-    pages = []
-    for column in wanted:
-        signs = [sign for sign in telling if _both(found, sign, column)]
+    found, pages = signs_of(run), []
+    for column, signs in found.against.items():
         groups = even_groups(signs, most=SIGNS_ACROSS * SIGNS_DOWN)
-        pages += [
-            _scatter(run, found, table, column, group, arm_looks, first=not at) for at, group in enumerate(groups)
-        ]
+        pages += [_scatter(run, found, column, group, arm_looks, first=not at) for at, group in enumerate(groups)]
     return pages
 
 
-def _varies(found: Sequence[Track], sign: Column) -> bool:
-    return len({value for track in found for value in track.values[sign].dropna()}) > 1
-
-
-def _both(found: Sequence[Track], sign: Column, column: Column) -> bool:
-    return any(len(track.values[[sign, column]].dropna()) for track in found)
-
-
 def _scatter(
-    run: Run,
-    found: Sequence[Track],
-    table: Frame,
-    column: Column,
-    signs: Sequence[Column],
-    arm_looks: Mapping[str, Look],
-    *,
-    first: bool,
+    run: Run, found: Signs, column: Column, signs: Sequence[Column], arm_looks: Mapping[str, Look], *, first: bool
 ) -> Page:
     caption = (
         "Each mark is a checkpoint of a seed, larger later on. ρ: Spearman's rank correlation, both by their better "
@@ -140,15 +117,15 @@ def _scatter(
     title = f"Does a label-free sign know {column.title} on {column.dataset}?"
     page = new_page(title + ("" if first else " Continued"), caption, size=8.5)
     top = legend(page, page.head + 0.1, entries(run, arm_looks, run.arms)) + 0.42
-    last = max((int(track.values.index.max()) for track in found), default=1)
+    last = max((int(track.values.index.max()) for track in found.found), default=1)
     panels = grid(page, len(signs), top=top, across=SIGNS_ACROSS, down=SIGNS_DOWN)
     for number, (axes, sign) in enumerate(zip(panels, signs, strict=True)):
-        for track in found:
+        for track in found.found:
             _checkpoints(axes, track, sign, column, look=arm_looks[track.arm], last=last)
         scaled(axes.xaxis, ticks=4)
         scaled(axes.yaxis, ticks=5)
         room = axes.get_position().width * WIDTH
-        axes.set_title(correlation_words(table, sign, column), fontsize=7, loc="left", color=SOFT, pad=4)
+        axes.set_title(correlation_words(found, sign, column), fontsize=7, loc="left", color=SOFT, pad=4)
         axes.set_xlabel(shorten(f"{sign.title} on {sign.dataset} {words.arrow(sign)}", room + 0.3, 8))
         if number % SIGNS_ACROSS == 0:
             axes.set_ylabel(shorten(f"{column.title} ({words.unit(column)}) {words.arrow(column)}", 2.2, 8))
@@ -163,16 +140,10 @@ def _checkpoints(axes: Axes, track: Track, sign: Column, column: Column, *, look
     axes.scatter(*(both.to_numpy() * scale).T, s=4 + 14 * both.index.to_numpy(float) / last, **how)
 
 
-def correlation_words(table: Frame, sign: Column, column: Column) -> str:
+def correlation_words(found: Signs, sign: Column, column: Column) -> str:
     """ "inside runs ρ +0.71 [+0.60, +0.82]", a line for each kind that can be had."""
-    wanted, said = pair(sign, column), []
+    said = []
     for kind, name in SAID.items():
-        rows = table[
-            (table["kind"] == kind) & np.logical_and.reduce([table[key] == one for key, one in wanted.items()])
-        ]
-        for row in rows.to_dict("records"):
-            value, low, high = (float(row[key]) for key in ("value", "low", "high"))
-            if math.isfinite(value):
-                ends = f" [{words.number(low, 2, signed=True)}, {words.number(high, 2, signed=True)}]"
-                said.append(f"{name} ρ {words.number(value, 2, signed=True)}{ends if math.isfinite(low) else ''}")
+        if known := found.correlation(kind, sign, column):
+            said.append(f"{name} ρ {words.correlation(**known)}")
     return "\n".join(said) or "too few checkpoints for a correlation"

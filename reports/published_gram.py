@@ -44,18 +44,26 @@ LEFT_EDGES = (0.85, 1.4, 2.5, 3.65, 4.75)  # inches from the left edge of a tabl
 
 def published_pages(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> list[Page]:
     """The page; none where the run has no arm with Gram anchoring and mIoU."""
-    miou = primary(run, "dense", metric="miou")
-    arms = [arm for arm in run.arms if setting(run, arm, "gram.weight")]
-    if miou is None or not arms:
+    arms, shown = rows_of(run)
+    if not arms:
         return []
     ours = f"below each value its difference from {run.baseline}; intervals are on page one"
     caption = f"Left: {SOURCE}. Right: this run, {ours}. {NOT_COMPARABLE}"
     page = new_page("The paper's table of Gram teachers beside ours")
     top = page.flow(LEFT, page.head + 0.28, wrap(caption, RIGHT - LEFT, 9, lines=4), 9, color=SOFT) + 0.3
     _theirs(page, top)
-    shown = [column for column in (primary(run, "global"), miou, primary(run, "dense", metric="rmse")) if column]
-    _ours(page, run, compared, [*(arm for arm in run.arms if arm not in arms), *arms], shown, arm_looks, y=top)
+    _ours(page, run, compared, arms, shown, arm_looks, y=top)
     return [page]
+
+
+def rows_of(run: Run) -> tuple[list[str], list[Column]]:
+    """The arms, those without Gram anchoring first, and the measures that the paper's table has; neither, or both."""
+    miou = primary(run, "dense", metric="miou")
+    anchored = [arm for arm in run.arms if setting(run, arm, "gram.weight")]
+    if miou is None or not anchored:
+        return [], []
+    shown = [column for column in (primary(run, "global"), miou, primary(run, "dense", metric="rmse")) if column]
+    return [*(arm for arm in run.arms if arm not in anchored), *anchored], shown
 
 
 def teacher_words(run: Run, arm: str) -> tuple[str, str]:

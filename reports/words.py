@@ -88,6 +88,12 @@ def bracket(column: Column, estimate: Estimate) -> str:
     return "[" + f",{JOIN}".join(number(end, _telling(column, estimate), signed=True) for end in ends) + "]"
 
 
+def correlation(value: float, low: float, high: float) -> str:
+    """ "+0.71 [+0.60, +0.82]", or the value alone where it has no interval."""
+    ends = f" [{number(low, 2, signed=True)}, {number(high, 2, signed=True)}]" if math.isfinite(low) else ""
+    return f"{number(value, 2, signed=True)}{ends}"
+
+
 def difference(column: Column, estimate: Estimate) -> str:
     """ "+3.1 [+1.9, +4.2]" """
     return f"{amount(column, estimate)} {bracket(column, estimate)}".strip()

@@ -98,6 +98,7 @@ FLOORS = (
     "reports.curves reports.features reports.gram_teachers reports.graph reports.paths reports.provenance",
     "reports.results_table reports.spending reports.tracks reports.verdict_words",
     "reports.ranks",
+    "reports.signs",
     "reports.events reports.front_page reports.verdict_pages reports.verdict_table reports.timeline",
     "reports.losses",
     "reports.compute_pages reports.tradeoff reports.batches reports.spending_pages reports.graph_page "

@@ -19,6 +19,7 @@ from reports.twin.layers import (
     interval,
     line,
     lines,
+    look,
     marks_of,
     name_of_lit,
     now,
@@ -26,6 +27,7 @@ from reports.twin.layers import (
     point,
     rows,
     ruler,
+    shining,
     touched,
 )
 from reports.twin.looks import Lane
@@ -93,6 +95,29 @@ def curve(lanes: Sequence[Lane], shown: Panel, *, forks: Sequence[int], last: in
             "y": _axis("Y", title=None, form=None, scale=scale),
         },
         "layer": layers,
+        "config": _CONFIG,
+    }
+
+
+def over_sizes(lanes: Sequence[Lane], sheet: str, sizes: Sequence[int]) -> Spec:
+    """One measure over the input's size: a line for each lane, its marks with their intervals."""
+    shown = rows(sheet)
+    ends = {"x": {"field": "X", "type": "quantitative"}, "y": {"field": "low", "type": "quantitative"}}
+    known = {**shown, "transform": [*shown["transform"], {"filter": "isValid(datum.low) && isValid(datum.high)"}]}
+    bars = {**known, "mark": {"type": "rule", "strokeWidth": 3}, "encoding": {**ends, "y2": {"field": "high"}}}
+    bars["encoding"] |= {"color": look(lanes, "color"), "opacity": shining(0.45)}
+    tip = {"expr": "datum.arm + '\\n' + datum.size + ' pixels: ' + datum.said"}
+    x = _axis("X", title="short side of the input, pixels", form=None, scale={"zero": False})
+    x["axis"]["values"] = list(sizes)
+    return {
+        **_sized(220),
+        "params": _params([{"name": "across", "value": "size"}, {"name": "up", "value": "value"}]),
+        "encoding": {"x": x, "y": _axis("Y", title=None, form=None, scale={"zero": False})},
+        "layer": [
+            bars,
+            line(lanes, shown, width=1.8, opacity=1.0, order="size"),
+            point(lanes, shown, size=70, tooltip=tip),
+        ],
         "config": _CONFIG,
     }
 

@@ -57,7 +57,7 @@ def alone(chosen: Spec) -> Spec:
     return _then(chosen, count, {"filter": "datum.points === 1"})
 
 
-def _look(lanes: Sequence[Lane], channel: str) -> Spec:
+def look(lanes: Sequence[Lane], channel: str) -> Spec:
     ranges = {
         "color": [f"var(--{one.variable})" for one in lanes],
         "strokeDash": [one.dash or [1, 0] for one in lanes],
@@ -67,21 +67,21 @@ def _look(lanes: Sequence[Lane], channel: str) -> Spec:
     return {"field": "arm", "type": "nominal", "scale": scale, "legend": None}
 
 
-def _shining(opacity: float) -> Spec:
+def shining(opacity: float) -> Spec:
     return {"condition": {"test": IS_LIT, "value": opacity}, "value": 0.12 * opacity}
 
 
-def line(lanes: Sequence[Lane], chosen: Spec, *, width: float, opacity: float) -> Spec:
+def line(lanes: Sequence[Lane], chosen: Spec, *, width: float, opacity: float, order: str = "step") -> Spec:
     """Rows joined by step, a line for each lane and seed; `width` in pixels. One of opacity 0 is there to be met."""
     return {
         **chosen,
         "mark": {"type": "line", "strokeWidth": width, "clip": True, "strokeJoin": "round"},
         "encoding": {
-            "color": _look(lanes, "color"),
-            "strokeDash": _look(lanes, "strokeDash"),
-            "opacity": _shining(opacity) if opacity else {"value": 0},
+            "color": look(lanes, "color"),
+            "strokeDash": look(lanes, "strokeDash"),
+            "opacity": shining(opacity) if opacity else {"value": 0},
             "detail": [{"field": "seed"}],
-            "order": {"field": "step", "type": "quantitative"},
+            "order": {"field": order, "type": "quantitative"},
         },
     }
 
@@ -104,7 +104,7 @@ def point(lanes: Sequence[Lane], chosen: Spec, *, size: Any, **mark: Any) -> Spe
     return {
         **chosen,
         "mark": {"type": "point", "filled": True, "size": size, **edge, **mark},
-        "encoding": {"color": _look(lanes, "color"), "shape": _look(lanes, "shape"), "opacity": _shining(1.0)},
+        "encoding": {"color": look(lanes, "color"), "shape": look(lanes, "shape"), "opacity": shining(1.0)},
     }
 
 
@@ -146,7 +146,7 @@ def interval(lanes: Sequence[Lane], axis: str) -> list[Spec]:
     visible = {
         **_latest(known, *ends),
         "mark": {"type": "rule", "strokeWidth": 3, "clip": True},
-        "encoding": {**place, "color": _look(lanes, "color"), "opacity": _shining(0.45)},
+        "encoding": {**place, "color": look(lanes, "color"), "opacity": shining(0.45)},
     }
     room = {
         **_then(rows("means", "datum.step === last"), known, *ends),
@@ -171,7 +171,7 @@ def events(lanes: Sequence[Lane]) -> list[Spec]:
             **rows("happened", f"datum.kind === '{EVENTS[kind]}'"),
             "mark": {"type": "point", "filled": True, "shape": shape, "size": size, "stroke": "var(--ink)",
                      "strokeWidth": 0.8, "tooltip": tip},
-            "encoding": {"color": _look(lanes, "color"), "opacity": _shining(1.0)},
+            "encoding": {"color": look(lanes, "color"), "opacity": shining(1.0)},
         }
         for kind, shape, size in (("gram_update", "diamond", 45), ("gram_start", STAR, 220))
     ]  # fmt: skip

@@ -103,7 +103,8 @@ def means(run: Run, known: Sequence[Field], used: Used) -> Sheet:
             effort = used.by(lane, _seeds_of(run, lane), step)
             row: list[Any] = [lane, step, *effort, *_said_effort(step, *effort)]
             for one in _measured(known):
-                row += _shown(one, by_field[one.name].get(step))
+                assert one.column is not None
+                row += in_units(one.column, by_field[one.name].get(step))
             rows.append(row)
     titles = {"arm": "arm", **EFFORT, **{f"{name}{SAID}": f"{title}, as said" for name, title in EFFORT.items()}}
     for one in _measured(known):
@@ -157,16 +158,15 @@ def _by_step(run: Run, one: Field, lane: str) -> dict[int, Estimate]:
     return {estimate.step: estimate for estimate in trajectory(run, one.column, lane)}
 
 
-def _shown(one: Field, estimate: Estimate | None) -> list[float | str | None]:
+def in_units(column: Column, estimate: Estimate | None) -> list[float | str | None]:
     """Value, both ends, and all of them in words, which are rounded here as the PDF does it, not by a browser."""
-    assert one.column is not None
     if estimate is None:
         return [None, None, None, words.NONE]
-    factor, digits = words.scale(one.column), words.digits(one.column)
+    factor, digits = words.scale(column), words.digits(column)
     ends = [end * factor for end in (estimate.low, estimate.high)]
     said = [words.number(end, digits) for end in ends]
     bracket = f" [{', '.join(said)}]" if all(map(math.isfinite, ends)) else ""
-    return [estimate.value * factor, *ends, words.value(one.column, estimate) + bracket]
+    return [estimate.value * factor, *ends, words.value(column, estimate) + bracket]
 
 
 def _said_effort(step: int, images: float, flops: float, hours: float) -> list[str]:

@@ -16,16 +16,19 @@ from reports.cautions import cautions
 from reports.compared import Differences
 from reports.estimates import primary
 from reports.page import Look, looks
+from reports.published_gram import NOT_COMPARABLE
 from reports.results_table import legend_text
 from reports.run_folder import Run
 from reports.since_start import baseline_change
 from reports.steady import moving
-from reports.twin import bundle, charts, tables
-from reports.twin.curves import Panel, training
+from reports.twin import bundle, charts, context, tables
+from reports.twin.curves import Panel, batches, training
 from reports.twin.gallery import MOST_BYTES, Gallery, gallery
+from reports.twin.grid import Grid
 from reports.twin.looks import Lane, lanes_of
 from reports.twin.measures import EFFORT, Field, Used, fields, happened, means, singles
 from reports.twin.sheets import embedded
+from reports.twin.sizes import Sizes, sizes
 from reports.verdict_pages import judged
 
 HERE = Path(__file__).parent
@@ -48,20 +51,25 @@ def twin(run: Run, compared: Differences) -> str:
     lanes, known, used = lanes_of(run, arm_looks), fields(run), Used(run)
     steps = sorted({row.step for row in run.rows if row.arm in run.lanes})
     curves, curve_sheets = training(run)
+    shares, share_sheets = batches(run)
+    over, over_sheets = sizes(run)
     moves = moving(run)
     panels = [one for one in known if one.column in moves]
-    grids = _grids(run, compared, arm_looks)
+    grids = _grids(run, compared, arm_looks, known)
     settings, settings_sheet = tables.configuration(run)
     made = {
         "means": means(run, known, used),
         "singles": singles(run, known, used),
         "happened": happened(run, known, used),
         **curve_sheets,
+        **share_sheets,
+        **over_sheets,
         **{grid.name: grid.sheet for grid in grids.values()},
         "settings": settings_sheet,
     }
     sheets = {name: sheet.plain() for name, sheet in made.items()}
-    specs = _specs(run, lanes, known, panels=panels, curves=curves, last=steps[-1])
+    specs = _specs(run, lanes, known, panels=panels, curves=[*curves, *shares], last=steps[-1])
+    specs |= {one.name: charts.over_sizes(lanes, one.name, one.sizes) for one in over}
     pictures = gallery(run, compared, room=_room(sheets, specs))
     page = _template().render(
         **_said(run, compared),
@@ -70,7 +78,7 @@ def twin(run: Run, compared: Differences) -> str:
         by_name={one.name: one for one in lanes},
         grids=grids,
         gallery=pictures,
-        parts=_parts(grids, pictures),
+        parts=_parts(grids, {"features": pictures, "sizes": over, "batches": shares}),
         steps=steps,
         axes=known,
         effort=EFFORT,
@@ -79,6 +87,9 @@ def twin(run: Run, compared: Differences) -> str:
         curves=curves,
         constants=[f"{one.title} {one.constant}" for one in curves if one.constant],
         moving=[_curve(one) for one in curves if not one.constant],
+        batches=[_curve(one) for one in shares],
+        sizes=[_size(one) for one in over],
+        not_comparable=NOT_COMPARABLE,
         settings=settings,
         as_yaml=provenance.shown,
         style=Markup((HERE / "twin.css").read_text(encoding="utf-8")),
@@ -143,9 +154,11 @@ def _axes(run: Run, known: Sequence[Field]) -> tuple[str, str]:
     return "step", names.get(up or across, first)
 
 
-def _grids(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> dict[str, tables.Grid]:
+def _grids(run: Run, compared: Differences, arm_looks: Mapping[str, Look], known: Sequence[Field]) -> dict[str, Grid]:
     made = [tables.results(run, compared, arm_looks), tables.verdicts(run, compared), tables.since(run)]
-    return {grid.name: grid for grid in [*made, tables.compute(run, compared), tables.overrides(run)]}
+    made += [tables.compute(run, compared), tables.overrides(run)]
+    made += [context.lineage(run), context.signs(run, known), context.theirs(), context.ours(run, compared)]
+    return {grid.name: grid for grid in made}
 
 
 def _specs(
@@ -194,14 +207,21 @@ def _curve(panel: Panel) -> Figure:
     )
 
 
-def _parts(grids: Mapping[str, tables.Grid], pictures: Gallery | None) -> list[tuple[str, str]]:
-    """The sections of the page, by the names of their places."""
+def _size(one: Sizes) -> Figure:
+    return Figure(one.name, one.title, one.name, ["arm", "step", "size", "value", "low", "high"], one.note)
+
+
+def _parts(grids: Mapping[str, Grid], others: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The sections of the page, by the names of their places; without tables of no line, and what else is empty."""
     named = {
         **{"results": "Results", "trade-off": "Trade-off", "features": "Features", "verdicts": "Verdicts"},
-        **{"since": "Since the start", "compute": "Compute", "metrics": "Metrics", "losses": "Losses"},
-        "provenance": "Configuration",
+        **{"since": "Since the start", "compute": "Compute", "metrics": "Metrics", "sizes": "Input size"},
+        **{"lineage": "Lineage", "losses": "Losses", "signs": "Label-free signs", "batches": "Batches"},
+        **{"ours": "The paper's table", "provenance": "Configuration"},
     }
-    absent = {name for name, grid in grids.items() if not grid.lines} | (set() if pictures else {"features"})
+    absent = {name for name, grid in grids.items() if not grid.lines} | {
+        name for name, one in others.items() if not one
+    }
     return [(name, title) for name, title in named.items() if name not in absent]
 
 

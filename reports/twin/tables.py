@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from reports import words
@@ -18,52 +18,13 @@ from reports.results_table import Table, TableLine, change_text, lines_of, proto
 from reports.run_folder import Run
 from reports.since_start import changes, ends, side
 from reports.steady import moving
+from reports.twin.grid import Cell, Grid, Head, Line
 from reports.twin.sheets import Sheet, sheet_of
 from reports.verdict_pages import MARKS, judged
 from reports.verdict_table import verdict_table
 from reports.verdict_words import margin, note, word
 
 TONES = {"better": "good", "worse": "bad", "no worse than the margin": "even", "higher": "even", "lower": "even"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in a cell: its text, smaller text behind and below it, and by what the column is sorted."""
-
-    text: str
-    small: str = ""
-    below: str = ""
-    by: float | str | None = None
-    strong: bool = False
-    tone: str = ""
-
-
-@dataclass(frozen=True)
-class Head:
-    """A column's title, what stands below it, and whether it holds numbers."""
-
-    text: str
-    below: str = ""
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row; `arm` is the lane whose row it is, if it is one's."""
-
-    cells: Sequence[Cell]
-    arm: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of the page and, under the same name, the sheet that its button copies."""
-
-    name: str
-    caption: str
-    heads: Sequence[Head]
-    lines: Sequence[Line]
-    sheet: Sheet = field(repr=False)
 
 
 def results(run: Run, compared: Differences, arm_looks: Mapping[str, Look]) -> Grid:

@@ -103,6 +103,11 @@ async function draw(place) {
   $("svg", place).setAttribute("aria-hidden", "true"); // the figure has a name; marks by the hundred need none
   view.addEventListener("pointerover", (_, item) => set({ lit: item?.datum?.arm || null }));
   view.addEventListener("pointerout", () => set({ lit: null }));
+  view.addEventListener("click", (event, item) => { // a finger never hovers: what it taps tells its value and stays lit
+    if (event.pointerType === "mouse") return;
+    view.tooltip()(view, event, item, item?.tooltip ?? null);
+    set({ lit: item?.datum?.arm || null });
+  });
   const told = Object.fromEntries(names.map((name) => [name, now[name]]));
   views.push({ place, view, names, told, seen: true });
   onScreen.observe(place);
@@ -227,6 +232,11 @@ function say(text) {
 document.addEventListener("click", ({ target }) => {
   if (target.matches(".sort")) sort(target);
   if (target.matches(".copy")) copy(target);
+  if (target.matches(".look")) {
+    set({ x: target.dataset.x, y: target.dataset.y });
+    $("#trade-off-section").scrollIntoView();
+    $("#x").focus({ preventScroll: true });
+  }
 });
 document.addEventListener("input", ({ target }) => {
   if (target.id === "step") {

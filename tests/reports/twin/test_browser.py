@@ -17,8 +17,7 @@ from reports.live import watching
 from reports.live.watching import following
 from reports.run_folder import read
 from reports.twin.page import twin
-from tests.reports.conftest import write_run
-from tests.reports.features.conftest import EVALUATIONS, THREE, add_pictures
+from tests.reports.features.conftest import THREE, add_pictures
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -29,14 +28,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """A page with three arms, three seeds and pictures."""
+def report(tmp_path_factory, whole):
+    """A page with all that a twin can show, pictures too."""
     images = [ImageKey("scenes", "val", f"val/{number:06d}") for number in (0, 40)]
-    config = {"evals": {"pictures": 2, "tasks": {"depth": {}}}}
-    folder = write_run(
-        tmp_path_factory.mktemp("runs") / "rooms", arms=THREE, seeds=(0, 1, 2), steps=40, trunk_steps=20, every=10,
-        evaluations=EVALUATIONS, config=config,
-    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("runs") / "rooms"
+    shutil.copytree(whole, folder)
     add_pictures(folder, images)
     run = read(folder)
     path = folder / "report.html"
@@ -118,7 +114,7 @@ def test_every_figure_is_drawn(opened):
 def test_the_slider_moves_figures_numbers_and_pictures(opened):
     page = at_the_trade_off(opened())
     seen = []
-    for place in (3, 2):
+    for place in (6, 4):
         choose_step(page, place)
         drawn = page.locator(".chart[data-spec=plane] svg").inner_html()
         seen.append(
@@ -128,8 +124,8 @@ def test_the_slider_moves_figures_numbers_and_pictures(opened):
                 page.locator("[data-map=anchored] img").get_attribute("src"),
             )
         )
-        assert page.locator("[data-map=anchored] small").inner_text() == f"step {10 * place}"
-        assert page.locator("#at").inner_text() == f"step {10 * place}"
+        assert page.locator("[data-map=anchored] small").inner_text() == f"step {5 * place}"
+        assert page.locator("#at").inner_text() == f"step {5 * place}"
     assert all(early != late for early, late in zip(*seen, strict=True))
 
 
@@ -141,7 +137,7 @@ def test_the_keyboard_reaches_the_slider_and_moves_it(opened):
             break
     assert page.evaluate("document.activeElement.id") == "step"
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("document.querySelector('#at').textContent === 'step 30'")
+    page.wait_for_function("document.querySelector('#at').textContent === 'step 35'")
 
 
 def test_an_arm_that_is_pointed_at_is_lit_everywhere(opened):
@@ -183,6 +179,24 @@ def test_any_measure_can_be_drawn_against_any_other(opened):
         "(was) => document.querySelector('.chart[data-spec=plane] svg').innerHTML !== was", arg=before
     )
     assert wanted in page.locator("#now thead").inner_text()
+
+
+def test_a_sign_and_what_it_is_to_know_become_the_axes_at_one_press(opened):
+    page = opened()
+    page.locator("#signs-section .look").first.click()
+    expect(page.locator("#x option:checked")).to_have_text("Locality on scenes")
+    expect(page.locator("#y option:checked")).to_contain_text("mIoU on scenes")
+    expect(page.locator(".chart[data-spec=plane]")).to_be_in_viewport()
+
+
+def test_a_finger_that_taps_a_mark_is_told_its_value(opened):
+    page = opened(viewport={"width": 360, "height": 800}, has_touch=True, is_mobile=True)
+    told = page.locator("#vg-tooltip-element.visible")
+    mark = at_the_trade_off(page).locator(".chart[data-spec=plane] .mark-symbol path").last
+    mark.tap()
+    expect(told).to_contain_text("step ")
+    page.locator("#trade-off-title").tap()
+    expect(told).to_have_count(0)
 
 
 def test_columns_sort_by_their_numbers(opened):

@@ -67,6 +67,13 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cpu_maker() -> str:
+    """Whose processor it is, as it tells itself: "GenuineIntel", "AuthenticAMD"; "" where nothing tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Begin the peak of a new job, where the device keeps one; that of a process cannot be taken back."""
     if device.type == "cuda":

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common import machine
+from common.products import fast_linear
 
 WORTH = 1.5  # bfloat16 is chosen from so many times float32's rate on: the rest of a step gains less than its blocks
 NEAR = 0.95  # of the best rate is near enough: the cores that it would take are left to others
@@ -39,7 +40,7 @@ def block_rate(
     without units of its own, at 1 GFLOP/s, holds nobody up; nor do the widest models, whose rate is that of width 768.
     """
     width = 32 * max(1, min(width, 768) // 32)
-    shapes = ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width))
+    shapes = ((3 * width, width), (width, width), (4 * width, width), (width, 4 * width))  # outputs, inputs
     weights = [torch.full(shape, 0.01, device=device, requires_grad=True) for shape in shapes]
     usual = 2 ** (18 if device.type == "cpu" else 23) // (TOKENS * width)
     images, turns, end = 1, list[float](), time.perf_counter() + seconds
@@ -57,11 +58,11 @@ def _turn(weights: list[Tensor], images: int, precision: str, clock: Clock) -> f
     width, device = len(out), out.device
     started = clock()
     x = torch.linspace(-1, 1, images * TOKENS * width, device=device).view(images, TOKENS, width)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        heads = (F.layer_norm(x, (width,)) @ into).unflatten(-1, (-1, 32 if width % 64 else 64)).transpose(1, 2)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"), fast_linear():
+        heads = F.linear(F.layer_norm(x, (width,)), into).unflatten(-1, (-1, 32 if width % 64 else 64)).transpose(1, 2)
         q, k, v = heads.chunk(3, 1)
-        x = x + F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2) @ out
-        x = x + F.gelu(F.layer_norm(x, (width,)) @ up) @ down
+        x = x + F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), out)
+        x = x + F.linear(F.gelu(F.linear(F.layer_norm(x, (width,)), up)), down)
         loss = x.square().mean()
     loss.backward()
     loss.item()  # waits for the device

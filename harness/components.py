@@ -66,7 +66,6 @@ class Tally:
                 found[name] = np.flatnonzero(here)
         return found
 
-    @torch.no_grad()
     def judge(self, batch: Batch, outputs: Outputs, targets: Targets, settings: Experiment) -> None:
         """The losses of a step by component, without gradient; a second look at all logits, so for rows alone."""
         places = self.places(batch.indices.numpy())
@@ -83,6 +82,7 @@ class Tally:
         return found
 
 
+@torch.no_grad()
 def some_terms(outputs: Outputs, targets: Targets, places: np.ndarray, settings: Experiment) -> dict[str, Tensor]:
     """The terms that are defined for images at these places of the batch, over them alone."""
     part = of_images(outputs, targets, torch.from_numpy(places))

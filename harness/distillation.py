@@ -149,8 +149,8 @@ def answers(network: Network, batch: Batch, sampled: Int[Tensor, " M"], *, patch
     patches = resize_patches(tokens.patches, side // own, side // patch, how="area")
     picked = None
     if ibot and len(sampled):
-        picked = network.ibot_head(patches.flatten(0, 1).index_select(0, sampled))
-    return Answers(network.dino_head(tokens.cls), picked, patches)
+        picked = network.ibot_head(patches.flatten(0, 1).index_select(0, sampled)).logits()
+    return Answers(network.dino_head(tokens.cls).logits(), picked, patches)
 
 
 class FrozenTeacher:

@@ -30,7 +30,9 @@ from harness.backbones import convnext, vit
 from harness.backbones.convnext import Encoder, patch_size
 from harness.backbones.released import settled
 from harness.backbones.vit import Branch, Vit
+from harness.losses.cross_entropy import Scores
 from harness.losses.head import Head
+from harness.losses.precision import as_multiplied
 from harness.noise import BlockDraw, Draws
 
 FAMILIES = ["*vit*", "*eva*", "*deit*", "*convnext*"]  # of timm, among which a name is looked for that was likely meant
@@ -65,11 +67,11 @@ class ProjectionHead(nn.Module):
         self.prototypes = nn.Linear(head.bottleneck, head.prototypes, bias=False)
         self.unit_prototypes = head.unit_prototypes
 
-    def forward(self, tokens: Float[Tensor, "... D"]) -> Float[Tensor, "... K"]:
-        """Logits of tokens against the prototypes."""
+    def forward(self, tokens: Float[Tensor, "... D"]) -> Scores:
+        """What the logits of tokens against the prototypes are the product of, in the type that it is taken in."""
         x = F.normalize(self.mlp(tokens), dim=-1, eps=1e-12 if tokens.dtype != torch.float16 else 1e-6)
         weight = self.prototypes.weight
-        return F.linear(x, F.normalize(weight, dim=-1) if self.unit_prototypes else weight)
+        return Scores(as_multiplied(x), F.normalize(weight, dim=-1) if self.unit_prototypes else weight)
 
 
 class Network(nn.Module):

@@ -14,12 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from common.products import fast_linear
 from harness import gram_teacher, gram_view
 from harness.backbones.convnext import Encoder, blocks
 from harness.components import Tally
 from harness.data.batches import Batch
 from harness.dense_watch import Seen, best
 from harness.distillation import FrozenTeacher, answers
+from harness.losses.cross_entropy import Scores
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.sinkhorn import sinkhorn_knopp
 from harness.losses.table import LOSSES
@@ -95,7 +97,7 @@ def forward(
     """Total loss, its terms before their factors, and two entropies to watch for collapse; nothing is changed."""
     masked = masked_positions(batch)
     noise = student_noise(seed, at.step, batch, settings, depth=len(blocks(state.student.backbone)))
-    with autocast(batch.globals.device, settings.precision):
+    with autocast(batch.globals.device, settings.precision), fast_linear():
         targets = teach(state, batch, masked, at, settings)
         outputs = study(state.student, batch, masked, noise, settings)
     terms = losses(outputs, targets, settings)
@@ -124,8 +126,9 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
     """
     ask = state.frozen or partial(answers, state.teacher)
     said = ask(batch, masked, patch=patch_size(state.student.backbone), ibot=settings.ibot.weight > 0)
-    dino = sinkhorn_knopp(said.dino, at.temperature)
-    ibot = None if said.ibot is None else sinkhorn_knopp(said.ibot, at.temperature)
+    used_up = state.frozen is None  # other students learn from what a frozen teacher said
+    dino = sinkhorn_knopp(said.dino, at.temperature, overwrite=used_up)
+    ibot = None if said.ibot is None else sinkhorn_knopp(said.ibot, at.temperature, overwrite=used_up)
     gram = None
     if gram_teacher.is_on(settings.gram, at.step):
         own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
@@ -151,13 +154,18 @@ def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws
         local = encode(
             student.backbone, batch.locals.flatten(0, 1), draws=noise["local"], cls_norm=student.local_cls_norm
         ).cls
-        local = student.dino_head(local).unflatten(0, batch.locals.shape[:2])
+        local = by_view(student.dino_head(local), batch.locals)
     ibot = None
     if settings.ibot.weight > 0 and len(masked):
         ibot = student.ibot_head(tokens.patches.flatten(0, 1).index_select(0, masked))
     crops = batch.globals.shape[:2]
-    logits = student.dino_head(tokens.cls).unflatten(0, crops)
-    return Outputs(logits, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches, batch.masks)
+    dino = by_view(student.dino_head(tokens.cls), batch.globals)
+    return Outputs(dino, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches, batch.masks)
+
+
+def by_view(scores: Scores, crops: Tensor) -> Scores:
+    """Scores [V · B, K] of crops [V, B, …] as [V, B, K]."""
+    return Scores(scores.features.unflatten(0, crops.shape[:2]), scores.prototypes)
 
 
 def losses(outputs: Outputs, targets: Targets, settings: Experiment) -> dict[str, Tensor]:
@@ -204,5 +212,5 @@ def frozen_copy(backbone: Encoder, *, into: Encoder | None = None) -> Encoder:
 @torch.no_grad()
 def mean_entropy(outputs: Outputs, settings: Experiment) -> Tensor:
     """Entropy in nats of the student's mean prediction: ln K when all prototypes serve alike, 0 at collapse."""
-    logits = outputs.dino_global.detach().float() / settings.dino.student_temperature
+    logits = outputs.dino_global.logits().float() / settings.dino.student_temperature
     return torch.special.entr(logits.softmax(-1).mean((0, 1))).sum()

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common.errors import NonFiniteFeatures
+from common.products import fast_linear
 from evals.backbones.backbone import Backbone, Features
 from evals.features.view import Precision
 
@@ -32,7 +33,8 @@ def features(
     images = images.to(backbone.device)
     if images.dtype == torch.uint8:
         images = floats(images)
-    with torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+    half = torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    with half, fast_linear():
         found = backbone(images)
     if not (found.pooled.isfinite().all() and found.patches.isfinite().all()):
         raise NonFiniteFeatures(

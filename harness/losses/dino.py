@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.bounds import About, NotNegative, Positive
 from common.schema import settings
+from harness.losses.cross_entropy import Scores, cross_entropy
 from harness.losses.head import Head
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.precision import at_least_float32, guarded, refuse_cold, refuse_non_float, refuse_unless, shape
@@ -48,45 +49,48 @@ class Dino:
 
 
 def _refuse(
-    student_logits: Tensor, teacher_probs: Tensor, student_temperature: float = 0.1, ignore_diagonal: bool = False
+    student: Scores, teacher_probs: Tensor, student_temperature: float = 0.1, ignore_diagonal: bool = False
 ) -> None:
-    ok = student_logits.ndim == 3 and teacher_probs.ndim == 3 and student_logits.shape[1:] == teacher_probs.shape[1:]
-    got = f"got student {shape(student_logits)}, teacher {shape(teacher_probs)}"
+    ok = len(student.shape) == 3 and teacher_probs.ndim == 3 and student.shape[1:] == list(teacher_probs.shape[1:])
+    got = f"got student {student.shape}, teacher {shape(teacher_probs)}"
     refuse_unless(ok, f"{got}: want [S, B, K] and [T, B, K]; views first, same images and prototypes")
-    refuse_unless(student_logits.numel() > 0 and len(teacher_probs) > 0, f"{got}: want no empty axis; pass some views")
-    pairs = len(student_logits) * len(teacher_probs)
+    refuse_unless(0 not in student.shape and len(teacher_probs) > 0, f"{got}: want no empty axis; pass some views")
+    pairs = student.shape[0] * len(teacher_probs)
     lonely = ignore_diagonal and pairs == 1
     refuse_unless(not lonely, f"{got} without equal pairs: want two views of either; set ignore_diagonal=False")
-    refuse_non_float(student_logits=student_logits, teacher_probs=teacher_probs)
+    refuse_non_float(student=student.features, teacher_probs=teacher_probs)
     refuse_cold(student_temperature)
 
 
 @guarded(_refuse)
 def dino_loss(
-    student_logits: Float[Tensor, "S B K"],
+    student: Scores,
     teacher_probs: Float[Tensor, "T B K"],
     student_temperature: float = 0.1,
     ignore_diagonal: bool = False,
 ) -> Float[Tensor, ""]:
     """Cross-entropy in nats, averaged over the B images and all pairs of S student and T teacher views.
 
+    student: the scores [S, B, K] of the students' views.
     teacher_probs: rows that sum to 1 (see `sinkhorn_knopp`); they receive no gradient.
     ignore_diagonal: leaves out pairs (i, i), the same view on both sides; the mean is over S·T − min(S, T) pairs.
     Raises BadInput for shapes that do not fit, an empty axis, no pair left, or temperature <= 0.
     Source: DINO, arXiv 2104.14294 §3.1; DINOv3 §3.2, arXiv 2508.10104.
     """
-    students, images, _ = student_logits.shape
-    teachers = len(teacher_probs)
-    log_p = (at_least_float32(student_logits) / student_temperature).log_softmax(-1)
-    targets = at_least_float32(teacher_probs.detach())
-    # Sums over teachers first: one product of [S, B, K] instead of S·T, and no matrix product that could run in TF32.
-    if ignore_diagonal:
-        total = sum((log_p[s] * _others(targets, s)).sum() for s in range(students))
-        pairs = students * teachers - min(students, teachers)
+    students, images, _ = student.shape
+    teachers, targets = len(teacher_probs), teacher_probs.detach()
+    # What a view is compared with is added up before: one visit instead of one for each teacher
+    places = torch.arange(images, device=targets.device)
+    if not ignore_diagonal:
+        asked, rows, pairs = targets.sum(0), places.repeat(students), students * teachers
+    elif students == teachers == 2:  # the recipe's: the other one, as it is
+        asked, rows, pairs = targets.flatten(0, 1), torch.cat([places + images, places]), 2
     else:
-        total = (log_p * targets.sum(0)).sum()
-        pairs = students * teachers
-    return -torch.as_tensor(total) / (images * pairs)
+        asked, rows = torch.cat([_others(targets, view) for view in range(students)]), None
+        pairs = students * teachers - min(students, teachers)
+    scores = Scores(student.features.flatten(0, 1), student.prototypes)
+    share = at_least_float32(targets).new_full((students * images,), 1 / (images * pairs))
+    return cross_entropy(scores, asked, share, student_temperature, rows=rows)
 
 
 def _others(targets: Float[Tensor, "T B K"], view: int) -> Float[Tensor, "B K"]:

@@ -12,15 +12,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from harness.losses.cross_entropy import Scores
+
 
 class Outputs(NamedTuple):
-    """The student's answers: logits of class tokens, global [2, B, K] and local [L, B, K], and of the masked patches
+    """The student's answers: scores of class tokens, global [2, B, K] and local [L, B, K], and of the masked patches
     [M, K]; class tokens [2, B, D] and patches [C, P, D] after the final norm; which patches were masked, bool [C, P].
     """
 
-    dino_global: Tensor
-    dino_local: Tensor | None
-    ibot: Tensor | None
+    dino_global: Scores
+    dino_local: Scores | None
+    ibot: Scores | None
     cls: Tensor
     patches: Tensor
     masks: Tensor
@@ -47,10 +49,14 @@ def of_images(outputs: Outputs, targets: Targets, images: Int[Tensor, " b"]) -> 
     def take(tensor: Tensor | None, axis: int, places: Tensor) -> Tensor | None:
         return None if tensor is None else tensor.index_select(axis, places.to(device, non_blocking=True))
 
+    def score(scores: Scores | None, axis: int, places: Tensor) -> Scores | None:
+        features = take(scores and scores.features, axis, places)
+        return None if scores is None or features is None else Scores(features, scores.prototypes)
+
     answers = {
-        "dino_global": take(outputs.dino_global, 1, images),
-        "dino_local": take(outputs.dino_local, 1, images),
-        "ibot": take(outputs.ibot, 0, rows),
+        "dino_global": score(outputs.dino_global, 1, images),
+        "dino_local": score(outputs.dino_local, 1, images),
+        "ibot": score(outputs.ibot, 0, rows),
         "cls": take(outputs.cls, 1, images),
         "patches": outputs.patches if targets.gram is None else take(outputs.patches, 0, crops),
         "masks": outputs.masks[crops],

@@ -45,6 +45,14 @@ def guarded(refuse: Callable[..., None]) -> Callable[[Callable[P, R]], Callable[
     return decorate
 
 
+def as_multiplied(x: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
+    """In the type that autocast, where it is on, has products taken in."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def at_least_float32(x: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
     """float64 stays float64; everything narrower than float32 becomes float32."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()

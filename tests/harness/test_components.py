@@ -59,13 +59,16 @@ def test_losses_of_some_images_are_those_of_a_batch_of_these_alone(answers, plac
     """Written out over the batch's crops, in float64, from the formulas of the recipe (§3, §4, §6.1)."""
     outputs, targets, settings = answers
     got = some_terms(outputs, targets, np.array(places), settings)
-    student, local, teacher = (x.double() for x in (outputs.dino_global, outputs.dino_local, targets.dino))
+    student, local, masked = (
+        own.logits().detach().double() for own in (outputs.dino_global, outputs.dino_local, outputs.ibot)
+    )
+    teacher = targets.dino.double()
 
     def entropy(logits, probabilities):
         return -(probabilities * (logits / 0.1).log_softmax(-1)).sum(-1)
 
     crops = [view * 6 + image for view in (0, 1) for image in places]
-    by_crop = entropy(outputs.ibot.double(), targets.ibot.double()).split(outputs.masks.sum(1).tolist())
+    by_crop = entropy(masked, targets.ibot.double()).split(outputs.masks.sum(1).tolist())
     means = [float(by_crop[crop].mean()) if len(by_crop[crop]) else 0.0 for crop in crops]
     cosines = [torch.nn.functional.normalize(x[crops].double(), dim=-1) for x in (outputs.patches, targets.gram)]
     want = {
@@ -83,7 +86,9 @@ def test_losses_of_some_images_are_those_of_a_batch_of_these_alone(answers, plac
 
 def test_losses_of_all_components_together_are_those_of_the_batch(answers):
     outputs, targets, settings = answers
-    whole, parts = losses(outputs, targets, settings), [np.array([0, 4]), np.array([1, 2, 3]), np.array([5])]
+    with torch.no_grad():
+        whole = losses(outputs, targets, settings)
+    parts = [np.array([0, 4]), np.array([1, 2, 3]), np.array([5])]
     terms = [some_terms(outputs, targets, part, settings) for part in parts]
     for name in terms[0]:
         mean = sum(len(part) * float(own[name]) for part, own in zip(parts, terms, strict=True)) / 6

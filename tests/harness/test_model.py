@@ -161,23 +161,23 @@ def test_a_head_scales_its_bottleneck_to_unit_length():
     head = ProjectionHead(8, Head(hidden=8, bottleneck=4, prototypes=3))
     tokens = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     longest = head.prototypes.weight.norm(dim=1)
-    assert (head(tokens).abs() <= longest + 1e-6).all()
+    assert (head(tokens).logits().abs() <= longest + 1e-6).all()
 
 
 def test_unit_prototypes_make_the_logits_cosines():
     head = ProjectionHead(8, Head(hidden=8, bottleneck=4, prototypes=3, unit_prototypes=True))
     tokens = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-    before = head(tokens)
+    before = head(tokens).logits()
     with torch.no_grad():
         head.prototypes.weight *= 7
-    torch.testing.assert_close(head(tokens), before)
+    torch.testing.assert_close(head(tokens).logits(), before)
     assert before.abs().max() <= 1 + 1e-6
 
 
 def test_the_two_heads_are_separate(tiny):
     network = filled(tiny)
     tokens = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
-    assert not torch.allclose(network.dino_head(tokens), network.ibot_head(tokens))
+    assert not torch.allclose(network.dino_head(tokens).logits(), network.ibot_head(tokens).logits())
 
 
 def test_the_patch_size_is_the_models(tiny):

@@ -149,4 +149,4 @@ def test_the_heads_are_the_recipes_within_a_hundred_thousandth(network, tiny):
         for layer in (0, 2, 4):
             x = (x if layer == 0 else gelu(x)) @ w[f"mlp.{layer}.weight"].T + w[f"mlp.{layer}.bias"]
         wanted = x / np.sqrt((x**2).sum(-1, keepdims=True)) @ w["prototypes.weight"].T
-        torch.testing.assert_close(head(tokens).double(), torch.from_numpy(wanted), rtol=0, atol=1e-5)
+        torch.testing.assert_close(head(tokens).logits().double(), torch.from_numpy(wanted), rtol=0, atol=1e-5)

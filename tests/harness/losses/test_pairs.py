@@ -7,6 +7,7 @@ those of one view and one image alone the gradient at each of the student's view
 import pytest
 import torch
 
+from harness.losses.cross_entropy import Scores
 from harness.losses.inputs import Outputs, Targets
 from harness.schedules import at
 from harness.step import losses, weigh
@@ -37,7 +38,9 @@ def weights_beside(settings, view: int, image: int) -> dict[str, torch.Tensor]:
     asked[view, image, 0] = 1
     none = torch.zeros(())
     tokens = torch.eye(IMAGES, dtype=torch.float64).expand(2, -1, -1)
-    outputs = Outputs(globals_, locals_ if len(locals_) else None, None, tokens, none, none)
+    unit = torch.eye(PROTOTYPES, dtype=torch.float64)
+    scores = [Scores(logits, unit) if len(logits) else None for logits in (globals_, locals_)]
+    outputs = Outputs(*scores, None, tokens, none, none)
     terms = losses(outputs, Targets(asked, None, None, none), settings)
     weigh(terms, at(settings, 0).factors).backward()
     slope = (1 - 1 / PROTOTYPES) / settings.dino.student_temperature  # of the cross-entropy of uniform logits

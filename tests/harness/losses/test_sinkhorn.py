@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from common.errors import BadInput
+from harness.losses import visits
 from harness.losses.sinkhorn import sinkhorn_knopp
 
 LOGITS = [[1, 0, -1], [0.5, 0.5, 0], [0, 1, 0.2], [-1, 0.2, 1]]
@@ -112,6 +113,21 @@ def test_the_logits_are_left_as_they_were():
     before = logits.clone()
     sinkhorn_knopp(logits, 1.0)
     assert torch.equal(logits, before)
+
+
+def test_logits_that_are_no_longer_needed_hold_the_answer():
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(6))
+    want = sinkhorn_knopp(logits, 0.5)
+    found = sinkhorn_knopp(logits, 0.5, overwrite=True)
+    assert found.data_ptr() == logits.data_ptr()
+    assert torch.equal(found, want)
+
+
+@pytest.mark.parametrize("cached", [1, 3 * 6 * 8, 2**21])
+def test_rows_may_be_visited_in_any_parts(monkeypatch, cached):
+    monkeypatch.setattr(visits, "CACHED", cached)
+    logits = torch.randn(8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    assert_close(sinkhorn_knopp(logits, 0.1), in_plain_loops(logits.tolist(), 0.1, 3))
 
 
 def test_no_samples_give_no_rows():

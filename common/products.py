@@ -1,0 +1,96 @@
+"""Matrix products of float32 on a CPU, by whichever of torch's two libraries is the fast one there.
+
+torch takes oneMKL, which gives processors of other makers its kernels of 256 bits: on one with units of 512 it runs at
+half of what oneDNN, which torch brings along too, makes of the same product (benchmarks/products.py). Which of them is
+taken depends on the processor alone, so that a run that goes on has the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+from common.machine import cpu_maker
+
+LEAST = 2**19  # multiplications from which on a call of oneDNN, some 10 µs, is worth it
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Whether this processor is one to which oneMKL gives narrower kernels than it has units for."""
+    here = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return here and wide and cpu_maker() not in ("GenuineIntel", "") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def fast_linear() -> AbstractContextManager[object]:
+    """Inside the block `F.linear`, and so every linear layer, takes the fast library where there is one."""
+    return _FastLinear() if onednn_is_faster() else nullcontext()
+
+
+def times_transposed(x: Tensor, y: Tensor) -> Tensor:
+    """x · yᵀ of matrices [n, d] and [m, d] to [n, m]; without gradient."""
+    return _product(x, y) if _fits(x, y) else x @ y.T
+
+
+class _FastLinear(TorchFunctionMode):
+    """Takes the place of `F.linear` where its arguments fit."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is F.linear and not torch.is_autocast_enabled("cpu"):
+            return _linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    """As `F.linear`, with its names of arguments."""
+    return _Linear.apply(input, weight, bias) if _fits(input, weight) else F.linear(input, weight, bias)
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether a product is one of float32 on the CPU, of matrices, and large enough."""
+    if not onednn_is_faster() or x.device.type != "cpu" or weight.device.type != "cpu":
+        return False
+    plain = x.dtype == weight.dtype == torch.float32 and weight.ndim == 2
+    return plain and prod(x.shape) * weight.shape[0] >= LEAST
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _Linear(torch.autograd.Function):
+    """x · weightᵀ + bias, and its gradients, by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        grad = grad_outputs[0]
+        rows, flat = grad.flatten(0, -2), x.flatten(0, -2)
+        of_x = _product(grad, weight.T) if ctx.needs_input_grad[0] else None
+        of_weight = gradient_of_weight(rows, flat) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
+
+
+def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """gradᵀ · x [n, m] of matrices [r, n] and [r, m]; the side with more columns goes last, which is faster."""
+    if not _fits(x.T, grad.T):
+        return grad.T @ x
+    return _product(grad.T, x.T) if grad.shape[1] <= x.shape[1] else _product(x.T, grad.T).T

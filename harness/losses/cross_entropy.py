@@ -1,0 +1,113 @@
+"""The cross-entropy over many prototypes, their product with the features included: logits are visited once.
+
+Shapes: n samples, K prototypes, d features of a bottleneck, m rows of targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from common.products import gradient_of_weight, times_transposed
+from harness.losses.precision import at_least_float32
+from harness.losses.visits import chunks, in_cache
+
+
+class Scores(NamedTuple):
+    """A head's logits before they are computed: features [..., d], and prototypes [K, d] to multiply each with."""
+
+    features: Tensor
+    prototypes: Tensor
+
+    @property
+    def shape(self) -> list[int]:
+        """Of the logits."""
+        return [*self.features.shape[:-1], len(self.prototypes)]
+
+    def logits(self) -> Tensor:
+        """The product, in the type of the features."""
+        return F.linear(self.features, self.prototypes.to(self.features.dtype))
+
+
+def cross_entropy(
+    scores: Scores,
+    targets: Float[Tensor, "m K"],
+    weights: Float[Tensor, " n"],
+    temperature: float,
+    *,
+    rows: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, ""]:
+    """Sum over samples of weight · −Σ_k target_k · log softmax_k(logits / temperature), in nats.
+
+    scores: of n samples, [n, K] in all.
+    rows: which row of the targets each sample has; its own where None. A row of targets may be several added up, and
+    counts as often. Targets and weights get no gradient.
+
+    Gradients are computed on the way forwards, while a chunk of logits is there, and only multiplied on the way back:
+    neither logits nor probabilities are kept. Products are taken in the type of `features`, all else in at least
+    float32.
+    """
+    found: Any = _CrossEntropy.apply(*scores, targets, weights, temperature, rows)
+    return found
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """As `cross_entropy`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        prototypes: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        temperature: float,
+        rows: Tensor | None,
+    ) -> Tensor:
+        asked = any(ctx.needs_input_grad[:2])
+        total = torch.zeros((), dtype=weights.dtype, device=weights.device)
+        columns = prototypes.to(features.dtype)
+        of_features, of_prototypes = torch.empty_like(features), None
+        for part in chunks(len(features), len(prototypes), weights.dtype):
+            logits = at_least_float32(times_transposed(features[part], columns))
+            own, at = (targets[part], None) if rows is None else (targets, rows[part])
+            total += _visit(logits, own, at, weights[part], temperature, keep=asked)
+            if asked:
+                gradient = logits.to(features.dtype)
+                of_features[part] = times_transposed(gradient, columns.T)
+                product = at_least_float32(gradient_of_weight(gradient, features[part]))
+                of_prototypes = product if of_prototypes is None else of_prototypes.add_(product)
+        if asked:
+            ctx.save_for_backward(of_features, torch.zeros_like(columns) if of_prototypes is None else of_prototypes)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        by = grad_outputs[0]
+        of_features, of_prototypes = (one.mul_(by) for one in ctx.saved_tensors)  # in place: they serve once
+        return of_features, of_prototypes, None, None, None, None
+
+
+def _visit(
+    logits: Tensor, targets: Tensor, rows: Tensor | None, weights: Tensor, temperature: float, *, keep: bool
+) -> Tensor:
+    """The weighted sum over a chunk; with `keep` its gradient takes the place of the logits."""
+    total = torch.zeros_like(weights[:1]).sum()
+    parts = in_cache(logits)
+    room = [torch.empty_like(logits[parts[0]]) for _ in range(2)] if parts else []
+    for part in parts:
+        own = at_least_float32(targets[part] if rows is None else targets.index_select(0, rows[part]))
+        log_p, product = (one[: len(own)] for one in room)
+        torch.ops.aten._log_softmax.out(logits[part].div_(temperature), -1, False, out=log_p)
+        total -= (torch.mul(own, log_p, out=product).sum(-1) * weights[part]).sum()
+        if keep:
+            scale = weights[part, None] / temperature
+            torch.mul(log_p.exp_(), own.sum(-1, keepdim=True) * scale, out=logits[part])
+            logits[part].addcmul_(own, scale, value=-1)
+    return total

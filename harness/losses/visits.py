@@ -1,0 +1,25 @@
+"""Rows of a large matrix in parts: several passes go over a part while a core's caches hold it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**27  # bytes of logits that are held at once
+CACHED = 2**21  # bytes that stay in a CPU's caches from pass to pass; a GPU takes a chunk at once
+
+
+def chunks(rows: int, columns: int, dtype: torch.dtype) -> list[slice]:
+    """All rows, in parts of which none is larger than `CHUNK`, unless a row is."""
+    return _parts(rows, columns, dtype, CHUNK)
+
+
+def in_cache(matrix: Tensor) -> list[slice]:
+    """All rows of a matrix, in parts that stay near the processor."""
+    rows, columns = matrix.shape
+    return _parts(rows, columns, matrix.dtype, CACHED if matrix.device.type == "cpu" else CHUNK)
+
+
+def _parts(rows: int, columns: int, dtype: torch.dtype, most: int) -> list[slice]:
+    step = max(1, most // (columns * dtype.itemsize))
+    return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]

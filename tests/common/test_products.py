@@ -1,0 +1,102 @@
+"""Products by the fast library: the same numbers as torch's own, with their gradients, and only where it is one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from common import products
+
+SHAPES = [((64, 96), 128), ((2, 33, 100), 96), ((3, 200), 1024), ((700, 40), 24)]
+
+
+@pytest.fixture
+def everywhere(monkeypatch):
+    """As on a processor where oneDNN is the fast one, whatever this one is."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch was built without oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+
+
+@pytest.fixture
+def calls(everywhere, monkeypatch):
+    """How often the fast library was asked."""
+    found, product = [], products._product
+    monkeypatch.setattr(products, "_product", lambda *given: found.append(given) or product(*given))
+    return found
+
+
+def draws(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("shape", "outputs"), SHAPES)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_linear_layer_and_its_gradients_are_those_of_float64(calls, shape, outputs, has_bias):
+    x, weight = draws(*shape).requires_grad_(), draws(outputs, shape[-1], seed=1).requires_grad_()
+    given = [x, weight, draws(outputs, seed=2).requires_grad_()][: 2 + has_bias]
+    exact = [one.detach().double().requires_grad_() for one in given]
+    with products.fast_linear():
+        found = F.linear(*given)
+    by = draws(*found.shape, seed=3)
+    found.backward(by)
+    want = F.linear(*exact)
+    want.backward(by.double())
+    assert len(calls) == 3  # forwards, and for both gradients
+    assert_close(found, want.float(), atol=1e-4, rtol=1e-5)
+    for ours, theirs in zip(given, exact, strict=True):
+        assert_close(ours.grad, theirs.grad.float(), atol=2e-3, rtol=1e-5)
+
+
+def test_a_module_takes_it_and_what_is_outside_does_not(calls):
+    layer, x = torch.nn.Linear(96, 128), draws(64, 96)
+    outside = layer(x)
+    assert not calls
+    with products.fast_linear():
+        assert_close(layer(x), outside)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (draws(64, 96).double(), draws(128, 96).double()),
+        (draws(64, 96).to("meta"), draws(128, 96).to("meta")),
+        (draws(2, 96), draws(3, 96)),  # too small to be worth a call
+    ],
+    ids=["float64", "meta", "small"],
+)
+def test_what_it_is_not_for_goes_to_torch(calls, x, weight):
+    with products.fast_linear():
+        found = F.linear(x, weight)
+    assert not calls
+    assert found.dtype == x.dtype
+    assert found.shape == (len(x), len(weight))
+
+
+def test_under_autocast_the_product_is_the_one_of_autocast(calls):
+    x, weight = draws(64, 96), draws(128, 96)
+    with torch.autocast("cpu", torch.bfloat16), products.fast_linear():
+        assert F.linear(x, weight).dtype == torch.bfloat16
+    assert not calls
+
+
+@pytest.mark.parametrize(("n", "m"), [(96, 128), (128, 96)])
+def test_products_without_gradient_are_those_of_float64(calls, n, m):
+    x, y = draws(300, n), draws(300, m, seed=1)
+    assert_close(products.gradient_of_weight(x, y), (x.double().T @ y.double()).float(), atol=1e-4, rtol=1e-5)
+    assert_close(products.times_transposed(x.T, y.T), (x.double().T @ y.double()).float(), atol=1e-4, rtol=1e-5)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("maker", "capability", "taken"),
+    [("AuthenticAMD", "AVX512", True), ("GenuineIntel", "AVX512", False), ("AuthenticAMD", "AVX2", False),
+     ("", "AVX512", False)],
+)  # fmt: skip
+def test_the_processor_alone_decides(monkeypatch, maker, capability, taken):
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkl.is_available():
+        pytest.skip("this torch has one of the two libraries alone")
+    monkeypatch.setattr(products, "cpu_maker", lambda: maker)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert products.onednn_is_faster.__wrapped__() is taken

@@ -130,27 +130,32 @@ def refuse_unfit(settings: Experiment, own: Experiment | None) -> None:
 
 class Answers(NamedTuple):
     """A teacher's answers to a batch, before Sinkhorn–Knopp: logits of class tokens, and of the sampled patches where
-    they are asked for; its patches on the student's grid."""
+    they are asked for; all its patches on the student's grid, where they are."""
 
     dino: Float[Tensor, "C K"]
     ibot: Float[Tensor, "M K"] | None
-    patches: Float[Tensor, "C P D"]
+    patches: Float[Tensor, "C P D"] | None
 
 
 @torch.no_grad()
-def answers(network: Network, batch: Batch, sampled: Int[Tensor, " M"], *, patch: int, ibot: bool) -> Answers:
+def answers(
+    network: Network, batch: Batch, sampled: Int[Tensor, " M"], *, patch: int, ibot: bool, whole: bool = False
+) -> Answers:
     """A teacher's answers on the unmasked global crops.
 
     sampled: flat indices into the student's patches; patch: its side in pixels. Where the teacher's is another, its
     patches are averaged over each of the student's (or repeated) before the head: the student has a place for no more.
+    whole: whether all its patches are asked for.
     """
-    tokens = encode(network.backbone, batch.globals.flatten(0, 1))
     side, own = batch.globals.shape[-1], patch_size(network.backbone)
-    patches = resize_patches(tokens.patches, side // own, side // patch, how="area")
+    some = own == patch and not whole
+    tokens = encode(network.backbone, batch.globals.flatten(0, 1), picked=sampled if some else None)
+    patches = None if some else resize_patches(tokens.patches, side // own, side // patch, how="area")
     picked = None
     if ibot and len(sampled):
-        picked = network.ibot_head(patches.flatten(0, 1).index_select(0, sampled)).logits()
-    return Answers(network.dino_head(tokens.cls).logits(), picked, patches)
+        chosen = tokens.patches if patches is None else patches.flatten(0, 1).index_select(0, sampled)
+        picked = network.ibot_head(chosen).logits()
+    return Answers(network.dino_head(tokens.cls).logits(), picked, patches if whole else None)
 
 
 class FrozenTeacher:

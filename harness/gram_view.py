@@ -50,7 +50,7 @@ def _side(gram: Anchoring, own: Crops, number: int, patch: int) -> int:
 
 
 def patches(
-    gram: Anchoring, batch: Batch, *, own: Encoder | None, ema: Encoder, seen: Float[Tensor, "C P D"]
+    gram: Anchoring, batch: Batch, *, own: Encoder | None, ema: Encoder, seen: Float[Tensor, "C P D"] | None
 ) -> Float[Tensor, "C P E"]:
     """What the student's patches are held to, on the student's grid (§4.3).
 
@@ -58,6 +58,7 @@ def patches(
     the global crops that it has just computed, which are those asked for where the batch carries no other crops.
     """
     if batch.gram is None:
+        assert seen is not None, "it is asked for all patches where the batch carries no crops of the Gram teacher's"
         return seen
     network = ema if source(gram).live else own
     assert network is not None, "the Gram teacher is set before the first step that uses it"

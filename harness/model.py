@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import timm
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
@@ -39,7 +39,7 @@ FAMILIES = ["*vit*", "*eva*", "*deit*", "*convnext*"]  # of timm, among which a 
 
 
 class Tokens(NamedTuple):
-    """Tokens after the final norm: CLS [B, D], patches [B, P, D] in row-major order.
+    """Tokens after the final norm: CLS [B, D], patches [B, P, D] in row-major order, or [M, D] where some were picked.
 
     A backbone without a class token has the mean of its patches in place of it, for heads, KoLeo and evaluations alike.
     """
@@ -224,13 +224,16 @@ def encode(
     masks: Bool[Tensor, "B P"] | None = None,
     draws: Draws | None = None,
     cls_norm: nn.Module | None = None,
+    picked: Int[Tensor, " M"] | None = None,
 ) -> Tokens:
     """Tokens of a batch of normalised images; masked patches are replaced by the mask token before positions.
 
     cls_norm: the final norm of the class token, in place of the one that all tokens have.
+    picked: flat indices into the patches [B · P] that are asked for; the last MLP computes these and the class tokens
+    alone. None: all of them.
     """
     if isinstance(backbone, ConvNeXt):
-        return Tokens(*convnext.tokens(backbone, images))
+        return _picked(Tokens(*convnext.tokens(backbone, images)), picked)
     x = backbone.patch_embed(images)
     grid = (x.shape[1], x.shape[2])
     x = x.flatten(1, 2)
@@ -238,17 +241,37 @@ def encode(
         x = torch.where(masks[..., None], mask_token.to(x.dtype), x)
     x = backbone.norm_pre(vit.with_prefix(backbone, x, grid))
     plain = vit.rotary(backbone, grid)
+    last = len(backbone.blocks) - 1
     for i, block in enumerate(backbone.blocks):
         draw = draws[i] if draws else BlockDraw(None, None, None)
         rope = plain if draw.rope is None else vit.rotary(backbone, grid, draw.rope)
         attention, mlp = vit.branches(block, rope)
         x = _residual(x, draw.attention, attention)
+        if i == last and picked is not None and draw.mlp is None and backbone.cls_token is not None:
+            return _asked(backbone, x, picked, mlp, cls_norm)
         x = _residual(x, draw.mlp, mlp)
     own = None if cls_norm is None else cls_norm(x[:, 0])
     x = backbone.norm(x)
     patches = x[:, backbone.num_prefix_tokens :]
     cls = x[:, 0] if backbone.cls_token is not None else patches.mean(1)
-    return Tokens(cls if own is None else own, patches)
+    return _picked(Tokens(cls if own is None else own, patches), picked)
+
+
+def _picked(tokens: Tokens, picked: Tensor | None) -> Tokens:
+    """The tokens with the patches that are asked for."""
+    return tokens if picked is None else tokens._replace(patches=tokens.patches.flatten(0, 1).index_select(0, picked))
+
+
+def _asked(backbone: Vit, x: Tensor, picked: Tensor, mlp: Branch, cls_norm: nn.Module | None) -> Tokens:
+    """Class tokens and picked patches behind the last MLP and the final norm, which see no other token."""
+    images, length = x.shape[:2]
+    patches = length - backbone.num_prefix_tokens
+    at = picked // patches * length + backbone.num_prefix_tokens + picked % patches
+    first = torch.arange(images, device=x.device) * length
+    x = x.flatten(0, 1).index_select(0, torch.cat([first, at]))
+    x = x + mlp(x)
+    cls = (cls_norm or backbone.norm)(x[:images])
+    return Tokens(cls, backbone.norm(x[images:]))
 
 
 def _residual(x: Tensor, kept: Tensor | None, branch: Branch) -> Tensor:

@@ -99,7 +99,7 @@ def forward(
     noise = student_noise(seed, at.step, batch, settings, depth=len(blocks(state.student.backbone)))
     with autocast(batch.globals.device, settings.precision), fast_linear():
         targets = teach(state, batch, masked, at, settings)
-        outputs = study(state.student, batch, masked, noise, settings)
+        outputs = study(state.student, batch, masked, noise, settings, whole=targets.gram is not None)
     terms = losses(outputs, targets, settings)
     if tally is not None:
         tally.judge(batch, outputs, targets, settings)
@@ -124,13 +124,14 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
 
     The teacher is the EMA teacher, or in a distillation the frozen one (§5.2).
     """
-    ask = state.frozen or partial(answers, state.teacher)
+    anchored = gram_teacher.is_on(settings.gram, at.step)
+    ask = state.frozen or partial(answers, state.teacher, whole=anchored and batch.gram is None)
     said = ask(batch, masked, patch=patch_size(state.student.backbone), ibot=settings.ibot.weight > 0)
     used_up = state.frozen is None  # other students learn from what a frozen teacher said
     dino = sinkhorn_knopp(said.dino, at.temperature, overwrite=used_up)
     ibot = None if said.ibot is None else sinkhorn_knopp(said.ibot, at.temperature, overwrite=used_up)
     gram = None
-    if gram_teacher.is_on(settings.gram, at.step):
+    if anchored:
         own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
         if state.frozen is not None and batch.gram is None:  # the EMA teacher has not been asked yet
             seen = encode(ema, batch.globals.flatten(0, 1)).patches
@@ -139,8 +140,13 @@ def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experime
     return Targets(dino.unflatten(0, crops), ibot, gram, entropy)
 
 
-def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws], settings: Experiment) -> Outputs:
-    """Student forward: global crops, masked unless it learns from a frozen teacher (§5.2), and local crops."""
+def study(
+    student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws], settings: Experiment, *, whole: bool
+) -> Outputs:
+    """Student forward: global crops, masked unless it learns from a frozen teacher (§5.2), and local crops.
+
+    whole: whether all patches of the global crops are asked for, or those alone that iBOT asks for.
+    """
     sees_all = settings.distillation.teacher is not None
     tokens = encode(
         student.backbone,
@@ -148,19 +154,21 @@ def study(student: Network, batch: Batch, masked: Tensor, noise: dict[str, Draws
         mask_token=student.mask_token,
         masks=None if sees_all else batch.masks.to(batch.globals.device),
         draws=noise["global"],
+        picked=None if whole else masked,
     )
     local = None
     if batch.locals.shape[0] and settings.dino.sees_locals:
-        local = encode(
-            student.backbone, batch.locals.flatten(0, 1), draws=noise["local"], cls_norm=student.local_cls_norm
-        ).cls
+        crops = batch.locals.flatten(0, 1)
+        own = {"draws": noise["local"], "cls_norm": student.local_cls_norm, "picked": masked[:0]}
+        local = encode(student.backbone, crops, **own).cls
         local = by_view(student.dino_head(local), batch.locals)
     ibot = None
     if settings.ibot.weight > 0 and len(masked):
-        ibot = student.ibot_head(tokens.patches.flatten(0, 1).index_select(0, masked))
+        chosen = tokens.patches.flatten(0, 1).index_select(0, masked) if whole else tokens.patches
+        ibot = student.ibot_head(chosen)
     crops = batch.globals.shape[:2]
     dino = by_view(student.dino_head(tokens.cls), batch.globals)
-    return Outputs(dino, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches, batch.masks)
+    return Outputs(dino, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches if whole else None, batch.masks)
 
 
 def by_view(scores: Scores, crops: Tensor) -> Scores:

@@ -131,7 +131,7 @@ def titles(found: Collection[Gram]) -> dict[str, str]:
 
 def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
-    if targets.gram is None:
+    if targets.gram is None or outputs.patches is None:
         return {}
     sets = compared(own, outputs.patches, targets.gram, outputs.masks)
     found = [RELATIONS[own.relation].loss(own, student, teacher) for student, teacher in sets]

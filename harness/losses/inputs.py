@@ -17,14 +17,15 @@ from harness.losses.cross_entropy import Scores
 
 class Outputs(NamedTuple):
     """The student's answers: scores of class tokens, global [2, B, K] and local [L, B, K], and of the masked patches
-    [M, K]; class tokens [2, B, D] and patches [C, P, D] after the final norm; which patches were masked, bool [C, P].
+    [M, K]; class tokens [2, B, D] and, where they are anchored, patches [C, P, D] after the final norm; which patches
+    were masked, bool [C, P].
     """
 
     dino_global: Scores
     dino_local: Scores | None
     ibot: Scores | None
     cls: Tensor
-    patches: Tensor
+    patches: Tensor | None
     masks: Tensor
 
 
@@ -58,7 +59,7 @@ def of_images(outputs: Outputs, targets: Targets, images: Int[Tensor, " b"]) -> 
         "dino_local": score(outputs.dino_local, 1, images),
         "ibot": score(outputs.ibot, 0, rows),
         "cls": take(outputs.cls, 1, images),
-        "patches": outputs.patches if targets.gram is None else take(outputs.patches, 0, crops),
+        "patches": take(outputs.patches, 0, crops),
         "masks": outputs.masks[crops],
     }
     asked = {

@@ -43,7 +43,7 @@ def answers(two, change, both, make_batches):
     targets = teach(state, batch, masked, now, settings)
     plain = {"global": None, "local": None}
     with torch.no_grad():
-        return study(state.student, batch, masked, plain, settings), targets, settings
+        return study(state.student, batch, masked, plain, settings, whole=True), targets, settings
 
 
 def nothing(job, step, folder):

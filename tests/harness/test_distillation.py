@@ -72,7 +72,7 @@ def test_the_student_sees_every_patch_and_answers_for_the_sampled_ones(taught, m
     job = taught["small"]
     student, batch = resume(job, CPU).student, make_batches(job.settings)[0]
     noise = student_noise(0, 0, batch, job.settings, depth=1)
-    outputs = study(student, batch, masked_positions(batch), noise, job.settings)
+    outputs = study(student, batch, masked_positions(batch), noise, job.settings, whole=True)
     whole = encode(student.backbone, batch.globals.flatten(0, 1), draws=noise["global"]).patches
     assert batch.masks.any()
     assert torch.equal(outputs.patches, whole)

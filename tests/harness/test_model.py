@@ -353,3 +353,28 @@ def test_a_switch_that_a_model_has_no_place_for_is_refused_in_one_line(model, sa
     with pytest.raises(BadInput, match=said) as error:
         build_backbone(model)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("norm", ["common", "own"])
+def test_picked_patches_and_class_tokens_are_those_of_the_whole(tiny, change, norm):
+    network = filled(change(tiny, {"model.untie_local_cls_norm": norm == "own"}))
+    picked, pixels = torch.tensor([17, 3, 30, 4]), images(2, 32)
+    how = {"mask_token": network.mask_token, "masks": torch.arange(32).view(2, 16) % 3 == 0}
+    own = network.local_cls_norm if norm == "own" else None
+    whole = encode(network.backbone, pixels, **how, cls_norm=own)
+    some = encode(network.backbone, pixels, **how, cls_norm=own, picked=picked)
+    torch.testing.assert_close(some.cls, whole.cls)
+    torch.testing.assert_close(some.patches, whole.patches.flatten(0, 1)[picked])
+
+
+def test_picked_patches_send_back_what_the_whole_would(tiny):
+    gradients = []
+    for picked in (None, torch.tensor([17, 3])):
+        network = filled(tiny)
+        tokens = encode(network.backbone, images(2, 32), picked=picked)
+        patches = tokens.patches.flatten(0, 1)[[17, 3]] if picked is None else tokens.patches
+        (patches.square().sum() + tokens.cls.sum()).backward()
+        gradients.append({name: one.grad for name, one in network.backbone.named_parameters()})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5)

@@ -271,7 +271,7 @@ def test_a_vanishing_gram_weight_is_the_plain_arm(tiny, change, trunk, take_step
     def distance(weight):
         return max((p - plain[name]).abs().max().item() for name, p in after(weight).items())
 
-    assert distance(1e-30) == 0.0
+    assert distance(1e-30) < 1e-6  # the last MLP sees other tokens beside, whose products round otherwise
     assert 0 < distance(1e-4) < distance(2.0) / 10
 
 

@@ -84,7 +84,7 @@ def test_a_teachers_patches_are_averaged_over_each_of_the_students(planned, make
     teacher = Network(planned["large"].settings).eval()
     batch = make_batches(planned["large"].settings)[0]
     sampled = torch.tensor([0, 5])
-    found = answers(teacher, batch, sampled, patch=32, ibot=True)
+    found = answers(teacher, batch, sampled, patch=32, ibot=True, whole=True)
     with torch.no_grad():
         patches = encode(teacher.backbone, batch.globals.flatten(0, 1)).patches.double()
         means = patches.unflatten(1, (2, 4, 2, 4)).mean((2, 4)).flatten(1, 2)  # eight a side to two a side

@@ -17,11 +17,12 @@ from torch import Tensor
 
 
 class Heads(NamedTuple):
-    """Prototypes and temperatures of both heads, and the weight of the Gram loss."""
+    """Temperatures and prototypes of both heads, and the weights of the iBOT and the Gram loss."""
 
     student_temperature: float
     teacher_temperature: float
     unit_prototypes: bool
+    ibot_weight: float
     gram_weight: float
 
 
@@ -123,29 +124,38 @@ def losses(plain: Plain, batch: Any) -> tuple[dict[str, Tensor], dict[str, float
         seen = tokens(teacher.backbone, crops)
         scores = logits(teacher.dino_head, seen[:, 0], unit=heads.unit_prototypes)
         dino = sinkhorn(scores, heads.teacher_temperature).unflatten(0, (views, images))
-        scores = logits(teacher.ibot_head, seen[:, prefix:][masks], unit=heads.unit_prototypes)
-        ibot = sinkhorn(scores, heads.teacher_temperature)
     own = tokens(student.backbone, crops, masks, student.mask_token)
     local = tokens(student.backbone, batch.locals.flatten(0, 1))[:, 0]
     globals_ = logits(student.dino_head, own[:, 0], unit=heads.unit_prototypes).unflatten(0, (views, images))
     locals_ = logits(student.dino_head, local, unit=heads.unit_prototypes).unflatten(0, batch.locals.shape[:2])
-    masked = logits(student.ibot_head, own[:, prefix:][masks], unit=heads.unit_prototypes)
     heat = heads.student_temperature
     crossed = [cross_entropy(globals_[0], dino[1], heat), cross_entropy(globals_[1], dino[0], heat)]
     pairs = [cross_entropy(one, target, heat) for one in locals_ for target in dino]
-    shares = (1 / (masks.sum(1).clamp(min=1) * len(masks)))[:, None].expand_as(masks)[masks]
     terms = {
         "dino_global": torch.stack(crossed).mean(),
         "dino_local": torch.stack(pairs).mean(),
-        "ibot": (cross_entropy(masked, ibot, heat) * shares).sum(),
         "koleo": torch.stack([koleo(one) for one in own[:, 0].unflatten(0, (views, images))]).mean(),
     }
     share = 2 / (2 + 2 * len(batch.locals))
-    factors = {"dino_global": share, "dino_local": 1 - share, "ibot": 1.0, "koleo": 0.2}
+    factors = {"dino_global": share, "dino_local": 1 - share, "koleo": 0.2}
+    if heads.ibot_weight > 0:
+        terms["ibot"] = ibot(plain, own[:, prefix:][masks], seen[:, prefix:][masks], masks)
+        factors["ibot"] = heads.ibot_weight
     if plain.gram_teacher is not None:
         terms["gram"] = gram(own[:, prefix:], anchored_to(plain.gram_teacher, batch, own.shape[1] - prefix))
         factors["gram"] = heads.gram_weight
     return terms, factors
+
+
+def ibot(plain: Plain, student: Tensor, teacher: Tensor, masks: Tensor) -> Tensor:
+    """Of masked patches: the mean of each crop, then over all crops."""
+    heads = plain.heads
+    with torch.no_grad():
+        scores = logits(plain.teacher.ibot_head, teacher, unit=heads.unit_prototypes)
+        targets = sinkhorn(scores, heads.teacher_temperature)
+    scores = logits(plain.student.ibot_head, student, unit=heads.unit_prototypes)
+    shares = (1 / (masks.sum(1).clamp(min=1) * len(masks)))[:, None].expand_as(masks)[masks]
+    return (cross_entropy(scores, targets, heads.student_temperature) * shares).sum()
 
 
 @torch.no_grad()

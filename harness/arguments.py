@@ -134,6 +134,16 @@ is missing are extras, data or a GPU."""
     parser.add_argument("--json", action="store_true", help="as JSON, for a report of a fault")
 
 
+def bench(parser: argparse.ArgumentParser) -> None:
+    """Of `gramlab bench`."""
+    parser.description = """\
+Measure how fast parts of Gramlab are on this machine, each against a plain way to do the same, in one run.
+
+Without a name: the list. What is measured of a training step is appended to benchmarks.jsonl where one stands, and
+compared with the last line of the same machine."""
+    parser.add_argument("name", nargs="?", help="which one, such as step; what stands behind it is its own, --help too")
+
+
 def _add_experiment(parser: argparse.ArgumentParser, file: str) -> None:
     """An experiment file, changes to it, and the list of what can be changed."""
     completed(parser.add_argument("experiment", help=file), yaml_files)

@@ -38,6 +38,7 @@ class Command(NamedTuple):
     arguments: Callable[[argparse.ArgumentParser], None]
     module: str
     function: str = "main"
+    passes_on: bool = False  # what stands behind its first argument is read by another command
 
 
 # In the order of --help
@@ -97,6 +98,10 @@ COMMANDS = {
         of_harness.doctor,
         "harness.doctor.command",
     ),
+    "bench": Command(
+        "See to this machine", "measure how fast training steps, data and evaluations are here, against plain ones",
+        "step --model nano", of_harness.bench, "harness.bench", passes_on=True,
+    ),
     "clean": Command(
         "See to this machine", "free what no experiment asks for any more",
         "runs --plan", of_harness.clean, "harness.clean",
@@ -118,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _read(name: str, argv: Sequence[str]) -> int:
     """Let `--help` and mistakes be answered before the command itself is imported, which reads its arguments anew."""
-    parsed(COMMANDS[name].arguments, name, argv)
+    parsed(COMMANDS[name].arguments, name, argv[:1] if COMMANDS[name].passes_on else argv)
     return 0
 
 

@@ -86,7 +86,7 @@ FLOORS = (
     "harness.pointless",
     "harness.launchers harness.sweeps",
     "harness.opening",
-    "harness.doctor",
+    "harness.doctor harness.bench",
     "reports.parts",
     "reports.lane_files",
     "reports.page reports.run_folder reports.pairing",

@@ -31,7 +31,21 @@ def test_help_gives_each_command_an_example_that_it_understands(capsys):
     out = capsys.readouterr().out
     for name, command in cli.COMMANDS.items():
         assert f" gramlab {name} {command.example}\n" in out
-        parsed(command.arguments, name, shlex.split(command.example))
+        words = shlex.split(command.example)
+        parsed(command.arguments, name, words[:1] if command.passes_on else words)
+
+
+def test_a_benchmark_is_told_what_stands_behind_its_name(capfd):
+    assert cli.main(["bench", "step", "--help"]) == 0
+    assert "--precision" in capfd.readouterr().out
+
+
+def test_benchmarks_are_listed_and_an_unknown_one_is_refused_in_one_line(capsys):
+    assert cli.main(["bench"]) == 0
+    assert "step" in capsys.readouterr().out
+    assert cli.main(["bench", "nothing"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "got benchmark 'nothing': want one of" in line
 
 
 def test_commands_of_one_purpose_stand_together():

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from common.at_work import is_held
 from common.bounds import Natural
 from common.disk import write_json
 from common.errors import BadInput
@@ -23,7 +24,6 @@ from common.records import Asked, AskedJob, CurvePoint, Finite, Status, read_lin
 from common.steps import KINDS, folders_by_step
 from common.unchanged import until_changed
 from harness import store
-from harness.workplace import is_held
 
 FILE = "launch.json"
 NOBODY = "nobody is at it: give the experiment's command again"

@@ -16,12 +16,12 @@ if __name__ == "__main__":
 
     listen()
 
+from common.at_work import is_held
 from common.command import answer, columns, duration, parsed
 from common.records import Swept, read_record
 from common.unchanged import until_changed
 from harness import arguments
 from harness.standings import Standing, read_launch, seconds_left, standings
-from harness.workplace import is_held
 
 STATES = ("running", "waiting", "done", "failed", "blocked", "interrupted", "not begun")
 GOES_ON = STATES[:2]

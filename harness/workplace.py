@@ -57,18 +57,6 @@ def held(folder: Path) -> Iterator[None]:
             yield
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process is at work in the folder: it has its lock."""
-    try:
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file: nobody ever was
-        return False
-    return False
-
-
 def in_use(folder: Path) -> str:
     """Who is at work in a folder that is held."""
     return f"{folder} is in use by process {(folder / '.lock').read_text().strip()}"

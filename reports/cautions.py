@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from common.errors import listing
 from reports import words
-from reports.estimates import mixed
+from reports.estimates import Unknown, columns, mixed
 from reports.run_folder import Run
 
 FEW_IMAGES = 50
-SLOWED, MINUTE = 1.5, 60.0  # seeds of a lane whose times differ by more than this factor, and by a minute
+SLOWED, APART = 1.5, 15.0  # seeds of a lane whose times differ by more than this factor, and by so many seconds
 
 
 def cautions(run: Run) -> list[str]:
@@ -21,7 +22,23 @@ def cautions(run: Run) -> list[str]:
         notes.append("One seed: differences between arms prove nothing.")
     if len(run.seeds) == 2:
         notes.append("Two seeds: intervals of 95 % hold the true difference in 90 to 95 of 100 cases only.")
-    return [*notes, *few_images(run), *same_origin(run), *slowed(run), *mixed(run)]
+    return [*notes, *few_images(run), *same_origin(run), *slowed(run), *mixed(run), *foreign(run)]
+
+
+def foreign(run: Run) -> list[str]:
+    """That the run was written by another version, or holds measures that this one does not know."""
+    written, here = run.environment.get("gramlab"), installed()
+    found = [f"Written by Gramlab {written}, read by {here}."] if written and here and written != here else []
+    unknown = [column.title for column in columns(run) if isinstance(column.kind, Unknown)]
+    return found + ([f"Measures that this version does not know: {listing(unknown)}."] if unknown else [])
+
+
+def installed() -> str:
+    """The version that reads; "" where it is no installed package."""
+    try:
+        return version("gramlab")
+    except PackageNotFoundError:
+        return ""
 
 
 def few_images(run: Run) -> list[str]:
@@ -63,7 +80,7 @@ def slowed(run: Run) -> list[str]:
     for lane in run.lanes:
         taken = [one.seconds for (arm, _), one in run.status.items() if arm == lane and one.state == "done"]
         known = [seconds for seconds in taken if seconds]
-        if len(known) > 1 and max(known) > SLOWED * min(known) and max(known) - min(known) > MINUTE:
+        if len(known) > 1 and max(known) > SLOWED * min(known) and max(known) - min(known) > APART:
             found.append(f"{lane} {words.span(min(known))} to {words.span(max(known))}")
     said = "Seeds of an arm took unlike times, as on a machine that does other work too: read times with care"
     return [f"{said} ({listing(found)})."] if found else []

@@ -266,9 +266,21 @@ class Effort:
     peak_memory_gib: float | None
 
 
+def _reached(run: Run, lane: str, seed: int) -> int | None:
+    """The last step that was taken: logged, or saved where no log tells more; None where nothing was begun."""
+    status, curve = run.status.get((lane, seed)), run.curves.get((lane, seed), {})
+    logged = int(curve["step"].values.max()) if "step" in curve else None
+    saved = status.step if status is not None else None
+    return max((step for step in (logged, saved) if step is not None), default=None)
+
+
 def _own_flops(run: Run, lane: str, seed: int) -> float | None:
-    line, start = spent(run, lane, seed, "flops"), run.part(lane, seed).start
-    return None if line is None else float(line.values[-1] - np.interp(start, *line))
+    """Of the steps that were taken, whatever was asked for."""
+    line, reached = spent(run, lane, seed, "flops"), _reached(run, lane, seed)
+    if line is None or reached is None:
+        return None
+    start, stop = np.interp([run.part(lane, seed).start, reached], *line)
+    return float(stop - start)
 
 
 def effort(run: Run, lane: str) -> Effort:
@@ -281,9 +293,8 @@ def effort(run: Run, lane: str) -> Effort:
     curves = [curve for (arm, _), curve in run.curves.items() if arm == lane]
     states = [state for (arm, _), state in run.status.items() if arm == lane]
     images = [float(curve["images"].values.max()) if "images" in curve else None for curve in curves]
-    logged = [int(curve["step"].values.max()) for curve in curves]
     memory = [float(state.peak_memory_gib) for state in states if state.peak_memory_gib is not None]
-    steps = [state.step for state in states if state.step is not None] or logged
+    steps = [step for seed in run.seeds if (step := _reached(run, lane, seed)) is not None]
     return Effort(
         step=max(steps, default=None),
         images=mean(images),

@@ -83,7 +83,7 @@ def _question(page: Page, run: Run) -> float:
     for position, (label, text) in enumerate(parts):
         x = LEFT + position * (width + gap)
         page.write(x, y + 0.2, label.upper(), 6.5, color=FAINT, weight="bold")
-        bottoms.append(page.flow(x, y + 0.24, wrap(text, width, 8.5, lines=5), 8.5, color=SOFT))
+        bottoms.append(page.flow(x, y + 0.24, wrap(text, width, 8.5, lines=7), 8.5, color=SOFT))
     return max(bottoms)
 
 

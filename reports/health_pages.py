@@ -112,7 +112,8 @@ def _scatter(
 ) -> Page:
     caption = (
         "Each mark is a checkpoint of a seed, larger later on. ρ: Spearman's rank correlation, both by their better "
-        "side (+1: the sign ranks as the labels do), mean over seeds with its 95 % interval where there are several."
+        "side (+1: the sign ranks as the labels do), over the checkpoints of a run or the arms at one step, which all "
+        "marks together need not show; mean over seeds with its 95 % interval where there are several."
     )
     title = f"Does a label-free sign know {column.title} on {column.dataset}?"
     page = new_page(title + ("" if first else " Continued"), caption, size=8.5)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from common.at_work import is_held
 from common.errors import BadInput
 from common.records import CurvePoint, Happening, Status, read_lines, read_record
 from common.timeline import Timeline, read_timeline
@@ -37,10 +39,11 @@ def plan_of(folder: Path, told: list[str]) -> Timeline | None:
 
 
 def status_of(folder: Path, told: list[str]) -> Status:
-    """What `status.json` says; a damaged one is `told`."""
+    """What `status.json` says; a damaged one is `told`. Who left without a word is not running any more."""
     path = folder / "status.json"
     try:
-        return read_record(path, Status, remedy="run the experiment again") if os.path.lexists(path) else Status()
+        said = read_record(path, Status, remedy="run the experiment again") if os.path.lexists(path) else Status()
+        return replace(said, state="interrupted") if said.state == "running" and not is_held(folder) else said
     except BadInput as error:
         told.append(str(error))
         return Status()

@@ -18,7 +18,7 @@ from reports.estimates import Column
 from reports.page import BOTTOM, FAINT, HEIGHT, INK, LEFT, RIGHT, SOFT, TOP, WARN, WIDTH, Look, Page, new_page
 from reports.run_folder import Run
 from reports.steady import moving
-from reports.verdict_words import margin, note, word
+from reports.verdict_words import note, word
 
 START, HEAD, ROW, GAP = TOP + 0.66, 0.3, 0.19, 0.12  # inches: top, a metric's head, an arm, between metrics
 ARM_WIDTH, DIFFERENCE, BRACKET, WORD, NOTE = 1.9, 3.4, 4.8, 7.05, 8.8
@@ -76,7 +76,7 @@ def _about(one: Difference) -> tuple[str, ...]:
     return (
         words.place(one),
         over and f"over {over}",
-        "" if margin(one) == words.NONE else f"margin {margin(one)}",
+        "" if words.margin(one) == words.NONE else f"margin {words.margin(one)}",
     )
 
 

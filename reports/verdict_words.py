@@ -30,15 +30,6 @@ def brief(one: Difference) -> str:
     return {"no worse than the margin": "no worse", "too few seeds": "", "no verdict": ""}.get(said, said)
 
 
-def margin(one: Difference) -> str:
-    """ "1.0 points", or a dash where there is none."""
-    if one.verdict is None or not one.verdict.margin:
-        return words.NONE
-    digits = words.digits(one.column) + (one.column.is_share and one.verdict.margin < 0.001)
-    unit = words.difference_unit(one.column)
-    return words.JOIN.join(filter(None, [words.number(one.verdict.margin * words.scale(one.column), digits), unit]))
-
-
 def note(one: Difference) -> str:
     """What the word does not tell: why it is not another one, and what would decide it; "" where it tells all."""
     verdict = one.verdict

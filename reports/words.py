@@ -114,8 +114,10 @@ def change(column: Column, estimate: Estimate) -> str:
 
 def asked(run: Run) -> list[tuple[str, str]]:
     """What stands below the question, as label and text; nothing where the record says nothing."""
-    trained = " · ".join(told_of_all(run.trained))  # its lines hold semicolons
-    known = [("Source", run.source), ("Expected", run.expected), ("Trained", trained), ("Cost, estimated", run.cost)]
+    weights = run.config.get("trunk", {}).get("checkpoint")
+    begins = [f"begins from the weights {weights}"] if weights else []
+    trained = " · ".join([*begins, *told_of_all(run.trained)])  # its lines hold semicolons
+    known = [("Source", run.source), ("Expected", run.expected), ("Trained", trained), ("Cost, by its file", run.cost)]
     return [(label, text) for label, text in known if text]
 
 
@@ -136,7 +138,7 @@ def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
 
     Of more than `most` those go first whose differences stand in the results table, too: at equal steps.
     """
-    first = leading(run)[: 3 if len(run.others) <= 3 else 2]
+    first = leading_or_first(run)[: 3 if len(run.others) <= 3 else 2]
     alike, unlike, unseen = list[str](), list[str](), list[str]()
     baseline = run.baseline if len(run.baseline) <= 24 else "the baseline"
     for arm in run.others:
@@ -152,7 +154,7 @@ def headline(run: Run, compared: Differences, *, most: int = 99) -> list[str]:
         else:
             unlike.append(f"{arm} vs {baseline}, no equal step,{when}: {said}")
     if unseen:
-        unlike.append(f"{', '.join(unseen)} vs {baseline}: no step was evaluated for both")
+        unlike.append(f"{', '.join(unseen)} vs {baseline}: no step behind their start was evaluated for both")
     few = max(most - len(unlike), 2)
     return sentence_list(alike, most=few, where=" in the table") + sentence_list(unlike, most=max(most - few, 2))
 
@@ -187,7 +189,17 @@ def in_words(run: Run, one: Difference, *, dated: bool) -> str:
     lower = "" if one.column.kind.higher_is_better else " (lower is better)"
     when = f" {place(one)}" if dated else ""
     verdict = f", {one.verdict.word}" if one.verdict and one.verdict.word != "too few seeds" else ""
+    verdict += f" of {margin(one)}" if verdict.endswith("margin") else ""
     return f"{one.column.title}{on} {change(one.column, one)}{lower}{when}{verdict}"
+
+
+def margin(one: Difference) -> str:
+    """ "1.0 points", or a dash where there is none."""
+    if one.verdict is None or not one.verdict.margin:
+        return NONE
+    places = digits(one.column) + (one.column.is_share and one.verdict.margin < 0.001)
+    amount = number(one.verdict.margin * scale(one.column), places)
+    return JOIN.join(filter(None, [amount, difference_unit(one.column)]))
 
 
 def comparisons(shown: Iterable[Difference]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 import torch
 
+from common.at_work import is_held
 from common.disk import write_json
 from common.progress import Bar, tick
 from harness.job import Job
@@ -22,7 +23,7 @@ from harness.launchers.jobs import Work, gathered, is_finished, refused, sent, w
 from harness.launchers.worker_process import PROGRAM, send
 from harness.lockstep import side_by_side
 from harness.standings import logged_step, read_status
-from harness.workplace import in_use, is_held
+from harness.workplace import in_use
 
 LOOK = 0.2  # seconds between two looks at the workers
 LEAVE = 30.0  # seconds that a worker has to save its state when all are stopped

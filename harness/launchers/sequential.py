@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+from common.at_work import is_held
 from common.errors import found
 from common.progress import tick
 from harness.launchers.jobs import Work, log, refused, trained
 from harness.lockstep import side_by_side
-from harness.workplace import LOOK, Busy, is_held
+from harness.workplace import LOOK, Busy
 
 
 def launch(work: Work) -> set[str]:

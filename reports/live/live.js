@@ -1,5 +1,6 @@
 // Of a served report: it is loaded anew when the tables of the run have changed, and stays where it was.
-// The server puts `shown` before this, the version of the page: another one may be there before this runs.
+// The server puts `shown` and `made` before this, the version of the page, of which another one may be there before this
+// runs, and when it was made.
 const PLACE = `gramlab place ${location.pathname}`;
 const badge = document.body.appendChild(document.createElement("output"));
 badge.id = "live";
@@ -19,7 +20,7 @@ async function look() {
       location.reload();
       return;
     }
-    say("live");
+    say(`live, as of ${made}`);
   } catch {
     say("no longer served: this is the last state");
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -26,6 +27,7 @@ from reports.twin.page import twin
 EVERY = 2.0  # seconds from one look at the tables to the next
 CURVES_EVERY = 30.0  # seconds after which training curves alone make a new page
 SHARE = 0.1  # of the time, at most, for making pages: the rest is the training's
+LONGEST = 20.0  # seconds that changed tables wait all the same
 TABLES = ("experiment.json", "results.jsonl", "*-s*/status.json", "*-s*/dense.jsonl")
 CURVES = ("*-s*/metrics.jsonl",)
 HERE = Path(__file__).parent
@@ -63,7 +65,8 @@ class Follower:
         if self._seen is not None:
             since = time.monotonic() - self._made
             curves_alone = marks[0] == self._seen[0]
-            if marks == self._seen or since < self._took / SHARE or (curves_alone and since < CURVES_EVERY):
+            rest = min(self._took / SHARE, LONGEST)
+            if marks == self._seen or since < rest or (curves_alone and since < CURVES_EVERY):
                 return False
         begun = time.monotonic()
         self._make()
@@ -80,7 +83,8 @@ class Follower:
             if not isinstance(error, BadInput | OSError):
                 log.warning("%s: no new page (%s: %s)", self.folder.name, type(error).__name__, first_line(error))
             if self._waits:
-                self._wait(first_line(error))
+                begun = (self.folder / "experiment.json").exists()
+                self._wait(first_line(error) + ("" if begun else ". If no run begins in it, it is no run's folder"))
             return
         self._waits = False
         self._show(page)
@@ -94,7 +98,9 @@ class Follower:
         version = hashlib.sha256(page.encode()).hexdigest()[:16]
         script = (HERE / "live.js").read_text(encoding="utf-8")
         head, _, tail = page.rpartition("</body>")
-        content = f'{head}<script type="module">const shown = "{version}";\n{script}</script></body>{tail}'
+        made = json.dumps(time.strftime("%H:%M:%S"))
+        told = f'const shown = "{version}", made = {made};'
+        content = f'{head}<script type="module">{told}\n{script}</script></body>{tail}'
         self.server.page, self.server.version = content.encode(), version
 
 

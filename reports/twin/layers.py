@@ -94,7 +94,7 @@ def lines(lanes: Sequence[Lane]) -> list[Spec]:
         line(lanes, means, width=1.4, opacity=0.35),
         line(lanes, rows("means", "datum.step <= upto"), width=2.4, opacity=1.0),
         line(lanes, means, width=16, opacity=0.0),
-        point(lanes, means, size={"expr": "14 + 50 * datum.step / last"}, tooltip={"expr": TOLD}),
+        point(lanes, means, size={"expr": "14 + 50 * datum.step / max(last, 1)"}, tooltip={"expr": TOLD}),
     ]
 
 

@@ -165,7 +165,7 @@ def in_units(column: Column, estimate: Estimate | None) -> list[float | str | No
     factor, digits = words.scale(column), words.digits(column)
     ends = [end * factor for end in (estimate.low, estimate.high)]
     said = [words.number(end, digits) for end in ends]
-    bracket = f" [{', '.join(said)}]" if all(map(math.isfinite, ends)) else ""
+    bracket = f" [{', '.join(said)}]" if all(map(math.isfinite, ends)) and ends[0] < ends[1] else ""
     return [estimate.value * factor, *ends, words.value(column, estimate) + bracket]
 
 

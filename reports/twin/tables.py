@@ -22,7 +22,7 @@ from reports.twin.grid import Cell, Grid, Head, Line
 from reports.twin.sheets import Sheet, sheet_of
 from reports.verdict_pages import MARKS, judged
 from reports.verdict_table import verdict_table
-from reports.verdict_words import margin, note, word
+from reports.verdict_words import note, word
 
 TONES = {"better": "good", "worse": "bad", "no worse than the margin": "even", "higher": "even", "lower": "even"}
 
@@ -115,7 +115,7 @@ def _verdict(one: Difference, shared: Collection[str]) -> Line:
         Cell(one.arm, below=where, by=one.arm),
         Cell(words.amount(column, one), by=gain, strong=True),
         Cell(bracket, below=over, by=_finite((one.high - one.low) * factor)),
-        Cell(margin(one), by=one.verdict.margin if one.verdict else None),
+        Cell(words.margin(one), by=one.verdict.margin if one.verdict else None),
         Cell(str(one.seeds), by=one.seeds),
         Cell(MARKS.get(said, "") + said, by=said, strong=said in TONES, tone=TONES.get(said, "faint")),
         Cell(note(one), by=note(one)),

@@ -110,7 +110,7 @@ def test_a_run_that_died_says_what_is_missing(make_run):
     first = _pages(build(make_run(died=True, **SMALL)))[0]
     assert "Incomplete" in first
     assert "renewed: failed at step 30 of 40 (step 300: dino_global=nan, ibot=7.1)" in first
-    assert "double_resolution: running at step 30 of 40" in first
+    assert "double_resolution: interrupted at step 30 of 40" in first
     assert "homogeneous: not started" in first
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_died_in_its_trunk_still_gives_a_report(bare_run, make_row):
     rows = [make_row(arm="trunk", step=step, **kind) for step in (0, 10) for kind in ({}, dense)]
     pages = _pages(build(bare_run(rows, arms={"plain": {}, "anchored": {}}, steps=40, trunk_steps=20)))
     assert "plain, anchored: not started" in pages[0]
-    assert "anchored vs plain: no step was evaluated for both" in pages[0]
+    assert "anchored vs plain: no step behind their start was evaluated for both" in pages[0]
 
 
 def test_rows_alone_are_enough(bare_run, make_row):

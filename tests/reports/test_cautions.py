@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports.cautions import same_origin, slowed
+from reports.cautions import foreign, installed, same_origin, slowed
 from reports.run_folder import read
 from tests.reports.conftest import write_run
 
@@ -33,6 +33,17 @@ def test_of_drawn_images_no_other_origin_is_claimed(bare_run, make_row):
     rows = [make_row(dataset="photos"), make_row(dataset="scenes")]
     said = ["Training images are of the origin of photos, and gains may hold there alone."]
     assert same_origin(read(bare_run(rows, config=config))) == said
+
+
+def test_a_run_of_another_version_and_measures_that_are_not_known_here_are_told(bare_run, make_row):
+    rows = [make_row(), make_row(eval="smell", metric="sweetness")]
+    assert foreign(read(bare_run(rows, environment={"gramlab": installed()})))[0].startswith(
+        "Measures that this version"
+    )
+    version, measures = foreign(read(bare_run(rows, environment={"gramlab": "9.9.9"})))
+    assert version == f"Written by Gramlab 9.9.9, read by {installed()}."
+    assert measures == "Measures that this version does not know: Smell sweetness."
+    assert foreign(read(bare_run([make_row()], environment={}))) == []
 
 
 def test_seeds_that_took_unlike_times_are_told(tmp_path):

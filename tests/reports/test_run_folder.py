@@ -1,3 +1,4 @@
+import fcntl
 import json
 from dataclasses import replace
 
@@ -14,11 +15,20 @@ def test_a_run_that_ended_well_has_no_gaps(make_run):
     assert gaps(read(make_run(steps=40, trunk_steps=20, every=10))) == []
 
 
+def test_who_holds_its_lock_is_running_and_who_does_not_was_interrupted(make_run):
+    folder = make_run(died=True)
+    lock = folder / "double_resolution-s0" / ".lock"
+    with lock.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "double_resolution: running at step 300 of 400" in gaps(read(folder))
+    assert "double_resolution: interrupted at step 300 of 400" in gaps(read(folder))
+
+
 def test_what_failed_what_runs_and_what_never_started_is_named(make_run):
     said = gaps(read(make_run(died=True)))
     assert said == [
         "renewed: failed at step 300 of 400 (step 300: dino_global=nan, ibot=7.1)",
-        "double_resolution: running at step 300 of 400",
+        "double_resolution: interrupted at step 300 of 400",
         "homogeneous: not started",
     ]
 

@@ -13,8 +13,8 @@ from reports.estimates import Column
 from reports.page import looks, style
 from reports.run_folder import read
 from reports.verdict_pages import verdict_pages
-from reports.verdict_words import margin, note, word
-from reports.words import interval_note
+from reports.verdict_words import note, word
+from reports.words import interval_note, margin
 
 MIOU = Column("segmentation", "scenes", "val", "miou", "quick-v1", "aa", 64)
 VERDICT = Verdict("undecided", 0.01, 0.2, 0.2, comparisons=4, seeds_needed=7)

@@ -159,3 +159,10 @@ def test_what_arms_have_in_common_stands_in_the_head_of_their_metric_and_what_is
     texts = [text.get_text() for text in page.figure.texts]
     assert [text for text in texts if "step 40" in text] == ["verdict, at step 40"]
     assert [text for text in texts if text.startswith("at step 30")]
+
+
+def test_the_weights_that_training_began_with_are_told_first(bare_run, make_row):
+    config = {"trunk": {"checkpoint": "trunks/anchored.safetensors"}}
+    run = read(bare_run([make_row()], config=config, trained={"plain": ["model nano: 0.45 M weights"]}))
+    said = dict(words.asked(run))["Trained"]
+    assert said == "begins from the weights trunks/anchored.safetensors · model nano: 0.45 M weights"

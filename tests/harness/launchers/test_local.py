@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from common.at_work import is_held
 from harness.config import load
 from harness.data.pool import fingerprint, open_pool
 from harness.graph import jobs
 from harness.launchers.local import Overall
 from harness.run import main
 from harness.standings import standings
-from harness.workplace import held, is_held
+from harness.workplace import held
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]

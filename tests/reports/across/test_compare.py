@@ -106,7 +106,7 @@ def test_what_is_missing_of_a_half_done_experiment_is_said(make_run, capsys):
     arms = {**ARMS, "third": {}, "fourth": {}, "fifth": {}}
     one, other = (make_run(name=name, arms=arms, died=name == "b", **SMALL) for name in "ab")
     text = told(capsys, one, other)
-    for said in ("third: failed at step 30 of 40", "fourth: running at step 30 of 40", "fifth: not started"):
+    for said in ("third: failed at step 30 of 40", "fourth: interrupted at step 30 of 40", "fifth: not started"):
         assert said in text
     (line,) = [line for line in text.splitlines() if line.split()[:2] == ["fifth", "–"]]
     assert line.split()[1:] == ["–"] * (len(line.split()) - 1)

@@ -44,6 +44,16 @@ def test_the_page_is_made_anew_when_the_tables_change_and_only_then(make_run):
         assert b"50" in page.server.page
 
 
+def test_a_page_that_takes_long_is_made_anew_all_the_same(make_run, monkeypatch):
+    monkeypatch.setattr(watching, "SHARE", 1e-9)
+    monkeypatch.setattr(watching, "LONGEST", 0.0)
+    folder = make_run(steps=40, trunk_steps=20, every=10)
+    with following(folder) as live:
+        assert live.refresh()
+        os.utime(folder / "results.jsonl", ns=(1, 1))
+        assert live.refresh()
+
+
 def test_a_table_that_is_damaged_leaves_the_page_that_there_is(make_run):
     folder = make_run(**SMALL)
     with following(folder) as page:

@@ -74,7 +74,7 @@ def test_values_are_those_of_the_last_step_that_all_arms_have(make_run):
     assert cell(sheet, "fifth", "mIoU").value == words.NONE
     assert sheet.missing == [
         "third: failed at step 30 of 40 (step 300: dino_global=nan, ibot=7.1)",
-        "fourth: running at step 30 of 40",
+        "fourth: interrupted at step 30 of 40",
         "fifth: not started",
     ]
     assert "After 30 steps, one seed." in sheet.caption

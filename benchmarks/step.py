@@ -148,7 +148,11 @@ def alone(case: Case, which: str, device: torch.device) -> float:
         run()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (20 if sys.platform == "linux" else 30)
+    status = Path("/proc/self/status")  # what `resource` tells on Linux may be the parent's from before
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
 
 
 def measure(case: Case, device: torch.device, *, seconds: float) -> dict[str, Any]:

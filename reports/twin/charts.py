@@ -14,8 +14,10 @@ from reports.twin.layers import (
     SEED_IS_ON,
     Spec,
     alone,
+    band,
     events,
     fork_lines,
+    front,
     interval,
     line,
     lines,
@@ -55,6 +57,7 @@ def trade_off(lanes: Sequence[Lane], known: Sequence[Field], *, across: str, up:
     own = [{"name": "x", "value": across}, {"name": "y", "value": up}]
     own += [{"name": "across", "expr": "x"}, {"name": "up", "expr": "y"}, {"name": "last", "value": last}]
     layers = [
+        front(),
         *lines(lanes),
         *events(lanes),
         *interval(lanes, "across"),
@@ -69,7 +72,7 @@ def panel(lanes: Sequence[Lane], known: Sequence[Field], field: Field, *, forks:
     """One measure over training: steps, images, FLOPs or hours."""
     own = [{"name": "along", "value": "step"}, {"name": "across", "expr": "along"}]
     own += [{"name": "up", "value": field.name}, {"name": "last", "value": last}]
-    layers = [*marks_of(forks, field), *lines(lanes), *interval(lanes, "up"), now(lanes)]
+    layers = [*marks_of(forks, field), band(lanes), *lines(lanes), *interval(lanes, "up"), now(lanes)]
     return _plane(known, own, layers, turned=False, height=220)
 
 

@@ -156,6 +156,33 @@ def interval(lanes: Sequence[Lane], axis: str) -> list[Spec]:
     return [visible, room]
 
 
+def band(lanes: Sequence[Lane]) -> Spec:
+    """The intervals of a measure over all steps, pale."""
+    ends = [{"calculate": _clamped("up", end), "as": end} for end in ("low", "high")]
+    known = {"filter": "isValid(datum[up + '_low']) && isValid(datum[up + '_high'])"}
+    low, high = {"field": "low", "type": "quantitative"}, {"field": "high"}
+    return {
+        **_then(rows("means"), known, *ends),
+        "mark": {"type": "area", "clip": True},
+        "encoding": {"y": low, "y2": high, "color": look(lanes, "color"), "opacity": shining(0.1)},
+    }
+
+
+def front() -> Spec:
+    """The arms that no other arm beats in both measures at the chosen step, joined."""
+    better = [{"calculate": f"datum.{at} * fields[{axis}].side", "as": f"{at}_good"}
+              for at, axis in (("X", "across"), ("Y", "up"))]  # fmt: skip
+    best = {
+        "window": [{"op": "max", "field": "Y_good", "as": "best"}],
+        "sort": [{"field": "X_good", "order": "descending"}, {"field": "Y_good", "order": "descending"}],
+        "frame": [None, 0],
+    }
+    told = {"filter": "fields[across].side !== 0 && fields[up].side !== 0 && datum.arm !== 'trunk'"}
+    chosen = _latest(told, *better, best, {"filter": "datum.Y_good === datum.best"})
+    mark = {"type": "line", "stroke": "var(--rule)", "strokeWidth": 6, "opacity": 0.5, "strokeJoin": "round"}
+    return {**chosen, "mark": mark, "encoding": {"order": {"field": "X", "type": "quantitative"}}}
+
+
 def _clamped(axis: str, end: str) -> str:
     return f"clamp(datum[{axis} + '_{end}'], fields[{axis}].reach[0], fields[{axis}].reach[1])"
 

@@ -140,6 +140,24 @@ def test_what_was_planned_is_drawn_pale_behind_what_was_logged(make_run):
     assert broad == ["var(--arm-2)", "var(--rule)"]
 
 
+@pytest.mark.slow
+def test_the_arms_that_no_other_beats_in_both_measures_are_joined(rooms, page):
+    content = content_of(page)
+    spec = as_drawn(content["specs"]["plane"], content)
+    x, y = (next(one["value"] for one in spec["params"] if one["name"] == name) for name in ("x", "y"))
+    sides = {
+        name: next(one["value"] for one in spec["params"] if one["name"] == "fields")[name]["side"] for name in (x, y)
+    }
+    rows = [row for row in spec["datasets"]["means"] if row["step"] == content["steps"][-1]]
+    places = [(sides[x] * row[x], sides[y] * row[y]) for row in rows]
+    best = [one for one in places if not any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in places)]
+    done = subprocess.run(
+        [sys.executable, "-c", _DRAW], input=json.dumps([spec]), capture_output=True, text=True, check=True
+    )
+    (drawn,) = re.findall(r'<path [^>]*d="([^"]*)"[^>]*stroke-width="6"', json.loads(done.stdout)[0])
+    assert len(re.findall("[ML]", drawn)) == len(best) > 1
+
+
 @pytest.mark.parametrize(
     "text", ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--", "&amp;"]
 )

@@ -1,6 +1,6 @@
 """What a run will hold in memory, from its settings alone: what is clearly beyond the machine is refused at once.
 
-A closed form within a tenth of what `cost` counts for ViTs from nano to base; `cost` itself makes masks and modules as
+A closed form within a sixth of what `cost` counts for ViTs from nano to base; `cost` itself makes masks and modules as
 large as the settings ask for. Beside it stands what `cost` leaves out: workers and evaluations.
 """
 
@@ -31,8 +31,8 @@ from harness.settings import Experiment
 
 BEYOND = 2  # times what there is: the estimate is to a factor of two
 COPIES = 5  # of the weights: student, EMA teacher, gradients, two moments
-SAVED = 20  # floats that a block keeps for the gradient, of each token and channel
-LOGITS = 3  # copies of the logits
+SAVED = 18  # floats that a block keeps for the gradient, of each token and channel
+LOGITS = 1  # copies of the logits, as targets or as a chunk
 UNITS = 2  # copies of the patches that are measured
 FORWARD = 12  # floats of a block without gradient, of each token and channel
 WORKER = 0.2 * 2**30  # bytes of a process of its own, beside what it shares

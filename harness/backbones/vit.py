@@ -8,6 +8,7 @@ attention and an MLP, each a residual branch of its own, so that both can be ski
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -19,6 +20,7 @@ from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from harness.backbones import eva
 from harness.rope import RopeDraw, rope_table
 
 Vit: TypeAlias = VisionTransformer | Eva
@@ -98,10 +100,7 @@ def branches(block: nn.Module, rope: Rope) -> tuple[Branch, Branch]:
     """What attention and MLP of a block add to the tokens, each with its norm before and its LayerScale behind it."""
     b = cast(Any, block)
     if isinstance(block, EvaBlock):
-        return (
-            lambda x: _scaled(b.gamma_1, b.attn(b.norm1(x), rope=rope)),
-            lambda x: _scaled(b.gamma_2, b.mlp(b.norm2(x))),
-        )
+        return partial(eva.attention, b, rope=rope), partial(eva.mlp, b)
     return lambda x: b.ls1(b.attn(b.norm1(x))), lambda x: b.ls2(b.mlp(b.norm2(x)))
 
 
@@ -109,7 +108,3 @@ def layer_scale(backbone: Vit) -> float | None:
     """Where LayerScale starts; None where there is none."""
     first = cast(Any, backbone.blocks[0])
     return first.init_values if isinstance(first, EvaBlock) else getattr(first.ls1, "init_values", None)
-
-
-def _scaled(gamma: Tensor | None, y: Tensor) -> Tensor:
-    return y if gamma is None else gamma * y

@@ -1,0 +1,97 @@
+"""The branches of timm's `EvaBlock`, of which DINOv3's backbones are made, in fewer passes over the tokens.
+
+Queries and keys are turned together and in place, and LayerScale is taken into the last product of a branch, whose
+gradient then gives its own. What a block has besides is left to timm's modules.
+Shapes: B crops, N tokens of which the first are no patches, D channels, heads of width d, P patches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers.mlp import Mlp
+from timm.models.eva import EvaAttention
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def attention(block: Any, x: Float[Tensor, "B N D"], rope: Float[Tensor, "P 2*d"] | None) -> Float[Tensor, "B N D"]:
+    """What the attention of a block adds to its tokens."""
+    one, x = block.attn, block.norm1(x)
+    if rope is None or not _is_plain_attention(one):
+        return _scaled(block.gamma_1, one(x, rope=rope))
+    crops, tokens, width = x.shape
+    bias = one.qkv.bias if one.q_bias is None else torch.cat((one.q_bias, one.k_bias, one.v_bias))
+    qkv = F.linear(x, one.qkv.weight, bias).view(crops, tokens, 3, one.num_heads, -1)
+    turned: Any = _Turned.apply(qkv[:, :, :2], *_angles(rope, one.num_prefix_tokens))
+    q, k, v = (heads.transpose(1, 2) for heads in (*turned.unbind(2), qkv[:, :, 2]))
+    y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(crops, tokens, width)
+    return _scaled_linear(block.gamma_1, one.proj, y)
+
+
+def mlp(block: Any, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+    """What the MLP of a block adds to its tokens."""
+    one, x = block.mlp, block.norm2(x)
+    if not _is_plain_mlp(one):
+        return _scaled(block.gamma_2, one(x))
+    return _scaled_linear(block.gamma_2, one.fc2, one.act(one.fc1(x)))
+
+
+def _is_plain_attention(one: Any) -> bool:
+    """Whether queries, keys and values are one product, turned by halves, and nothing else happens to them."""
+    if type(one) is not EvaAttention or one.qkv is None or one.qkv_bias_separate or one.gate is not None:
+        return False
+    idle = all(type(part) is nn.Identity for part in (one.q_norm, one.k_norm, one.norm))
+    return idle and one.fused_attn and one.rotate_half and not one.attn_drop.p and not one.proj_drop.p
+
+
+def _is_plain_mlp(one: Any) -> bool:
+    """Whether it is two linear layers around an activation."""
+    return type(one) is Mlp and type(one.norm) is nn.Identity and not one.drop1.p and not one.drop2.p
+
+
+def _scaled(gamma: Tensor | None, y: Tensor) -> Tensor:
+    return y if gamma is None else gamma * y
+
+
+def _scaled_linear(gamma: Tensor | None, layer: nn.Linear, x: Tensor) -> Tensor:
+    """γ ⊙ (W x + b) as one product."""
+    if gamma is None:
+        return layer(x)
+    return F.linear(x, gamma[:, None] * layer.weight, None if layer.bias is None else gamma * layer.bias)
+
+
+def _angles(rope: Float[Tensor, "P 2*d"], prefix: int) -> tuple[Float[Tensor, "N 1 1 d"], Float[Tensor, "N 1 1 d"]]:
+    """Sines and cosines for all tokens; those that are no patches are not turned."""
+    sin, cos = (
+        F.pad(part, (0, 0, prefix, 0), value=fill) for part, fill in zip(rope.chunk(2, -1), (0, 1), strict=True)
+    )
+    return sin[:, None, None], cos[:, None, None]
+
+
+class _Turned(torch.autograd.Function):
+    """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin); angles get no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+        ctx.save_for_backward(sin, cos)
+        return _turn(x, sin, cos)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        sin, cos = ctx.saved_tensors
+        return _turn(grad_outputs[0], -sin, cos), None, None
+
+
+def _turn(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """In the wider of both types, as timm does it."""
+    half = x.shape[-1] // 2
+    wide = x.to(torch.promote_types(x.dtype, cos.dtype))
+    y = wide * cos
+    y[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+    y[..., half:].addcmul_(wide[..., :half], sin[..., half:])
+    return y.to(x.dtype)

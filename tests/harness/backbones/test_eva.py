@@ -1,0 +1,68 @@
+"""The branches of DINOv3's blocks: what timm's modules give, with their gradients."""
+
+import pytest
+import torch
+from timm.models.eva import EvaBlock
+
+from harness.backbones import eva
+
+WIDTH, HEADS, PATCHES = 32, 2, 9
+KINDS = {
+    "DINOv3": {},
+    "with a bias of its own": {"qkv_fused": False},
+    "normalised queries": {"qk_norm": True},
+    "SwiGLU": {"swiglu_mlp": True},
+    "a norm in the MLP": {"scale_mlp": True},
+    "without LayerScale": {"init_values": None},
+    "turned by pairs": {"rotate_half": False},
+}
+
+
+def block(**how):
+    how = {"init_values": 0.3, "num_prefix_tokens": 2, "rotate_half": True, "mlp_ratio": 2, **how}
+    made = EvaBlock(WIDTH, HEADS, **how).double()
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.normal_(std=0.3, generator=draw)
+    return made
+
+
+def draws(*shape, seed):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def both(made, x, rope):
+    """The branches by timm's modules and by ours."""
+    scales = [1.0 if one is None else one for one in (made.gamma_1, made.gamma_2)]
+    plain = scales[0] * made.attn(made.norm1(x), rope=rope), scales[1] * made.mlp(made.norm2(x))
+    return plain, (eva.attention(made, x, rope=rope), eva.mlp(made, x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_branches_and_their_gradients_are_those_of_timms_modules(kind):
+    made, x = block(**KINDS[kind]), draws(3, 2 + PATCHES, WIDTH, seed=1).requires_grad_()
+    angles = draws(PATCHES, WIDTH // HEADS // 2, seed=2).tile(2)
+    rope, by = torch.cat([angles.sin(), angles.cos()], -1), draws(3, 2 + PATCHES, WIDTH, seed=3)
+    weights = [x, *made.parameters()]
+    for plain, ours in zip(*both(made, x, rope), strict=True):
+        torch.testing.assert_close(ours, plain)
+        want, got = (torch.autograd.grad((y * by).sum(), weights, allow_unused=True) for y in (plain, ours))
+        for one, other in zip(want, got, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                torch.testing.assert_close(other, one)
+
+
+def test_under_autocast_they_stay_near_those_of_timms_modules():
+    made, x = block().float(), draws(3, 2 + PATCHES, WIDTH, seed=1).float()
+    angles = draws(PATCHES, WIDTH // HEADS // 2, seed=2).tile(2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, ours = both(made, x, torch.cat([angles.sin(), angles.cos()], -1))
+    for one, other in zip(plain, ours, strict=True):
+        torch.testing.assert_close(other.float(), one.float(), rtol=0.05, atol=0.05)
+
+
+def test_without_positions_an_attention_is_timms():
+    made, x = block(), draws(3, 2 + PATCHES, WIDTH, seed=1)
+    torch.testing.assert_close(eva.attention(made, x, rope=None), made.gamma_1 * made.attn(made.norm1(x)))

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -23,7 +24,7 @@ from common.drawing import make_drawable
 from common.errors import BadInput
 from common.progress import Bar
 from common.timeline import Timeline
-from reports import arguments
+from reports import arguments, words
 from reports.compared import compare
 from reports.figures import render
 from reports.live.watching import watch
@@ -38,7 +39,13 @@ from reports.verdict_words import short
 PNG_DPI = 130
 
 
-def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object] | None = None) -> Path:
+def build(
+    folder: Path,
+    *,
+    png: Path | None = None,
+    tell: Callable[[str], object] | None = None,
+    warn: Callable[[str], object] | None = None,
+) -> Path:
     """Write `report.pdf`, `report.html`, `results.csv` and `verdicts.csv` into the run's folder; returns the first.
 
     All are replaced whole, at the end: a failing call leaves the old ones. The same tables give the same bytes.
@@ -46,9 +53,12 @@ def build(folder: Path, *, png: Path | None = None, tell: Callable[[str], object
 
     Args:
         png: a folder for each page as PNG.
-        tell: is told, line by line, what was found.
+        tell: is told, line by line, what was found; warn: what is missing or damaged.
     """
     run = read(folder)
+    if warn is not None:
+        for line in words.incomplete(run):
+            warn(line)
     compared = compare(run)
     tables = {"results.csv": measured(run), "verdicts.csv": verdict_table(run, compared)}
     with style():
@@ -78,7 +88,7 @@ def build_plan(plan: Timeline, target: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 with one line on stderr for input that the user can mend."""
-    return answer(lambda: _run(argv))
+    return answer(lambda: _run(argv), afterwards="the same command does it again")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -88,7 +98,7 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments.refuse_unwatched(options)
     if options.watch:
         return watch(options.folder, host=options.host, port=options.port)
-    print(build(options.folder, png=options.png))
+    print(build(options.folder, png=options.png, warn=partial(print, file=sys.stderr)))
     return 0
 
 

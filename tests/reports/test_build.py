@@ -114,6 +114,17 @@ def test_a_run_that_died_says_what_is_missing(make_run):
     assert "homogeneous: not started" in first
 
 
+def test_the_command_says_what_is_missing_or_damaged(make_run, capsys):
+    folder = make_run(died=True, **SMALL)
+    with (folder / "results.jsonl").open("a") as table:
+        table.write('{"arm": "plain", "va')
+    assert main([str(folder)]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{folder / 'report.pdf'}\n"
+    assert "homogeneous: not started\n" in said.err
+    assert "results.jsonl:67: " in said.err
+
+
 def test_one_evaluated_step_is_enough(make_run):
     pages = _pages(build(make_run(arms=TWO, steps=1, trunk_steps=0, every=10)))
     assert len(pages) == 9
@@ -272,7 +283,7 @@ def test_a_report_that_finds_no_room_is_one_line_and_leaves_the_old_one(ablation
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gramlab: ")]
     assert said == [
         f"gramlab: cannot write {ablation}/report.pdf (File too large): raise the limit on the size of files (ulimit "
-        "-f); the same command goes on with what is left to do"
+        "-f); the same command does it again"
     ]
     assert checksums(ablation) == before
 

@@ -58,10 +58,11 @@ def _scaled(gamma: Tensor | None, y: Tensor) -> Tensor:
 
 
 def _scaled_linear(gamma: Tensor | None, layer: nn.Linear, x: Tensor) -> Tensor:
-    """γ ⊙ (W x + b) as one product."""
+    """γ ⊙ (W x + b) as one product, in γ's type: under autocast, too, tokens add up in float32."""
     if gamma is None:
         return layer(x)
-    return F.linear(x, gamma[:, None] * layer.weight, None if layer.bias is None else gamma * layer.bias)
+    bias = None if layer.bias is None else gamma * layer.bias
+    return F.linear(x, gamma[:, None] * layer.weight, bias).to(gamma.dtype)
 
 
 def _angles(rope: Float[Tensor, "P 2*d"], prefix: int) -> tuple[Float[Tensor, "N 1 1 d"], Float[Tensor, "N 1 1 d"]]:

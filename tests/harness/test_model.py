@@ -378,3 +378,16 @@ def test_picked_patches_send_back_what_the_whole_would(tiny):
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_under_autocast_what_small_branches_add_is_not_rounded_away(tiny):
+    network = filled(tiny).eval()
+    with torch.no_grad():
+        for name, weight in network.backbone.named_parameters():
+            if "gamma" in name:
+                weight.fill_(1e-5)
+        exact = encode(network.backbone, images(2, 32)).cls
+        with torch.autocast("cpu", torch.bfloat16):
+            found = encode(network.backbone, images(2, 32)).cls
+    apart, wanted = (one[0] - one[1] for one in (found.float(), exact))
+    assert torch.cosine_similarity(apart, wanted, dim=0) > 0.9

@@ -22,11 +22,11 @@ import torch
 from common.command import columns
 from common.draws import torch_generator
 from common.machine import peak_memory_gib
+from common.ranks import Ranks
 from common.speed import machine_line
 from harness.curation.duplicates import drop
 from harness.curation.embeddings import Embeddings
 from harness.curation.hierarchy import cluster
-from harness.curation.ranks import Ranks
 from harness.curation.retrieval import retrieve
 from harness.curation.sampling import sample
 from harness.curation.settings import Clustering, Level

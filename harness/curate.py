@@ -20,6 +20,7 @@ from common.command import answer, parsed
 from common.errors import BadInput
 from common.machine import pick_device
 from common.progress import telling
+from common.ranks import Ranks, device_of, started
 from evals.backbones.addresses import load as load_backbone
 from evals.backbones.backbone import Backbone
 from evals.datasets.settings import Set, open_one
@@ -31,7 +32,6 @@ from harness.curation.embeddings import embed, embed_few, whole_shards
 from harness.curation.hierarchy import cluster
 from harness.curation.manifest import NAME, Curated, about, refuse_other, write_manifest
 from harness.curation.pictures import facts, story, words
-from harness.curation.ranks import Ranks, device_of, started
 from harness.curation.retrieval import Retrieved, refuse_unlike, retrieve
 from harness.curation.sampling import sample
 from harness.curation.settings import Curation, load

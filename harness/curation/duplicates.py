@@ -15,10 +15,10 @@ import faiss
 import numpy as np
 from jaxtyping import Float, Int
 
+from common.ranks import Ranks
 from harness.curation.embeddings import Embeddings
 from harness.curation.hierarchy import Hierarchy
 from harness.curation.lowest import BLOCK
-from harness.curation.ranks import Ranks
 from harness.curation.stages import Stage, save, stage
 
 TOGETHER = 256  # images whose neighbours are looked for at once

@@ -20,6 +20,7 @@ from torch import Tensor
 from common.disk import read_json, whole, write_json
 from common.errors import BadInput
 from common.progress import Bar
+from common.ranks import Ranks
 from common.workers import batches
 from evals.backbones.backbone import Backbone
 from evals.features import frozen
@@ -27,7 +28,6 @@ from evals.features.matrix import BYTES, DiskRows
 from evals.features.view import Precision, View, prepare, refuse_uneven
 from evals.fitting.nearest import unit_rows
 from harness.config import identity
-from harness.curation.ranks import Ranks
 from harness.data.pool import Pool, fingerprint
 
 CARD = "card.json"

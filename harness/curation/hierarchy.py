@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.progress import log
+from common.ranks import Ranks
 from evals.features.matrix import Rows
 from harness.curation.embeddings import Embeddings
 from harness.curation.kmeans import assign, kmeans, resampled
-from harness.curation.ranks import Ranks
 from harness.curation.settings import Level
 from harness.curation.stages import Column, Stage, save, stage
 

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.draws import pcg64, philox
+from common.ranks import Ranks
 from evals.features.matrix import Rows
 from evals.fitting.kmeans import plus_plus
 from evals.fitting.nearest import GRID
 from harness.curation.lowest import Points, lowest
-from harness.curation.ranks import Ranks
 
 CELLS = 1 << 24  # distances held at once
 START = 64  # points a cluster that a k-means++ start is drawn from

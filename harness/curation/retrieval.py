@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from common.errors import BadInput
+from common.ranks import Ranks
 from evals.datasets.catalogue import KINDS
 from evals.datasets.settings import Set
 from harness.curation.duplicates import Dropped
 from harness.curation.embeddings import Embeddings
 from harness.curation.lowest import Points, lowest
-from harness.curation.ranks import Ranks
 from harness.curation.stages import save, stage
 from harness.data.pool import Pool
 

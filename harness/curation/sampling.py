@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Int
 
 from common.draws import philox
+from common.ranks import Ranks
 from harness.curation.duplicates import Dropped
 from harness.curation.hierarchy import Hierarchy
 from harness.curation.lowest import BLOCK, Points, lowest
-from harness.curation.ranks import Ranks
 from harness.curation.settings import Clustering
 from harness.curation.stages import save, stage
 

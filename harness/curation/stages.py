@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from common.disk import fragment, put
+from common.ranks import Ranks
 from harness.config import identity
-from harness.curation.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from common.ranks import Ranks
 from evals.backbones import addresses
 from evals.datasets.settings import Set
 from harness.curation.duplicates import drop
 from harness.curation.embeddings import embed
 from harness.curation.hierarchy import cluster
-from harness.curation.ranks import Ranks
 from harness.curation.sampling import sample
 from harness.curation.settings import Clustering, Level
 from harness.data.pool import open_pool

@@ -14,11 +14,11 @@ import torch.distributed as dist
 from PIL import Image
 from pypdf import PdfReader
 
+from common.ranks import Ranks
 from evals.datasets.layouts.manifest import KEY, read_manifest
 from evals.datasets.settings import Set
 from harness import curate, run
 from harness.curation import hierarchy
-from harness.curation.ranks import Ranks
 from harness.curation.settings import load
 from harness.data.pool import open_pool
 from harness.settings import Data

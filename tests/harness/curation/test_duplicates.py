@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.ranks import Ranks
 from harness.curation.duplicates import drop, twins
 from harness.curation.hierarchy import cluster
-from harness.curation.ranks import Ranks
 from harness.curation.settings import Level
 
 ALONE = Ranks()

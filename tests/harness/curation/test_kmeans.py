@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.ranks import Ranks
 from harness.curation import kmeans
 from harness.curation.hierarchy import cluster
 from harness.curation.lowest import Points, lowest
-from harness.curation.ranks import Ranks
 from harness.curation.settings import Level
 
 CPU = torch.device("cpu")

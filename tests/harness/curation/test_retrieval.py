@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from common.ranks import Ranks
 from harness.curation import retrieval
 from harness.curation.duplicates import Dropped
-from harness.curation.ranks import Ranks
 from harness.curation.retrieval import retrieve
 
 

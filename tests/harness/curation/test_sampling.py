@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.ranks import Ranks
 from harness.curation.duplicates import Dropped, drop
 from harness.curation.hierarchy import cluster
-from harness.curation.ranks import Ranks
 from harness.curation.sampling import capped, quotas, sample
 from harness.curation.settings import Clustering, Level
 

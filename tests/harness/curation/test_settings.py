@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from common.bounds import described
+from common.ranks import Ranks
 from evals.backbones.addresses import load as load_backbone
 from harness import curate
-from harness.curation.ranks import Ranks
 from harness.curation.settings import MACHINERY, Curation, Level, load
 
 TWO = "levels=[{{clusters:{},resamplings:{},closest:{}}},{{clusters:4}}]"

@@ -75,7 +75,7 @@ def test_what_a_trial_begins_with_counts_and_the_interval_is_that_of_the_best_an
 ):
     """A rate at which features are lost: what it began with is the best that it ever had.
 
-    Judged by images that the head was fitted to: on others, of which it knows nothing, chance decides on each processor.
+    Judged on images that the head was fitted to: on others, of which it knows nothing, the processor decides.
     """
     sections = {"trunk": {"steps": trunk}, "arms": {}, "evals": {"every": 100, **SEEN}}
     path = write_sweep(sections, objectives=["segmentation.miou.fall"], trials=1, space=LOSES_ALL)

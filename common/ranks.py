@@ -1,16 +1,17 @@
-"""The processes that share a curation under `torchrun`: which blocks are whose, and how they come to agree."""
+"""The processes that share work under `torchrun`: which of it is whose, and how they come to agree."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 T = TypeVar("T")
 
@@ -59,6 +60,52 @@ class Ranks:
         """Go on once all of them are here."""
         if self.world > 1:
             dist.barrier()
+
+    def reduced(self, x: Tensor, op: Literal["sum", "max"]) -> Tensor:
+        """The sum, or the largest, over all processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(x, dist.ReduceOp.SUM if op == "sum" else dist.ReduceOp.MAX)
+        return x
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over all processes, in place."""
+        return x if self.world == 1 else self.reduced(x, "sum").div_(self.world)
+
+    def together(self, x: Tensor, axis: int = 0) -> Tensor:
+        """The equally long parts of all processes in one tensor, for a loss that each of them computes alike.
+
+        The gradient of the process's own part is `world` times that of the loss, so that the mean over processes of
+        what follows from it is that of one process with all parts.
+        """
+        return x if self.world == 1 else _Together.apply(x, axis, self)
+
+    def given(self, tensors: Iterable[Tensor]) -> None:
+        """Fill tensors with what the first process has in them."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+
+class _Together(torch.autograd.Function):
+    """As `Ranks.together`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: int, ranks: Ranks) -> Tensor:
+        ctx.axis, ctx.ranks, ctx.length = axis, ranks, x.shape[axis]
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(ranks.world)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts, axis)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        own = grad_outputs[0].narrow(ctx.axis, ctx.ranks.rank * ctx.length, ctx.length)
+        return own * ctx.ranks.world, None, None
+
+
+def joined() -> Ranks:
+    """This process among those that have been joined; alone where none were."""
+    return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
 
 
 @contextmanager

@@ -5,12 +5,14 @@ A loss that is a mean over images is defined for some of them; KoLeo, and Gram m
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.ranks import Ranks
 from harness.data.batches import Batch
 from harness.data.mixing import Composition, mixture, named
 from harness.data.pool import Pool
@@ -49,7 +51,8 @@ class Tally:
     def _clear(self) -> None:
         self.homogeneous: list[bool] = []
         self.images = Counter[str]()
-        self.losses: dict[str, dict[str, Tensor]] = {}
+        # of each part of the row's own step: a component, and of each term its mean and over how many things it is one
+        self.parts: list[tuple[str, dict[str, tuple[float, int]]]] = []
 
     def count(self, batch: Composition | Batch) -> None:
         """A step's images."""
@@ -67,27 +70,49 @@ class Tally:
         return found
 
     def judge(self, batch: Batch, outputs: Outputs, targets: Targets, settings: Experiment) -> None:
-        """The losses of a step by component, without gradient; a second look at all logits, so for rows alone."""
-        places = self.places(batch.indices.numpy())
-        self.losses = {name: some_terms(outputs, targets, own, settings) for name, own in places.items()}
+        """The losses of a part of a step by component, without gradient; a second look at all logits, so for rows
+        alone."""
+        for name, own in self.places(batch.own.numpy()).items():
+            terms = some_terms(outputs, targets, own, settings)
+            self.parts.append((name, {term: (float(value), over) for term, (value, over) in terms.items()}))
+
+    def gather(self, ranks: Ranks) -> None:
+        """Take in what the same step's parts in other processes have found."""
+        self.parts = [part for parts in ranks.gathered(self.parts) for part in parts]
+
+    def losses(self) -> dict[str, dict[str, float]]:
+        """The terms of each component over all parts of a step."""
+        found = defaultdict[str, dict[str, list[tuple[float, int]]]](lambda: defaultdict(list))
+        for name, terms in self.parts:
+            for term, own in terms.items():
+                found[name][term].append(own)
+        return {name: {term: mean_over(own) for term, own in terms.items()} for name, terms in found.items()}
 
     def row(self) -> dict[str, float]:
         """The columns of a row, and a new beginning."""
-        found = {"homogeneous_share": sum(self.homogeneous) / len(self.homogeneous)}
+        found, known = {"homogeneous_share": sum(self.homogeneous) / len(self.homogeneous)}, self.losses()
         for name, asked in self.asked.items():
             shares = {"asked": asked, "share": self.images[name] / self.images["all of them"]}
-            losses = {term: float(value) for term, value in self.losses.get(name, {}).items()}
-            found |= {f"{PREFIX}/{name}/{column}": value for column, value in (shares | losses).items()}
+            columns = shares | known.get(name, {})
+            found |= {f"{PREFIX}/{name}/{column}": value for column, value in columns.items()}
         self._clear()
         return found
 
 
+def mean_over(means: Sequence[tuple[float, int]]) -> float:
+    """The mean over all things of means over some of them."""
+    whole = max(sum(over for _, over in means), 1)  # of crops that are masked there may be none
+    return sum(mean * (over / whole) for mean, over in means)
+
+
 @torch.no_grad()
-def some_terms(outputs: Outputs, targets: Targets, places: np.ndarray, settings: Experiment) -> dict[str, Tensor]:
-    """The terms that are defined for images at these places of the batch, over them alone."""
+def some_terms(
+    outputs: Outputs, targets: Targets, places: np.ndarray, settings: Experiment
+) -> dict[str, tuple[Tensor, int]]:
+    """The terms that are defined for images at these places of the batch, and over how many things they are means."""
     part = of_images(outputs, targets, torch.from_numpy(places))
     return {
-        term: value
+        term: (value, loss.over(getattr(settings, name), part[0].masks))
         for name, loss in LOSSES.items()
         if loss.per_image(getattr(settings, name))
         for term, value in loss.terms(getattr(settings, name), *part).items()

@@ -152,7 +152,7 @@ def answers(
     tokens = encode(network.backbone, batch.globals.flatten(0, 1), picked=sampled if some else None)
     patches = None if some else resize_patches(tokens.patches, side // own, side // patch, how="area")
     picked = None
-    if ibot and len(sampled):
+    if ibot:
         chosen = tokens.patches if patches is None else patches.flatten(0, 1).index_select(0, sampled)
         picked = network.ibot_head(chosen).logits()
     return Answers(network.dino_head(tokens.cls).logits(), picked, patches if whole else None)

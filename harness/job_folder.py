@@ -14,6 +14,7 @@ from torch import nn
 
 from common.disk import read_json
 from common.errors import BadInput
+from common.ranks import joined
 from common.records import Asked, CurvePoint, Status, read_lines, read_record, refuse_no_file
 from common.schema import written
 from common.steps import KINDS, files_by_step, folders_by_step, step_name
@@ -25,6 +26,7 @@ from harness.config import identity
 from harness.job import Job, holder
 from harness.layers import flatten
 from harness.model import build_backbone
+from harness.split import refuse_uneven
 from harness.standings import read_status
 from harness.store import FOLDER, MARKS
 
@@ -105,7 +107,9 @@ def saved_steps(job: Job) -> list[int]:
 
 
 def check(job: Job) -> None:
-    """Raises `BadInput`, and touches nothing, when the segment's folder, or the experiment's, cannot serve the job."""
+    """Raises `BadInput`, and touches nothing, when the segment's folder, or the experiment's, cannot serve the job, or
+    its batch cannot be split as is asked."""
+    refuse_uneven(job.settings, joined().world)
     own = [job.folder / name for name in ("identity.json", "status.json", "metrics.jsonl")]
     for path in (*own, *(mark for kind in KINDS.values() for mark in job.folder.glob(f"{kind}_*/{MARKS}"))):
         refuse_no_file(path)

@@ -246,10 +246,10 @@ def encode(
         draw = draws[i] if draws else BlockDraw(None, None, None)
         rope = plain if draw.rope is None else vit.rotary(backbone, grid, draw.rope)
         attention, mlp = vit.branches(block, rope)
-        x = _residual(x, draw.attention, attention)
+        x = _residual(x, draw.attention, attention, draw.factor)
         if i == last and picked is not None and draw.mlp is None and backbone.cls_token is not None:
             return _asked(backbone, x, picked, mlp, cls_norm)
-        x = _residual(x, draw.mlp, mlp)
+        x = _residual(x, draw.mlp, mlp, draw.factor)
     own = None if cls_norm is None else cls_norm(x[:, 0])
     x = backbone.norm(x)
     patches = x[:, backbone.num_prefix_tokens :]
@@ -274,9 +274,11 @@ def _asked(backbone: Vit, x: Tensor, picked: Tensor, mlp: Branch, cls_norm: nn.M
     return Tokens(cls, backbone.norm(x[images:]))
 
 
-def _residual(x: Tensor, kept: Tensor | None, branch: Branch) -> Tensor:
+def _residual(x: Tensor, kept: Tensor | None, branch: Branch, factor: float | None) -> Tensor:
     """Stochastic depth over the batch: only the kept samples are computed, and count for all (2304.07193 §5)."""
     if kept is None:
         return x + branch(x)
+    if not len(kept):  # all that are computed are in other parts of the batch
+        return x
     y = branch(x[kept])
-    return x.index_add(0, kept, y.to(x.dtype), alpha=len(x) / len(kept))
+    return x.index_add(0, kept, y.to(x.dtype), alpha=factor or len(x) / len(kept))

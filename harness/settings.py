@@ -143,6 +143,13 @@ class Runtime:
         ),
     ] = 100
     log_every: Annotated[Count, About("steps between rows of `metrics.jsonl`")] = 10
+    accumulate: Annotated[
+        Count,
+        About(
+            "parts of a batch that a process takes in turn, which saves memory; the step is that of the whole batch "
+            "([distributed.md](distributed.md)), up to rounding"
+        ),
+    ] = 1
 
 
 @settings

@@ -5,22 +5,24 @@ Sections are those of DINOv3 (arXiv 2508.10104); C = 2B global crops in crop-maj
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.products import fast_linear
+from common.ranks import Ranks
 from harness import gram_teacher, gram_view
 from harness.backbones.convnext import Encoder, blocks
 from harness.components import Tally
 from harness.data.batches import Batch
 from harness.dense_watch import Seen, best
-from harness.distillation import FrozenTeacher, answers
+from harness.distillation import Answers, FrozenTeacher, answers
 from harness.losses.cross_entropy import Scores
 from harness.losses.inputs import Outputs, Targets
 from harness.losses.sinkhorn import sinkhorn_knopp
@@ -30,6 +32,9 @@ from harness.noise import Draws, student_noise
 from harness.optimizer import clip_gradients, descend, freeze_backbone
 from harness.schedules import At
 from harness.settings import Experiment, Precision
+from harness.split import Learnt, adding_up, averaging, merged, shares
+
+ALONE = Ranks()
 
 
 @dataclass
@@ -38,6 +43,7 @@ class State:
 
     seen: what was measured on the way, where something is decided by it.
     frozen: the teacher of a distillation, which asks in place of the EMA teacher and is no part of what is saved.
+    learner: the student as it is called where several processes share a step.
     """
 
     step: int
@@ -47,6 +53,7 @@ class State:
     gram_teacher: Encoder | None = None
     seen: Seen = field(default_factory=Seen)
     frozen: FrozenTeacher | None = None
+    learner: nn.Module | None = None
 
 
 class NonFinite(ArithmeticError):
@@ -54,17 +61,34 @@ class NonFinite(ArithmeticError):
 
 
 def train_step(
-    state: State, batch: Batch, at: At, settings: Experiment, *, seed: int, tally: Tally | None = None
+    state: State,
+    batch: Batch,
+    at: At,
+    settings: Experiment,
+    *,
+    seed: int,
+    tally: Tally | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """Take one step in place and return its detached terms by name. Raises `NonFinite` before any weight changes.
 
-    tally: gets the losses of the batch's components.
+    batch: this process's images of the step, which are taken in `runtime.accumulate` parts, one after the other.
+    tally: gets the losses of the batch's components. ranks: the processes that share the step.
     """
     if at.renew_gram_teacher or gram_teacher.is_lacking(settings.gram, at.step, state.gram_teacher):
-        state.gram_teacher = renewed(state, settings)
-    freeze_backbone(state.student, at.backbone_frozen)
-    total, terms, entropies = forward(state, batch, at, settings, seed=seed, tally=tally)
-    total.backward()
+        state.gram_teacher = renewed(state, settings, ranks)
+    parts, learner = batch.parts(settings.runtime.accumulate), learner_of(state, at, ranks)
+    with autocast(batch.globals.device, settings.precision), fast_linear():
+        targets = teach(state, parts, at, settings, ranks=ranks)
+    learnt = list[Learnt]()
+    for part, asked, share in zip(parts, targets, shares(parts, settings, ranks), strict=True):
+        with adding_up(learner, last=part is parts[-1]):
+            one = learner(part, asked, at, settings, share=share, seed=seed, tally=tally, ranks=ranks)
+            (one.total / len(parts)).backward()
+        learnt.append(one._replace(total=one.total.detach()))
+    if tally is not None:
+        tally.gather(ranks)
+    (total, terms, prediction), entropy = merged(learnt, mean_of([one.entropy for one in targets]), ranks)
     norm = clip_gradients(state.student, settings.optimizer.clip)
     try:
         refuse_non_finite({**terms, "grad_norm": norm}, batch, at.step)
@@ -75,36 +99,83 @@ def train_step(
     follow(state.teacher, state.student, at.momentum)
     state.step = at.step + 1
     return {
-        "loss": total.detach(),
-        **{name: term.detach() for name, term in terms.items()},
-        **entropies,
+        "loss": total,
+        **terms,
+        **watched(entropy, prediction),
         "grad_norm": norm,
     }
 
 
-def renewed(state: State, settings: Experiment) -> Encoder:
-    """The next Gram teacher: a copy of the EMA teacher, or of the best of those that were measured."""
+def renewed(state: State, settings: Experiment, ranks: Ranks = ALONE) -> Encoder:
+    """The next Gram teacher: a copy of the EMA teacher, or of the best of those that were measured, by the first of
+    several processes."""
     copy = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
     if not gram_teacher.source(settings.gram).chosen:
         return copy
-    step = best({step: state.seen.values[step] for step in state.seen.ring})
-    return frozen_copy(state.seen.ring[step], into=copy)
+    if ranks.first:
+        step = best({step: state.seen.values[step] for step in state.seen.ring})
+        copy = frozen_copy(state.seen.ring[step], into=copy)
+    ranks.given(copy.state_dict().values())
+    return copy
+
+
+def learner_of(state: State, at: At, ranks: Ranks) -> nn.Module:
+    """The student as it is called in this step, its backbone frozen or not."""
+    if at.backbone_frozen == next(state.student.backbone.parameters()).requires_grad:
+        freeze_backbone(state.student, at.backbone_frozen)
+        state.learner = None  # which knows what is trained
+    if state.learner is None:
+        state.learner = averaging(Learner(state.student), ranks)
+    return state.learner
+
+
+class Learner(nn.Module):
+    """A student, called as a whole from a part of a batch to the total that it descends on."""
+
+    def __init__(self, student: Network) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, part: Batch, targets: Targets, at: At, settings: Experiment, **more: Any) -> Learnt:
+        """As `learn`, all but the total detached."""
+        found = learn(self.student, part, targets, at, settings, **more)
+        return found._replace(terms={name: term.detach() for name, term in found.terms.items()})
 
 
 def forward(
     state: State, batch: Batch, at: At, settings: Experiment, *, seed: int, tally: Tally | None = None
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Total loss, its terms before their factors, and two entropies to watch for collapse; nothing is changed."""
-    masked = masked_positions(batch)
-    noise = student_noise(seed, at.step, batch, settings, depth=len(blocks(state.student.backbone)))
     with autocast(batch.globals.device, settings.precision), fast_linear():
-        targets = teach(state, batch, masked, at, settings)
-        outputs = study(state.student, batch, masked, noise, settings, whole=targets.gram is not None)
-    terms = losses(outputs, targets, settings)
+        (targets,) = teach(state, [batch], at, settings)
+    total, terms, prediction = learn(state.student, batch, targets, at, settings, seed=seed, tally=tally)
+    return total, dict(terms), watched(targets.entropy, prediction)
+
+
+def learn(
+    student: Network,
+    batch: Batch,
+    targets: Targets,
+    at: At,
+    settings: Experiment,
+    *,
+    seed: int,
+    share: Mapping[str, float] | None = None,
+    tally: Tally | None = None,
+    ranks: Ranks = ALONE,
+) -> Learnt:
+    """The student's answers to a part of the step's batch, against what the teachers ask for.
+
+    share: by what the terms of each loss are multiplied (`harness.split.shares`).
+    """
+    noise = student_noise(seed, at.step, batch, settings, depth=len(blocks(student.backbone)))
+    with autocast(batch.globals.device, settings.precision), fast_linear():
+        outputs = study(student, batch, masked_positions(batch), noise, settings, whole=targets.gram is not None)
+    outputs = outputs._replace(ranks=ranks)
+    terms = losses(outputs, targets, settings, share=share)
     if tally is not None:
         tally.judge(batch, outputs, targets, settings)
-    watch = {"target_entropy": targets.entropy, "student_entropy": mean_entropy(outputs, settings)}
-    return weigh(terms, at.factors), terms, watch
+    return Learnt(weigh(terms, at.factors), terms, mean_prediction(outputs, settings))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
@@ -119,25 +190,47 @@ def masked_positions(batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def teach(state: State, batch: Batch, masked: Tensor, at: At, settings: Experiment) -> Targets:
+def teach(state: State, parts: Sequence[Batch], at: At, settings: Experiment, *, ranks: Ranks = ALONE) -> list[Targets]:
     """Teacher forward on unmasked global crops, Sinkhorn–Knopp targets (§3.2), the Gram teacher's patches (§4.2).
 
-    The teacher is the EMA teacher, or in a distillation the frozen one (§5.2).
+    The teacher is the EMA teacher, or in a distillation the frozen one (§5.2); assignments are over the crops of all
+    parts of all processes.
     """
-    anchored = gram_teacher.is_on(settings.gram, at.step)
-    ask = state.frozen or partial(answers, state.teacher, whole=anchored and batch.gram is None)
-    said = ask(batch, masked, patch=patch_size(state.student.backbone), ibot=settings.ibot.weight > 0)
+    said, anchored = list[Answers](), gram_teacher.is_on(settings.gram, at.step)
+    for part in parts:
+        ask = state.frozen or partial(answers, state.teacher, whole=anchored and part.gram is None)
+        patch, masked = patch_size(state.student.backbone), masked_positions(part)
+        said.append(ask(part, masked, patch=patch, ibot=settings.ibot.is_on))
     used_up = state.frozen is None  # other students learn from what a frozen teacher said
-    dino = sinkhorn_knopp(said.dino, at.temperature, overwrite=used_up)
-    ibot = None if said.ibot is None else sinkhorn_knopp(said.ibot, at.temperature, overwrite=used_up)
-    gram = None
-    if anchored:
-        own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
-        if state.frozen is not None and batch.gram is None:  # the EMA teacher has not been asked yet
-            seen = encode(ema, batch.globals.flatten(0, 1)).patches
-        gram = gram_view.patches(settings.gram, batch, own=own, ema=ema, seen=seen)
-    crops, entropy = batch.globals.shape[:2], torch.special.entr(dino).sum(-1).mean()
-    return Targets(dino.unflatten(0, crops), ibot, gram, entropy)
+    assign = partial(assigned, temperature=at.temperature, used_up=used_up, ranks=ranks)
+    dino, ibot = assign([one.dino for one in said]), assign([one.ibot for one in said])
+    found = list[Targets]()
+    for part, one, classes, patches in zip(parts, said, dino, ibot, strict=True):
+        assert classes is not None, "a teacher always answers for the class tokens"
+        entropy = torch.special.entr(classes).sum(-1).mean()
+        gram = kept_to(state, part, one, settings) if anchored else None
+        found.append(Targets(classes.unflatten(0, part.globals.shape[:2]), patches, gram, entropy))
+    return found
+
+
+def assigned(
+    logits: Sequence[Tensor | None], *, temperature: float, used_up: bool, ranks: Ranks
+) -> Sequence[Tensor | None]:
+    """Assignments of the samples of all parts of all processes to prototypes, part by part; None where none are."""
+    given = [one for one in logits if one is not None]
+    if not given:
+        return logits
+    whole = given[0] if len(given) == 1 else torch.cat(given)
+    found = sinkhorn_knopp(whole, temperature, reduce=ranks.reduced, overwrite=used_up or len(given) > 1)
+    return found.split([len(one) for one in given])
+
+
+def kept_to(state: State, part: Batch, said: Answers, settings: Experiment) -> Tensor:
+    """The patches of the Gram teacher, on the student's grid."""
+    own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
+    if state.frozen is not None and part.gram is None:  # the EMA teacher has not been asked yet
+        seen = encode(ema, part.globals.flatten(0, 1)).patches
+    return gram_view.patches(settings.gram, part, own=own, ema=ema, seen=seen)
 
 
 def study(
@@ -163,7 +256,7 @@ def study(
         local = encode(student.backbone, crops, **own).cls
         local = by_view(student.dino_head(local), batch.locals)
     ibot = None
-    if settings.ibot.weight > 0 and len(masked):
+    if settings.ibot.is_on:
         chosen = tokens.patches.flatten(0, 1).index_select(0, masked) if whole else tokens.patches
         ibot = student.ibot_head(chosen)
     crops = batch.globals.shape[:2]
@@ -176,10 +269,12 @@ def by_view(scores: Scores, crops: Tensor) -> Scores:
     return Scores(scores.features.unflatten(0, crops.shape[:2]), scores.prototypes)
 
 
-def losses(outputs: Outputs, targets: Targets, settings: Experiment) -> dict[str, Tensor]:
+def losses(
+    outputs: Outputs, targets: Targets, settings: Experiment, *, share: Mapping[str, float] | None = None
+) -> dict[str, Tensor]:
     """Every term that is on, before its factor."""
     return {
-        term: value
+        term: value * share[name] if share else value
         for name, loss in LOSSES.items()
         for term, value in loss.terms(getattr(settings, name), outputs, targets).items()
     }
@@ -217,8 +312,19 @@ def frozen_copy(backbone: Encoder, *, into: Encoder | None = None) -> Encoder:
     return into
 
 
+def watched(entropy: Tensor, prediction: Tensor) -> dict[str, Tensor]:
+    """Two entropies in nats that tell of collapse: the mean one of the targets; that of the student's mean prediction,
+    ln K when all prototypes serve alike, 0 when one serves all."""
+    return {"target_entropy": entropy, "student_entropy": torch.special.entr(prediction).sum()}
+
+
 @torch.no_grad()
-def mean_entropy(outputs: Outputs, settings: Experiment) -> Tensor:
-    """Entropy in nats of the student's mean prediction: ln K when all prototypes serve alike, 0 at collapse."""
+def mean_prediction(outputs: Outputs, settings: Experiment) -> Tensor:
+    """The student's probabilities of prototypes [K], averaged over global crops."""
     logits = outputs.dino_global.logits().float() / settings.dino.student_temperature
-    return torch.special.entr(logits.softmax(-1).mean((0, 1))).sum()
+    return logits.softmax(-1).mean((0, 1))
+
+
+def mean_of(numbers: Sequence[Tensor]) -> Tensor:
+    """The mean of scalars; one of them alone as it is."""
+    return numbers[0] if len(numbers) == 1 else torch.stack([*numbers]).mean()

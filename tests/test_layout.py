@@ -70,7 +70,7 @@ FLOORS = (
     "harness.gram_teacher harness.choices",
     "harness.gram_view",
     "harness.dense_watch harness.distillation",
-    "harness.schedules",
+    "harness.schedules harness.split",
     "harness.optimizer",
     "harness.step",
     "harness.checkpoint harness.cost",

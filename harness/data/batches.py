@@ -27,14 +27,39 @@ from harness.settings import Data
 
 
 class Batch(NamedTuple):
-    """What a step trains on; crops are normalised float32, crop-major."""
+    """What a step trains on, or a part of it: B of its N images, one after the other; crops are normalised float32,
+    crop-major."""
 
     globals: Float[Tensor, "2 B 3 G G"]
     locals: Float[Tensor, "L B 3 S S"]
     gram: Float[Tensor, "2 B 3 R R"] | None  # boxes and flips of `globals`, by `GramCrops`
     masks: Bool[Tensor, "C P"]  # C = 2B in the order of globals.flatten(0, 1); True = masked
-    indices: Int[Tensor, " B"]  # into the pool
+    indices: Int[Tensor, " N"]  # into the pool, of all images of the step
     component: str | None  # when all images come from it
+    first: int = 0  # place of the first of the B images among the N
+
+    @property
+    def own(self) -> Int[Tensor, " B"]:
+        """The indices of the images that are here."""
+        return self.indices[self.first : self.first + self.globals.shape[1]]
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in equal parts, one after the other; itself where it is to be one. `count` divides its images."""
+        if count == 1:
+            return [self]
+        views, images = self.globals.shape[:2]
+        masks = self.masks.unflatten(0, (views, images))
+        return [
+            self._replace(
+                globals=self.globals[:, own],
+                locals=self.locals[:, own],
+                gram=None if self.gram is None else self.gram[:, own],
+                masks=masks[:, own].flatten(0, 1),
+                first=self.first + own.start,
+            )
+            for start in range(0, images, images // count)
+            for own in [slice(start, start + images // count)]
+        ]
 
 
 class CropView(NamedTuple):

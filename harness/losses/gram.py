@@ -133,9 +133,21 @@ def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
     if targets.gram is None or outputs.patches is None:
         return {}
-    sets = compared(own, outputs.patches, targets.gram, outputs.masks)
-    found = [RELATIONS[own.relation].loss(own, student, teacher) for student, teacher in sets]
+    student, teacher, masks = outputs.patches, targets.gram, outputs.masks
+    if own.level == "batch":
+        student, teacher = (outputs.ranks.together(x) for x in (student, teacher))
+        masks = outputs.ranks.together(masks)
+    found = [RELATIONS[own.relation].loss(own, *pair) for pair in compared(own, student, teacher, masks)]
     return {"gram": torch.stack(found).mean()} if found else {}
+
+
+def over(own: Gram, masks: Bool[Tensor, "C P"]) -> int:
+    """How many sets of patches the term is a mean over; one where all patches are compared with each other."""
+    if own.level == "batch":
+        return 1
+    if own.tokens == "all":
+        return len(masks)
+    return int(((masks if own.tokens == "masked" else ~masks).sum(1) > 1).sum())
 
 
 def factors(own: Gram, weight: float, local_crops: int) -> dict[str, float]:

@@ -59,6 +59,11 @@ class Ibot:
     ] = "crop"
     head: Head = field(default_factory=Head)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether patches are masked and asked for."""
+        return self.weight > 0 and self.mask_probability > 0
+
     def conflicts(self) -> Iterator[str]:
         """No share in between."""
         if self.mask_ratio_min > self.mask_ratio_max:
@@ -118,6 +123,11 @@ def terms(own: Ibot, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     if outputs.ibot is None or targets.ibot is None:
         return {}
     return {"ibot": ibot_loss(outputs.ibot, targets.ibot, outputs.masks, own.student_temperature, per=own.per)}
+
+
+def over(own: Ibot, masks: Bool[Tensor, "C P"]) -> int:
+    """How many crops the term is a mean over."""
+    return len(masks) if own.per == "crop" else int(masks.any(1).sum())
 
 
 def factors(own: Ibot, weight: float, local_crops: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """What every loss is computed from: the student's answers to a batch, and what the teachers ask for.
 
 C = 2B global crops in crop-major order, L local crops of each image, P patches of a global crop, M of them masked in
-all, K prototypes, D the width of the student.
+all, K prototypes, D the width of the student. Where a step's batch is split over processes, or into parts that are
+taken in turn, all of these are of one part.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from common.ranks import Ranks
 from harness.losses.cross_entropy import Scores
 
 
@@ -19,6 +21,8 @@ class Outputs(NamedTuple):
     """The student's answers: scores of class tokens, global [2, B, K] and local [L, B, K], and of the masked patches
     [M, K]; class tokens [2, B, D] and, where they are anchored, patches [C, P, D] after the final norm; which patches
     were masked, bool [C, P].
+
+    ranks: the processes that hold the other images of the step, for a loss that compares images.
     """
 
     dino_global: Scores
@@ -27,6 +31,7 @@ class Outputs(NamedTuple):
     cls: Tensor
     patches: Tensor | None
     masks: Tensor
+    ranks: Ranks = Ranks()
 
 
 class Targets(NamedTuple):
@@ -61,6 +66,7 @@ def of_images(outputs: Outputs, targets: Targets, images: Int[Tensor, " b"]) -> 
         "cls": take(outputs.cls, 1, images),
         "patches": take(outputs.patches, 0, crops),
         "masks": outputs.masks[crops],
+        "ranks": Ranks(),
     }
     asked = {
         "dino": take(targets.dino, 1, images),

@@ -82,8 +82,15 @@ def terms(own: Koleo, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     if own.weight == 0:
         return {}
     crops = outputs.cls[: CROPS[own.crops]]
+    if not is_local(own, crops.shape[1]):
+        crops = outputs.ranks.together(crops, axis=1)
     groups = [group for crop in crops for group in crop.split(own.group or len(crop))]
     return {"koleo": torch.stack([koleo_loss(group) for group in groups]).mean()}
+
+
+def is_local(own: Koleo, images: int) -> bool:
+    """Whether no group of a step's images reaches out of a part of `images` of them."""
+    return own.group is not None and images % own.group == 0
 
 
 def factors(own: Koleo, weight: float, local_crops: int) -> dict[str, float]:

@@ -34,6 +34,8 @@ class Loss(NamedTuple):
         teaches nothing new. There is one Gram teacher, that of `gram`; another relation takes the place of the matrix
         of cosines in that section (`gram.relation`), it is no second loss beside it.
     per_image: from its settings, whether it is a mean over images, and so is defined for some of the batch.
+    over: from its settings and the masks of a part of a step's batch, how many things of that part its terms are means
+        over: by them the means of parts add up to that of the step. Parts are of equally many images.
     """
 
     terms: Callable[[Any, Outputs, Targets], dict[str, Tensor]]
@@ -41,12 +43,13 @@ class Loss(NamedTuple):
     titles: Mapping[str, str]
     anchored: bool = False
     per_image: Callable[[Any], bool] = lambda own: True
+    over: Callable[[Any, Tensor], int] = lambda own, masks: len(masks)
     retitled: Callable[[Collection[Any]], Mapping[str, str]] = lambda found: {}
 
 
 LOSSES: dict[str, Loss] = {
     "dino": Loss(dino.terms, dino.factors, dino.TITLES),
-    "ibot": Loss(ibot.terms, ibot.factors, ibot.TITLES),
+    "ibot": Loss(ibot.terms, ibot.factors, ibot.TITLES, over=ibot.over),
     "koleo": Loss(koleo.terms, koleo.factors, koleo.TITLES, per_image=lambda own: False),
     "gram": Loss(
         gram.terms,
@@ -54,6 +57,7 @@ LOSSES: dict[str, Loss] = {
         gram.TITLES,
         anchored=True,
         per_image=lambda own: own.level == "image",
+        over=gram.over,
         retitled=gram.titles,
     ),
 }

@@ -55,7 +55,7 @@ def taught(plan_jobs, pool):
 def test_what_is_learnt_are_the_frozen_teachers_assignments(taught, make_batches):
     job = taught["small"]
     state, batch = resume(job, CPU), make_batches(job.settings)[0]
-    targets = teach(state, batch, masked_positions(batch), at(job.settings, 0), job.settings)
+    (targets,) = teach(state, [batch], at(job.settings, 0), job.settings)
     kept = load_file(state_path(taught["large"], 2))
     teacher = frozen_teacher(job, CPU).network
     assert all(torch.equal(kept[f"teacher.{name}"], tensor) for name, tensor in teacher.state_dict().items())
@@ -151,7 +151,7 @@ def test_a_step_of_the_gram_ema_of_a_student_is_kept_to_its_own_ema_not_to_the_t
     settings = change(taught["small"].settings, gram)
     job = dataclasses.replace(taught["small"], settings=settings)
     state, batch = resume(job, CPU), make_batches(settings)[0]
-    targets = teach(state, batch, masked_positions(batch), at(settings, 0), settings)
+    (targets,) = teach(state, [batch], at(settings, 0), settings)
     assert batch.gram is None
     assert torch.equal(targets.gram, encode(state.teacher.backbone, batch.globals.flatten(0, 1)).patches)
 

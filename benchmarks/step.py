@@ -38,7 +38,8 @@ from harness.data.batches import Batch
 from harness.model import patch_size
 from harness.schedules import at
 from harness.settings import Experiment
-from harness.step import renewed, train_step
+from harness.state import renewed
+from harness.step import train_step
 
 MODELS = {"vits": "vits_smoke.yaml", "nano": "gram_ablation.yaml"}
 AGREE = {"float32": 2e-3, "bfloat16": 5e-2}  # of a loss; KoLeo of fresh weights is of differences near zero

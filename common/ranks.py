@@ -86,6 +86,9 @@ class Ranks:
                 dist.broadcast(tensor, 0)
 
 
+ALONE = Ranks()
+
+
 class _Together(torch.autograd.Function):
     """As `Ranks.together`."""
 

@@ -22,7 +22,7 @@ from harness.job_folder import gram_folder, saved_steps, state_path
 from harness.model import Network, initialise
 from harness.optimizer import build_optimizer
 from harness.settings import Experiment
-from harness.step import State, frozen_copy
+from harness.state import State, frozen_copy
 
 log = logging.getLogger("gramlab")
 

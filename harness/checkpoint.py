@@ -20,7 +20,7 @@ from evals.backbones.weights import read_safetensors, refuse_differences, refuse
 from harness.dense_watch import Seen
 from harness.model import Network
 from harness.settings import Experiment
-from harness.step import State, frozen_copy
+from harness.state import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")

@@ -20,12 +20,13 @@ from harness.config import SHARED, as_dict, identity
 from harness.data.batches import Batch
 from harness.data.sizes import most_seen, refuse_uneven_crops, sides
 from harness.distillation import FrozenTeacher, answers
+from harness.forward import forward, masked_positions
 from harness.model import Network, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer, freeze_backbone
 from harness.recipe import Model
 from harness.schedules import at
 from harness.settings import Experiment
-from harness.step import State, forward, masked_positions
+from harness.state import State
 
 EFFICIENCY = 0.65  # of a block's rate: nano and ViT-S/16 steps reached 0.5 to 1.0 of it, in both precisions (CPU)
 LIBRARIES_GIB = 1.3  # resident besides the model: torch, timm, pandas, matplotlib, decoded images

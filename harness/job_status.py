@@ -10,7 +10,7 @@ from common.records import CurvePoint, read_lines
 from harness.curves import Curves
 from harness.job import Job
 from harness.standings import read_status
-from harness.step import State
+from harness.state import State
 
 
 def write_status(job: Job, state: State, curves: Curves, *, state_name: str, error: str | None = None) -> None:

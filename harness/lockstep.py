@@ -14,7 +14,7 @@ from harness.data.pool import Pool
 from harness.job import Job
 from harness.model import sizes_of
 from harness.settings import Experiment
-from harness.step import State
+from harness.state import State
 
 
 def side_by_side(job: Job, others: Iterable[Job]) -> list[Job]:

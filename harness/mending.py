@@ -20,7 +20,8 @@ from harness.job import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault, faults
 from harness.lockstep import Feed, settled
-from harness.step import NonFinite, State, train_step
+from harness.state import State
+from harness.step import NonFinite, train_step
 from harness.store import MARKS
 from harness.train import Evaluate, export_backbone, look_of, scheduled, train_together
 from harness.workplace import held

@@ -44,7 +44,8 @@ from harness.lockstep import Feed, batches_of, settled
 from harness.losses.table import LOSSES
 from harness.model import backbone_args, sizes_of
 from harness.schedules import At, at, ends
-from harness.step import NonFinite, State, train_step
+from harness.state import State
+from harness.step import NonFinite, train_step
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]

@@ -26,7 +26,8 @@ from harness.job import Job
 from harness.model import Network, initialise, patch_size
 from harness.schedules import at
 from harness.settings import Experiment
-from harness.step import State, train_step
+from harness.state import State
+from harness.step import train_step
 
 HEAD = {"hidden": 24, "bottleneck": 16, "prototypes": 16}
 TINY: dict[str, Any] = {

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from common.ranks import Ranks
+from common.ranks import ALONE, Ranks
 from harness.losses.cross_entropy import Scores
 
 
@@ -31,7 +31,7 @@ class Outputs(NamedTuple):
     cls: Tensor
     patches: Tensor | None
     masks: Tensor
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
 
 class Targets(NamedTuple):
@@ -66,7 +66,7 @@ def of_images(outputs: Outputs, targets: Targets, images: Int[Tensor, " b"]) -> 
         "cls": take(outputs.cls, 1, images),
         "patches": take(outputs.patches, 0, crops),
         "masks": outputs.masks[crops],
-        "ranks": Ranks(),
+        "ranks": ALONE,
     }
     asked = {
         "dino": take(targets.dino, 1, images),

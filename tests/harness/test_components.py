@@ -11,9 +11,10 @@ from harness import schedules
 from harness.beginning import fresh_state
 from harness.components import MOST, Tally, some_terms
 from harness.data.pool import open_pool
+from harness.forward import losses, masked_positions, study, teach
 from harness.found import _composed
 from harness.losses.inputs import Outputs, Targets
-from harness.step import losses, masked_positions, study, teach, train_step
+from harness.step import train_step
 from harness.train import train
 
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ from common.errors import BadInput
 from harness import gram_teacher
 from harness.beginning import fresh_state
 from harness.cost import flops, forward_flops, machine_rate, shapes, step_cost, watch_flops
+from harness.forward import forward
 from harness.graph import jobs
 from harness.losses.gram import Gram
 from harness.schedules import at
-from harness.step import forward
 
 WIDTH, DEPTH, PATCH, BATCH = 32, 2, 8, 4
 HIDDEN, BOTTLENECK, PROTOTYPES = 24, 16, 16

@@ -14,6 +14,7 @@ from evals.backbones.exported import export
 from harness import distillation, phases
 from harness.beginning import fresh_state, frozen_teacher, resume
 from harness.checkpoint import export_weights, save_state
+from harness.forward import masked_positions, study, teach
 from harness.job_folder import state_path
 from harness.losses.sinkhorn import sinkhorn_knopp
 from harness.model import backbone_args, encode
@@ -21,7 +22,6 @@ from harness.noise import student_noise
 from harness.record import asked_job, summary
 from harness.run import main
 from harness.schedules import at
-from harness.step import masked_positions, study, teach
 from harness.timeline import lane, planned_arms
 from harness.train import train
 

@@ -19,7 +19,8 @@ from harness.beginning import fresh_state
 from harness.config import load
 from harness.data.batches import Batch
 from harness.schedules import at
-from harness.step import State, train_step
+from harness.state import State
+from harness.step import train_step
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL = json.loads((ROOT / "tests" / "golden" / "official_steps.json").read_text())

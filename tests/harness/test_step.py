@@ -10,11 +10,13 @@ import torch
 from evals.backbones.exported import export
 from harness import schedules
 from harness.beginning import fresh_state
+from harness.forward import forward, weigh
 from harness.gram_view import resize_patches
 from harness.losses.gram import Gram
 from harness.losses.relations.gram import gram_loss
 from harness.model import backbone_args, encode
-from harness.step import NonFinite, follow, forward, frozen_copy, train_step, weigh
+from harness.state import follow, frozen_copy
+from harness.step import NonFinite, train_step
 
 CPU = torch.device("cpu")
 

@@ -12,13 +12,13 @@ from harness.backbones import convnext
 from harness.backbones.convnext import lacking
 from harness.beginning import fresh_state, resume
 from harness.distillation import answers
+from harness.forward import forward, masked_positions
 from harness.job_folder import step_folder
 from harness.lockstep import batches_of
 from harness.losses.gram import Gram
 from harness.model import Network, build_backbone, encode, sizes_of
 from harness.optimizer import build_optimizer
 from harness.schedules import at
-from harness.step import forward, masked_positions
 from harness.train import train
 
 CPU = torch.device("cpu")

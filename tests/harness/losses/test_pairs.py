@@ -7,10 +7,10 @@ those of one view and one image alone the gradient at each of the student's view
 import pytest
 import torch
 
+from harness.forward import losses, weigh
 from harness.losses.cross_entropy import Scores
 from harness.losses.inputs import Outputs, Targets
 from harness.schedules import at
-from harness.step import losses, weigh
 
 IMAGES, PROTOTYPES = 3, 5
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -13,7 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from common.errors import BadInput
+
 T = TypeVar("T")
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,28 @@ def joined() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
 
 
+def started_count() -> int:
+    """How many processes `torchrun` has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def refuse_several(what: str, remedy: str) -> None:
+    """Raises `BadInput` where `torchrun` has started several processes of something that is done by one."""
+    if (count := started_count()) > 1:
+        raise BadInput(f"got {count} processes of torchrun for {what}: want one; {remedy}")
+
+
 @contextmanager
 def started() -> Iterator[Ranks]:
-    """The processes that `torchrun` started, joined by gloo; a single one without it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The processes that `torchrun` started, joined: by gloo, on CUDA devices by NCCL; a single one without it.
+
+    One may work alone for long, while the others wait.
+    """
+    if started_count() == 1:
         yield Ranks()
         return
-    dist.init_process_group("gloo")
+    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
@@ -126,6 +145,6 @@ def started() -> Iterator[Ranks]:
 
 def device_of(device: torch.device) -> torch.device:
     """Of several GPUs the one that `torchrun` gives this process."""
-    if device.type == "cuda" and torch.cuda.device_count() > 1:
+    if device.type == "cuda" and started_count() > 1 and torch.cuda.device_count() > 1:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return device

@@ -33,7 +33,7 @@ class Damaged(BadInput):
 
 def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in _tensors(state).items()}
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(state).items()}
     about = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
     if state.seen.values:
         about["seen"] = json.dumps({"values": [*state.seen.values.items()], "ring": [*state.seen.ring]})
@@ -53,7 +53,7 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
         seen = json.loads(header.get("seen", "{}"))
         ring = {step: frozen_copy(state.teacher.backbone).cpu() for step in seen.get("ring", [])}
         state.seen = Seen(dict(seen.get("values", [])), ring)
-        _restore(state, tensors, path)
+        restore(state, tensors, path)
     except BadInput:
         raise
     except _DAMAGE as error:
@@ -105,7 +105,7 @@ def load_weights(state: State, path: Path) -> None:
             f"trunk.checkpoint={path} cannot be read ({found(error)}): want whole safetensors; copy it again"
         ) from error
     tensors = _for_both({key: tensor.float() for key, tensor in held.items()})
-    own = {key: t for key, t in _tensors(state).items() if key.startswith(NETWORKS)}
+    own = {key: t for key, t in tensors_of(state).items() if key.startswith(NETWORKS)}
     _copy_all(own, _local_norms(own, tensors), path)
     refuse_non_finite(f"trunk.checkpoint={path}", own)
 
@@ -143,7 +143,7 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype, teacher_al
         save_file(keep, new, metadata=sealed({"step": header["step"]}, keep))
 
 
-def _tensors(state: State) -> dict[str, Tensor]:
+def tensors_of(state: State) -> dict[str, Tensor]:
     """Every tensor of a state by name; optimizer moments are named after their parameters."""
     networks: dict[str, nn.Module] = {"student": state.student, "teacher": state.teacher}
     if state.gram_teacher is not None:
@@ -157,7 +157,7 @@ def _tensors(state: State) -> dict[str, Tensor]:
     return tensors
 
 
-def _restore(state: State, tensors: dict[str, Tensor], path: Path) -> None:
+def restore(state: State, tensors: dict[str, Tensor], source: Path | str) -> None:
     """Put every tensor where it belongs; the optimizer's moments are created, since a fresh optimizer has none."""
     for group in state.optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
@@ -166,8 +166,8 @@ def _restore(state: State, tensors: dict[str, Tensor], path: Path) -> None:
                 state.optimizer.state[parameter] = {
                     m: torch.empty_like(tensors[key], device=parameter.device) for m, key in moments.items()
                 }
-    own = _tensors(state)
-    _copy_all(own, _local_norms(own, tensors), path)
+    own = tensors_of(state)
+    _copy_all(own, _local_norms(own, tensors), source)
 
 
 def _local_norms(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -184,9 +184,9 @@ def _local_norms(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str
 
 
 @torch.no_grad()
-def _copy_all(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+def _copy_all(own: dict[str, Tensor], tensors: dict[str, Tensor], source: Path | str) -> None:
     """Copy tensors by name; names or shapes that differ are an error that lists them."""
-    _refuse_differences(own, tensors, str(path))
+    _refuse_differences(own, tensors, str(source))
     for key, tensor in own.items():
         tensor.copy_(tensors[key])
 

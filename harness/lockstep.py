@@ -1,18 +1,22 @@
-"""Students of one teacher trained side by side: which of them can be, and the one stream of batches that all read."""
+"""What is taken together: students of one teacher by one stream of batches, and each step by all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 
+from common.errors import BadInput, found
+from common.ranks import joined
 from harness import dense_watch, gram_view
+from harness.checkpoint import tensors_of
 from harness.data.batches import Batch, Batches, stream
 from harness.data.pool import Pool
 from harness.job import Job
 from harness.model import sizes_of
+from harness.schedules import At, at
 from harness.settings import Experiment
 from harness.state import State
 
@@ -55,6 +59,11 @@ def settled(job: Job, state: State) -> Experiment:
     return job.settings if gram is job.settings.gram else replace(job.settings, gram=gram)
 
 
+def scheduled(job: Job, state: State, step: int) -> At:
+    """The values that hold in a step of the job; an end is where its identity has it, wherever this job stops."""
+    return at(settled(job, state), step, origin=job.origin, stop=job.science["schedule"]["end_step"])
+
+
 def batches_of(job: Job, pool: Pool, state: State) -> Batches:
     """The batches of every step of the job. Raises `BadInput` for crops that the patch does not divide."""
     settings = settled(job, state)
@@ -70,21 +79,79 @@ def batches_of(job: Job, pool: Pool, state: State) -> Batches:
     )
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A job that the first process has begun or gone on with, and the tensors of its state, by shape and type.
+
+    anew: whether nothing that was begun before goes on. threads: those of each process.
+    """
+
+    job: Job
+    tensors: dict[str, tuple[torch.Size, torch.dtype]]
+    anew: bool
+    threads: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """A step that all processes take: of which job, by what was measured until then, and whether components' losses are
+    asked for. The tensors of a beginning follow it."""
+
+    name: str
+    step: int
+    values: dict[int, float]
+    tallied: bool
+    beginning: Beginning | None
+
+
 class Feed:
     """The batches of steps that rise: what is asked for alike is made once, and moved to the device once.
 
-    The stream is begun anew where an alarm changes what is in a batch.
+    The stream is begun anew where an alarm changes what is in a batch. Where several processes share a step, each gets
+    its own images; the first one tells the others which step is to be taken (`harness.follow`).
     """
 
     def __init__(self, pool: Pool, *, device: torch.device) -> None:
-        self.pool, self.device = pool, device
+        self.pool, self.device, self.ranks = pool, device, joined()
+        self._told: dict[str, tuple[int, int]] = {}  # of each job whose state the others have, and at which step
         self._stream: Generator[Batch] | None = None
         self._shaping: Any = None
         self._step = -1
         self._last: tuple[Batch, Batch] | None = None
 
-    def __call__(self, job: Job, state: State) -> tuple[Batch, Batch]:
-        """The batch of the step that is next for the job, as it was made and on the device."""
+    def __call__(self, job: Job, state: State, *, tallied: bool = False) -> tuple[Batch, Batch]:
+        """The batch of the step that is next for the job, as it was made and on the device.
+
+        tallied: whether its components' losses are asked for. Raises `BadInput` for an image that cannot be read, in
+        all processes where it is so in one.
+        """
+        if self.ranks.world == 1:
+            return self._made(job, state)
+        if self.ranks.first:
+            self._tell(job, state, tallied)
+        made, fault = None, None
+        try:
+            made = self._made(job, state)
+        except BadInput as error:
+            fault = found(error)
+        faults = [one for one in self.ranks.gathered(fault) if one]
+        if made is None or faults:
+            raise BadInput(faults[0])
+        return made
+
+    def _tell(self, job: Job, state: State, tallied: bool) -> None:
+        """Let the other processes take the step too; they are sent the state where they do not have it."""
+        tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
+        beginning = None
+        if self._told.get(job.name) != (id(state), state.step):
+            forms = {key: (one.shape, one.dtype) for key, one in tensors.items()}
+            beginning = Beginning(job, forms, not self._told, torch.get_num_threads())
+        self.ranks.agreed(Order(job.name, state.step, dict(state.seen.values), tallied, beginning))
+        if beginning is not None:
+            self.ranks.given(tensors.values())
+        self._told[job.name] = id(state), state.step + 1
+
+    def _made(self, job: Job, state: State) -> tuple[Batch, Batch]:
         shaping = _shaping(settled(job, state), job.seed)
         if self._last is None or (state.step, shaping) != (self._step, self._shaping):
             if self._stream is None or (state.step, shaping) != (self._step + 1, self._shaping):
@@ -92,7 +159,7 @@ class Feed:
                 workers = job.settings.runtime.workers
                 own = stream(batches_of(job, self.pool, state), state.step, job.stop, workers=workers)
                 self._stream = cast(Generator[Batch], own)
-            batch = next(self._stream)
+            batch = next(self._stream).parts(self.ranks.world)[self.ranks.rank]
             self._step, self._shaping, self._last = state.step, shaping, (batch, to_device(batch, self.device))
         return self._last
 

@@ -19,11 +19,11 @@ from harness.data.pool import Pool
 from harness.job import Job
 from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault, faults
-from harness.lockstep import Feed, settled
+from harness.lockstep import Feed, scheduled, settled
 from harness.state import State
 from harness.step import NonFinite, train_step
 from harness.store import MARKS
-from harness.train import Evaluate, export_backbone, look_of, scheduled, train_together
+from harness.train import Evaluate, export_backbone, look_of, train_together
 from harness.workplace import held
 
 log = logging.getLogger("gramlab")
@@ -92,7 +92,8 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
         look(state.seen, state.teacher.backbone, state.step)
         while state.step < step:
             _, batch = feed(job, state)
-            train_step(state, batch, scheduled(job, state, state.step), settled(job, state), seed=job.seed)
+            now = scheduled(job, state, state.step)
+            train_step(state, batch, now, settled(job, state), seed=job.seed, ranks=feed.ranks)
             look(state.seen, state.teacher.backbone, state.step)
             bar.update()
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from common.machine import pick_device
+from common.ranks import device_of, joined
 from common.records import Asked
 from common.timeline import Timeline
 from harness import memory
@@ -58,14 +59,16 @@ class Planned(NamedTuple):
 def opened(experiment: Experiment) -> Opening:
     """Choose what is left to the machine. Raises `BadInput` for a damaged record, and for what cannot fit."""
     elsewhere = experiment.launcher.name == "slurm"
-    device = pick_device("auto" if elsewhere else experiment.device)
+    device = device_of(pick_device("auto" if elsewhere else experiment.device))
     folder = Path(experiment.runtime.folder) / experiment.name
     record = recorded(folder)
     tight = [] if elsewhere else memory.check(experiment, device)
     crew = crew_of(experiment, device, record=record)
     experiment, choices = settle(experiment, device, record=record, share=crew.share)
     pools = Pools(Path(experiment.runtime.cache))
-    return Opening(experiment, folder, record, device, pools, crew.workers, [*crew.lines, *choices, *tight])
+    world = joined().world
+    shared = [f"processes: {world} share each step, by torchrun; the first of them does all else"] if world > 1 else []
+    return Opening(experiment, folder, record, device, pools, crew.workers, [*crew.lines, *choices, *shared, *tight])
 
 
 def planned(

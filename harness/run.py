@@ -20,6 +20,7 @@ from common.display import shown
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
+from common.ranks import refuse_several, started
 from common.timeline import write_timeline
 from harness import arguments, store
 from harness.check_data import check_data
@@ -27,6 +28,7 @@ from harness.config import as_dict, load
 from harness.data.pool import Pools, fingerprint
 from harness.display import Shown
 from harness.evaluate import Evaluator
+from harness.follow import dismiss, follow
 from harness.found import trained_lines
 from harness.graph import jobs
 from harness.job import Job
@@ -55,8 +57,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     args = parsed(arguments.run, "run", argv)
     arms = args.arms.split(",") if args.arms is not None else None
-    experiment = load(args.experiment, args.overrides, arms=arms)
-    return run(experiment, plan_only=args.plan, checks_data=args.check_data)
+    with started() as ranks:
+        experiment = load(args.experiment, args.overrides, arms=arms)
+        if not ranks.first:
+            return follow(ranks, experiment.device)
+        code = run(experiment, plan_only=args.plan, checks_data=args.check_data)
+        dismiss(ranks)
+        return code
 
 
 def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = False) -> int:
@@ -66,6 +73,8 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
             f"{experiment.name}: neither the file nor the command line names an arm: want at least one, for example "
             "arms: {plain: {}}"
         )
+    if experiment.launcher.name != "none":
+        refuse_several(f"launcher.name={experiment.launcher.name}", "set launcher.name=none, or leave torchrun out")
     if not plan_only:
         refuse_missing(experiment.trackers)
         if experiment.launcher.name == "slurm":

@@ -26,6 +26,7 @@ from common.display import shown
 from common.errors import BadInput
 from common.machine import environment
 from common.progress import telling
+from common.ranks import refuse_several
 from harness import arguments
 from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
@@ -70,6 +71,7 @@ def _run(argv: list[str] | None) -> int:
 def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | None = None) -> int:
     """Plan a sweep, and carry out its trials or confirm its front."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    refuse_several("a sweep", "start the command several times instead: they share its trials")
     if not plan_only:
         refuse_missing(experiment.trackers)
     opening, trials, notes = prepared(experiment)

@@ -40,10 +40,10 @@ from harness.job_folder import (
     step_folder,
 )
 from harness.job_status import renew_status, write_status
-from harness.lockstep import Feed, batches_of, settled
+from harness.lockstep import Feed, batches_of, scheduled, settled
 from harness.losses.table import LOSSES
 from harness.model import backbone_args, sizes_of
-from harness.schedules import At, at, ends
+from harness.schedules import ends
 from harness.state import State
 from harness.step import NonFinite, train_step
 
@@ -208,11 +208,11 @@ def run_steps(
         while state.step < job.stop:
             with watch.paused():
                 yield state.step
-            batch, placed = feed(job, state)
+            asked = tally if is_logged(job, state.step + 1) else None
+            batch, placed = feed(job, state, tallied=asked is not None)
             with naming_images(batches.pool, batch):
-                now = scheduled(job, state, state.step)
-                asked = tally if is_logged(job, state.step + 1) else None
-                terms = train_step(state, placed, now, settled(job, state), seed=job.seed, tally=asked)
+                now, own = scheduled(job, state, state.step), settled(job, state)
+                terms = train_step(state, placed, now, own, seed=job.seed, tally=asked, ranks=feed.ranks)
             observe(job, state, look)
             tally.count(batch)
             bar.update()
@@ -273,11 +273,6 @@ def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_r
         extra=extra,
         keep_results=keep_results,
     )
-
-
-def scheduled(job: Job, state: State, step: int) -> At:
-    """The values that hold in a step of the job; an end is where its identity has it, wherever this job stops."""
-    return at(settled(job, state), step, origin=job.origin, stop=job.science["schedule"]["end_step"])
 
 
 def curve_row(terms: dict[str, Tensor], state: State, job: Job, watch: Stopwatch) -> dict[str, float]:

@@ -81,7 +81,7 @@ FLOORS = (
     "harness.job_status harness.pictures",
     "harness.job_folder",
     "harness.beginning harness.kept harness.measures",
-    "harness.train harness.plan harness.record harness.evaluate",
+    "harness.train harness.plan harness.record harness.evaluate harness.follow",
     "harness.mending harness.timeline",
     "harness.pointless",
     "harness.launchers harness.sweeps",

@@ -12,9 +12,10 @@ from harness import recipe, settings
 from harness.beginning import fresh_state
 from harness.graph import jobs
 from harness.job_folder import check
+from harness.lockstep import scheduled
 from harness.losses.gram import Gram
 from harness.schedules import at, counts_from_segment, end, linear_warmup, local_weight, transition
-from harness.train import scheduled, train
+from harness.train import train
 
 
 def test_the_stage_one_learning_rate_warms_up_to_its_scaled_peak():

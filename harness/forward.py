@@ -130,8 +130,8 @@ def study(
     whole: whether all patches of the global crops are asked for, or those alone that iBOT asks for.
     """
     sees_all = settings.distillation.teacher is not None
-    tokens = encode(
-        student.backbone,
+    encoded = partial(encode, student.backbone, recompute=settings.runtime.recompute)
+    tokens = encoded(
         batch.globals.flatten(0, 1),
         mask_token=student.mask_token,
         masks=None if sees_all else batch.masks.to(batch.globals.device),
@@ -142,7 +142,7 @@ def study(
     if batch.locals.shape[0] and settings.dino.sees_locals:
         crops = batch.locals.flatten(0, 1)
         own = {"draws": noise["local"], "cls_norm": student.local_cls_norm, "picked": masked[:0]}
-        local = encode(student.backbone, crops, **own).cls
+        local = encoded(crops, **own).cls
         local = by_view(student.dino_head(local), batch.locals)
     ibot = None
     if settings.ibot.is_on:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import json
+from contextlib import nullcontext
 from copy import deepcopy
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import timm
@@ -21,8 +22,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from common.errors import BadInput, first_line
+from common.products import fast_linear
 from common.schema import shown
 from evals.backbones.timm_models import create, vit_args
 from harness import recipe, settings
@@ -35,6 +38,12 @@ from harness.losses.head import Head
 from harness.losses.precision import as_multiplied
 from harness.noise import BlockDraw, Draws
 
+# No draws are made inside, and products must be those of the way forwards
+RECOMPUTED = {
+    "use_reentrant": False,
+    "preserve_rng_state": False,
+    "context_fn": lambda: (nullcontext(), fast_linear()),
+}
 FAMILIES = ["*vit*", "*eva*", "*deit*", "*convnext*"]  # of timm, among which a name is looked for that was likely meant
 
 
@@ -182,7 +191,7 @@ def sizes_of(model: recipe.Model) -> Sizes:
     return _sizes_of(json.dumps(dataclasses.asdict(dataclasses.replace(settled(model), start_from=None))))
 
 
-@functools.cache
+@cache
 def _sizes_of(model: str) -> Sizes:
     with torch.device("meta"):
         backbone = build_backbone(recipe.Model(**json.loads(model)))
@@ -225,12 +234,14 @@ def encode(
     draws: Draws | None = None,
     cls_norm: nn.Module | None = None,
     picked: Int[Tensor, " M"] | None = None,
+    recompute: bool = False,
 ) -> Tokens:
     """Tokens of a batch of normalised images; masked patches are replaced by the mask token before positions.
 
     cls_norm: the final norm of the class token, in place of the one that all tokens have.
     picked: flat indices into the patches [B · P] that are asked for; the last MLP computes these and the class tokens
     alone. None: all of them.
+    recompute: whether the way back computes the inside of each block anew instead of keeping it (arXiv 1604.06174).
     """
     if isinstance(backbone, ConvNeXt):
         return _picked(Tokens(*convnext.tokens(backbone, images)), picked)
@@ -246,10 +257,11 @@ def encode(
         draw = draws[i] if draws else BlockDraw(None, None, None)
         rope = plain if draw.rope is None else vit.rotary(backbone, grid, draw.rope)
         attention, mlp = vit.branches(block, rope)
-        x = _residual(x, draw.attention, attention, draw.factor)
         if i == last and picked is not None and draw.mlp is None and backbone.cls_token is not None:
+            x = _residual(x, draw.attention, attention, draw.factor)
             return _asked(backbone, x, picked, mlp, cls_norm)
-        x = _residual(x, draw.mlp, mlp, draw.factor)
+        both = partial(_both, draw=draw, attention=attention, mlp=mlp)
+        x = checkpoint(both, x, **RECOMPUTED) if recompute else both(x)
     own = None if cls_norm is None else cls_norm(x[:, 0])
     x = backbone.norm(x)
     patches = x[:, backbone.num_prefix_tokens :]
@@ -272,6 +284,12 @@ def _asked(backbone: Vit, x: Tensor, picked: Tensor, mlp: Branch, cls_norm: nn.M
     x = x + mlp(x)
     cls = (cls_norm or backbone.norm)(x[:images])
     return Tokens(cls, backbone.norm(x[images:]))
+
+
+def _both(x: Tensor, *, draw: BlockDraw, attention: Branch, mlp: Branch) -> Tensor:
+    """A block."""
+    x = _residual(x, draw.attention, attention, draw.factor)
+    return _residual(x, draw.mlp, mlp, draw.factor)
 
 
 def _residual(x: Tensor, kept: Tensor | None, branch: Branch, factor: float | None) -> Tensor:

@@ -19,6 +19,7 @@ from common.bounds import (
     About,
     Batch,
     Count,
+    Flag,
     Label,
     Name,
     Natural,
@@ -150,6 +151,13 @@ class Runtime:
             "([distributed.md](distributed.md)), up to rounding"
         ),
     ] = 1
+    recompute: Annotated[
+        Flag,
+        About(
+            "the way back computes the inside of each block of a ViT anew instead of keeping it: far less "
+            "memory for a third more operations, and the same bits"
+        ),
+    ] = False
 
 
 @settings

@@ -177,6 +177,7 @@ MACHINERY: dict[str, object] = {
     "runtime.threads": 2,
     "runtime.checkpoint_every": 1,
     "runtime.log_every": 3,
+    "runtime.recompute": True,
     "launcher.name": "local",
     "launcher.workers": 2,
     "launcher.stage": "elsewhere",

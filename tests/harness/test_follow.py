@@ -1,0 +1,98 @@
+"""`torchrun` and the main job: processes that share steps leave what one leaves, and refuse in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from harness.run import main
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = {"size": 32, "split": "val", "name": "rooms"}
+EVALS = {
+    "every": 3,
+    "sets": {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}},
+    "tasks": {"knn": {"protocol": "knn", "train": "kept", "test": "asked"}},
+}
+BEST = {"gram.weight": 2.0, "gram.teacher": "best_dense", "gram.measure": "dse", "gram.measure_every": 1}
+BEST |= {"gram.ring": 2, "gram.measure_images": 8, "gram.update_every": 2, "gram.start_step": 3}
+ARMS = {
+    "anchored": {"gram.weight": 2.0, "gram.start_step": 2, "gram.resolution": 2.0},
+    "best": BEST,
+    "taught": {"from": None, "distillation.teacher": "anchored", "ibot.mask_probability": 0.5},
+}
+
+
+def shared(path, *words):
+    """What two processes of `torchrun` make of an experiment."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["harness/run.py", str(path), *words]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+
+
+def weights(folder):
+    return {view.name: load_file(sorted(view.glob("states/*"))[-1]) for view in folder.iterdir() if view.is_symlink()}
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_stopped_and_leave_what_one_leaves(write_tiny, tmp_path):
+    path = write_tiny(trunk={"steps": 2}, arms=ARMS, evals=EVALS, runtime={"threads": 1, "log_every": 1})
+    alone, together = (f"runtime.folder={tmp_path / name}" for name in ("alone", "together"))
+    assert main([str(path), alone]) == 0
+    assert main([str(path), together, "steps=4", "--arms", "anchored"]) == 0
+    done = shared(path, together)
+    assert done.returncode == 0, done.stderr
+    assert "processes: 2 share each step" in done.stdout
+    assert "anchored-s0: goes on from step 4" in done.stdout + done.stderr
+    one, other = (weights(tmp_path / name / "tiny") for name in ("alone", "together"))
+    assert set(one) == {"trunk-s0", "anchored-s0", "best-s0", "taught-s0"}
+    for name, tensors in one.items():
+        assert tensors.keys() == other[name].keys()
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(other[name][key], tensor, rtol=1e-3, atol=5e-5, msg=key)
+
+
+@pytest.mark.slow
+def test_an_image_that_one_process_cannot_read_ends_all_in_one_line(write_tiny, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(8):
+        Image.new("RGB", (40, 40), (number * 20, 90, 60)).save(photos / f"{number}.png")
+    path = write_tiny(arms={"plain": {}}, evals={"tasks": {}}, runtime={"threads": 1})
+    text = path.read_text()
+    words = [f"data.sources={{photos: {{kind: folder, root: {photos}}}}}", "data.batch_size=8", "steps=2"]
+    whole = (photos / "5.png").read_bytes()
+    (photos / "5.png").write_bytes(whole[:40] + bytes(len(whole) - 40))
+    done = shared(path, *words)
+    assert path.read_text() == text
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("gramlab:")]
+    assert len(said) == 1, done.stderr
+    assert "5.png" in said[0]
+    (photos / "5.png").write_bytes(whole)
+    assert shared(path, *words).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data.batch_size=3"], "data.batch_size=3 over 2 processes: want a multiple of 2"),
+        (
+            ["launcher.name=local"],
+            "got 2 processes of torchrun for launcher.name=local: want one",
+        ),
+    ],
+)
+@pytest.mark.slow
+def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(write_tiny, tmp_path, words, said):
+    done = shared(write_tiny(arms={"plain": {}}, evals={"tasks": {}}), *words)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("gramlab:")]
+    assert len(lines) == 1, done.stderr
+    assert said in lines[0]
+    assert not (tmp_path / "runs").exists()

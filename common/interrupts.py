@@ -1,6 +1,7 @@
 """Signals that end a command – Ctrl-C, `kill`, a closed terminal – at any moment in one line and with an exit code.
 
-Cheap to import: it comes before the imports that take seconds.
+What can be gone on with (`resumable`) is asked to leave by some of them, and says so by its exit code. Cheap to import:
+it comes before the imports that take seconds.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 5.0  # seconds for what an interruption sets off; a further signal changes nothing in them
+# What asks a process to leave: `kill` and preemption, a scheduler's warning, Slurm's ahead of a job's time limit
+REQUESTS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+RESUME = os.EX_TEMPFAIL  # 75, the exit code of who has left: the same command goes on
+BROKEN_OFF, ENDED = 20.0, 28.0  # seconds after which who has not left is broken off, and where that does not help ended
+ECHO = 1.0  # seconds in which a signal comes again without being another one: some send it to process and group
 _answered = False  # whether an interruption was told already
-_asked = False  # whether this process is to leave at the next good moment
+_request: _Request | None = None  # what this process hears while it is `resumable`
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,13 +33,21 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(words(number))
+        self.number = number
         self.code = 128 + number  # what a shell reports for a process that died of it
+
+
+class Leaving(Interrupted):
+    """This process was asked to leave and does so; what it was at is saved, or has been broken off."""
+
+    def __init__(self, number: int, how: str = "") -> None:
+        super().__init__(number)
+        self.args = (f"asked to leave by {signal.Signals(number).name}{how}",)
+        self.code = RESUME
 
 
 def words(number: int) -> str:
     """How an interruption is told."""
-    if number == signal.SIGUSR2:
-        return "asked to leave"
     return "interrupted" if number == signal.SIGINT else f"interrupted by {signal.Signals(number).name}"
 
 
@@ -81,22 +95,97 @@ def ignore_in_worker() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def hear_requests() -> None:
-    """From here on SIGUSR2 ends nothing at once: `is_asked_to_leave` tells of it, and work ends where that costs least.
+@contextmanager
+def resumable(grace: float | None = None) -> Iterator[None]:
+    """Inside, `REQUESTS` ask the main thread to leave where that costs least: see `is_asked_to_leave`.
 
-    Slurm sends it ahead of a job's time limit, to worker processes too, in which it changes nothing.
+    Who has not left after `BROKEN_OFF` seconds is broken off by `Leaving`, and ended after `ENDED` where even that does
+    nothing. A second SIGTERM ends at once, as outside; the other two may come any number of times.
+
+    grace: seconds until the process is killed after SIGUSR2, where somebody says it; 60 % of them are its own.
     """
-
-    def ask(*_: Any) -> None:
-        global _asked
-        _asked = True
-
-    signal.signal(signal.SIGUSR2, ask)
+    global _request
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, _request = _request, _Request(grace)
+    _request.listen()
+    try:
+        yield
+    finally:
+        _request.forget()
+        _request = before
 
 
 def is_asked_to_leave() -> bool:
-    """Whether somebody has sent SIGUSR2 since `hear_requests`."""
-    return _asked
+    """Whether somebody has asked this process to leave: its work ends once what it is at is done, and is saved."""
+    return _request is not None and _request.number is not None
+
+
+def leave_if_asked(save: Callable[[], object] | None = None) -> None:
+    """Leave where somebody has asked for it: `save` first, which is not broken off any more. Raises `Leaving`."""
+    if _request is not None and _request.number is not None:
+        _request.leaves.set()
+        if save is not None:
+            save()
+        raise Leaving(_request.number)
+
+
+class _Request:
+    """Whether and by what this process was asked to leave, and what happens to it if it does not."""
+
+    def __init__(self, grace: float | None) -> None:
+        self.process, self.grace = os.getpid(), grace
+        self.number: int | None = None
+        self.since, self.overdue = math.inf, False
+        self.before = dict[int, Any]()
+        self.asked, self.leaves, self.over = (threading.Event() for _ in range(3))
+
+    def listen(self) -> None:
+        for number in REQUESTS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self.before[number] = signal.signal(number, self.hear)
+        # Begun now: a signal may come while another thread begins, and could not begin one then
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def forget(self) -> None:
+        for event in (self.over, self.leaves, self.asked):
+            event.set()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # in a worker just forked
+            return
+        if self.number is None:
+            self.number, self.since = number, time.monotonic()
+            self.before[signal.SIGCHLD] = _deaf_to_children()
+            self.asked.set()
+        elif self.overdue:
+            self.overdue = False
+            raise Leaving(self.number, f", broken off after {time.monotonic() - self.since:.0f} s")
+        elif number == signal.SIGTERM and time.monotonic() - self.since > ECHO and callable(self.before[number]):
+            self.before[number](number, frame)
+
+    def watch(self) -> None:
+        """In a thread: break the main one off where it does not leave, and end it where it cannot be interrupted.
+
+        What is on the disk is whole at any time.
+        """
+        self.asked.wait()
+        if self.number is None:
+            return
+        patience = BROKEN_OFF if self.grace is None or self.number != signal.SIGUSR2 else 0.6 * self.grace
+        if not self.leaves.wait(patience):
+            self.overdue = True
+            signal.pthread_kill(threading.main_thread().ident or 0, self.number)
+        if not self.over.wait(self.since + patience + ENDED - BROKEN_OFF - time.monotonic()):
+            spent = time.monotonic() - self.since
+            said = (
+                f"{Leaving(self.number, f', ended after {spent:.0f} s')}; the same command goes on from its last state"
+            )
+            os.write(2, f"gramlab: {said}\n".encode())
+            os._exit(RESUME)
 
 
 class _Ends:
@@ -107,31 +196,35 @@ class _Ends:
         self.silenced: dict[int, Any] = {}
 
     def interrupt(self, number: int, _: FrameType | None) -> None:
-        try:
-            self.silence()
-        except RuntimeError:  # as `silence` tells: one has died in this very moment
-            self.silence()
+        self.silenced.setdefault(signal.SIGCHLD, _deaf_to_children())
         if os.getpid() != self.process or time.monotonic() < self.deaf_until:  # the former in a worker just forked
             return
         global _answered
         _answered, self.deaf_until = True, time.monotonic() + PATIENCE
         raise Interrupted(number)
 
-    def silence(self) -> None:
-        """Where workers die of the same signal, torch raises an error in the midst of whatever happens here."""
-        self.silenced.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, lambda *_: None))
-
     def unraisable(self, lost: Any) -> None:
         """Python drops an exception that is raised while an object is removed: the signal is sent once more."""
         if not isinstance(lost.exc_value, Interrupted):
             self.hook(lost)
             return
-        threading.Timer(0.05, self.again, (lost.exc_value.code - 128,)).start()
+        if isinstance(lost.exc_value, Leaving) and _request is not None:
+            _request.overdue = True
+        threading.Timer(0.05, self.again, (lost.exc_value.number,)).start()
 
     def again(self, number: int) -> None:
         """Hear the signal, which until now was not to be raised in the midst of Python's dropping it."""
         self.deaf_until = -math.inf
         os.kill(self.process, number)
+
+
+def _deaf_to_children() -> Any:
+    """What has heard of processes that end: where workers die of the same signal, torch raises an error in the midst of
+    whatever happens here; that one has died in this very moment too."""
+    try:
+        return signal.signal(signal.SIGCHLD, lambda *_: None)
+    except RuntimeError:
+        return signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def _leave(number: int, _: FrameType | None) -> None:

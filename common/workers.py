@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from common.errors import BadInput
-from common.interrupts import held_back, ignore_in_worker
+from common.interrupts import held_back, ignore_in_worker, leave_if_asked
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ def batches(
 
     Raises:
         BadInput: as `make` does, from a worker too.
+        Leaving: this process was asked to leave, and so were the workers.
     """
     loader = DataLoader(
         _Made(make),
@@ -44,7 +45,14 @@ def batches(
     )
     with held_back():
         ahead = iter(loader)
-    for made in ahead:
+    while True:
+        try:
+            made = next(ahead)
+        except StopIteration:
+            return
+        except RuntimeError:  # what asked this process to leave may have reached those of the loader, and ended them
+            leave_if_asked()
+            raise
         if isinstance(made, BadInput):
             raise made
         yield made

@@ -103,6 +103,12 @@ def saved_steps(job: Job) -> list[int]:
     return [*files_by_step(job.folder / "states", ".safetensors")][::-1]
 
 
+def goes_on(jobs: Iterable[Job]) -> str:
+    """From which steps the command goes on, should it end here."""
+    steps = (f"{job.name} from step {max([job.root.start, *saved_steps(job)])}" for job in jobs)
+    return f"the same command goes on with {', '.join(steps)}"
+
+
 # --- refusals, all before anything is written and without making weights
 
 

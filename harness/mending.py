@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 import torch
 
 from common.errors import BadInput
+from common.interrupts import leave_if_asked
 from common.progress import Bar
 from harness import checkpoint, store
 from harness.beginning import first_state, fresh_state, frozen_teacher, load_kept
@@ -91,6 +92,7 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     with bar, closing(Feed(pool, device=device)) as feed:
         look(state.seen, state.teacher.backbone, state.step)
         while state.step < step:
+            leave_if_asked()
             _, batch = feed(job, state)
             now = scheduled(job, state, state.step)
             train_step(state, batch, now, settled(job, state), seed=job.seed, ranks=feed.ranks)

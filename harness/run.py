@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -18,6 +19,7 @@ from common.command import answer, parsed
 from common.disk import write_text
 from common.display import shown
 from common.errors import BadInput
+from common.interrupts import resumable
 from common.machine import environment
 from common.progress import telling
 from common.ranks import refuse_several, started
@@ -50,7 +52,7 @@ log = logging.getLogger("gramlab")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 an arm failed, 2 bad input, 130 interrupted (the same command goes on)."""
+    """Exit code: 0 done, 1 an arm failed, 2 bad input; 75 asked to leave, 130 interrupted: the same command goes on."""
     return answer(lambda: _run(argv))
 
 
@@ -128,7 +130,8 @@ def carry_out(work: Work) -> int:
     launcher = work.experiment.launcher.name
     expected = {name: (one.training, one.evaluating) for name, one in work.expected.items()}
     write_launch(work.folder, Launch(launcher, work.workers, expected))
-    with mirrored(work.folder, work.experiment.trackers):
+    leaves = resumable() if launcher != "slurm" else nullcontext()  # which trains nothing here
+    with leaves, mirrored(work.folder, work.experiment.trackers):
         with shown(Shown(work.folder)):
             failed = LAUNCHERS[launcher](work)
         if failed is None:

@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 from common.command import answer, parsed
 from common.display import shown
 from common.errors import BadInput
+from common.interrupts import resumable
 from common.machine import environment
 from common.progress import telling
 from common.ranks import refuse_several
@@ -56,7 +57,7 @@ FALLS = "a fall is from the best of a trial's evaluations to the last; the fork'
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 every trial failed, 2 bad input, 130 interrupted (the same command goes on)."""
+    """Exit code: 0 done, 1 every trial failed, 2 bad input; 75 asked to leave, 130 interrupted: it goes on."""
     return answer(lambda: _run(argv))
 
 
@@ -93,7 +94,7 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     if plan_only:
         print(f"timeline: {drawn(plan, opening, only=True)}")
         return 0
-    with telling(folder / "log.txt"), mirrored(folder, experiment.trackers):
+    with telling(folder / "log.txt"), resumable(), mirrored(folder, experiment.trackers):
         show(plan, opening, experiment)
         for line in plan.told:
             log.info("%s", line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from common.disk import write_json, write_text
 from common.errors import BadInput, first_line, found, listing
-from common.interrupts import Interrupted, is_asked_to_leave
+from common.interrupts import Leaving, leave_if_asked
 from common.machine import reset_peak_memory
 from common.progress import Bar
 from common.unwritable import staying
@@ -33,8 +32,8 @@ from harness.job import Job
 from harness.job_folder import (
     check,
     earlier_folders,
+    goes_on,
     is_done,
-    saved_steps,
     snapshot_folder,
     state_path,
     step_folder,
@@ -85,10 +84,10 @@ def train_together(
             except NonFinite as error:
                 error.__cause__ = error.__context__ = None  # they and the traceback hold all that the job had
                 failed[name] = error.with_traceback(None)
-            except Interrupted as error:
-                if not is_asked_to_leave():
-                    raise
-                leaving = error  # so will the others, once each has saved its state
+            except Leaving as error:  # so will the others, once each has saved its state
+                for note in [] if leaving is None else leaving.__notes__:
+                    error.add_note(note)
+                leaving = error
             del runs[name]
     finally:
         for run in runs.values():
@@ -128,8 +127,7 @@ def finish(job: Job, state: State, batches: Batches, feed: Feed, evaluate: Evalu
         kind = "interrupted" if isinstance(error, KeyboardInterrupt | GeneratorExit) else "failed"
         with suppress(OSError):  # a full disk, say, which is then the error itself
             write_status(job, state, curves, state_name=kind, error=first_line(error, most=1000))
-        again = max([job.root.start, *saved_steps(job)])
-        error.add_note(f"the same command goes on with {job.name} from step {again}")
+        error.add_note(goes_on([job]))
         raise
     finally:
         curves.close()
@@ -208,8 +206,13 @@ def run_steps(
         while state.step < job.stop:
             with watch.paused():
                 yield state.step
+                leave(job, state, curves)
             asked = tally if is_logged(job, state.step + 1) else None
-            batch, placed = feed(job, state, tallied=asked is not None)
+            try:
+                batch, placed = feed(job, state, tallied=asked is not None)
+            except Leaving:  # asked while it waited for the batch
+                leave(job, state, curves)
+                raise
             with naming_images(batches.pool, batch):
                 now, own = scheduled(job, state, state.step), settled(job, state)
                 terms = train_step(state, placed, now, own, seed=job.seed, tally=asked, ranks=feed.ranks)
@@ -240,17 +243,13 @@ def naming_images(pool: Pool, batch: Batch) -> Iterator[None]:
 
 def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stopwatch) -> None:
     """After a step: save the state and evaluate where one of them is due. Time spent here is not training time."""
-    settings, step = job.settings, state.step
-    evaluates, leaves = job.is_evaluated(step), is_asked_to_leave() and step < job.stop
+    settings, step, evaluates = job.settings, state.step, job.is_evaluated(state.step)
     states = job.folder / "states"
-    kept = evaluates or leaves or step % settings.runtime.checkpoint_every == 0 or store.is_pinned(states, step)
+    kept = evaluates or step % settings.runtime.checkpoint_every == 0 or store.is_pinned(states, step)
     with watch.paused():
-        if step > job.root.start and kept:
-            checkpoint.save_state(state, state_path(job, step), identity=job.identity)
-            store.prune(states)
-            write_status(job, state, curves, state_name="running")
-        if leaves:  # what is due at this step is done by whoever goes on with it
-            raise Interrupted(signal.SIGUSR2)
+        leave(job, state, curves)  # what is due at this step is done by whoever goes on with it
+        if kept:
+            save(job, state, curves)
         if step in job.snapshots and exported.fault(snapshot_folder(job, step)):
             export_backbone(job, state, snapshot_folder(job, step), which="teacher")
         if evaluates:
@@ -258,6 +257,20 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
             if exported.fault(folder):
                 export_backbone(job, state, folder, which=settings.evals.network)
             curves.add_evaluation(step, evaluate(job, step, folder))
+
+
+def leave(job: Job, state: State, curves: Curves) -> None:
+    """Where this process was asked to: leave with the state saved, unless the last step is taken and needs its end."""
+    if state.step < job.stop:
+        leave_if_asked(lambda: state_path(job, state.step).exists() or save(job, state, curves))
+
+
+def save(job: Job, state: State, curves: Curves) -> None:
+    """Put the state on disk, unless it is the one that the segment begins with, and let older ones go."""
+    if state.step > job.root.start:
+        checkpoint.save_state(state, state_path(job, state.step), identity=job.identity)
+        store.prune(job.folder / "states")
+        write_status(job, state, curves, state_name="running")
 
 
 def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_results: bool = False) -> None:

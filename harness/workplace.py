@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from common.errors import BadInput, found
-from common.interrupts import Interrupted, is_asked_to_leave
+from common.interrupts import leave_if_asked
 from common.unwritable import staying, writing
 
 GLANCES, GLANCE = 3, 0.05  # who only asks whether a folder is held has its lock for less than so many seconds
@@ -65,7 +64,7 @@ def in_use(folder: Path) -> str:
 def patiently(act: Callable[[], T], *, name: str) -> T:
     """What `act` returns once nothing that it needs is held by another process; what is waited for is told once.
 
-    Raises `Interrupted` where this process is asked to leave meanwhile.
+    Raises `Leaving` where this process is asked to leave meanwhile.
     """
     told = False
     while True:
@@ -75,6 +74,5 @@ def patiently(act: Callable[[], T], *, name: str) -> T:
             if not told:
                 log.info("%s waits: %s", name, found(busy))
             told = True
-        if is_asked_to_leave():
-            raise Interrupted(signal.SIGUSR2)
+        leave_if_asked()
         time.sleep(LOOK)

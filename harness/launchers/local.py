@@ -17,8 +17,10 @@ import torch
 
 from common.at_work import is_held
 from common.disk import write_json
+from common.interrupts import BROKEN_OFF, RESUME, Interrupted, leave_if_asked
 from common.progress import Bar, tick
 from harness.job import Job
+from harness.job_folder import goes_on, is_done
 from harness.launchers.jobs import Work, gathered, is_finished, refused, sent, words
 from harness.launchers.worker_process import PROGRAM, send
 from harness.lockstep import side_by_side
@@ -26,7 +28,7 @@ from harness.standings import logged_step, read_status
 from harness.workplace import in_use
 
 LOOK = 0.2  # seconds between two looks at the workers
-LEAVE = 30.0  # seconds that a worker has to save its state when all are stopped
+LEAVE = BROKEN_OFF + 4.0  # seconds that a worker has to leave when all are stopped, or asked to
 
 log = logging.getLogger("gramlab")
 
@@ -90,11 +92,26 @@ class Worker:
 
 
 def launch(work: Work) -> set[str]:
-    """Train all jobs; names those that failed, or could not start since their parent did. Ctrl-C stops all of them."""
-    crew, left, done, failed, told = list[Worker](), [*work.jobs], set[str](), set[str](), set[str]()
+    """Train all jobs; names those that failed, or could not start since their parent did.
+
+    Ctrl-C stops all of them, and so does who asks this process to leave.
+    """
+    crew = list[Worker]()
+    try:
+        return carried_out(work, crew)
+    except Interrupted as error:
+        if stopped := [job for worker in crew for job in worker.jobs if not is_done(job)]:
+            error.add_note(goes_on(stopped))
+        raise
+
+
+def carried_out(work: Work, crew: list[Worker]) -> set[str]:
+    """As `launch`; `crew` are the workers that run, each ended when this ends."""
+    left, done, failed, told = [*work.jobs], set[str](), set[str](), set[str]()
     with Overall(work.experiment.name, work.jobs) as overall:
         try:
             while left or crew:
+                leave_if_asked()
                 left = [job for job in left if not refused(job, failed)]
                 while len(crew) < work.workers and (job := next_job(left, done, crew, told=told)):
                     left.remove(job)
@@ -109,7 +126,10 @@ def launch(work: Work) -> set[str]:
                     worker.look()
                     if worker.process.poll() is not None:
                         crew.remove(worker)
-                        lost = losses(worker)
+                        if (code := worker.end()) == RESUME:  # somebody asked it alone to leave
+                            left = [*worker.jobs, *left]
+                            continue
+                        lost = losses(worker, code)
                         failed |= lost
                         done |= {job.name for job in worker.jobs} - lost
                 overall.show(done, failed, crew)
@@ -173,9 +193,8 @@ def free_slot(crew: Sequence[Worker]) -> int:
     return min({*range(len(crew) + 1)} - {worker.slot for worker in crew})
 
 
-def losses(worker: Worker) -> set[str]:
-    """The jobs that a worker which has ended did not bring to the end; each is told, and the others go on."""
-    code = worker.end()
+def losses(worker: Worker, code: int) -> set[str]:
+    """The jobs that a worker which has ended so did not bring to the end; each is told, and the others go on."""
     if code == 0:
         return set()
     how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
@@ -197,7 +216,7 @@ def note_failure(job: Job, how: str) -> None:
 def stop(crew: Sequence[Worker]) -> None:
     """Let all save their states and leave; who has not left after `LEAVE` seconds, or at another Ctrl-C, is ended."""
     for worker in crew:
-        worker.process.send_signal(signal.SIGUSR2)
+        worker.process.send_signal(signal.SIGUSR1)
     try:
         until = time.monotonic() + LEAVE
         for worker in crew:

@@ -6,6 +6,7 @@ import time
 
 from common.at_work import is_held
 from common.errors import found
+from common.interrupts import leave_if_asked
 from common.progress import tick
 from harness.launchers.jobs import Work, log, refused, trained
 from harness.lockstep import side_by_side
@@ -22,6 +23,7 @@ def launch(work: Work) -> set[str]:
     while waiting:
         before = len(waiting)
         for job in work.jobs:
+            leave_if_asked()
             if job.name not in waiting or any(need.name in waiting for need in job.needs):
                 continue
             if refused(job, failed):
@@ -40,6 +42,7 @@ def launch(work: Work) -> set[str]:
             for one in these:
                 del waiting[one.name]
         if len(waiting) == before:
+            leave_if_asked()
             tick()
             time.sleep(LOOK)
     return failed

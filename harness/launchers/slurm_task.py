@@ -16,10 +16,11 @@ from typing import Any
 import psutil
 from submitit.core.utils import DelayedSubmission
 
+from common.interrupts import REQUESTS, RESUME
 from harness.launchers.worker_process import PROGRAM, send
 
-# Exit codes of a worker that was told to go: once it listens, and before
-LEFT = (128 + signal.SIGUSR2, 128 + signal.SIGTERM, -signal.SIGUSR2, -signal.SIGTERM)
+# Exit codes of a worker that was told to go: once it trains, and before
+LEFT = (RESUME, 128 + signal.SIGTERM, *(-number for number in REQUESTS))
 OUR_TURN = 120.0  # seconds in which the signal that a worker has heeded arrives here too
 
 

@@ -1,7 +1,7 @@
 """Train jobs of an experiment, most often one: `harness/launchers/worker.py JOB IDENTITY …`, which launchers start.
 
 The settled experiment arrives on stdin as a line of JSON; whoever sends it keeps stdin open as long as it lives, for a
-worker ends with its sender. SIGUSR2 lets it save its state after the step that it is at, and leave.
+worker leaves with its sender. SIGTERM, SIGUSR1 and SIGUSR2 let it finish its step, save its state and leave.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import torch
 
 from common.command import Parser, answer
 from common.errors import BadInput
-from common.interrupts import hear_requests
+from common.interrupts import resumable
 from common.machine import pick_device
 from common.progress import telling
 from common.schema import filled
@@ -47,7 +47,7 @@ from harness.workplace import held, patiently
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 it failed, 2 bad input, 128 + n for signal n."""
+    """Exit code: 0 done, 1 it failed, 2 bad input, 75 it was asked to leave, 128 + n for signal n."""
     return answer(lambda: _main(argv))
 
 
@@ -57,12 +57,12 @@ def _main(argv: list[str] | None) -> int:
     parser.add_argument("jobs", nargs="*", metavar="JOB IDENTITY", help=told)
     parser.add_argument("--gather", action="store_true", help="gather the rows of all jobs instead")
     args = parser.parse_args(argv)
-    hear_requests()
     if not (line := sys.stdin.buffer.readline()):
         raise BadInput("got no settings on stdin: want them from a launcher; give the experiment's command")
     plain = json.loads(line)
     threading.Thread(target=_end_with_sender, daemon=True).start()
-    with telling():
+    launcher = plain["launcher"]
+    with resumable(launcher["grace"] if launcher["name"] == "slurm" else None), telling():
         return _work(args, plain)
 
 

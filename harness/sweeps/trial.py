@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from common.disk import alone
 from common.errors import BadInput, first_line
+from common.interrupts import leave_if_asked
 from common.records import CurvePoint, Seeds, read_lines
 from common.schema import assigned
 from evals.results.bootstrap import Interval
@@ -159,6 +160,7 @@ class Trials:
     def settled(self, study: Study, arm: str) -> FrozenTrial:
         """The trial of an arm, once it came to an end. Raises `Behind` where its worker left it."""
         while True:
+            leave_if_asked()
             with self.turn():
                 tidy(study)
             other = next(trial for trial in last_of_each(study) if trial.user_attrs[ARM] == arm)

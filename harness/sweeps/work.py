@@ -15,6 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._heartbeat import get_heartbeat_thread  # as Study.optimize has it; there is no public name for it
 from optuna.trial import TrialState
 
+from common.interrupts import leave_if_asked
 from harness.step import NonFinite
 from harness.sweeps import methods
 from harness.sweeps.storage import Storage
@@ -33,6 +34,7 @@ def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int
     """
     waits = False
     while True:
+        leave_if_asked()
         with ExitStack() as turn:
             turn.enter_context(trials.turn())
             tidy(study)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from common.command import answer
-from common.interrupts import Interrupted, interruptible
+from common.interrupts import REQUESTS, RESUME, Interrupted, interruptible, resumable
 
 pytestmark = pytest.mark.usefixtures("signals_heard")
 
@@ -30,6 +30,23 @@ def work():
     return 0
 sys.exit(answer(work, afterwards="go on"))
 """
+ASKED = """
+from common import interrupts
+from common.interrupts import is_asked_to_leave, leave_if_asked, resumable
+interrupts.BROKEN_OFF, interrupts.ENDED, interrupts.ECHO = {broken_off}, {ended}, {echo}
+def work():
+    with resumable():
+        print("at work", flush=True)
+        {work}
+    return 0
+sys.exit(answer(work, afterwards="go on"))
+"""
+HEARS = "\n        while not is_asked_to_leave(): time.sleep(0.01)\n        print('asked', flush=True)\n        "
+
+
+def asked(work: str, *, broken_off: float = 60.0, ended: float = 90.0, echo: float = 0.0) -> subprocess.Popen[str]:
+    """A program that is at work and can be asked to leave."""
+    return begun(BEGIN + ASKED.format(work=work, broken_off=broken_off, ended=ended, echo=echo))
 
 
 def begun(program: str, *, before: str = "") -> subprocess.Popen[str]:
@@ -173,3 +190,101 @@ def test_handlers_and_hooks_are_what_they_were_afterwards():
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGHUP)
     assert ([signal.getsignal(number) for number in numbers], sys.unraisablehook) == before
+
+
+@pytest.mark.parametrize("number", REQUESTS)
+def test_who_is_asked_to_leave_does_so_at_the_next_good_moment_with_a_code_that_says_resume_me(number: signal.Signals):
+    process = asked("while True: leave_if_asked(lambda: print('saved', flush=True)); time.sleep(0.01)")
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == ("saved\n", f"gramlab: asked to leave by {number.name}; go on\n")
+    assert process.returncode == RESUME == 75
+
+
+@pytest.mark.parametrize("number", REQUESTS)
+def test_what_takes_too_long_is_broken_off(number: signal.Signals):
+    process = asked("time.sleep(600)", broken_off=0.1)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert said == f"gramlab: asked to leave by {number.name}, broken off after 0 s; go on\n"
+    assert process.returncode == RESUME
+
+
+def test_what_is_saved_on_the_way_out_is_not_broken_off():
+    process = asked(HEARS + "leave_if_asked(lambda: time.sleep(0.5) or print('saved', flush=True))", broken_off=0.4)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("asked\nsaved\n", "gramlab: asked to leave by SIGTERM; go on\n")
+    assert process.returncode == RESUME
+
+
+def test_what_cannot_even_be_broken_off_is_ended():
+    process = asked(
+        "\n        while True:\n            try: time.sleep(600)\n            except BaseException: pass",
+        broken_off=0.1,
+        ended=0.2,
+    )
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert said == "gramlab: asked to leave by SIGTERM, ended after 0 s; the same command goes on from its last state\n"
+    assert process.returncode == RESUME
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_after_a_request_ctrl_c_and_a_second_sigterm_end_at_once(number: signal.Signals):
+    process = asked(HEARS + "time.sleep(600)")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == f"gramlab: {WORDS[number]}; go on\n"
+    assert process.returncode == CODES[number]
+
+
+def test_a_request_that_comes_again_is_the_same_one():
+    process = asked(HEARS + "sys.stdin.readline()\n        leave_if_asked()", echo=600.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
+    for number in (*REQUESTS, *REQUESTS):
+        process.send_signal(number)
+    assert process.communicate("leave\n", timeout=60)[1] == "gramlab: asked to leave by SIGTERM; go on\n"
+    assert process.returncode == RESUME
+
+
+def test_what_comes_to_its_end_before_it_can_leave_is_done():
+    process = asked(HEARS.rstrip())
+    process.send_signal(signal.SIGUSR1)
+    assert process.communicate(timeout=60) == ("asked\n", "")
+    assert process.returncode == 0
+
+
+def test_a_request_that_python_drops_breaks_off_all_the_same():
+    """As `test_an_interruption_that_python_drops_comes_back_and_is_no_noise`."""
+    lost = "class Slow:\n    def __del__(self):\n        print('removes', flush=True)\n        time.sleep(60)\n"
+    process = begun(BEGIN + lost + ASKED.format(work="Slow(); time.sleep(600)", broken_off=0.1, ended=90.0, echo=0.0))
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1].startswith("gramlab: asked to leave by SIGTERM, broken off after ")
+    assert process.returncode == RESUME
+
+
+@pytest.mark.parametrize("number", REQUESTS)
+def test_a_request_that_reaches_worker_processes_too_is_one_line(number: signal.Signals):
+    work = (
+        "\n        from common.workers import batches"
+        "\n        for index in batches(lambda index: time.sleep(0.05) or index, 1000, workers=2):"
+        "\n            print(index, flush=True)"
+        "\n            leave_if_asked()"
+    )
+    process = asked(work)
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.killpg(process.pid, number)
+    assert process.communicate(timeout=60)[1] == f"gramlab: asked to leave by {number.name}; go on\n"
+    assert process.returncode == RESUME
+
+
+def test_afterwards_all_signals_are_what_they_were():
+    numbers = (*CODES, *REQUESTS, signal.SIGCHLD)
+    before = [signal.getsignal(number) for number in numbers]
+    with resumable():
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in numbers] == before

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from common.interrupts import REQUESTS, RESUME
 from harness.run import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]  # the command itself, again and again
@@ -40,12 +41,12 @@ def started(path: Path) -> subprocess.Popen[str]:
     )
 
 
-def stopped(process: subprocess.Popen[str], number: signal.Signals, *, group: bool) -> str:
-    """The one line that it ends with; what the log tells on stderr begins with the time."""
+def stopped(process: subprocess.Popen[str], number: signal.Signals, *, group: bool, code: int) -> str:
+    """The one line that it ends with, with this code; what the log tells on stderr begins with the time."""
     (os.killpg if group else os.kill)(process.pid, number)
     said = process.communicate(timeout=120)[1].splitlines()
     ended = [line for line in said if not line[:4].isdigit()]
-    assert process.returncode == 128 + number
+    assert process.returncode == code
     assert len(ended) == 1, ended
     return ended[0]
 
@@ -84,20 +85,33 @@ def test_a_run_that_is_stopped_at_every_stage_ends_bit_for_bit_as_one_that_was_n
 
     process = started(path)
     wait_until_it_listens(process)
-    assert stopped(process, signal.SIGINT, group=True) == "gramlab: interrupted before anything was begun"
+    assert stopped(process, signal.SIGINT, group=True, code=130) == "gramlab: interrupted before anything was begun"
     assert not (tmp_path / "runs").exists()
 
     process = started(path)
     assert process.stdout is not None
     assert process.stdout.readline() == "experiment tiny\n"
-    assert stopped(process, signal.SIGHUP, group=False).startswith(f"gramlab: interrupted by SIGHUP; {GOES_ON}")
+    assert stopped(process, signal.SIGHUP, group=False, code=129).startswith(
+        f"gramlab: interrupted by SIGHUP; {GOES_ON}"
+    )
 
-    for number, steps, group in ((signal.SIGTERM, 8, True), (signal.SIGINT, 17, True), (signal.SIGTERM, 30, False)):
+    for number, steps, group in (
+        (signal.SIGTERM, 8, True),
+        (signal.SIGINT, 17, True),
+        (signal.SIGUSR1, 22, True),
+        (signal.SIGHUP, 26, False),
+        (signal.SIGTERM, 30, False),
+    ):
+        asked = number in REQUESTS
         process = started(path)
         wait_for_steps(process, job / "metrics.jsonl", steps)
-        saved = stopped(process, number, group=group).rpartition(f"; {GOES_ON} anchored-s0 from step ")[2]
-        assert (job / "states" / f"step_{int(saved):06d}.safetensors").exists()
-        assert json.loads((job / "status.json").read_text())["state"] == "interrupted"
+        said = stopped(process, number, group=group, code=RESUME if asked else 128 + number)
+        assert said.startswith(f"gramlab: asked to leave by {number.name}; " if asked else "gramlab: interrupted")
+        saved = int(said.rpartition(f"; {GOES_ON} anchored-s0 from step ")[2])
+        assert (job / "states" / f"step_{saved:06d}.safetensors").exists()
+        status = json.loads((job / "status.json").read_text())
+        assert status["state"] == "interrupted"
+        assert not asked or saved == status["step"]  # nothing is done twice
 
     assert main([str(path)]) == 0
     assert tensors(tmp_path / "runs") == tensors(tmp_path / "calm" / "runs")

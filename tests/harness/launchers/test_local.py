@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from common.at_work import is_held
+from common.interrupts import RESUME
 from harness.config import load
 from harness.data.pool import fingerprint, open_pool
 from harness.graph import jobs
@@ -91,16 +92,19 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(
     assert main([str(calm)]) == 1  # an arm blows up
     run = tmp_path / "runs" / "tiny"
 
-    process = started(path)
-    until((run / "anchored-s0" / "metrics.jsonl").exists, process)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=120)[1].splitlines()
-    assert process.returncode == 130
-    assert said[-1] == "gramlab: interrupted; the same command goes on with what is left to do"
-    status = json.loads((run / "anchored-s0" / "status.json").read_text())
-    assert status["state"] == "interrupted"
-    assert 10 < status["step"] < 50
-    assert (run / "anchored-s0" / "states" / f"step_{status['step']:06d}.safetensors").exists()  # nothing is lost
+    for number, code, after in ((signal.SIGINT, 130, 0), (signal.SIGTERM, RESUME, 3), (signal.SIGUSR1, RESUME, 6)):
+        process = started(path)
+        until(lambda after=after: len(read(run / "anchored-s0" / "metrics.jsonl").splitlines()) > after, process)
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[1].splitlines()
+        assert process.returncode == code
+        how = "interrupted" if number == signal.SIGINT else f"asked to leave by {number.name}"
+        status = json.loads((run / "anchored-s0" / "status.json").read_text())
+        assert said[-1].startswith(f"gramlab: {how}; the same command goes on with ")
+        assert f"anchored-s0 from step {status['step']}" in said[-1]
+        assert status["state"] == "interrupted"
+        assert 10 < status["step"] < 50
+        assert (run / "anchored-s0" / "states" / f"step_{status['step']:06d}.safetensors").exists()  # nothing is lost
 
     monkeypatch.setenv("TERM", "xterm-256color")
     with Terminal(200, 60) as terminal:
@@ -185,6 +189,21 @@ def test_a_worker_that_is_killed_fails_alone_and_none_outlives_its_launcher(tmp_
     while is_held(own["anchored-s0"]):
         time.sleep(0.05)
     assert standings(run)[1].state == "interrupted"
+
+
+def test_a_worker_that_alone_is_asked_to_leave_is_started_again(tmp_path, tiny_text, started):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_text(tmp_path, steps=200, arms={"plain": {}}))
+    (folder,), run = segments(path).values(), tmp_path / "runs" / "tiny"
+    process = started(path)
+    until((folder / "metrics.jsonl").exists, process)
+    first = read(folder / ".lock")
+    os.kill(int(first), signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert read(folder / ".lock") != first
+    assert "failed" not in read(run / "log.txt")
+    assert len(read(folder / "metrics.jsonl").splitlines()) == 200
 
 
 def read(path: Path) -> str:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from submitit import LocalExecutor
 
+from common.interrupts import RESUME
 from harness.config import as_dict, load
 from harness.data.pool import fingerprint, open_pool
 from harness.graph import jobs
@@ -70,8 +71,8 @@ def test_a_worker_that_waits_for_another_process_says_so_once_and_leaves_when_as
         assert worker.stderr.readline().decode().startswith(f"{job.name} waits: {job.folder} is in use by process")
         time.sleep(3)  # it looks a few times
         worker.send_signal(signal.SIGUSR2)
-        assert worker.wait(timeout=60) == 128 + signal.SIGUSR2
-        assert worker.stderr.read().decode().startswith("gramlab: asked to leave; the same command")
+        assert worker.wait(timeout=60) == RESUME
+        assert worker.stderr.read().decode().startswith("gramlab: asked to leave by SIGUSR2; the same command")
     assert not (job.folder / "metrics.jsonl").exists()
 
 

@@ -18,7 +18,8 @@ if __name__ == "__main__":
 
 from common.at_work import is_held
 from common.command import answer, columns, duration, parsed
-from common.records import Swept, read_record
+from common.records import read_record
+from common.sweep_records import Swept
 from common.unchanged import until_changed
 from harness import arguments
 from harness.standings import Standing, read_launch, seconds_left, standings

@@ -15,7 +15,8 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from common.disk import write_json, write_text
-from common.records import Swept, read_record
+from common.records import read_record
+from common.sweep_records import Swept
 from harness.config import as_dict
 from harness.measures import COLUMN
 from harness.settings import Experiment

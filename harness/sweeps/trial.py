@@ -22,8 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 from common.disk import alone
 from common.errors import BadInput, first_line
 from common.interrupts import leave_if_asked
-from common.records import CurvePoint, Seeds, read_lines
+from common.records import CurvePoint, read_lines
 from common.schema import assigned
+from common.sweep_records import Seeds
 from evals.results.bootstrap import Interval
 from evals.results.table import Row
 from harness import memory

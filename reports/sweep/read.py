@@ -11,7 +11,8 @@ from typing import Any
 
 from common.drawing import shorten, text_width
 from common.errors import BadInput
-from common.records import Pruned, Seeds, Sought, Swept, Tried, read_record
+from common.records import read_record
+from common.sweep_records import Pruned, Seeds, Sought, Swept, Tried
 from evals.results.metrics import side
 from reports.estimates import Estimate, kind_of, student_interval, title_of
 from reports.words import MINUS, number

@@ -28,9 +28,21 @@ record = with_config(ConfigDict(extra="allow"))
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """A sign of collapse in a curve: the step at which it was told, from which step on it lasted until then, in which
+    series, its value at `step`, and what that means."""
+
+    step: Step
+    since: Step
+    series: str
+    value: Finite
+    words: str
+
+
+@dataclass(frozen=True)
 class Status:
     """`status.json` of a job: "done", "running", "failed" or "interrupted", "absent" where no file tells; how far the
-    job is, how fast it went, and what ended it early."""
+    job is, how fast it went, what ended it early, and the first sign of collapse in its curve."""
 
     state: Annotated[str, Strict()] = "absent"
     step: Step | None = None
@@ -39,6 +51,24 @@ class Status:
     images_per_second: Finite | None = None
     peak_memory_gib: Finite | None = None
     error: str | None = None
+    collapse: Collapse | None = None
+
+
+@dataclass(frozen=True)
+class BadStep:
+    """A step that was passed over: its number, which is that of its batch, counted from 0; the terms that were not
+    finite; and the images of the batch, by their files."""
+
+    step: Step
+    terms: list[str]
+    images: list[str]
+
+
+@dataclass(frozen=True)
+class BadSteps:
+    """`bad_steps.json` of a job, in the order in which they were found."""
+
+    steps: list[BadStep]
 
 
 @record

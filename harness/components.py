@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.ranks import Ranks
+from harness.collapse import MOST_IMAGES, token_rank
 from harness.data.batches import Batch
 from harness.data.mixing import Composition, mixture, named
 from harness.data.pool import Pool
@@ -53,6 +54,11 @@ class Tally:
         self.images = Counter[str]()
         # of each part of the row's own step: a component, and of each term its mean and over how many things it is one
         self.parts: list[tuple[str, dict[str, tuple[float, int]]]] = []
+        self.tokens: list[tuple[int, Tensor]] = []  # class tokens of each part, by the place of its first image
+
+    def forget(self) -> None:
+        """What was judged of a step that was not taken."""
+        self.parts, self.tokens = [], []
 
     def count(self, batch: Composition | Batch) -> None:
         """A step's images."""
@@ -70,8 +76,9 @@ class Tally:
         return found
 
     def judge(self, batch: Batch, outputs: Outputs, targets: Targets, settings: Experiment) -> None:
-        """The losses of a part of a step by component, without gradient; a second look at all logits, so for rows
-        alone."""
+        """The losses of a part of a step by component, without gradient, and its class tokens; a second look at all
+        logits, so for rows alone."""
+        self.tokens.append((batch.first, outputs.cls.detach()[:, : max(MOST_IMAGES - batch.first, 0)].float().cpu()))
         for name, own in self.places(batch.own.numpy()).items():
             terms = some_terms(outputs, targets, own, settings)
             self.parts.append((name, {term: (float(value), over) for term, (value, over) in terms.items()}))
@@ -79,6 +86,7 @@ class Tally:
     def gather(self, ranks: Ranks) -> None:
         """Take in what the same step's parts in other processes have found."""
         self.parts = [part for parts in ranks.gathered(self.parts) for part in parts]
+        self.tokens = [part for parts in ranks.gathered(self.tokens) for part in parts]
 
     def losses(self) -> dict[str, dict[str, float]]:
         """The terms of each component over all parts of a step."""
@@ -95,6 +103,9 @@ class Tally:
             shares = {"asked": asked, "share": self.images[name] / self.images["all of them"]}
             columns = shares | known.get(name, {})
             found |= {f"{PREFIX}/{name}/{column}": value for column, value in columns.items()}
+        if self.tokens:
+            tokens = [own for _, own in sorted(self.tokens, key=lambda part: part[0])]
+            found["cls_rank"] = token_rank(torch.cat(tokens, 1))
         self._clear()
         return found
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 
 from common.disk import write_json
 from common.machine import peak_memory_gib
-from common.records import CurvePoint, read_lines
+from common.records import Collapse, CurvePoint, read_lines
+from harness.collapse import Watchman
 from harness.curves import Curves
 from harness.job import Job
 from harness.standings import read_status
@@ -17,11 +20,18 @@ def write_status(job: Job, state: State, curves: Curves, *, state_name: str, err
     """Replace `status.json`: how far the segment is and how fast it went."""
     logged: CurvePoint = {"step": curves.steps_logged, "seconds": curves.seconds_logged}
     device = next(state.student.parameters()).device
-    write_status_of(job, state.step, logged, device, state_name=state_name, error=error)
+    write_status_of(job, state.step, logged, device, state_name=state_name, error=error, collapse=curves.collapse)
 
 
 def write_status_of(
-    job: Job, step: int, logged: CurvePoint, device: torch.device, *, state_name: str, error: str | None = None
+    job: Job,
+    step: int,
+    logged: CurvePoint,
+    device: torch.device,
+    *,
+    state_name: str,
+    error: str | None = None,
+    collapse: Collapse | None = None,
 ) -> None:
     """Replace `status.json` of a segment at `step`; `logged` is the last row of its curve."""
     seconds = logged.get("seconds", 0.0)
@@ -34,7 +44,9 @@ def write_status_of(
         "images_per_second": round(images / seconds, 2) if seconds > 0 else None,
         "peak_memory_gib": round(peak_memory_gib(device), 2),
     }
-    write_json(job.folder / "status.json", status | ({"error": error} if error else {}))
+    ended = {"error": error} if error else {}
+    signs = {"collapse": asdict(collapse)} if collapse else {}
+    write_json(job.folder / "status.json", status | ended | signs)
 
 
 def renew_status(job: Job, device: torch.device) -> None:
@@ -42,4 +54,8 @@ def renew_status(job: Job, device: torch.device) -> None:
     status = read_status(job.folder)
     if status.state != "done" and (status.step or 0) <= job.stop:
         points = read_lines(job.folder / "metrics.jsonl", CurvePoint).rows
-        write_status_of(job, job.stop, points[-1] if points else {"step": job.stop}, device, state_name="done")
+        watch = Watchman(job.settings, origin=job.origin)
+        for point in points:
+            watch(point)
+        last: CurvePoint = points[-1] if points else {"step": job.stop}
+        write_status_of(job, job.stop, last, device, state_name="done", collapse=watch.found)

@@ -113,19 +113,19 @@ class Feed:
 
     def __init__(self, pool: Pool, *, device: torch.device) -> None:
         self.pool, self.device, self.ranks = pool, device, joined()
-        self._told: dict[str, tuple[int, int]] = {}  # of each job whose state the others have, and at which step
+        self._told = False  # whether the other processes have begun a job by this one's word
         self._stream: Generator[Batch] | None = None
         self._shaping: Any = None
         self._step = -1
         self._last: tuple[Batch, Batch] | None = None
 
-    def __call__(self, job: Job, state: State, *, tallied: bool = False) -> tuple[Batch, Batch]:
+    def __call__(self, job: Job, state: State, *, tallied: bool = False, taken: bool = True) -> tuple[Batch, Batch]:
         """The batch of the step that is next for the job, as it was made and on the device.
 
-        tallied: whether its components' losses are asked for. Raises `BadInput` for an image that cannot be read, in
+        tallied: whether its components' losses are asked for; taken: whether the step is taken at all. Raises `BadInput` for an image that cannot be read, in
         all processes where it is so in one.
         """
-        if self.ranks.world == 1:
+        if self.ranks.world == 1 or not taken:
             return self._made(job, state)
         if self.ranks.first:
             self._tell(job, state, tallied)
@@ -143,13 +143,13 @@ class Feed:
         """Let the other processes take the step too; they are sent the state where they do not have it."""
         tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
         beginning = None
-        if self._told.get(job.name) != (id(state), state.step):
+        if state.shared != state.step:
             forms = {key: (one.shape, one.dtype) for key, one in tensors.items()}
             beginning = Beginning(job, forms, not self._told, torch.get_num_threads())
         self.ranks.agreed(Order(job.name, state.step, dict(state.seen.values), tallied, beginning))
         if beginning is not None:
             self.ranks.given(tensors.values())
-        self._told[job.name] = id(state), state.step + 1
+        self._told, state.shared = True, state.step
 
     def _made(self, job: Job, state: State) -> tuple[Batch, Batch]:
         shaping = _shaping(settled(job, state), job.seed)

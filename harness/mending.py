@@ -15,6 +15,7 @@ from common.errors import BadInput
 from common.interrupts import leave_if_asked
 from common.progress import Bar
 from harness import checkpoint, store
+from harness.bad_steps import Stepper
 from harness.beginning import first_state, fresh_state, frozen_teacher, load_kept
 from harness.data.pool import Pool
 from harness.job import Job
@@ -22,7 +23,7 @@ from harness.job_folder import snapshot_folder, state_path
 from harness.kept import Fault, faults
 from harness.lockstep import Feed, scheduled, settled
 from harness.state import State
-from harness.step import NonFinite, train_step
+from harness.step import NonFinite
 from harness.store import MARKS
 from harness.train import Evaluate, export_backbone, look_of, train_together
 from harness.workplace import held
@@ -88,14 +89,15 @@ def state_at(job: Job, step: int, device: torch.device) -> State:
 def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     """Take the job's steps until `step`."""
     device, look = next(state.student.parameters()).device, look_of(job, pool)
+    take = Stepper(job, pool, grows=False)
     bar = Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step")
     with bar, closing(Feed(pool, device=device)) as feed:
         look(state.seen, state.teacher.backbone, state.step)
         while state.step < step:
             leave_if_asked()
-            _, batch = feed(job, state)
-            now = scheduled(job, state, state.step)
-            train_step(state, batch, now, settled(job, state), seed=job.seed, ranks=feed.ranks)
+            passes = take.passes_over(state.step)
+            placed = feed(job, state, taken=not passes)
+            take(state, *placed, scheduled(job, state, state.step), settled(job, state), ranks=feed.ranks)
             look(state.seen, state.teacher.backbone, state.step)
             bar.update()
 

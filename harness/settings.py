@@ -158,6 +158,14 @@ class Runtime:
             "memory for a third more operations, and the same bits"
         ),
     ] = False
+    bad_steps: Annotated[
+        Natural,
+        About(
+            "steps of a segment whose loss or gradient is not finite that are passed over without learning from their "
+            "batches; one more ends the arm. 0 = the first does ([runs.md](runs.md#steps-that-are-not-finite))",
+            "arXiv 1710.03740, §3.2; PaLM, arXiv 2204.02311, §5.1",
+        ),
+    ] = 3
 
 
 @settings

@@ -24,6 +24,7 @@ class State:
     seen: what was measured on the way, where something is decided by it.
     frozen: the teacher of a distillation, which asks in place of the EMA teacher and is no part of what is saved.
     learner: the student as it is called where several processes share a step.
+    shared: the step of which the other processes have this state; a step that is passed over is not one of them.
     """
 
     step: int
@@ -34,6 +35,7 @@ class State:
     seen: Seen = field(default_factory=Seen)
     frozen: FrozenTeacher | None = None
     learner: nn.Module | None = None
+    shared: int | None = None
 
 
 def renewed(state: State, settings: Experiment, ranks: Ranks = ALONE) -> Encoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,14 @@ from harness.state import State, follow, renewed
 
 
 class NonFinite(ArithmeticError):
-    """A loss, its gradient or evaluated features are not finite; raised before the optimizer is touched."""
+    """A loss, its gradient or evaluated features are not finite; raised before the optimizer is touched.
+
+    terms: the names of those that are not.
+    """
+
+    def __init__(self, said: str, terms: Sequence[str] = ()) -> None:
+        super().__init__(said)
+        self.terms = (*terms,)
 
 
 def train_step(
@@ -41,8 +49,7 @@ def train_step(
     batch: this process's images of the step, which are taken in `runtime.accumulate` parts, one after the other.
     tally: gets the losses of the batch's components. ranks: the processes that share the step.
     """
-    if at.renew_gram_teacher or gram_teacher.is_lacking(settings.gram, at.step, state.gram_teacher):
-        state.gram_teacher = renewed(state, settings, ranks)
+    renew_gram_teacher(state, at, settings, ranks)
     parts, learner = batch.parts(settings.runtime.accumulate), learner_of(state, at, ranks)
     with autocast(batch.globals.device, settings.precision), fast_linear():
         targets = teach(state, parts, at, settings, ranks=ranks)
@@ -64,12 +71,27 @@ def train_step(
     descend(state.optimizer, at)
     follow(state.teacher, state.student, at.momentum)
     state.step = at.step + 1
+    if ranks.world > 1:
+        state.shared = state.step
     return {
         "loss": total,
         **terms,
         **watched(entropy, prediction),
         "grad_norm": norm,
     }
+
+
+def pass_over(state: State, at: At, settings: Experiment, *, ranks: Ranks = ALONE) -> None:
+    """Leave a step out in place: schedules go on and a Gram teacher is renewed on its step, but nothing is learnt from
+    the batch: no weight, no moment of the optimizer and no EMA changes."""
+    renew_gram_teacher(state, at, settings, ranks)
+    state.step = at.step + 1
+
+
+def renew_gram_teacher(state: State, at: At, settings: Experiment, ranks: Ranks) -> None:
+    """Where the step asks for another one. Done twice it is done once."""
+    if at.renew_gram_teacher or gram_teacher.is_lacking(settings.gram, at.step, state.gram_teacher):
+        state.gram_teacher = renewed(state, settings, ranks)
 
 
 def learner_of(state: State, at: At, ranks: Ranks) -> nn.Module:
@@ -98,7 +120,9 @@ class Learner(nn.Module):
 def refuse_non_finite(terms: dict[str, Tensor], batch: Batch, step: int) -> None:
     """Raise `NonFinite`, naming every term and the batch's images by their place in the pool, unless all are finite."""
     values = torch.stack([term.detach().float() for term in terms.values()])
-    if bool(values.isfinite().all()):
+    finite = values.isfinite().tolist()
+    if all(finite):
         return
+    bad = [name for name, is_finite in zip(terms, finite, strict=True) if not is_finite]
     listed = ", ".join(f"{name}={value:.4g}" for name, value in zip(terms, values.tolist(), strict=True))
-    raise NonFinite(f"step {step}: {listed}; images {', '.join(map(str, batch.indices.tolist()))} of the pool")
+    raise NonFinite(f"step {step}: {listed}; images {', '.join(map(str, batch.indices.tolist()))} of the pool", bad)

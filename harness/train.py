@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from common.disk import write_json, write_text
-from common.errors import BadInput, first_line, found, listing
+from common.errors import BadInput, first_line, found
 from common.interrupts import Leaving, leave_if_asked
 from common.machine import reset_peak_memory
 from common.progress import Bar
@@ -20,10 +20,12 @@ from common.unwritable import staying
 from evals.backbones import exported
 from harness import checkpoint, excluded, gram_teacher, store
 from harness.backbones import released
+from harness.bad_steps import Stepper
 from harness.beginning import resume
+from harness.collapse import Watchman
 from harness.components import Tally
 from harness.curves import Curves, Stopwatch
-from harness.data.batches import Batch, Batches
+from harness.data.batches import Batches
 from harness.data.pool import Pool
 from harness.data.sizes import most_seen, sides
 from harness.dense_watch import Watch
@@ -44,13 +46,12 @@ from harness.losses.table import LOSSES
 from harness.model import backbone_args, sizes_of
 from harness.schedules import ends
 from harness.state import State
-from harness.step import NonFinite, train_step
+from harness.step import NonFinite
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]
 DECIDED = {"gram_start": "the Gram loss begins", "gram_update": "the Gram teacher is renewed"}
 RECORD = "dense.jsonl"  # what was measured without labels, and decided by it; made of the state, so it may be lost
-SHOWN = 16  # names of images in an error
 ANCHORED = tuple(term for loss in LOSSES.values() if loss.anchored for term in loss.titles)  # their factors move
 
 
@@ -118,7 +119,7 @@ def stepwise(job: Job, feed: Feed, evaluate: Evaluate) -> Generator[int]:
 
 def finish(job: Job, state: State, batches: Batches, feed: Feed, evaluate: Evaluate) -> Generator[int]:
     """All that is left of the job, its status always on disk; what ends it early says where it goes on."""
-    curves = Curves(job.folder, step=state.step)
+    curves = Curves(job.folder, step=state.step, watch=Watchman(job.settings, origin=job.origin))
     try:
         revisit(job, evaluate)
         yield from run_steps(job, state, batches, feed, evaluate, curves)
@@ -196,7 +197,7 @@ def run_steps(
     for step in range(max(curves.steps_logged, job.root.start), state.step):
         tally.count(batches.composition(step))
     watch = Stopwatch(curves.seconds_logged)
-    look = look_of(job, batches.pool)
+    look, take = look_of(job, batches.pool), Stepper(job, batches.pool)
     observe(job, state, look)
     mark(job, state, evaluate, curves, watch)
     # Its curve is its log
@@ -209,19 +210,19 @@ def run_steps(
                 leave(job, state, curves)
             asked = tally if is_logged(job, state.step + 1) else None
             try:
-                batch, placed = feed(job, state, tallied=asked is not None)
+                batch, placed = feed(job, state, tallied=asked is not None, taken=not take.passes_over(state.step))
             except Leaving:  # asked while it waited for the batch
                 leave(job, state, curves)
                 raise
-            with naming_images(batches.pool, batch):
-                now, own = scheduled(job, state, state.step), settled(job, state)
-                terms = train_step(state, placed, now, own, seed=job.seed, tally=asked, ranks=feed.ranks)
+            now, own = scheduled(job, state, state.step), settled(job, state)
+            terms = take(state, batch, placed, now, own, tally=asked, ranks=feed.ranks)
             observe(job, state, look)
             tally.count(batch)
             bar.update()
             if is_logged(job, state.step):
                 row = curve_row(terms, state, job, watch) | tally.row()
-                curves.add(row)
+                for said in curves.add(row):
+                    log.warning("%s %s", job.name, said)
                 bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", *ANCHORED) if k in row))
             mark(job, state, evaluate, curves, watch)
 
@@ -229,16 +230,6 @@ def run_steps(
 def is_logged(job: Job, step: int) -> bool:
     """Whether the curve has a row after this step."""
     return step % job.settings.runtime.log_every == 0 or step == job.stop
-
-
-@contextmanager
-def naming_images(pool: Pool, batch: Batch) -> Iterator[None]:
-    """A step that is not finite also names the files that it was taken on."""
-    try:
-        yield
-    except NonFinite as error:
-        names = [pool.key(index) for index in batch.indices.tolist()]
-        raise NonFinite(f"{error}: {listing(names, most=SHOWN)}") from error
 
 
 def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stopwatch) -> None:

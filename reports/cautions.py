@@ -22,7 +22,36 @@ def cautions(run: Run) -> list[str]:
         notes.append("One seed: differences between arms prove nothing.")
     if len(run.seeds) == 2:
         notes.append("Two seeds: intervals of 95 % hold the true difference in 90 to 95 of 100 cases only.")
-    return [*notes, *few_images(run), *same_origin(run), *slowed(run), *mixed(run), *foreign(run)]
+    return [
+        *notes,
+        *collapsed(run),
+        *passed_over(run),
+        *few_images(run),
+        *same_origin(run),
+        *slowed(run),
+        *mixed(run),
+        *foreign(run),
+    ]
+
+
+def collapsed(run: Run) -> list[str]:
+    """That all images came to look alike to a network, by the first sign of it in an arm's own part of the curve."""
+    found = []
+    for (lane, seed), status in run.status.items():
+        part, sign = run.part(lane, seed), status.collapse
+        if sign is not None and part.start < sign.step and (part.stop is None or sign.step <= part.stop):
+            found.append(f"{run.who(lane, seed)} from step {sign.since} to {sign.step} and maybe on: {sign.words}")
+    return [f"Signs of collapse: {listing(found)}."] if found else []
+
+
+def passed_over(run: Run) -> list[str]:
+    """That arms learnt nothing from some of the batches that others learnt from."""
+    found = []
+    for lane, bad in run.bad_steps.items():
+        steps = [f"{one.step} ({listing(one.terms)})" for one in bad]
+        found.append(f"{run.who(*lane)} {'steps' if len(steps) > 1 else 'step'} {listing(steps)}")
+    said = "Passed over without learning from the batch, since not all was finite"
+    return [f"{said}: {listing(found)}."] if found else []
 
 
 def foreign(run: Run) -> list[str]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from common.at_work import is_held
 from common.errors import BadInput
-from common.records import CurvePoint, Happening, Status, read_lines, read_record
+from common.records import BadStep, BadSteps, CurvePoint, Happening, Status, read_lines, read_record
 from common.timeline import Timeline, read_timeline
-from reports.parts import Curve, Line
+from reports.parts import Curve, Line, Part
 
 DRAWN = 1e30  # of larger values, which a run that blows up logs, no axis can be made
 
@@ -47,6 +47,19 @@ def status_of(folder: Path, told: list[str]) -> Status:
     except BadInput as error:
         told.append(str(error))
         return Status()
+
+
+def bad_steps_of(folder: Path, part: Part | None, told: list[str]) -> tuple[BadStep, ...]:
+    """The steps of a lane's own part that were passed over, in their order; a damaged list is `told`."""
+    path = folder / "bad_steps.json"
+    try:
+        found = read_record(path, BadSteps, remedy="restore it").steps if os.path.lexists(path) else []
+    except BadInput as error:
+        told.append(str(error))
+        return ()
+    start, stop = (0, None) if part is None else (part.start, part.stop)
+    own = (one for one in found if start <= one.step and (stop is None or one.step < stop))
+    return tuple(sorted(own, key=lambda one: one.step))
 
 
 def curve_of(folder: Path, told: list[str]) -> Curve:

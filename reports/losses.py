@@ -16,10 +16,11 @@ from reports.parts import Curve, Line
 from reports.run_folder import COMPONENTS, TRUNK, Run
 from reports.timeline import corners
 
-DOWN, FEW = 3, 12  # panels down a page; up to so many stand four across, more stand five across
+DOWN, FEW, MANY = 3, 12, 15  # panels down a page; up to FEW stand four across, up to MANY five, more stand six across
 TITLES = {  # of what is logged beside the terms of the loss, whose titles the run's record holds
     "target_entropy": "Entropy of the targets",
     "student_entropy": "Entropy of the student",
+    "cls_rank": "Class token rank",
     "grad_norm": "Gradient norm",
     "lr": "Learning rate",
     "temperature": "Teacher temperature",
@@ -36,7 +37,7 @@ def loss_pages(run: Run, arm_looks: Mapping[str, Look]) -> list[Page]:
     found = logged(run)
     still = {name: value for name in found if (value := constant(run, name)) is not None}
     names = [name for name in found if name not in still]
-    across = 4 if len(names) <= FEW else 5
+    across = 4 if len(names) <= FEW else 5 if len(names) <= MANY else 6
     if not names:
         page = new_page("Losses and schedules", _still(run, still))
         if not still:
@@ -110,6 +111,7 @@ def _page(
     many = len(run.seeds) > 1
     faint = "bands: from the lowest to the highest seed" if many else "faint: as logged"
     behind = "; pale and broad: as planned" if any(planned(run, name) for name in group) else ""
+    behind += "; × at the foot of the total loss: steps that were passed over" if run.bad_steps and number == 0 else ""
     caption = (
         f"Bold: running mean over a fortieth of the logged steps{' and over seeds' if many else ''}; {faint}{behind}. "
         f"Terms are shown before their weights. {said}"
@@ -138,9 +140,19 @@ def _panel(axes: Axes, run: Run, name: str, *, arm_looks: Mapping[str, Look], fo
     else:
         scaled(axes.yaxis, ticks=5)
         calm(axes, values)
+    if name == "loss":
+        _passed_over(axes, run, arm_looks)
     titled(axes, titles(run).get(name, name), "log scale" if log else "")
     for step in run.forks:
         fork_line(axes, step)
+
+
+def _passed_over(axes: Axes, run: Run, arm_looks: Mapping[str, Look]) -> None:
+    """A cross at the foot for each step that an arm learnt nothing from, since not all was finite."""
+    for (lane, _), bad in run.bad_steps.items():
+        how = {"color": arm_looks.get(lane, TRUNK_LOOK).colour, "marker": "x", "markersize": 4, "linestyle": "none"}
+        steps = [one.step for one in bad]
+        axes.plot(steps, [0.04] * len(bad), transform=axes.get_xaxis_transform(), zorder=6, **how)
 
 
 def _plans(axes: Axes, curves: Sequence[Planned], arm_looks: Mapping[str, Look]) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput, first_line
-from common.records import Asked, Happening, LossTerm, Status, read_record
+from common.records import Asked, BadStep, Happening, LossTerm, Status, read_record
 from common.steps import KINDS, job_name, step_name
 from common.timeline import Timeline
 from evals.results import table
 from evals.results.table import Row
-from reports.lane_files import curve_of, plan_of, status_of, watched_of
+from reports.lane_files import bad_steps_of, curve_of, plan_of, status_of, watched_of
 from reports.parts import Curve, Part, ended, own
 from reports.parts import parts as parts_of
 
@@ -53,8 +53,8 @@ class Run:
     `seeds` are those of `asked_seeds` that were evaluated, or all of them where none was.
     `compute` holds each lane's operations of a step, with the step that they are counted from. `headline` holds of each
     measure that the report begins with evaluation, data set, split, metric and protocol hash. `watched` holds what runs
-    measured of their Gram teachers to be and decided by it. `damaged` names each file, or line of one, that could not
-    be read.
+    measured of their Gram teachers to be and decided by it. `bad_steps` were passed over. `damaged` names each file, or
+    line of one, that could not be read.
     """
 
     folder: Path
@@ -87,6 +87,7 @@ class Run:
     curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
     watched: Mapping[tuple[str, int], tuple[Happening, ...]] = field(default_factory=dict)
+    bad_steps: Mapping[tuple[str, int], tuple[BadStep, ...]] = field(default_factory=dict)
     plan: Timeline | None = None
     damaged: tuple[str, ...] = ()
 
@@ -139,6 +140,10 @@ class Run:
             groups.setdefault(tuple(getattr(row, key) for key in COLUMN_KEYS), []).append(row)
         return groups
 
+    def who(self, lane: str, seed: int) -> str:
+        """How a lane with a seed is called in a sentence."""
+        return f"{lane} seed {seed}" if len(self.asked_seeds) > 1 else lane
+
     @property
     def lanes(self) -> tuple[str, ...]:
         """The trunk, if there is one, then the arms."""
@@ -178,6 +183,7 @@ def read(folder: Path) -> Run:
             lane: ended(status_of(place, told), parts.get(lane), curves.get(lane)) for lane, place in lanes.items()
         },
         watched=watched,
+        bad_steps={lane: bad for lane, place in lanes.items() if (bad := bad_steps_of(place, parts.get(lane), told))},
         plan=plan_of(folder, told),
         damaged=tuple(said.replace(f"{folder}/", "") for said in told),
     )
@@ -215,11 +221,10 @@ def gaps(run: Run) -> list[str]:
     seen = {(row.arm, row.seed) for row in run.rows}
     for lane in run.lanes:
         for seed in run.asked_seeds:
-            who = f"{lane} seed {seed}" if len(run.asked_seeds) > 1 else lane
             status, has_rows = run.status.get((lane, seed), Status()), (lane, seed) in seen
             sentence = _unfinished(status, has_rows) or _unlogged(status, run.curves.get((lane, seed), {}))
             if sentence and not (lane == TRUNK and status.state == "absent"):
-                found.setdefault(sentence, []).append(who)
+                found.setdefault(sentence, []).append(run.who(lane, seed))
     return [*(f"{', '.join(who)}: {sentence}" for sentence, who in found.items()), *run.damaged]
 
 

@@ -1,5 +1,6 @@
 """A run that dies at any of its writes, and is called again, leaves what one that did not die leaves."""
 
+import math
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from safetensors.torch import load_file
 
 from common.records import CurvePoint, read_lines
 from evals.datasets.settings import Set
+from harness.bad_steps import recorded
+from harness.data.batches import Batch, Batches
 from harness.eval_settings import EvaluationTask
 from harness.evaluate import Evaluator
 from harness.job_folder import is_done
@@ -61,6 +64,7 @@ def left(job) -> dict[str, object]:
         "results": (job.view.parent / "results.jsonl").read_bytes(),
         "marks": [path.read_bytes() for path in marks],
         "done": is_done(job),
+        "bad steps": recorded(job.folder),
     }
     for path in sorted(job.folder.rglob("*.npz")):
         found[str(path.relative_to(job.folder))] = path.read_bytes()
@@ -70,7 +74,18 @@ def left(job) -> dict[str, object]:
     return found
 
 
-def test_a_run_that_dies_at_any_write_ends_as_one_that_does_not(make_job, pool, tmp_path, dying):
+@pytest.mark.parametrize("bad", [None, 1], ids=["finite", "a step is not"])
+def test_a_run_that_dies_at_any_write_ends_as_one_that_does_not(make_job, pool, tmp_path, dying, monkeypatch, bad):
+    real = Batches.__getitem__
+
+    def getitem(self: Batches, step: int) -> Batch:
+        batch = real(self, step)
+        if step == bad:
+            batch.globals[0, 0, 0, 0, 0] = math.inf
+        return batch
+
+    monkeypatch.setattr(Batches, "__getitem__", getitem)
+
     def run(folder: str):
         job = make_job(SHORT, folder=tmp_path / folder)
         train(job, pool, Evaluator(job.settings, job.view.parent), device=CPU)
@@ -80,6 +95,7 @@ def test_a_run_that_dies_at_any_write_ends_as_one_that_does_not(make_job, pool, 
     writes = dying(None)
     whole = left(run("whole"))
     assert whole["results"].count(b"\n") == 3
+    assert [one.step for one in whole["bad steps"]] == ([] if bad is None else [bad])
     assert len(writes) > 30
     deaths = [(last, False) for last in range(1, len(writes) + 1)]
     deaths += [(last, True) for last, path in enumerate(writes, 1) if path.suffix == ".jsonl"]

@@ -178,6 +178,7 @@ MACHINERY: dict[str, object] = {
     "runtime.checkpoint_every": 1,
     "runtime.log_every": 3,
     "runtime.recompute": True,
+    "runtime.bad_steps": 0,
     "launcher.name": "local",
     "launcher.workers": 2,
     "launcher.stage": "elsewhere",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports.cautions import foreign, installed, same_origin, slowed
+from reports.cautions import cautions, collapsed, foreign, installed, passed_over, same_origin, slowed
 from reports.run_folder import read
 from tests.reports.conftest import write_run
 
@@ -51,3 +51,46 @@ def test_seeds_that_took_unlike_times_are_told(tmp_path):
     status.write_text(json.dumps({**json.loads(status.read_text()), "seconds": 1800}))
     (said,) = slowed(read(folder))
     assert said.endswith("read times with care (plain 4 min to 30 min).")
+
+
+def test_steps_that_were_passed_over_are_told_with_their_terms_where_they_are_an_arms_own(tmp_path):
+    """The trunk's last steps are not the arms', which share nothing of it but their beginning."""
+    arms = {"plain": {}, "anchored": {"gram.weight": 1.0}}
+    own = {"segment": "a", "start": 200, "stop": 400, "parent": "trunk-s1"}
+    jobs = {"plain-s1": own, "trunk-s0": {"segment": "b", "start": 0, "stop": 200, "parent": None}}
+    folder = write_run(tmp_path / "run", arms=arms, seeds=(0, 1), steps=400, trunk_steps=200, every=200, jobs=jobs)
+    assert passed_over(read(folder)) == []
+    bad = [{"step": step, "terms": ["koleo", "grad_norm"], "images": ["a", "b"]} for step in (260, 230, 180)]
+    (folder / "plain-s1" / "bad_steps.json").write_text(json.dumps({"steps": bad}))
+    (folder / "trunk-s0" / "bad_steps.json").write_text(json.dumps({"steps": bad[2:]}))
+    run = read(folder)
+    (said,) = passed_over(run)
+    assert said == (
+        "Passed over without learning from the batch, since not all was finite: "
+        "trunk seed 0 step 180 (koleo, grad_norm), plain seed 1 steps 230 (koleo, grad_norm), 260 (koleo, grad_norm)."
+    )
+    assert said in cautions(run)
+
+
+def test_a_damaged_list_of_steps_is_a_gap(tmp_path):
+    folder = write_run(tmp_path / "run", arms={"plain": {}}, steps=40, trunk_steps=0, every=20)
+    (folder / "plain-s0" / "bad_steps.json").write_text("[]")
+    (said,) = read(folder).damaged
+    assert said.startswith("plain-s0/bad_steps.json cannot be read")
+
+
+def test_a_sign_of_collapse_is_told_where_it_is_an_arms_own(tmp_path):
+    folder = write_run(tmp_path / "run", arms={"plain": {}, "other": {}}, seeds=(0, 1), steps=400, trunk_steps=200)
+    for arm, step in (("plain", 160), ("other", 300)):
+        status = folder / f"{arm}-s1" / "status.json"
+        sign = {
+            "step": step,
+            "since": step - 50,
+            "series": "cls_rank",
+            "value": 1.4,
+            "words": "tokens span 1.40 directions",
+        }
+        status.write_text(json.dumps(json.loads(status.read_text()) | {"collapse": sign}))
+    (said,) = collapsed(run := read(folder))
+    assert said == "Signs of collapse: other seed 1 from step 250 to 300 and maybe on: tokens span 1.40 directions."
+    assert said in cautions(run)

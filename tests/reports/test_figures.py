@@ -189,6 +189,25 @@ def test_the_mean_of_a_loss_is_drawn_at_steps_that_all_seeds_logged(bare_run, ma
     assert ends == {(step, value) for step in (10, 20, 40) for value in (4, 6)}
 
 
+def test_steps_that_were_passed_over_are_crosses_at_the_foot_of_the_total_loss(bare_run, make_row):
+    folder = bare_run([make_row(step=40)])
+    place = folder / "plain-s0"
+    place.mkdir()
+    lines = [
+        {"step": step, "dino_global": 4.0 + step} | ({"loss": 4.0 + step} if step != 20 else {})
+        for step in (10, 20, 40)
+    ]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bad = {"step": 19, "terms": ["koleo"], "images": ["a"]}
+    (place / "bad_steps.json").write_text(json.dumps({"steps": [bad]}))
+    with style():
+        run = read(folder)
+        (page,) = loss_pages(run, looks(run.arms, run.baseline))
+    marks = [[(*line.get_xdata(),) for line in axes.lines if line.get_marker() == "x"] for axes in page.figure.axes]
+    assert marks == [[(19,)], []]
+    assert any("× at the foot of the total loss" in text for text, _ in _texts(page))
+
+
 def test_a_series_that_never_changes_is_a_line_of_text_and_the_plan_lies_behind_what_was_measured(bare_run, make_row):
     folder = bare_run([make_row(step=40)])
     (folder / "plain-s0").mkdir()

@@ -86,7 +86,7 @@ def train_together(
                 error.__cause__ = error.__context__ = None  # they and the traceback hold all that the job had
                 failed[name] = error.with_traceback(None)
             except Leaving as error:  # so will the others, once each has saved its state
-                for note in [] if leaving is None else leaving.__notes__:
+                for note in getattr(leaving, "__notes__", []):
                     error.add_note(note)
                 leaving = error
             del runs[name]

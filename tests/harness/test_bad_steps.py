@@ -21,8 +21,11 @@ from harness.job_folder import state_path
 from harness.lockstep import batches_of
 from harness.losses.gram import Gram
 from harness.mending import advance
+from harness.run import main
 from harness.step import NonFinite, pass_over, train_step
 from harness.train import scheduled, train, train_together
+from reports.cautions import passed_over
+from reports.run_folder import read
 
 CPU = torch.device("cpu")
 STEPS = 6
@@ -252,3 +255,25 @@ def test_a_gradient_that_overflows_is_named(make_job, pool):
     with pytest.raises(NonFinite, match=r"3 were passed over before"):
         train(job, pool, nothing, device=CPU)
     assert [(one.step, one.terms) for one in recorded(job.folder)] == [(step, ["grad_norm"]) for step in range(3)]
+
+
+@pytest.mark.slow
+def test_a_whole_run_says_on_page_one_which_steps_of_which_arm_were_passed_over(write_tiny, tmp_path, poison, capsys):
+    """In the trunk's part of the way and in the arms', which see the same batches."""
+    rooms = {"size": 32, "split": "val", "name": "rooms"}
+    sets = {"kept": {**rooms, "count": 24}, "asked": {**rooms, "count": 8, "split": "test"}}
+    knn = {"protocol": "knn", "train": "kept", "test": "asked"}
+    arms = {"plain": {}, "anchored": {"gram.weight": 2.0}}
+    path = write_tiny(trunk={"steps": 3}, arms=arms, evals={"every": 3, "sets": sets, "tasks": {"knn": knn}})
+    poison(1, 4)
+    assert main([str(path)]) == 0
+    run = tmp_path / "runs" / "tiny"
+    found = read(run)
+    assert {lane: [one.step for one in bad] for lane, bad in found.bad_steps.items()} == {
+        ("trunk", 0): [1],
+        ("plain", 0): [4],
+        ("anchored", 0): [4],
+    }
+    (said,) = passed_over(found)
+    assert said in " ".join((run / "report.html").read_text(encoding="utf-8").split())
+    assert (run / "log.txt").read_text().count("passed over without learning from it") == 3

@@ -122,8 +122,8 @@ class Feed:
     def __call__(self, job: Job, state: State, *, tallied: bool = False, taken: bool = True) -> tuple[Batch, Batch]:
         """The batch of the step that is next for the job, as it was made and on the device.
 
-        tallied: whether its components' losses are asked for; taken: whether the step is taken at all. Raises `BadInput` for an image that cannot be read, in
-        all processes where it is so in one.
+        tallied: whether its components' losses are asked for; taken: whether the step is taken at all. Raises
+        `BadInput` for an image that cannot be read, in all processes where it is so in one.
         """
         if self.ranks.world == 1 or not taken:
             return self._made(job, state)

@@ -49,9 +49,12 @@ def cross_entropy(
     counts as often. Targets and weights get no gradient.
 
     Gradients are computed on the way forwards, while a chunk of logits is there, and only multiplied on the way back:
-    neither logits nor probabilities are kept. Products are taken in the type of `features`, all else in at least
-    float32.
+    neither logits nor probabilities are kept; without gradient none is computed. Products are taken in the type of
+    `features`, all else in at least float32, and the sum in the wider type of features and weights.
     """
+    if not torch.is_grad_enabled():  # a function of autograd is told of inputs alone
+        scores = Scores(scores.features.detach(), scores.prototypes.detach())
+    weights = weights.to(torch.promote_types(weights.dtype, scores.features.dtype))
     found: Any = _CrossEntropy.apply(*scores, targets, weights, temperature, rows)
     return found
 
@@ -98,9 +101,9 @@ def _visit(
     logits: Tensor, targets: Tensor, rows: Tensor | None, weights: Tensor, temperature: float, *, keep: bool
 ) -> Tensor:
     """The weighted sum over a chunk; with `keep` its gradient takes the place of the logits."""
-    total = torch.zeros_like(weights[:1]).sum()
+    total = weights.new_zeros(())
     parts = in_cache(logits)
-    room = [torch.empty_like(logits[parts[0]]) for _ in range(2)] if parts else []
+    room = [torch.empty_like(logits[parts[0]]) for _ in range(2)]
     for part in parts:
         own = at_least_float32(targets[part] if rows is None else targets.index_select(0, rows[part]))
         log_p, product = (one[: len(own)] for one in room)

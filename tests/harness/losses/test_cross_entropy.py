@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from harness.losses import cross_entropy as at_work
 from harness.losses import visits
 from harness.losses.cross_entropy import Scores, cross_entropy
 
@@ -65,12 +66,31 @@ def test_products_are_taken_in_the_type_of_the_features_and_gradients_are_of_the
         assert_close(got.float(), gradient, rtol=0.1, atol=0.1)
 
 
-def test_without_gradient_none_is_made():
+def test_without_gradient_none_is_computed(monkeypatch):
+    computed, product = [], at_work.gradient_of_weight
+    monkeypatch.setattr(at_work, "gradient_of_weight", lambda *given: computed.append(given) or product(*given))
     scores, targets, weights = made_up()
+    want = cross_entropy(scores, targets, weights, 0.5)
+    assert len(computed) == 1
     with torch.no_grad():
-        found = cross_entropy(scores, targets, weights, 0.5)
-    assert not found.requires_grad
-    assert_close(found, plainly(scores, targets, weights, 0.5))
+        assert torch.equal(cross_entropy(scores, targets, weights, 0.5), want)
+    fixed = Scores(*(one.detach() for one in scores))
+    assert torch.equal(cross_entropy(fixed, targets, weights, 0.5), want)
+    assert len(computed) == 1
+
+
+@pytest.mark.parametrize("narrow", ["features", "targets"])
+def test_the_sum_is_in_the_wider_type_of_features_and_weights(narrow):
+    scores, targets, weights = made_up()
+    want = plainly(scores, targets, weights, 0.5)
+    if narrow == "features":
+        scores = Scores(*(one.float() for one in scores))
+    else:
+        targets, weights = targets.float(), weights.float()
+        want = plainly(scores, targets.double(), weights.double(), 0.5)
+    found = cross_entropy(scores, targets, weights, 0.5)
+    assert found.dtype == torch.float64
+    assert_close(found, want, rtol=1e-6 if narrow == "features" else 1e-12, atol=0)
 
 
 def test_targets_are_left_as_they_were():

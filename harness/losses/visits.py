@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**27  # bytes of logits that are held at once
-CACHED = 2**21  # bytes that stay in a CPU's caches from pass to pass; a GPU takes a chunk at once
+CACHED = 2**21  # bytes that stay in the caches of a CPU's core from pass to pass; a GPU takes a chunk at once
 
 
 def chunks(rows: int, columns: int, dtype: torch.dtype) -> list[slice]:
@@ -15,9 +15,13 @@ def chunks(rows: int, columns: int, dtype: torch.dtype) -> list[slice]:
 
 
 def in_cache(matrix: Tensor) -> list[slice]:
-    """All rows of a matrix, in parts that stay near the processor."""
+    """All rows of a matrix, in parts that stay near the processor: as much for each thread as one alone would have.
+
+    So sums over parts round by the number of threads, as torch's own do; a run goes on with the number that it had.
+    """
     rows, columns = matrix.shape
-    return _parts(rows, columns, matrix.dtype, CACHED if matrix.device.type == "cpu" else CHUNK)
+    most = CACHED * torch.get_num_threads() if matrix.device.type == "cpu" else CHUNK
+    return _parts(rows, columns, matrix.dtype, most)
 
 
 def _parts(rows: int, columns: int, dtype: torch.dtype, most: int) -> list[slice]:

@@ -26,7 +26,7 @@ def plainly(scores, targets, weights, temperature):
 def cut(request, monkeypatch):
     """Bytes at once, and in a cache: all rows, two and one, five and two, none."""
     monkeypatch.setattr(visits, "CHUNK", request.param[0])
-    monkeypatch.setattr(visits, "CACHED", request.param[1])
+    monkeypatch.setattr(visits, "CACHED", request.param[1] // torch.get_num_threads())
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
@@ -91,6 +91,14 @@ def test_the_sum_is_in_the_wider_type_of_features_and_weights(narrow):
     found = cross_entropy(scores, targets, weights, 0.5)
     assert found.dtype == torch.float64
     assert_close(found, want, rtol=1e-6 if narrow == "features" else 1e-12, atol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_part_is_as_large_for_each_thread_as_for_one_alone(monkeypatch, threads):
+    monkeypatch.setattr(visits, "CACHED", 4 * 11 * 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    parts = visits.in_cache(torch.zeros(25, 11, dtype=torch.float64))
+    assert [part.stop - part.start for part in parts] == {1: [4] * 6 + [1], 3: [12, 12, 1]}[threads]
 
 
 def test_targets_are_left_as_they_were():

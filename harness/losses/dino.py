@@ -78,7 +78,7 @@ def dino_loss(
     Source: DINO, arXiv 2104.14294 §3.1; DINOv3 §3.2, arXiv 2508.10104.
     """
     students, images, _ = student.shape
-    teachers, targets = len(teacher_probs), teacher_probs.detach()
+    teachers, targets = len(teacher_probs), at_least_float32(teacher_probs.detach())
     # What a view is compared with is added up before: one visit instead of one for each teacher
     places = torch.arange(images, device=targets.device)
     if not ignore_diagonal:
@@ -89,7 +89,7 @@ def dino_loss(
         asked, rows = torch.cat([_others(targets, view) for view in range(students)]), None
         pairs = students * teachers - min(students, teachers)
     scores = Scores(student.features.flatten(0, 1), student.prototypes)
-    share = at_least_float32(targets).new_full((students * images,), 1 / (images * pairs))
+    share = targets.new_full((students * images,), 1 / (images * pairs))
     return cross_entropy(scores, asked, share, student_temperature, rows=rows)
 
 

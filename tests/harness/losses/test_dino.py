@@ -101,6 +101,14 @@ def test_half_precision_is_worked_in_float32_whatever_the_autocast(dtype):
     assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize("ignore_diagonal", [False, True])
+def test_targets_of_half_precision_are_added_up_in_float32(ignore_diagonal):
+    student, teacher = views(3, seed=1), views(6, seed=2).softmax(-1).bfloat16()
+    want = dino_loss(scored(student), teacher.double(), ignore_diagonal=ignore_diagonal)
+    got = dino_loss(scored(student.float()), teacher, ignore_diagonal=ignore_diagonal)
+    assert_close(got, want.float(), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "options", "words"),
     [

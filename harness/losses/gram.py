@@ -131,8 +131,9 @@ def titles(found: Collection[Gram]) -> dict[str, str]:
 
 def terms(own: Gram, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Patches of the global crops, masked as they are, against those of the Gram teacher, where the loss is on."""
-    if targets.gram is None or outputs.patches is None:
+    if targets.gram is None:
         return {}
+    assert outputs.patches is not None, "there is a Gram teacher, but the student did not hand out its patches"
     student, teacher, masks = outputs.patches, targets.gram, outputs.masks
     if own.level == "batch":
         student, teacher = (outputs.ranks.together(x) for x in (student, teacher))

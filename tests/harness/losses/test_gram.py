@@ -66,6 +66,12 @@ def test_all_patches_are_compared_whatever_is_masked(level):
         assert torch.equal(term(own, student, teacher, masks)["gram"], gram_loss(*sides))
 
 
+def test_a_gram_teacher_without_the_students_patches_is_a_mistake_and_no_loss_of_nothing():
+    with pytest.raises(AssertionError, match="the student did not hand out its patches"):
+        term(Gram(weight=1.0), None, patches(2))
+    assert term(Gram(weight=1.0), patches(1), None) == {}
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_there_is_no_term_where_no_patch_takes_part(level):
     own = Gram(weight=1.0, level=level, tokens="masked")

@@ -56,8 +56,7 @@ def of_images(outputs: Outputs, targets: Targets, images: Int[Tensor, " b"]) -> 
         return None if tensor is None else tensor.index_select(axis, places.to(device, non_blocking=True))
 
     def score(scores: Scores | None, axis: int, places: Tensor) -> Scores | None:
-        features = take(scores and scores.features, axis, places)
-        return None if scores is None or features is None else Scores(features, scores.prototypes)
+        return None if scores is None else scores._replace(features=take(scores.features, axis, places))
 
     answers = {
         "dino_global": score(outputs.dino_global, 1, images),

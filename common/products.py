@@ -2,7 +2,8 @@
 
 torch takes oneMKL, which gives processors of other makers its kernels of 256 bits: on one with units of 512 it runs at
 half of what oneDNN, which torch brings along too, makes of the same product (benchmarks/products.py). Which of them is
-taken depends on the processor alone, so that a run that goes on has the same numbers.
+taken is the same in a run that goes on: it depends on the processor, on how torch was built, on variables that narrow
+torch's units (`ATEN_CPU_CAPABILITY`), and on type and shape of the product.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def fast_linear() -> AbstractContextManager[object]:
 
 def times_transposed(x: Tensor, y: Tensor) -> Tensor:
     """x · yᵀ of matrices [n, d] and [m, d] to [n, m]; without gradient."""
-    return _product(x, y) if _fits(x, y) else x @ y.T
+    return by_onednn(x, y) if _fits(x, y, None) else x @ y.T
 
 
 class _FastLinear(TorchFunctionMode):
@@ -55,18 +56,25 @@ class _FastLinear(TorchFunctionMode):
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     """As `F.linear`, with its names of arguments."""
-    return _Linear.apply(input, weight, bias) if _fits(input, weight) else F.linear(input, weight, bias)
+    return _Linear.apply(input, weight, bias) if _fits(input, weight, bias) else F.linear(input, weight, bias)
 
 
-def _fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether a product is one of float32 on the CPU, of matrices, and large enough."""
-    if not onednn_is_faster() or x.device.type != "cpu" or weight.device.type != "cpu":
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a product is one of float32 on the CPU, of matrices, and large enough; all else is torch's to take.
+
+    A function of autograd cannot be transformed (`torch.func`) unless it says how.
+    """
+    if not onednn_is_faster() or torch._C._are_functorch_transforms_active():
         return False
-    plain = x.dtype == weight.dtype == torch.float32 and weight.ndim == 2
-    return plain and prod(x.shape) * weight.shape[0] >= LEAST
+    given = (x, weight) if bias is None else (x, weight, bias)
+    if any(one.device.type != "cpu" or one.dtype != torch.float32 for one in given):
+        return False
+    fit = x.ndim >= 2 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]
+    return fit and (bias is None or bias.shape == weight.shape[:1]) and prod(x.shape) * len(weight) >= LEAST
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x · weightᵀ + bias of float32 on the CPU, [..., d] and [m, d] to [..., m], by oneDNN; without gradient."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -76,7 +84,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return by_onednn(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -84,13 +92,13 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad_outputs[0]
         rows, flat = grad.flatten(0, -2), x.flatten(0, -2)
-        of_x = _product(grad, weight.T) if ctx.needs_input_grad[0] else None
+        of_x = by_onednn(grad, weight.T) if ctx.needs_input_grad[0] else None
         of_weight = gradient_of_weight(rows, flat) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
     """gradᵀ · x [n, m] of matrices [r, n] and [r, m]; the side with more columns goes last, which is faster."""
-    if not _fits(x.T, grad.T):
+    if not _fits(x.T, grad.T, None):
         return grad.T @ x
-    return _product(grad.T, x.T) if grad.shape[1] <= x.shape[1] else _product(x.T, grad.T).T
+    return by_onednn(grad.T, x.T) if grad.shape[1] <= x.shape[1] else by_onednn(x.T, grad.T).T

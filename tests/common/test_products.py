@@ -21,8 +21,8 @@ def everywhere(monkeypatch):
 @pytest.fixture
 def calls(everywhere, monkeypatch):
     """How often the fast library was asked."""
-    found, product = [], products._product
-    monkeypatch.setattr(products, "_product", lambda *given: found.append(given) or product(*given))
+    found, product = [], products.by_onednn
+    monkeypatch.setattr(products, "by_onednn", lambda *given: found.append(given) or product(*given))
     return found
 
 
@@ -72,6 +72,58 @@ def test_what_it_is_not_for_goes_to_torch(calls, x, weight):
     assert not calls
     assert found.dtype == x.dtype
     assert found.shape == (len(x), len(weight))
+
+
+@pytest.mark.parametrize("bias", [(1,), (1, 128), (64, 128)], ids=str)
+def test_a_bias_that_is_no_vector_of_the_outputs_is_torchs_to_add(calls, bias):
+    given = [draws(64, 96), draws(128, 96, seed=1), draws(*bias, seed=2).requires_grad_()]
+    want = F.linear(*given)
+    (wanted,) = torch.autograd.grad(want.square().sum(), given[-1])
+    with products.fast_linear():
+        found = F.linear(*given)
+    assert torch.equal(found, want)
+    assert torch.equal(torch.autograd.grad(found.square().sum(), given[-1])[0], wanted)
+    assert not calls
+
+
+def test_a_single_vector_is_torchs_to_multiply_and_its_gradients_too(calls):
+    x, weight = draws(1024).requires_grad_(), draws(1024, 1024, seed=1).requires_grad_()
+    want = F.linear(x, weight)
+    wanted = torch.autograd.grad(want.square().sum(), (x, weight))
+    with products.fast_linear():
+        found = F.linear(x, weight)
+        gradients = torch.autograd.grad(found.square().sum(), (x, weight))
+    assert torch.equal(found, want)
+    assert all(torch.equal(*both) for both in zip(gradients, wanted, strict=True))
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("shape", "bias"), [((64, 95), None), ((64, 96), (127,)), ((64, 96), (2, 128))], ids=["inner", "outputs", "rows"]
+)
+@pytest.mark.usefixtures("everywhere")
+def test_shapes_that_do_not_fit_are_refused_in_torchs_words(shape, bias):
+    given = [draws(*shape), draws(128, 96), None if bias is None else draws(*bias)]
+    with pytest.raises(RuntimeError) as plain:
+        F.linear(*given)
+    with products.fast_linear(), pytest.raises(RuntimeError) as found:
+        F.linear(*given)
+    assert str(found.value) == str(plain.value)
+
+
+TRANSFORMED = {
+    "grad": lambda layer, x: torch.func.grad(lambda x: layer(x).square().sum())(x),
+    "vmap": lambda layer, x: torch.vmap(layer)(x.unflatten(0, (2, -1))),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMED.values(), ids=TRANSFORMED)
+@pytest.mark.usefixtures("everywhere")
+def test_transformed_functions_are_as_outside(transform):
+    layer, x = torch.nn.Linear(96, 128), draws(128, 96)
+    want = transform(layer, x)
+    with products.fast_linear():
+        assert torch.equal(transform(layer, x), want)
 
 
 def test_under_autocast_the_product_is_the_one_of_autocast(calls):

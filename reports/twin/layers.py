@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.timeline import Curve as Planned
+from reports.run_folder import TRUNK
 from reports.timeline import corners
 from reports.twin.looks import Lane
 from reports.twin.measures import EVENTS, Field
@@ -169,16 +170,15 @@ def band(lanes: Sequence[Lane]) -> Spec:
 
 
 def front() -> Spec:
-    """The arms that no other arm beats in both measures at the chosen step, joined."""
+    """The arms that no other arm equals or beats in both measures at the chosen step, joined."""
     better = [{"calculate": f"datum.{at} * fields[{axis}].side", "as": f"{at}_good"}
               for at, axis in (("X", "across"), ("Y", "up"))]  # fmt: skip
-    best = {
-        "window": [{"op": "max", "field": "Y_good", "as": "best"}],
-        "sort": [{"field": "X_good", "order": "descending"}, {"field": "Y_good", "order": "descending"}],
-        "frame": [None, 0],
-    }
-    told = {"filter": "fields[across].side !== 0 && fields[up].side !== 0 && datum.arm !== 'trunk'"}
-    chosen = _latest(told, *better, best, {"filter": "datum.Y_good === datum.best"})
+    falling = [{"field": "X_good", "order": "descending"}, {"field": "Y_good", "order": "descending"}]
+    best = {"window": [{"op": "max", "field": "Y_good", "as": "best"}], "sort": falling, "frame": [None, 0]}
+    before = {"window": [{"op": "lag", "field": "best", "as": "before"}], "sort": falling}  # no frame ends at -1
+    told = {"filter": f"fields[across].side !== 0 && fields[up].side !== 0 && datum.arm !== {json.dumps(TRUNK)}"}
+    rises = {"filter": "!isValid(datum.before) || datum.best > datum.before"}
+    chosen = _latest(told, *better, best, before, rises)
     mark = {"type": "line", "stroke": "var(--rule)", "strokeWidth": 6, "opacity": 0.5, "strokeJoin": "round"}
     return {**chosen, "mark": mark, "encoding": {"order": {"field": "X", "type": "quantitative"}}}
 

@@ -141,15 +141,23 @@ def test_what_was_planned_is_drawn_pale_behind_what_was_logged(make_run):
 
 
 @pytest.mark.slow
-def test_the_arms_that_no_other_beats_in_both_measures_are_joined(rooms, page):
+@pytest.mark.parametrize("tied", [(), ("x",), ("y",), ("x", "y")], ids=str)
+def test_the_arms_that_no_other_equals_or_beats_in_both_measures_are_joined(rooms, page, tied):
     content = content_of(page)
     spec = as_drawn(content["specs"]["plane"], content)
     x, y = (next(one["value"] for one in spec["params"] if one["name"] == name) for name in ("x", "y"))
     sides = {
         name: next(one["value"] for one in spec["params"] if one["name"] == "fields")[name]["side"] for name in (x, y)
     }
-    rows = [row for row in spec["datasets"]["means"] if row["step"] == content["steps"][-1]]
-    places = [(sides[x] * row[x], sides[y] * row[y]) for row in rows]
+    means = spec["datasets"]["means"]
+    rows = [row for row in means if row["step"] == content["steps"][-1]]
+    if tied:  # with the arm that is best in the other measure, in one measure or both
+        other = x if tied == ("y",) else y
+        one = max(rows, key=lambda row: (sides[other] * row[other], sides[x] * row[x]))
+        worse = {axis: one[axis] - sides[axis] * 0.01 for axis, name in ((x, "x"), (y, "y")) if name not in tied}
+        means.append({**one, "arm": "tied", **worse})
+        rows.append(means[-1])
+    places = {(sides[x] * row[x], sides[y] * row[y]) for row in rows}
     best = [one for one in places if not any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in places)]
     done = subprocess.run(
         [sys.executable, "-c", _DRAW], input=json.dumps([spec]), capture_output=True, text=True, check=True

@@ -26,8 +26,8 @@ from reports.twin.page import twin
 
 EVERY = 2.0  # seconds from one look at the tables to the next
 CURVES_EVERY = 30.0  # seconds after which training curves alone make a new page
-SHARE = 0.1  # of the time, at most, for making pages: the rest is the training's
-LONGEST = 20.0  # seconds that changed tables wait all the same
+SHARE = 0.1  # of the time for making pages, and more only where the rest would be longer than the longest
+LONGEST = 20.0  # seconds that changed tables wait, unless a page takes longer
 TABLES = ("experiment.json", "results.jsonl", "*-s*/status.json", "*-s*/dense.jsonl")
 CURVES = ("*-s*/metrics.jsonl",)
 HERE = Path(__file__).parent
@@ -65,8 +65,7 @@ class Follower:
         if self._seen is not None:
             since = time.monotonic() - self._made
             curves_alone = marks[0] == self._seen[0]
-            rest = min(self._took / SHARE, LONGEST)
-            if marks == self._seen or since < rest or (curves_alone and since < CURVES_EVERY):
+            if marks == self._seen or since < rest_after(self._took) or (curves_alone and since < CURVES_EVERY):
                 return False
         begun = time.monotonic()
         self._make()
@@ -102,6 +101,11 @@ class Follower:
         told = f'const shown = "{version}", made = {made};'
         content = f'{head}<script type="module">{told}\n{script}</script></body>{tail}'
         self.server.page, self.server.version = content.encode(), version
+
+
+def rest_after(took: float) -> float:
+    """Seconds until the next page after one that took so many: of the time pages have at most half."""
+    return max(min(took / SHARE, LONGEST), took)
 
 
 def _marks(folder: Path, patterns: tuple[str, ...]) -> Marks:

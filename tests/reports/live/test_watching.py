@@ -13,7 +13,7 @@ import pytest
 
 from common.errors import BadInput
 from reports.live import watching
-from reports.live.watching import following
+from reports.live.watching import following, rest_after
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {"steps": 40, "trunk_steps": 20, "every": 10, "arms": {"plain": {}, "anchored": {"gram.weight": 2.0}}}
@@ -22,7 +22,7 @@ SMALL = {"steps": 40, "trunk_steps": 20, "every": 10, "arms": {"plain": {}, "anc
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Pages are made whenever something has changed, however long the last one took."""
-    monkeypatch.setattr(watching, "SHARE", float("inf"))
+    monkeypatch.setattr(watching, "rest_after", lambda took: 0.0)
 
 
 def add_a_row(folder, **changes):
@@ -44,14 +44,22 @@ def test_the_page_is_made_anew_when_the_tables_change_and_only_then(make_run):
         assert b"50" in page.server.page
 
 
-def test_a_page_that_takes_long_is_made_anew_all_the_same(make_run, monkeypatch):
-    monkeypatch.setattr(watching, "SHARE", 1e-9)
-    monkeypatch.setattr(watching, "LONGEST", 0.0)
+def test_changed_tables_wait_until_the_training_has_had_its_rest(make_run, monkeypatch):
     folder = make_run(steps=40, trunk_steps=20, every=10)
+    monkeypatch.setattr(watching, "rest_after", lambda took: float("inf"))
     with following(folder) as live:
         assert live.refresh()
         os.utime(folder / "results.jsonl", ns=(1, 1))
+        assert not live.refresh()
+        monkeypatch.setattr(watching, "rest_after", lambda took: 0.0)
         assert live.refresh()
+
+
+@pytest.mark.parametrize("took", [0.01, 1.0, 2.0, 5.0, 20.0, 90.0])
+def test_pages_have_a_small_share_of_the_time_and_half_at_most_however_slow_they_are(took):
+    rest = rest_after(took)
+    assert rest <= max(20.0, took)
+    assert took / (took + rest) <= (0.1 if took <= 2.0 else 0.5)
 
 
 def test_a_table_that_is_damaged_leaves_the_page_that_there_is(make_run):

@@ -270,7 +270,7 @@ def test_on_paper_all_parts_are_there_and_nothing_to_press(opened, tmp_path):
 
 
 def test_a_served_page_follows_its_run_and_stays_where_it_was(browser, make_run, monkeypatch):
-    monkeypatch.setattr(watching, "SHARE", float("inf"))  # made whenever something has changed
+    monkeypatch.setattr(watching, "rest_after", lambda took: 0.0)  # made whenever something has changed
     folder = make_run(steps=40, trunk_steps=20, every=10, arms={"plain": {}, "anchored": {"gram.weight": 2.0}})
     table, said = folder / "results.jsonl", []
 

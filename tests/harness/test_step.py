@@ -252,7 +252,8 @@ def test_a_gram_arm_changes_the_fork_step_through_its_gram_term_alone(tiny, chan
     plain_terms, plain, _ = fork_gradients(tiny, trunk, plain_batch)
     terms, with_gram, state = fork_gradients(settings, trunk, batch)
     assert set(terms) - set(plain_terms) == {"gram"}
-    assert all(torch.equal(plain_terms[name], terms[name]) for name in plain_terms)
+    for name, term in plain_terms.items():  # the last MLP computes picked tokens alone or all, which rounds otherwise
+        torch.testing.assert_close(terms[name], term, rtol=1e-12, atol=0)
     state.student.zero_grad()
     (2.0 * gram_term(settings, state, batch, step=3)).backward()
     alone = {name: p.grad for name, p in state.student.named_parameters()}

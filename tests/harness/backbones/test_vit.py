@@ -114,7 +114,7 @@ def test_a_masked_patch_is_unseen_and_keeps_its_place(network, kind):
     changed[:, :, patch : 2 * patch, patch : 2 * patch] += 1
     with torch.no_grad():
         before, after = (encode(net.backbone, x, mask_token=net.mask_token, masks=masks) for x in (pixels, changed))
-        net.mask_token.add_(1.0)
+        net.mask_token.add_(torch.linspace(-1, 1, net.mask_token.shape[-1]))  # a constant is lost on CLIP's first norm
         other = encode(net.backbone, pixels, mask_token=net.mask_token, masks=masks)
     assert torch.equal(before.patches[0], after.patches[0])
     assert torch.equal(before.cls[0], after.cls[0])

@@ -74,7 +74,10 @@ def _angles(rope: Float[Tensor, "P 2*d"], prefix: int) -> tuple[Float[Tensor, "N
 
 
 class _Turned(torch.autograd.Function):
-    """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin); angles get no gradient."""
+    """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin); angles get no gradient.
+
+    The gradient turns back by −sin, which is right only where both halves have the same sines, as timm's angles have.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:

@@ -33,14 +33,16 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     told = sys.argv[1:] if argv is None else argv
     given = parsed(arguments.bench, "bench", told[:1])
+    if not names():
+        where = f"{FOLDER.name}/ beside {Path(__file__).parent}"
+        raise BadInput(f"no {where}: want a checkout of the project; call `python harness/bench.py` there")
     if given.name is None:
         for name in names():
             first = (FOLDER / f"{name}.py").read_text(encoding="utf-8").splitlines()[0].strip('"')
             print(f"  {name:20}{first}")
         return 0
     if given.name not in names():
-        there = ", ".join(names()) or f"a checkout of the project, since {FOLDER} is not there"
-        raise BadInput(f"got benchmark {given.name!r}: want one of {there}")
+        raise BadInput(f"got benchmark {given.name!r}: want one of {', '.join(names())}")
     return subprocess.run([sys.executable, str(FOLDER / f"{given.name}.py"), *told[1:]]).returncode
 
 

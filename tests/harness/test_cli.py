@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from common.command import parsed
-from harness import cli
+from harness import bench, cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +46,17 @@ def test_benchmarks_are_listed_and_an_unknown_one_is_refused_in_one_line(capsys)
     assert cli.main(["bench", "nothing"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "got benchmark 'nothing': want one of" in line
+
+
+@pytest.mark.parametrize("told", [[], ["step"], ["nothing"]], ids=str)
+def test_without_a_checkout_there_are_no_benchmarks_which_is_said_in_one_line(capsys, monkeypatch, tmp_path, told):
+    monkeypatch.setattr(bench, "FOLDER", tmp_path / "benchmarks")
+    assert cli.main(["bench", *told]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert "no benchmarks/ beside" in line
+    assert "want a checkout of the project" in line
 
 
 def test_commands_of_one_purpose_stand_together():

@@ -1,4 +1,4 @@
-"""What all benchmarks share: times taken in turns, the machine that they are of, and the file of what was measured.
+"""Times taken in turns, and the file of what was measured: for benchmarks of steps and of products.
 
 A line of that file is a JSON object: `bench`, `case`, what was measured by name, and `machine`, `versions`, `commit`
 and `when`. Ratios are of one run, in turns, so that they hold on a machine that does other things beside.
@@ -24,11 +24,13 @@ LEDGER = Path("benchmarks.jsonl")  # where one stands
 def in_turns(
     runs: Mapping[str, Callable[[], object]], *, seconds: float, device: torch.device | None = None
 ) -> dict[str, float]:
-    """The least wall time of each, in seconds: once before to warm up, then in turns until each has had `seconds`."""
+    """The least wall time of each, in seconds: once before to warm up, then in turns, once at least and until each has
+    had `seconds`.
+    """
     best, spent = dict.fromkeys(runs, float("inf")), dict.fromkeys(runs, 0.0)
     for run in runs.values():
         run()
-    while min(spent.values()) < seconds:
+    while min(spent.values()) < seconds or not all(spent.values()):
         for name, run in runs.items():
             wait(device)
             start = time.perf_counter()

@@ -138,7 +138,7 @@ def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
 def peak_memory(case: Case, which: str, device: torch.device) -> float:
     """GiB that a process of its own holds at most while it takes three steps."""
     command = [sys.executable, __file__, "--alone", which, "--model", case.model, "--gram", case.gram]
-    command += ["--precision", case.precision, "--device", str(device)]
+    command += ["--precision", case.precision, "--device", str(device), "--threads", str(torch.get_num_threads())]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

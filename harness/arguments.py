@@ -137,10 +137,11 @@ is missing are extras, data or a GPU."""
 def bench(parser: argparse.ArgumentParser) -> None:
     """Of `gramlab bench`."""
     parser.description = """\
-Measure how fast parts of Gramlab are on this machine, each against a plain way to do the same, in one run.
+Measure how fast parts of Gramlab are on this machine, steps and evaluations beside plain ways to do the same; or how
+often its intervals hold what they should.
 
-Without a name: the list. What is measured of a training step is appended to benchmarks.jsonl where one stands, and
-compared with the last line of the same machine."""
+Without a name: the list. What is measured of training steps and products is appended to benchmarks.jsonl where one
+stands, and compared with the last line of the same machine."""
     parser.add_argument("name", nargs="?", help="which one, such as step; what stands behind it is its own, --help too")
 
 

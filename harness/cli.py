@@ -99,7 +99,7 @@ COMMANDS = {
         "harness.doctor.command",
     ),
     "bench": Command(
-        "See to this machine", "measure how fast training steps, data and evaluations are here, against plain ones",
+        "See to this machine", "measure how fast training steps, data and evaluations are here",
         "step --model nano", of_harness.bench, "harness.bench", passes_on=True,
     ),
     "clean": Command(

@@ -19,12 +19,23 @@ GLANCES, GLANCE = 3, 0.05  # who only asks whether a folder is held has its lock
 LOOK = 1.0  # seconds between two looks at what another process holds
 
 T = TypeVar("T")
+_own = set[IO[bytes]]()  # the locks of this process
 
 log = logging.getLogger("gramlab")
 
 
 class Busy(BadInput):
     """Another process is at work in the folder."""
+
+
+def _let_go() -> None:
+    """A process that is forked, as loaders are, would keep the locks of one that was killed for as long as it lives."""
+    for file in _own:
+        file.close()
+    _own.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _locked(file: IO[bytes]) -> bool:
@@ -52,8 +63,12 @@ def held(folder: Path) -> Iterator[None]:
         with writing(lock):
             file.truncate(0)
             file.write(str(os.getpid()).encode())
-        with staying(folder):
-            yield
+        _own.add(file)
+        try:
+            with staying(folder):
+                yield
+        finally:
+            _own.discard(file)
 
 
 def in_use(folder: Path) -> str:

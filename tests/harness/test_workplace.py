@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import shutil
+import time
 
 import pytest
 
+from common.at_work import is_held
 from common.disk import append
 from common.errors import BadInput
 from common.unwritable import Unwritable
@@ -18,6 +20,11 @@ def _try(folder, answers):
             answers.put("got it")
     except BadInput as error:
         answers.put(str(error))
+
+
+def _stay(begun):
+    begun.set()
+    time.sleep(60)
 
 
 def ask_another_process(folder):
@@ -38,6 +45,21 @@ def test_a_held_folder_refuses_another_process_and_names_the_holder(tmp_path):
         assert "\n" not in answer
         assert (folder / ".lock").read_text() == str(os.getpid())
     assert ask_another_process(folder) == "got it"
+
+
+def test_a_child_that_outlives_the_holder_does_not_hold_the_folder(tmp_path):
+    """As the loaders of a run that was killed, which notice it some seconds later."""
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+    with held(tmp_path):
+        child = context.Process(target=_stay, args=(begun,))
+        child.start()
+        assert begun.wait(60)
+        assert is_held(tmp_path)
+    assert child.is_alive()
+    assert not is_held(tmp_path)
+    child.kill()
+    child.join()
 
 
 def test_a_failure_inside_lets_the_folder_go(tmp_path):

@@ -1,0 +1,120 @@
+"""When a process is killed: what must lie on the disk for it, and, once it is dead, what it was in the midst of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+RENEWED = (5, 8, 11, 14, 17)  # run.yaml: the steps just before which `anchored` and `larger` copy their Gram teacher
+HIDDEN = ".partial-"
+
+
+class Moment(NamedTuple):
+    """A kind of moment.
+
+    command: which one is killed.
+    signs: what lies there, by a name of its own each time, while the moment lasts or just before it.
+    wait: seconds at most between a sign and the kill.
+    words: what the table calls it.
+    """
+
+    command: str
+    signs: Callable[[Path], set[str]]
+    wait: float
+    words: str
+
+
+def _hidden(folder: Path, pattern: str) -> set[str]:
+    return {str(path) for path in folder.glob(pattern) if HIDDEN in str(path)}
+
+
+def _segments(folder: Path) -> Iterator[Path]:
+    return (folder / ".segments").glob("*")
+
+
+def last_step(segment: Path) -> int:
+    """The last step that the curve of a segment tells of, 0 where there is none."""
+    path = segment / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith(b"\n")]
+    return int(json.loads(whole[-1])["step"]) if whole else 0
+
+
+def _named(folder: Path, *starts: str) -> set[Path]:
+    """The segments of arms whose names begin so."""
+    links = (folder / "soak").glob("*-s0")
+    return {path.resolve() for path in links if path.is_symlink() and path.name.startswith(starts)}
+
+
+def writes_state(folder: Path) -> set[str]:
+    """A training state is being written."""
+    return _hidden(folder, f".segments/*/states/{HIDDEN}*/step_*.safetensors")
+
+
+def writes_export(folder: Path) -> set[str]:
+    """A backbone is being written."""
+    return _hidden(folder, f".segments/*/{HIDDEN}*/step_*")
+
+
+def writes_table(folder: Path) -> set[str]:
+    """A record, a report or a table is being written."""
+    return _hidden(folder, f"soak/{HIDDEN}*/*")
+
+
+def evaluates(folder: Path) -> set[str]:
+    """A backbone is there, and not yet what its evaluation leaves last."""
+    cards = (folder / ".segments").glob("*/step_*/backbone.json")
+    return {str(card) for card in cards if not any(card.parent.glob("evaluated-*.json"))}
+
+
+def renews(folder: Path) -> set[str]:
+    """The step that begins with a renewal of the Gram teacher is next."""
+    found = ((segment, last_step(segment)) for segment in _named(folder, "anchored", "larger"))
+    return {f"{segment.name} {step}" for segment, step in found if step in RENEWED}
+
+
+def begins(folder: Path) -> set[str]:
+    """A phase has its folder and has saved nothing yet."""
+    return {one.name for one in _segments(folder) if not any((one / "states").glob("step_*.safetensors"))}
+
+
+def tries(folder: Path) -> set[str]:
+    """A trial is being trained: a sign for each of its steps."""
+    found = ((segment, last_step(segment)) for segment in _named(folder, "trial-"))
+    return {f"{segment.name} {step}" for segment, step in found if 0 < step < 16}
+
+
+def notes_study(folder: Path) -> set[str]:
+    """The study grew: a trial was asked for, claimed or told."""
+    path = folder / "soak" / "study.journal"
+    return {str(path.stat().st_size)} if path.exists() else set()
+
+
+MOMENTS = {
+    "state": Moment("run", writes_state, 0.002, "a state is written"),
+    "export": Moment("run", writes_export, 0.002, "a backbone is written"),
+    "evaluation": Moment("run", evaluates, 0.15, "an evaluation"),
+    "renewal": Moment("run", renews, 0.03, "a renewal of the Gram teacher"),
+    "phase": Moment("run", begins, 0.3, "a phase begins"),
+    "tables": Moment("run", writes_table, 0.01, "records and report"),
+    "trial": Moment("sweep", tries, 0.03, "a trial of a sweep"),
+    "study": Moment("sweep", notes_study, 0.02, "a study grows"),
+}
+
+
+def fell(folder: Path) -> tuple[str, set[str]]:
+    """What a killed command left: where it was, in words, and the kinds of moments that this was one of."""
+    kinds = {name for name, moment in MOMENTS.items() if name != "study" and moment.signs(folder)}
+    views = sorted((folder / "soak").glob("*-s0"), key=lambda path: not path.name.startswith("trunk"))
+    links = {path.resolve(): path.name for path in views if path.is_symlink()}  # an arm's name, not the trunk's
+    written = [path for segment in _segments(folder) for path in segment.glob("**/*") if path.is_file()]
+    if not written:
+        return "before anything was trained", kinds
+    newest = max(written, key=lambda path: path.stat().st_mtime_ns)
+    segment = folder / ".segments" / newest.relative_to(folder / ".segments").parts[0]
+    name = links.get(segment.resolve(), segment.name)
+    hidden = sorted(path.name for path in folder.glob(f"**/{HIDDEN}*/*") if path.is_file())
+    said = f"{name} step {last_step(segment)}" + (f", half of {', '.join(hidden)}" if hidden else "")
+    return said, kinds

@@ -14,13 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from annotated_types import Le
+from typing_extensions import TypedDict
 
+from common.bounds import Natural
 from common.errors import BadInput, first_line, listing, nearest
+from common.records import read_line, record
+from common.schema import filled
 from common.spread import spread
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import LabelledSet, Surfaces, no_surfaces
@@ -30,6 +35,36 @@ from evals.datasets.subset import Subset
 KEY = b"gramlab"  # of the metadata
 BLOCK = 1 << 16  # rows that are read together
 SPLITS = ("train", "sampled", "retrieved", "dropped", "all")
+MOST_LEVELS = 64
+TYPES = {
+    "source": pa.string(),
+    "image": pa.string(),
+    "place": pa.int64(),
+}  # of the columns that are read; int32 of all else
+
+
+@record
+class Source(TypedDict, total=False):
+    """How a source is opened: what `open_set` takes, with what a `Reading` is made of."""
+
+    kind: Required[str]
+    root: str | None
+    name: str
+    split: str
+    size: Natural | None
+    count: Natural | None
+    seed: Natural
+    classes: list[str] | None
+    reading: Required[dict[str, Any]]
+
+
+@record
+class About(TypedDict):
+    """The metadata that a manifest is read by; it holds more."""
+
+    levels: Annotated[Natural, Le(MOST_LEVELS)]
+    sources: dict[str, Source]
+    digest: str
 
 
 class Digest:
@@ -75,20 +110,41 @@ def read_manifest(path: Path, split: str = "train") -> Manifest:
         raise BadInput(f"got split '{split}' for {path}: want one of {', '.join(SPLITS)}; {hint}")
     try:
         with pq.ParquetFile(path) as file:
-            about = json.loads((file.metadata.metadata or {})[KEY])
+            about: dict[str, Any] = {**read_line((file.metadata.metadata or {})[KEY], About)}
+            _refuse_bomb(file.metadata, path)
             wanted = ["source", "image", "place", *(f"level_{n + 1}" for n in range(about["levels"]))]
             digest, parts = Digest(), []
             for batch in file.iter_batches(batch_size=BLOCK):
+                _refuse_odd(batch, wanted)
                 digest.add(batch)
                 mask = pa.array(_chosen(batch, split))
                 parts.append({name: batch.column(name).filter(mask).to_numpy(False) for name in wanted})
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+    except BadInput:
+        raise
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError) as error:
         why = "without what it says of itself" if isinstance(error, KeyError) else f"({first_line(error)})"
         raise BadInput(f"got {path} {why}: want a manifest that gramlab curate wrote; make it again") from error
     if digest.hex() != about.get("digest"):
         do = "make it again, or choose images by the settings of the curation"
         raise BadInput(f"got {path}, which was changed since it was written: want it as it was; {do}")
     return Manifest(about, {name: np.concatenate([part[name] for part in parts]) for name in wanted} if parts else {})
+
+
+def _refuse_bomb(told: pq.FileMetaData, path: Path) -> None:
+    """A row holds a number of its own, so a file of fewer bytes than rows was made to fill the memory."""
+    if told.num_rows > (size := path.stat().st_size):
+        got = f"got {path} of {told.num_rows:,} rows in {size:,} bytes"
+        raise BadInput(f"{got}: want a manifest that gramlab curate wrote; make it again")
+
+
+def _refuse_odd(batch: pa.RecordBatch, wanted: Sequence[str]) -> None:
+    """Raises ValueError for columns of another type, for gaps in them and for places before the first."""
+    for name in wanted:
+        column, kind = batch.column(name), TYPES.get(name, pa.int32())
+        if column.type != kind or column.null_count:
+            raise ValueError(f"{name} of {column.type} with {column.null_count} gaps: want {kind} without any")
+    if len(batch) and batch.column("place").to_numpy().min() < 0:
+        raise ValueError("a place below 0")
 
 
 def _chosen(batch: pa.RecordBatch, split: str) -> np.ndarray:
@@ -184,16 +240,19 @@ class ManifestSet:
 
 def _opened(name: str, one: Mapping[str, Any], opened: Callable[..., LabelledSet], root: Path) -> LabelledSet:
     try:
-        return opened(**{**one, "reading": Reading(**one["reading"])})
+        return opened(**{**one, "reading": filled(Reading, one["reading"], where="reading")})
     except BadInput as error:
         raise BadInput(f"source {name} of manifest {root}: {error}") from error
+    except RecursionError as error:
+        raise BadInput(f"source {name} of manifest {root} leads back to it: want images; curate again") from error
 
 
 def _places(sources: Mapping[str, LabelledSet], rows: Mapping[str, np.ndarray], root: Path) -> list[int]:
     """Where the images are in their sources, also where others came or went."""
     places, moved, lost = rows["place"].tolist(), dict[str, dict[str, int]](), []
     for row, (name, key) in enumerate(zip(rows["source"].tolist(), rows["image"].tolist(), strict=True)):
-        one = sources[name]
+        if (one := sources.get(name)) is None:
+            raise BadInput(f"got source {name!r} in {root}, which does not say how it is opened; curate again")
         if places[row] < len(one) and one.key(places[row]) == key:
             continue
         if name not in moved:

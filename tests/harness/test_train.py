@@ -123,7 +123,7 @@ def test_a_run_that_died_goes_on_bit_for_bit(anchored, pool, whole, same, step):
 
 
 def test_a_run_that_died_between_checkpoints_repeats_the_steps_and_their_rows(anchored, pool, whole, same, monkeypatch):
-    from harness import train as module
+    from harness import bad_steps as module
 
     job = anchored({"runtime.checkpoint_every": 2})
     real = module.train_step

@@ -81,10 +81,11 @@ def train_step(
     }
 
 
-def pass_over(state: State, at: At, settings: Experiment, *, ranks: Ranks = ALONE) -> None:
+def pass_over(state: State, at: At, settings: Experiment) -> None:
     """Leave a step out in place: schedules go on and a Gram teacher is renewed on its step, but nothing is learnt from
-    the batch: no weight, no moment of the optimizer and no EMA changes."""
-    renew_gram_teacher(state, at, settings, ranks)
+    the batch: no weight, no moment of the optimizer and no EMA changes. Other processes are sent the state afterwards.
+    """
+    renew_gram_teacher(state, at, settings, ALONE)
     state.step = at.step + 1
 
 

@@ -8,7 +8,7 @@ TOLD   := $(VENV)/.installed-trackers
 # worksteal: a process takes neighbouring tests, so that most of what a file sets up is set up once
 TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test check lint types unit soak cluster trackers docs install clean help
+.PHONY: demo test check lint types unit soak package cluster trackers docs install clean help
 
 demo: install  ## set up, run the Gram ablation on the embedded data, end with the path of its PDF
 	$(BIN)/python harness/run.py experiments/gram_ablation.yaml
@@ -30,6 +30,9 @@ unit: install
 
 soak: install  ## kill runs and a sweep at 50 moments, go on, compare to the bit: half an hour; SOAK="--kills 9 --seed 1"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $(SOAK)
+
+package: install  ## build the package, use it from another folder without the development extras, list licences
+	$(BIN)/python tests/package.py
 
 cluster: install  ## start a real Slurm and a real PostgreSQL on this machine, run the tests that want them, stop both
 	OMP_NUM_THREADS=1 $(BIN)/python tests/cluster/services.py $(BIN)/python -m pytest tests/cluster tests/harness/sweeps/test_storage.py

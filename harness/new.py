@@ -24,6 +24,7 @@ from common.errors import BadInput, nearest
 from evals.datasets.catalogue import open_set
 from harness import arguments
 from harness.arguments import AXES, SCENES
+from harness.layers import EXPERIMENTS
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ defaults:                  # files of experiments/, each laid over those before 
 question: $asked
 seeds: [0]                 # a difference between arms wants several: [0, 1, 2]
 steps: 160                 # of each arm
-trunk: {checkpoint: experiments/trunks/scenes_anchored.safetensors}    # shipped weights that all arms start from
+trunk: {checkpoint: $trunks/scenes_anchored.safetensors}    # shipped weights that all arms start from
 gram: {teacher: start}     # the Gram teacher is what training starts from, unless it is renewed
 baseline: $first            # the arm that others are compared with
 arms:
@@ -88,7 +89,7 @@ defaults:                  # files of experiments/, each laid over those before 
 question: $asked
 seeds: [0]                 # a difference between arms wants several: [0, 1, 2]
 steps: 280                 # of each arm, the trunk's among them
-trunk: {steps: 40, checkpoint: experiments/trunks/scenes_nano.safetensors}    # trained once, from shipped weights
+trunk: {steps: 40, checkpoint: $trunks/scenes_nano.safetensors}    # trained once, from shipped weights
 baseline: $first            # the arm that others are compared with
 arms:
   $lines
@@ -243,10 +244,17 @@ def written(asked: Asked, file: str) -> str:
         "asked": quoted(asked.question),
         "root": quoted(root),
         "components": _components(images, asked.axis),
+        "trunks": _trunks(),
         "first": next(iter(arms)),
         "lines": _lines(arms, TIMES[body]),
     }
     return Template(HEAD + BODIES[body]).substitute(values)
+
+
+def _trunks() -> str:
+    """Where the shipped weights are: below the folder that the command is given in, or with the installed package."""
+    here = Path("experiments", "trunks")
+    return here.as_posix() if here.is_dir() else (EXPERIMENTS / "trunks").as_posix()
 
 
 def _lines(arms: Mapping[str, tuple[str, str]], times: Mapping[str, str]) -> str:

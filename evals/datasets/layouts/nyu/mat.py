@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import IGNORE, BeyondClasses, Surfaces, no_surfaces
 from evals.datasets.layouts.ade20k import segment_names
 from evals.datasets.layouts.files import digest, stamp
-from evals.datasets.reading import AS_USUAL, Reading
+from evals.datasets.reading import AS_USUAL, LARGEST, Reading
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"
 BYTES = 2_972_037_809
+MOST_NUMBERS = 10**6  # in a list of images or of classes, of which there are 1,449 and 894
 SPLIT_FILES = ("splits.mat", "nyuDepthV2Splits.mat", "nyu_splits.mat")
 SPLIT_VARIABLES = {"train": "trainNdxs", "training": "trainNdxs"} | dict.fromkeys(
     ("val", "validation", "test"), "testNdxs"
@@ -61,6 +63,7 @@ class NyuMat:
         for key in ("images", self._depth):
             if key not in arrays:
                 raise BadInput(f"got {path} without '{key}': want NYU Depth v2's labelled file; correct the path")
+        _refuse_odd(arrays, path, self._depth)
         rows = _rows(path, split, len(arrays["images"]))
         self.whole = count is None or count >= len(rows)
         self._rows, self._listed = spread(rows, count), len(rows)
@@ -147,6 +150,20 @@ class NyuMat:
         return np.where(inside, raw - 1, IGNORE).astype(np.uint8), names
 
 
+def _refuse_odd(arrays: Any, path: Path, depth: str) -> None:
+    """Arrays of other axes, or of images that would fill the memory: a file of a few bytes may claim any size."""
+    dimensions = {"images": 4, depth: 3, "labels": 3}
+    for key in (key for key in dimensions if key in arrays):
+        shape = getattr(arrays[key], "shape", ())
+        if (
+            len(shape) != dimensions[key]
+            or math.prod(shape[-2:]) > 1e6 * LARGEST
+            or (key == "images" and shape[1] != 3)
+        ):
+            got = f"got '{key}' of {' x '.join(map(str, shape)) or 'no'} values in {path}"
+            raise BadInput(f"{got}: want NYU Depth v2's labelled file; fetch it again")
+
+
 def _open_hdf5(path: Path) -> Any:
     import h5py
 
@@ -183,10 +200,19 @@ def _variable(path: Path, name: str) -> np.ndarray:
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
-                return np.asarray(file[name]).ravel().astype(np.int64)
-        from scipy.io import loadmat
+                held: Any = file[name]
+                _refuse_many(math.prod(held.shape))
+                return np.asarray(held).ravel().astype(np.int64)
+        from scipy.io import loadmat, whosmat
 
-        return np.asarray(loadmat(path)[name]).ravel().astype(np.int64)
-    # NotImplementedError is loadmat's word for a version that it does not read
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        _refuse_many(*(math.prod(shape) for key, shape, _ in whosmat(path) if key == name))
+        return np.asarray(loadmat(path, variable_names=[name])[name]).ravel().astype(np.int64)
+    # a group has no shape; NotImplementedError is loadmat's word for a version that it does not read
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise BadInput(f"got {path} without a readable '{name}': want a .mat file with it; fetch it again") from error
+
+
+def _refuse_many(*counts: int) -> None:
+    """Raises ValueError for more numbers than any list has, before they take the memory."""
+    if max(counts, default=0) > MOST_NUMBERS:
+        raise ValueError(f"{max(counts):,} numbers")

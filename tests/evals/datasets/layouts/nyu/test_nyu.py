@@ -225,3 +225,55 @@ def test_nyuv2_opens_with_its_counts():
         image, mask, depth = val.image(index), val.mask(index), val.depth(index)
         assert image.shape[:2] == mask.shape == depth.shape == (192, 252)
         assert depth.max() <= 10.001
+
+
+def claim(path, name, shape, kind):
+    """A variable of that shape of which nothing is stored: any size in a few bytes."""
+    with h5py.File(path, "a") as file:
+        if name in file:
+            del file[name]
+        file.create_dataset(name, shape, kind, chunks=tuple(min(side, 64) for side in shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("images", (5, 3, 10**6, 10**6)),
+        ("images", (5, 4, 6, 4)),
+        ("images", (5, 3)),
+        ("depths", (5, 10**6, 10**6)),
+        ("labels", (5, 10**6, 10**6)),
+    ],
+)
+def test_a_mat_file_of_images_of_absurd_size_is_refused_before_they_are_read(mat, name, shape):
+    claim(mat, name, shape, "u1")
+    assert mat.stat().st_size < 10**5
+    with pytest.raises(BadInput, match=f"got '{name}' of .* values in .*: want NYU Depth v2's labelled file; fetch it"):
+        open_set("nyu", root=mat, split="all")
+
+
+def test_a_group_in_place_of_images_is_refused(mat):
+    with h5py.File(mat, "a") as file:
+        del file["images"]
+        file.create_group("images")
+    with pytest.raises(BadInput, match="got 'images' of no values in"):
+        open_set("nyu", root=mat, split="all")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_list_of_images_of_absurd_length_is_refused_before_it_is_read(mat, old):
+    path = mat.with_name("splits.mat")
+    if old:
+        savemat(path, {"trainNdxs": np.zeros(3 * 10**6, np.uint8)}, do_compression=True)
+    else:
+        claim(path, "trainNdxs", (10**12,), "i8")
+    assert path.stat().st_size < 10**5
+    with pytest.raises(BadInput, match="without a readable 'trainNdxs'"):
+        open_set("nyu", root=mat, split="train")
+
+
+def test_a_group_in_place_of_a_list_is_refused(mat):
+    with h5py.File(mat.with_name("splits.mat"), "w") as file:
+        file.create_group("trainNdxs")
+    with pytest.raises(BadInput, match="without a readable 'trainNdxs'"):
+        open_set("nyu", root=mat, split="train")

@@ -154,7 +154,7 @@ def _refuse_odd(arrays: Any, path: Path, depth: str) -> None:
     """Arrays of other axes, or of images that would fill the memory: a file of a few bytes may claim any size."""
     dimensions = {"images": 4, depth: 3, "labels": 3}
     for key in (key for key in dimensions if key in arrays):
-        shape = getattr(arrays[key], "shape", ())
+        shape: tuple[int, ...] = tuple(getattr(arrays[key], "shape", ()))
         if (
             len(shape) != dimensions[key]
             or math.prod(shape[-2:]) > 1e6 * LARGEST

@@ -33,7 +33,8 @@ from common.machine import pick_device
 from common.speed import machine_line
 from harness.beginning import fresh_state
 from harness.config import load
-from harness.cost import shapes, step_cost
+from harness.cost import step_cost
+from harness.counted import shapes
 from harness.data.batches import Batch
 from harness.model import patch_size
 from harness.schedules import at

@@ -13,7 +13,7 @@ from common.command import columns, duration
 from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.suite import TaskSpec
-from harness import gram_teacher, phases
+from harness import gram_teacher, phases, sharded
 from harness.arms import dotted
 from harness.cost import (
     EFFICIENCY,
@@ -98,6 +98,7 @@ def plan(
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
         *students(jobs, expected),
+        *sharded.lines(jobs),
         pictures,
         saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
         left_to_do(jobs, expected, broken, repeats),
@@ -250,7 +251,7 @@ def job_cost(job: Job, rate: float) -> tuple[float, float]:
     """Seconds and peak bytes of a job's training steps."""
     gram = job.settings.gram
     anchored = gram.weight > 0 and gram.first_step < job.stop
-    memory = max(step_cost(job.settings, gram=on, teacher=job.teacher).memory for on in {False, anchored})
+    memory = step_cost(job.settings, gram=anchored, teacher=job.teacher).memory
     operations = flops(job.settings, job.start, job.stop, origin=job.origin, teacher=job.teacher)
     operations += watch_flops(job.settings, job.start, job.stop)
     return operations / rate, memory

@@ -76,7 +76,7 @@ class _CrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=weights.dtype, device=weights.device)
         columns = prototypes.to(features.dtype)
         of_features, of_prototypes = torch.empty_like(features), None
-        for part in chunks(len(features), len(prototypes), weights.dtype):
+        for part in chunks(len(features), len(prototypes), weights.dtype, features.device):
             logits = at_least_float32(times_transposed(features[part], columns))
             own, at = (targets[part], None) if rows is None else (targets, rows[part])
             total += _visit(logits, own, at, weights[part], temperature, keep=asked)

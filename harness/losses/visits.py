@@ -9,9 +9,10 @@ CHUNK = 2**27  # bytes of logits that are held at once
 CACHED = 2**21  # bytes that stay in the caches of a CPU's core from pass to pass; a GPU takes a chunk at once
 
 
-def chunks(rows: int, columns: int, dtype: torch.dtype) -> list[slice]:
-    """All rows, in parts of which none is larger than `CHUNK`, unless a row is."""
-    return _parts(rows, columns, dtype, CHUNK)
+def chunks(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> list[slice]:
+    """All rows, in parts of which none is larger than `CHUNK`, unless a row is; on the meta device, which holds
+    nothing, at once."""
+    return [slice(0, rows)] if device.type == "meta" else _parts(rows, columns, dtype, CHUNK)
 
 
 def in_cache(matrix: Tensor) -> list[slice]:
@@ -20,8 +21,9 @@ def in_cache(matrix: Tensor) -> list[slice]:
     So sums over parts round by the number of threads, as torch's own do; a run goes on with the number that it had.
     """
     rows, columns = matrix.shape
-    most = CACHED * torch.get_num_threads() if matrix.device.type == "cpu" else CHUNK
-    return _parts(rows, columns, matrix.dtype, most)
+    if matrix.device.type != "cpu":
+        return chunks(rows, columns, matrix.dtype, matrix.device)
+    return _parts(rows, columns, matrix.dtype, CACHED * torch.get_num_threads())
 
 
 def _parts(rows: int, columns: int, dtype: torch.dtype, most: int) -> list[slice]:

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from common.errors import BadInput
 from harness import gram_teacher
 from harness.beginning import fresh_state
-from harness.cost import flops, forward_flops, machine_rate, shapes, step_cost, watch_flops
+from harness.cost import flops, forward_flops, machine_rate, step_cost, watch_flops
+from harness.counted import shapes
 from harness.forward import forward
 from harness.graph import jobs
 from harness.losses.gram import Gram

@@ -1,0 +1,63 @@
+"""What each of several GPUs holds of a model, by hand; and the published hours of the 7B model."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import sharded
+from harness.config import load
+from harness.counted import Cost
+from harness.graph import jobs
+from harness.sharded import LIBRARIES_BYTES, Counted, Share, hours, lines, parts, share
+
+ROOT = Path(__file__).resolve().parents[2]
+# Ten blocks of 100 numbers and ends of 50; 8 images, of which a block saves 80 bytes and reads 16
+STEP = Cost(flops=1.0, backward=0.5, weights=4 * 1050, teachers=4 * 1050, activations=1000)
+BLOCK = Cost(flops=0.1, backward=0.05, weights=400, teachers=400, activations=80)
+MODEL = Counted(STEP, BLOCK, depth=10, entering=16)
+
+
+def test_one_process_holds_what_the_step_was_counted_to_hold():
+    found = share(MODEL, processes=1, sharded=False, recomputed=False)
+    assert found.total == STEP.memory + LIBRARIES_BYTES
+
+
+def test_shards_divide_states_and_teachers_but_not_what_is_gathered():
+    one, four = (share(MODEL, processes=n, sharded=True, recomputed=False) for n in (1, 4))
+    assert four == Share(one.states / 4, one.teachers / 4, one.gathered, one.activations / 4)
+    assert one.states == 16 * 1050  # float32 weights, gradients and two moments
+    assert one.gathered == 4 * 100 + 6 * 100 + 4 * 50  # two blocks, the gradients of one, the ends of two networks
+
+
+def test_recomputed_blocks_keep_their_inputs_and_one_of_them_all():
+    kept, again = (share(MODEL, processes=2, sharded=True, recomputed=one) for one in (False, True))
+    assert kept.activations == 500
+    assert again.activations == (1000 - 9 * 80 + 10 * 16) / 2
+
+
+def test_parts_in_turn_divide_activations_alone():
+    whole, half = (share(MODEL, processes=1, sharded=True, recomputed=True, accumulate=n) for n in (1, 2))
+    assert half == whole._replace(activations=whole.activations / 2)
+
+
+def test_a_batch_is_taken_in_as_few_parts_as_fit(monkeypatch):
+    fits = share(MODEL, processes=2, sharded=True, recomputed=True, accumulate=2).total
+    monkeypatch.setattr(sharded, "GPU_BYTES", fits)
+    assert parts(MODEL, 8, processes=2) == 2
+    monkeypatch.setattr(sharded, "GPU_BYTES", 1.0)
+    assert parts(MODEL, 8, processes=2) is None
+
+
+def test_a_model_that_fits_one_gpu_has_no_such_lines(tiny):
+    assert lines(jobs(tiny, fingerprint=lambda data: "rooms")) == []
+
+
+@pytest.mark.slow
+def test_the_published_hours_of_the_7b_model_are_a_plausible_share_of_what_its_gpus_can_do():
+    recipe = load(ROOT / "experiments" / "full_recipe.yaml", ["scale=vit7b"])
+    pretraining = jobs(recipe, fingerprint=lambda data: "rooms")[0]
+    told = lines([pretraining])
+    assert [line.split()[:2] for line in told[2:5]] == [["pretraining", "8"], ["64", "64"], ["256", "16"]]
+    published = sharded.PUBLISHED["vit_7b_patch16_dinov3"]
+    assert 0.55 < sharded.UTILISATION * hours(pretraining, recomputed=False) / published < 0.6
+    assert told[5].endswith("the published 61,440 would be 57%")

@@ -14,12 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.errors import BadInput
+from common.products import fast_linear, gradient_of_weight
 from evals.features.matrix import Rows
 from evals.judging.image_classes import hits
 
 Input = Literal["cls", "mean", "cls_mean"]
 # What a head may read: these parts of `FeatureSet`, side by side
 INPUTS = {"cls": ("pooled",), "mean": ("mean",), "cls_mean": ("pooled", "mean")}
+FEW = 32  # classes below which torch's own softmax is slower than its parts
 ROWS, CELLS = 8192, 2**24  # images, and logits, that are held at a time when heads are judged
 
 
@@ -87,36 +89,37 @@ class Heads:
         """Weight and bias of one head."""
         name = self.heads[index].input
         block, first = self._blocks[name], next(i for i, head in enumerate(self.heads) if head.input == name)
-        columns = slice((index - first) * self.classes, (index - first + 1) * self.classes)
-        return block.weight[:, columns], block.bias[columns]
+        rows = slice((index - first) * self.classes, (index - first + 1) * self.classes)
+        return block.weight[rows].T, block.bias[rows, 0]
 
 
 class _Block:
-    """Heads of one input as one wide matrix: the columns of a head follow those of the one before it."""
+    """Heads of one input as one matrix [RC D]: the rows of a head, its classes, follow those of the one before it."""
 
     def __init__(
         self, heads: Sequence[GridHead], like: Tensor, classes: int, momentum: float, start: Tensor | None
     ) -> None:
-        self.weight = like.new_zeros(like.shape[1], len(heads) * classes)
+        self.weight = like.new_zeros(len(heads) * classes, like.shape[1])
         if start is not None:
-            self.weight += start.to(like).repeat(1, len(heads))
-        self.bias = like.new_zeros(len(heads) * classes)
+            self.weight += start.to(like).T.repeat(len(heads), 1)
+        self.bias = like.new_zeros(len(heads) * classes, 1)
         self.speeds = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         self.rate, self.decay = (
-            like.new_tensor([getattr(head, key) for head in heads]).repeat_interleave(classes)
+            like.new_tensor([getattr(head, key) for head in heads]).repeat_interleave(classes)[:, None]
             for key in ("rate", "decay")
         )
         self.decays = any(head.decay for head in heads)
         self.classes, self.momentum = classes, momentum
 
     def logits(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B R C"]:
-        return torch.addmm(self.bias, x, self.weight).unflatten(1, (-1, self.classes))
+        with fast_linear():
+            return F.linear(x, self.weight, self.bias[:, 0]).unflatten(1, (-1, self.classes))
 
     def descend(self, x: Float[Tensor, "B D"], error: Float[Tensor, "B RC"], factor: float) -> None:
         share = 1 / len(x)
-        self.speeds[0].addmm_(x.T, error, beta=self.momentum, alpha=share)
-        self.speeds[1].mul_(self.momentum).add_(error.sum(0), alpha=share)
-        for values, speed in zip((self.weight, self.bias), self.speeds, strict=True):
+        gradients = gradient_of_weight(error, x), error.sum(0)[:, None]
+        for values, speed, gradient in zip((self.weight, self.bias), self.speeds, gradients, strict=True):
+            speed.mul_(self.momentum).add_(gradient, alpha=share)
             if self.decays:
                 speed.addcmul_(values, self.decay)
             values.addcmul_(speed, self.rate, value=-factor)
@@ -124,9 +127,11 @@ class _Block:
 
 def residuals(logits: Float[Tensor, "B R C"], labels: Int[Tensor, " B"]) -> Float[Tensor, "B R C"]:
     """Gradient of the cross-entropy by the logits, softmax − one-hot, written over the logits."""
-    # torch's own softmax is several times slower where there are few classes
-    logits.sub_(logits.amax(2, keepdim=True)).exp_()
-    logits.div_(logits.sum(2, keepdim=True))
+    if logits.shape[2] < FEW:
+        logits.sub_(logits.amax(2, keepdim=True)).exp_()
+        logits.div_(logits.sum(2, keepdim=True))
+    else:
+        torch.softmax(logits, 2, out=logits)
     truth = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
     return logits.scatter_add_(2, truth, logits.new_full(truth.shape, -1))
 

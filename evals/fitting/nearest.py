@@ -3,13 +3,15 @@
 The answer does not depend on blocks, threads or device: unit rows are rounded to a grid on which a float64 sum of
 products loses nothing, whatever its order, so equal rows tie to the bit and the lower index wins. Since few rows of a
 bank can be among the nearest, a bfloat16 product whose error is bounded finds those that can, and only they are
-measured on the grid.
+measured on the grid. How near the nearest are is guessed from a sample of a large bank; what was guessed too high is
+searched again.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,9 @@ BUDGET = 256 * 2**20  # bytes that the search may use beyond what it returns
 GRID = 2.0**24  # unit rows are multiples of 1/GRID: a product of two takes 48 of float64's 53 bits
 GROUP = 16  # bank rows whose largest similarity is looked at first
 LIMIT = 12  # measuring one pair takes as long as this many in a whole float64 product
+SAMPLE = 4096  # rows of a large bank by which it is guessed how near the k-th nearest is
+WORTH = 2.2  # times k rows of the bank, that a guess may let pass; without one it is more
+MANY = 6  # blocks from which on a bank is large
 Pairs = tuple[Tensor, Tensor]  # [m] queries, ascending, and [m] rows of the bank, ascending for each query
 
 
@@ -54,15 +59,59 @@ def search(
     some = torch.cat([bank[start : start + GROUP] for start in range(0, len(bank), max(len(bank) // 64, GROUP))])
     centre = unit_rows(some.to(device)).mean(0)
     room = torch.empty(plan.queries * plan.bank, dtype=kind, device=device)
+    through = partial(_through, bank=bank, k=k, plan=plan, room=room, centre=centre)
+    rows, rank = _sample(bank, k=k, most=plan.bank)
+    sample = None if rows is None else _side(rows.to(device), centre)
     with Bar(total=len(queries) * len(bank), desc="kNN", unit_scale=True) as bar:
         for start, part in blocks(queries, plan.queries):
             asked = _side(part.to(device), centre)
-            best = Neighbours(asked.rows.new_empty(len(part), 0), asked.rows.new_empty(len(part), 0).long())
-            for first, held in blocks(bank, plan.bank):
-                new = _best_of(asked, _side(held.to(device), centre), best, k=k, plan=plan, room=room)
-                best = _merged(best, Neighbours(new.similar, new.rows + first), k)
-                bar.update(len(part) * len(held))
+            guess = None if sample is None else _guess(asked, sample, rank, room)
+            best = through(asked, guess, tell=bar.update)
+            if guess is not None and (short := best.similar[:, k - 1] < guess).any():  # it was too high for these
+                again = through(_side(part.to(device)[short], centre), None, tell=lambda pairs: None)
+                best.similar[short], best.rows[short] = again
             yield start, best.similar.cpu(), best.rows.cpu()
+
+
+def _through(
+    asked: Side,
+    guess: Tensor | None,
+    *,
+    bank: Rows,
+    k: int,
+    plan: SearchPlan,
+    room: Tensor,
+    centre: Tensor,
+    tell: Callable[[int], object],
+) -> Neighbours:
+    """The k nearest of all the bank; where there is a guess, those of them that are as near, and perhaps others."""
+    count = len(asked.rows)
+    best = Neighbours(asked.rows.new_empty(count, 0), asked.rows.new_empty(count, 0).long())
+    for first, held in blocks(bank, plan.bank):
+        side = _side(held.to(room.device), centre)
+        new = _best_of(asked, side, best, guess, k=k, plan=plan, room=room)
+        best = _merged(best, Neighbours(new.similar, new.rows + first), k)
+        tell(count * len(held))
+    return best
+
+
+def _sample(bank: Rows, *, k: int, most: int) -> tuple[Tensor | None, int]:
+    """Rows from all over a large bank, and which of them by nearness is likely to be further than the k-th nearest of
+    all: the rank that this has among them, and four deviations more. None where it would let more pass than it spares.
+    """
+    step = -(-len(bank) // min(SAMPLE, most))
+    share = 1 / step
+    rank = round(k * share + 4 * (k * share) ** 0.5 + 2)
+    if len(bank) < MANY * most or rank > WORTH * k * share or rank * GROUP > len(bank) * share:
+        return None, 0
+    return bank[::step], rank
+
+
+def _guess(queries: Side, sample: Side, rank: int, room: Tensor) -> Float[Tensor, " q"]:
+    """About the cosine of each query with the row of the sample that has this rank; float64."""
+    tile, offset, _ = _rough(queries, sample, room)
+    highest = tile.unflatten(0, (-1, GROUP)).amax(1)
+    return offset + highest.T.float().contiguous().topk(rank, dim=1).values[:, -1]
 
 
 class SearchPlan(NamedTuple):
@@ -112,9 +161,12 @@ def _merged(best: Neighbours, new: Neighbours, k: int) -> Neighbours:
     return Neighbours(similar[:, :k], torch.cat([best.rows, new.rows], 1).gather(1, order[:, :k]))
 
 
-def _best_of(queries: Side, bank: Side, best: Neighbours, *, k: int, plan: SearchPlan, room: Tensor) -> Neighbours:
-    """At least those of the k nearest of a block of the bank that can still be among the k nearest of all."""
-    pairs = _candidates(queries, bank, best, k=k, most=plan.pairs, room=room)
+def _best_of(
+    queries: Side, bank: Side, best: Neighbours, guess: Tensor | None, *, k: int, plan: SearchPlan, room: Tensor
+) -> Neighbours:
+    """At least those of the k nearest of a block of the bank that can still be among the k nearest of all, and are as
+    near as was guessed."""
+    pairs = _candidates(queries, bank, best, guess, k=k, most=plan.pairs, room=room)
     if pairs is None:
         parts = [_nearest_of_all(part, bank.rows, min(k, len(bank.rows))) for part in queries.rows.split(plan.chunk)]
         return Neighbours(torch.cat([part.similar for part in parts]), torch.cat([part.rows for part in parts]))
@@ -154,12 +206,17 @@ def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) 
     return found
 
 
-def _candidates(queries: Side, bank: Side, best: Neighbours, *, k: int, most: int, room: Tensor) -> Pairs | None:
-    """All that can reach the k-th best cosine of a query so far; None where they are more than `most`, or than pay.
+def _candidates(
+    queries: Side, bank: Side, best: Neighbours, guess: Tensor | None, *, k: int, most: int, room: Tensor
+) -> Pairs | None:
+    """All that can reach the k-th best cosine of a query so far, and the guess; None where they are more than `most`,
+    or than pay.
 
-    Before there is a k-th, the k-th largest of the groups' maxima stands for it: k rows at least come as near.
+    Before there is either, the k-th largest of the groups' maxima stands for it: k rows at least come as near.
     """
-    floor = best.similar[:, k - 1] if best.similar.shape[1] == k else None
+    floor = best.similar[:, k - 1] if best.similar.shape[1] == k else guess
+    if floor is not None and guess is not None:
+        floor = floor.maximum(guess)
     if floor is None and len(bank.rows) < k * GROUP:
         return None
     tile, offset, slack = _rough(queries, bank, room)

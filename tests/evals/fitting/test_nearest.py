@@ -58,6 +58,28 @@ def test_the_search_is_exact_and_blocks_do_not_change_a_bit(
             assert torch.equal(found[1], rows)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("higher", [0.0, 0.05, 3.0])
+def test_a_guess_of_how_near_the_nearest_are_changes_no_bit_however_wrong_it_is(
+    kind: str, higher: float, monkeypatch: pytest.MonkeyPatch
+):
+    guess, guesses = nearest._guess, list[Tensor]()
+
+    def worse(*given: Any) -> Tensor:
+        guesses.append(guess(*given) + higher)
+        return guesses[-1]
+
+    for name, value in (("_guess", worse), ("MANY", 1), ("WORTH", 1000)):
+        monkeypatch.setattr(nearest, name, value)
+    bank, queries = crowd(kind, 900, seed=0), crowd(kind, 70, seed=1)
+    for k in (1, 6):
+        similar, rows = sorted_out(queries, bank, k)
+        found = neighbours(queries, bank, k=k, budget=2**20)
+        assert torch.equal(found[0], similar)
+        assert torch.equal(found[1], rows)
+    assert len(torch.cat(guesses)) == 2 * len(queries)
+
+
 @pytest.mark.parametrize("product", [torch.bfloat16, torch.float32])
 def test_rows_whose_rounding_errors_add_up_are_not_lost(product: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(nearest, "_product_type", lambda device: product)
@@ -98,6 +120,26 @@ def test_few_pairs_are_measured_and_whole_products_stay_the_exception(monkeypatc
         measured.clear()
         neighbours(crowd(kind, 100, seed=1, width=384), crowd(kind, 4000, seed=0, width=384), k=10)
         assert 100 * 10 <= sum(measured) < 100 * 40
+
+
+def test_of_many_neighbours_in_a_large_bank_few_more_are_measured_than_there_are(monkeypatch: pytest.MonkeyPatch):
+    measured, cosines = list[int](), nearest._cosines
+
+    def counted(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tensor:
+        measured.append(len(query))
+        return cosines(queries, bank, query, row)
+
+    monkeypatch.setattr(nearest, "_cosines", counted)
+    bank, queries = crowd("spread", 40_000, seed=0, width=16), crowd("spread", 100, seed=1, width=16)
+    pairs = []
+    for worth in (nearest.WORTH, 0):  # with a guess, and without one
+        measured.clear()
+        monkeypatch.setattr(nearest, "WORTH", worth)
+        found = neighbours(queries, bank, k=200, budget=2**23)
+        assert torch.equal(found[1], sorted_out(queries, bank, 200)[1])
+        pairs.append(sum(measured) / (100 * 200))
+    assert 1 <= pairs[0] < 2.5
+    assert pairs[0] < 0.7 * pairs[1]
 
 
 def test_the_bank_and_the_queries_are_read_in_bounded_blocks():

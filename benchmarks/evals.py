@@ -4,7 +4,7 @@
 
 Features are made up: Gaussian clusters around the centres of classes. What is compared sees the same ones, in one
 process, in turns, the fastest of --repeat; all are held to --threads. Seconds are of the wall clock; the second ratio
-is of CPU time, which other processes on the machine disturb less.
+is of CPU time, which other processes on the machine disturb less, and goes into the file of what was measured.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from benchmarks.measure import note
 from common.speed import machine_line
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
@@ -73,6 +74,13 @@ def timed(paths: Sequence[Callable[[Any], Any]], task: Any, warm: Any, repeat: i
             answer = path(task)
             turns.append((Spent(time.perf_counter() - wall, time.process_time() - cpu), answer))
     return [min(turns, key=lambda turn: turn[0].wall) for turns in found]
+
+
+def keep(case: str, ours: Spent, theirs: Spent) -> None:
+    """Append a ratio of CPU times to the file of what was measured, and tell of the last one of the same case."""
+    found = {"seconds": ours.cpu, "reference_seconds": theirs.cpu, "ratio": theirs.cpu / ours.cpu}
+    if before := note("evals", case, found, device=torch.device("cpu")):
+        print(f"{'':26}{before}")
 
 
 class Vote(NamedTuple):
@@ -121,6 +129,8 @@ def compare_knn(given: argparse.Namespace) -> None:
         for metric, (spent, classes) in zip(("cosine", "euclidean"), others, strict=True):
             title = f"k {k}: scikit-learn, {metric}"
             print(f"{title:28}{spent.wall:8.2f}{spent.over(mine)}   {agreement(scores, classes)}")
+            size = f"bank {given.bank} x queries {given.queries} x width {given.width}"
+            keep(f"kNN, k {k}, {size}, scikit-learn, {metric}", mine, spent)
 
 
 def agreement(scores: Tensor, classes: Tensor) -> str:
@@ -211,6 +221,8 @@ def compare_linear(given: argparse.Namespace) -> None:
         for title, (spent, parts) in zip(("one by one", "torch.optim.SGD"), others, strict=True):
             gap = max(float((a - b).abs().max()) for a, b in zip(mine, parts, strict=True))
             print(f"{f'{classes} classes: {title}':26}{spent.wall:10.2f}{spent.over(ours)}   {gap:.1e}")
+            size = f"{given.bank} images x width {given.width}, {given.steps} steps"
+            keep(f"linear, {classes} classes, {len(RATES)} rates, {size}, {title}", ours, spent)
 
 
 @dataclass(frozen=True)

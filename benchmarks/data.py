@@ -30,8 +30,8 @@ from harness.crop_settings import Crops
 from harness.data.batches import Batches, CropView, views
 from harness.data.pool import MEMORY, Pool
 from harness.data.sizes import sides
+from harness.data_settings import Data
 from harness.losses.ibot import Ibot
-from harness.settings import Data
 
 PHOTOS = 64
 CASES = {

@@ -8,7 +8,7 @@ from common.progress import Bar
 from common.workers import batches
 from evals.datasets.catalogue import KINDS
 from harness.data.pool import Fault, Pool
-from harness.settings import Data
+from harness.data_settings import Data
 
 SHOWN = 10  # files whose fault is told
 

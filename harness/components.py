@@ -17,9 +17,10 @@ from harness.collapse import MOST_IMAGES, token_rank
 from harness.data.batches import Batch
 from harness.data.mixing import Composition, mixture, named
 from harness.data.pool import Pool
+from harness.data_settings import Data
 from harness.losses.inputs import Outputs, Targets, of_images
 from harness.losses.table import LOSSES
-from harness.settings import Data, Experiment
+from harness.settings import Experiment
 
 MOST = 24  # components of which losses are logged: each is a handful of columns
 PREFIX = "components"  # of their columns, `components/NAME/share`

@@ -12,10 +12,10 @@ from harness.backbones import released
 from harness.components import MOST, distinct
 from harness.data.mixing import Part, mixture
 from harness.data.pool import Pool
+from harness.data_settings import Data
 from harness.job import Job
 from harness.model import sizes_of
 from harness.recipe import Model
-from harness.settings import Data
 
 SHOWN = 6  # components in a line
 

@@ -20,10 +20,11 @@ from harness import distillation, gram_teacher
 from harness.arms import TRUNK, Inherit, in_order
 from harness.config import arm_settings, overridden, read_arm, science, trunk_settings
 from harness.cost import flops
+from harness.data_settings import Data
 from harness.job import Job, holder
 from harness.losses.table import LOSSES
 from harness.schedules import counts_from_segment, end
-from harness.settings import Data, Experiment
+from harness.settings import Experiment
 
 Fingerprint = Callable[[Data], str]
 

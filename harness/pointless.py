@@ -11,12 +11,13 @@ from harness import checkpoint, gram_teacher
 from harness.arms import TRUNK
 from harness.config import as_dict
 from harness.data.sizes import most_seen, sides
+from harness.data_settings import Data
 from harness.dense_watch import too_coarse
 from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
 from harness.model import sizes_of
 from harness.schedules import At, counts_from_segment, end, ends
-from harness.settings import Data, Experiment
+from harness.settings import Experiment
 from harness.timeline import PlannedArm
 
 LARGEST_WEIGHT = 1e3  # of the mean of a Gram loss that somebody could mean

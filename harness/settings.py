@@ -1,4 +1,4 @@
-"""Settings of an experiment; those of the network and its training are in `recipe`, of each loss in `losses/`.
+"""Settings of an experiment; others are in `recipe`, `losses/` and the files called `…_settings`.
 
 Each says what it may be, its default, what it means and who says so. Science shapes the result and enters a run's hash;
 machinery (`device`, `trackers`, `runtime`, `launcher`, `evals`) does not. What is impossible is refused when a class is
@@ -17,26 +17,22 @@ from annotated_types import Le, Predicate
 
 from common.bounds import (
     About,
-    Batch,
     Count,
     Flag,
-    Label,
     Name,
     Natural,
     NotNegative,
     Place,
-    Positive,
-    Share,
     Whole,
     all_different,
     one_or_more_different,
 )
 from common.errors import nearest
 from common.schema import settings
-from evals.datasets.settings import Set
 from evals.results.metrics import METRICS
 from harness import arms as graph
 from harness.crop_settings import Crops
+from harness.data_settings import Data
 from harness.eval_settings import Evals
 from harness.launcher_settings import Launcher
 from harness.losses.table import LOSSES, LossSettings
@@ -45,51 +41,10 @@ from harness.sweep_settings import Sweep
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16", "auto"]
-Components = Literal["image_class", "source"]
 TrackerName = Literal["mlflow", "wandb"]
 
 WIDEST_MARGIN = 0.2  # of a share; what is wider was likely meant in points
 MOST_RENEWALS = 10**5  # of a Gram teacher: each is recorded, and drawn in the report
-
-
-@settings
-class Data:
-    """Training images: named sources, their components, and how batches of `batch_size` images are composed (§3.1)."""
-
-    sources: dict[Label, Set] = field(default_factory=dict)
-    components: Annotated[
-        Components,
-        About(
-            "what a homogeneous batch is drawn from; `image_class` (each class of each source) or `source`",
-            "DINOv3 §3.1",
-        ),
-    ] = "image_class"
-    homogeneous_share: Annotated[
-        Share, About("share of steps whose batch comes from one component alone", "DINOv3 §3.1 (0.1)")
-    ] = 0.0
-    homogeneous: Annotated[
-        dict[Label, Positive] | None,
-        About(
-            "which components a homogeneous batch may come from, and how often, in proportion to their weights; "
-            "`{imagenet: 1.0}`: a source as a whole, or `source/class`. null = all components by their sizes",
-            "DINOv3 §3.1 (ImageNet-1k alone)",
-        ),
-    ] = None
-    mixed: Annotated[
-        dict[Label, Positive] | None,
-        About(
-            "which sources or components the images of all other batches come from, in proportion to their weights; "
-            "null = the pool as a whole",
-            "DINOv3 §3.1 (all other parts)",
-        ),
-    ] = None
-    batch_size: Annotated[Batch, About("images in a step")] = 64
-
-    def conflicts(self) -> Iterator[str]:
-        """Batches from nowhere."""
-        for name in ("homogeneous", "mixed"):
-            if getattr(self, name) == {}:
-                yield f"{name}={{}}: want one component at least, or null"
 
 
 @settings

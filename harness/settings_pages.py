@@ -45,14 +45,14 @@ SETTINGS = """\
 # Settings
 
 Every key of an experiment, written by `python harness/settings_pages.py` from the classes in `harness/settings.py`,
-`harness/recipe.py` (model, optimizer, teacher, distillation, schedule), `harness/crop_settings.py`, `harness/losses/`,
-`harness/eval_settings.py`, `harness/launcher_settings.py` and `harness/sweep_settings.py`: what they say is changed
-there. A key is written nested in the YAML (`gram: {weight: 2.0}`), dotted in an arm (`arms: {anchored: {gram.weight:
-2.0}}`) and dotted on the command line (`gram.weight=2.0`; of one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one).
-There a mapping of names of your own takes the place of the file's (`arms={…}`, `data.sources={…}`, `evals.sets={…}`,
-`evals.tasks={…}`, `model.args={…}`), and one of a section changes what it names (`gram={weight: 2.0}` leaves the rest
-of `gram`). `model=vits` on the command line swaps a group that the file lists under `defaults`, `+recipe=paper` lays
-one over all.
+`harness/recipe.py` (model, optimizer, teacher, distillation, schedule), `harness/crop_settings.py`,
+`harness/data_settings.py`, `harness/losses/`, `harness/eval_settings.py`, `harness/launcher_settings.py` and
+`harness/sweep_settings.py`: what they say is changed there. A key is written nested in the YAML (`gram: {weight:
+2.0}`), dotted in an arm (`arms: {anchored: {gram.weight: 2.0}}`) and dotted on the command line (`gram.weight=2.0`; of
+one arm `arms.NAME.gram.weight=2.0`; `~KEY` removes one). There a mapping of names of your own takes the place of the
+file's (`arms={…}`, `data.sources={…}`, `evals.sets={…}`, `evals.tasks={…}`, `model.args={…}`), and one of a section
+changes what it names (`gram={weight: 2.0}` leaves the rest of `gram`). `model=vits` on the command line swaps a group
+that the file lists under `defaults`, `+recipe=paper` lays one over all.
 
 An unknown key is refused with the nearest known one, a value that is not what is wanted here by its path; all of them
 at once. A file is UTF-8 and names each key once. Numbers are finite, a whole one may stand for any, true and false are

@@ -53,7 +53,7 @@ FLOORS = (
     "evals.request evals.pictures evals.references",
     "evals.options evals.compare evals.prepare evals.reproduced",
     "evals.run",
-    "harness.losses harness.crop_settings harness.model_arguments harness.rope harness.store",
+    "harness.losses harness.crop_settings harness.data_settings harness.model_arguments harness.rope harness.store",
     "harness.launcher_settings harness.sweep_settings harness.recipe harness.workplace",
     "harness.backbones",
     "harness.layers harness.standings",

@@ -22,8 +22,8 @@ from harness.data.masks import batch_masks
 from harness.data.mixing import Composition, mixture
 from harness.data.pool import Pool
 from harness.data.sizes import Sides, drawn, refuse_uneven_crops, sides
+from harness.data_settings import Data
 from harness.losses.ibot import Ibot
-from harness.settings import Data
 
 
 class Batch(NamedTuple):

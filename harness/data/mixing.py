@@ -12,7 +12,7 @@ import numpy as np
 from common import draws
 from common.errors import BadInput, listing
 from harness.data.pool import Pool
-from harness.settings import Data
+from harness.data_settings import Data
 
 NEAR = 3  # known names that a refusal lists
 

@@ -21,7 +21,7 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.reading import UnfitFiles
 from evals.datasets.settings import open_one
 from evals.datasets.subset import places_of
-from harness.settings import Components, Data
+from harness.data_settings import Components, Data
 
 MEMORY = 1 << 30  # bytes
 

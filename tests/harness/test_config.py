@@ -9,6 +9,7 @@ import yaml
 
 from common.errors import BadInput
 from evals.datasets.catalogue import KINDS
+from evals.datasets.settings import Set
 from harness import settings
 from harness.config import ADDED, arm_settings, as_dict, identity, load, science, trunk_settings
 from harness.crop_settings import Sizes
@@ -44,7 +45,7 @@ def test_values_arrive_with_their_types(read):
     assert (found.optimizer.lr, found.optimizer.clip) == (0.001, None)
     assert found.gram == Gram(weight=2.0, start_step=3, teacher="ema", resolution=2.0)
     assert isinstance(found.gram.weight, float)
-    assert found.data.sources == {"rooms": settings.Set(kind="scenes", count=5)}
+    assert found.data.sources == {"rooms": Set(kind="scenes", count=5)}
 
 
 def test_the_command_line_comes_last(read):
@@ -89,7 +90,7 @@ evals: {sets: {rooms: {}}, tasks: {knn: {train: rooms, test: rooms}}}
     assert read(text, "model.args={depth: 3}").model.args == {"depth": 3}
     assert read(text, "data={sources: {three: {}}}").data.batch_size == 5
     assert read(text, "gram={weight: 1.0}").gram == Gram(weight=1.0, start_step=3)
-    assert read(text, "data.sources.one={size: 32}").data.sources["one"] == settings.Set(count=3, size=32)
+    assert read(text, "data.sources.one={size: 32}").data.sources["one"] == Set(count=3, size=32)
     assert read(text, "~arms.a.gram.weight").arms["a"] == {"gram.start_step": 4}
 
 

@@ -10,11 +10,11 @@ from common.errors import BadInput
 from evals.datasets.settings import Set
 from harness.check_data import check_data
 from harness.data.pool import Pools
+from harness.data_settings import Data
 from harness.eval_settings import EvaluationTask
 from harness.evaluate import open_tasks
 from harness.found import found_lines
 from harness.graph import jobs
-from harness.settings import Data
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from common.disk import write_json
 from common.errors import BadInput
 from common.schema import filled, wanted
 from evals.backbones.exported import export
-from harness import settings
+from evals.datasets.settings import Set
 from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
 from harness.config import science
@@ -43,7 +43,7 @@ RING = {**WATCHED, "gram.measure_images": 24, "teacher.momentum": 0.5, "trunk.ch
 ALARM = {"gram.weight": 2.0, "gram.start": "alarm", "gram.measure": "dse", "gram.measure_every": 1}
 ALARM |= {"gram.measure_images": 16}
 SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 0.1, "num_reg_tokens": 1}
-ROOMS = {name: settings.Set(size=32, count=12, seed=seed) for name, seed in (("some", 0), ("others", 1))}
+ROOMS = {name: Set(size=32, count=12, seed=seed) for name, seed in (("some", 0), ("others", 1))}
 ONLY = {"data.homogeneous_share": 1.0, "data.sources": ROOMS}
 TWO = {"data.homogeneous_share": 0.5, "data.sources": ROOMS}
 
@@ -159,7 +159,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "crops.blur_global_2": (1.0, {}),
     "crops.blur_local": (0.0, {}),
     "crops.solarize_global_2": (1.0, {}),
-    "data.sources": ({"scenes": settings.Set(size=32, count=23)}, {}),
+    "data.sources": ({"scenes": Set(size=32, count=23)}, {}),
     "data.components": ("source", ONLY),
     "data.homogeneous_share": (1.0, {}),
     "data.homogeneous": ({"others": 1.0}, TWO),
@@ -167,7 +167,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "data.batch_size": (3, {}),
 }
 
-SETS = {"scenes": settings.Set(size=32, count=4)}
+SETS = {"scenes": Set(size=32, count=4)}
 MACHINERY: dict[str, object] = {
     "device": "auto",
     "trackers": ["mlflow"],

@@ -17,7 +17,7 @@ from harness.curation.hierarchy import cluster
 from harness.curation.sampling import sample
 from harness.curation.settings import Clustering, Level
 from harness.data.pool import open_pool
-from harness.settings import Data
+from harness.data_settings import Data
 
 REAL = Path(os.environ.get("GRAMLAB_DATA", "none"))
 SALIENCY = REAL / "vits14_saliency"

@@ -21,7 +21,7 @@ from harness import curate, run
 from harness.curation import hierarchy
 from harness.curation.settings import load
 from harness.data.pool import open_pool
-from harness.settings import Data
+from harness.data_settings import Data
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -16,8 +16,8 @@ from evals.datasets.layouts.image_folder import ImageFolder
 from harness.crop_settings import Crops
 from harness.data.batches import Batches, GramCrops, stream, views
 from harness.data.pool import Pool
+from harness.data_settings import Data
 from harness.losses.ibot import Ibot
-from harness.settings import Data
 
 CROPS = Crops(global_size=32, local_size=16, local_count=3)
 GOLDEN_INDICES = [1, 15, 11, 5]

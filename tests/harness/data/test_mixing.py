@@ -9,7 +9,7 @@ from common.errors import BadInput
 from evals.datasets.layouts.image_folder import ImageFolder
 from harness.data.mixing import Mixture, Part, mixture
 from harness.data.pool import Pool
-from harness.settings import Data
+from harness.data_settings import Data
 
 COMPONENTS = {"big": np.arange(60), "middle": np.arange(60, 90), "small": np.arange(90, 100)}
 

@@ -8,7 +8,7 @@ from common.errors import BadInput
 from evals.datasets.layouts.image_folder import ImageFolder
 from evals.datasets.settings import Set
 from harness.data.pool import Pool, open_pool
-from harness.settings import Data
+from harness.data_settings import Data
 
 
 @pytest.fixture

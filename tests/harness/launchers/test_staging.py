@@ -11,8 +11,8 @@ from PIL import Image
 from common.errors import BadInput
 from evals.datasets.settings import Set
 from harness.data.pool import fingerprint, open_pool
+from harness.data_settings import Data
 from harness.launchers.staging import copied, staged
-from harness.settings import Data
 
 
 @pytest.fixture

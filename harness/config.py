@@ -35,6 +35,7 @@ PROSE = ("name", "question", "source", "expected", "cost", "margins", "headline"
 GRAPH = ("seeds", "steps", "arms", "largest_grid", "baseline", "trunk")
 MACHINERY = ("device", "trackers", "evals", "runtime", "launcher", "sweep")
 SHARED = (*PROSE, *GRAPH, *MACHINERY)  # what no arm has for itself, but for `steps`
+UNREADABLE = ("unreadable", "unreadable_share")  # of `data`: whether a run stops at a file, not what it computes
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names
 ADDED = (
@@ -113,6 +114,8 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     if settings.distillation.teacher is None:
         del plain["distillation"]
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
+    for key in UNREADABLE:
+        del plain["data"][key]
     return plain
 
 

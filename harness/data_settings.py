@@ -11,6 +11,7 @@ from common.schema import settings
 from evals.datasets.settings import Set
 
 Components = Literal["image_class", "source"]
+Unreadable = Literal["stop", "skip"]
 
 
 @settings
@@ -45,6 +46,18 @@ class Data:
         ),
     ] = None
     batch_size: Annotated[Batch, About("images in a step")] = 64
+    unreadable: Annotated[
+        Unreadable,
+        About(
+            "what to do about a training image that turns out to be unreadable: `stop`, or `skip` it: the next image "
+            "of its component is taken wherever it is drawn, as with `exclude`, so that the run ends as one that "
+            "excluded it from the start; machinery ([runs.md](runs.md#identity-what-makes-a-run-the-same-run))"
+        ),
+    ] = "stop"
+    unreadable_share: Annotated[
+        Share,
+        About("share of all training images that `unreadable: skip` may skip; one more stops the run; machinery"),
+    ] = 0.001
 
     def conflicts(self) -> Iterator[str]:
         """Batches from nowhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,12 +13,14 @@ from common.errors import BadInput, found
 from common.ranks import joined
 from harness import dense_watch, gram_view
 from harness.checkpoint import tensors_of
-from harness.data.batches import Batch, Batches, stream
+from harness.data.batches import Batch, Batches
 from harness.data.pool import Pool
+from harness.data.stream import stream, taken
 from harness.job import Job
 from harness.model import sizes_of
 from harness.schedules import At, at
 from harness.settings import Experiment
+from harness.skipped import Skips
 from harness.state import State
 
 
@@ -108,7 +111,8 @@ class Feed:
     """The batches of steps that rise: what is asked for alike is made once, and moved to the device once.
 
     The stream is begun anew where an alarm changes what is in a batch. Where several processes share a step, each gets
-    its own images; the first one tells the others which step is to be taken (`harness.follow`).
+    its own images; the first one tells the others which step is to be taken (`harness.follow`). What was
+    skipped for being unreadable is written down for each job whose batch it was drawn in, before that is handed out.
     """
 
     def __init__(self, pool: Pool, *, device: torch.device) -> None:
@@ -118,6 +122,8 @@ class Feed:
         self._shaping: Any = None
         self._step = -1
         self._last: tuple[Batch, Batch] | None = None
+        self._whole: Batch | None = None
+        self._skips: dict[Path, Skips] = {}
 
     def __call__(self, job: Job, state: State, *, tallied: bool = False, taken: bool = True) -> tuple[Batch, Batch]:
         """The batch of the step that is next for the job, as it was made and on the device.
@@ -129,15 +135,20 @@ class Feed:
             return self._made(job, state)
         if self.ranks.first:
             self._tell(job, state, tallied)
-        made, fault = None, None
-        try:
-            made = self._made(job, state)
-        except BadInput as error:
-            fault = found(error)
-        faults = [one for one in self.ranks.gathered(fault) if one]
-        if made is None or faults:
-            raise BadInput(faults[0])
-        return made
+        while True:
+            made, fault = None, None
+            try:
+                made = self._made(job, state)
+            except BadInput as error:
+                fault = found(error)
+            told = self.ranks.gathered((fault, dict(self.pool.stand_in.skipped)))
+            if faults := [one for one, _ in told if one]:
+                raise BadInput(faults[0])
+            if made is not None and all(skipped.keys() == told[0][1].keys() for _, skipped in told):
+                return made
+            for _, skipped in told:  # what one of them cannot read is skipped by all
+                self.pool.stand_in.skipped.update(skipped)
+            self._last, self._step = None, -1  # made anew, as is the stream
 
     def _tell(self, job: Job, state: State, tallied: bool) -> None:
         """Let the other processes take the step too; they are sent the state where they do not have it."""
@@ -152,6 +163,7 @@ class Feed:
         self._told, state.shared = True, state.step
 
     def _made(self, job: Job, state: State) -> tuple[Batch, Batch]:
+        skips = self.skips(job) if self.ranks.first else None  # the others write nothing
         shaping = _shaping(settled(job, state), job.seed)
         if self._last is None or (state.step, shaping) != (self._step, self._shaping):
             if self._stream is None or (state.step, shaping) != (self._step + 1, self._shaping):
@@ -159,9 +171,19 @@ class Feed:
                 workers = job.settings.runtime.workers
                 own = stream(batches_of(job, self.pool, state), state.step, job.stop, workers=workers)
                 self._stream = cast(Generator[Batch], own)
-            batch = next(self._stream).parts(self.ranks.world)[self.ranks.rank]
+            self._whole = next(self._stream)
+            batch = self._whole.parts(self.ranks.world)[self.ranks.rank]
             self._step, self._shaping, self._last = state.step, shaping, (batch, to_device(batch, self.device))
+        if skips is not None and self._whole is not None:
+            taken(self.pool, self._whole)
+            skips.note(state.step)
         return self._last
+
+    def skips(self, job: Job) -> Skips:
+        """What the job skips, from the first call on. Raises `BadInput` as `Skips`."""
+        if job.folder not in self._skips:
+            self._skips[job.folder] = Skips(job, self.pool)
+        return self._skips[job.folder]
 
     def close(self) -> None:
         """Let worker processes go."""

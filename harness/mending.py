@@ -92,6 +92,7 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     take = Stepper(job, pool, grows=False)
     bar = Bar(total=step, initial=state.step, desc=f"{job.name} again", unit="step")
     with bar, closing(Feed(pool, device=device)) as feed:
+        feed.skips(job)
         look(state.seen, state.teacher.backbone, state.step)
         while state.step < step:
             leave_if_asked()

@@ -45,6 +45,7 @@ from harness.lockstep import Feed, batches_of, scheduled, settled
 from harness.losses.table import LOSSES
 from harness.model import backbone_args, sizes_of
 from harness.schedules import ends
+from harness.skipped import Skips
 from harness.state import State
 from harness.step import NonFinite
 
@@ -113,6 +114,7 @@ def stepwise(job: Job, feed: Feed, evaluate: Evaluate) -> Generator[int]:
     batches = batches_of(job, feed.pool, state)
     claim_folder(job)
     excluded.note(job, feed.pool, step=state.step)
+    feed.skips(job)
     with staying(job.folder):
         yield from finish(job, state, batches, feed, evaluate)
 
@@ -176,9 +178,11 @@ def look_of(job: Job, pool: Pool) -> Watch:
     )
 
 
-def observe(job: Job, state: State, look: Watch) -> None:
+def observe(job: Job, state: State, look: Watch, skips: Skips) -> None:
     """Measure where that is due before the next step, and say what was decided by it."""
-    if look(state.seen, state.teacher.backbone, state.step):
+    measured = look(state.seen, state.teacher.backbone, state.step)
+    skips.note(state.step)
+    if measured:
         rows = [*look.told(state.seen, state.step)]
         write_text(job.folder / RECORD, "".join(f"{json.dumps(row)}\n" for row in rows))
         for row in rows:
@@ -198,7 +202,7 @@ def run_steps(
         tally.count(batches.composition(step))
     watch = Stopwatch(curves.seconds_logged)
     look, take = look_of(job, batches.pool), Stepper(job, batches.pool)
-    observe(job, state, look)
+    observe(job, state, look, feed.skips(job))
     mark(job, state, evaluate, curves, watch)
     # Its curve is its log
     own = {"of": job.name, "desc": job.name, "unit": "step", "lines": False, "dynamic_ncols": True}
@@ -216,7 +220,7 @@ def run_steps(
                 raise
             now, own = scheduled(job, state, state.step), settled(job, state)
             terms = take(state, batch, placed, now, own, tally=asked, ranks=feed.ranks)
-            observe(job, state, look)
+            observe(job, state, look, feed.skips(job))
             tally.count(batch)
             bar.update()
             if is_logged(job, state.step):

@@ -29,6 +29,7 @@ def cautions(run: Run) -> list[str]:
         *few_images(run),
         *same_origin(run),
         *slowed(run),
+        *skipped(run),
         *mixed(run),
         *foreign(run),
     ]
@@ -101,6 +102,18 @@ def _akin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two sets have one root, or one root lies within the other; those that are drawn have none."""
     mine, its = (str(each.get("root") or "").rstrip("/") + "/" for each in (one, other))
     return "/" not in (mine, its) and (mine.startswith(its) or its.startswith(mine))
+
+
+def skipped(run: Run) -> list[str]:
+    """That images of training could not be read and others were taken for them: how many by lane, and the first few."""
+    counts: dict[str, set[str]] = {}
+    for (lane, _), skips in run.skipped.items():
+        counts.setdefault(lane, set()).update(f"{skip.source}/{skip.image}" for skip in skips)
+    if not counts:
+        return []
+    lanes = listing([f"{len(names)} of {lane}" for lane, names in counts.items()])
+    names = listing(sorted(set().union(*counts.values())))
+    return [f"Training images that could not be read were skipped, and others stood in: {lanes} ({names})."]
 
 
 def slowed(run: Run) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from common.at_work import is_held
 from common.errors import BadInput
 from common.records import BadStep, BadSteps, CurvePoint, Happening, Status, read_lines, read_record
+from common.skips import Skip, recorded
 from common.timeline import Timeline, read_timeline
 from reports.parts import Curve, Line, Part
 
@@ -26,6 +27,15 @@ def watched_of(folder: Path, told: list[str]) -> tuple[Happening, ...]:
         return ()
     told += found.told()
     return tuple(found.rows)
+
+
+def skipped_of(folder: Path, told: list[str]) -> tuple[Skip, ...]:
+    """The unreadable images that a run skipped; a damaged list is `told`."""
+    try:
+        return tuple(recorded(folder))
+    except BadInput as error:
+        told.append(str(error))
+        return ()
 
 
 def plan_of(folder: Path, told: list[str]) -> Timeline | None:

@@ -15,11 +15,12 @@ from typing import Any
 
 from common.errors import BadInput, first_line
 from common.records import Asked, BadStep, Happening, LossTerm, Status, read_record
+from common.skips import Skip
 from common.steps import KINDS, job_name, step_name
 from common.timeline import Timeline
 from evals.results import table
 from evals.results.table import Row
-from reports.lane_files import bad_steps_of, curve_of, plan_of, status_of, watched_of
+from reports.lane_files import bad_steps_of, curve_of, plan_of, skipped_of, status_of, watched_of
 from reports.parts import Curve, Part, ended, own
 from reports.parts import parts as parts_of
 
@@ -50,11 +51,11 @@ class Term:
 class Run:
     """One experiment as its tables tell it; `curves`, `status` and `parts` are keyed by (arm, seed).
 
-    `seeds` are those of `asked_seeds` that were evaluated, or all of them where none was.
-    `compute` holds each lane's operations of a step, with the step that they are counted from. `headline` holds of each
-    measure that the report begins with evaluation, data set, split, metric and protocol hash. `watched` holds what runs
-    measured of their Gram teachers to be and decided by it. `bad_steps` were passed over. `damaged` names each file, or
-    line of one, that could not be read.
+    `seeds` are those of `asked_seeds` that were evaluated, or all of them where none was. `compute` holds each lane's
+    operations of a step, with the step that they are counted from. `headline` holds of each measure that the report
+    begins with evaluation, data set, split, metric and protocol hash. `watched` holds what runs measured of their Gram
+    teachers to be and decided by it. `bad_steps` were passed over, images of `skipped` could not be read. `damaged`
+    names each file, or line of one, that could not be read.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class Run:
     status: Mapping[tuple[str, int], Status] = field(default_factory=dict)
     watched: Mapping[tuple[str, int], tuple[Happening, ...]] = field(default_factory=dict)
     bad_steps: Mapping[tuple[str, int], tuple[BadStep, ...]] = field(default_factory=dict)
+    skipped: Mapping[tuple[str, int], tuple[Skip, ...]] = field(default_factory=dict)
     plan: Timeline | None = None
     damaged: tuple[str, ...] = ()
 
@@ -184,6 +186,7 @@ def read(folder: Path) -> Run:
         },
         watched=watched,
         bad_steps={lane: bad for lane, place in lanes.items() if (bad := bad_steps_of(place, parts.get(lane), told))},
+        skipped={lane: found for lane, place in lanes.items() if (found := skipped_of(place, told))},
         plan=plan_of(folder, told),
         damaged=tuple(said.replace(f"{folder}/", "") for said in told),
     )

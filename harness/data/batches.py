@@ -1,8 +1,8 @@
-"""A step's batch, wholly determined by (seed, step), and the stream of batches that training reads."""
+"""A step's batch, wholly determined by (seed, step)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from common.workers import batches as made_ahead
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.crop_settings import Crops
 from harness.data import distort
@@ -238,15 +237,3 @@ def normalise(images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
     """ImageNet mean and standard deviation, in place."""
     mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
     return images.sub_(mean).div_(std)
-
-
-def stream(batches: Batches, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-    """The batches of steps start … stop − 1, in order and the same for any number of worker processes.
-
-    With workers, images are decoded beforehand, into shared memory, when the run is long enough to use most of them.
-    Raises BadInput as `Batches` does, also from a worker.
-    """
-    if workers and (stop - start) * batches.data.batch_size >= len(batches.pool):
-        batches.pool.preload()
-    at_start = batches.pool.keep_no_more
-    return made_ahead(batches.__getitem__, stop, first=start, workers=workers, at_start=at_start)

@@ -16,21 +16,25 @@ from PIL import Image
 from common.errors import BadInput, found
 from common.progress import Bar
 from evals.datasets.decoding.image_file import TooLarge
+from evals.datasets.decoding.unreadable import is_unreadable
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.reading import UnfitFiles
 from evals.datasets.settings import open_one
 from evals.datasets.subset import places_of
-from harness.data_settings import Components, Data
+from harness.data.stand_ins import StandIns
+from harness.data_settings import Components, Data, Unreadable
 
 MEMORY = 1 << 30  # bytes
 
 
 class Fault(NamedTuple):
-    """Why an image cannot be read, and the setting of its source that would read it where size alone forbids it."""
+    """Why an image cannot be read, the setting of its source that would read it where size alone forbids it, and
+    whether its file itself is at fault, so that it may be skipped."""
 
     told: str
     megapixels: int | None = None
+    skippable: bool = False
 
 
 class Pool:
@@ -38,7 +42,8 @@ class Pool:
 
     components: name -> sorted indices. By image class they are called "source/class"; a source without classes is one
     component under its own name, and a class without images is none. Images that are `excluded`, source -> keys, keep
-    their place, so that no draw changes: where one of them is drawn, the next of its component is taken.
+    their place, so that no draw changes: where one of them is drawn, the next of its component is taken. So it is for
+    images that turn out to be unreadable, where these are to be `skipped`.
 
     Raises BadInput for no source or an empty one, and for keys that a source has not, or that leave a component empty.
     """
@@ -49,6 +54,7 @@ class Pool:
         components: Components = "image_class",
         *,
         excluded: Mapping[str, Sequence[str]] | None = None,
+        unreadable: Unreadable = "stop",
         memory: int = MEMORY,
     ) -> None:
         if not sources:
@@ -67,7 +73,8 @@ class Pool:
             parts = _by_class(name, source) if components == "image_class" else {name: np.arange(len(source))}
             self.components |= {part: start + members for part, members in parts.items()}
         self.excluded = {name: tuple(dict.fromkeys(keys)) for name, keys in (excluded or {}).items() if keys}
-        self._instead = self._stand_ins()
+        self._skips = unreadable == "skip"
+        self.stand_in = StandIns(self.components, self.places(self.excluded))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -78,22 +85,42 @@ class Pool:
         return f"{self._names[which]}/{self._sets[which].key(within)}"
 
     def image(self, index: int) -> np.ndarray:
-        """uint8 [H, W, 3]. Raises BadInput naming the source and file of an image that cannot be read."""
-        index = self._instead.get(index, index)
-        kept = self._kept.get(index)
-        if kept is not None:
-            return kept
-        image = self._read(index)
-        if image.nbytes <= self._room:
-            self._room -= image.nbytes
-            self._kept[index] = image
-        return image
+        """uint8 [H, W, 3]. Raises BadInput naming the source and file of an image that cannot be read, unless skipped.
+
+        What cannot be read is read once more before it is skipped: a disk may have failed for a moment.
+        """
+        failed: int | None = None
+        while True:
+            at = self.stand_in(index)
+            kept = self._kept.get(at)
+            if kept is not None:
+                return kept
+            try:
+                image = self._read(at)
+            except BadInput as error:
+                if not (self._skips and is_unreadable(error)) or at == failed:
+                    raise
+                failed = at
+                self.skip_unreadable([at])
+                continue
+            if image.nbytes <= self._room:
+                self._room -= image.nbytes
+                self._kept[at] = image
+            return image
+
+    def skip_unreadable(self, indices: Iterable[int]) -> None:
+        """Take others, from now on, in place of those of these images that cannot be read."""
+        for index in indices:
+            fault = None if index in self.stand_in.skipped else self.fault(index)
+            if fault and fault.skippable:
+                self.stand_in.skipped[index] = fault.told
 
     def preload(self) -> None:
         """Decodes until the memory is full: before worker processes start, so that they share what is kept."""
         for index in Bar(range(len(self)), desc="decoding", unit="image", lines=False):
             if self.image(index).nbytes > self._room:
-                return
+                break
+        self.stand_in.met()  # nothing was drawn
 
     def keep_no_more(self) -> None:
         """What is kept stays, nothing is added: for worker processes, whose copies would add up."""
@@ -114,9 +141,15 @@ class Pool:
         which, within = self._place(index)
         return self._names[which], within
 
+    def index(self, source: str, place: int) -> int | None:
+        """The index of an image, by its source and its number there; None where there is none."""
+        if source not in self.sources or not 0 <= place < len(self.sources[source]):
+            return None
+        return int(self._starts[self._names.index(source)]) + place
+
     def is_excluded(self, index: int) -> bool:
         """Whether another image is taken where this one is drawn."""
-        return index in self._instead
+        return index in self.stand_in.excluded
 
     def fault(self, index: int) -> Fault | None:
         """Why an image cannot be read, whether it is excluded or not; None where it can."""
@@ -127,7 +160,7 @@ class Pool:
         except UnfitFiles as error:  # names what to set
             return Fault(str(error).removeprefix("got "))
         except BadInput as error:
-            return Fault(found(error))
+            return Fault(found(error), skippable=is_unreadable(error))
         return None
 
     def remedy(self, indices: Iterable[int]) -> str:
@@ -155,22 +188,6 @@ class Pool:
             told = replace(whole, images=whole.images - len(out), skipped=skipped)
             lines[name] = line(f"{name}/{source.split}", told, components=count)
         return lines
-
-    def _stand_ins(self) -> dict[int, int]:
-        """For each excluded index the next one of its component that is not, around its end."""
-        out = set(self.places(self.excluded))
-        found: dict[int, int] = {}
-        for part, members in self.components.items() if out else ():
-            kept = np.array([index not in out for index in members.tolist()])
-            if not kept.any():
-                raise BadInput(
-                    f"got every image of {part} in data.sources.{part.partition('/')[0]}.exclude: want one left at "
-                    "least; choose classes without it"
-                )
-            rest = members[kept]
-            for index in members[~kept].tolist():
-                found[index] = int(rest[np.searchsorted(rest, index) % len(rest)])
-        return found
 
     def _place(self, index: int) -> tuple[int, int]:
         which = int(np.searchsorted(self._starts, index, side="right")) - 1
@@ -229,7 +246,7 @@ def open_pool(settings: Data, *, cache: Path | None = None, memory: int = MEMORY
     if faults:
         raise BadInput("\n".join(faults))
     excluded = {name: one.exclude for name, one in settings.sources.items()}
-    return Pool(sources, settings.components, excluded=excluded, memory=memory)
+    return Pool(sources, settings.components, excluded=excluded, unreadable=settings.unreadable, memory=memory)
 
 
 class Pools:
@@ -240,7 +257,7 @@ class Pools:
         self._open: dict[str, Pool] = {}
 
     def __call__(self, settings: Data) -> Pool:
-        key = repr((settings.sources, settings.components))
+        key = repr((settings.sources, settings.components, settings.unreadable))
         if key not in self._open:
             self._open[key] = open_pool(settings, cache=self._cache)
         return self._open[key]

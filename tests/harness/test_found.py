@@ -92,6 +92,17 @@ def test_reading_all_training_images_names_those_that_cannot_be_read(photos):
     assert check_data(data, Pools()(data)) == "all 4 training images that lie in files can be read"
 
 
+def test_reading_all_training_images_says_which_of_them_will_be_skipped(photos):
+    (photos / "train" / "cat" / "1.png").write_bytes(b"no image")
+    sources = {"photos": Set(kind="folder", root=str(photos))}
+    data = Data(sources=sources, unreadable="skip", unreadable_share=0.2)
+    assert check_data(data, Pools()(data)) == (
+        "1 of 6 training images cannot be read and will be skipped (photos/train/cat/1.png)"
+    )
+    with pytest.raises(BadInput, match="got 1 of 6 training images that cannot be read: want whole images"):
+        check_data(few := Data(sources=sources, unreadable="skip", unreadable_share=0.1), Pools()(few))
+
+
 def test_reading_all_training_images_names_the_key_that_reads_large_ones_first(photos):
     for number in range(6, 40):  # so that those that are looked at are small
         Image.new("L", (8, 8)).save(photos / "train" / "dog" / f"{number}.png")

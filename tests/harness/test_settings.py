@@ -171,6 +171,8 @@ SETS = {"scenes": Set(size=32, count=4)}
 MACHINERY: dict[str, object] = {
     "device": "auto",
     "trackers": ["mlflow"],
+    "data.unreadable": "skip",
+    "data.unreadable_share": 0.5,
     "runtime.folder": "elsewhere",
     "runtime.cache": "another",
     "runtime.workers": 1,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports.cautions import cautions, collapsed, foreign, installed, passed_over, same_origin, slowed
+from reports.cautions import cautions, collapsed, foreign, installed, passed_over, same_origin, skipped, slowed
 from reports.run_folder import read
 from tests.reports.conftest import write_run
 
@@ -94,3 +94,18 @@ def test_a_sign_of_collapse_is_told_where_it_is_an_arms_own(tmp_path):
     (said,) = collapsed(run := read(folder))
     assert said == "Signs of collapse: other seed 1 from step 250 to 300 and maybe on: tokens span 1.40 directions."
     assert said in cautions(run)
+
+
+def test_images_that_were_skipped_are_told_by_lane(tmp_path):
+    folder = write_run(tmp_path / "run", arms={"plain": {}, "other": {}}, seeds=(0, 1), steps=400, trunk_steps=200)
+    assert skipped(read(folder)) == []
+    rows = [
+        {"step": 3, "source": "photos", "place": at, "image": f"cat/{at}.jpg", "reason": "cut off"} for at in (7, 2)
+    ]
+    for lane, own in (("plain-s0", rows), ("plain-s1", rows[:1]), ("trunk-s1", rows[1:])):
+        (folder / lane / "skipped.json").write_text(json.dumps({"skipped": own}))
+    said = "Training images that could not be read were skipped, and others stood in: 1 of trunk, 2 of plain"
+    assert skipped(read(folder)) == [f"{said} (photos/cat/2.jpg, photos/cat/7.jpg)."]
+    (folder / "plain-s0" / "skipped.json").write_text("{")
+    (gap,) = [gap for gap in read(folder).damaged if "skipped.json" in gap]
+    assert gap.startswith("plain-s0/skipped.json cannot be read")

@@ -14,8 +14,9 @@ from common.errors import BadInput
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from evals.datasets.layouts.image_folder import ImageFolder
 from harness.crop_settings import Crops
-from harness.data.batches import Batches, GramCrops, stream, views
+from harness.data.batches import Batches, GramCrops, views
 from harness.data.pool import Pool
+from harness.data.stream import stream
 from harness.data_settings import Data
 from harness.losses.ibot import Ibot
 

@@ -11,8 +11,8 @@ from common.errors import BadInput
 from harness import gram_teacher, gram_view
 from harness.cost import step_cost
 from harness.crop_settings import Crops, Sizes
-from harness.data.batches import stream
 from harness.data.sizes import drawn, mean, most_seen, refuse_uneven_crops, sides
+from harness.data.stream import stream
 from harness.graph import jobs
 from harness.memory import held, most_held, sizes
 from harness.pointless import pointless

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from common.errors import BadInput, nearest
 from evals.datasets.labelled_set import LabelledSet, Needs, alone, has
+from evals.datasets.layouts.shards.places import is_address
 from evals.datasets.reading import AS_USUAL, Reading
 
 log = logging.getLogger("gramlab")  # without a handler, as in the commands, warnings are lines on stderr
@@ -20,13 +21,14 @@ class Kind(NamedTuple):
     """How sets of one kind are opened; an opener imports its file when it is called, so that the table stays light.
 
     Most are read from files: they need a `root` and may be given `classes`. A `rendered` one is drawn by a program: it
-    may be given `size`, `seed` and a `cache` folder. One that `names` images of other sets is read, and hands on the
-    `cache`.
+    may be given `size`, `seed` and a `cache` folder; so may `cached` ones, which are read. The root of `remote` ones
+    may be an address of fsspec.
     """
 
     open: Callable[..., LabelledSet]
     rendered: bool = False
-    names: bool = False
+    cached: bool = False
+    remote: bool = False
 
 
 def _scenes(**given: Any) -> LabelledSet:
@@ -59,12 +61,19 @@ def _manifest(**given: Any) -> LabelledSet:
     return ManifestSet(**given, opened=open_set)
 
 
+def _shards(**given: Any) -> LabelledSet:
+    from evals.datasets.layouts.shards.shard_set import ShardSet
+
+    return ShardSet(**given)
+
+
 KINDS: dict[str, Kind] = {
     "scenes": Kind(_scenes, rendered=True),
     "folder": Kind(_folder),
     "ade20k": Kind(_ade20k),
     "nyu": Kind(_nyu),
-    "manifest": Kind(_manifest, names=True),
+    "manifest": Kind(_manifest, cached=True),
+    "shards": Kind(_shards, cached=True, remote=True),
 }
 ARGUMENTS = ("root", "split", "name", "size", "count", "seed", "classes", "reading", "cache")
 
@@ -101,12 +110,12 @@ def open_set(
     if root is None and not rendered:
         raise BadInput(f"got no root for a set of kind '{kind}': want its folder; set root")
     told = dict(reading.given())
-    read = {"root": None if root is None else Path(root).expanduser(), "classes": classes}
+    read = {"root": None if root is None else _rooted(root, kind), "classes": classes}
     drawn = {"size": size, "seed": seed or None}
     own, others = drawn | {"cache": cache}, read | told
     if not rendered:
         own, others = read | {"reading": reading if told or reading.exclude else None}, drawn
-        own |= {"cache": cache if KINDS[kind].names else None}
+        own |= {"cache": cache if KINDS[kind].cached else None}
     for key in (key for key, value in others.items() if value is not None):
         made = "rendered" if rendered else "read from files"
         raise BadInput(f"got {key} for a set of kind '{kind}': want none, its images are {made}; leave {key} out")
@@ -182,6 +191,16 @@ def open_named(
     if known and count is None and not quiet:
         tell_part(dataset, known, name=name, place=place)
     return dataset
+
+
+def _rooted(root: str | Path, kind: str) -> str | Path:
+    """A root as its kind takes it: a path, or an address as it stands."""
+    if not is_address(root):
+        return Path(root).expanduser()
+    if not KINDS[kind].remote:
+        remote = ", ".join(name for name, one in KINDS.items() if one.remote)
+        raise BadInput(f"got address {root} for a set of kind '{kind}': want a folder, or kind: {remote}; correct one")
+    return str(root)
 
 
 def refuse_without(dataset: LabelledSet, needs: Needs, *, name: str, place: Path | str) -> None:

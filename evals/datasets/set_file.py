@@ -13,6 +13,7 @@ from common.errors import BadInput, first_line
 from common.schema import filled
 from evals.datasets.catalogue import KINDS, KNOWN, kind_of
 from evals.datasets.labelled_set import Needs
+from evals.datasets.layouts.shards.places import is_address
 from evals.datasets.settings import Set
 
 
@@ -33,12 +34,13 @@ def read_set(path: str | Path, *, called: str, split: str, needs: Needs = "image
         raise BadInput(f"got no file {path}: want a set's YAML with kind and root, or its folder; correct the path")
     plain = yaml_file.read(path)
     if isinstance(root := plain.get("root"), str):
-        plain["root"] = str(path.parent / Path(_filled_in(root, path)).expanduser())
+        root = _filled_in(root, path)
+        plain["root"] = root if is_address(root) else str(path.parent / Path(root).expanduser())
     known = KNOWN.get(called)
     silent: dict[str, Any] = {"split": split}
     if known and plain.get("kind", known.kind) == known.kind:
         silent |= {"kind": known.kind, "classes": list(known.classes) if known.classes else None}
-    elif isinstance(plain.get("root"), str):
+    elif isinstance(plain.get("root"), str) and not is_address(plain["root"]):
         silent["kind"] = kind_of(Path(plain["root"]), needs)
     elif "kind" not in plain:
         raise BadInput(f"{path}: got neither kind nor root: want kind: one of {', '.join(KINDS)}, and the set's root")

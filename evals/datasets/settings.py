@@ -25,8 +25,8 @@ class Set(Reading):
     root: Annotated[
         Place | None,
         About(
-            "folder of a set that is read (`nyu`: or its .mat file; `manifest`: the file); `${oc.env:VARIABLE}` is "
-            "replaced"
+            "folder of a set that is read (`nyu`: or its .mat file; `manifest`: the file; `shards`: or a pattern as "
+            "`train-{000000..000012}.tar`, also of addresses); `${oc.env:VARIABLE}` is replaced"
         ),
     ] = None
     split: Annotated[
@@ -46,8 +46,8 @@ class Set(Reading):
         list[str] | None,
         About(
             "which classes; `folder`: these sub-folders, in this order; `ade20k`, `nyu`: names of the pixel classes, "
-            "or one of `ade20k`, `nyu40`, `camvid`; `manifest`: the level whose clusters they are, as `[level_1]`; "
-            "null = the top one"
+            "or one of `ade20k`, `nyu40`, `camvid`; `shards`: texts of .cls files; `manifest`: the level whose "
+            "clusters they are, as `[level_1]`; null = the top one"
         ),
     ] = None
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from common.disk import whole
 from common.errors import BadInput
 from evals.datasets.layouts.manifest import KEY, Digest, read_manifest
+from evals.datasets.layouts.shards.places import is_address
 from evals.datasets.reading import Reading
 from evals.datasets.settings import Set
 from harness.config import as_dict
@@ -59,7 +60,7 @@ def opening(name: str, one: Set) -> dict[str, Any]:
     reading = {field.name: field.default for field in fields(Reading)}
     plain = {key: value for key, value in as_dict(one).items() if key not in reading}
     told = {key: as_dict(getattr(one, key)) for key, usual in reading.items() if getattr(one, key) != usual}
-    root = None if one.root is None else str(Path(one.root).expanduser().absolute())
+    root = one.root if one.root is None or is_address(one.root) else str(Path(one.root).expanduser().absolute())
     return {**plain, "root": root, "name": one.name or name, "reading": told}
 
 

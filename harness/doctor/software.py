@@ -27,6 +27,7 @@ FOR = {
     "hf": "backbones by hf:NAME",
     "slurm": "launcher=slurm",
     "postgres": "sweeps of many machines",
+    "remote": "shards behind http(s)",
     "mlflow": "trackers=[mlflow]",
     "wandb": "trackers=[wandb]",
     "docs": "make docs, the site of docs/",

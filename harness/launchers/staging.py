@@ -16,12 +16,14 @@ from typing import Any
 
 from common.disk import alone, whole
 from common.errors import BadInput
+from evals.datasets.layouts.shards.places import is_pattern
 
 log = logging.getLogger("gramlab")
 
 
 def staged(plain: Any, stage: str) -> Any:
-    """Plain settings whose `root`s, in sections and in dotted overrides, lie in the folder `stage`, copied if need be.
+    """Plain settings whose `root`s, in sections and in dotted overrides, lie in the folder `stage`, copied if need be;
+    patterns of shards and addresses are read from where they are.
 
     Raises:
         BadInput: a variable in `stage` that this node has not, a root that cannot be read, no room.
@@ -39,7 +41,7 @@ def _replaced(plain: Any, folder: Path) -> Any:
         return plain
     return {
         key: str(copied(Path(value), folder))
-        if key.rpartition(".")[2] == "root" and isinstance(value, str)
+        if key.rpartition(".")[2] == "root" and isinstance(value, str) and not is_pattern(value)
         else _replaced(value, folder)
         for key, value in plain.items()
     }

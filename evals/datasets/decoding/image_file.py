@@ -58,10 +58,13 @@ def opened(path: Path, *, megapixels: float = LARGEST) -> Iterator[Image.Image]:
 
 
 def _open(path: Path) -> Image.Image:
-    """Without Pillow's limit, which is a warning on the console and then an error: `refuse_large` is ours."""
+    """A file, or a member of a shard that is opened as one.
+
+    Without Pillow's limit, which is a warning on the console and then an error: `refuse_large` is ours.
+    """
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(path if isinstance(path, Path) else path.open("rb"), formats=FORMATS)
     finally:
         Image.MAX_IMAGE_PIXELS = before
 

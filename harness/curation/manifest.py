@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from common.disk import whole
 from common.errors import BadInput
-from evals.datasets.layouts.manifest import KEY, Digest, read_manifest
+from evals.datasets.layouts.manifest import verified
+from evals.datasets.layouts.manifest_rows import KEY, Digest
 from evals.datasets.layouts.shards.places import is_address
 from evals.datasets.reading import Reading
 from evals.datasets.settings import Set
@@ -68,7 +69,7 @@ def refuse_other(path: Path, mine: dict[str, Any]) -> None:
     """Refuse to replace a manifest of other settings, or one that somebody has changed."""
     if not path.exists():
         return
-    held = read_manifest(path).about
+    held = verified(path)
     if said := differing(held["settings"], mine["settings"]):
         raise BadInput(f"got other settings than {path} was made with ({said}): want another name; or move it away")
     for key, what in (("pool", "pool"), ("weights", "backbone")):

@@ -219,9 +219,12 @@ class Pool:
 def _by_class(name: str, source: LabelledSet) -> dict[str, np.ndarray]:
     if not source.classes:
         return {name: np.arange(len(source))}
-    labels = np.array([source.label(index) for index in range(len(source))])
-    parts = {f"{name}/{title}": np.flatnonzero(labels == label) for label, title in enumerate(source.classes)}
-    return {part: members for part, members in parts.items() if len(members)}
+    given = getattr(source, "labels", None)  # of sets with too many images to ask for each
+    labels = np.array([source.label(index) for index in range(len(source))]) if given is None else given
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=len(source.classes)))
+    parts = zip(source.classes, np.split(order, ends[:-1]), strict=True)
+    return {f"{name}/{title}": members for title, members in parts if len(members)}
 
 
 def fingerprint(pool: Pool) -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from common.bounds import described
 from evals.datasets.catalogue import open_set
 from evals.datasets.layouts.class_table import read_table
-from evals.datasets.layouts.manifest import KEY, Digest
+from evals.datasets.layouts.manifest_rows import KEY, Digest
 from evals.datasets.set_file import read_set
 from evals.datasets.settings import Set
 from tests.properties.generated import answered, cases, held

@@ -15,7 +15,8 @@ from PIL import Image
 from pypdf import PdfReader
 
 from common.ranks import Ranks
-from evals.datasets.layouts.manifest import KEY, read_manifest
+from evals.datasets.layouts.manifest import verified
+from evals.datasets.layouts.manifest_rows import KEY
 from evals.datasets.settings import Set
 from harness import curate, run
 from harness.curation import hierarchy
@@ -266,11 +267,11 @@ def test_a_manifest_that_was_edited_by_hand_is_refused_as_a_source_and_not_repla
     held = curated.read_bytes()
     assert "was changed since it was written" in refusal(capsys, [str(write_curation())])
     with pytest.raises(ValueError, match="was changed since it was written: want it as it was"):
-        read_manifest(curated)
+        verified(curated)
     assert curated.read_bytes() == held
     pq.read_table(curated).to_pandas().to_parquet(curated)
     with pytest.raises(ValueError, match="want a manifest that gramlab curate wrote"):
-        read_manifest(curated)
+        verified(curated)
 
 
 def test_images_that_came_or_went_are_found_and_missed_by_their_names(write_curation, tmp_path):

@@ -115,11 +115,16 @@ class ShardSet:
         return read_rgb(self._path(index), self.reading, shallow=None if scale else self.name, looked=scale)
 
     def label(self, index: int) -> int:
+        return int(self.labels[index])
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The class of every image, int32 [n]."""
         if not self.classes:
             raise BadInput(
                 f"got set '{self.name}' without image classes: want a .cls beside each image; use another set"
             )
-        return int(self._labels[self._whole(index)])
+        return self._labels if self._chosen is None else self._labels[self._chosen]
 
     def mask(self, index: int) -> np.ndarray:
         raise BadInput(f"got set '{self.name}' without masks: want kind ade20k, nyu or scenes; correct kind")

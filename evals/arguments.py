@@ -84,6 +84,7 @@ def _add_machinery(parser: argparse.ArgumentParser) -> None:
     add("--plot", action="store_true", help="also draw PCA and similarity maps, predictions beside the truth")
     add("--points", metavar="Y,X", action="append", default=[], help="similarity maps of the patch there, in 0..1")
     add("--cache", type=Path, default=Path(".cache/gramlab"), metavar="FOLDER", help="keeps features and rooms")
+    add("--cache-gib", type=float, default=100.0, metavar="N", help="size that the cache is kept within; 0 without end")
     add("--no-cache", action="store_true", help="keep features in memory alone")
     add("--batch-size", type=int, default=64)
     add("--workers", type=int, default=0, help="processes that read images")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from common import speed
+from common import bounded, speed
 from common.errors import BadInput
 from common.machine import pick_device
 from evals import request
@@ -68,6 +68,12 @@ def _refuse_unused(options: dict[str, dict[str, str]], wanted: Sequence[Wanted])
         for name in given.keys() - known:
             raise BadInput(f"got {option} {name}=…, which no task uses: want {', '.join(sorted(known)) or 'none'}; "
                            f"do name a task with it, as in knn@{name}")  # fmt: skip
+
+
+def keep_cache_within(args: argparse.Namespace) -> None:
+    """Drop from the cache what was used longest ago where it is larger than it may be."""
+    if (folder := cache(args)) is not None:
+        bounded.keep_within(folder, args.cache_gib or None, setting="--cache-gib")
 
 
 def cache(args: argparse.Namespace) -> Path | None:

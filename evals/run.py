@@ -93,6 +93,8 @@ def _refuse_beforehand(args: argparse.Namespace) -> None:
         least, value = int(name != "workers"), getattr(args, name)
         if value is not None and value < least:
             raise BadInput(f"got --{name.replace('_', '-')} {value}: want at least {least}; do leave it out")
+    if not args.cache_gib >= 0:
+        raise BadInput(f"got --cache-gib {args.cache_gib:g}: want a size, or 0 for one without end; do leave it out")
     out = args.out or results.default_folder(args.spec)
     options.refuse_unwritable(out, what="results", do="name it by --out")
     refuse_no_file(out / "results.jsonl")
@@ -132,6 +134,7 @@ def _evaluate(
     subject = Subject(backbone, batch_size=args.batch_size, cache=options.cache(args), workers=args.workers)
     out = args.out or results.default_folder(args.spec)
     options.make_folders(*filter(None, (out, options.cache(args))))
+    options.keep_cache_within(args)
     found: list[Measurement] = []
     print(*found_lines(sized[0]), sep="\n", file=sys.stderr)
     print(backbone.name)
@@ -142,6 +145,7 @@ def _evaluate(
         if gallery:
             gallery.write(out / "plots", subject, tasks)
         found += measured
+    options.keep_cache_within(args)
     if args.plot:
         draw_sizes(out / "plots", backbone.name, found)
     print(

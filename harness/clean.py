@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from collections import defaultdict
@@ -17,11 +18,14 @@ if __name__ == "__main__":
 
     listen()
 
+from common.bounded import size, size_words
 from common.command import answer, parsed
-from common.errors import BadInput, listing
+from common.errors import BadInput, found, listing
 from common.records import Asked, AskedJob, read_record
 from common.steps import KINDS, files_by_step, folders_by_step
 from harness import arguments, store
+
+log = logging.getLogger("gramlab")
 
 
 @dataclass
@@ -72,28 +76,51 @@ def _run(argv: list[str] | None) -> int:
     return 0
 
 
+def keep_within(runs: Path, gib: float | None) -> None:
+    """Remove what no experiment asks for, written longest ago first, until the store has so many GiB; None keeps all.
+
+    What went is told in one line, and where there is more than that which is still asked for, or in use.
+    """
+    folder = runs / store.FOLDER
+    if gib is None or not folder.is_dir() or (total := size(folder)) <= (most := gib * 2**30):
+        return
+    gone, why = list[Spare](), "experiments ask for it: gramlab clean tells for which"
+    try:
+        with store.swept(folder):
+            for one in sorted(spares(folder, needs(runs)), key=lambda one: one.path.stat().st_mtime):
+                if total > most:
+                    remove(one.path)
+                    gone.append(one)
+                    total -= one.size
+    except BadInput as error:
+        why = found(error)
+    freed = f"dropped {len(gone):,} that no experiment asks for, {size_words(sum(one.size for one in gone))}"
+    rest = f"; {size_words(total)} stay ({why})" if total > most else ""
+    log.info("store %s: %s, to stay within runtime.store_gib=%g%s", folder, freed, gib, rest)
+
+
 def needs(runs: Path) -> dict[str, Need]:
     """What the experiments in a folder need of each segment, by its name.
 
     Raises:
         BadInput: an experiment whose record is damaged, so that its needs are not known.
     """
-    found: dict[str, Need] = defaultdict(Need)
+    needed: dict[str, Need] = defaultdict(Need)
     for folder in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != store.FOLDER):
         record = folder / "experiment.json"
         remedy = "mend it, or move the folder away where nothing of it is needed"
         jobs = read_record(record, Asked, remedy=remedy).get("jobs", {}) if record.exists() else {}
         for job in jobs.values():
-            need = found[job["segment"]]
+            need = needed[job["segment"]]
             need.by.add(folder.name)
             need.jobs.append(job)
         named = {job["segment"] for job in jobs.values()}
         for view in (path for path in folder.iterdir() if path.is_symlink()):
             target = view.readlink()
             if target.parent.name == store.FOLDER and target.name not in named:  # its record was lost
-                found[target.name].by.add(folder.name)
-                found[target.name].all = True
-    return found
+                needed[target.name].by.add(folder.name)
+                needed[target.name].all = True
+    return needed
 
 
 def spares(folder: Path, needed: Mapping[str, Need]) -> Iterator[Spare]:
@@ -119,21 +146,6 @@ def remove(path: Path) -> None:
     """Remove a file or a folder."""
     act: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
     act(path)
-
-
-def size(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(one.lstat().st_size for one in files)
-
-
-def size_words(count: float) -> str:
-    """Bytes to three digits."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1000 or unit == "GiB":
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.bounded import size_words
 from common.command import duration
 from common.errors import BadInput, first_line
 from evals.backbones.backbone import Backbone
@@ -22,7 +23,6 @@ from evals.pictures.recorder import Images, Recorder
 from evals.results import pictured
 from evals.results.pictured import About, ImageKey, Known, Seen
 from evals.suite import TaskSpec
-from harness.clean import size_words
 from harness.job import Job
 from harness.model import sizes_of
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
     listen()
 
+from common import bounded
 from common.command import answer, parsed
 from common.disk import write_text
 from common.display import shown
@@ -24,7 +25,7 @@ from common.machine import environment
 from common.progress import telling
 from common.ranks import refuse_several, started
 from common.timeline import write_timeline
-from harness import arguments, store
+from harness import arguments, clean, store
 from harness.check_data import check_data
 from harness.config import as_dict, load
 from harness.data.pool import Pools, fingerprint
@@ -103,7 +104,17 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
         write_timeline(folder / "plan.json", plan.timeline)
         for line in plan.told:
             log.info("%s", line)
-        return carry_out(work)
+        keep_within(experiment)
+        code = carry_out(work)
+        keep_within(experiment)
+        return code
+
+
+def keep_within(experiment: Experiment) -> None:
+    """Keep cache and store within the sizes that the settings name."""
+    runtime = experiment.runtime
+    bounded.keep_within(Path(runtime.cache), runtime.cache_gib, setting="runtime.cache_gib")
+    clean.keep_within(Path(runtime.folder), runtime.store_gib)
 
 
 def drawn(plan: Planned, opening: Opening, *, only: bool = False) -> Path:

@@ -23,6 +23,7 @@ from common.bounds import (
     Natural,
     NotNegative,
     Place,
+    Positive,
     Whole,
     all_different,
     one_or_more_different,
@@ -77,7 +78,23 @@ class Runtime:
     """Machinery: nothing here may change a result."""
 
     folder: Annotated[Place, About("where run folders lie")] = "runs"
-    cache: Annotated[Place, About("where rendered scenes are kept")] = ".cache/gramlab"
+    cache: Annotated[Place, About("where rendered scenes, indices of shards and rows of manifests are kept")] = (
+        ".cache/gramlab"
+    )
+    cache_gib: Annotated[
+        Positive | None,
+        About(
+            "GiB that the cache is kept within, at start and end of a run: what was used longest ago goes, never what "
+            "a running process may use; null = without end"
+        ),
+    ] = 100.0
+    store_gib: Annotated[
+        Positive | None,
+        About(
+            "GiB that `.segments` is kept within in the same way: what no experiment asks for goes, as by `gramlab "
+            "clean`, written longest ago first; null = nothing goes by itself"
+        ),
+    ] = None
     workers: Annotated[
         Natural,
         Le(1024),

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from common.bounded import used
 from common.disk import checksum, fragment, json_object, put
 from common.errors import BadInput
 from common.unwritable import in_cache
@@ -84,6 +85,8 @@ class Entry:
     def read(self, *, dense: bool) -> StoredFeatures | None:
         """What an earlier extraction left, with patches only where they are asked for; None if damaged."""
         for kind in ("dense",) if dense else ("pooled", "dense"):
+            if self.folder:
+                used(self.folder.parent.parent, self.folder / kind)
             found = _read(self.folder / kind, self.count, dense=dense) if self.folder else None
             if found is not None:
                 return found
@@ -98,6 +101,7 @@ class Entry:
             writer.finish()
             return
         final = self.folder / ("dense" if dense else "pooled")
+        used(self.folder.parent.parent, final)
         with in_cache(), fragment(final) as new, closing(Writer(new, self.count, dense)) as writer:
             yield writer
             writer.finish(self.about)

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from harness import clean
+from common.bounded import size_words
+from harness import clean, store
 from harness.cli import main as gramlab
 from harness.run import main
 
@@ -119,4 +120,27 @@ def test_a_folder_without_a_store_is_refused(capsys, tmp_path):
     ("count", "words"), [(0, "0 bytes"), (999, "999 bytes"), (1024, "1 KiB"), (5 * 2**30, "5 GiB")]
 )
 def test_sizes_are_in_readable_units(count, words):
-    assert clean.size_words(count) == words
+    assert size_words(count) == words
+
+
+def test_a_store_within_a_size_loses_what_no_experiment_asks_for_and_says_so(runs, caplog):
+    path, folder = runs
+    late = (folder / "first" / "late-s0").resolve()
+    kept = (folder / "second" / "plain-s0").resolve()
+    before = files(folder)
+    clean.keep_within(folder, None)
+    clean.keep_within(folder, 1.0)
+    assert files(folder) == before
+    shutil.rmtree(folder / "first")
+    with caplog.at_level("INFO", logger="gramlab"):
+        with store.used(folder / ".segments"):
+            clean.keep_within(folder, 1e-6)
+        assert files(folder) == before
+        assert "dropped 0 that no experiment asks for, 0 bytes, to stay within runtime.store_gib=1e-06; " in caplog.text
+        assert "is in use by a run)" in caplog.text
+        clean.keep_within(folder, 1e-6)
+    assert not late.exists()
+    assert (kept / "step_000009" / "weights.safetensors").exists()
+    assert "stay (experiments ask for it: gramlab clean tells for which), to stay" not in caplog.text
+    assert caplog.text.rstrip().endswith("(experiments ask for it: gramlab clean tells for which)")
+    assert main([str(path), "name=second", "arms=[plain]", "steps=9"]) == 0

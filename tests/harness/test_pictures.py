@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.bounded import size_words
 from evals.datasets.catalogue import open_set
 from evals.datasets.settings import Set
 from evals.pictures.recorder import Images, chosen
@@ -15,7 +16,6 @@ from evals.results.pictured import features_path, images_folder, load_known, loa
 from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
 from harness.beginning import fresh_state
-from harness.clean import size_words
 from harness.eval_settings import EvaluationTask
 from harness.evaluate import Evaluator
 from harness.job_folder import step_folder

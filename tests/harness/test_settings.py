@@ -175,6 +175,8 @@ MACHINERY: dict[str, object] = {
     "data.unreadable_share": 0.5,
     "runtime.folder": "elsewhere",
     "runtime.cache": "another",
+    "runtime.cache_gib": None,
+    "runtime.store_gib": 1.0,
     "runtime.workers": 1,
     "runtime.threads": 2,
     "runtime.checkpoint_every": 1,

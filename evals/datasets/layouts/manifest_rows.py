@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 from annotated_types import Le
 from typing_extensions import TypedDict
 
+from common.bounded import used
 from common.bounds import Natural
+from common.disk import json_object, whole
 from common.disk import json_object, whole
 from common.errors import BadInput, first_line, listing
 from common.records import read_line, record
@@ -187,6 +189,7 @@ def rows_of(
     if cache is not None:
         named = f"{path.resolve()} {split} {level}"
         kept = cache / "manifests" / hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        used(cache, kept)
         if (found := _kept(kept, card)) is not None:
             return found
     rows = _read(path, about, sources, chosen, level)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.bounded import used
 from common.disk import checksum, whole, write_text
 from common.errors import BadInput
 from common.progress import Bar
@@ -140,6 +141,7 @@ class Scenes:
     def _map(self, part: str, folder: Path) -> np.ndarray:
         if part not in self._mapped:
             path = folder / f"scenes-{self.fingerprint()[:16]}-{part}.npy"
+            used(folder, path)
             found = _opened(path, self._dtype(part), self.count)
             if found is None:
                 with in_cache(), _alone(path):

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from common.bounded import used
 from common.disk import whole
 from common.errors import BadInput, first_line, printable
 from common.unwritable import in_cache
@@ -53,6 +54,8 @@ def indexed(shard: Shard, cache: Path | None) -> Index:
     """
     state = shard.state()
     kept = None if cache is None else cache / "shards" / f"{hashlib.sha256(shard.url.encode()).hexdigest()[:32]}.arrow"
+    if cache is not None and kept is not None:
+        used(cache, kept)
     if kept is not None and (found := _kept(kept)) is not None:
         about, rows = found
         if about["state"] == state:

@@ -27,6 +27,7 @@ from common.errors import BadInput, listing
 from common.schema import filled, shown
 from harness.arms import WHOLE, Arm, dotted, expanded, read
 from harness.backbones import released
+from harness.crop_settings import VERSION
 from harness.layers import EXPERIMENTS, composed, entries, groups
 from harness.overrides import Change, apply, choose_arms, names_method, parsed, put
 from harness.settings import Experiment
@@ -39,7 +40,7 @@ UNREADABLE = ("unreadable", "unreadable_share")  # of `data`: whether a run stop
 # Settings that came after runs had been trained: at their default they are left out of the hash, so that those runs
 # keep their names
 ADDED = (
-    *("data.homogeneous", "data.mixed", "crops.sizes", "crops.aspect_min", "crops.aspect_max"),
+    *("data.homogeneous", "data.mixed", "data.augment", "crops.sizes", "crops.aspect_min", "crops.aspect_max"),
     *("crops.locals_within_globals", "crops.share_color_jitter", "ibot.mask_shift"),
     *("gram.weight_end", "gram.first_renewal", "gram.max_renewals", "gram.resize", "gram.antialias"),
     *("gram.student_from_gram_crop", "gram.start", "gram.alarm_drop", "gram.ring"),
@@ -116,6 +117,7 @@ def science(settings: Experiment, *, data_fingerprint: str) -> dict[str, Any]:
     plain["data"] = {**plain["data"], "sources": data_fingerprint}
     for key in UNREADABLE:
         del plain["data"][key]
+    plain["crops"] = {**plain["crops"], "version": VERSION}
     return plain
 
 

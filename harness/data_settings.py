@@ -12,6 +12,7 @@ from evals.datasets.settings import Set
 
 Components = Literal["image_class", "source"]
 Unreadable = Literal["stop", "skip"]
+Augment = Literal["cpu", "device"]
 
 
 @settings
@@ -46,6 +47,13 @@ class Data:
         ),
     ] = None
     batch_size: Annotated[Batch, About("images in a step")] = 64
+    augment: Annotated[
+        Augment,
+        About(
+            "who makes crops of decoded images: `cpu`, which is the training process or its `runtime.workers`, or "
+            "`device`, where these cannot feed a GPU; the same crops, but for rounding"
+        ),
+    ] = "cpu"
     unreadable: Annotated[
         Unreadable,
         About(

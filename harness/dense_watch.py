@@ -29,7 +29,7 @@ from evals.tasks.health.settings import Health
 from evals.tasks.methods import protocol_of
 from harness import gram_teacher
 from harness.backbones.convnext import Encoder
-from harness.data.batches import as_float, normalise
+from harness.data.pixels import as_float, normalise
 from harness.data.pool import Pool
 from harness.losses.anchoring import Anchoring
 from harness.losses.gram import Gram

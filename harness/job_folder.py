@@ -187,6 +187,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     named = {
         "data.sources": "the files of data.sources have changed",
+        "crops.version": "another version of this program made its crops, whose pixels differ by rounding",
         "evals.identity": "the evaluations, by their protocols or their sets",
         "parent.identity": "what it forks from",
         "parent.step": f"it forked at step {old.get('parent.step')}, which `at: {old.get('parent.step')}` of the arm "

@@ -168,8 +168,8 @@ class Feed:
         if self._last is None or (state.step, shaping) != (self._step, self._shaping):
             if self._stream is None or (state.step, shaping) != (self._step + 1, self._shaping):
                 self.close()
-                workers = job.settings.runtime.workers
-                own = stream(batches_of(job, self.pool, state), state.step, job.stop, workers=workers)
+                workers, batches = job.settings.runtime.workers, batches_of(job, self.pool, state)
+                own = stream(batches, state.step, job.stop, workers=workers, device=self.device)
                 self._stream = cast(Generator[Batch], own)
             self._whole = next(self._stream)
             batch = self._whole.parts(self.ranks.world)[self.ranks.rank]

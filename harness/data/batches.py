@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from PIL import Image
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.crop_settings import Crops
 from harness.data import distort
-from harness.data.crops import cut, draw_boxes, draw_flips, resized, windows
+from harness.data.buffers import Buffers
+from harness.data.crops import cut, draw_boxes, draw_flips, windows
+from harness.data.engines import ENGINES
 from harness.data.masks import batch_masks
 from harness.data.mixing import Composition, mixture
+from harness.data.pixels import as_bytes, normalise
 from harness.data.pool import Pool
 from harness.data.sizes import Sides, drawn, refuse_uneven_crops, sides
 from harness.data_settings import Data
 from harness.losses.ibot import Ibot
+
+Image = UInt8[Tensor, "H W 3"]
+Cut = UInt8[Tensor, "B 3 S S"]
+View = Float[Tensor, "B 3 S S"]
 
 
 class Batch(NamedTuple):
@@ -59,6 +66,17 @@ class Batch(NamedTuple):
             for start in range(0, images, images // count)
             for own in [slice(start, start + images // count)]
         ]
+
+
+class Loaded(NamedTuple):
+    """A step's decoded images, uint8 [H, W, 3] one after the other in one piece, and what does not hang on pixels."""
+
+    step: int
+    pixels: UInt8[Tensor, " N"]
+    shapes: list[tuple[int, ...]]
+    masks: Bool[Tensor, "C P"]
+    indices: np.ndarray
+    component: str | None
 
 
 class CropView(NamedTuple):
@@ -121,87 +139,108 @@ class Batches:
         refuse_uneven_crops(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed = patch, seed
-        self.mixture, self.sides = mixture(pool, data), sides(crops)
+        self._buffers = Buffers()
+        self.mixture, self.sides, self.engine = mixture(pool, data), sides(crops), ENGINES[data.augment]
 
     def __getitem__(self, step: int) -> Batch:
+        composed = self.composition(step)
+        return self._made(step, self._images(composed.indices), self._masks(step, len(composed.indices)), composed)
+
+    def loaded(self, step: int) -> Loaded:
+        """What `made` makes the same batch of, on any device."""
         indices, component = self.composition(step)
-        images = [Image.fromarray(self.pool.image(index)) for index in indices.tolist()]
+        images = self._images(indices)
+        pixels = torch.cat([image.flatten() for image in images])
+        masks = self._masks(step, len(images))
+        return Loaded(step, pixels, [tuple(image.shape) for image in images], masks, indices, component)
+
+    def made(self, loaded: Loaded, device: torch.device) -> Batch:
+        """The batch of that step, its images on the device; masks stay on the CPU."""
+        parts = loaded.pixels.to(device, non_blocking=True).split([math.prod(shape) for shape in loaded.shapes])
+        images = [part.view(shape) for part, shape in zip(parts, loaded.shapes, strict=True)]
+        return self._made(loaded.step, images, loaded.masks, Composition(loaded.indices, loaded.component))
+
+    def composition(self, step: int) -> Composition:
+        """Which images the step's batch holds; none of them is read."""
+        return self.mixture.compose(self.seed, step)
+
+    def _images(self, indices: np.ndarray) -> list[Image]:
+        return [torch.from_numpy(self.pool.image(index)) for index in indices.tolist()]
+
+    def _made(self, step: int, images: list[Image], masks: Tensor, composed: Composition) -> Batch:
         seen = self._jittered(step, images) if self.crops.share_color_jitter else images
         which = drawn(self.sides, self.seed, step)
         both, local = views(self.crops, self.sides[which])
         made = self.gram if self.gram and self.gram.are_made(step, which, both[0].size) else None
         larger = made.sizes[which] if made else None
         cuts = [self._cut_global(step, view, seen, larger) for view in both]
-        side = int(self.sides[which].locals)
-        whole = [self._global(step, view, own, seen, larger) for view, own in zip(both, cuts, strict=True)]
-        parts = [self._local(step, number, view, seen, cuts) for number, view in enumerate(local)]
-        gram = None
-        if made and larger:
-            source = images if made.undistorted else seen
-            gram = torch.stack([normalise(self._gram(step, view, source, larger)) for view in both])
-        return Batch(
-            globals=torch.stack(whole),
-            locals=torch.stack(parts) if parts else torch.empty(0, len(images), 3, side, side),
-            gram=gram,
-            masks=self._masks(step, 2 * len(images), both[0].size),
-            indices=torch.from_numpy(indices),
-            component=component,
+        on_cpu = images[0].device.type == "cpu"
+        empty = self._buffers.empty if on_cpu else partial(images[0].new_empty, dtype=torch.float32)
+        whole, parts = (
+            empty(len(those), len(images), 3, int(size), int(size))
+            for those, size in ((both, self.sides[which].globals), (local, self.sides[which].locals))
         )
+        for view, own, out in zip(both, cuts, whole, strict=True):
+            self._global(step, view, own, seen, larger, out=out)
+        for number, (view, out) in enumerate(zip(local, parts, strict=True)):
+            self._local(step, number, view, seen, cuts, out=out)
+        gram = empty(len(both), len(images), 3, larger, larger) if made and larger else None
+        for view, out in zip(both, gram if gram is not None else (), strict=gram is not None):
+            self._gram(step, view, images if made and made.undistorted else seen, out=out)
+        return Batch(whole, parts, gram, masks, torch.from_numpy(composed.indices), composed.component)
 
-    def composition(self, step: int) -> Composition:
-        """Which images the step's batch holds; none of them is read."""
-        return self.mixture.compose(self.seed, step)
-
-    def _jittered(self, step: int, images: list[Image.Image]) -> list[Image.Image]:
+    def _jittered(self, step: int, images: list[Image]) -> list[Image]:
         """Whole images with the colours that all their crops share."""
         plan = distort.draw(self.seed, step, "image", count=len(images), crops=self.crops)
-        return [
-            Image.fromarray(as_bytes(distort.distort(as_float(np.array(image)[None]), plan.of(number)))[0])
-            for number, image in enumerate(images)
-        ]
+        planes = [image.movedim(-1, 0)[None] for image in images]
+        found = [self.engine.distorted(own, plan.of(at), normalised=False) for at, own in enumerate(planes)]
+        return [as_bytes(image[0]).movedim(0, -1) for image in found]
 
-    def _cut_global(self, step: int, view: CropView, images: list[Image.Image], larger: int | None) -> np.ndarray:
+    def _cut_global(self, step: int, view: CropView, images: list[Image], larger: int | None) -> Cut:
         """A global view before its distortions, by way of the Gram crop where the settings ask for it."""
         if larger is not None and self.gram is not None and self.gram.student_too:
-            return resized(self._cut(step, view, images, size=larger), view.size)
+            return self.engine.resized(self._cut(step, view, images, size=larger), view.size)
         return self._cut(step, view, images, size=view.size)
 
     def _global(
-        self, step: int, view: CropView, cut: np.ndarray, images: list[Image.Image], larger: int | None
-    ) -> Float[Tensor, "B 3 S S"]:
+        self, step: int, view: CropView, cut: Cut, images: list[Image], larger: int | None, *, out: View
+    ) -> None:
         """A global view; where it comes from a distorted Gram crop, it has that one's distortions."""
-        if larger is None or self.gram is None or self.gram.undistorted or not self.gram.student_too:
-            return self._distorted(step, view, cut)
+        from_gram = self.gram is not None and self.gram.student_too and not self.gram.undistorted
+        if larger is None or larger == view.size or not from_gram:
+            self._distorted(step, view, cut, out=out)
+            return
+        large = out.new_empty(len(images), 3, larger, larger)
+        self._gram(step, view, images, out=large, normalised=False)
         how = {"mode": "bicubic", "antialias": True, "align_corners": False}
-        return normalise(interpolate(self._gram(step, view, images, larger), size=(view.size,) * 2, **how).clamp_(0, 1))
+        normalise(out.copy_(interpolate(large, size=(view.size,) * 2, **how)).clamp_(0, 1))
 
     def _local(
-        self, step: int, number: int, view: CropView, images: list[Image.Image], cuts: list[np.ndarray]
-    ) -> Float[Tensor, "B 3 S S"]:
+        self, step: int, number: int, view: CropView, images: list[Image], cuts: list[Cut], *, out: View
+    ) -> None:
         if self.crops.locals_within_globals:
             whole = cuts[2 * number // self.crops.local_count]
             cut = windows(self.seed, step, view.name, whole, size=view.size, patch=self.patch)
         else:
             cut = self._cut(step, view, images, size=view.size)
-        return self._distorted(step, view, cut)
+        self._distorted(step, view, cut, out=out)
 
-    def _distorted(self, step: int, view: CropView, cut: np.ndarray) -> Float[Tensor, "B 3 S S"]:
-        return normalise(distort.distort(as_float(cut), self._plan(step, view, len(cut))))
+    def _distorted(self, step: int, view: CropView, cut: Cut, *, out: View) -> None:
+        self.engine.distorted(cut, self._plan(step, view, len(cut)), out=out)
 
-    def _gram(self, step: int, view: CropView, images: list[Image.Image], size: int) -> Float[Tensor, "B 3 R R"]:
-        """In [0, 1]."""
+    def _gram(self, step: int, view: CropView, images: list[Image], *, out: View, normalised: bool = True) -> None:
         assert self.gram is not None
-        pixels = as_float(self._cut(step, view, images, size=size))
-        if not self.gram.undistorted:
-            distort.distort(pixels, self._plan(step, view, len(images)), magnification=size / view.size)
-        return pixels
+        size, count = out.shape[-1], len(images)
+        cut = self._cut(step, view, images, size=size)
+        plan = distort.nothing(count) if self.gram.undistorted else self._plan(step, view, count)
+        self.engine.distorted(cut, plan, magnification=size / view.size, normalised=normalised, out=out)
 
-    def _cut(self, step: int, view: CropView, images: list[Image.Image], *, size: int) -> np.ndarray:
-        extents = np.array([(image.height, image.width) for image in images])
+    def _cut(self, step: int, view: CropView, images: list[Image], *, size: int) -> Cut:
+        extents = np.array([image.shape[:2] for image in images])
         ratio = (self.crops.aspect_min, self.crops.aspect_max)
         boxes = draw_boxes(self.seed, step, view.name, sizes=extents, scale=view.scale, ratio=ratio)
         flips = draw_flips(self.seed, step, view.name, count=len(images), probability=self.crops.flip)
-        return cut(images, boxes, flips, size=size)
+        return cut(images, boxes, flips, size=size, resized=self.engine.resized)
 
     def _plan(self, step: int, view: CropView, count: int) -> distort.Distortions:
         own = self.crops
@@ -209,31 +248,15 @@ class Batches:
             own = replace(own, jitter=0.0, grayscale=0.0)
         return distort.draw(self.seed, step, view.name, count=count, crops=own, blur=view.blur, solarize=view.solarize)
 
-    def _masks(self, step: int, crops: int, size: int) -> Bool[Tensor, "C P"]:
-        side = size // self.patch
+    def _masks(self, step: int, images: int) -> Bool[Tensor, "C P"]:
+        side = int(self.sides[drawn(self.sides, self.seed, step)].globals) // self.patch
         return batch_masks(
             self.seed,
             step,
-            crops,
+            2 * images,
             (side, side),
             probability=self.ibot.mask_probability,
             ratio_min=self.ibot.mask_ratio_min,
             ratio_max=self.ibot.mask_ratio_max,
             shift=self.ibot.mask_shift,
         )
-
-
-def as_float(views: np.ndarray) -> Float[Tensor, "B 3 S S"]:
-    """uint8 [B, S, S, 3] -> [0, 1]."""
-    return torch.from_numpy(views).movedim(-1, 1).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-
-
-def as_bytes(images: Float[Tensor, "B 3 H W"]) -> np.ndarray:
-    """[0, 1] -> uint8 [B, H, W, 3]."""
-    return (images * 255).round().to(torch.uint8).movedim(1, -1).contiguous().numpy()
-
-
-def normalise(images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
-    """ImageNet mean and standard deviation, in place."""
-    mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
-    return images.sub_(mean).div_(std)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from common import draws
 
 TRIES = 10
 DRAWS = 2 * TRIES + 2  # uniforms per box: area and shape of each try, then the place
 
-
 Range = tuple[float, float]
+Resize = Callable[[Tensor, int], Tensor]  # uint8 [N, 3, H, W] to squares of a side
 
 
 def boxes(sizes: np.ndarray, uniforms: np.ndarray, *, scale: Range, ratio: Range) -> np.ndarray:
@@ -55,31 +57,29 @@ def draw_flips(seed: int, step: int, view: str, *, count: int, probability: floa
     return draws.uniforms(seed, step, f"flips/{view}", count) < probability
 
 
-def cut(images: Sequence[Image.Image], boxes: np.ndarray, flips: np.ndarray, *, size: int) -> np.ndarray:
-    """uint8 [B, size, size, 3]: each box cut from its image, resized (bicubic, antialiased), mirrored where asked.
+def cut(
+    images: Sequence[Tensor], boxes: np.ndarray, flips: np.ndarray, *, size: int, resized: Resize
+) -> UInt8[Tensor, "B 3 S S"]:
+    """Each box cut from its image, uint8 [H, W, 3], resized, mirrored where asked; `resized`: of an `Engine`.
 
     Straight from the source's pixels whatever the size, so that a view is the same whether or not the same box is
     also cut at another size for the Gram teacher.
     """
-    views = np.empty((len(images), size, size, 3), np.uint8)
+    views = torch.empty(len(images), 3, size, size, dtype=torch.uint8, device=images[0].device)
     for view, image, (left, top, width, height), flip in zip(views, images, boxes.tolist(), flips, strict=True):
         # Cut first: the resize would otherwise read pixels outside the box at its edges.
-        part = image.crop((left, top, left + width, top + height))
-        pixels = np.asarray(part.resize((size, size), Image.Resampling.BICUBIC))
-        view[:] = pixels[:, ::-1] if flip else pixels
+        part = image[top : top + height, left : left + width].movedim(-1, 0)
+        square = resized(part[None], size)[0]
+        view.copy_(square.flip(-1) if flip else square)
     return views
 
 
-def windows(seed: int, step: int, view: str, crops: np.ndarray, *, size: int, patch: int) -> np.ndarray:
-    """uint8 [B, size, size, 3]: of each crop [B, G, G, 3] a window of that side, its corner on the grid of patches."""
-    places = (crops.shape[1] - size) // patch + 1
+def windows(
+    seed: int, step: int, view: str, crops: UInt8[Tensor, "B 3 G G"], *, size: int, patch: int
+) -> UInt8[Tensor, "B 3 S S"]:
+    """Of each crop a window of that side, its corner on the grid of patches."""
+    places = (crops.shape[-1] - size) // patch + 1
     corners = (draws.uniforms(seed, step, f"windows/{view}", len(crops), 2) * places).astype(int) * patch
-    return np.stack(
-        [crop[top : top + size, left : left + size] for crop, (top, left) in zip(crops, corners, strict=True)]
+    return torch.stack(
+        [crop[:, top : top + size, left : left + size] for crop, (top, left) in zip(crops, corners, strict=True)]
     )
-
-
-def resized(crops: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [B, size, size, 3]: square crops made smaller (bicubic, antialiased)."""
-    small = (Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC) for crop in crops)
-    return np.stack([np.asarray(crop) for crop in small])

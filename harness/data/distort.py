@@ -58,6 +58,12 @@ def draw(
     )
 
 
+def nothing(count: int) -> Distortions:
+    """The plan that leaves so many images as they are."""
+    no, factors = torch.zeros(count, dtype=torch.bool), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    return Distortions(no, torch.arange(4).expand(count, 4), factors.expand(count, 4), no, no, torch.ones(count), no)
+
+
 def distort(
     images: Float[Tensor, "N 3 H W"], plan: Distortions, *, magnification: float = 1.0
 ) -> Float[Tensor, "N 3 H W"]:

@@ -194,8 +194,9 @@ class Pool:
         return which, int(index - self._starts[which])
 
     def _read(self, index: int) -> np.ndarray:
+        """Writable, as torch asks for, though nobody writes to it."""
         try:
-            return self._decoded(index)
+            return np.require(self._decoded(index), requirements=["C", "W"])
         except UnfitFiles:  # names what to set for all
             raise
         except BadInput as error:

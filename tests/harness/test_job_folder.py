@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from common.errors import BadInput
 from common.records import Status
+from harness.crop_settings import VERSION
 from harness.job_folder import (
     check,
     is_done,
@@ -184,3 +186,11 @@ def test_a_link_that_was_changed_by_hand_is_told_and_made_anew_once_it_is_remove
 def test_settings_that_differ_are_told_as_yaml_writes_them(make_job, finished, refused):
     said = refused(make_job({"evals.every": 2, "optimizer.lr_end": 0.0, "schedule.end_step": 6, "crops.flip": 0.0}))
     assert "optimizer.lr_end was null, is 0.0; schedule.end_step was null, is 6" in said
+
+
+def test_a_run_whose_crops_an_earlier_version_made_is_refused_and_that_is_said(make_job, finished, refused):
+    other = make_job({})
+    crops = {**other.science["crops"], "version": VERSION + 1}
+    science = {**other.science, "crops": crops}
+    said = refused(replace(other, science=science))
+    assert "holds a run of other settings (another version of this program made its crops" in said

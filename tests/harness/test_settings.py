@@ -165,6 +165,7 @@ KNOBS: dict[str, tuple[object, dict[str, object]]] = {
     "data.homogeneous": ({"others": 1.0}, TWO),
     "data.mixed": ({"some": 1.0, "others": 9.0}, TWO),
     "data.batch_size": (3, {}),
+    "data.augment": ("device", {}),
 }
 
 SETS = {"scenes": Set(size=32, count=4)}

@@ -122,6 +122,18 @@ def test_a_run_that_died_goes_on_bit_for_bit(anchored, pool, whole, same, step):
     assert curve(job.folder) == whole[1]
 
 
+def test_a_run_whose_crops_a_device_makes_goes_on_bit_for_bit_with_any_workers(
+    tiny, change, pool, take_steps, weights, same, anchored
+):
+    own = {"data.augment": "device", "evals.every": 1}
+    job = anchored(own)
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(3), device=CPU)
+    train(anchored(own | {"runtime.workers": 1}), pool, nothing, device=CPU)
+    state, _ = take_steps(change(tiny, {**GRAM, "data.augment": "device"}), 6)
+    assert same(final(job), weights(state))
+
+
 def test_a_run_that_died_between_checkpoints_repeats_the_steps_and_their_rows(anchored, pool, whole, same, monkeypatch):
     from harness import bad_steps as module
 

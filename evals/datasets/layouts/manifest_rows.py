@@ -22,7 +22,6 @@ from typing_extensions import TypedDict
 from common.bounded import used
 from common.bounds import Natural
 from common.disk import json_object, whole
-from common.disk import json_object, whole
 from common.errors import BadInput, first_line, listing
 from common.records import read_line, record
 from common.unwritable import in_cache

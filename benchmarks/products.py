@@ -24,7 +24,7 @@ from benchmarks.measure import in_turns, note
 from benchmarks.step import MODELS, Case, settings_of
 from common.products import LEAST, by_onednn, onednn_is_faster
 from common.speed import machine_line
-from harness.cost import shapes
+from harness.counted import shapes
 from harness.model import Network, patch_size
 
 AGREE = 1e-5  # of the largest number of a product

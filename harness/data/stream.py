@@ -44,7 +44,7 @@ def stream(
     for made in made_ahead(ahead, stop, first=start, workers=workers, at_start=pool.keep_no_more):
         pool.skip_unreadable(made.unreadable)
         one = made.one if made.taken == taken(pool, made.one) else make(made.step)
-        yield batches.made(one, device) if isinstance(one, Loaded) else one
+        yield one if isinstance(one, Batch) else batches.made(one, device or torch.device("cpu"))
 
 
 def taken(pool: Pool, one: Batch | Loaded) -> list[int]:

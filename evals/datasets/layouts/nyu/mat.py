@@ -154,11 +154,11 @@ def _refuse_odd(arrays: Any, path: Path, depth: str) -> None:
     """Arrays of other axes, or of images that would fill the memory: a file of a few bytes may claim any size."""
     dimensions = {"images": 4, depth: 3, "labels": 3}
     for key in (key for key in dimensions if key in arrays):
-        shape: tuple[int, ...] = tuple(getattr(arrays[key], "shape", ()))
+        shape: tuple[int, ...] = (*getattr(arrays[key], "shape", ()),)
         if (
             len(shape) != dimensions[key]
             or math.prod(shape[-2:]) > 1e6 * LARGEST
-            or (key == "images" and shape[1] != 3)
+            or (key == "images" and shape[1:2] != (3,))
         ):
             got = f"got '{key}' of {' x '.join(map(str, shape)) or 'no'} values in {path}"
             raise BadInput(f"{got}: want NYU Depth v2's labelled file; fetch it again")

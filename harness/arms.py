@@ -84,9 +84,10 @@ def _wrong_inheritance(name: str, own: Mapping[str, Any], *, trunk: bool) -> Ite
 
 def _circles(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     told: set[str] = set()
+    names = [*arms]  # what an arm forks from may be a list or a mapping, which no dictionary can be asked for
     for name in arms:
         path: list[Any] = [name]
-        while (parent := arms[path[-1]].get("from")) in arms and parent not in path:
+        while (parent := arms[path[-1]].get("from")) in names and parent not in path:
             path.append(parent)
         if parent in path and not told & set(path):
             circle = [*path[path.index(parent) :], parent]

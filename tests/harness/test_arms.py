@@ -302,3 +302,9 @@ def test_another_length_name_or_machine_is_the_same_segment_and_another_fork_is_
     moved = listed({"plain": {}, "a": {**on, "at": 3}})
     assert moved["a"].identity != first["a"].identity
     assert moved["trunk"].identity == first["trunk"].identity
+
+
+@pytest.mark.parametrize("parent", [["plain"], {"plain": 1}, [], {}])
+def test_a_list_or_mapping_in_place_of_what_an_arm_forks_from_is_a_fault(parent):
+    (told,) = faults({"plain": {}, "other": {"from": parent}}, trunk=True)
+    assert told.startswith("arms.other.from=")

@@ -260,7 +260,7 @@ def _read(
 def _numbered(source: list[str], names: list[str], path: Path) -> np.ndarray:
     """The numbers of sources. Raises `BadInput` for one of which the metadata says nothing."""
     known = {name: number for number, name in enumerate(names)}
-    if unknown := next((name for name in source if name not in known), None):
+    if (unknown := next((name for name in source if name not in known), None)) is not None:
         raise BadInput(f"got source {unknown!r} in {path}, which does not say how it is opened; curate again")
     return np.array([known[name] for name in source], np.uint16)
 

@@ -1,6 +1,6 @@
 """Who makes crops of decoded images: the CPU one by one, or a device in batches, by `data.augment`.
 
-Both do the same within rounding: bytes may differ by one after a resize, colours in the last digits.
+Both do the same within rounding: bytes by a level, rarely two, after a resize, colours in the last digits.
 """
 
 from __future__ import annotations

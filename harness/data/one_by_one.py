@@ -25,7 +25,7 @@ REACH = 5.8  # in σ: what is farther has less than 2⁻²⁴ of the weight in t
 
 
 def resized(images: UInt8[Tensor, "N 3 H W"], size: int) -> UInt8[Tensor, "N 3 S S"]:
-    """Bicubic, antialiased, in whole numbers: within one of Pillow's, whose algorithm this is."""
+    """Bicubic, antialiased, in whole numbers: by Pillow's algorithm, rarely one or two levels off its."""
     return interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
 
 

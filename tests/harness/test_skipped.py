@@ -196,8 +196,10 @@ def test_a_component_without_a_readable_image_stops_the_run(job_of, photos, tmp_
         pool.image(8)
 
 
-def test_a_batch_of_a_worker_that_alone_cannot_read_a_file_is_made_again(job_of, photos, tmp_path):
-    job, pool = job_of(tmp_path, KEYS, steps=50)  # more than it draws here, so that nothing is decoded beforehand
+@pytest.mark.parametrize("augment", ["cpu", "device"])
+def test_a_batch_of_a_worker_that_alone_cannot_read_a_file_is_made_again(job_of, photos, tmp_path, augment):
+    how = {"steps": 50, "data.augment": augment}
+    job, pool = job_of(tmp_path, KEYS, **how)  # more than it draws here, so that nothing is decoded beforehand
     want = [batch.globals for batch in stream(batches_of(job, pool, state_at(job, 0, CPU)), 0, 5)]
     path = photos / "train/cat/1.png"
     content, here, found = path.read_bytes(), os.getpid(), []

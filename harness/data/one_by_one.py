@@ -20,6 +20,8 @@ from torch.nn.functional import interpolate
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from harness.data.distort import KERNEL, LUMA, Distortions, odd
 
+cv2.setNumThreads(1)  # a crop is too small to be shared
+
 LIGHTEST = 255.0
 REACH = 5.8  # in σ: what is farther has less than 2⁻²⁴ of the weight in the middle, which float32 does not see
 

@@ -31,6 +31,7 @@ FOR = {
     "mlflow": "trackers=[mlflow]",
     "wandb": "trackers=[wandb]",
     "docs": "make docs, the site of docs/",
+    "audit": "make package, known weaknesses",
     "dev": "tests, lint and types",
 }
 

@@ -237,7 +237,8 @@ def test_a_command_one_of_whose_students_blows_up_ends_with_code_1_and_trains_al
     wild = {**ARMS["deep"], "optimizer.lr": 1e30, "optimizer.clip": None}
     behind = {"cooled": {"from": "small", "steps": 3, "optimizer.lr": 1e-4}, "lost": {"from": "wild", "steps": 3}}
     arms = {"large": {"steps": 1}, "wild": wild, "small": ARMS["small"], **behind}
-    assert main([str(write_tiny(arms=arms, steps=2, launcher={"name": launcher}))]) == 1
+    path = write_tiny(arms=arms, steps=2, launcher={"name": launcher}, runtime={"bad_steps": 0})
+    assert main([str(path)]) == 1
     found = {job.name.removesuffix("-s0"): job.state for job in standings(tmp_path / "runs" / "tiny")}
     assert found == {"large": "done", "wild": "failed", "small": "done", "cooled": "done", "lost": "blocked"}
 

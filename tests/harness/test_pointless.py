@@ -5,11 +5,11 @@ import re
 import pytest
 
 from common.errors import BadInput
+from evals.datasets.settings import Set
 from harness.config import arm_settings
 from harness.eval_settings import Evals, EvaluationTask
 from harness.graph import jobs
 from harness.pointless import pointless
-from harness.settings import Set
 from harness.timeline import PlannedArm, planned_arms
 
 TRUNK = {"trunk.steps": 4, "steps": 12, "gram.start_step": 4}

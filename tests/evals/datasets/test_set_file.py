@@ -82,7 +82,7 @@ def test_data_of_a_task_bears_the_name_of_its_file(pets):
     [
         (
             "kind: floder\nroot: pets\n",
-            "a.yaml: kind='floder': want one of scenes, folder, ade20k, nyu, manifest; did you mean",
+            "a.yaml: kind='floder': want one of scenes, folder, ade20k, nyu, manifest, shards; did you mean",
         ),
         ("kind: folder\n", "a.yaml: root=null: want the folder of a set of kind=folder"),
         ("count: 3\n", "a.yaml: got neither kind nor root: want kind: one of scenes, folder"),

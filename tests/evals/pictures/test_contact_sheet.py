@@ -76,11 +76,11 @@ def test_every_class_has_a_colour_and_ignore_is_black():
     [
         (
             ["scens"],
-            "gramlab: got data set 'scens': want scenes, folder, ade20k, nyu, manifest, nyuv2, camvid, imagenette; did",
+            "gramlab: got data set 'scens': want scenes, folder, ade20k, nyu, manifest, shards, nyuv2, camvid,",
         ),
         (
             ["imagenete"],
-            "gramlab: got data set 'imagenete': want scenes, folder, ade20k, nyu, manifest, nyuv2, camvid, imagenette;",
+            "gramlab: got data set 'imagenete': want scenes, folder, ade20k, nyu, manifest, shards, nyuv2, camvid,",
         ),
         (["camvid"], "gramlab: got no folder for data set 'camvid' (GRAMLAB_DATA is not set): want --root FOLDER, or"),
         (["nyuv2", "--root", ".", "--size", "8"], "gramlab: got --size or --seed for nyuv2: want none, they belong to"),

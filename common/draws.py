@@ -30,9 +30,11 @@ def philox(seed: int, step: int, purpose: str, index: int = 0) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=entropy(seed, step, purpose, index)))
 
 
-def uniforms(seed: int, step: int, purpose: str, count: int, width: int | None = None) -> np.ndarray:
-    """float64 [count], or [count, width], in [0, 1): row i belongs to sample i and is the same for every count > i."""
-    return philox(seed, step, purpose).random(count if width is None else (count, width))
+def uniforms(seed: int, step: int, purpose: str, count: int, width: int | None = None, *, first: int = 0) -> np.ndarray:
+    """float64 [count], or [count, width], in [0, 1): row i belongs to sample `first` + i and is the same for every
+    count > i."""
+    rows = first + count
+    return philox(seed, step, purpose).random(rows if width is None else (rows, width))[first:]
 
 
 def pcg64(seed: int, purpose: str, number: int = 0) -> np.random.Generator:

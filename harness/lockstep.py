@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from common.errors import BadInput, found
-from common.ranks import joined
+from common.ranks import ALONE, Ranks, joined
 from harness import dense_watch, gram_view
 from harness.checkpoint import tensors_of
 from harness.data.batches import Batch, Batches
@@ -67,8 +67,9 @@ def scheduled(job: Job, state: State, step: int) -> At:
     return at(settled(job, state), step, origin=job.origin, stop=job.science["schedule"]["end_step"])
 
 
-def batches_of(job: Job, pool: Pool, state: State) -> Batches:
-    """The batches of every step of the job. Raises `BadInput` for crops that the patch does not divide."""
+def batches_of(job: Job, pool: Pool, state: State, ranks: Ranks = ALONE) -> Batches:
+    """The batches of every step of the job, of each the part that is this process's. Raises `BadInput` for crops that
+    the patch does not divide."""
     settings = settled(job, state)
     patch = sizes_of(settings.model).patch
     return Batches(
@@ -79,6 +80,7 @@ def batches_of(job: Job, pool: Pool, state: State) -> Batches:
         seed=job.seed,
         patch=patch,
         gram=gram_view.crops(settings.gram, settings.crops, patch),
+        part=(ranks.rank, ranks.world),
     )
 
 
@@ -122,7 +124,6 @@ class Feed:
         self._shaping: Any = None
         self._step = -1
         self._last: tuple[Batch, Batch] | None = None
-        self._whole: Batch | None = None
         self._skips: dict[Path, Skips] = {}
 
     def __call__(self, job: Job, state: State, *, tallied: bool = False, taken: bool = True) -> tuple[Batch, Batch]:
@@ -148,7 +149,8 @@ class Feed:
                 return made
             for _, skipped in told:  # what one of them cannot read is skipped by all
                 self.pool.stand_in.skipped.update(skipped)
-            self._last, self._step = None, -1  # made anew, as is the stream
+            self._last = None
+            self.close()  # the stream begins anew with this step
 
     def _tell(self, job: Job, state: State, tallied: bool) -> None:
         """Let the other processes take the step too; they are sent the state where they do not have it."""
@@ -168,14 +170,13 @@ class Feed:
         if self._last is None or (state.step, shaping) != (self._step, self._shaping):
             if self._stream is None or (state.step, shaping) != (self._step + 1, self._shaping):
                 self.close()
-                workers, batches = job.settings.runtime.workers, batches_of(job, self.pool, state)
+                workers, batches = job.settings.runtime.workers, batches_of(job, self.pool, state, self.ranks)
                 own = stream(batches, state.step, job.stop, workers=workers, device=self.device)
                 self._stream = cast(Generator[Batch], own)
-            self._whole = next(self._stream)
-            batch = self._whole.parts(self.ranks.world)[self.ranks.rank]
+            batch = next(self._stream)
             self._step, self._shaping, self._last = state.step, shaping, (batch, to_device(batch, self.device))
-        if skips is not None and self._whole is not None:
-            taken(self.pool, self._whole)
+        if skips is not None:
+            taken(self.pool, self._last[0])
             skips.note(state.step)
         return self._last
 

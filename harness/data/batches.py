@@ -120,7 +120,8 @@ def views(crops: Crops, sides: Sides) -> tuple[list[CropView], list[CropView]]:
 class Batches:
     """batches[step] is the batch of that step: a function of the pool, the settings, the seed and the step alone.
 
-    patch: pixels, of the model. gram: the crops for a Gram teacher; they change nothing else in a batch.
+    patch: pixels, of the model. gram: the crops for a Gram teacher; they change nothing else in a batch. part: which of
+    how many equal parts of each batch is made, as `Batch.parts` would give it.
     Raises BadInput for crops that the patch does not divide, for components that the pool has not and, when indexed,
     for an image that cannot be read.
     """
@@ -135,24 +136,25 @@ class Batches:
         patch: int,
         seed: int,
         gram: GramCrops | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         refuse_uneven_crops(crops, patch)
         self.pool, self.data, self.crops, self.ibot, self.gram = pool, data, crops, ibot, gram
         self.patch, self.seed = patch, seed
+        self.own = range(*(data.batch_size * at // part[1] for at in (part[0], part[0] + 1)))  # places of what is made
         self._buffers = Buffers()
         self.mixture, self.sides, self.engine = mixture(pool, data), sides(crops), ENGINES[data.augment]
 
     def __getitem__(self, step: int) -> Batch:
         composed = self.composition(step)
-        return self._made(step, self._images(composed.indices), self._masks(step, len(composed.indices)), composed)
+        return self._made(step, self._images(composed), self._masks(step), composed)
 
     def loaded(self, step: int) -> Loaded:
         """What `made` makes the same batch of, on any device."""
-        indices, component = self.composition(step)
-        images = self._images(indices)
+        composed = self.composition(step)
+        images = self._images(composed)
         pixels = torch.cat([image.flatten() for image in images])
-        masks = self._masks(step, len(images))
-        return Loaded(step, pixels, [tuple(image.shape) for image in images], masks, indices, component)
+        return Loaded(step, pixels, [tuple(image.shape) for image in images], self._masks(step), *composed)
 
     def made(self, loaded: Loaded, device: torch.device) -> Batch:
         """The batch of that step, its images on the device; masks stay on the CPU."""
@@ -164,8 +166,8 @@ class Batches:
         """Which images the step's batch holds; none of them is read."""
         return self.mixture.compose(self.seed, step)
 
-    def _images(self, indices: np.ndarray) -> list[Image]:
-        return [torch.from_numpy(self.pool.image(index)) for index in indices.tolist()]
+    def _images(self, composed: Composition) -> list[Image]:
+        return [torch.from_numpy(self.pool.image(index)) for index in composed.indices[self.own].tolist()]
 
     def _made(self, step: int, images: list[Image], masks: Tensor, composed: Composition) -> Batch:
         seen = self._jittered(step, images) if self.crops.share_color_jitter else images
@@ -187,11 +189,12 @@ class Batches:
         gram = empty(len(both), len(images), 3, larger, larger) if made and larger else None
         for view, out in zip(both, gram if gram is not None else (), strict=gram is not None):
             self._gram(step, view, images if made and made.undistorted else seen, out=out)
-        return Batch(whole, parts, gram, masks, torch.from_numpy(composed.indices), composed.component)
+        indices, first = torch.from_numpy(composed.indices), self.own.start
+        return Batch(whole, parts, gram, masks, indices, composed.component, first)
 
     def _jittered(self, step: int, images: list[Image]) -> list[Image]:
         """Whole images with the colours that all their crops share."""
-        plan = distort.draw(self.seed, step, "image", count=len(images), crops=self.crops)
+        plan = self._drawn(step, "image", self.crops)
         planes = [image.movedim(-1, 0)[None] for image in images]
         found = [self.engine.distorted(own, plan.of(at), normalised=False) for at, own in enumerate(planes)]
         return [as_bytes(image[0]).movedim(0, -1) for image in found]
@@ -220,36 +223,43 @@ class Batches:
     ) -> None:
         if self.crops.locals_within_globals:
             whole = cuts[2 * number // self.crops.local_count]
-            cut = windows(self.seed, step, view.name, whole, size=view.size, patch=self.patch)
+            cut = windows(self.seed, step, view.name, whole, size=view.size, patch=self.patch, first=self.own.start)
         else:
             cut = self._cut(step, view, images, size=view.size)
         self._distorted(step, view, cut, out=out)
 
     def _distorted(self, step: int, view: CropView, cut: Cut, *, out: View) -> None:
-        self.engine.distorted(cut, self._plan(step, view, len(cut)), out=out)
+        self.engine.distorted(cut, self._plan(step, view), out=out)
 
     def _gram(self, step: int, view: CropView, images: list[Image], *, out: View, normalised: bool = True) -> None:
         assert self.gram is not None
         size, count = out.shape[-1], len(images)
         cut = self._cut(step, view, images, size=size)
-        plan = distort.nothing(count) if self.gram.undistorted else self._plan(step, view, count)
+        plan = distort.nothing(count) if self.gram.undistorted else self._plan(step, view)
         self.engine.distorted(cut, plan, magnification=size / view.size, normalised=normalised, out=out)
 
     def _cut(self, step: int, view: CropView, images: list[Image], *, size: int) -> Cut:
         extents = np.array([image.shape[:2] for image in images])
-        ratio = (self.crops.aspect_min, self.crops.aspect_max)
-        boxes = draw_boxes(self.seed, step, view.name, sizes=extents, scale=view.scale, ratio=ratio)
-        flips = draw_flips(self.seed, step, view.name, count=len(images), probability=self.crops.flip)
+        ratio, at = (self.crops.aspect_min, self.crops.aspect_max), {"first": self.own.start}
+        boxes = draw_boxes(self.seed, step, view.name, sizes=extents, scale=view.scale, ratio=ratio, **at)
+        flips = draw_flips(self.seed, step, view.name, count=len(images), probability=self.crops.flip, **at)
         return cut(images, boxes, flips, size=size, resized=self.engine.resized)
 
-    def _plan(self, step: int, view: CropView, count: int) -> distort.Distortions:
+    def _plan(self, step: int, view: CropView) -> distort.Distortions:
         own = self.crops
         if own.share_color_jitter:  # which the whole image has had
             own = replace(own, jitter=0.0, grayscale=0.0)
-        return distort.draw(self.seed, step, view.name, count=count, crops=own, blur=view.blur, solarize=view.solarize)
+        return self._drawn(step, view.name, own, blur=view.blur, solarize=view.solarize)
 
-    def _masks(self, step: int, images: int) -> Bool[Tensor, "C P"]:
+    def _drawn(
+        self, step: int, name: str, crops: Crops, *, blur: float = 0.0, solarize: float = 0.0
+    ) -> distort.Distortions:
+        count, first = len(self.own), self.own.start
+        return distort.draw(self.seed, step, name, count=count, first=first, crops=crops, blur=blur, solarize=solarize)
+
+    def _masks(self, step: int) -> Bool[Tensor, "C P"]:
         side = int(self.sides[drawn(self.sides, self.seed, step)].globals) // self.patch
+        images = self.data.batch_size
         return batch_masks(
             self.seed,
             step,
@@ -259,4 +269,5 @@ class Batches:
             ratio_min=self.ibot.mask_ratio_min,
             ratio_max=self.ibot.mask_ratio_max,
             shift=self.ibot.mask_shift,
+            own=[view * images + place for view in range(2) for place in self.own],
         )

@@ -47,14 +47,17 @@ def _largest(heights: np.ndarray, widths: np.ndarray, ratio: Range) -> np.ndarra
     return np.concatenate([width, height], 1)
 
 
-def draw_boxes(seed: int, step: int, view: str, *, sizes: np.ndarray, scale: Range, ratio: Range) -> np.ndarray:
-    """The boxes of one view ("global/0", "local/3") of a step's images, int [B, 4]: see `boxes`."""
-    return boxes(sizes, draws.uniforms(seed, step, f"crops/{view}", len(sizes), DRAWS), scale=scale, ratio=ratio)
+def draw_boxes(
+    seed: int, step: int, view: str, *, sizes: np.ndarray, scale: Range, ratio: Range, first: int = 0
+) -> np.ndarray:
+    """The boxes of one view ("global/0", "local/3") of a step's images from the `first` on, int [B, 4]: see `boxes`."""
+    uniforms = draws.uniforms(seed, step, f"crops/{view}", len(sizes), DRAWS, first=first)
+    return boxes(sizes, uniforms, scale=scale, ratio=ratio)
 
 
-def draw_flips(seed: int, step: int, view: str, *, count: int, probability: float) -> np.ndarray:
-    """Which of a view's images are mirrored, bool [B]."""
-    return draws.uniforms(seed, step, f"flips/{view}", count) < probability
+def draw_flips(seed: int, step: int, view: str, *, count: int, probability: float, first: int = 0) -> np.ndarray:
+    """Which of a view's images from the `first` on are mirrored, bool [B]."""
+    return draws.uniforms(seed, step, f"flips/{view}", count, first=first) < probability
 
 
 def cut(
@@ -75,11 +78,12 @@ def cut(
 
 
 def windows(
-    seed: int, step: int, view: str, crops: UInt8[Tensor, "B 3 G G"], *, size: int, patch: int
+    seed: int, step: int, view: str, crops: UInt8[Tensor, "B 3 G G"], *, size: int, patch: int, first: int = 0
 ) -> UInt8[Tensor, "B 3 S S"]:
-    """Of each crop a window of that side, its corner on the grid of patches."""
+    """Of each crop, of a step's images from the `first` on, a window of that side with its corner on a patch's."""
     places = (crops.shape[-1] - size) // patch + 1
-    corners = (draws.uniforms(seed, step, f"windows/{view}", len(crops), 2) * places).astype(int) * patch
+    uniforms = draws.uniforms(seed, step, f"windows/{view}", len(crops), 2, first=first)
+    corners = (uniforms * places).astype(int) * patch
     return torch.stack(
         [crop[:, top : top + size, left : left + size] for crop, (top, left) in zip(crops, corners, strict=True)]
     )

@@ -41,10 +41,21 @@ class Distortions(NamedTuple):
 
 
 def draw(
-    seed: int, step: int, view: str, *, count: int, crops: Crops, blur: float = 0.0, solarize: float = 0.0
+    seed: int,
+    step: int,
+    view: str,
+    *,
+    count: int,
+    crops: Crops,
+    blur: float = 0.0,
+    solarize: float = 0.0,
+    first: int = 0,
 ) -> Distortions:
-    """The plan of one view ("global/0", "local/3") of a step's `count` images; blur, solarize: probabilities."""
-    u = draws.uniforms(seed, step, f"distort/{view}", count, 13)
+    """The plan of one view ("global/0", "local/3") of `count` of a step's images, from the `first` on.
+
+    blur, solarize: probabilities.
+    """
+    u = draws.uniforms(seed, step, f"distort/{view}", count, 13, first=first)
     spread = np.array([crops.brightness, crops.contrast, crops.saturation])
     low, high = np.append(np.maximum(1 - spread, 0), -crops.hue), np.append(1 + spread, crops.hue)
     return Distortions(

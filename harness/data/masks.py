@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -74,17 +75,22 @@ def batch_masks(
     ratio_min: float,
     ratio_max: float,
     shift: bool = False,
+    own: Sequence[int] | None = None,
 ) -> Bool[Tensor, "C P"]:
     """Masks of a step's `crops` global crops in crop-major order, True = masked; which crops get one is drawn.
 
-    shift: each is moved by a random number of rows and columns, around the edges.
+    shift: each is moved by a random number of rows and columns, around the edges. own: the crops that are asked for,
+    None = all of them.
     """
     counts = mask_counts(crops, grid[0] * grid[1], probability, ratio_min, ratio_max)
     chosen = draws.philox(seed, step, "masks/order").permutation(crops)[: len(counts)]
-    masks = np.zeros((crops, *grid), bool)
-    for crop, count in zip(chosen, counts, strict=True):
-        masks[crop] = block_mask(draws.philox(seed, step, "masks/blocks", int(crop)), grid, count)
+    places = {crop: place for place, crop in enumerate(range(crops) if own is None else own)}
+    masks = np.zeros((len(places), *grid), bool)
+    for crop, count in zip(chosen.tolist(), counts, strict=True):
+        if crop not in places:
+            continue
+        masks[places[crop]] = block_mask(draws.philox(seed, step, "masks/blocks", crop), grid, count)
         if shift:
-            by = draws.philox(seed, step, "masks/shift", int(crop)).integers(grid)
-            masks[crop] = np.roll(masks[crop], by, axis=(0, 1))
-    return torch.from_numpy(masks.reshape(crops, -1))
+            by = draws.philox(seed, step, "masks/shift", crop).integers(grid)
+            masks[places[crop]] = np.roll(masks[places[crop]], by, axis=(0, 1))
+    return torch.from_numpy(masks.reshape(len(places), -1))

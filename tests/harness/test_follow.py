@@ -1,5 +1,6 @@
 """`torchrun` and the main job: processes that share steps leave what one leaves, and refuse in one line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_two_processes_go_on_where_one_stopped_and_leave_what_one_leaves(write_t
 
 
 @pytest.mark.slow
-def test_an_image_that_one_process_cannot_read_ends_all_in_one_line(write_tiny, tmp_path):
+def test_an_image_that_one_process_cannot_read_ends_all_in_one_line_or_is_skipped_by_all(write_tiny, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(8):
@@ -75,8 +76,15 @@ def test_an_image_that_one_process_cannot_read_ends_all_in_one_line(write_tiny, 
     said = [line for line in done.stderr.splitlines() if line.startswith("gramlab:")]
     assert len(said) == 1, done.stderr
     assert "5.png" in said[0]
-    (photos / "5.png").write_bytes(whole)
-    assert shared(path, *words).returncode == 0
+    words += ["data.unreadable=skip", "data.unreadable_share=0.2"]
+    done = shared(path, *words)
+    assert done.returncode == 0, done.stderr
+    (told,) = (tmp_path / "runs" / "tiny").glob("*/skipped.json")
+    assert [one["image"] for one in json.loads(told.read_text())["skipped"]] == ["5.png"]
+    alone = f"runtime.folder={tmp_path / 'alone'}"
+    assert main([str(path), *words, alone]) == 0
+    one, other = (weights(tmp_path / name / "tiny")["plain-s0"] for name in ("alone", "runs"))
+    assert all(torch.allclose(other[key], tensor, rtol=1e-3, atol=5e-5) for key, tensor in one.items())
 
 
 @pytest.mark.parametrize(

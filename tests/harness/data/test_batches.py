@@ -85,6 +85,29 @@ def test_the_stream_is_the_batches_of_its_steps_whatever_the_workers_and_the_sta
     assert all(same(a, b) for a, b in zip(want, got, strict=True))
 
 
+@pytest.mark.parametrize("augment", ["cpu", "device"])
+@pytest.mark.parametrize(
+    "crops",
+    [
+        CROPS,
+        dataclasses.replace(CROPS, share_color_jitter=True),
+        dataclasses.replace(CROPS, locals_within_globals=True, local_count=4),
+    ],
+    ids=["usual", "shared colours", "windows"],
+)
+@pytest.mark.parametrize("student_too", [False, True])
+def test_a_part_that_is_made_alone_is_that_of_the_whole_batch_and_only_its_images_are_read(
+    root, augment, crops, student_too
+):
+    gram = gram_crops(times=2, undistorted=False)._replace(student_too=student_too)
+    whole = list(stream(batches(root, crops, gram=gram, augment=augment), 3, 5, device=torch.device("cpu")))
+    for which in range(2):
+        one = batches(root, crops, gram=gram, augment=augment, part=(which, 2))
+        got = list(stream(one, 3, 5, device=torch.device("cpu")))
+        assert all(same(a, b.parts(2)[which]) for a, b in zip(got, whole, strict=True))
+        assert {*one.pool._kept} == {index for batch in got for index in batch.own.tolist()}
+
+
 def test_the_stream_leaves_the_global_generator_alone(root):
     before = torch.get_rng_state()
     list(stream(batches(root), 0, 2))
@@ -200,8 +223,9 @@ def test_a_shared_colour_jitter_is_one_of_the_whole_image_before_it_is_cut(root,
     """As crops of images that were jittered beforehand, with no jitter of their own (recipe §8)."""
     shared = dataclasses.replace(PLAIN, jitter=1.0, grayscale=0.5, share_color_jitter=True)
     source = batches(root, shared)
-    indices, _ = source.composition(1)
-    jittered = [Image.fromarray(image.numpy(force=True)) for image in source._jittered(1, source._images(indices))]
+    composed = source.composition(1)
+    indices, images = composed.indices, source._images(composed)
+    jittered = [Image.fromarray(image.numpy(force=True)) for image in source._jittered(1, images)]
     for number, path in enumerate(sorted(root.rglob("*.png"), key=lambda path: (path.parent.name, path.name))):
         target = tmp_path / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -245,10 +269,10 @@ def test_blur_comes_as_often_as_published_or_as_the_official_code_runs_it(root, 
     """The code applies the complement of what it declares (recipe §8): both are chances that can be given."""
     names = ("blur_global_1", "blur_global_2", "blur_local")
     crops = dataclasses.replace(CROPS, **dict(zip(names, chances, strict=True)))
-    source = batches(root, crops)
+    source = batches(root, crops, batch=50)
     both, local = views(crops, source.sides[0])
     for view, want in zip((*both, local[0]), chances, strict=True):
-        blurred = torch.cat([source._plan(step, view, 50).blur for step in range(20)])
+        blurred = torch.cat([source._plan(step, view).blur for step in range(20)])
         assert blurred.float().mean().item() == pytest.approx(want, abs=0.05)
 
 

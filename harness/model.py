@@ -39,11 +39,7 @@ from harness.losses.precision import as_multiplied
 from harness.noise import BlockDraw, Draws
 
 # No draws are made inside, and products must be those of the way forwards
-RECOMPUTED = {
-    "use_reentrant": False,
-    "preserve_rng_state": False,
-    "context_fn": lambda: (nullcontext(), fast_linear()),
-}
+RECOMPUTED = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": lambda: (nullcontext(), fast_linear())}
 FAMILIES = ["*vit*", "*eva*", "*deit*", "*convnext*"]  # of timm, among which a name is looked for that was likely meant
 
 

@@ -41,7 +41,7 @@ def used(cache: Path, entry: Path) -> None:
             user = os.open(cache / USERS / f"{os.getpid()}-{secrets.token_hex(4)}", os.O_CREAT | os.O_RDWR)
             fcntl.flock(user, fcntl.LOCK_EX)
             _ours[cache] = user
-    with suppress(OSError):
+    with suppress(OSError, BadInput), locked(cache / USERS, fcntl.LOCK_SH):  # while nobody drops anything
         os.utime(entry)
 
 
@@ -104,8 +104,12 @@ def _drop(path: Path) -> bool:
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(one.lstat().st_size for one in files)
+    files = [path] if path.is_file() else (Path(top, name) for top, _, names in os.walk(path) for name in names)
+    total = 0
+    for one in files:
+        with suppress(FileNotFoundError):  # another process is at work there
+            total += one.lstat().st_size
+    return total
 
 
 def size_words(count: float) -> str:

@@ -94,6 +94,8 @@ def keep_within(runs: Path, gib: float | None) -> None:
                     total -= one.size
     except BadInput as error:
         why = found(error)
+    except OSError as error:
+        why = f"{error.filename} cannot be removed: {error.strerror}"
     freed = f"dropped {len(gone):,} that no experiment asks for, {size_words(sum(one.size for one in gone))}"
     rest = f"; {size_words(total)} stay ({why})" if total > most else ""
     log.info("store %s: %s, to stay within runtime.store_gib=%g%s", folder, freed, gib, rest)

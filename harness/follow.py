@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from common.errors import BadInput
 from common.interrupts import SIGNALS
@@ -34,6 +35,7 @@ class Held:
     job: Job
     state: State
     feed: Feed
+    tally: Tally
 
 
 def dismiss(ranks: Ranks) -> None:
@@ -51,8 +53,10 @@ def follow(ranks: Ranks, device: str) -> int:
             if order.beginning is not None:
                 begin(order, held, ranks, device)
             take(order, held[order.name], ranks)
+    except dist.DistError:  # NCCL
+        return 1
     except RuntimeError as error:
-        if "Connection" not in str(error):
+        if "Connection" not in str(error):  # gloo
             raise
         return 1
     finally:
@@ -74,7 +78,8 @@ def begin(order: Order, held: dict[str, Held], ranks: Ranks, device: str) -> Non
     feed = next((one.feed for one in held.values()), None)
     if feed is None:
         feed = Feed(Pools(Path(job.settings.runtime.cache))(job.settings.data), device=where)
-    held[order.name] = Held(job, received(beginning, order.step, ranks, where), feed)
+    tally = Tally(feed.pool, job.settings.data)
+    held[order.name] = Held(job, received(beginning, order.step, ranks, where), feed, tally)
 
 
 def received(beginning: Beginning, step: int, ranks: Ranks, device: torch.device) -> State:
@@ -96,7 +101,8 @@ def take(order: Order, own: Held, ranks: Ranks) -> None:
     """One step; what keeps it from being taken is met by the first process too, which tells of it."""
     job, state = own.job, own.state
     state.seen.values = dict(order.values)
-    tally = Tally(own.feed.pool, job.settings.data) if order.tallied else None
+    own.tally.forget()
+    tally = own.tally if order.tallied else None
     try:
         _, batch = own.feed(job, state)
         now = scheduled(job, state, order.step)

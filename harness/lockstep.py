@@ -157,6 +157,7 @@ class Feed:
         tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
         beginning = None
         if state.shared != state.step:
+            state.learner = None  # DDP is made by all processes at once
             forms = {key: (one.shape, one.dtype) for key, one in tensors.items()}
             beginning = Beginning(job, forms, not self._told, torch.get_num_threads())
         self.ranks.agreed(Order(job.name, state.step, dict(state.seen.values), tallied, beginning))

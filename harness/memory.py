@@ -16,6 +16,7 @@ import torch
 
 from common.errors import BadInput
 from common.machine import memory_bytes
+from common.ranks import joined
 from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
 from harness import distillation, gram_teacher
@@ -42,8 +43,16 @@ LEVEL = "gram.level"
 LEVELS = {"image": 1.0, "batch": 2.0}  # 0: no Gram loss
 MATRICES = "Gram matrices at once"
 OF_SIZES = {"crops.global_size": "global_size", "crops.local_size": "local_size", "gram.resolution": "gram_size"}
+WAYS_OUT = {
+    "data.batch_size": "less of it, or more runtime.accumulate",
+    LEVEL: "gram.level=image, or a smaller data.batch_size",
+    "distillation.teacher": "a smaller one",
+}
 CHANNELS = "Gram matrices may be those between channels"
 TEACHER = "distillation.teacher"  # its bytes
+PROCESSES = "processes that share a step"
+PARTS = "parts of a batch, over all processes"
+RECOMPUTED = "blocks that are computed anew"
 
 Numbers = dict[str, float]
 Place = Literal["this machine", "the GPU"]
@@ -77,8 +86,7 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
             named = _named(settings, number, numbers, most)
             line = f"{named} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
             if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
-                ways_out = {LEVEL: "gram.level=image, or a smaller data.batch_size", TEACHER: "a smaller one"}
-                way_out = ways_out.get(most, "less of it")
+                way_out = WAYS_OUT.get(most, "less of it")
                 raise BadInput(f"{line} of memory: want {way_out}; launcher=slurm plans for another machine")
             lines[f"memory: {line}: it may not suffice"] = None
     return list(lines)
@@ -102,7 +110,7 @@ def most_held(experiment: Experiment, *, split: bool) -> float:
 
 
 def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None = None) -> Numbers:
-    """The settings that memory grows with, by their keys, and three numbers on Gram matrices and a frozen teacher.
+    """The settings that memory grows with, by their keys, and numbers on Gram matrices, a frozen teacher and parts.
 
     number: which of the sides of `crops.sizes`; they stand under the keys of plain ones.
     teacher: the settings with the shapes of a frozen teacher.
@@ -117,6 +125,9 @@ def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None =
     }
     return {
         "data.batch_size": settings.data.batch_size,
+        PROCESSES: joined().world,
+        PARTS: joined().world * settings.runtime.accumulate,
+        RECOMPUTED: settings.runtime.recompute,
         "crops.global_size": side.globals,
         "crops.local_size": side.locals,
         "crops.local_count": crops.local_count,
@@ -141,7 +152,7 @@ def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None =
 
 def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     """Bytes at the peak; `split`: a GPU holds training and evaluation, this machine the rest; `half`: bfloat16."""
-    batch, width, depth = n["data.batch_size"], n["model.args.embed_dim"], n["model.args.depth"]
+    batch, width, depth = n["data.batch_size"] / n[PARTS], n["model.args.embed_dim"], n["model.args.depth"]
     globals_, locals_, larger, seen = (
         _tokens(n, side)
         for side in (
@@ -152,10 +163,11 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
         )
     )
     areas = 2 * n["crops.global_size"] ** 2 * (1 + n["gram.resolution"] ** 2)
-    pixels = 12 * batch * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
+    pixels = 12 * n["data.batch_size"] / n[PROCESSES] * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
     weights = COPIES * _network(n) + n[TEACHER]
     student = batch * (2 * globals_ + n["crops.local_count"] * locals_)
-    blocks = 4 * SAVED * depth * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
+    saved = SAVED + depth if n[RECOMPUTED] else SAVED * depth  # of all blocks what enters, and the inside of one
+    blocks = 4 * saved * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
     rows = n["dino.head.prototypes"] * batch * (2 + n["crops.local_count"])
     logits = 4 * LOGITS * (rows + n["ibot.head.prototypes"] * 0.3 * batch * globals_)
     images = 4 * n["evals.batch_size"] * (6 * n["evals.size"] ** 2 + FORWARD * width * seen)
@@ -171,7 +183,7 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
 
 def cosine_bytes(n: Numbers) -> float:
     """Of the matrices of the Gram loss, for a teacher of the student's width; this is no estimate."""
-    matrices = {0: 0, LEVELS["image"]: 2 * n["data.batch_size"], LEVELS["batch"]: 1}[n[LEVEL]]
+    matrices = {0: 0, LEVELS["image"]: 2 * n["data.batch_size"] / n[PARTS], LEVELS["batch"]: 1}[n[LEVEL]]
     return 4 * n[MATRICES] * matrices * _side(n) ** 2
 
 
@@ -201,7 +213,7 @@ def _usual() -> Numbers:
     evals = {"evals.size": Evals().size, "evals.batch_size": Evals().batch_size, "evals.sets.*.count": 1000}
     gram = {"gram.resolution": 1, "gram.measure_images": Gram().measure_images, LEVEL: LEVELS["image"]}
     found = sizes(Experiment()) | gram | evals
-    return {key: value for key, value in found.items() if key not in (MATRICES, CHANNELS)}
+    return {key: value for key, value in found.items() if key not in (MATRICES, CHANNELS, PROCESSES, PARTS, RECOMPUTED)}
 
 
 def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:
@@ -235,7 +247,7 @@ def _named(settings: Experiment, number: int, n: Numbers, key: str) -> str:
 
 def _answering(n: Numbers) -> float:
     """Bytes of a frozen teacher, with its forward pass of the global crops."""
-    crops = 2 * n["data.batch_size"] * _tokens(n, n["crops.global_size"])
+    crops = 2 * n["data.batch_size"] / n[PARTS] * _tokens(n, n["crops.global_size"])
     return _network(n) + 4 * FORWARD * n["model.args.embed_dim"] * crops
 
 

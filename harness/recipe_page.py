@@ -111,7 +111,7 @@ ROWS = (
         "images among which KoLeo looks for neighbours",
         ("koleo.group",),
         "§3.2; code: the batch of one GPU",
-        "a step here is of one process, which sees all of its images; 16 trains as both columns do, whatever the batch",
+        "neighbours are sought in the whole batch, however it is split; 16 trains as both columns do",
     ),
     Row(
         "blur of global 1, global 2, local",
@@ -167,7 +167,7 @@ OTHERS = (  # topic, paper, code, what is here
         "gradients of several processes",
         "–",
         "summed when it was released, averaged since",
-        "one process trains, losses are means over its batch",
+        "averaged; losses are means over the whole batch",
     ),
     (
         "Gram teacher from a step of the same run",

@@ -88,13 +88,12 @@ def share(of: Counted, *, processes: int, sharded: bool, recomputed: bool, accum
 
 
 def parts(of: Counted, images: int, *, processes: int) -> int | None:
-    """The fewest parts, a power of two, that each batch is taken in by these many GPUs where blocks are recomputed;
-    None where one image is too much."""
-    count = 1
-    while processes * count <= images:
+    """The fewest equal parts that each batch is taken in by these many GPUs where blocks are recomputed; None where one
+    image is too much."""
+    each = images // processes
+    for count in (count for count in range(1, each + 1) if each % count == 0):
         if share(of, processes=processes, sharded=True, recomputed=True, accumulate=count).total <= GPU_BYTES:
             return count
-        count *= 2
     return None
 
 

@@ -64,7 +64,7 @@ def lend(found: list[Distribution], site: Path) -> None:
 
 def fresh(folder: Path, wheel: Path) -> Path:
     """An environment with the wheel and what it needs; its folder of commands."""
-    venv.create(folder, with_pip=False)
+    venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     site = Path(run(python, "-c", "import site; print(site.getsitepackages()[0])", within=folder).strip())
     lend([one for one in needed("gramlab") if one.metadata["Name"] != "gramlab"], site)

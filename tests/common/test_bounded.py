@@ -13,12 +13,12 @@ from common.bounded import USERS, keep_within, used
 MIB = 2**20
 OLD = 1e9  # long before any process here began
 USER = """
-import sys, time
+import sys
 from pathlib import Path
 from common.bounded import used
 used(Path(sys.argv[1]), Path(sys.argv[1]) / sys.argv[2])
 print("uses", flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
 
 
@@ -80,7 +80,7 @@ def test_nothing_goes_below_the_size_or_without_one(cache, told):
 
 def test_what_a_running_process_uses_stays_until_it_has_ended(cache, told):
     command = [sys.executable, "-c", USER, str(cache), "manifests/b"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "uses\n"
         keep_within(cache, 0.0001, setting="cache_gib")
@@ -95,7 +95,7 @@ def test_what_a_running_process_uses_stays_until_it_has_ended(cache, told):
 
 def test_an_entry_that_was_used_since_the_oldest_process_began_stays(cache):
     command = [sys.executable, "-c", USER, str(cache), "manifests/b"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         other.stdout.readline()
         (user,) = (cache / USERS).iterdir()

@@ -34,7 +34,7 @@ def shared(path, *words):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += ["harness/run.py", str(path), *words]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=300)
 
 
 def weights(folder):
@@ -104,3 +104,12 @@ def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(
     assert len(lines) == 1, done.stderr
     assert said in lines[0]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_steps_that_are_not_finite_are_passed_over_by_all_processes(write_tiny, tmp_path):
+    path = write_tiny(arms={"wild": {"optimizer.lr": 1e30, "optimizer.clip": None}}, evals={"tasks": {}}, steps=4)
+    done = shared(path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "runs/tiny/wild-s0/bad_steps.json").read_text())
+    assert [one["step"] for one in told["steps"]] == [1, 2, 3]

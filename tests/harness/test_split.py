@@ -1,7 +1,6 @@
 """However a step's batch is split over processes and over parts taken in turn, training comes to the same weights."""
 
-import os
-import socket
+import itertools
 from pathlib import Path
 
 import pytest
@@ -90,9 +89,8 @@ def trained(settings: Experiment, ranks: Ranks, *, float64: bool = True):
     return tensors, rows
 
 
-def one_of(rank: int, world: int, port: int, settings: Experiment, folder: str, float64: bool):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+def one_of(rank: int, world: int, meeting: str, settings: Experiment, folder: str, float64: bool):
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     found = trained(settings, Ranks(rank, world), float64=float64)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -102,11 +100,10 @@ def one_of(rank: int, world: int, port: int, settings: Experiment, folder: str, 
 def trained_by(tmp_path):
     """What `world` processes come to, each with its share of every batch; all of them must come to the same."""
 
+    numbers = itertools.count()
+
     def train(settings, world, *, float64=True):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        given = (world, port, settings, str(tmp_path), float64)
+        given = (world, str(tmp_path / f"meeting-{next(numbers)}"), settings, str(tmp_path), float64)
         start_processes(one_of, given, nprocs=world, start_method="fork")
         found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
         for tensors, row in found[1:]:

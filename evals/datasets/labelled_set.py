@@ -96,6 +96,22 @@ class LabelledSet(Protocol):
         ...
 
 
+class ImagesAlone:
+    """The part of a set that has neither masks nor depth: it refuses to be asked for them."""
+
+    name: str
+    segments, has_depth, has_surfaces = (), False, False
+
+    def mask(self, index: int) -> np.ndarray:
+        raise BadInput(f"got set '{self.name}' without masks: want kind ade20k, nyu or scenes; correct kind")
+
+    def depth(self, index: int) -> np.ndarray:
+        raise BadInput(f"got set '{self.name}' without depth: want kind nyu or scenes; correct kind")
+
+    def surfaces(self, index: int) -> Surfaces:
+        raise no_surfaces(self.name)
+
+
 def has(dataset: LabelledSet, needs: Needs) -> bool:
     """Whether a set has what an evaluation asks of it."""
     match needs:

@@ -26,28 +26,12 @@ from harness.step import NonFinite, pass_over, train_step
 from harness.train import scheduled, train, train_together
 from reports.cautions import passed_over
 from reports.run_folder import read
+from tests.cut import Cut, dies_at, nothing
 
 CPU = torch.device("cpu")
 STEPS = 6
 EVERY = {"runtime.checkpoint_every": 1}
 GRAM = {"arms": {"anchored": {}}, "gram": Gram(weight=2.0, start_step=1, update_every=2)}
-
-
-class Cut(Exception):
-    """What ends a process in the midst of its work."""
-
-
-def nothing(job, step, folder):
-    return {}
-
-
-def dies_at(step):
-    def evaluate(job, now, folder):
-        if now == step:
-            raise Cut
-        return {}
-
-    return evaluate
 
 
 @pytest.fixture

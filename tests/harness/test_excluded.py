@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from common.errors import BadInput
@@ -25,17 +24,6 @@ KEY = "train/cat/3.png"
 
 def nothing(job, step, folder):
     return {}
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Twelve pictures of noise, six of each class; one of them is cut off."""
-    draw = np.random.default_rng(0)
-    for number in range(12):
-        path = tmp_path / "photos" / "train" / ("cat", "dog")[number // 6] / f"{number % 6}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    return tmp_path / "photos"
 
 
 @pytest.fixture

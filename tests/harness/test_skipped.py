@@ -4,10 +4,8 @@ import json
 import os
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from common.errors import BadInput
@@ -38,13 +36,8 @@ def nothing(job, step, folder):
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """Twelve pictures of noise, six of each class; three of them are cut off, two of these one after the other."""
-    draw = np.random.default_rng(0)
-    for number in range(12):
-        path = tmp_path / "photos" / "train" / ("cat", "dog")[number // 6] / f"{number % 6}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+def photos(photos, tmp_path):
+    """Three of them are cut off, two of these one after the other; whole ones lie in the folder `sound`."""
     shutil.copytree(tmp_path / "photos", tmp_path / "sound")
     for key in KEYS:
         damage(tmp_path / "photos" / key)

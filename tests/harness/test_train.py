@@ -29,6 +29,7 @@ from harness.losses.gram import Gram
 from harness.model import backbone_args
 from harness.step import NonFinite
 from harness.train import train
+from tests.cut import Cut, dies_at, nothing
 
 pytestmark = pytest.mark.slow  # whole small runs, interrupted and resumed
 
@@ -40,23 +41,6 @@ KNN = {
     "evals.tasks": {"knn": EvaluationTask(protocol="knn", train="a", test="b")},
     "evals.every": 2,
 }
-
-
-class Cut(Exception):
-    """What ends a process in the midst of its work."""
-
-
-def nothing(job, step, folder):
-    return {}
-
-
-def dies_at(step):
-    def evaluate(job, now, folder):
-        if now == step:
-            raise Cut
-        return {}
-
-    return evaluate
 
 
 def curve(folder):

@@ -22,7 +22,7 @@ from common.errors import BadInput, nearest
 from common.schema import filled
 from common.spread import spread
 from evals.datasets.inventory import Inventory
-from evals.datasets.labelled_set import LabelledSet, Surfaces, no_surfaces
+from evals.datasets.labelled_set import ImagesAlone, LabelledSet
 from evals.datasets.layouts.manifest_rows import BLOCK, blocks, read_about, rows_of
 from evals.datasets.reading import AS_USUAL, Reading
 
@@ -49,14 +49,12 @@ def _chosen(batch: pa.RecordBatch, split: str) -> np.ndarray:
     return ~kept if split == "dropped" else kept if split == "train" else batch.column(split).to_numpy(False)
 
 
-class ManifestSet:
+class ManifestSet(ImagesAlone):
     """The images of a manifest: `split` is `train` (those that are kept), `sampled`, `retrieved`, `dropped` or `all`.
 
     Classes are clusters of the top level, or of the one that `classes` names (`[level_1]`; `[]` for none), called by
     the way to them from the top, as 3.17.
     """
-
-    segments, has_depth, has_surfaces = (), False, False
 
     def __init__(
         self,
@@ -109,15 +107,6 @@ class ManifestSet:
         if not self.classes:
             raise BadInput(f"got set '{self.name}' without image classes: want its clusters; leave classes out")
         return self._rows.label
-
-    def mask(self, index: int) -> np.ndarray:
-        raise BadInput(f"got set '{self.name}' without masks: want kind ade20k, nyu or scenes; correct kind")
-
-    def depth(self, index: int) -> np.ndarray:
-        raise BadInput(f"got set '{self.name}' without depth: want kind nyu or scenes; correct kind")
-
-    def surfaces(self, index: int) -> Surfaces:
-        raise no_surfaces(self.name)
 
     def found(self) -> Inventory:
         return Inventory(len(self), self._listed, len(self.classes))

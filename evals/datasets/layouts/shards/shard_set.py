@@ -25,7 +25,7 @@ from common.spread import spread
 from evals.datasets.decoding.image_file import read_rgb
 from evals.datasets.decoding.look import LOOKED, look
 from evals.datasets.inventory import Inventory
-from evals.datasets.labelled_set import Surfaces, no_surfaces
+from evals.datasets.labelled_set import ImagesAlone
 from evals.datasets.layouts.shards.index import BLOCK, indexed, told_alone
 from evals.datasets.layouts.shards.places import Shard, shards_of
 from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
@@ -63,14 +63,12 @@ class Member:
         return content[BLOCK:]
 
 
-class ShardSet:
+class ShardSet(ImagesAlone):
     """The images of shards, in the order of shards and of the images in them; `root` is a pattern or a folder.
 
     Image classes are the texts of .cls files, where every image has one: in order of their numbers, or else of their
     names. `classes` chooses some and their order, `[]` none. Other files of a sample are passed over.
     """
-
-    segments, has_depth, has_surfaces = (), False, False
 
     def __init__(
         self,
@@ -125,15 +123,6 @@ class ShardSet:
                 f"got set '{self.name}' without image classes: want a .cls beside each image; use another set"
             )
         return self._labels if self._chosen is None else self._labels[self._chosen]
-
-    def mask(self, index: int) -> np.ndarray:
-        raise BadInput(f"got set '{self.name}' without masks: want kind ade20k, nyu or scenes; correct kind")
-
-    def depth(self, index: int) -> np.ndarray:
-        raise BadInput(f"got set '{self.name}' without depth: want kind nyu or scenes; correct kind")
-
-    def surfaces(self, index: int) -> Surfaces:
-        raise no_surfaces(self.name)
 
     def found(self) -> Inventory:
         remarks = (f"{len(self._shards):,} shards", *filter(None, [str(self.look)]))

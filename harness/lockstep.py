@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from common.errors import BadInput, found
 from common.ranks import ALONE, Ranks, joined
@@ -119,6 +121,7 @@ class Feed:
 
     def __init__(self, pool: Pool, *, device: torch.device) -> None:
         self.pool, self.device, self.ranks = pool, device, joined()
+        self._agreed = 0  # how many of the skipped images all processes know of
         self._told = False  # whether the other processes have begun a job by this one's word
         self._stream: Generator[Batch] | None = None
         self._shaping: Any = None
@@ -142,27 +145,28 @@ class Feed:
                 made = self._made(job, state)
             except BadInput as error:
                 fault = found(error)
-            told = self.ranks.gathered((fault, dict(self.pool.stand_in.skipped)))
+            skipped = self.pool.stand_in.skipped
+            told = self.ranks.gathered((fault, dict(islice(skipped.items(), self._agreed, None))))
             if faults := [one for one, _ in told if one]:
                 raise BadInput(faults[0])
-            if made is not None and all(skipped.keys() == told[0][1].keys() for _, skipped in told):
+            for _, new in told:  # what one of them cannot read is skipped by all
+                skipped.update(new)
+            self._agreed = len(skipped)
+            if made is not None and all(new.keys() == told[0][1].keys() for _, new in told):
                 return made
-            for _, skipped in told:  # what one of them cannot read is skipped by all
-                self.pool.stand_in.skipped.update(skipped)
             self._last = None
             self.close()  # the stream begins anew with this step
 
     def _tell(self, job: Job, state: State, tallied: bool) -> None:
         """Let the other processes take the step too; they are sent the state where they do not have it."""
-        tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
-        beginning = None
+        beginning, tensors = None, dict[str, Tensor]()
         if state.shared != state.step:
             state.learner = None  # DDP is made by all processes at once
+            tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
             forms = {key: (one.shape, one.dtype) for key, one in tensors.items()}
             beginning = Beginning(job, forms, not self._told, torch.get_num_threads())
         self.ranks.agreed(Order(job.name, state.step, dict(state.seen.values), tallied, beginning))
-        if beginning is not None:
-            self.ranks.given(tensors.values())
+        self.ranks.given(tensors.values())
         self._told, state.shared = True, state.step
 
     def _made(self, job: Job, state: State) -> tuple[Batch, Batch]:

@@ -138,24 +138,26 @@ def study(
         draws=noise["global"],
         picked=None if whole else masked,
     )
-    local = None
-    if batch.locals.shape[0] and settings.dino.sees_locals:
-        crops = batch.locals.flatten(0, 1)
+    classes, sees_locals = [tokens.cls], batch.locals.shape[0] > 0 and settings.dino.sees_locals
+    if sees_locals:
         own = {"draws": noise["local"], "cls_norm": student.local_cls_norm, "picked": masked[:0]}
-        local = encoded(crops, **own).cls
-        local = by_view(student.dino_head(local), batch.locals)
+        classes.append(encoded(batch.locals.flatten(0, 1), **own).cls)
+    scores = student.dino_head(torch.cat(classes))
+    dino = by_view(scores, batch.globals)
+    local = by_view(scores, batch.locals, behind=len(tokens.cls)) if sees_locals else None
     ibot = None
     if settings.ibot.is_on:
         chosen = tokens.patches.flatten(0, 1).index_select(0, masked) if whole else tokens.patches
         ibot = student.ibot_head(chosen)
-    crops = batch.globals.shape[:2]
-    dino = by_view(student.dino_head(tokens.cls), batch.globals)
-    return Outputs(dino, local, ibot, tokens.cls.unflatten(0, crops), tokens.patches if whole else None, batch.masks)
+    cls = tokens.cls.unflatten(0, batch.globals.shape[:2])
+    return Outputs(dino, local, ibot, cls, tokens.patches if whole else None, batch.masks)
 
 
-def by_view(scores: Scores, crops: Tensor) -> Scores:
-    """Scores [V · B, K] of crops [V, B, …] as [V, B, K]."""
-    return Scores(scores.features.unflatten(0, crops.shape[:2]), scores.prototypes)
+def by_view(scores: Scores, crops: Tensor, *, behind: int = 0) -> Scores:
+    """The scores [V, B, K] of crops [V, B, …], which stand behind so many others."""
+    views, images = crops.shape[:2]
+    own = scores.features[behind : behind + views * images]
+    return scores._replace(features=own.unflatten(0, (views, images)))
 
 
 def losses(

@@ -75,8 +75,9 @@ class ProjectionHead(nn.Module):
     def forward(self, tokens: Float[Tensor, "... D"]) -> Scores:
         """What the logits of tokens against the prototypes are the product of, in the type that it is taken in."""
         x = F.normalize(self.mlp(tokens), dim=-1, eps=1e-12 if tokens.dtype != torch.float16 else 1e-6)
-        weight = self.prototypes.weight
-        return Scores(as_multiplied(x), F.normalize(weight, dim=-1) if self.unit_prototypes else weight)
+        x, weight = as_multiplied(x), self.prototypes.weight
+        weight = F.normalize(weight, dim=-1) if self.unit_prototypes else weight
+        return Scores(x, weight, weight.detach().to(x.dtype))
 
 
 class Network(nn.Module):

@@ -1,7 +1,7 @@
 """The branches of timm's `EvaBlock`, of which DINOv3's backbones are made, in fewer passes over the tokens.
 
-Queries and keys are turned together and in place, and LayerScale is taken into the last product of a branch, whose
-gradient then gives its own. What a block has besides is left to timm's modules.
+Queries and keys are turned together, and LayerScale is taken into the last product of a branch, whose gradient then
+gives its own. What a block has besides is left to timm's modules.
 Shapes: B crops, N tokens of which the first are no patches, D channels, heads of width d, P patches.
 """
 
@@ -15,7 +15,8 @@ from jaxtyping import Float
 from timm.layers.mlp import Mlp
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from harness.backbones.attention import attended
 
 
 def attention(block: Any, x: Float[Tensor, "B N D"], rope: Float[Tensor, "P 2*d"] | None) -> Float[Tensor, "B N D"]:
@@ -26,9 +27,7 @@ def attention(block: Any, x: Float[Tensor, "B N D"], rope: Float[Tensor, "P 2*d"
     crops, tokens, width = x.shape
     bias = one.qkv.bias if one.q_bias is None else torch.cat((one.q_bias, one.k_bias, one.v_bias))
     qkv = F.linear(x, one.qkv.weight, bias).view(crops, tokens, 3, one.num_heads, -1)
-    turned: Any = _Turned.apply(qkv[:, :, :2], *_angles(rope, one.num_prefix_tokens))
-    q, k, v = (heads.transpose(1, 2) for heads in (*turned.unbind(2), qkv[:, :, 2]))
-    y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(crops, tokens, width)
+    y = attended(qkv, *_angles(rope, one.num_prefix_tokens)).reshape(crops, tokens, width)
     return _scaled_linear(block.gamma_1, one.proj, y)
 
 
@@ -71,31 +70,3 @@ def _angles(rope: Float[Tensor, "P 2*d"], prefix: int) -> tuple[Float[Tensor, "N
         F.pad(part, (0, 0, prefix, 0), value=fill) for part, fill in zip(rope.chunk(2, -1), (0, 1), strict=True)
     )
     return sin[:, None, None], cos[:, None, None]
-
-
-class _Turned(torch.autograd.Function):
-    """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin); angles get no gradient.
-
-    The gradient turns back by −sin, which is right only where both halves have the same sines, as timm's angles have.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
-        ctx.save_for_backward(sin, cos)
-        return _turn(x, sin, cos)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        sin, cos = ctx.saved_tensors
-        return _turn(grad_outputs[0], -sin, cos), None, None
-
-
-def _turn(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
-    """In the wider of both types, as timm does it."""
-    half = x.shape[-1] // 2
-    wide = x.to(torch.promote_types(x.dtype, cos.dtype))
-    y = wide * cos
-    y[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
-    y[..., half:].addcmul_(wide[..., :half], sin[..., half:])
-    return y.to(x.dtype)

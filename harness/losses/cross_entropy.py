@@ -19,10 +19,15 @@ from harness.losses.visits import chunks, in_cache
 
 
 class Scores(NamedTuple):
-    """A head's logits before they are computed: features [..., d], and prototypes [K, d] to multiply each with."""
+    """A head's logits before they are computed: features [..., d], and prototypes [K, d] to multiply each with.
+
+    columns: the prototypes in the type of the features, without gradient, where they have been made; for 65,536 of them
+    that is a pass over 100 MB.
+    """
 
     features: Tensor
     prototypes: Tensor
+    columns: Tensor | None = None
 
     @property
     def shape(self) -> list[int]:
@@ -31,7 +36,8 @@ class Scores(NamedTuple):
 
     def logits(self) -> Tensor:
         """The product, in the type of the features."""
-        return F.linear(self.features, self.prototypes.to(self.features.dtype))
+        made = None if torch.is_grad_enabled() else self.columns
+        return F.linear(self.features, self.prototypes.to(self.features.dtype) if made is None else made)
 
 
 def cross_entropy(
@@ -53,7 +59,7 @@ def cross_entropy(
     `features`, all else in at least float32, and the sum in the wider type of features and weights.
     """
     if not torch.is_grad_enabled():  # a function of autograd is told of inputs alone
-        scores = Scores(scores.features.detach(), scores.prototypes.detach())
+        scores = scores._replace(features=scores.features.detach(), prototypes=scores.prototypes.detach())
     weights = weights.to(torch.promote_types(weights.dtype, scores.features.dtype))
     found: Any = _CrossEntropy.apply(*scores, targets, weights, temperature, rows)
     return found
@@ -67,6 +73,7 @@ class _CrossEntropy(torch.autograd.Function):
         ctx: Any,
         features: Tensor,
         prototypes: Tensor,
+        columns: Tensor | None,
         targets: Tensor,
         weights: Tensor,
         temperature: float,
@@ -74,7 +81,7 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         asked = any(ctx.needs_input_grad[:2])
         total = torch.zeros((), dtype=weights.dtype, device=weights.device)
-        columns = prototypes.to(features.dtype)
+        columns = prototypes.to(features.dtype) if columns is None else columns
         of_features, of_prototypes = torch.empty_like(features), None
         for part in chunks(len(features), len(prototypes), weights.dtype, features.device):
             logits = at_least_float32(times_transposed(features[part], columns))
@@ -94,7 +101,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         by = grad_outputs[0]
         of_features, of_prototypes = (one.mul_(by) for one in ctx.saved_tensors)  # in place: they serve once
-        return of_features, of_prototypes, None, None, None, None
+        return of_features, of_prototypes, None, None, None, None, None
 
 
 def _visit(

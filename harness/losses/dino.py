@@ -88,7 +88,7 @@ def dino_loss(
     else:
         asked, rows = torch.cat([_others(targets, view) for view in range(students)]), None
         pairs = students * teachers - min(students, teachers)
-    scores = Scores(student.features.flatten(0, 1), student.prototypes)
+    scores = student._replace(features=student.features.flatten(0, 1))
     share = targets.new_full((students * images,), 1 / (images * pairs))
     return cross_entropy(scores, asked, share, student_temperature, rows=rows)
 

@@ -1,6 +1,6 @@
 """A training step against the plain one of benchmarks/plain_step.py: images a second, share of the peak, memory.
 
-    python benchmarks/step.py [--model vits nano] [--gram off 1 2] [--precision float32 bfloat16] [--seconds 20]
+    python benchmarks/step.py [--model vits nano] [--gram off 1 2] [--precision float32 bfloat16] [--compile]
 
 Both take the same step on the same weights and the same made-up batch, in turns; that their losses agree is checked
 first. Memory is the most that a process of its own held, libraries included.
@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,16 +58,18 @@ class Case(NamedTuple):
     model: str
     gram: str
     precision: str
+    compiled: bool = False
 
     def __str__(self) -> str:
         gram = "without Gram" if self.gram == "off" else f"Gram ×{self.gram}"
-        return f"{self.model}, {gram}, {self.precision}"
+        return f"{self.model}, {gram}, {self.precision}{', compiled' if self.compiled else ''}"
 
 
 def settings_of(case: Case) -> Experiment:
     """The model's experiment with all losses, and without what the plain step has not: draws and stochastic depth."""
     gram = [] if case.gram == "off" else ["gram.weight=2", "gram.start_step=0", f"gram.resolution={case.gram}"]
     own = ["model.rope_rescale=null", "model.drop_path=0", f"precision={case.precision}", "optimizer.clip=3"]
+    own += [f"runtime.compile={str(case.compiled).lower()}"]
     own += ["dino.local_weight=1", "ibot.weight=1", "koleo.weight=0.1"]
     return load(ROOT / "experiments" / MODELS[case.model], [*own, *gram])
 
@@ -139,6 +141,7 @@ def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
 def peak_memory(case: Case, which: str, device: torch.device) -> float:
     """GiB that a process of its own holds at most while it takes three steps."""
     command = [sys.executable, __file__, "--alone", which, "--model", case.model, "--gram", case.gram]
+    command += ["--compile"] * case.compiled
     command += ["--precision", case.precision, "--device", str(device), "--threads", str(torch.get_num_threads())]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -187,12 +190,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="for each of both steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--device", default="auto", help="default: %(default)s")
+    parser.add_argument("--compile", action="store_true", help="our blocks by torch.compile (runtime.compile)")
     parser.add_argument("--alone", choices=STEPS, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.threads:
         torch.set_num_threads(given.threads)
     device = pick_device(given.device)
-    cases = [Case(*one) for one in ((m, g, p) for m in given.model for g in given.gram for p in given.precision)]
+    every = product(given.model, given.gram, given.precision)
+    cases = [Case(*one, compiled=given.compile) for one in every]
     if given.alone:
         print(alone(cases[0], given.alone, device))
         return 0

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 
 from harness import checkpoint, distillation, gram_teacher
-from harness.backbones import released
+from harness.backbones import compiled, released
 from harness.backbones.convnext import Encoder
 from harness.backbones.vit import Vit
 from harness.data.sizes import most_seen, sides
@@ -30,6 +30,7 @@ log = logging.getLogger("gramlab")
 def fresh_state(settings: Experiment, seed: int, device: torch.device) -> State:
     """Step 0: a random student, a teacher equal to it, an optimizer without moments."""
     student = Network(settings)
+    compiled.settle(student.backbone, settings.runtime.compile, device)
     initialise(student, torch.Generator().manual_seed(seed))
     teacher = deepcopy(student).requires_grad_(False).eval()
     student, teacher = student.to(device).train(), teacher.to(device)

@@ -23,6 +23,7 @@ from common.unchanged import until_changed
 from evals.backbones import states
 from evals.features.view import nearest_multiple
 from harness.arms import TRUNK
+from harness.backbones.compiled import settle
 from harness.backbones.released import settled
 from harness.data.batches import Batch
 from harness.data.sizes import sides
@@ -184,10 +185,11 @@ def read(state: Path, settings: Experiment, device: torch.device) -> FrozenTeach
 
     settings: the student's. Raises `BadInput` for a state that is damaged, or not of the settings beside it.
     """
-    key = (str(state.resolve()), settings.precision, str(device))
+    key = (str(state.resolve()), settings.precision, str(device), settings.runtime.compile)
     teacher = _READ.get(key)
     if teacher is None:
         network = Network(_with_shapes(settings, *_shapes_beside(state)))
+        settle(network.backbone, settings.runtime.compile, device)
         tensors = _read(state).tensors  # a norm of local crops apart, of which a teacher sees none
         its = (name for name in tensors if name.startswith("teacher.") and "local_cls_norm" not in name)
         own = {name.removeprefix("teacher."): tensors[name] for name in its}

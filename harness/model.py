@@ -30,6 +30,7 @@ from common.schema import shown
 from evals.backbones.timm_models import create, vit_args
 from harness import recipe, settings
 from harness.backbones import convnext, vit
+from harness.backbones.compiled import COMPILED
 from harness.backbones.convnext import Encoder, patch_size
 from harness.backbones.released import settled
 from harness.backbones.vit import Branch, Vit
@@ -249,13 +250,14 @@ def encode(
         x = torch.where(masks[..., None], mask_token.to(x.dtype), x)
     x = backbone.norm_pre(vit.with_prefix(backbone, x, grid))
     plain = vit.rotary(backbone, grid)
-    last = len(backbone.blocks) - 1
+    last, compiled = len(backbone.blocks) - 1, getattr(backbone, COMPILED, False)
     for i, block in enumerate(backbone.blocks):
         draw = draws[i] if draws else BlockDraw(None, None, None)
         rope = plain if draw.rope is None else vit.rotary(backbone, grid, draw.rope)
-        attention, mlp = vit.branches(block, rope)
+        attention, mlp = vit.branches(block, rope, compiled=compiled)
         if i == last and picked is not None and draw.mlp is None and backbone.cls_token is not None:
             x = _residual(x, draw.attention, attention, draw.factor)
+            _, mlp = vit.branches(block, rope)  # every other number of rows would be compiled anew
             return _asked(backbone, x, picked, mlp, cls_norm)
         both = partial(_both, draw=draw, attention=attention, mlp=mlp)
         x = checkpoint(both, x, **RECOMPUTED) if recompute else both(x)

@@ -130,6 +130,13 @@ class Runtime:
             "memory for a third more operations, and the same bits"
         ),
     ] = False
+    compile: Annotated[
+        Flag,
+        About(
+            "the branches of a ViT's blocks are compiled by torch, which is for GPUs: on a CPU that takes minutes "
+            "and the steps are slower; without a compiler they are run as they are, and that is said"
+        ),
+    ] = False
     bad_steps: Annotated[
         Natural,
         About(

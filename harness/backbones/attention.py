@@ -26,9 +26,10 @@ def attended(
     most of it on the way back. Scores are then computed for a few crops at a time, and again on the way back, and are
     rounded to bfloat16 before the softmax, which adds a quarter to the rounding of that kernel.
     """
-    if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
+    compiling = torch.compiler.is_compiling()  # which writes gradients by itself
+    if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and not compiling:
         return _Attended.apply(qkv, sin, cos)  # pyright: ignore[reportReturnType]
-    turned: Any = _Turned.apply(qkv[:, :, :2], sin, cos)
+    turned: Any = (_turn if compiling else _Turned.apply)(qkv[:, :, :2], sin, cos)
     q, k, v = (heads.transpose(1, 2) for heads in (*turned.unbind(2), qkv[:, :, 2]))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 

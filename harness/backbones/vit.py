@@ -21,6 +21,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from harness.backbones import eva
+from harness.backbones.compiled import branch
 from harness.rope import RopeDraw, rope_table
 
 Vit: TypeAlias = VisionTransformer | Eva
@@ -96,12 +97,21 @@ def rotary(backbone: Vit, grid: Grid, draw: RopeDraw | None = None) -> Rope:
     return rope_table(rope.periods, grid, draw, dtype=getattr(backbone, ROPE_DTYPE, torch.float32))
 
 
-def branches(block: nn.Module, rope: Rope) -> tuple[Branch, Branch]:
+def branches(block: nn.Module, rope: Rope, *, compiled: bool = False) -> tuple[Branch, Branch]:
     """What attention and MLP of a block add to the tokens, each with its norm before and its LayerScale behind it."""
-    b = cast(Any, block)
-    if isinstance(block, EvaBlock):
-        return partial(eva.attention, b, rope=rope), partial(eva.mlp, b)
-    return lambda x: b.ls1(b.attn(b.norm1(x))), lambda x: b.ls2(b.mlp(b.norm2(x)))
+    is_eva = isinstance(block, EvaBlock)
+    attention, mlp, more = (eva.attention, eva.mlp, {"rope": rope}) if is_eva else (_attention, _mlp, {})
+    if compiled:
+        attention, mlp = partial(branch, attention), partial(branch, mlp)
+    return partial(attention, block, **more), partial(mlp, block)
+
+
+def _attention(block: Any, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    return block.ls1(block.attn(block.norm1(x)))
+
+
+def _mlp(block: Any, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+    return block.ls2(block.mlp(block.norm2(x)))
 
 
 def layer_scale(backbone: Vit) -> float | None:

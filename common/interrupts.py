@@ -6,6 +6,7 @@ it comes before the imports that take seconds.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -52,8 +53,12 @@ def words(number: int) -> str:
 
 
 def listen() -> None:
-    """From a command's first line on, a signal ends it at once: until `interruptible`, nothing is at stake."""
+    """From a command's first line on, a signal ends it at once: until `interruptible`, nothing is at stake.
+
+    Nor is there garbage: until `answer`, Python looks for none among what is imported, which takes it a second.
+    """
     _take(_leave)
+    gc.disable()
 
 
 @contextmanager

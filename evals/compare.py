@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, columns, parsed
+from common.command import answer, columns, end, parsed
 from common.disk import write_text
 from common.errors import BadInput
 from evals import arguments
@@ -110,4 +110,4 @@ def _draw(path: Path, differences: Sequence[Difference], a: str, b: str) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.errors import BadInput
 from evals import arguments
 from evals.datasets.catalogue import KNOWN, open_named
@@ -84,4 +84,4 @@ def _prepare_command(name: str, source: Path | None, to: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

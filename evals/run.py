@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, columns, parsed
+from common.command import answer, columns, end, parsed
 from common.errors import BadInput
 from common.feature_maps import POINTS
 from common.machine import pick_device
@@ -187,4 +187,4 @@ def table(found: Sequence[Measurement]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

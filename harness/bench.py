@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.errors import BadInput
 from harness import arguments
 
@@ -47,4 +47,4 @@ def _run(argv: list[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

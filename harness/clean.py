@@ -19,7 +19,7 @@ if __name__ == "__main__":
     listen()
 
 from common.bounded import size, size_words
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.errors import BadInput, found, listing
 from common.records import Asked, AskedJob, read_record
 from common.steps import KINDS, files_by_step, folders_by_step
@@ -151,4 +151,4 @@ def remove(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

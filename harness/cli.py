@@ -6,13 +6,14 @@ It reads what a command was told before it imports the command: help, mistakes a
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     listen()
 
 from common import completion, interrupts
-from common.command import Parser, answer, parsed
+from common.command import Parser, answer, end, parsed
 from common.errors import BadInput, nearest
 from evals import arguments as of_evals
 from harness import arguments as of_harness
@@ -118,7 +119,15 @@ def main(argv: list[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if (command := COMMANDS.get(name)) is None:
         return answer(lambda: _front(name))
-    return answer(lambda: _read(name, rest)) or getattr(import_module(command.module), command.function)(rest)
+    if code := answer(lambda: _read(name, rest)):
+        return code
+    gc.disable()  # until the command answers: see `listen`
+    return getattr(import_module(command.module), command.function)(rest)
+
+
+def script() -> NoReturn:
+    """What the installed `gramlab` calls."""
+    end(main())
 
 
 def _read(name: str, argv: Sequence[str]) -> int:
@@ -170,4 +179,4 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.errors import BadInput
 from evals import compare as checkpoints
 from harness import arguments
@@ -58,4 +58,4 @@ def _refuse_mixture(given: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

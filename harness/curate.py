@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.errors import BadInput
 from common.machine import pick_device
 from common.progress import telling
@@ -150,4 +150,4 @@ def _seeds(settings: Curation, pool: Pool) -> Pool | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 import torch
 
-from common.command import Parser, answer
+from common.command import Parser, answer, end
 from common.errors import BadInput
 from harness.checkpoint import export_weights, latest_states
 
@@ -44,4 +44,4 @@ def _run(argv: list[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

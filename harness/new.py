@@ -18,7 +18,7 @@ if __name__ == "__main__":
     listen()
 
 from common.bounds import NAME_BYTES, is_name
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.disk import write_text
 from common.errors import BadInput, nearest
 from evals.datasets.catalogue import open_set
@@ -274,4 +274,4 @@ def quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

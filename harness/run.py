@@ -16,7 +16,7 @@ if __name__ == "__main__":
     listen()
 
 from common import bounded
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.disk import write_text
 from common.display import shown
 from common.errors import BadInput
@@ -160,4 +160,4 @@ def check_all(todo: Sequence[Job], pools: Pools) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

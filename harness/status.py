@@ -17,7 +17,7 @@ if __name__ == "__main__":
     listen()
 
 from common.at_work import is_held
-from common.command import answer, columns, duration, parsed
+from common.command import answer, columns, duration, end, parsed
 from common.records import read_record
 from common.sweep_records import Swept
 from common.unchanged import until_changed
@@ -105,4 +105,4 @@ def trials_in_training(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -21,7 +21,7 @@ import optuna
 from optuna import Study
 from optuna.trial import TrialState
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.display import shown
 from common.errors import BadInput
 from common.interrupts import resumable
@@ -242,4 +242,4 @@ def confirm_front(trials: Trials, found: Study, count: int, *, plan_only: bool) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.display import shown
 from common.progress import is_redrawn, tick
 from harness import arguments
@@ -69,4 +69,4 @@ def _goes_on(folder: Path, jobs: list[Standing]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 from matplotlib.backends.backend_pdf import PdfPages
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.disk import whole
 from common.drawing import make_drawable
 from common.errors import BadInput
@@ -122,4 +122,4 @@ def _write_pngs(folder: Path, pages: Sequence[Page]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

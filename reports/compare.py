@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.progress import Bar
 from reports import arguments
 from reports.across import text
@@ -58,4 +58,4 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.disk import whole, write_text
 from common.errors import BadInput, listing, nearest
 from reports import arguments
@@ -132,4 +132,4 @@ def _refuse_namesakes(runs: Sequence[Run]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.drawing import text_width
 from common.errors import BadInput, nearest
 from common.palette import colours
@@ -147,4 +147,4 @@ def _of_file(path: Path, given: dict[str, Any]) -> LabelledSet:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

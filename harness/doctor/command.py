@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import answer, parsed
+from common.command import answer, end, parsed
 from common.errors import first_line
 from harness import arguments
 from harness.doctor.finding import Finding, summary, text
@@ -64,4 +64,4 @@ def looked(title: str, module: str) -> list[Finding]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import torch
 
-from common.command import Parser, answer
+from common.command import Parser, answer, end
 from common.errors import BadInput
 from common.interrupts import resumable
 from common.machine import pick_device
@@ -119,4 +119,4 @@ def _end_with_sender() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
     listen()
 
-from common.command import Parser, answer
+from common.command import Parser, answer, end
 from common.disk import write_json
 from common.errors import first_line
 from common.records import read_record
@@ -171,4 +171,4 @@ def is_over(seconds: float) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -31,7 +31,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common.command import Parser, answer
+from common.command import Parser, answer, end
 from common.disk import whole
 from common.drawing import make_drawable
 from common.errors import BadInput, nearest
@@ -201,4 +201,4 @@ def _draw(figure: Figure) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

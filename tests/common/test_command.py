@@ -9,6 +9,20 @@ from common.command import Parser, answer, columns
 from common.errors import BadInput
 from common.unwritable import Unwritable
 
+ENDS = """
+import atexit, gc, sys, tempfile, threading, time
+from common.command import answer, end
+from common.interrupts import listen
+listen()
+class Kept:
+    def __del__(self):
+        print("taken apart")
+kept, folder = Kept(), tempfile.TemporaryDirectory()
+atexit.register(print, "called")
+threading.Thread(target=lambda: time.sleep(0.2) or print("waited for")).start()
+print(folder.name, gc.isenabled())
+end(answer(lambda: print(gc.isenabled()) or 7))
+"""
 NOBODY_LISTENS = "listener = select.poll(); listener.register(1, 0); listener.poll()"
 ROOT = Path(__file__).resolve().parents[2]
 PRINTS = """
@@ -88,3 +102,13 @@ def test_an_output_on_a_full_disk_is_one_line(unbuffered):
         )  # fmt: skip
     assert done.stderr == "gramlab: standard output: No space left on device\n2\n"
     assert done.returncode == 2
+
+
+def test_a_command_ends_as_python_does_but_for_taking_apart_what_was_imported():
+    """Nor does it look for garbage while it imports."""
+    done = subprocess.run([sys.executable, "-c", ENDS], cwd=ROOT, capture_output=True, text=True, check=False)
+    first, *others = done.stdout.splitlines()
+    assert (others, done.stderr, done.returncode) == (["True", "waited for", "called"], "", 7)
+    folder, enabled = first.split()
+    assert enabled == "False"
+    assert not Path(folder).exists()

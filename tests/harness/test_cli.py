@@ -100,8 +100,11 @@ def test_settings_that_no_key_is_like_are_refused(part, said, capsys):
 
 def loaded(*arguments: str, **environment: str) -> set[str]:
     """The packages that a new process has imported when `gramlab` has answered these arguments."""
-    program = "import runpy, sys\ntry:\n    runpy.run_path('harness/cli.py', run_name='__main__')\nfinally:\n    "
-    program += "print('', *{name.partition('.')[0] for name in sys.modules}, sep='\\nLOADED ', flush=True)"
+    program = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print('', *{name.partition('.')[0] for name in sys.modules}, sep='\\nLOADED '))\n"
+        "runpy.run_path('harness/cli.py', run_name='__main__')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment,

@@ -16,13 +16,25 @@ pytestmark = pytest.mark.slow  # whole small runs
 ARMS = {"plain": {}, "late": {"from": "plain", "at": 4, "gram.weight": 2.0}}
 
 
-@pytest.fixture
-def runs(write_tiny, tmp_path):
+SECTIONS = {"steps": 6, "arms": ARMS, "evals": {"every": 2}, "runtime": {"checkpoint_every": 1}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_text):
     """Two experiments that share a segment: one forks at step 4 of it, the other goes on to step 9."""
-    path = write_tiny(steps=6, arms=ARMS, evals={"every": 2}, runtime={"checkpoint_every": 1})
+    place = tmp_path_factory.mktemp("trained")
+    path = place / "tiny.yaml"
+    path.write_text(tiny_text(place, **SECTIONS))
     assert main([str(path), "name=first", "arms=[plain,late]"]) == 0
     assert main([str(path), "name=second", "arms=[plain]", "steps=9"]) == 0
-    return path, tmp_path / "runs"
+    return place / "runs"
+
+
+@pytest.fixture
+def runs(trained, write_tiny, tmp_path):
+    """A copy of their folder, to be cleaned, and the file that they are of."""
+    shutil.copytree(trained, tmp_path / "runs", symlinks=True)
+    return write_tiny(**SECTIONS), tmp_path / "runs"
 
 
 def files(runs):

@@ -10,6 +10,7 @@ import torch
 from common.errors import BadInput
 from common.records import Status
 from harness.crop_settings import VERSION
+from harness.graph import jobs
 from harness.job_folder import (
     check,
     is_done,
@@ -32,12 +33,23 @@ def nothing(job, step, folder):
     return {}
 
 
+OFTEN = {"evals.every": 2}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, change, pool, tmp_path_factory):
+    """The folder of a job that ran to its end, evaluated at steps 0, 2, 4 and 6."""
+    place = tmp_path_factory.mktemp("trained")
+    experiment = change(tiny, {"runtime.folder": str(place), "arms": {"plain": {}}, **OFTEN})
+    train(jobs(experiment, fingerprint=lambda data: "24 rooms")[-1], pool, nothing, device=CPU)
+    return place
+
+
 @pytest.fixture
-def finished(make_job, pool):
-    """A job that ran to its end, evaluated at steps 0, 2, 4 and 6."""
-    job = make_job({"evals.every": 2})
-    train(job, pool, nothing, device=CPU)
-    return job
+def finished(trained, make_job, tmp_path):
+    """That job, in a copy of its folder."""
+    shutil.copytree(trained, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return make_job(OFTEN)
 
 
 @pytest.fixture

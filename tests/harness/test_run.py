@@ -381,31 +381,31 @@ BINDING = ("experiment.json", "plain-s0/identity.json")  # refused, with what to
 
 
 @pytest.mark.parametrize(
-    "name",
+    "names",
     [
-        *BINDING,
-        "results.jsonl",
-        "trunk-s0/status.json",
-        "plain-s0/status.json",
-        "plain-s0/metrics.jsonl",
-        "anchored-s0/step_000004/evaluated-*.json",
+        *((name,) for name in BINDING),
+        ("results.jsonl",),
+        ("plain-s0/status.json",),
+        ("trunk-s0/status.json", "plain-s0/metrics.jsonl", "anchored-s0/step_000004/evaluated-*.json"),  # of three jobs
     ],
+    ids=" ".join,
 )
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_is_answered_in_one_line_and_made_anew_by_the_same_command(
-    finished, tmp_path, capsys, name, damage
+def test_damaged_records_are_answered_in_one_line_and_made_anew_by_the_same_command(
+    finished, tmp_path, capsys, names, damage
 ):
     path, sound = finished
     folder = tmp_path / "runs" / "tiny"
     shutil.copytree(sound.parent, folder.parent, symlinks=True)
-    (record,) = folder.glob(name)
-    record.write_bytes(DAMAGES[damage](record.read_bytes()))
+    for name in names:
+        (record,) = folder.glob(name)
+        record.write_bytes(DAMAGES[damage](record.read_bytes()))
     arguments = [str(path), f"runtime.folder={tmp_path}/runs"]
     if (report := build_report([str(folder)])) != 0:
         assert (report, capsys.readouterr().err.count("\n")) == (2, 1)
-    if name in BINDING:
+    if names[0] in BINDING:
         assert "remove it" in refused(capsys, *arguments)
-        record.unlink()  # as the line says
+        (folder / names[0]).unlink()  # as the line says
     assert main(arguments) == 0
     assert "Traceback" not in capsys.readouterr().err
     assert (folder / "results.csv").read_bytes() == (sound / "results.csv").read_bytes()

@@ -26,6 +26,8 @@ EVALS = {
     "sets": {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}},
     "tasks": {"segmentation": {"protocol": "segmentation", "train": "kept", "test": "asked"}},
 }
+# long enough for a worker to be stopped in it, and kept often enough to go on with
+LONG = {"steps": 60, "evals": EVALS | {"every": 60}, "runtime": {"threads": 1, "checkpoint_every": 5}}
 
 
 def table(tmp_path):
@@ -409,7 +411,7 @@ def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_f
     write_sweep, record, tmp_path, storage, number
 ):
     path = write_sweep(
-        {"steps": 150, "evals": EVALS | {"every": 150}, "runtime": {"threads": 1, "checkpoint_every": 5}},
+        LONG,
         trials=3,
         heartbeat=1,
         storage=storage and storage.format(tmp_path),
@@ -428,11 +430,8 @@ def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_f
     assert [(trial["arm"], trial["state"]) for trial in found] == [(f"trial-{n:04d}", "complete") for n in range(3)]
     for curve in folder.glob("trial-*/metrics.jsonl"):
         steps = [json.loads(line)["step"] for line in curve.read_text().splitlines()]
-        assert steps == [*range(3, 151)], curve
+        assert steps == [*range(3, LONG["steps"] + 1)], curve
     assert len(table(tmp_path)) == 3
-
-
-LONG = {"steps": 150, "evals": EVALS | {"every": 150}, "runtime": {"threads": 1, "checkpoint_every": 5}}
 
 
 def counts(tmp_path, **states):
@@ -463,7 +462,9 @@ def test_a_worker_that_stood_still_leaves_its_trial_to_the_one_that_took_it_up_a
     ]
     assert counts(tmp_path, fail=1, complete=3, waiting=0)
     for curve in folder.glob("trial-*/metrics.jsonl"):
-        assert [json.loads(line)["step"] for line in curve.read_text().splitlines()] == [*range(3, 151)], curve
+        assert [json.loads(line)["step"] for line in curve.read_text().splitlines()] == [
+            *range(3, LONG["steps"] + 1)
+        ], curve
 
 
 @pytest.mark.slow

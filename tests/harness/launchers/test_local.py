@@ -97,7 +97,7 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(
 
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, RESUME), (signal.SIGUSR1, RESUME)):
         before = rows()
-        process = started(path)
+        process = started(path, "arms=[plain,anchored]")
         until(lambda before=before: rows() > before, process)  # it trains anew, and hears
         process.send_signal(number)
         said = process.communicate(timeout=120)[1].splitlines()
@@ -197,7 +197,7 @@ def test_a_worker_that_is_killed_fails_alone_and_none_outlives_its_launcher(tmp_
 
 def test_a_worker_that_alone_is_asked_to_leave_is_started_again(tmp_path, tiny_text, started):
     path = tmp_path / "tiny.yaml"
-    path.write_text(tiny_text(tmp_path, steps=200, arms={"plain": {}}))
+    path.write_text(tiny_text(tmp_path, steps=60, arms={"plain": {}}))
     (folder,), run = segments(path).values(), tmp_path / "runs" / "tiny"
     process = started(path)
     until((folder / "metrics.jsonl").exists, process)
@@ -207,7 +207,7 @@ def test_a_worker_that_alone_is_asked_to_leave_is_started_again(tmp_path, tiny_t
     assert process.returncode == 0
     assert read(folder / ".lock") != first
     assert "failed" not in read(run / "log.txt")
-    assert len(read(folder / "metrics.jsonl").splitlines()) == 200
+    assert len(read(folder / "metrics.jsonl").splitlines()) == 60
 
 
 def read(path: Path) -> str:

@@ -19,8 +19,8 @@ from evals.arguments import ALIASES
 from evals.backbones.addresses import load
 from evals.backbones.backbone import Backbone
 from evals.features.view import refuse_uneven
+from evals.one_task import TaskSpec
 from evals.request import Wanted
-from evals.suite import TaskSpec
 from evals.tasks.methods import METHODS, TASKS, method_of
 
 

@@ -10,13 +10,13 @@ from common.errors import BadInput
 from common.schema import assigned
 from evals import references
 from evals.backbones.backbone import Backbone
+from evals.one_task import TaskSpec
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
 from evals.references import Model, Ours, References, Table
 from evals.request import PUBLISHED
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
 
 ROUNDING = 1e-9  # of floating point, in the unit of the values

@@ -17,9 +17,10 @@ from evals.datasets.labelled_set import LabelledSet, Needs
 from evals.datasets.set_file import is_set_file, read_set
 from evals.datasets.settings import open_one
 from evals.mmseg_bridge import ade20k_classes
+from evals.one_task import TaskSpec
 from evals.protocols import reading
 from evals.protocols.protocol import Protocol
-from evals.suite import TaskSpec, paired
+from evals.suite import paired
 from evals.tasks.methods import TASKS, method_of, protocol_of, variants
 
 PUBLISHED = ("published", "standard", "paper")  # words for one thing; the names of files are in hashes and stay

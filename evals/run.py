@@ -29,13 +29,14 @@ from evals.datasets.catalogue import KNOWN
 from evals.datasets.checking.check import check
 from evals.datasets.subset import Renumbered
 from evals.features.shelf import Subject
+from evals.one_task import TaskSpec, distinct
 from evals.pictures.feature_maps import read_points
 from evals.pictures.gallery import Gallery, draw_sizes
 from evals.results import outcomes
 from evals.results import table as results
 from evals.results.metrics import metric_of, write_number
 from evals.results.table import Measurement
-from evals.suite import TaskSpec, distinct, evaluate, every_set, found_lines, refuse_misread, refuse_unfit, valid_depth
+from evals.suite import evaluate, every_set, found_lines, refuse_misread, refuse_unfit, valid_depth
 
 log = logging.getLogger("gramlab")
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -23,29 +20,15 @@ from evals.datasets.labelled_set import LabelledSet, alone, has
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.judging.pixel_classes import same_segments
+from evals.one_task import TaskSpec, against, content, distinct, measure, outcomes_of, sets_of, urgency
 from evals.protocols.protocol import Protocol
-from evals.results import bootstrap
-from evals.results.metrics import METRICS
-from evals.results.table import Measurement, Outcomes
+from evals.results.table import Measurement
 from evals.tasks.depth.quick import QuickDepth
 from evals.tasks.depth.settings import PublishedDepth
-from evals.tasks.methods import method_of, notes_on
+from evals.tasks.methods import method_of
 
 LOOKED = 8  # images that tell whether two sets are one
 SuiteWatch = Callable[[str, LabelledSet, int, np.ndarray], None]  # a protocol's `Watch`, with the task and its test set
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """What to evaluate: a protocol and the two sets; protocols of the test set alone take no other."""
-
-    protocol: Protocol
-    train_set: LabelledSet | None
-    test_set: LabelledSet
-
-    def at(self, size: int) -> TaskSpec:
-        """The same with another short side of the input, in pixels."""
-        return replace(self, protocol=replace(self.protocol, size=size))
 
 
 def paired(protocol: Protocol, train: LabelledSet | None, test: LabelledSet) -> TaskSpec:
@@ -130,7 +113,7 @@ def refuse_misread(tasks: Mapping[str, TaskSpec]) -> None:
 def valid_depth(tasks: Mapping[str, TaskSpec], dataset: LabelledSet) -> tuple[float, float] | None:
     """Between which metres, exclusive, the depth of a set counts in the first task of depth that takes it."""
     for spec in tasks.values():
-        if (limits := _limits(spec.protocol)) and _content(dataset) in map(_content, sets_of(spec)):
+        if (limits := _limits(spec.protocol)) and content(dataset) in map(content, sets_of(spec)):
             return limits
     return None
 
@@ -140,23 +123,9 @@ def _limits(protocol: Protocol) -> tuple[float, float] | None:
     return (protocol.min_depth, protocol.max_depth) if depth else None
 
 
-def sets_of(spec: TaskSpec) -> list[LabelledSet]:
-    """The sets of a task, each once."""
-    return distinct(one for one in (spec.train_set, spec.test_set) if one)
-
-
 def every_set(tasks: Mapping[str, TaskSpec]) -> list[LabelledSet]:
     """The sets of all tasks, each once."""
     return distinct(one for spec in tasks.values() for one in sets_of(spec))
-
-
-def distinct(opened: Iterable[LabelledSet]) -> list[LabelledSet]:
-    """Each set once, however many tasks have opened it."""
-    return list({_content(one): one for one in opened}.values())
-
-
-def _content(one: LabelledSet) -> tuple[str, str, str]:
-    return one.name, one.split, one.fingerprint()
 
 
 def evaluate(
@@ -184,7 +153,7 @@ def evaluate(
     refuse_unfit(tasks)
     shelves = [shelf or Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
     found: dict[str, list[Measurement]] = {}
-    order = sorted(tasks, key=lambda name: _urgency(tasks[name].protocol))
+    order = sorted(tasks, key=lambda name: urgency(tasks[name].protocol))
     with Bar(order, desc="evaluations", unit="task") as bar:
         for name in bar:
             bar.set_postfix_str(name)
@@ -197,84 +166,8 @@ def evaluate(
                 spec,
                 outcomes,
                 data=spec.test_set.fingerprint()[:8],
-                against=_against(spec, reference),
+                against=against(spec, reference),
                 backbone=subject.backbone.fingerprint[:16],
             )
             done(found[name])
     return [measurement for name in tasks for measurement in found[name]]
-
-
-def _urgency(protocol: Protocol) -> tuple[bool, bool]:
-    """What is extracted with patches and in full comes first: it serves the others."""
-    return not method_of(protocol).dense, protocol.train_images is not None or protocol.test_images is not None
-
-
-def outcomes_of(
-    spec: TaskSpec,
-    subject: Subject,
-    shelves: Sequence[Shelf],
-    *,
-    watch: Callable[[LabelledSet, int, np.ndarray], None] | None = None,
-) -> Outcomes:
-    """The per-image outcomes of one task; a second shelf holds the features of the reference backbone."""
-    protocol = spec.protocol
-    method = method_of(protocol)
-    options: dict[str, Any] = {"device": subject.backbone.device}
-    test_set = spread_subset(spec.test_set, protocol.test_images)
-    if watch and method.pixels:
-        options["watch"] = partial(watch, test_set)
-    if method.takes == "backbone":
-        assert spec.train_set is not None, "refuse_unfit has seen to that"
-        train_set = spread_subset(spec.train_set, protocol.train_images)
-        options["workers"] = subject.workers
-        return method.file.evaluate(protocol, subject.backbone, train_set, test_set, **options)
-    wanted = [] if method.takes == "test set" else [(spec.train_set, protocol.train_images)]
-    wanted.append((spec.test_set, protocol.test_images))
-    mine, *others = [
-        [
-            shelf.features(s, protocol.view, dense=method.dense, cap=n, precision=protocol.precision)
-            for s, n in wanted
-            if s is not None
-        ]
-        for shelf in (shelves if method.compares else shelves[:1])
-    ]
-    if others:
-        options["reference"] = others[0][-1]
-    return method.file.evaluate(protocol, *mine, **options)
-
-
-def _against(spec: TaskSpec, reference: Backbone | None) -> str:
-    """What a value depends on beside backbone, protocol and test set."""
-    method = method_of(spec.protocol)
-    fitted = spec.train_set.fingerprint() if spec.train_set and method.takes != "test set" else ""
-    parts = [fitted, reference.fingerprint if reference and method.compares else ""]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if any(parts) else ""
-
-
-def measure(spec: TaskSpec, outcomes: Outcomes, *, data: str, against: str, backbone: str) -> list[Measurement]:
-    """Every metric of these outcomes with its bootstrap interval over images; see `Measurement` for the rest."""
-    protocol = spec.protocol
-    relative = tuple(name for name, metric in METRICS.items() if metric.relative and name in outcomes)
-    metrics = method_of(protocol).file.metrics(protocol) + relative
-    notes = notes_on(protocol, spread_subset(spec.test_set, protocol.test_images), outcomes)
-    return [
-        Measurement(
-            eval=protocol.task,
-            protocol=protocol.id,
-            protocol_hash=protocol.hash(),
-            size=protocol.size,
-            dataset=spec.test_set.name,
-            split=spec.test_set.split,
-            data=data,
-            metric=metric,
-            value=value,
-            low=low,
-            high=high,
-            images=len(outcomes["keys"]),
-            outcomes=outcomes,
-            against=against,
-            backbone=backbone,
-            notes=notes,
-        )
-        for metric, (value, low, high) in bootstrap.intervals(metrics, outcomes).items()
-    ]

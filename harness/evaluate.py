@@ -16,6 +16,7 @@ from evals.backbones.addresses import load
 from evals.backbones.exported import CARD
 from evals.datasets.settings import open_one
 from evals.features.shelf import Shelf, Subject
+from evals.one_task import TaskSpec
 from evals.pictures.recorder import Recorder
 from evals.results import outcomes, table
 from evals.results.table import Measurement, Row
@@ -184,11 +185,11 @@ def read_mark(path: Path) -> Mark | None:
         return None
 
 
-def _content(task: suite.TaskSpec) -> list[str]:
+def _content(task: TaskSpec) -> list[str]:
     return [dataset.fingerprint() for dataset in (task.train_set, task.test_set) if dataset is not None]
 
 
-def open_tasks(experiment: Experiment) -> dict[str, suite.TaskSpec]:
+def open_tasks(experiment: Experiment) -> dict[str, TaskSpec]:
     """The evaluations of an experiment, their sets opened.
 
     Raises:

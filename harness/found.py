@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.errors import listing, told_of_all
 from evals import suite
-from evals.suite import TaskSpec
+from evals.one_task import TaskSpec
 from harness.backbones import released
 from harness.components import MOST, distinct
 from harness.data.mixing import Part, mixture

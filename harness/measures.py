@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from common.errors import BadInput, nearest
+from evals.one_task import TaskSpec
 from evals.results.metrics import metric_of
-from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 
 COLUMN = ("eval", "dataset", "split", "metric", "protocol_hash")

@@ -19,10 +19,10 @@ from common.errors import BadInput, first_line
 from evals.backbones.backbone import Backbone
 from evals.features.shelf import Shelf
 from evals.features.view import nearest_multiple
+from evals.one_task import TaskSpec
 from evals.pictures.recorder import Images, Recorder
 from evals.results import pictured
 from evals.results.pictured import About, ImageKey, Known, Seen
-from evals.suite import TaskSpec
 from harness.job import Job
 from harness.model import sizes_of
 

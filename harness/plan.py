@@ -12,7 +12,7 @@ import torch
 from common.command import columns, duration
 from common.errors import BadInput, listing
 from common.schema import assigned
-from evals.suite import TaskSpec
+from evals.one_task import TaskSpec
 from harness import gram_teacher, phases, sharded
 from harness.arms import dotted
 from harness.cost import (

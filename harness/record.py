@@ -11,8 +11,8 @@ from common.disk import write_json
 from common.records import Asked, AskedJob, read_record, refuse_no_file
 from common.schema import assigned
 from evals.datasets.catalogue import KINDS
+from evals.one_task import TaskSpec
 from evals.results.metrics import metric_of
-from evals.suite import TaskSpec
 from evals.tasks.methods import method_of
 from harness import gram_teacher, phases
 from harness.arms import WORDS, dotted

@@ -49,6 +49,7 @@ FLOORS = (
     "evals.protocols",
     "evals.fitting evals.judging",
     "evals.tasks",
+    "evals.one_task",
     "evals.suite",
     "evals.request evals.pictures evals.references",
     "evals.options evals.compare evals.prepare evals.reproduced",

@@ -14,6 +14,7 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.features.view import View, nearest_multiple
+from evals.one_task import TaskSpec
 from evals.pictures.feature_maps import features_figure, sample
 from evals.pictures.predictions import DepthSample, SegmentationSample, depth_figure, segmentation_figure
 from evals.pictures.resolution import resolution_figure, series
@@ -21,7 +22,6 @@ from evals.pictures.sheet import write
 from evals.pictures.surfaces import BoundarySample, NormalSample, boundaries_figure, normals_figure
 from evals.results.outcomes import outcomes_name
 from evals.results.table import Measurement
-from evals.suite import TaskSpec
 
 IMAGES = 5
 Seen = list[tuple[LabelledSet, int, np.ndarray]]  # test images, and what was predicted of each

@@ -18,9 +18,9 @@ from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf
 from evals.features.view import View, nearest_multiple, prepare
+from evals.one_task import TaskSpec
 from evals.protocols.protocol import Protocol
 from evals.results.pictured import FORMAT, About, ImageKey, Known, Seen
-from evals.suite import TaskSpec
 
 LARGEST = 256  # short side in pixels of what is kept of an image and at its pixels
 PREDICTED = {"segmentation": np.uint8, "depth": np.float16}  # methods whose heads show what they predict at no cost

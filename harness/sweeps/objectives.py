@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from typing import Literal, get_args
 
 from common.errors import BadInput, nearest
+from evals.one_task import TaskSpec
 from evals.results.metrics import metric_of, side
 from evals.results.table import Row
-from evals.suite import TaskSpec
 from harness.measures import COLUMN, Measure, measure, measures
 from harness.sweep_settings import Sweep
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from common.errors import BadInput
 from evals.datasets.catalogue import open_set
+from evals.one_task import TaskSpec
 from evals.run import main
-from evals.suite import TaskSpec, found_lines, paired, refuse_unfit
+from evals.suite import found_lines, paired, refuse_unfit
 from evals.tasks.methods import protocol_of
 
 

@@ -13,10 +13,11 @@ from evals.backbones.backbone import Backbone, wrap
 from evals.datasets.catalogue import open_set
 from evals.features.shelf import Shelf, Subject
 from evals.features.view import View
+from evals.one_task import TaskSpec
 from evals.protocols.reading import load
 from evals.results.metrics import METRICS
 from evals.results.table import Measurement
-from evals.suite import TaskSpec, evaluate
+from evals.suite import evaluate
 from evals.tasks.knn import Knn
 from evals.tasks.methods import METHODS, TASKS, protocol_of
 

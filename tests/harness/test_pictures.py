@@ -9,11 +9,11 @@ import torch
 from common.bounded import size_words
 from evals.datasets.catalogue import open_set
 from evals.datasets.settings import Set
+from evals.one_task import TaskSpec
 from evals.pictures.recorder import Images, chosen
 from evals.results import pictured
 from evals.results.outcomes import load_outcomes
 from evals.results.pictured import features_path, images_folder, load_known, load_seen
-from evals.suite import TaskSpec
 from evals.tasks.methods import protocol_of
 from harness.beginning import fresh_state
 from harness.eval_settings import EvaluationTask

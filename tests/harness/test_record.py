@@ -7,7 +7,7 @@ import pytest
 from common.errors import BadInput
 from evals.datasets.scenes.scenes import Scenes
 from evals.datasets.settings import Set
-from evals.suite import TaskSpec
+from evals.one_task import TaskSpec
 from evals.tasks.methods import protocol_of
 from harness.cost import step_cost
 from harness.graph import jobs

@@ -45,6 +45,12 @@ def used(cache: Path, entry: Path) -> None:
         os.utime(entry)
 
 
+def released(cache: Path) -> None:
+    """This process uses a cache no more."""
+    if (user := _ours.pop(cache, None)) is not None:
+        os.close(user)
+
+
 def keep_within(cache: Path, gib: float | None, *, setting: str) -> None:
     """Drop what was used longest ago until the cache has so many GiB, and say in one line what went; None keeps all."""
     if gib is None or not cache.is_dir():

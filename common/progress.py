@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -143,6 +143,41 @@ class _File(logging.Handler):
         """Add one line."""
         with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(self.format(record) + "\n")
+
+
+class _Ear(logging.Handler):
+    """Remembers lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = list[tuple[int, str]]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember one."""
+        self.heard.append((record.levelno, record.getMessage()))
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Inside, nothing is said: what a process does that others share, whose first tells of it. Errors pass."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+@contextmanager
+def overheard() -> Iterator[list[tuple[int, str]]]:
+    """Inside, what the project logs goes into a list, as level and line, for another process to tell."""
+    ear = _Ear()
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(ear)
+    try:
+        yield ear.heard
+    finally:
+        log.removeHandler(ear)
+        log.setLevel(level)
+        log.propagate = propagate
 
 
 @contextmanager

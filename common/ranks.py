@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from common.errors import BadInput
+from common.progress import tick
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
+SHORTEST, LONGEST = 0.001, 0.1  # seconds between two looks at whether all processes are here
+_store: Store | None = None  # where they say so
+_awaited = 0  # how often others have said so, or must have, to go on
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,61 @@ class Ranks:
         """Go on once all of them are here."""
         if self.world > 1:
             dist.barrier()
+
+    def meet(self) -> None:
+        """In the first process: go on once all are here, however long that takes, and hear signals meanwhile, which
+        those that wait inside a collective do not. The others go on at once, to wait in the next collective."""
+        global _awaited
+        if self.world == 1 or _store is None:
+            return
+        _awaited, pause = _awaited + self.world - 1, SHORTEST
+        if not self.first:
+            _store.add("here", 1)
+            return
+        while _store.add("here", 0) < _awaited:
+            tick()
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST)
+
+    def made(self, make: Callable[[], T]) -> T:
+        """What `make` gives in this process. `BadInput` that it raises in one is raised in all of them, so that none
+        waits for those that have given up: what the lowest one met, where it is so in several."""
+        if self.world == 1:
+            return make()
+        own, fault = None, None
+        try:
+            own = make()
+        except BadInput as error:
+            fault = error
+        self.meet()
+        for one in self.gathered(fault):
+            if one is not None:
+                raise one
+        return cast(T, own)
+
+    def made_by_all(self, make: Callable[[], T]) -> list[T]:
+        """What `make` gives in every process, in their order. Raises in all of them as `made`."""
+        return self.gathered(self.made(make))
+
+    def dealt(self, work: Sequence[T], do: Callable[[T], Any]) -> Iterator[list[tuple[T, Any]]]:
+        """Every piece of work with what came of it, done by one of the processes: as many at a time as there are of
+        them, in their order. Raises in all of them as `made`."""
+        for start in range(0, len(work), self.world):
+            now = work[start : start + self.world]
+            told = self.made_by_all(lambda now=now: do(now[self.rank]) if self.rank < len(now) else None)
+            yield list(zip(now, told, strict=False))
+
+    def collected(self, own: Sequence[Tensor]) -> list[list[Tensor]]:
+        """In the first process the tensors of all, which are on the CPU, in their order; nothing in the others."""
+        forms = self.gathered([(x.shape, x.dtype) for x in own])
+        if not self.first:
+            for sent in [dist.isend(x.contiguous(), 0) for x in own if x.numel()]:
+                cast(dist.Work, sent).wait()
+            return []
+        others = [[torch.empty(shape, dtype=kind) for shape, kind in one] for one in forms[1:]]
+        for taken in [dist.irecv(x, source) for source, one in enumerate(others, start=1) for x in one if x.numel()]:
+            cast(dist.Work, taken).wait()
+        return [[*own], *others]
 
     def reduced(self, x: Tensor, op: Literal["sum", "max"]) -> Tensor:
         """The sum, or the largest, over all processes, in place."""
@@ -120,6 +182,16 @@ def started_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first() -> bool:
+    """Whether this process is the first, or the only one, before any have been joined."""
+    return started_count() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def is_parting(error: BaseException) -> bool:
+    """Whether an error of a collective says that a process has ended."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "Connection" in str(error))
+
+
 def refuse_several(what: str, remedy: str) -> None:
     """Raises `BadInput` where `torchrun` has started several processes of something that is done by one."""
     if (count := started_count()) > 1:
@@ -130,16 +202,28 @@ def refuse_several(what: str, remedy: str) -> None:
 def started() -> Iterator[Ranks]:
     """The processes that `torchrun` started, joined: by gloo, on CUDA devices by NCCL; a single one without it.
 
-    One may work alone for long, while the others wait.
+    One may work alone for long, while the others wait. Raises `BadInput` where one has ended while others went on.
     """
+    global _store, _awaited
     if started_count() == 1:
         yield Ranks()
         return
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=PATIENCE)
+    found, rank, world = next(rendezvous("env://"))
+    backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+    dist.init_process_group(backend, store=found, rank=rank, world_size=world, timeout=PATIENCE)
+    _store, _awaited = PrefixStore("meetings", found), 0
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(rank, world)
+    except Exception as error:
+        if not is_parting(error):
+            raise
+        raise BadInput(
+            f"got {world} processes of torchrun of which one has ended: want all of them; do see what it said, or "
+            "what has killed it"
+        ) from error
     finally:
+        _store = None
         dist.destroy_process_group()
 
 

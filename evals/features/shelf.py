@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+from common.bounded import released
+from common.disk import fragment
+from common.ranks import ALONE, Ranks
 from common.spread import spread
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
@@ -22,13 +28,32 @@ class Subject:
     batch_size: int = 64
     cache: Path | None = None
     workers: int = 0
+    ranks: Ranks = ALONE  # who evaluates it together, all in the same way
+
+    def alone(self) -> Subject:
+        """The same for this process by itself."""
+        return replace(self, ranks=ALONE)
+
+
+@contextmanager
+def shared(subject: Subject, place: Path) -> Iterator[Subject]:
+    """The subject with a cache, where several processes have none: beside `place`, and removed behind the block."""
+    if subject.ranks.world == 1 or subject.cache is not None:
+        yield subject
+        return
+    ranks = subject.ranks
+    with ExitStack() as stack:
+        made = ranks.made_by_all(lambda: stack.enter_context(fragment(place)) if ranks.first else None)
+        cache = cast(Path, made[0])
+        stack.callback(released, cache)
+        yield replace(subject, cache=cache)
 
 
 class Shelf:
     """The features of one backbone: each set once per view, capped sets out of whole ones where these are there."""
 
     def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+        self.subject = subject
         self._seen: dict[tuple[tuple[str, ...], View], FeatureSet] = {}
 
     def features(
@@ -48,9 +73,15 @@ class Shelf:
             part = Subset(dataset, images)
             return whole.select(images, part) if whole else self.features(part, view, dense=dense, precision=precision)
         if whole is None:
-            whole = extract(**vars(self._subject), dataset=dataset, view=view, dense=dense, precision=precision)
+            whole = extract(**vars(self.subject), dataset=dataset, view=view, dense=dense, precision=precision)
             self._seen[content, view] = whole
         return whole
+
+    def alone(self) -> Shelf:
+        """The same features for this process by itself, which extracts by itself what is not there."""
+        found = Shelf(self.subject.alone())
+        found._seen = dict(self._seen)
+        return found
 
     def _find(self, content: tuple[str, ...], view: View, dense: bool) -> FeatureSet | None:
         found = self._seen.get((content, view))

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import PIL
 import timm
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.bounded import used
@@ -48,6 +48,18 @@ class StoredFeatures:
     grids: Int[Tensor, "n 2"] | None
     starts: Int[Tensor, " n"] | None
     square: bool
+
+
+class BatchFeatures(NamedTuple):
+    """Features of images of one shape, on the CPU; patches and their lengths are empty where they are not kept."""
+
+    indices: Int[Tensor, " B"]
+    square: Bool[Tensor, " B"]
+    grid: Int[Tensor, " 2"]
+    pooled: Float[Tensor, "B D"]
+    mean: Float[Tensor, "B D"]
+    tokens: Float[Tensor, "B P D"]
+    lengths: Float[Tensor, "B P"]
 
 
 @dataclass(frozen=True)
@@ -124,18 +136,17 @@ class Writer:
         self._places = torch.zeros(count, 3, dtype=torch.long)
         self._rows, self._square = 0, True
 
-    def put(
-        self, index: int, pooled: Tensor, patches: Tensor, lengths: Tensor, *, grid: tuple[int, int], square: bool
-    ) -> None:
-        """Image `index`: pooled [D], patches [h·w D], their lengths [h·w], and whether the image was square."""
-        self._square = self._square and square
-        self._sinks["pooled"].put(index, pooled[None])
-        self._sinks["mean"].put(index, patches.mean(0, keepdim=True))
-        self._places[index] = torch.tensor([*grid, self._rows])
-        if self.dense:
-            self._sinks["tokens"].put(self._rows, patches)
-            self._sinks["lengths"].put(self._rows, lengths[:, None])
-            self._rows += len(patches)
+    def put(self, found: BatchFeatures) -> None:
+        """The features of a batch; patches lie in the order in which batches are put."""
+        self._square = self._square and bool(found.square.all())
+        for row, index in enumerate(found.indices.tolist()):
+            self._sinks["pooled"].put(index, found.pooled[row : row + 1])
+            self._sinks["mean"].put(index, found.mean[row : row + 1])
+            self._places[index] = torch.tensor([*found.grid.tolist(), self._rows])
+            if self.dense:
+                self._sinks["tokens"].put(self._rows, found.tokens[row])
+                self._sinks["lengths"].put(self._rows, found.lengths[row, :, None])
+                self._rows += found.tokens.shape[1]
 
     def close(self) -> None:
         """Let go of all files, also where the disk is full and one cannot be completed."""

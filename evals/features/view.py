@@ -45,20 +45,29 @@ def nearest_multiple(side: float, patch: int) -> int:
 
 def prepare(image: np.ndarray, view: View, *, stride: int) -> np.ndarray:
     """What the view shows of an image: uint8 [H W 3] to [h w 3]."""
-    height, width = image.shape[:2]
-    short = min(height, width)
-    if view.layout == "whole":
-        target = [nearest_multiple(side * view.size / short, stride) for side in (height, width)]
-    else:
-        # The sides and the corner are torchvision's (Resize, CenterCrop), with which numbers are published
-        goal = round(view.size / view.crop_pct)
-        target = [goal if side == short else int(goal * side / short) for side in (height, width)]
-    if target != [height, width]:
+    target = _resized(image.shape, view, stride)
+    if target != [*image.shape[:2]]:
         image = np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling.BICUBIC))
     if view.layout == "whole":
         return image
     top, left = (round((side - view.size) / 2) for side in target)
     return image[top : top + view.size, left : left + view.size]
+
+
+def prepared_sides(shape: tuple[int, ...], view: View, *, stride: int) -> tuple[int, int]:
+    """Height and width of what `prepare` makes of an image of this shape."""
+    height, width = _resized(shape, view, stride) if view.layout == "whole" else (view.size, view.size)
+    return height, width
+
+
+def _resized(shape: tuple[int, ...], view: View, stride: int) -> list[int]:
+    """Height and width to which an image is resized."""
+    sides, short = shape[:2], min(shape[:2])
+    if view.layout == "whole":
+        return [nearest_multiple(side * view.size / short, stride) for side in sides]
+    # The sides and the corner are torchvision's (Resize, CenterCrop), with which numbers are published
+    goal = round(view.size / view.crop_pct)
+    return [goal if side == short else int(goal * side / short) for side in sides]
 
 
 def cells(shape: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:

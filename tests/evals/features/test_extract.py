@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from common.errors import BadInput
 from common.unwritable import Unwritable
 from evals.backbones.backbone import Backbone, wrap
 from evals.features import store
-from evals.features.extract import WAITING, Shown, _batches, _show, extract
+from evals.features.extract import WAITING, Look, Shown, extract, of_one_shape
 from evals.features.scale import fit_scale
 from evals.features.view import View, cells, prepare
 
@@ -246,7 +245,7 @@ def test_a_selection_holds_the_features_of_its_images_in_their_order(backbone: B
 
 def test_worker_processes_change_no_feature_and_pass_errors_on(backbone: Backbone):
     here, there = (extract(backbone, Pictures(), View("whole", 16), dense=True, workers=n) for n in (0, 2))
-    pickle.dumps(partial(_show, Pictures(), View("whole", 16), 8))  # what other start methods than fork send over
+    pickle.dumps(Look(Pictures(), View("whole", 16), 8))  # what other start methods than fork send over
     assert torch.equal(here.dense()[:], there.dense()[:])
     assert torch.equal(here.pooled[:], there.pooled[:])
 
@@ -263,7 +262,7 @@ def test_many_shapes_wait_in_bounded_number():
             yield shown
 
     given = 0
-    for batch in _batches(counted(), 4):
+    for batch in of_one_shape(counted(), 4, shape=lambda shown: shown.image.shape):
         assert taken - given <= WAITING * 4
         assert len({shown.image.shape for shown in batch}) == 1
         given += len(batch)

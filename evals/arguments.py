@@ -30,6 +30,8 @@ ours, dinov2:FILE or dinov3:FILE (official checkpoints), or hf:NAME (Hugging Fac
 TASK[@DATASET] is one of those that --list shows; ade20k stands for segmentation@ade20k and nyu for depth@nyu. DATASET
 is a name that --data gives a folder, or one that GRAMLAB_DATA holds: imagenette, nyuv2, camvid.
 
+`torchrun --nproc-per-node N evals/run.py …` shares the work among N processes.
+
 docs/protocols.md lists every setting of a protocol, what it may be and what it means. --check sets values beside
 published ones (docs/references.md) and ends with code 1 where one differs."""
     add = parser.add_argument

@@ -14,6 +14,7 @@ import numpy as np
 from evals.backbones.backbone import Backbone
 from evals.datasets.labelled_set import LabelledSet
 from evals.datasets.subset import spread_subset
+from evals.features.feature_set import FeatureSet
 from evals.features.shelf import Shelf, Subject
 from evals.protocols.protocol import Protocol
 from evals.results import bootstrap
@@ -54,6 +55,11 @@ def urgency(protocol: Protocol) -> tuple[bool, bool]:
     return not method_of(protocol).dense, protocol.train_images is not None or protocol.test_images is not None
 
 
+def cost(spec: TaskSpec) -> float:
+    """How long it takes beside others, once its features are there: a guess."""
+    return method_of(spec.protocol).cost * sum(map(len, sets_of(spec)))
+
+
 def outcomes_of(
     spec: TaskSpec,
     subject: Subject,
@@ -73,9 +79,20 @@ def outcomes_of(
         train_set = spread_subset(spec.train_set, protocol.train_images)
         options["workers"] = subject.workers
         return method.file.evaluate(protocol, subject.backbone, train_set, test_set, **options)
+    mine, *others = features_of(spec, shelves)
+    if others:
+        options["reference"] = others[0][-1]
+    return method.file.evaluate(protocol, *mine, **options)
+
+
+def features_of(spec: TaskSpec, shelves: Sequence[Shelf]) -> list[list[FeatureSet]]:
+    """What a task is given of each backbone that it compares: features of its sets; nothing where it makes its own."""
+    protocol, method = spec.protocol, method_of(spec.protocol)
+    if method.takes == "backbone":
+        return []
     wanted = [] if method.takes == "test set" else [(spec.train_set, protocol.train_images)]
     wanted.append((spec.test_set, protocol.test_images))
-    mine, *others = [
+    return [
         [
             shelf.features(s, protocol.view, dense=method.dense, cap=n, precision=protocol.precision)
             for s, n in wanted
@@ -83,9 +100,6 @@ def outcomes_of(
         ]
         for shelf in (shelves if method.compares else shelves[:1])
     ]
-    if others:
-        options["reference"] = others[0][-1]
-    return method.file.evaluate(protocol, *mine, **options)
 
 
 def against(spec: TaskSpec, reference: Backbone | None) -> str:

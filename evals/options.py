@@ -24,8 +24,8 @@ from evals.request import Wanted
 from evals.tasks.methods import METHODS, TASKS, method_of
 
 
-def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
-    """The tasks asked for, by their words, with protocols chosen and sets opened."""
+def open_tasks(args: argparse.Namespace, chosen: str | None) -> dict[str, TaskSpec]:
+    """The tasks asked for, by their words, with protocols chosen and sets opened; `chosen` is what `precision` gave."""
     roots = request.pairs(args.data, "--data", "ade20k=/data/ADEChallengeData2016")
     classes = request.pairs(args.classes, "--classes", "camvid=camvid")
     wanted = [request.parse(word, roots) for word in args.tasks or TASKS]
@@ -35,7 +35,7 @@ def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     _refuse_unused({"--data": roots, "--classes": classes}, wanted)
     request.check_choices(args.protocol, wanted)
     caps = {"train_images": args.train_images, "test_images": args.test_images}
-    caps |= {"precision": _precision(args)}
+    caps |= {"precision": chosen}
     given = {key: value for key, value in caps.items() if value is not None}
     settings = {w.word: replace(request.choose_protocol(w, args.protocol), **given) for w in wanted}
     if args.precision != "auto":
@@ -45,7 +45,7 @@ def open_tasks(args: argparse.Namespace) -> dict[str, TaskSpec]:
     return {w.word: request.open_task(w, settings[w.word], **places, opened=opened) for w in wanted}
 
 
-def _precision(args: argparse.Namespace) -> str | None:
+def precision(args: argparse.Namespace) -> str | None:
     """The precision asked for. "auto" is settled here, before protocols are hashed, and says what it is and why."""
     if args.precision != "auto":
         return args.precision

@@ -6,6 +6,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from common.command import answer, columns, end, parsed
 from common.errors import BadInput
 from common.feature_maps import POINTS
 from common.machine import pick_device
-from common.progress import telling
+from common.progress import silent, telling
+from common.ranks import Ranks, device_of, is_first, started
 from common.records import refuse_no_file
 from evals import arguments, options, references, reproduced, request
 from evals.backbones.addresses import load, refuse_absent
@@ -28,7 +31,7 @@ from evals.backbones.backbone import Backbone
 from evals.datasets.catalogue import KNOWN
 from evals.datasets.checking.check import check
 from evals.datasets.subset import Renumbered
-from evals.features.shelf import Subject
+from evals.features.shelf import Subject, shared
 from evals.one_task import TaskSpec, distinct
 from evals.pictures.feature_maps import read_points
 from evals.pictures.gallery import Gallery, draw_sizes
@@ -42,8 +45,14 @@ log = logging.getLogger("gramlab")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 for a value that --check finds off, 2 for what the user can mend."""
-    return answer(lambda: _run(argv), afterwards="rows of finished tasks are kept, features too where they are cached")
+    """Run the command; returns its exit code: 0, 1 for a value that --check finds off, 2 for what the user can mend.
+
+    Of several processes of `torchrun` the first one speaks for all.
+    """
+    with nullcontext() if is_first() else silent():
+        return answer(
+            lambda: _run(argv), afterwards="rows of finished tasks are kept, features too where they are cached"
+        )
 
 
 def _run(argv: list[str] | None) -> int:
@@ -55,33 +64,56 @@ def _run(argv: list[str] | None) -> int:
     if args.check is not None and args.spec is None:
         print(reproduced.listing(references.read(published), place=published, only=args.check))
         return 0
-    _refuse_beforehand(args)
+    with started() as ranks:
+        ranks.made(lambda: _refuse_beforehand(args))
+        precision = ranks.made_by_all(lambda: options.precision(args) if ranks.first else None)[0]
+        asked = ranks.made(lambda: _opened(args, precision, published))
+        if args.validate:
+            return _validate(asked) if ranks.first else 0
+        ranks.made(lambda: refuse_misread(asked.sized[0]) if ranks.first else None)
+        with telling():
+            found = _evaluate(asked, args, ranks)
+        if asked.check is None or not ranks.first:
+            return 0
+        text, code = asked.check.report(found)
+        print(f"\n{text}")
+        return code
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is evaluated: the tasks, once for each input size, of a backbone and with what it is compared with."""
+
+    backbone: Backbone
+    sized: list[dict[str, TaskSpec]]
+    reference: Backbone | None
+    check: reproduced.Check | None
+    gallery: Gallery | None
+
+
+def _opened(args: argparse.Namespace, precision: str | None, published: Path) -> Asked:
+    """All that a command line names. Raises `BadInput` for what cannot be, before anything is computed."""
     refuse_absent(args.spec)
     claim = reproduced.recognise(args.check, args.spec, published) if args.check is not None else None
-    tasks, sizes, points = options.open_tasks(args), options.sizes(args.sizes), read_points(args.points) or POINTS
+    tasks, points = options.open_tasks(args, precision), read_points(args.points) or POINTS
+    sizes = options.sizes(args.sizes)
     options.refuse_idle(args, tasks)
     refuse_unfit(tasks)
     sized = [{name: spec.at(size) for name, spec in tasks.items()} for size in sizes] or [tasks]
     check = reproduced.begin(claim, sized) if claim else None
-    backbone = load(args.spec, device=pick_device(args.device))
+    backbone = load(args.spec, device=device_of(pick_device(args.device)))
     if claim:
         claim.refuse_another(backbone)
     reference = options.open_reference(args.reference, backbone) if args.reference else None
     options.refuse_sizes(sized, backbone)
-    if args.validate:
-        ready = [validate(sized), *([check.plan()] if check else [])]
-        print(*found_lines(tasks), sep="\n", file=sys.stderr)
-        print(*ready, sep="\n")
-        return 0
-    refuse_misread(tasks)
-    gallery = Gallery(points) if args.plot else None
-    with telling():
-        found = _evaluate(backbone, sized, args, reference=reference, gallery=gallery)
-    if check is None:
-        return 0
-    text, code = check.report(found)
-    print(f"\n{text}")
-    return code
+    return Asked(backbone, sized, reference, check, Gallery(points) if args.plot else None)
+
+
+def _validate(asked: Asked) -> int:
+    ready = [validate(asked.sized), *([asked.check.plan()] if asked.check else [])]
+    print(*found_lines(asked.sized[0]), sep="\n", file=sys.stderr)
+    print(*ready, sep="\n")
+    return 0
 
 
 def _refuse_beforehand(args: argparse.Namespace) -> None:
@@ -124,35 +156,37 @@ def validate(sized: Sequence[dict[str, TaskSpec]]) -> str:
     return "\n".join([*found, *used])
 
 
-def _evaluate(
-    backbone: Backbone,
-    sized: list[dict[str, TaskSpec]],
-    args: argparse.Namespace,
-    *,
-    reference: Backbone | None,
-    gallery: Gallery | None,
-) -> list[Measurement]:
-    subject = Subject(backbone, batch_size=args.batch_size, cache=options.cache(args), workers=args.workers)
-    out = args.out or results.default_folder(args.spec)
+def _evaluate(asked: Asked, args: argparse.Namespace, ranks: Ranks) -> list[Measurement]:
+    """All measurements, in the first process; the others have none."""
+    backbone, gallery, out = asked.backbone, asked.gallery, args.out or results.default_folder(args.spec)
+    found: list[Measurement] = []
+    ranks.made(lambda: _begin(asked, out, args) if ranks.first else None)
+    own = Subject(backbone, batch_size=args.batch_size, cache=options.cache(args), workers=args.workers, ranks=ranks)
+    keep, shown = partial(_keep, out, backbone), {"watch": gallery.watch, "wants": gallery.wants} if gallery else {}
+    with shared(own, out / "features") as subject:
+        for tasks in asked.sized:
+            measured = evaluate(subject, tasks, reference=asked.reference, done=keep, **shown)
+            if not ranks.first:
+                continue
+            print(f"{table(measured)}\n")
+            if gallery:
+                gallery.write(out / "plots", subject.alone(), tasks)
+            found += measured
+    if ranks.first:
+        options.keep_cache_within(args)
+        if args.plot:
+            draw_sizes(out / "plots", backbone.name, found)
+        drawn = f", pictures in {out / 'plots'}" if args.plot else ""
+        print(f"{len(found)} rows added to {out / 'results.jsonl'}{drawn}")
+    return found
+
+
+def _begin(asked: Asked, out: Path, args: argparse.Namespace) -> None:
+    """Make the folders, and say what was found."""
     options.make_folders(*filter(None, (out, options.cache(args))))
     options.keep_cache_within(args)
-    found: list[Measurement] = []
-    print(*found_lines(sized[0]), sep="\n", file=sys.stderr)
-    print(backbone.name)
-    for tasks in sized:
-        keep, watch = partial(_keep, out, backbone), gallery.watch if gallery else None
-        measured = evaluate(subject, tasks, reference=reference, done=keep, watch=watch)
-        print(f"{table(measured)}\n")
-        if gallery:
-            gallery.write(out / "plots", subject, tasks)
-        found += measured
-    options.keep_cache_within(args)
-    if args.plot:
-        draw_sizes(out / "plots", backbone.name, found)
-    print(
-        f"{len(found)} rows added to {out / 'results.jsonl'}" + (f", pictures in {out / 'plots'}" if args.plot else "")
-    )
-    return found
+    print(*found_lines(asked.sized[0]), sep="\n", file=sys.stderr)
+    print(asked.backbone.name)
 
 
 def _keep(out: Path, backbone: Backbone, found: Sequence[Measurement]) -> None:

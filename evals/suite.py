@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import BadInput
-from common.progress import Bar
+from common.progress import Bar, overheard
 from common.spread import spread
 from evals.backbones.backbone import Backbone
 from evals.datasets.checking.depth_look import refuse_misread_depth
@@ -20,13 +23,25 @@ from evals.datasets.labelled_set import LabelledSet, alone, has
 from evals.datasets.subset import Renumbered, spread_subset
 from evals.features.shelf import Shelf, Subject
 from evals.judging.pixel_classes import same_segments
-from evals.one_task import TaskSpec, against, content, distinct, measure, outcomes_of, sets_of, urgency
+from evals.one_task import (
+    TaskSpec,
+    against,
+    content,
+    cost,
+    distinct,
+    features_of,
+    measure,
+    outcomes_of,
+    sets_of,
+    urgency,
+)
 from evals.protocols.protocol import Protocol
-from evals.results.table import Measurement
+from evals.results.table import Measurement, Outcomes
 from evals.tasks.depth.quick import QuickDepth
 from evals.tasks.depth.settings import PublishedDepth
 from evals.tasks.methods import method_of
 
+log = logging.getLogger("gramlab")
 LOOKED = 8  # images that tell whether two sets are one
 SuiteWatch = Callable[[str, LabelledSet, int, np.ndarray], None]  # a protocol's `Watch`, with the task and its test set
 
@@ -128,6 +143,14 @@ def every_set(tasks: Mapping[str, TaskSpec]) -> list[LabelledSet]:
     return distinct(one for spec in tasks.values() for one in sets_of(spec))
 
 
+class Told(NamedTuple):
+    """What came of a task; from another process also what it predicts of some images, and the lines that it logs."""
+
+    outcomes: Outcomes
+    guesses: list[tuple[int, np.ndarray]]
+    lines: list[tuple[int, str]]
+
+
 def evaluate(
     subject: Subject,
     tasks: Mapping[str, TaskSpec],
@@ -135,15 +158,20 @@ def evaluate(
     reference: Backbone | None = None,
     done: Callable[[list[Measurement]], None] = lambda found: None,
     watch: SuiteWatch | None = None,
+    wants: Callable[[LabelledSet, int], bool] = lambda dataset, index: True,
     watched: Collection[str] | None = None,
     shelf: Shelf | None = None,
 ) -> list[Measurement]:
     """One measurement per metric of each task; the model and the global random state stay as they were.
 
+    Several processes extract all features together, and then each takes tasks, the longest first; what comes of them
+    is the first one's to measure, and the others are given nothing.
+
     Args:
         reference: a second backbone, for the measures that compare two (Gram drift).
         done: called with the measurements of each task as soon as it ends.
         watch: called with the predicted pixels of each test image, from the tasks that predict them.
+        wants: for which test images `watch` is called where another process predicts them.
         watched: the tasks that it is called from; None is all of these.
         shelf: where the subject's features are put, for who wants them afterwards.
 
@@ -151,23 +179,101 @@ def evaluate(
         BadInput: from any task, with the task's name in front.
     """
     refuse_unfit(tasks)
+    ranks = subject.ranks
     shelves = [shelf or Shelf(subject), *([Shelf(replace(subject, backbone=reference))] if reference else [])]
-    found: dict[str, list[Measurement]] = {}
     order = sorted(tasks, key=lambda name: urgency(tasks[name].protocol))
-    with Bar(order, desc="evaluations", unit="task") as bar:
-        for name in bar:
-            bar.set_postfix_str(name)
-            spec, told = tasks[name], watched is None or name in watched
-            try:
-                outcomes = outcomes_of(spec, subject, shelves, watch=partial(watch, name) if watch and told else None)
-            except BadInput as error:
-                raise type(error)(f"evaluation {name}: {or_exclude(error, sets_of(spec))}") from error
-            found[name] = measure(
-                spec,
-                outcomes,
-                data=spec.test_set.fingerprint()[:8],
-                against=against(spec, reference),
-                backbone=subject.backbone.fingerprint[:16],
-            )
-            done(found[name])
+    if ranks.world > 1:
+        _refuse_unlike(subject, tasks, reference)
+        for name in order:
+            with _named(name, tasks[name]):
+                features_of(tasks[name], shelves)
+        shelves, order = [one.alone() for one in shelves], sorted(tasks, key=lambda name: -cost(tasks[name]))
+    work = _Work(subject, tasks, reference, shelves, done, watch, wants, watched)
+    found: dict[str, list[Measurement]] = {}
+    with Bar(total=len(order), desc="evaluations", unit="task") as bar:
+        for wave in ranks.dealt(order, partial(work.does, bar)):
+            for name, told in wave:
+                found[name] = ranks.made(partial(work.measures, name, told))
+                bar.update()
     return [measurement for name in tasks for measurement in found[name]]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What `evaluate` is given, and what is done with each task."""
+
+    subject: Subject
+    tasks: Mapping[str, TaskSpec]
+    reference: Backbone | None
+    shelves: list[Shelf]
+    done: Callable[[list[Measurement]], None]
+    watch: SuiteWatch | None
+    wants: Callable[[LabelledSet, int], bool]
+    watched: Collection[str] | None
+
+    def does(self, bar: Bar, name: str) -> Told:
+        """The outcomes of a task; in all processes but the first with what there is to be told of it."""
+        bar.set_postfix_str(name)
+        spec, guesses = self.tasks[name], list[tuple[int, np.ndarray]]()
+        watch = self.watch if self.watched is None or name in self.watched else None
+
+        def keep(dataset: LabelledSet, index: int, guess: np.ndarray) -> None:
+            if self.wants(dataset, index):
+                guesses.append((index, guess))
+
+        with _named(name, spec):
+            if self.subject.ranks.first:
+                seen = partial(watch, name) if watch else None
+                return Told(outcomes_of(spec, self.subject, self.shelves, watch=seen), [], [])
+            with overheard() as lines:
+                outcomes = outcomes_of(spec, self.subject, self.shelves, watch=keep if watch else None)
+                return Told(outcomes, guesses, lines)
+
+    def measures(self, name: str, told: Told) -> list[Measurement]:
+        """What follows from a task's outcomes, in the first process, which tells it."""
+        if not self.subject.ranks.first:
+            return []
+        spec = self.tasks[name]
+        for level, said in told.lines:
+            log.log(level, "%s", said)
+        if self.watch is not None:
+            judged = spread_subset(spec.test_set, spec.protocol.test_images)
+            for index, guess in told.guesses:
+                self.watch(name, judged, index, guess)
+        found = measure(
+            spec,
+            told.outcomes,
+            data=spec.test_set.fingerprint()[:8],
+            against=against(spec, self.reference),
+            backbone=self.subject.backbone.fingerprint[:16],
+        )
+        self.done(found)
+        return found
+
+
+@contextmanager
+def _named(name: str, spec: TaskSpec) -> Iterator[None]:
+    """`BadInput` has the task's name in front."""
+    try:
+        yield
+    except BadInput as error:
+        raise type(error)(f"evaluation {name}: {or_exclude(error, sets_of(spec))}") from error
+
+
+def _refuse_unlike(subject: Subject, tasks: Mapping[str, TaskSpec], reference: Backbone | None) -> None:
+    """Raises `BadInput` where another process sees other weights or sets than the first, or means other protocols."""
+
+    def seen() -> Mapping[str, object]:
+        weights = [one.fingerprint for one in (subject.backbone, reference) if one]
+        own = {name: [spec.protocol.hash(), *map(content, sets_of(spec))] for name, spec in tasks.items()}
+        return {f"weights of {subject.backbone.name}": weights} | {
+            f"evaluation {name}": one for name, one in own.items()
+        }
+
+    first, *others = subject.ranks.made_by_all(seen)
+    for number, other in enumerate(others, start=1):
+        if unlike := [what for what in first if other.get(what) != first[what]]:
+            raise BadInput(
+                f"got {unlike[0]} unlike in processes 0 and {number} of torchrun: want all of them to see the same "
+                "files; do compare what their machines have there"
+            )

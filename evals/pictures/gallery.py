@@ -36,8 +36,12 @@ class Gallery:
 
     def watch(self, task: str, dataset: LabelledSet, index: int, guess: np.ndarray) -> None:
         """A head's prediction for one test image, as its task describes it."""
-        if index in spread(range(len(dataset)), IMAGES):
+        if self.wants(dataset, index):
             self._seen.setdefault(task, []).append((dataset, index, guess))
+
+    def wants(self, dataset: LabelledSet, index: int) -> bool:
+        """Whether it draws this image of a test set."""
+        return index in spread(range(len(dataset)), IMAGES)
 
     def write(self, folder: Path, subject: Subject, tasks: Mapping[str, TaskSpec]) -> list[Path]:
         """One picture per test set and one per task that predicts pixels; returns their paths."""

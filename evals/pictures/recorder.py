@@ -114,9 +114,12 @@ class Recorder:
 
     def watch(self, task: str, dataset: LabelledSet, index: int, guess: np.ndarray) -> None:
         """A head's prediction for one test image, as its task describes it."""
-        image = ImageKey(dataset.name, dataset.split, dataset.key(index))
-        if image in self._wanted:
-            self._guesses[image, self._images.watched[task]] = guess
+        if self.wants(dataset, index):
+            self._guesses[_key(dataset, index), self._images.watched[task]] = guess
+
+    def wants(self, dataset: LabelledSet, index: int) -> bool:
+        """Whether this image of a test set is one of those that are kept."""
+        return _key(dataset, index) in self._wanted
 
     def seen(self, backbone: Backbone, shelf: Shelf) -> dict[ImageKey, Seen]:
         """What the backbone makes of the images, its features from the shelf. Raises BadInput for a size that it
@@ -143,6 +146,10 @@ class Recorder:
 def small(protocol: Protocol, stride: int) -> View:
     """How an image is kept: as a backbone of this stride sees it, unless that is large."""
     return View("whole", nearest_multiple(min(protocol.size, LARGEST), stride))
+
+
+def _key(dataset: LabelledSet, index: int) -> ImageKey:
+    return ImageKey(dataset.name, dataset.split, dataset.key(index))
 
 
 def _words(protocol: Protocol) -> str:

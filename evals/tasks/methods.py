@@ -39,7 +39,8 @@ class Method(NamedTuple):
     the "test set" alone, or the "backbone" and both sets, for methods that augment images. `dense` ones need the
     patches; those that `compare` also take the same features of a reference backbone; those that predict `pixels`
     show their predictions to whoever watches. `preconditions` are given the protocol and both sets, and refuse what
-    names and counts alone show to be impossible.
+    names and counts alone show to be impossible. `cost`: seconds of a core for the quick tasks on 512 and 256 rooms at
+    224 pixels by a ViT-S, extraction aside, and a guess for the others; several processes begin with the longest.
     """
 
     settings: type[Protocol]
@@ -49,27 +50,34 @@ class Method(NamedTuple):
     compares: bool = False
     pixels: bool = False
     preconditions: Callable[..., None] | None = None
+    cost: float = 1.0
 
 
 # By the word that a protocol's file gives as `method`, which its hash covers; tasks run in this order
 METHODS: dict[str, Method] = {
-    "knn": Method(knn.Knn, knn, preconditions=knn.preconditions),
-    "linear": Method(quick_linear.QuickLinear, quick_linear, preconditions=quick_linear.preconditions),
+    "knn": Method(knn.Knn, knn, preconditions=knn.preconditions, cost=0.1),
+    "linear": Method(quick_linear.QuickLinear, quick_linear, preconditions=quick_linear.preconditions, cost=0.3),
     "linear_live": Method(
-        published_linear.PublishedLinear, published_linear, "backbone", preconditions=published_linear.preconditions
+        published_linear.PublishedLinear,
+        published_linear,
+        "backbone",
+        preconditions=published_linear.preconditions,
+        cost=1e4,
     ),
-    "logreg": Method(logreg.Logreg, logreg, preconditions=logreg.preconditions),
-    "segmentation": Method(quick_segmentation.QuickSegmentation, quick_segmentation, dense=True, pixels=True),
+    "logreg": Method(logreg.Logreg, logreg, preconditions=logreg.preconditions, cost=0.7),
+    "segmentation": Method(quick_segmentation.QuickSegmentation, quick_segmentation, dense=True, pixels=True, cost=26),
     "segmentation_live": Method(
-        published_segmentation.PublishedSegmentation, published_segmentation, "backbone", pixels=True
+        published_segmentation.PublishedSegmentation, published_segmentation, "backbone", pixels=True, cost=1e5
     ),
-    "depth": Method(quick_depth.QuickDepth, quick_depth, dense=True, pixels=True),
-    "depth_live": Method(published_depth.PublishedDepth, published_depth, "backbone", pixels=True),
-    "normals": Method(normals.QuickNormals, normals, dense=True, pixels=True),
-    "boundaries": Method(boundaries.QuickBoundaries, boundaries, dense=True, pixels=True),
-    "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True),
-    "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True),
-    "health": Method(health.Health, health, "test set", dense=True, compares=True, preconditions=health.preconditions),
+    "depth": Method(quick_depth.QuickDepth, quick_depth, dense=True, pixels=True, cost=0.9),
+    "depth_live": Method(published_depth.PublishedDepth, published_depth, "backbone", pixels=True, cost=1e5),
+    "normals": Method(normals.QuickNormals, normals, dense=True, pixels=True, cost=2.4),
+    "boundaries": Method(boundaries.QuickBoundaries, boundaries, dense=True, pixels=True, cost=20),
+    "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True, cost=4.3),
+    "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True, cost=2),
+    "health": Method(
+        health.Health, health, "test set", dense=True, compares=True, preconditions=health.preconditions, cost=4.2
+    ),
 }
 TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values()))
 

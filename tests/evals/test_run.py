@@ -387,7 +387,7 @@ def test_the_script_runs_from_anywhere(tmp_path: Path):
 def asked(*words: str) -> dict[str, Protocol]:
     """The protocols that a command line asks for."""
     args = parsed(arguments.evaluate, "eval", ["random:test_vit", *words, "--no-cache"])
-    return {word: spec.protocol for word, spec in options.open_tasks(args).items()}
+    return {word: spec.protocol for word, spec in options.open_tasks(args, options.precision(args)).items()}
 
 
 @pytest.mark.parametrize(("bfloat16", "chosen"), [(3e11, "bfloat16"), (1e9, "float32")])

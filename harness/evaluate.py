@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from common.disk import checksum, write_json
 from common.errors import BadInput, NonFiniteFeatures, NonFiniteWeights
 from common.machine import pick_device
+from common.ranks import Ranks, device_of, joined
 from common.records import read_record
 from evals import suite
 from evals.backbones.addresses import load
 from evals.backbones.exported import CARD
 from evals.datasets.settings import open_one
-from evals.features.shelf import Shelf, Subject
+from evals.features.shelf import Shelf, Subject, shared
 from evals.one_task import TaskSpec
-from evals.pictures.recorder import Recorder
+from evals.pictures.recorder import Images, Recorder
 from evals.results import outcomes, table
 from evals.results.table import Measurement, Row
 from evals.tasks.methods import protocol_of
@@ -25,11 +29,13 @@ from harness.config import identity
 from harness.job import Job
 from harness.job_folder import is_done, kept_steps, saved_step
 from harness.kept import Fault
+from harness.lockstep import Evaluation
 from harness.pictures import Pictures, Taken
 from harness.settings import Experiment
 from harness.step import NonFinite
 
 log = logging.getLogger("gramlab")
+Tasks = dict[str, TaskSpec]
 
 
 @dataclass(frozen=True)
@@ -161,19 +167,34 @@ class Evaluator:
                 self.told.add(note)
 
     def measure(self, step: int, folder: Path) -> tuple[list[Measurement], Taken | None]:
-        """All tasks on an exported backbone, and what is kept of it for pictures.
+        """All tasks on an exported backbone, by all processes, and what is kept of it for pictures.
 
         Raises `NonFinite` when its weights or features are not finite.
         """
-        recorder = Recorder(self.pictures.images)
+        ranks, images = joined(), self.pictures.images
+        if ranks.world > 1:
+            ranks.agreed(Evaluation(self.experiment, self.identity, folder, torch.get_num_threads()))
         try:
-            backbone = load(str(folder), device=pick_device(self.experiment.device))
-            subject = Subject(backbone, batch_size=self.experiment.evals.batch_size)
-            shelf, watched = Shelf(subject), self.pictures.images.watched
-            found = suite.evaluate(subject, self.tasks, watch=recorder.watch, watched=watched, shelf=shelf)
-            return found, self.pictures.taken(recorder, backbone, shelf)
+            with examined(self.experiment, lambda: (self.tasks, images), folder, ranks) as (found, recorder, shelf):
+                return found, self.pictures.taken(recorder, shelf.subject.backbone, shelf)
         except (NonFiniteFeatures, NonFiniteWeights) as error:  # this network's fault, and no other's
             raise NonFinite(f"step {step}: {error}") from error
+
+
+@contextmanager
+def examined(
+    experiment: Experiment, opened: Callable[[], tuple[Tasks, Images]], folder: Path, ranks: Ranks
+) -> Iterator[tuple[list[Measurement], Recorder, Shelf]]:
+    """All tasks on an exported backbone, measured by processes that call this alike; the first one has what they gave,
+    with the features on a shelf of its own."""
+    tasks, images = ranks.made(opened)
+    backbone = ranks.made(lambda: load(str(folder), device=device_of(pick_device(experiment.device))))
+    own = Subject(backbone, batch_size=experiment.evals.batch_size, ranks=ranks)
+    recorder = Recorder(images)
+    shown = {"watch": recorder.watch, "wants": recorder.wants, "watched": images.watched}
+    with shared(own, folder / "features") as subject:
+        shelf = Shelf(subject)
+        yield suite.evaluate(subject, tasks, shelf=shelf, **shown), recorder, shelf.alone()
 
 
 def read_mark(path: Path) -> Mark | None:

@@ -100,7 +100,7 @@ class Beginning:
 
 
 @dataclass(frozen=True)
-class Order:
+class Step:
     """A step that all processes take: of which job, by what was measured until then, and whether components' losses are
     asked for. The tensors of a beginning follow it."""
 
@@ -109,6 +109,20 @@ class Order:
     values: dict[int, float]
     tallied: bool
     beginning: Beginning | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An exported backbone that all processes evaluate as an experiment asks; `identity` is that of its evaluations,
+    `threads` those of each process."""
+
+    experiment: Experiment
+    identity: str
+    folder: Path
+    threads: int
+
+
+Order = Step | Evaluation  # what the first process has all of them do
 
 
 class Feed:
@@ -165,7 +179,7 @@ class Feed:
             tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
             forms = {key: (one.shape, one.dtype) for key, one in tensors.items()}
             beginning = Beginning(job, forms, not self._told, torch.get_num_threads())
-        self.ranks.agreed(Order(job.name, state.step, dict(state.seen.values), tallied, beginning))
+        self.ranks.agreed(Step(job.name, state.step, dict(state.seen.values), tallied, beginning))
         self.ranks.given(tensors.values())
         self._told, state.shared = True, state.step
 

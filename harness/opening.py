@@ -67,7 +67,11 @@ def opened(experiment: Experiment) -> Opening:
     experiment, choices = settle(experiment, device, record=record, share=crew.share)
     pools = Pools(Path(experiment.runtime.cache))
     world = joined().world
-    shared = [f"processes: {world} share each step, by torchrun; the first of them does all else"] if world > 1 else []
+    shared = (
+        [f"processes: {world} share each step and each evaluation, by torchrun; the first of them does all else"]
+        if world > 1
+        else []
+    )
     return Opening(experiment, folder, record, device, pools, crew.workers, [*crew.lines, *choices, *shared, *tight])
 
 

@@ -55,8 +55,8 @@ class Method(NamedTuple):
 
 # By the word that a protocol's file gives as `method`, which its hash covers; tasks run in this order
 METHODS: dict[str, Method] = {
-    "knn": Method(knn.Knn, knn, preconditions=knn.preconditions, cost=0.1),
-    "linear": Method(quick_linear.QuickLinear, quick_linear, preconditions=quick_linear.preconditions, cost=0.3),
+    "knn": Method(knn.Knn, knn, preconditions=knn.preconditions, cost=0.02),
+    "linear": Method(quick_linear.QuickLinear, quick_linear, preconditions=quick_linear.preconditions, cost=0.4),
     "linear_live": Method(
         published_linear.PublishedLinear,
         published_linear,
@@ -64,19 +64,19 @@ METHODS: dict[str, Method] = {
         preconditions=published_linear.preconditions,
         cost=1e4,
     ),
-    "logreg": Method(logreg.Logreg, logreg, preconditions=logreg.preconditions, cost=0.7),
-    "segmentation": Method(quick_segmentation.QuickSegmentation, quick_segmentation, dense=True, pixels=True, cost=26),
+    "logreg": Method(logreg.Logreg, logreg, preconditions=logreg.preconditions, cost=1.0),
+    "segmentation": Method(quick_segmentation.QuickSegmentation, quick_segmentation, dense=True, pixels=True, cost=4.9),
     "segmentation_live": Method(
         published_segmentation.PublishedSegmentation, published_segmentation, "backbone", pixels=True, cost=1e5
     ),
-    "depth": Method(quick_depth.QuickDepth, quick_depth, dense=True, pixels=True, cost=0.9),
+    "depth": Method(quick_depth.QuickDepth, quick_depth, dense=True, pixels=True, cost=1.1),
     "depth_live": Method(published_depth.PublishedDepth, published_depth, "backbone", pixels=True, cost=1e5),
-    "normals": Method(normals.QuickNormals, normals, dense=True, pixels=True, cost=2.4),
-    "boundaries": Method(boundaries.QuickBoundaries, boundaries, dense=True, pixels=True, cost=20),
-    "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True, cost=4.3),
-    "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True, cost=2),
+    "normals": Method(normals.QuickNormals, normals, dense=True, pixels=True, cost=3.3),
+    "boundaries": Method(boundaries.QuickBoundaries, boundaries, dense=True, pixels=True, cost=4.2),
+    "retrieval": Method(retrieval.Retrieval, retrieval, dense=True, pixels=True, cost=5.3),
+    "clustering": Method(clustering.Clustering, clustering, "test set", dense=True, pixels=True, cost=2.1),
     "health": Method(
-        health.Health, health, "test set", dense=True, compares=True, preconditions=health.preconditions, cost=4.2
+        health.Health, health, "test set", dense=True, compares=True, preconditions=health.preconditions, cost=4.1
     ),
 }
 TASKS = tuple(dict.fromkeys(method.settings.task for method in METHODS.values()))

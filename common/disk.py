@@ -90,7 +90,7 @@ def put(new: Path, path: Path, *, sync: bool = True, unless: Callable[[], bool] 
     with _alone(path.parent):
         if unless():
             return
-        if new.is_dir() and path.exists():
+        if path.exists() and (new.is_dir() or path.is_dir()):
             _swap(new, path)
         else:
             new.replace(path)
@@ -164,7 +164,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """The new folder takes the name of the old one, which comes back where that fails, or where this is killed."""
+    """What is new takes the name of an old folder, or a folder that of a file; the old one comes back where that fails,
+    or where this is killed."""
     retired = new.parent / _RETIRED / folder.name
     retired.parent.mkdir()
     folder.rename(retired)

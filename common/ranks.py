@@ -103,6 +103,10 @@ class Ranks:
                 raise one
         return cast(T, own)
 
+    def led(self, read: Callable[[], T]) -> T | None:
+        """What the first process reads; None in the others. Raises in all of them as `made`."""
+        return self.made(lambda: read() if self.first else None)
+
     def made_by_all(self, make: Callable[[], T]) -> list[T]:
         """What `make` gives in every process, in their order. Raises in all of them as `made`."""
         return self.gathered(self.made(make))
@@ -196,6 +200,12 @@ def refuse_several(what: str, remedy: str) -> None:
     """Raises `BadInput` where `torchrun` has started several processes of something that is done by one."""
     if (count := started_count()) > 1:
         raise BadInput(f"got {count} processes of torchrun for {what}: want one; {remedy}")
+
+
+def refuse_one(what: str, remedy: str) -> None:
+    """Raises `BadInput` where `torchrun` has not started several processes for something that takes them."""
+    if started_count() == 1:
+        raise BadInput(f"got one process for {what}: want several of torchrun; {remedy}")
 
 
 @contextmanager

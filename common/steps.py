@@ -34,8 +34,8 @@ def arm_of(name: str, seed: int | None) -> dict[str, str]:
 
 
 def files_by_step(folder: Path, suffix: str) -> dict[int, Path]:
-    """The files `step_NNNNNN` with this suffix in a folder, the earliest first."""
-    return _sorted({path: step_of(path.stem) for path in folder.glob(f"step_*{suffix}") if path.is_file()})
+    """What bears a name `step_NNNNNN` with this suffix in a folder, files or folders, the earliest first."""
+    return _sorted({path: step_of(path.stem) for path in folder.glob(f"step_*{suffix}")})
 
 
 def folders_by_step(folder: Path, kind: str = "step") -> dict[int, Path]:

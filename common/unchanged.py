@@ -20,7 +20,8 @@ def until_changed(*names: str) -> Callable[[Callable[Concatenate[Path, P], T]], 
     What it returned, or the `BadInput` that it raised, is kept; its other arguments must be hashable.
 
     Args:
-        names: of the files in the folder that the path is; none where the path itself is the file.
+        names: of the files in the folder that the path is; none where the path itself is the file, or a folder of
+            files that all count.
     """
 
     def kept(read: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
@@ -33,7 +34,7 @@ def until_changed(*names: str) -> Callable[[Callable[Concatenate[Path, P], T]], 
 
         @wraps(read)
         def reading(path: Path, *given: P.args, **named: P.kwargs) -> T:
-            files = [path / name for name in names] or [path]
+            files = [path / name for name in names] or [path, *(sorted(path.iterdir()) if path.is_dir() else ())]
             found = answer(path, tuple(fact for file in files for fact in _facts(file)), *given, **named)
             if isinstance(found, BadInput):
                 raise copy(found) from found  # each bears its own notes

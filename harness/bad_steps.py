@@ -82,7 +82,7 @@ class Stepper:
         """Write a step down. Raises `NonFinite` that says why it may not be passed over."""
         images, most = [self.pool.key(index) for index in batch.indices.tolist()], self.job.settings.runtime.bad_steps
         said = f"{error}: {listing(images, most=SHOWN)}"
-        if not all(bool(weight.isfinite().all()) for weight in state.student.parameters()):
+        if not error.sound:
             raise NonFinite(f"{said}; weights of the student are not finite either: no batch is to blame") from error
         if not self.grows:
             raise NonFinite(f"{said}; it was finite before, for {self.job.folder / FILE} does not name it") from error

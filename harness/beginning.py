@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 
+from common.ranks import ALONE, Ranks
 from harness import checkpoint, distillation, gram_teacher
 from harness.backbones import compiled, released
 from harness.backbones.convnext import Encoder
@@ -44,13 +45,16 @@ def resume(job: Job, device: torch.device) -> State:
     return state
 
 
-def frozen_teacher(job: Job, device: torch.device) -> FrozenTeacher | None:
-    """The teacher of a distillation; None where the student's EMA is its teacher."""
+def frozen_teacher(job: Job, device: torch.device, ranks: Ranks = ALONE) -> FrozenTeacher | None:
+    """The teacher of a distillation; None where the student's EMA is its teacher.
+
+    ranks: those that each hold a part of it.
+    """
     if job.settings.distillation.teacher is None:
         return None
     trained = job.taught_by
     path = state_path(trained, trained.stop) if trained else Path(job.settings.distillation.teacher)
-    return distillation.read(path, job.settings, device)
+    return distillation.read(path, job.settings, device, ranks)
 
 
 def _resumed(job: Job, device: torch.device) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from harness.state import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-_DAMAGE = (SafetensorError, OSError, RuntimeError, KeyError, ValueError)
+DAMAGE = (SafetensorError, OSError, RuntimeError, KeyError, ValueError)
 
 
 class Damaged(BadInput):
@@ -34,11 +35,16 @@ class Damaged(BadInput):
 def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(state).items()}
-    about = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
-    if state.seen.values:
-        about["seen"] = json.dumps({"values": [*state.seen.values.items()], "ring": [*state.seen.ring]})
     with whole(path) as new:
-        save_file(tensors, new, metadata=sealed(about, tensors))
+        save_file(tensors, new, metadata=sealed(about(state, identity), tensors))
+
+
+def about(state: State, identity: str) -> dict[str, str]:
+    """What is written of a state beside its tensors."""
+    said = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
+    if state.seen.values:
+        said["seen"] = json.dumps({"values": [*state.seen.values.items()], "ring": [*state.seen.ring]})
+    return said
 
 
 def load_state(state: State, path: Path, *, identity: str | None) -> None:
@@ -56,8 +62,8 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
         restore(state, tensors, path)
     except BadInput:
         raise
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from error
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
     if not digested:
         tell_of_no_digest(path)
     state.step = int(header["step"])
@@ -72,15 +78,21 @@ def verified_step(path: Path, *, identity: str | None) -> int:
 def _contents(path: Path, identity: str | None) -> Contents:
     try:
         contents = read(path)
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from error
-    theirs = contents.header["identity"]
-    if identity not in (None, theirs):
-        raise BadInput(f"{path} was written under other settings ({theirs}, now {identity}): use another name")
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+    refuse_other_settings(contents.header, path, identity)
     return contents
 
 
-def _unreadable(path: Path, error: Exception) -> Damaged:
+def refuse_other_settings(header: Mapping[str, str], path: Path, identity: str | None) -> None:
+    """Raises `BadInput` for a state whose header names another identity than that, where one is given."""
+    theirs = header["identity"]
+    if identity not in (None, theirs):
+        raise BadInput(f"{path} was written under other settings ({theirs}, now {identity}): use another name")
+
+
+def unreadable(path: Path, error: Exception) -> Damaged:
+    """The error for a state that cannot be read."""
     return Damaged(f"{path} cannot be read as a training state ({found(error)}): want a whole one")
 
 
@@ -115,7 +127,7 @@ def refuse_unfit(path: Path, settings: Experiment) -> None:
     with torch.device("meta"):
         network = Network(settings)
     own = {f"{name}{key}": tensor for name in NETWORKS for key, tensor in network.state_dict().items()}
-    _refuse_differences(own, _local_norms(own, _for_both(_without_weights(path))), f"trunk.checkpoint={path}")
+    refuse_other_tensors(own, _local_norms(own, _for_both(_without_weights(path))), f"trunk.checkpoint={path}")
 
 
 def _for_both(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +153,14 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype, teacher_al
     refuse_non_finite(f"{source} as {dtype}", keep)
     with whole(target) as new:
         save_file(keep, new, metadata=sealed({"step": header["step"]}, keep))
+
+
+def merge(source: Path, target: Path) -> None:
+    """Write a saved state, folder or file, as one file. Raises as `load_state`."""
+    header, tensors, _ = _contents(source, None)
+    said = {key: value for key, value in header.items() if key != KEY}
+    with whole(target) as new:
+        save_file(tensors, new, metadata=sealed(said, tensors))
 
 
 def tensors_of(state: State) -> dict[str, Tensor]:
@@ -186,12 +206,13 @@ def _local_norms(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str
 @torch.no_grad()
 def _copy_all(own: dict[str, Tensor], tensors: dict[str, Tensor], source: Path | str) -> None:
     """Copy tensors by name; names or shapes that differ are an error that lists them."""
-    _refuse_differences(own, tensors, str(source))
+    refuse_other_tensors(own, tensors, str(source))
     for key, tensor in own.items():
         tensor.copy_(tensors[key])
 
 
-def _refuse_differences(own: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
+def refuse_other_tensors(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raises `BadInput` that lists the names and shapes in which the tensors of a source are not one's own."""
     shapes = [(key, [*tensors[key].shape], [*own[key].shape]) for key in sorted(own.keys() & tensors.keys())]
     refuse_differences(
         source,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +68,7 @@ def _run(argv: list[str] | None) -> int:
         for one in spare:
             print(f"{one.path}: {one.why}, {size_words(one.size)}")
             if not args.plan:
-                remove(one.path)
+                store.remove(one.path)
     names = sorted({name for need in needed.values() for name in need.by})
     total = size_words(sum(one.size for one in spare))
     print(f"kept for {listing(names) if names else 'no experiment'}; {'would free' if args.plan else 'freed'} {total}")
@@ -89,7 +88,7 @@ def keep_within(runs: Path, gib: float | None) -> None:
         with store.swept(folder):
             for one in sorted(spares(folder, needs(runs)), key=lambda one: one.path.stat().st_mtime):
                 if total > most:
-                    remove(one.path)
+                    store.remove(one.path)
                     gone.append(one)
                     total -= one.size
     except BadInput as error:
@@ -142,12 +141,6 @@ def spares(folder: Path, needed: Mapping[str, Need]) -> Iterator[Spare]:
             for step, path in folders_by_step(segment, kind).items():
                 if not need.backbone(step):
                     yield Spare(path, "no experiment reaches its step", size(path))
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder."""
-    act: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
-    act(path)
 
 
 if __name__ == "__main__":

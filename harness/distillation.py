@@ -7,6 +7,7 @@ prototypes, D the teacher's width.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -18,12 +19,14 @@ from torch import Tensor
 
 from common.disk import read_json
 from common.errors import BadInput, found
+from common.ranks import ALONE, Ranks
 from common.schema import filled
 from common.unchanged import until_changed
 from evals.backbones import states
 from evals.features.view import nearest_multiple
 from harness.arms import TRUNK
 from harness.backbones.compiled import settle
+from harness.backbones.convnext import blocks
 from harness.backbones.released import settled
 from harness.data.batches import Batch
 from harness.data.sizes import sides
@@ -32,6 +35,7 @@ from harness.losses.head import Head
 from harness.model import Network, encode, patch_size, sizes_of
 from harness.recipe import Model
 from harness.settings import Experiment
+from harness.shards import fill, made, within
 
 HEADS = ("dino", "ibot")  # losses whose heads the teacher has as well
 
@@ -71,8 +75,8 @@ def _shapes_beside(state: Path) -> tuple[Model, Head, Head]:
     """Architecture and heads as the settings beside a training state tell them."""
     path = state.parent.parent / "identity.json"
     where = f"distillation.teacher={state}"
-    if not state.is_file() or not path.is_file():
-        lost = state if not state.is_file() else path
+    if not state.exists() or not path.is_file():
+        lost = state if not state.exists() else path
         raise BadInput(f"{where}: no file {lost}: want a state where training left it, in RUN/<arm>-s<seed>/states/")
     own = read_json(path, remedy="restore it")
     try:
@@ -148,6 +152,12 @@ def answers(
     patches are averaged over each of the student's (or repeated) before the head: the student has a place for no more.
     whole: whether all its patches are asked for.
     """
+    return within(network, partial(_answers, network, batch, sampled, patch=patch, ibot=ibot, whole=whole))
+
+
+def _answers(
+    network: Network, batch: Batch, sampled: Int[Tensor, " M"], *, patch: int, ibot: bool, whole: bool
+) -> Answers:
     side, own = batch.globals.shape[-1], patch_size(network.backbone)
     some = own == patch and not whole
     tokens = encode(network.backbone, batch.globals.flatten(0, 1), picked=sampled if some else None)
@@ -180,25 +190,39 @@ class FrozenTeacher:
 _READ: WeakValueDictionary[tuple[Any, ...], FrozenTeacher] = WeakValueDictionary()
 
 
-def read(state: Path, settings: Experiment, device: torch.device) -> FrozenTeacher:
+def read(state: Path, settings: Experiment, device: torch.device, ranks: Ranks = ALONE) -> FrozenTeacher:
     """The EMA teacher of a training state with its heads; one in this process for all that learn from it meanwhile.
 
-    settings: the student's. Raises `BadInput` for a state that is damaged, or not of the settings beside it.
+    settings: the student's. ranks: those that each hold a part of it, which the first one reads.
+    Raises `BadInput` for a state that is damaged, or not of the settings beside it.
     """
-    key = (str(state.resolve()), settings.precision, str(device), settings.runtime.compile)
+    key = (str(state.resolve()), settings.precision, str(device), settings.runtime.compile, ranks)
     teacher = _READ.get(key)
-    if teacher is None:
-        network = Network(_with_shapes(settings, *_shapes_beside(state)))
-        settle(network.backbone, settings.runtime.compile, device)
-        tensors = _read(state).tensors  # a norm of local crops apart, of which a teacher sees none
-        its = (name for name in tensors if name.startswith("teacher.") and "local_cls_norm" not in name)
-        own = {name.removeprefix("teacher."): tensors[name] for name in its}
-        try:
-            network.load_state_dict(own)
-        except RuntimeError as error:
-            raise BadInput(
-                f"distillation.teacher={state} does not fit the settings beside it ({found(error)}): want what "
-                "training wrote"
-            ) from error
-        teacher = _READ[key] = FrozenTeacher(network.to(device))
+    if not all(ranks.gathered(teacher is not None)):
+        shaped = _with_shapes(settings, *_shapes_beside(state))
+        if ranks.world == 1:
+            network = _whole(state, shaped)
+            settle(network.backbone, settings.runtime.compile, device)
+            network = network.to(device)
+        else:
+            network = made(lambda: Network(shaped), lambda one: blocks(one.backbone), device, trained=False)
+            given = ranks.led(lambda: _whole(state, shaped).state_dict())
+            fill(network.state_dict(), given, ranks)
+        teacher = _READ[key] = FrozenTeacher(network)
+    assert teacher is not None, "it was read, now or before"
     return teacher
+
+
+def _whole(state: Path, shaped: Experiment) -> Network:
+    network = Network(shaped)
+    tensors = _read(state).tensors  # a norm of local crops apart, of which a teacher sees none
+    its = (name for name in tensors if name.startswith("teacher.") and "local_cls_norm" not in name)
+    own = {name.removeprefix("teacher."): tensors[name] for name in its}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise BadInput(
+            f"distillation.teacher={state} does not fit the settings beside it ({found(error)}): want what "
+            "training wrote"
+        ) from error
+    return network

@@ -29,7 +29,7 @@ from harness.config import identity
 from harness.job import Job
 from harness.job_folder import is_done, kept_steps, saved_step
 from harness.kept import Fault
-from harness.lockstep import Evaluation
+from harness.orders import Evaluation
 from harness.pictures import Pictures, Taken
 from harness.settings import Experiment
 from harness.step import NonFinite

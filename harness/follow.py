@@ -8,6 +8,7 @@ the exported backbones of its steps.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from common.machine import pick_device
 from common.progress import silent
 from common.ranks import Ranks, device_of, is_parting
 from evals.pictures.recorder import Images
+from harness import cut_state, together
 from harness.beginning import fresh_state, frozen_teacher, read_gram_teacher
 from harness.checkpoint import restore
 from harness.components import Tally
@@ -29,9 +31,11 @@ from harness.data.pool import Pools
 from harness.evaluate import Tasks, examined, open_tasks
 from harness.gram_teacher import given_folder
 from harness.job import Job
-from harness.lockstep import Beginning, Evaluation, Feed, Order, Step, scheduled, settled
+from harness.lockstep import Feed, scheduled, settled
+from harness.orders import Begin, Beginning, Evaluation, Gather, Order, PassOver, Save, Step, Training
+from harness.shards import gathered, is_cut
 from harness.state import State, frozen_copy
-from harness.step import NonFinite, train_step
+from harness.step import NonFinite, pass_over, train_step
 
 
 @dataclass
@@ -56,13 +60,10 @@ def follow(ranks: Ranks, device: str) -> int:
     held, opened = dict[str, Held](), dict[str, tuple[Tasks, Images]]()
     try:
         while (order := cast("Order | None", ranks.agreed(None))) is not None:
-            match order:
-                case Step():
-                    if order.beginning is not None:
-                        begin(order, held, ranks, device)
-                    take(order, held[order.name], ranks)
-                case Evaluation():
-                    examine(order, opened, ranks)
+            if isinstance(order, Evaluation):
+                examine(order, opened, ranks)
+            else:
+                carry_out(order, held, ranks, device_of(pick_device(device)))
     except RuntimeError as error:
         if not is_parting(error):
             raise
@@ -73,21 +74,37 @@ def follow(ranks: Ranks, device: str) -> int:
     return 0
 
 
-def begin(order: Step, held: dict[str, Held], ranks: Ranks, device: str) -> None:
+def carry_out(order: Training, held: dict[str, Held], ranks: Ranks, device: torch.device) -> None:
+    """Do what an order says of a job, with the first process."""
+    match order:
+        case Step(name, step):
+            if (beginning := order.beginning) is not None:
+                hold(beginning, held, lambda: received(beginning, step, ranks, device), device)
+            take(order, held[name], ranks)
+        case Begin(job, step):
+            with suppress(BadInput):  # which all processes meet, and the first one tells
+                hold(order, held, lambda: together.cut(job, device, ranks, step=step), device)
+        case PassOver(name, step):
+            own = held[name]
+            pass_over(own.state, scheduled(own.job, own.state, step), settled(own.job, own.state))
+        case Save(name, path):
+            cut_state.save(held[name].state, path, identity=held[name].job.identity, ranks=ranks)
+        case Gather(name, which):
+            gathered(getattr(held[name].state, which).backbone.state_dict(), ranks)
+
+
+def hold(order: Beginning | Begin, held: dict[str, Held], state: Callable[[], State], device: torch.device) -> None:
     """Hold the job of an order as the first process has it; jobs of one pool read one stream of batches."""
-    beginning = order.beginning
-    assert beginning is not None, "it is asked for where there is one"
-    torch.set_num_threads(beginning.threads)
-    if beginning.anew:
+    torch.set_num_threads(order.threads)
+    if order.anew:
         for one in held.values():
             one.feed.close()
         held.clear()
-    job, where = beginning.job, device_of(pick_device(device))
-    feed = next((one.feed for one in held.values()), None)
+    job = order.job
+    begun, feed = state(), next((one.feed for one in held.values()), None)
     if feed is None:
-        feed = Feed(Pools(Path(job.settings.runtime.cache))(job.settings.data), device=where)
-    tally = Tally(feed.pool, job.settings.data)
-    held[order.name] = Held(job, received(beginning, order.step, ranks, where), feed, tally)
+        feed = Feed(Pools(Path(job.settings.runtime.cache))(job.settings.data), device=device)
+    held[job.name] = Held(job, begun, feed, Tally(feed.pool, job.settings.data))
 
 
 def received(beginning: Beginning, step: int, ranks: Ranks, device: torch.device) -> State:
@@ -111,12 +128,15 @@ def take(order: Step, own: Held, ranks: Ranks) -> None:
     state.seen.values = dict(order.values)
     own.tally.forget()
     tally = own.tally if order.tallied else None
+    now, settings = scheduled(job, state, order.step), settled(job, state)
     try:
         _, batch = own.feed(job, state)
-        now = scheduled(job, state, order.step)
-        train_step(state, batch, now, settled(job, state), seed=job.seed, tally=tally, ranks=ranks)
-    except (BadInput, NonFinite):
+        train_step(state, batch, now, settings, seed=job.seed, tally=tally, ranks=ranks)
+    except BadInput:
         pass
+    except NonFinite:
+        if is_cut(state.student):
+            pass_over(state, now, settings)
 
 
 def examine(order: Evaluation, opened: dict[str, tuple[Tasks, Images]], ranks: Ranks) -> None:

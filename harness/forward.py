@@ -27,6 +27,7 @@ from harness.model import Network, encode, patch_size
 from harness.noise import Draws, student_noise
 from harness.schedules import At
 from harness.settings import Experiment, Precision
+from harness.shards import is_cut, touched, within
 from harness.split import Learnt
 from harness.state import State
 
@@ -62,9 +63,12 @@ def learn(
         outputs = study(student, batch, masked_positions(batch), noise, settings, whole=targets.gram is not None)
     outputs = outputs._replace(ranks=ranks)
     terms = losses(outputs, targets, settings, share=share)
+    total = weigh(terms, at.factors)
+    if is_cut(student) and outputs.ibot is not None and "ibot" in (share or {}) and "ibot" not in terms:
+        total = touched(total, student.ibot_head.parameters())  # masked patches are in other parts of the batch
     if tally is not None:
         tally.judge(batch, outputs, targets, settings)
-    return Learnt(weigh(terms, at.factors), terms, mean_prediction(outputs, settings))
+    return Learnt(total, terms, mean_prediction(outputs, settings))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
@@ -118,8 +122,9 @@ def kept_to(state: State, part: Batch, said: Answers, settings: Experiment) -> T
     """The patches of the Gram teacher, on the student's grid."""
     own, ema, seen = state.gram_teacher, state.teacher.backbone, said.patches
     if state.frozen is not None and part.gram is None:  # the EMA teacher has not been asked yet
-        seen = encode(ema, part.globals.flatten(0, 1)).patches
-    return gram_view.patches(settings.gram, part, own=own, ema=ema, seen=seen)
+        seen = within(state.teacher, lambda: encode(ema, part.globals.flatten(0, 1)).patches)
+    asked = partial(gram_view.patches, settings.gram, part, own=own, ema=ema, seen=seen)
+    return within(state.teacher, asked) if gram_teacher.source(settings.gram).live else asked()
 
 
 def study(
@@ -165,7 +170,7 @@ def losses(
 ) -> dict[str, Tensor]:
     """Every term that is on, before its factor."""
     return {
-        term: value * share[name] if share else value
+        term: value * share.get(name, 0.0) if share else value
         for name, loss in LOSSES.items()
         for term, value in loss.terms(getattr(settings, name), outputs, targets).items()
     }

@@ -17,6 +17,7 @@ from harness.data.sizes import sides
 from harness.gram_teacher import is_on, source
 from harness.losses.anchoring import Anchoring, Resize
 from harness.model import encode, patch_size
+from harness.shards import within
 
 
 def crops(gram: Anchoring, own: Crops, patch: int) -> GramCrops | None:
@@ -63,7 +64,8 @@ def patches(
     network = ema if source(gram).live else own
     assert network is not None, "the Gram teacher is set before the first step that uses it"
     size = patch_size(network)
-    found = encode(network, batch.gram.flatten(0, 1)).patches
+    crops = batch.gram.flatten(0, 1)
+    found = within(network, lambda: encode(network, crops)).patches
     sides = batch.gram.shape[-1] // size, batch.globals.shape[-1] // size
     return resize_patches(found, *sides, how=gram.resize, antialias=gram.antialias)
 

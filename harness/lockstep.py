@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +20,10 @@ from harness.data.pool import Pool
 from harness.data.stream import stream, taken
 from harness.job import Job
 from harness.model import sizes_of
+from harness.orders import Beginning, PassOver, Step
 from harness.schedules import At, at
 from harness.settings import Experiment
+from harness.shards import is_cut
 from harness.skipped import Skips
 from harness.state import State
 
@@ -86,45 +88,6 @@ def batches_of(job: Job, pool: Pool, state: State, ranks: Ranks = ALONE) -> Batc
     )
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """A job that the first process has begun or gone on with, and the tensors of its state, by shape and type.
-
-    anew: whether nothing that was begun before goes on. threads: those of each process.
-    """
-
-    job: Job
-    tensors: dict[str, tuple[torch.Size, torch.dtype]]
-    anew: bool
-    threads: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step that all processes take: of which job, by what was measured until then, and whether components' losses are
-    asked for. The tensors of a beginning follow it."""
-
-    name: str
-    step: int
-    values: dict[int, float]
-    tallied: bool
-    beginning: Beginning | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """An exported backbone that all processes evaluate as an experiment asks; `identity` is that of its evaluations,
-    `threads` those of each process."""
-
-    experiment: Experiment
-    identity: str
-    folder: Path
-    threads: int
-
-
-Order = Step | Evaluation  # what the first process has all of them do
-
-
 class Feed:
     """The batches of steps that rise: what is asked for alike is made once, and moved to the device once.
 
@@ -136,7 +99,7 @@ class Feed:
     def __init__(self, pool: Pool, *, device: torch.device) -> None:
         self.pool, self.device, self.ranks = pool, device, joined()
         self._agreed = 0  # how many of the skipped images all processes know of
-        self._told = False  # whether the other processes have begun a job by this one's word
+        self._told = False  # whether the other processes have begun a job by the word of this one
         self._stream: Generator[Batch] | None = None
         self._shaping: Any = None
         self._step = -1
@@ -150,6 +113,8 @@ class Feed:
         `BadInput` for an image that cannot be read, in all processes where it is so in one.
         """
         if self.ranks.world == 1 or not taken:
+            if self.ranks.first and is_cut(state.student):
+                self.ranks.agreed(PassOver(job.name, state.step))
             return self._made(job, state)
         if self.ranks.first:
             self._tell(job, state, tallied)
@@ -178,10 +143,15 @@ class Feed:
             state.learner = None  # DDP is made by all processes at once
             tensors = {key: one for key, one in tensors_of(state).items() if not key.startswith("ring.")}
             forms = {key: (one.shape, one.dtype) for key, one in tensors.items()}
-            beginning = Beginning(job, forms, not self._told, torch.get_num_threads())
+            beginning = Beginning(job, forms, self.begins(), torch.get_num_threads())
         self.ranks.agreed(Step(job.name, state.step, dict(state.seen.values), tallied, beginning))
         self.ranks.given(tensors.values())
-        self._told, state.shared = True, state.step
+        state.shared = state.step
+
+    def begins(self) -> bool:
+        """Whether the job that the other processes are now told to begin is the first one."""
+        first, self._told = not self._told, True
+        return first
 
     def _made(self, job: Job, state: State) -> tuple[Batch, Batch]:
         skips = self.skips(job) if self.ranks.first else None  # the others write nothing

@@ -51,8 +51,10 @@ WAYS_OUT = {
 CHANNELS = "Gram matrices may be those between channels"
 TEACHER = "distillation.teacher"  # its bytes
 PROCESSES = "processes that share a step"
+SHARDS = "processes that hold a part of the weights each"
 PARTS = "parts of a batch, over all processes"
 RECOMPUTED = "blocks that are computed anew"
+AS_THEY_ARE = (MATRICES, CHANNELS, PROCESSES, SHARDS, PARTS, RECOMPUTED)  # no setting to take less of
 
 Numbers = dict[str, float]
 Place = Literal["this machine", "the GPU"]
@@ -126,6 +128,7 @@ def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None =
     return {
         "data.batch_size": settings.data.batch_size,
         PROCESSES: joined().world,
+        SHARDS: joined().world if settings.runtime.shard else 1,
         PARTS: joined().world * settings.runtime.accumulate,
         RECOMPUTED: settings.runtime.recompute,
         "crops.global_size": side.globals,
@@ -164,7 +167,7 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     )
     areas = 2 * n["crops.global_size"] ** 2 * (1 + n["gram.resolution"] ** 2)
     pixels = 12 * n["data.batch_size"] / n[PROCESSES] * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
-    weights = COPIES * _network(n) + n[TEACHER]
+    weights = (COPIES * _network(n) + n[TEACHER]) / n[SHARDS]
     student = batch * (2 * globals_ + n["crops.local_count"] * locals_)
     saved = SAVED + depth if n[RECOMPUTED] else SAVED * depth  # of all blocks what enters, and the inside of one
     blocks = 4 * saved * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
@@ -213,7 +216,7 @@ def _usual() -> Numbers:
     evals = {"evals.size": Evals().size, "evals.batch_size": Evals().batch_size, "evals.sets.*.count": 1000}
     gram = {"gram.resolution": 1, "gram.measure_images": Gram().measure_images, LEVEL: LEVELS["image"]}
     found = sizes(Experiment()) | gram | evals
-    return {key: value for key, value in found.items() if key not in (MATRICES, CHANNELS, PROCESSES, PARTS, RECOMPUTED)}
+    return {key: value for key, value in found.items() if key not in AS_THEY_ARE}
 
 
 def _as_usual(numbers: Numbers, usual: Numbers, key: str) -> Numbers:

@@ -14,9 +14,8 @@ import torch
 from common.errors import BadInput
 from common.interrupts import leave_if_asked
 from common.progress import Bar
-from harness import checkpoint, store
+from harness import store, together
 from harness.bad_steps import Stepper
-from harness.beginning import first_state, fresh_state, frozen_teacher, load_kept
 from harness.data.pool import Pool
 from harness.job import Job
 from harness.job_folder import snapshot_folder, state_path
@@ -25,6 +24,7 @@ from harness.lockstep import Feed, scheduled, settled
 from harness.state import State
 from harness.step import NonFinite
 from harness.store import MARKS
+from harness.together import state_at
 from harness.train import Evaluate, export_backbone, look_of, train_together
 from harness.workplace import held
 
@@ -75,17 +75,6 @@ def with_dependents(job: Job, jobs: Sequence[Job]) -> list[Job]:
     return [job, *later]
 
 
-def state_at(job: Job, step: int, device: torch.device) -> State:
-    """The job's state after `step` steps, as it is kept; where it begins, as it began."""
-    if state_path(job, step).exists():
-        state = fresh_state(job.settings, job.seed, device)
-        load_kept(job, step, state, device)
-    else:
-        state = first_state(job, device)
-    state.frozen = frozen_teacher(job, device)
-    return state
-
-
 def advance(job: Job, state: State, pool: Pool, step: int) -> None:
     """Take the job's steps until `step`."""
     device, look = next(state.student.parameters()).device, look_of(job, pool)
@@ -106,7 +95,7 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
 def write_again(job: Job, state: State, fault: Fault) -> None:
     """Put a whole one in the place of a bad one; the results of an export that was evaluated stay."""
     if fault.path == state_path(job, fault.step):
-        checkpoint.save_state(state, fault.path, identity=job.identity)
+        together.save(job, state, fault.path)
     elif fault.path == snapshot_folder(job, fault.step):
         export_backbone(job, state, fault.path, which="teacher", keep_results=any(fault.path.glob(MARKS)))
     else:

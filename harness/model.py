@@ -38,6 +38,7 @@ from harness.losses.cross_entropy import Scores
 from harness.losses.head import Head
 from harness.losses.precision import as_multiplied
 from harness.noise import BlockDraw, Draws
+from harness.shards import within
 
 # No draws are made inside, and products must be those of the way forwards
 RECOMPUTED = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": lambda: (nullcontext(), fast_linear())}
@@ -244,8 +245,7 @@ def encode(
     if isinstance(backbone, ConvNeXt):
         return _picked(Tokens(*convnext.tokens(backbone, images)), picked)
     x = backbone.patch_embed(images)
-    grid = (x.shape[1], x.shape[2])
-    x = x.flatten(1, 2)
+    grid, x = (x.shape[1], x.shape[2]), x.flatten(1, 2)
     if masks is not None and mask_token is not None:
         x = torch.where(masks[..., None], mask_token.to(x.dtype), x)
     x = backbone.norm_pre(vit.with_prefix(backbone, x, grid))
@@ -256,11 +256,11 @@ def encode(
         rope = plain if draw.rope is None else vit.rotary(backbone, grid, draw.rope)
         attention, mlp = vit.branches(block, rope, compiled=compiled)
         if i == last and picked is not None and draw.mlp is None and backbone.cls_token is not None:
-            x = _residual(x, draw.attention, attention, draw.factor)
             _, mlp = vit.branches(block, rope)  # every other number of rows would be compiled anew
-            return _asked(backbone, x, picked, mlp, cls_norm)
+            begun = partial(_residual, kept=draw.attention, branch=attention, factor=draw.factor)
+            return within(block, lambda x: _asked(backbone, begun(x), picked, mlp, cls_norm), x)  # noqa: B023, called here
         both = partial(_both, draw=draw, attention=attention, mlp=mlp)
-        x = checkpoint(both, x, **RECOMPUTED) if recompute else both(x)
+        x = within(block, partial(checkpoint, both, **RECOMPUTED) if recompute else both, x)
     own = None if cls_norm is None else cls_norm(x[:, 0])
     x = backbone.norm(x)
     patches = x[:, backbone.num_prefix_tokens :]
@@ -297,5 +297,4 @@ def _residual(x: Tensor, kept: Tensor | None, branch: Branch, factor: float | No
         return x + branch(x)
     if not len(kept):  # all that are computed are in other parts of the batch
         return x
-    y = branch(x[kept])
-    return x.index_add(0, kept, y.to(x.dtype), alpha=factor or len(x) / len(kept))
+    return x.index_add(0, kept, branch(x[kept]).to(x.dtype), alpha=factor or len(x) / len(kept))

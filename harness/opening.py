@@ -67,12 +67,13 @@ def opened(experiment: Experiment) -> Opening:
     experiment, choices = settle(experiment, device, record=record, share=crew.share)
     pools = Pools(Path(experiment.runtime.cache))
     world = joined().world
-    shared = (
-        [f"processes: {world} share each step and each evaluation, by torchrun; the first of them does all else"]
-        if world > 1
-        else []
-    )
+    shared = [_shared(experiment, world)] if world > 1 else []
     return Opening(experiment, folder, record, device, pools, crew.workers, [*crew.lines, *choices, *shared, *tight])
+
+
+def _shared(experiment: Experiment, world: int) -> str:
+    held = "; each holds a part of the weights (runtime.shard)" if experiment.runtime.shard else ""
+    return f"processes: {world} share each step and each evaluation, by torchrun; the first of them does all else{held}"
 
 
 def planned(

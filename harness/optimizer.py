@@ -11,6 +11,7 @@ from harness import recipe
 from harness.backbones.convnext import Encoder, blocks
 from harness.model import Network
 from harness.schedules import At
+from harness.shards import whole
 
 # Of the names of what comes before the blocks
 FIRST = ("patch_embed", "cls_token", "reg_token", "mask_token", "pos_embed", "norm_pre")
@@ -92,7 +93,7 @@ def clip_gradients(network: Network, limit: float | None) -> torch.Tensor:
             part = name.split(".")[0]
             parts.setdefault(part if part.endswith("_head") else "backbone", []).append(parameter)
     norms = [
-        torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf"))
+        whole(torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf")))
         for parameters in parts.values()
     ]
     return torch.stack(norms).norm()

@@ -23,7 +23,7 @@ from common.errors import BadInput
 from common.interrupts import resumable
 from common.machine import environment
 from common.progress import telling
-from common.ranks import refuse_several, started
+from common.ranks import refuse_one, refuse_several, started
 from common.timeline import write_timeline
 from harness import arguments, clean, store
 from harness.check_data import check_data
@@ -79,6 +79,10 @@ def run(experiment: Experiment, *, plan_only: bool = False, checks_data: bool = 
     if experiment.launcher.name != "none":
         refuse_several(f"launcher.name={experiment.launcher.name}", "set launcher.name=none, or leave torchrun out")
     if not plan_only:
+        if experiment.runtime.shard:
+            refuse_one(
+                "runtime.shard=true", "start it by torchrun --nproc-per-node N harness/run.py, or set it to false"
+            )
         refuse_missing(experiment.trackers)
         if experiment.launcher.name == "slurm":
             refuse_no_slurm()

@@ -78,9 +78,7 @@ class Runtime:
     """Machinery: nothing here may change a result."""
 
     folder: Annotated[Place, About("where run folders lie")] = "runs"
-    cache: Annotated[Place, About("where rendered scenes, indices of shards and rows of manifests are kept")] = (
-        ".cache/gramlab"
-    )
+    cache: Annotated[Place, About("where rendered scenes, indices of shards, rows of manifests lie")] = ".cache/gramlab"
     cache_gib: Annotated[
         Positive | None,
         About(
@@ -137,6 +135,7 @@ class Runtime:
             "and the steps are slower; without a compiler they are run as they are, and that is said"
         ),
     ] = False
+    shard: Annotated[Flag, About("each process of `torchrun` holds a part ([distributed.md](distributed.md))")] = False
     bad_steps: Annotated[
         Natural,
         About(

@@ -21,6 +21,7 @@ from harness.data.batches import Batch
 from harness.losses.koleo import is_local
 from harness.losses.table import LOSSES
 from harness.settings import Experiment
+from harness.shards import is_cut
 
 TERMS = tuple(term for loss in LOSSES.values() for term in loss.titles)
 
@@ -34,7 +35,19 @@ class Learnt(NamedTuple):
 
 
 def refuse_uneven(settings: Experiment, world: int) -> None:
-    """Raises `BadInput` for a batch that does not split evenly, or for losses that reach over parts taken in turn."""
+    """Raises `BadInput` for a batch that does not split evenly, for losses that reach over parts taken in turn, and for
+    what needs a whole teacher where each process holds a part."""
+    if settings.runtime.shard and settings.gram.is_watched:
+        raise BadInput(
+            f"runtime.shard=true with gram.measure={settings.gram.measure}: features are watched by one process, and "
+            "none has a whole teacher: want runtime.shard=false, or a Gram teacher and a start that nothing is "
+            "measured for (gram.teacher=ema, snapshot, start or checkpoint; gram.start=step)"
+        )
+    if settings.runtime.shard and settings.runtime.compile:
+        raise BadInput(
+            "runtime.shard=true with runtime.compile=true: blocks are gathered as they are run, and never compiled so: "
+            "want one of them, runtime.compile=false where the model does not fit one device"
+        )
     batch, turns = settings.data.batch_size, settings.runtime.accumulate
     if batch % (world * turns):
         over = f"{world} processes" + (f" and runtime.accumulate={turns}" if turns > 1 else "")
@@ -56,26 +69,32 @@ def refuse_uneven(settings: Experiment, world: int) -> None:
 
 
 def shares(parts: Sequence[Batch], settings: Experiment, ranks: Ranks) -> list[dict[str, float]]:
-    """For each part what the terms of each loss are multiplied by, so that their mean over all parts is the step's."""
+    """For each part what the terms of each loss are multiplied by, so that their mean over all parts is the step's.
+
+    A loss for which no part has anything is left out.
+    """
     if (everywhere := len(parts) * ranks.world) == 1:
         return [dict.fromkeys(LOSSES, 1.0)]
     own = [[loss.over(getattr(settings, name), part.masks) for name, loss in LOSSES.items()] for part in parts]
-    totals = ranks.reduced(torch.tensor(own).sum(0), "sum").clamp(min=1).tolist()
+    totals = ranks.reduced(torch.tensor(own).sum(0), "sum").tolist()
     return [
-        {name: count * everywhere / total for name, count, total in zip(LOSSES, counts, totals, strict=True)}
+        {name: count * everywhere / total for name, count, total in zip(LOSSES, counts, totals, strict=True) if total}
         for counts in own
     ]
 
 
 def averaging(module: nn.Module, ranks: Ranks) -> nn.Module:
-    """The module, the gradients of which are averaged over the processes on the way back."""
-    if ranks.world == 1:
+    """The module, the gradients of which are averaged over the processes on the way back; by itself where it is cut."""
+    if ranks.world == 1 or any(map(is_cut, module.children())):
         return module
     return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def adding_up(module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
-    """A context in which the gradients of a part are only added up, unless it is the last one in turn."""
+    """A context in which the gradients of a part are only added up, unless it is the last one in turn.
+
+    Of a module that is cut, those of each part go where they belong at once: no process ever holds all of them.
+    """
     return module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
 
 

@@ -10,11 +10,12 @@ from torch import nn
 
 from common.ranks import ALONE, Ranks
 from harness import gram_teacher
-from harness.backbones.convnext import Encoder
+from harness.backbones.convnext import Encoder, blocks
 from harness.dense_watch import Seen, best
 from harness.distillation import FrozenTeacher
-from harness.model import Network
+from harness.model import Network, build_backbone
 from harness.settings import Experiment
+from harness.shards import is_cut, made, own
 
 
 @dataclass
@@ -41,7 +42,10 @@ class State:
 def renewed(state: State, settings: Experiment, ranks: Ranks = ALONE) -> Encoder:
     """The next Gram teacher: a copy of the EMA teacher, or of the best of those that were measured, by the first of
     several processes."""
-    copy = frozen_copy(state.teacher.backbone, into=state.gram_teacher)
+    into = state.gram_teacher
+    if into is None and is_cut(state.teacher):
+        into = cut_backbone(settings, like=state.teacher)
+    copy = frozen_copy(state.teacher.backbone, into=into)
     if not gram_teacher.source(settings.gram).chosen:
         return copy
     if ranks.first:
@@ -56,7 +60,13 @@ def follow(teacher: Network, student: Network, momentum: float) -> None:
     """EMA of every parameter that is trained, heads included: t ← m·t + (1 − m)·s."""
     for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
         if its.requires_grad:
-            mine.lerp_(its, 1 - momentum)
+            own(mine).lerp_(own(its), 1 - momentum)
+
+
+def cut_backbone(settings: Experiment, *, like: Network) -> Encoder:
+    """A frozen backbone of the student's kind, cut as `like` is; its weights are not filled."""
+    weight = next(like.parameters())
+    return made(lambda: build_backbone(settings.model).to(weight.dtype), blocks, weight.device, trained=False)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from harness.model import Network
 from harness.optimizer import clip_gradients, descend, freeze_backbone
 from harness.schedules import At
 from harness.settings import Experiment
+from harness.shards import is_cut, own, within
 from harness.split import Learnt, adding_up, averaging, merged, shares
 from harness.state import State, follow, renewed
 
@@ -26,12 +28,12 @@ from harness.state import State, follow, renewed
 class NonFinite(ArithmeticError):
     """A loss, its gradient or evaluated features are not finite; raised before the optimizer is touched.
 
-    terms: the names of those that are not.
+    terms: the names of those that are not. sound: whether all weights of the student are finite.
     """
 
     def __init__(self, said: str, terms: Sequence[str] = ()) -> None:
         super().__init__(said)
-        self.terms = (*terms,)
+        self.terms, self.sound = (*terms,), True
 
 
 def train_step(
@@ -65,7 +67,8 @@ def train_step(
     norm = clip_gradients(state.student, settings.optimizer.clip)
     try:
         refuse_non_finite({**terms, "grad_norm": norm}, batch, at.step)
-    except NonFinite:
+    except NonFinite as error:
+        error.sound = is_finite(state.student, ranks)
         state.optimizer.zero_grad(set_to_none=True)
         raise
     descend(state.optimizer, at)
@@ -83,10 +86,13 @@ def train_step(
 
 def pass_over(state: State, at: At, settings: Experiment) -> None:
     """Leave a step out in place: schedules go on and a Gram teacher is renewed on its step, but nothing is learnt from
-    the batch: no weight, no moment of the optimizer and no EMA changes. Other processes are sent the state afterwards.
+    the batch: no weight, no moment of the optimizer and no EMA changes. Other processes are sent the state afterwards,
+    or pass over the step as well where they hold parts of it.
     """
     renew_gram_teacher(state, at, settings, ALONE)
     state.step = at.step + 1
+    if is_cut(state.student):
+        state.shared = state.step
 
 
 def renew_gram_teacher(state: State, at: At, settings: Experiment, ranks: Ranks) -> None:
@@ -114,8 +120,14 @@ class Learner(nn.Module):
 
     def forward(self, part: Batch, targets: Targets, at: At, settings: Experiment, **more: Any) -> Learnt:
         """As `learn`, all but the total detached."""
-        found = learn(self.student, part, targets, at, settings, **more)
+        found = within(self.student, partial(learn, self.student, part, targets, at, settings, **more))
         return found._replace(terms={name: term.detach() for name, term in found.terms.items()})
+
+
+def is_finite(network: Network, ranks: Ranks) -> bool:
+    """Whether all weights are, by the parts of all processes."""
+    wrong = torch.stack([~own(weight).isfinite().all() for weight in network.parameters()]).any().float()
+    return not ranks.reduced(wrong, "max")
 
 
 def refuse_non_finite(terms: dict[str, Tensor], batch: Batch, step: int) -> None:

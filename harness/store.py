@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -37,7 +38,13 @@ def is_pinned(states: Path, step: int) -> bool:
 def prune(states: Path) -> None:
     """Remove all states but the newest and those that are pinned."""
     for path in prunable(states, keep=set(files_by_step(states, PIN))):
-        path.unlink()
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    act: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
+    act(path)
 
 
 def prunable(states: Path, *, keep: set[int]) -> list[Path]:

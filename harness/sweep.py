@@ -27,7 +27,7 @@ from common.errors import BadInput
 from common.interrupts import resumable
 from common.machine import environment
 from common.progress import telling
-from common.ranks import refuse_several
+from common.ranks import refuse_one, refuse_several
 from harness import arguments
 from harness.config import SHARED, as_dict, load
 from harness.data.pool import fingerprint
@@ -74,6 +74,8 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     refuse_several("a sweep", "start the command several times instead: they share its trials")
     if not plan_only:
+        if experiment.runtime.shard:
+            refuse_one("runtime.shard=true", "the trials of a sweep have one: set it to false")
         refuse_missing(experiment.trackers)
     opening, trials, notes = prepared(experiment)
     experiment, folder = trials.experiment, trials.folder

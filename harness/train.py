@@ -18,10 +18,9 @@ from common.machine import reset_peak_memory
 from common.progress import Bar
 from common.unwritable import staying
 from evals.backbones import exported
-from harness import checkpoint, excluded, gram_teacher, store
+from harness import excluded, gram_teacher, store, together
 from harness.backbones import released
 from harness.bad_steps import Stepper
-from harness.beginning import resume
 from harness.collapse import Watchman
 from harness.components import Tally
 from harness.curves import Curves, Stopwatch
@@ -48,6 +47,7 @@ from harness.schedules import ends
 from harness.skipped import Skips
 from harness.state import State
 from harness.step import NonFinite
+from harness.together import begun
 
 log = logging.getLogger("gramlab")
 Evaluate = Callable[[Job, int, Path], dict[str, float]]
@@ -110,7 +110,7 @@ def stepwise(job: Job, feed: Feed, evaluate: Evaluate) -> Generator[int]:
         renew_status(job, feed.device)
         return
     reset_peak_memory(feed.device)
-    state = resume(job, feed.device)
+    state = begun(job, feed.device, anew=feed.begins)
     batches = batches_of(job, feed.pool, state)
     claim_folder(job)
     excluded.note(job, feed.pool, step=state.step)
@@ -263,7 +263,7 @@ def leave(job: Job, state: State, curves: Curves) -> None:
 def save(job: Job, state: State, curves: Curves) -> None:
     """Put the state on disk, unless it is the one that the segment begins with, and let older ones go."""
     if state.step > job.root.start:
-        checkpoint.save_state(state, state_path(job, state.step), identity=job.identity)
+        together.save(job, state, state_path(job, state.step))
         store.prune(job.folder / "states")
         write_status(job, state, curves, state_name="running")
 
@@ -271,10 +271,9 @@ def save(job: Job, state: State, curves: Curves) -> None:
 def export_backbone(job: Job, state: State, folder: Path, *, which: Role, keep_results: bool = False) -> None:
     """Write a network's backbone where evaluations, Gram teachers and users find it; see `exported.export`."""
     model = job.settings.model
-    network = state.teacher if which == "teacher" else state.student
     extra = {"step": state.step, "seed": job.seed, "identity": job.identity, "network": which}
     exported.export(
-        network.backbone,
+        together.backbone_of(job, state, which),
         folder,
         timm_name=str(released.settled(model).name),
         timm_args=backbone_args(model),

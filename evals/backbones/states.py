@@ -1,12 +1,13 @@
 """Backbones from our own training states, by what their files hold and without any code of `harness`.
 
-`RUN/<arm>-s<seed>/states/step_NNNNNN.safetensors` holds student and EMA teacher; `identity.json` beside `states/` holds
-the settings that say which timm model they are.
+`RUN/<arm>-s<seed>/states/step_NNNNNN.safetensors` holds student and EMA teacher, as a file or as a folder that several
+processes wrote; `identity.json` beside `states/` holds the settings that say which timm model they are.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from common.disk import json_object
 from common.errors import BadInput, found
 from common.steps import arm_of, files_by_step, step_of
+from evals.backbones import state_folder
 from evals.backbones.digest import refuse_changed, refuse_other_step, tell_of_no_digest
 from evals.backbones.timm_models import create, create_told, vit_args
 from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, open_safetensors, refuse_non_finite
@@ -42,7 +44,7 @@ def load(spec: str) -> Loaded:
     path, network = Path(match["path"]), match["network"] or NETWORKS[0]
     if network not in NETWORKS:
         raise BadInput(f"got {spec}: want {' or '.join(NETWORKS)} after the last colon; do correct it")
-    if not path.is_file():
+    if not path.exists():
         kept = [other.name for other in files_by_step(path.parent, ".safetensors").values()]  # the newest two
         near = f"do take one of {', '.join(kept)}" if kept else "do check the path"
         raise BadInput(f"got {path}, where no file lies: want a training state; {near}")
@@ -99,14 +101,22 @@ def read(path: Path) -> Contents:
         SafetensorError, OSError, BadInput: a file that is damaged, has changed since it was written, or bears the name
             of another step. A caller says what to do.
     """
-    header, tensors = open_safetensors(path)
-    digested = refuse_changed(header, tensors, source="content", before=ENTRIES)
+    if path.is_dir():
+        (header, tensors), digested = state_folder.read(path), True
+    else:
+        header, tensors = open_safetensors(path)
+        digested = refuse_changed(header, tensors, source="content", before=ENTRIES)
+    refuse_unlabelled(header, path)
+    return Contents(header, tensors, digested)
+
+
+def refuse_unlabelled(header: Mapping[str, Any], path: Path) -> None:
+    """Raises `BadInput` where a header is not that of the training state of this name."""
     if missing := [entry for entry in ENTRIES if entry not in header]:
         raise BadInput(f"got no {missing[0]} in its header")
     if not header["step"].isdecimal():
         raise BadInput(f"got step {header['step']!r}")
     refuse_other_step(step_of(path.stem), int(header["step"]), source=path.name)
-    return Contents(header, tensors, digested)
 
 
 def _read(path: Path) -> Contents:

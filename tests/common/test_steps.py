@@ -40,7 +40,7 @@ def test_no_other_name_bears_a_step(name: str):
     assert step_of(name) is None
 
 
-def test_files_and_folders_are_listed_by_step_and_all_else_is_passed_over(tmp_path: Path):
+def test_what_bears_a_step_is_listed_by_it_and_all_else_is_passed_over(tmp_path: Path):
     for name in (*FOREIGN, "step_000003", "step_1000000", "step_000020"):
         (tmp_path / name).mkdir()
         (tmp_path / f"{name}.safetensors").touch()
@@ -51,6 +51,7 @@ def test_files_and_folders_are_listed_by_step_and_all_else_is_passed_over(tmp_pa
     assert list(found.items()) == [(step, tmp_path / step_name(step)) for step in (3, 20, 1_000_000)]
     assert [path.name for path in files_by_step(tmp_path, ".safetensors").values()] == [
         "step_000003.safetensors",
+        "step_000008.safetensors",  # a folder, as several processes write it
         "step_000020.safetensors",
         "step_1000000.safetensors",
     ]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 from PIL import Image
+from torch.multiprocessing.spawn import start_processes
+
+from common.ranks import Ranks
 
 
 @pytest.fixture
@@ -18,3 +26,22 @@ def photos(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """`in_processes(act, world, …)`: calls `act(ranks, …)` in each of several processes that are joined by gloo."""
+
+    def start(act: Callable[..., object], world: int, *given: Any) -> None:
+        meeting = tmp_path_factory.mktemp("meeting") / "place"
+        start_processes(_join, (world, meeting, act, *given), nprocs=world, start_method="fork")
+
+    return start
+
+
+def _join(rank: int, world: int, meeting: Path, act: Callable[..., object], *given: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ["WORLD_SIZE"] = str(world)  # as torchrun tells it
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    act(Ranks(rank, world), *given)
+    dist.destroy_process_group()

@@ -215,7 +215,7 @@ MACHINERY: dict[str, object] = {
 # what is asked and which jobs there are; test_graph, test_plan and test_record cover these
 PROSE = {"name", "question", "source", "expected", "cost", "margins", "headline"}
 # Machinery that sums in another order; test_split covers it, and test_compiled
-ROUNDING = {"runtime.accumulate", "runtime.compile"}
+ROUNDING = {"runtime.accumulate", "runtime.compile", "runtime.shard"}
 GRAPH = {"seeds", "steps", "arms", "largest_grid", "baseline", "trunk.steps", "trunk.overrides"}
 
 

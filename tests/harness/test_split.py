@@ -14,10 +14,12 @@ from evals.datasets.settings import Set
 from harness import schedules
 from harness.beginning import fresh_state
 from harness.components import Tally
+from harness.cut_state import cut
 from harness.data.batches import Batches
 from harness.data.pool import open_pool
 from harness.gram_view import crops
 from harness.settings import Experiment
+from harness.shards import whole
 from harness.split import refuse_uneven
 from harness.step import train_step
 
@@ -38,8 +40,12 @@ WHOLE = {
     "optimizer.freeze_backbone_steps": 2,
 }
 PARTS = {**WHOLE, "steps": 8, "koleo.group": 2, "data.homogeneous_share": 0.5}
+WATCHED = {"gram.weight": 2.0, "gram.teacher": "best_dense", "gram.measure": "dse", "gram.measure_every": 1}
+WATCHED |= {"gram.ring": 2, "gram.measure_images": 8, "gram.start_step": 3}
 ACROSS = {**WHOLE, "steps": 8, "gram.tokens": "masked", "gram.level": "batch"}
 ACROSS |= {"gram.teacher": "ema", "gram.update_every": None}
+# of four processes one alone has masked patches, and branches of blocks that no crop of another goes through
+RARE = {**WHOLE, "steps": 4, "ibot.mask_probability": 0.1, "model.drop_path": 0.7, "gram.weight": 0.0}
 KINDS = {
     "neighbours in the whole batch, a gram teacher of unmasked patches": WHOLE,
     "groups of two, batches of one component": PARTS,
@@ -64,6 +70,8 @@ def trained(settings: Experiment, ranks: Ranks, *, float64: bool = True):
     if float64:
         for network in (state.student, state.teacher):
             network.double()
+    if settings.runtime.shard:
+        state = cut(state if ranks.first else None, settings, CPU, ranks)
     rows = {}
     for step in range(settings.steps):
         batch = batches[step].parts(ranks.world)[ranks.rank] if ranks.world > 1 else batches[step]
@@ -81,7 +89,7 @@ def trained(settings: Experiment, ranks: Ranks, *, float64: bool = True):
         rows = {name: float(value) for name, value in terms.items()} | tally.row()
     networks = {"student": state.student, "teacher": state.teacher, "gram": state.gram_teacher}
     tensors = {
-        f"{name}.{key}": tensor.clone()
+        f"{name}.{key}": whole(tensor).clone()
         for name, network in networks.items()
         if network is not None
         for key, tensor in network.state_dict().items()
@@ -89,26 +97,28 @@ def trained(settings: Experiment, ranks: Ranks, *, float64: bool = True):
     return tensors, rows
 
 
-def one_of(rank: int, world: int, meeting: str, settings: Experiment, folder: str, float64: bool):
+def one_of(rank: int, world: int, meeting: str, settings: list[Experiment], folder: str, float64: bool):
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    found = trained(settings, Ranks(rank, world), float64=float64)
+    found = [trained(one, Ranks(rank, world), float64=float64) for one in settings]
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture
 def trained_by(tmp_path):
-    """What `world` processes come to, each with its share of every batch; all of them must come to the same."""
+    """What `world` processes come to, by each of some settings, each with its share of every batch; all of them must
+    come to the same."""
 
     numbers = itertools.count()
 
-    def train(settings, world, *, float64=True):
+    def train(*settings, world, float64=True):
         given = (world, str(tmp_path / f"meeting-{next(numbers)}"), settings, str(tmp_path), float64)
         start_processes(one_of, given, nprocs=world, start_method="fork")
         found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
-        for tensors, row in found[1:]:
-            assert row == found[0][1]
-            assert all(torch.equal(tensor, found[0][0][key]) for key, tensor in tensors.items())
+        for number, (first, rows) in enumerate(found[0]):
+            for tensors, row in (one[number] for one in found[1:]):
+                assert row == rows
+                assert all(torch.equal(tensor, first[key]) for key, tensor in tensors.items())
         return found[0]
 
     return train
@@ -128,8 +138,10 @@ def test_two_and_four_processes_come_to_what_one_comes_to(tiny, change, trained_
     settings = change(tiny, KINDS[kind])
     whole = trained(settings, Ranks())
     assert {"ibot", "koleo", "gram", "components/more/ibot"} <= whole[1].keys()
+    shard = change(settings, {"runtime.shard": True})
     for world in worlds:
-        assert_alike(whole, trained_by(settings, world), within=1e-6)
+        for found in trained_by(settings, *([shard] if world == 2 else []), world=world):
+            assert_alike(whole, found, within=1e-6)
 
 
 @pytest.mark.slow
@@ -137,13 +149,24 @@ def test_parts_taken_in_turn_come_to_the_whole_batch_in_one_process_and_in_two(t
     settings = change(tiny, PARTS)
     whole = trained(settings, Ranks())
     assert_alike(whole, trained(change(settings, {"runtime.accumulate": 4}), Ranks()), within=1e-6)
-    assert_alike(whole, trained_by(change(settings, {"runtime.accumulate": 2}), 2), within=1e-6)
+    turns = change(settings, {"runtime.accumulate": 2})
+    for found in trained_by(turns, change(turns, {"runtime.shard": True, "runtime.recompute": True}), world=2):
+        assert_alike(whole, found, within=1e-6)
+
+
+@pytest.mark.slow
+def test_weights_that_one_process_alone_uses_are_trained_as_by_one(tiny, change, trained_by):
+    settings = change(tiny, RARE)
+    whole = trained(settings, Ranks())
+    for found in trained_by(settings, change(settings, {"runtime.shard": True}), world=4):
+        assert_alike(whole, found, within=1e-6)
 
 
 @pytest.mark.slow
 def test_in_float32_a_step_in_two_processes_is_that_of_one_up_to_rounding(tiny, change, trained_by):
     settings = change(tiny, {**WHOLE, "steps": 3})
-    assert_alike(trained(settings, Ranks(), float64=False), trained_by(settings, 2, float64=False), within=1e-5)
+    (found,) = trained_by(settings, world=2, float64=False)
+    assert_alike(trained(settings, Ranks(), float64=False), found, within=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +177,16 @@ def test_in_float32_a_step_in_two_processes_is_that_of_one_up_to_rounding(tiny, 
         ({"runtime.accumulate": 2}, 1, "koleo.group=null: nearest neighbours lie in parts that are not there at once"),
         ({"runtime.accumulate": 2, "koleo.group": 3}, 1, "want a koleo.group that divides the 4 images of a part"),
         ({**PARTS, "runtime.accumulate": 2, "gram.level": "batch"}, 1, "want gram.level=image, or more processes"),
+        (
+            {**WATCHED, "runtime.shard": True},
+            2,
+            "runtime.shard=true with gram.measure=dse: features are watched by one",
+        ),
+        (
+            {"runtime.shard": True, "runtime.compile": True},
+            2,
+            "runtime.shard=true with runtime.compile=true: blocks are",
+        ),
     ],
 )
 def test_what_cannot_be_split_is_refused(tiny, change, values, world, said):

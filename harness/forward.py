@@ -59,7 +59,7 @@ def learn(
     share: by what the terms of each loss are multiplied (`harness.split.shares`).
     """
     noise = student_noise(seed, at.step, batch, settings, depth=len(blocks(student.backbone)))
-    with autocast(batch.globals.device, settings.precision), fast_linear():
+    with autocast(batch.globals.device, settings.precision, keeps=not is_cut(student)), fast_linear():
         outputs = study(student, batch, masked_positions(batch), noise, settings, whole=targets.gram is not None)
     outputs = outputs._replace(ranks=ranks)
     terms = losses(outputs, targets, settings, share=share)
@@ -71,10 +71,13 @@ def learn(
     return Learnt(total, terms, mean_prediction(outputs, settings))
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """bfloat16 autocast when asked for; weights stay in float32."""
+def autocast(device: torch.device, precision: Precision, *, keeps: bool = True) -> AbstractContextManager:
+    """bfloat16 autocast when asked for; weights stay in float32.
+
+    keeps: the rounded weights until it ends, for those that are used more than once.
+    """
     enabled = precision == "bfloat16" and device.type != "meta"
-    return torch.autocast(device.type if enabled else "cpu", torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type if enabled else "cpu", torch.bfloat16, enabled=enabled, cache_enabled=keeps)
 
 
 def masked_positions(batch: Batch) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from common.errors import BadInput, found
+from common.interrupts import Leaving
 from common.ranks import ALONE, Ranks, joined
 from harness import dense_watch, gram_view
 from harness.checkpoint import tensors_of
@@ -119,13 +120,17 @@ class Feed:
         if self.ranks.first:
             self._tell(job, state, tallied)
         while True:
-            made, fault = None, None
+            made, fault, leaving = None, None, None
             try:
                 made = self._made(job, state)
             except BadInput as error:
                 fault = found(error)
+            except Leaving as error:  # the others wait for this one's word, and then for its next order
+                fault, leaving = found(error), error
             skipped = self.pool.stand_in.skipped
             told = self.ranks.gathered((fault, dict(islice(skipped.items(), self._agreed, None))))
+            if leaving is not None:
+                raise leaving
             if faults := [one for one, _ in told if one]:
                 raise BadInput(faults[0])
             for _, new in told:  # what one of them cannot read is skipped by all

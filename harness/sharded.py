@@ -1,8 +1,9 @@
 """What each of several GPUs holds of a model that does not fit one, by FSDP2, and how many hours they take together.
 
 An estimate from the counted step, for the plan; no GPU was asked. Weights, gradients and moments are float32 and lie
-spread over all GPUs, products are bfloat16: a block's weights are gathered before it is computed, the next one's while
-it is, and its gradients go back where they belong (torch's `fully_shard`, resharding after the forward pass).
+spread over all GPUs (`harness/shards.py`): a block's weights are gathered before it is computed, the next one's while
+it is, and its gradients go back where they belong. Products are bfloat16; where blocks are not recomputed, their
+rounded weights stay until the way back.
 """
 
 from __future__ import annotations
@@ -80,10 +81,13 @@ def share(of: Counted, *, processes: int, sharded: bool, recomputed: bool, accum
     spread, part = processes if sharded else 1, processes * accumulate
     weights, block = of.step.weights / MASTER, of.block.weights / MASTER  # numbers
     ends = weights - of.depth * block  # embedding and heads, which stay gathered
-    whole = 2 * HALF * block + (HALF + MASTER) * max(block, ends) + 2 * HALF * ends
+    gradients = 2 * MASTER * max(block, ends)  # as they were made, and as they are sent
+    whole = 2 * MASTER * block + MASTER * ends + HALF * (ends + block) + gradients
     kept = of.step.activations
     if recomputed:
         kept += of.entering * of.depth - of.block.activations * (of.depth - 1)
+    else:
+        whole += HALF * block * (of.depth - 1)
     return Share(4 * of.step.weights / spread, of.step.teachers / spread, whole if sharded else 0, kept / part)
 
 

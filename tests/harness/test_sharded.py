@@ -26,7 +26,10 @@ def test_shards_divide_states_and_teachers_but_not_what_is_gathered():
     one, four = (share(MODEL, processes=n, sharded=True, recomputed=False) for n in (1, 4))
     assert four == Share(one.states / 4, one.teachers / 4, one.gathered, one.activations / 4)
     assert one.states == 16 * 1050  # float32 weights, gradients and two moments
-    assert one.gathered == 4 * 100 + 6 * 100 + 4 * 50  # two blocks, the gradients of one, the ends of two networks
+    # two blocks and the ends, all blocks and the ends in half, the gradients of one block twice
+    assert one.gathered == 4 * (2 * 100 + 50) + 2 * (10 * 100 + 50) + 2 * 4 * 100
+    again = share(MODEL, processes=1, sharded=True, recomputed=True)
+    assert one.gathered - again.gathered == 2 * 9 * 100
 
 
 def test_recomputed_blocks_keep_their_inputs_and_one_of_them_all():

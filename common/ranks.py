@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -234,6 +235,7 @@ def started() -> Iterator[Ranks]:
         ) from error
     finally:
         _store = None
+        gc.collect()  # what is spread over the processes knows of their group, and torch may abort where it ends later
         dist.destroy_process_group()
 
 

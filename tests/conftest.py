@@ -9,13 +9,15 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from matplotlib.backends import _backend_pdf_ps
 
 from harness import gram_view
 from harness.beginning import fresh_state
@@ -77,6 +79,22 @@ def one_thread() -> None:
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fonts_cut_anew() -> Iterator[Callable[[], None]]:
+    """What reports show of a font is cut out of it once for all tests of a process, and anew after a call of this."""
+    real = _backend_pdf_ps.get_glyphs_subset
+    with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
+
+        @cache
+        def cut(file: Any, letters: frozenset[Any]) -> Any:
+            return opened.enter_context(real(file, set(letters)))
+
+        patch.setattr(
+            _backend_pdf_ps, "get_glyphs_subset", lambda file, letters: nullcontext(cut(file, frozenset(letters)))
+        )
+        yield cut.cache_clear
 
 
 @pytest.fixture

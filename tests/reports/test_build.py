@@ -163,10 +163,11 @@ def test_unlike_protocols_are_flagged(bare_run, make_row):
     assert "#bb" in first
 
 
-def test_the_same_tables_give_the_same_bytes_and_pictures_on_request(make_run, tmp_path):
+def test_the_same_tables_give_the_same_bytes_and_pictures_on_request(make_run, tmp_path, fonts_cut_anew):
     folder = make_run(arms=TWO, **SMALL)
     names = ("results.csv", "verdicts.csv")
     first, tables = build(folder).read_bytes(), [(folder / name).read_bytes() for name in names]
+    fonts_cut_anew()
     assert build(folder, png=tmp_path / "pictures").read_bytes() == first
     assert [(folder / name).read_bytes() for name in names] == tables
     assert b"CreationDate" not in first

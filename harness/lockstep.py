@@ -126,7 +126,7 @@ class Feed:
             except BadInput as error:
                 fault = found(error)
             except Leaving as error:  # the others wait for this one's word, and then for its next order
-                fault, leaving = found(error), error
+                fault, leaving = "asked to leave", error
             skipped = self.pool.stand_in.skipped
             told = self.ranks.gathered((fault, dict(islice(skipped.items(), self._agreed, None))))
             if leaving is not None:

@@ -176,6 +176,18 @@ def _swap(new: Path, folder: Path) -> None:
         raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder at once: what a kill leaves of a folder is hidden, and goes as that of `whole` does."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    hidden = path.with_name(f"{HIDDEN}{secrets.token_hex(8)}")
+    path.rename(hidden)
+    _remove(hidden)  # as another process may that sweeps
+    if hidden.exists():
+        shutil.rmtree(hidden)  # which says why
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -108,6 +108,10 @@ class Ranks:
         """What the first process reads; None in the others. Raises in all of them as `made`."""
         return self.made(lambda: read() if self.first else None)
 
+    def told(self, read: Callable[[], T]) -> T:
+        """What the first process reads, in all of them. Raises in all of them as `made`."""
+        return cast(T, self.agreed(self.led(read)))
+
     def made_by_all(self, make: Callable[[], T]) -> list[T]:
         """What `make` gives in every process, in their order. Raises in all of them as `made`."""
         return self.gathered(self.made(make))
@@ -194,7 +198,8 @@ def is_first() -> bool:
 
 def is_parting(error: BaseException) -> bool:
     """Whether an error of a collective says that a process has ended."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "Connection" in str(error))
+    by_gloo = isinstance(error, RuntimeError) and any(word in str(error) for word in ("Connection", "Broken pipe"))
+    return isinstance(error, dist.DistError) or by_gloo
 
 
 def refuse_several(what: str, remedy: str) -> None:

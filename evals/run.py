@@ -66,11 +66,11 @@ def _run(argv: list[str] | None) -> int:
         return 0
     with started() as ranks:
         ranks.made(lambda: _refuse_beforehand(args))
-        precision = ranks.made_by_all(lambda: options.precision(args) if ranks.first else None)[0]
+        precision = ranks.told(lambda: options.precision(args))
         asked = ranks.made(lambda: _opened(args, precision, published))
         if args.validate:
             return _validate(asked) if ranks.first else 0
-        ranks.made(lambda: refuse_misread(asked.sized[0]) if ranks.first else None)
+        ranks.led(lambda: refuse_misread(asked.sized[0]))
         with telling():
             found = _evaluate(asked, args, ranks)
         if asked.check is None or not ranks.first:
@@ -160,7 +160,7 @@ def _evaluate(asked: Asked, args: argparse.Namespace, ranks: Ranks) -> list[Meas
     """All measurements, in the first process; the others have none."""
     backbone, gallery, out = asked.backbone, asked.gallery, args.out or results.default_folder(args.spec)
     found: list[Measurement] = []
-    ranks.made(lambda: _begin(asked, out, args) if ranks.first else None)
+    ranks.led(lambda: _begin(asked, out, args))
     own = Subject(backbone, batch_size=args.batch_size, cache=options.cache(args), workers=args.workers, ranks=ranks)
     keep, shown = partial(_keep, out, backbone), {"watch": gallery.watch, "wants": gallery.wants} if gallery else {}
     with shared(own, out / "features") as subject:

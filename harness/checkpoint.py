@@ -16,7 +16,7 @@ from common.errors import BadInput, found
 from common.steps import files_by_step
 from common.unchanged import until_changed
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
-from evals.backbones.states import Contents, read
+from evals.backbones.states import Contents, checked, read
 from evals.backbones.weights import read_safetensors, refuse_differences, refuse_non_finite
 from harness.dense_watch import Seen
 from harness.model import Network
@@ -72,7 +72,12 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
 @until_changed()
 def verified_step(path: Path, *, identity: str | None) -> int:
     """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside."""
-    return int(_contents(path, identity).header["step"])
+    try:
+        header = checked(path)
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+    refuse_other_settings(header, path, identity)
+    return int(header["step"])
 
 
 def _contents(path: Path, identity: str | None) -> Contents:

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from common.bounded import size, size_words
 from common.command import answer, end, parsed
+from common.disk import remove
 from common.errors import BadInput, found, listing
 from common.records import Asked, AskedJob, read_record
 from common.steps import KINDS, files_by_step, folders_by_step
@@ -68,7 +69,7 @@ def _run(argv: list[str] | None) -> int:
         for one in spare:
             print(f"{one.path}: {one.why}, {size_words(one.size)}")
             if not args.plan:
-                store.remove(one.path)
+                remove(one.path)
     names = sorted({name for need in needed.values() for name in need.by})
     total = size_words(sum(one.size for one in spare))
     print(f"kept for {listing(names) if names else 'no experiment'}; {'would free' if args.plan else 'freed'} {total}")
@@ -88,7 +89,7 @@ def keep_within(runs: Path, gib: float | None) -> None:
         with store.swept(folder):
             for one in sorted(spares(folder, needs(runs)), key=lambda one: one.path.stat().st_mtime):
                 if total > most:
-                    store.remove(one.path)
+                    remove(one.path)
                     gone.append(one)
                     total -= one.size
     except BadInput as error:

@@ -117,8 +117,8 @@ def save(state: State, path: Path, *, identity: str, ranks: Ranks) -> None:
         digests, faults = dict[str, str](), list[OSError]()
         try:
             _write(state, place)
-            names = sorted(path.name for path in place.glob(f"*{state_folder.SUFFIX}"))
-            digests = {names[one]: checksum(place / names[one]) for one in ranks.own(len(names))}
+            own = place.glob(f"shard-{ranks.rank + 1:05d}-*{state_folder.SUFFIX}")  # as the writer names them
+            digests = {path.name: checksum(path) for path in own}
         except OSError as error:
             faults.append(error)
         told = ranks.gathered((digests, faults))
@@ -154,9 +154,7 @@ def load(
     anchor: the Gram teacher on the meta device where the job is given one; None where one is of the student's kind.
     Raises `BadInput` as `harness.checkpoint.load_state`, in all processes.
     """
-    opened = ranks.agreed(ranks.led(lambda: _opened(path, identity)))
-    assert opened is not None, "the first process has read it"
-    header, forms = opened
+    header, forms = ranks.told(lambda: _opened(path, identity))
     files = header[state_folder.FILES]
     names = sorted(files)
     ranks.made(lambda: _check(path, files, [names[one] for one in ranks.own(len(names))]))

@@ -199,7 +199,7 @@ def read(state: Path, settings: Experiment, device: torch.device, ranks: Ranks =
     key = (str(state.resolve()), settings.precision, str(device), settings.runtime.compile, ranks)
     teacher = _READ.get(key)
     if not all(ranks.gathered(teacher is not None)):
-        shaped = _with_shapes(settings, *_shapes_beside(state))
+        shaped = _with_shapes(settings, *ranks.told(lambda: _shapes_beside(state)))
         if ranks.world == 1:
             network = _whole(state, shaped)
             settle(network.backbone, settings.runtime.compile, device)

@@ -1,14 +1,13 @@
 """What all processes of `torchrun` but the first do in a run: their share of each step and of each evaluation.
 
-The first one does all else as if it were alone: it plans, reads and writes states, and reports. The others write
-nothing. They must see the same files where a job reads some: images, a frozen teacher, a Gram teacher's folder, and
-the exported backbones of its steps.
+The first one does all else as if it were alone: it plans, reads and writes states, and reports. The others write their
+parts of a state that is cut, and a cache of what they read. They must see the same files where a job reads some:
+images, a frozen teacher, a Gram teacher's folder, and the exported backbones of its steps.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,11 +78,13 @@ def carry_out(order: Training, held: dict[str, Held], ranks: Ranks, device: torc
     match order:
         case Step(name, step):
             if (beginning := order.beginning) is not None:
-                hold(beginning, held, lambda: received(beginning, step, ranks, device), device)
+                feed = room(beginning, held, device)
+                hold(beginning.job, held, feed, received(beginning, step, ranks, device))
             take(order, held[name], ranks)
         case Begin(job, step):
+            feed = room(order, held, device)
             with suppress(BadInput):  # which all processes meet, and the first one tells
-                hold(order, held, lambda: together.cut(job, device, ranks, step=step), device)
+                hold(job, held, feed, together.cut(job, device, ranks, step=step))
         case PassOver(name, step):
             own = held[name]
             pass_over(own.state, scheduled(own.job, own.state, step), settled(own.job, own.state))
@@ -93,18 +94,21 @@ def carry_out(order: Training, held: dict[str, Held], ranks: Ranks, device: torc
             gathered(getattr(held[name].state, which).backbone.state_dict(), ranks)
 
 
-def hold(order: Beginning | Begin, held: dict[str, Held], state: Callable[[], State], device: torch.device) -> None:
-    """Hold the job of an order as the first process has it; jobs of one pool read one stream of batches."""
+def room(order: Beginning | Begin, held: dict[str, Held], device: torch.device) -> Feed:
+    """Let go what does not go on; the stream of batches for the job of an order, one for all jobs of a pool."""
     torch.set_num_threads(order.threads)
     if order.anew:
         for one in held.values():
             one.feed.close()
         held.clear()
-    job = order.job
-    begun, feed = state(), next((one.feed for one in held.values()), None)
-    if feed is None:
-        feed = Feed(Pools(Path(job.settings.runtime.cache))(job.settings.data), device=device)
-    held[job.name] = Held(job, begun, feed, Tally(feed.pool, job.settings.data))
+    settings = order.job.settings
+    feed = next((one.feed for one in held.values()), None)
+    return feed or Feed(Pools(Path(settings.runtime.cache))(settings.data), device=device)
+
+
+def hold(job: Job, held: dict[str, Held], feed: Feed, state: State) -> None:
+    """Hold a job as the first process has it."""
+    held[job.name] = Held(job, state, feed, Tally(feed.pool, job.settings.data))
 
 
 def received(beginning: Beginning, step: int, ranks: Ranks, device: torch.device) -> State:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from common.disk import locked, write_text
+from common.disk import locked, remove, sweep, write_text
 from common.errors import BadInput
 from common.steps import files_by_step, step_name
 from common.unwritable import writing
@@ -41,12 +40,6 @@ def prune(states: Path) -> None:
         remove(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a folder."""
-    act: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
-    act(path)
-
-
 def prunable(states: Path, *, keep: set[int]) -> list[Path]:
     """The states that are neither among the newest nor of a step in `keep`."""
     older = [*files_by_step(states, ".safetensors").items()][:-NEWEST]
@@ -71,6 +64,7 @@ def swept(store: Path) -> Iterator[None]:
     """No other process uses the store meanwhile. Raises `BadInput` where one does."""
     try:
         with locked(store, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            sweep(store)  # what was left of a segment by one that was killed while it removed it
             yield
     except BlockingIOError:
         raise BadInput(f"{store} is in use by a run: want none at work in it; try again once it has ended") from None

@@ -1,7 +1,7 @@
 """What all processes do at once with a state that is cut: begin with it, write it, gather a backbone of it.
 
-Each function is called by the first process, which tells the others, or by one that was told (`harness.follow`).
-Of a state that is not cut the first process sees to all by itself.
+All but `cut`, which all processes call, are called by the first one, which tells the others; what these then do is in
+`harness.follow`. Of a state that is not cut the first process sees to all by itself.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _kept(job: Job, step: int, device: torch.device, ranks: Ranks) -> State:
     path = state_path(job, step)
     if not ranks.agreed(path.is_dir()):
         return cut_state.cut(ranks.led(lambda: _whole(job, step)), job.settings, device, ranks)
-    anchor = ranks.agreed(ranks.led(lambda: _given(job)))
+    anchor = ranks.told(lambda: _given(job))
     return cut_state.load(path, job.settings, device, ranks, identity=job.identity, anchor=anchor)
 
 

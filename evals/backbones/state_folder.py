@@ -92,11 +92,20 @@ def _unfit(error: BaseException) -> BadInput:
     )
 
 
-def read(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The header as that of a single file, and all tensors whole. Raises `BadInput`, OSError for a damaged one."""
+def checked(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header as that of a single file, and all tensors on the meta device, of files that are what was written.
+
+    Raises `BadInput`, OSError for a damaged one.
+    """
     header = header_of(folder)
     files = header.pop(FILES)
     refuse_changed_files(folder, files, files)
-    tensors = {name: torch.empty_like(form, device="cpu") for name, form in forms_of(folder).items()}
+    return header, forms_of(folder)
+
+
+def read(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header as that of a single file, and all tensors whole. Raises as `checked`."""
+    header, forms = checked(folder)
+    tensors = {name: torch.empty_like(form, device="cpu") for name, form in forms.items()}
     fill(folder, tensors, together=False)
     return header, tensors

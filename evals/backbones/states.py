@@ -110,6 +110,15 @@ def read(path: Path) -> Contents:
     return Contents(header, tensors, digested)
 
 
+def checked(path: Path) -> Mapping[str, Any]:
+    """The header of a training state that is what was written; of a folder no tensor is read. Raises as `read`."""
+    if not path.is_dir():
+        return read(path).header
+    header, _ = state_folder.checked(path)
+    refuse_unlabelled(header, path)
+    return header
+
+
 def refuse_unlabelled(header: Mapping[str, Any], path: Path) -> None:
     """Raises `BadInput` where a header is not that of the training state of this name."""
     if missing := [entry for entry in ENTRIES if entry not in header]:

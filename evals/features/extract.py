@@ -94,10 +94,10 @@ class Source:
 
 def _stored(entry: store.Entry, source: Source, *, batch_size: int, workers: int, ranks: Ranks) -> store.StoredFeatures:
     """What the first process finds in the entry, or what all of them put there."""
-    found = ranks.made(lambda: entry.read(dense=source.dense) if ranks.first else None)
+    found = ranks.led(lambda: entry.read(dense=source.dense))
     if ranks.agreed(found is None):
         with ExitStack() as stack:
-            new = ranks.made(lambda: stack.enter_context(entry.write(source.dense)) if ranks.first else None)
+            new = ranks.led(lambda: stack.enter_context(entry.write(source.dense)))
             made = _features(source, batch_size=batch_size, workers=workers, ranks=ranks)
             title = f"features of {source.dataset.name} at {source.view.size} px"
             with Bar(total=len(source.dataset), desc=title, unit="image") as bar:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from common import disk
 from common.disk import append, fragment, put, read_json, whole, write_json, write_text
 from common.errors import BadInput
 
@@ -359,3 +360,21 @@ def test_a_fragment_that_is_swept_away_before_it_is_locked_is_begun_again(
         new.write_text("all of it")
     assert (tmp_path / "a.txt").read_text() == "all of it"
     assert len(swept) == 1
+
+
+def test_a_folder_whose_removal_is_cut_off_is_gone_and_its_rest_goes_with_the_next_sweep(tmp_path: Path, monkeypatch):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "part").write_text("x")
+
+    def cut_off(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now:
+        now.setattr(disk, "_remove", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            disk.remove(folder)
+    assert not folder.exists()
+    disk.sweep.cache_clear()
+    disk.sweep(tmp_path)
+    assert not [*tmp_path.iterdir()]

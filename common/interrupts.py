@@ -37,6 +37,9 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
         self.code = 128 + number  # what a shell reports for a process that died of it
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.number,), {"args": self.args}  # for processes that are told of it
+
 
 class Leaving(Interrupted):
     """This process was asked to leave and does so; what it was at is saved, or has been broken off."""
@@ -97,6 +100,8 @@ def ignore_in_worker() -> None:
     """In a worker process: Ctrl-C and a closed terminal reach it too, and are the main process's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which a loader of torch has undone, and dies of it
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 

@@ -128,6 +128,11 @@ def save(state: State, path: Path, *, identity: str, ranks: Ranks) -> None:
             if found:
                 raise found[0]
         files = {name: digest for own, _ in told for name, digest in own.items()}
+        if lost := [name for name in sorted(files) if not (new / name).is_file()]:
+            raise BadInput(
+                f"got no {lost[0]} in {path.parent}, where another process has written it: want a folder that all of "
+                "them share; name one by runtime.folder"
+            )
         header = sealed({**about(state, identity), state_folder.FILES: files}, {})
         (new / state_folder.HEADER).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
 

@@ -17,7 +17,7 @@ from typing import cast
 import torch
 
 from common.errors import BadInput
-from common.interrupts import SIGNALS
+from common.interrupts import SIGNALS, Interrupted
 from common.machine import pick_device
 from common.progress import silent
 from common.ranks import Ranks, device_of, is_parting
@@ -63,6 +63,8 @@ def follow(ranks: Ranks, device: str) -> int:
                 examine(order, opened, ranks)
             else:
                 carry_out(order, held, ranks, device_of(pick_device(device)))
+    except Interrupted:  # of the first process, while all write
+        return 1
     except RuntimeError as error:
         if not is_parting(error):
             raise

@@ -114,9 +114,10 @@ class Feed:
         `BadInput` for an image that cannot be read, in all processes where it is so in one.
         """
         if self.ranks.world == 1 or not taken:
-            if self.ranks.first and is_cut(state.student):
+            made = self._made(job, state)
+            if is_cut(state.student):
                 self.ranks.agreed(PassOver(job.name, state.step))
-            return self._made(job, state)
+            return made
         if self.ranks.first:
             self._tell(job, state, tallied)
         while True:

@@ -6,6 +6,7 @@ All but `cut`, which all processes call, are called by the first one, which tell
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,7 @@ def _told(job: Job, device: torch.device, ranks: Ranks, *, step: int | None, ane
 
 def cut(job: Job, device: torch.device, ranks: Ranks, *, step: int | None) -> State:
     """The newest readable state of a job, or that of a step, else what it begins with: a part of it in each process."""
+    gc.collect()  # one that was held before refers to itself
     steps = ranks.agreed([one for one in saved_steps(job) if step in (None, one)])
     for one in steps:
         try:

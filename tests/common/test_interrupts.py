@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from common.command import answer
-from common.interrupts import REQUESTS, RESUME, Interrupted, interruptible, resumable
+from common.interrupts import REQUESTS, RESUME, Interrupted, Leaving, interruptible, resumable
 
 pytestmark = pytest.mark.usefixtures("signals_heard")
 
@@ -290,3 +291,9 @@ def test_afterwards_all_signals_are_what_they_were():
     with resumable():
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize("error", [Interrupted(signal.SIGTERM), Leaving(signal.SIGUSR1, " and broken off")])
+def test_other_processes_can_be_told_of_an_interruption(error: Interrupted):
+    told = pickle.loads(pickle.dumps(error))
+    assert (type(told), str(told), told.code, told.number) == (type(error), str(error), error.code, error.number)

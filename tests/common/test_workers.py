@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import socket
 from multiprocessing import resource_sharer
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -91,3 +93,15 @@ def test_workers_begin_where_they_are_told_after_what_they_do_at_their_start(wor
     counter = Counter()
     assert list(batches(counter.count, 5, first=2, workers=workers, at_start=counter.start)) == expected
     assert counter.base == 0
+
+
+def test_where_sigterm_is_ignored_workers_outlive_it_too():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        found = batches(a_batch, 30, workers=1)
+        first = next(found)
+        (worker,) = psutil.Process().children()
+        worker.send_signal(signal.SIGTERM)
+        assert [torch.equal(one, a_batch(step)) for step, one in enumerate((first, *found))] == [True] * 30
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -22,7 +22,7 @@ sys.path[0] = str(ROOT)
 
 import torch
 
-from benchmarks.measure import note, wait
+from benchmarks.measure import in_turns, note
 from benchmarks.step import made_up
 from common.machine import pick_device
 from common.speed import machine_line
@@ -67,17 +67,9 @@ def stepping(experiment: Experiment, device: torch.device) -> Callable[[], objec
 
 
 def best(run: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """The least time of a run, once before to warm up."""
-    run()
+    """The least time of a run, on a CPU of the processor."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    least, spent = float("inf"), 0.0
-    while spent < seconds or not spent:
-        start = clock()
-        run()
-        wait(device)
-        taken = clock() - start
-        least, spent = min(least, taken), spent + taken
-    return least
+    return in_turns({"run": run}, seconds=seconds, device=device, clock=clock)["run"]
 
 
 def steps(axis: str, device: torch.device, seconds: float) -> list[Row]:

@@ -33,7 +33,7 @@ from harness.job import Job
 from harness.lockstep import Feed, scheduled, settled
 from harness.orders import Begin, Beginning, Evaluation, Gather, Order, PassOver, Save, Step, Training
 from harness.shards import gathered, is_cut
-from harness.state import State, frozen_copy
+from harness.state import State, frozen_copy, network_of
 from harness.step import NonFinite, pass_over, train_step
 
 
@@ -93,7 +93,7 @@ def carry_out(order: Training, held: dict[str, Held], ranks: Ranks, device: torc
         case Save(name, path):
             cut_state.save(held[name].state, path, identity=held[name].job.identity, ranks=ranks)
         case Gather(name, which):
-            gathered(getattr(held[name].state, which).backbone.state_dict(), ranks)
+            gathered(network_of(held[name].state, which).backbone.state_dict(), ranks)
 
 
 def room(order: Beginning | Begin, held: dict[str, Held], device: torch.device) -> Feed:

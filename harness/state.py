@@ -13,6 +13,7 @@ from harness import gram_teacher
 from harness.backbones.convnext import Encoder, blocks
 from harness.dense_watch import Seen, best
 from harness.distillation import FrozenTeacher
+from harness.eval_settings import Role
 from harness.model import Network, build_backbone
 from harness.settings import Experiment
 from harness.shards import is_cut, made, own
@@ -37,6 +38,11 @@ class State:
     frozen: FrozenTeacher | None = None
     learner: nn.Module | None = None
     shared: int | None = None
+
+
+def network_of(state: State, which: Role) -> Network:
+    """The student or its EMA teacher."""
+    return state.teacher if which == "teacher" else state.student
 
 
 def renewed(state: State, settings: Experiment, ranks: Ranks = ALONE) -> Encoder:

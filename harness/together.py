@@ -25,7 +25,7 @@ from harness.job_folder import saved_steps, state_path
 from harness.model import build_backbone
 from harness.orders import Begin, Gather, Save
 from harness.shards import gathered, is_cut, unfilled
-from harness.state import State
+from harness.state import State, network_of
 
 log = logging.getLogger("gramlab")
 CPU = torch.device("cpu")
@@ -117,7 +117,7 @@ def save(job: Job, state: State, path: Path) -> None:
 
 def backbone_of(job: Job, state: State, which: Role) -> nn.Module:
     """A backbone of the state; where it is cut a whole one on the CPU."""
-    network = state.teacher if which == "teacher" else state.student
+    network = network_of(state, which)
     if not is_cut(network):
         return network.backbone
     ranks = joined()

@@ -26,7 +26,7 @@ from harness.config import identity
 from harness.job import Job, holder
 from harness.layers import flatten
 from harness.model import build_backbone
-from harness.split import refuse_uneven
+from harness.split import refuse_split
 from harness.standings import read_status
 from harness.store import FOLDER, MARKS
 
@@ -115,7 +115,7 @@ def goes_on(jobs: Iterable[Job]) -> str:
 def check(job: Job) -> None:
     """Raises `BadInput`, and touches nothing, when the segment's folder, or the experiment's, cannot serve the job, or
     its batch cannot be split as is asked."""
-    refuse_uneven(job.settings, joined().world)
+    refuse_split(job.settings, joined().world)
     own = [job.folder / name for name in ("identity.json", "status.json", "metrics.jsonl")]
     for path in (*own, *(mark for kind in KINDS.values() for mark in job.folder.glob(f"{kind}_*/{MARKS}"))):
         refuse_no_file(path)

@@ -34,9 +34,9 @@ class Learnt(NamedTuple):
     prediction: Tensor
 
 
-def refuse_uneven(settings: Experiment, world: int) -> None:
-    """Raises `BadInput` for a batch that does not split evenly, for losses that reach over parts taken in turn, and for
-    what needs a whole teacher where each process holds a part."""
+def refuse_split(settings: Experiment, world: int) -> None:
+    """Raises `BadInput` for what cannot be split as is asked: an uneven batch, losses that reach over parts taken in
+    turn, what needs a whole teacher or is compiled where each process holds a part."""
     if settings.runtime.shard and settings.gram.is_watched:
         raise BadInput(
             f"runtime.shard=true with gram.measure={settings.gram.measure}: features are watched by one process, and "

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from common.bounded import released
 from common.disk import fragment
@@ -43,8 +42,7 @@ def shared(subject: Subject, place: Path) -> Iterator[Subject]:
         return
     ranks = subject.ranks
     with ExitStack() as stack:
-        made = ranks.made_by_all(lambda: stack.enter_context(fragment(place)) if ranks.first else None)
-        cache = cast(Path, made[0])
+        cache = ranks.told(lambda: stack.enter_context(fragment(place)))
         stack.callback(released, cache)
         yield replace(subject, cache=cache)
 

@@ -20,7 +20,7 @@ from harness.data.pool import open_pool
 from harness.gram_view import crops
 from harness.settings import Experiment
 from harness.shards import whole
-from harness.split import refuse_uneven
+from harness.split import refuse_split
 from harness.step import train_step
 
 CPU = torch.device("cpu")
@@ -192,5 +192,5 @@ def test_in_float32_a_step_in_two_processes_is_that_of_one_up_to_rounding(tiny, 
 def test_what_cannot_be_split_is_refused(tiny, change, values, world, said):
     settings = change(tiny, {"data.batch_size": 8, **values})
     with pytest.raises(BadInput) as error:
-        refuse_uneven(settings, world)
+        refuse_split(settings, world)
     assert said in str(error.value)

@@ -4,11 +4,10 @@ import functools
 import os
 import signal
 import socket
-from multiprocessing import resource_sharer
+from multiprocessing import active_children, resource_sharer
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -96,12 +95,12 @@ def test_workers_begin_where_they_are_told_after_what_they_do_at_their_start(wor
 
 
 def test_where_sigterm_is_ignored_workers_outlive_it_too():
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    handler, others = signal.signal(signal.SIGTERM, signal.SIG_IGN), {one.pid for one in active_children()}
     try:
         found = batches(a_batch, 30, workers=1)
         first = next(found)
-        (worker,) = psutil.Process().children()
-        worker.send_signal(signal.SIGTERM)
+        (worker,) = {one.pid for one in active_children()} - others
+        os.kill(worker, signal.SIGTERM)
         assert [torch.equal(one, a_batch(step)) for step, one in enumerate((first, *found))] == [True] * 30
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)

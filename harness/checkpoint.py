@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from harness.state import State, frozen_copy
 
 NETWORKS = ("student.", "teacher.")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-DAMAGE = (SafetensorError, OSError, RuntimeError, KeyError, ValueError)
+_DAMAGE = (SafetensorError, OSError, RuntimeError, KeyError, ValueError)
 
 
 class Damaged(BadInput):
@@ -62,7 +63,7 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
         restore(state, tensors, path)
     except BadInput:
         raise
-    except DAMAGE as error:
+    except _DAMAGE as error:
         raise unreadable(path, error) from error
     if not digested:
         tell_of_no_digest(path)
@@ -72,19 +73,15 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
 @until_changed()
 def verified_step(path: Path, *, identity: str | None) -> int:
     """The step of a saved state that is whole. Raises `BadInput` as `load_state`, shapes left aside."""
-    try:
+    with readable(path):
         header = checked(path)
-    except DAMAGE as error:
-        raise unreadable(path, error) from error
     refuse_other_settings(header, path, identity)
     return int(header["step"])
 
 
 def _contents(path: Path, identity: str | None) -> Contents:
-    try:
+    with readable(path):
         contents = read(path)
-    except DAMAGE as error:
-        raise unreadable(path, error) from error
     refuse_other_settings(contents.header, path, identity)
     return contents
 
@@ -94,6 +91,15 @@ def refuse_other_settings(header: Mapping[str, str], path: Path, identity: str |
     theirs = header["identity"]
     if identity not in (None, theirs):
         raise BadInput(f"{path} was written under other settings ({theirs}, now {identity}): use another name")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Inside, whatever keeps a state from being read is raised as `Damaged`."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> Damaged:

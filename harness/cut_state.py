@@ -20,9 +20,9 @@ from evals.backbones import state_folder, states
 from evals.backbones.digest import sealed
 from harness.backbones.convnext import Encoder, blocks
 from harness.checkpoint import (
-    DAMAGE,
     MOMENTS,
     about,
+    readable,
     refuse_other_settings,
     refuse_other_tensors,
     tensors_of,
@@ -172,25 +172,21 @@ def load(
     refuse_other_tensors(tensors, forms, str(path))
     try:
         state_folder.fill(path, tensors, together=True)
-    except BadInput as error:
+    except BadInput as error:  # not that another process has ended
         raise unreadable(path, error) from error
     return state
 
 
 def _opened(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header of a folder, and its tensors on the meta device."""
-    try:
+    with readable(path):
         header = state_folder.header_of(path)
         states.refuse_unlabelled(header, path)
         forms = state_folder.forms_of(path)
-    except DAMAGE as error:
-        raise unreadable(path, error) from error
     refuse_other_settings(header, path, identity)
     return header, forms
 
 
 def _check(path: Path, files: Mapping[str, str], names: Sequence[str]) -> None:
-    try:
+    with readable(path):
         state_folder.refuse_changed_files(path, files, names)
-    except (OSError, BadInput) as error:
-        raise unreadable(path, error) from error

@@ -2,8 +2,9 @@
 
     python benchmarks/step.py [--model vits nano] [--gram off 1 2] [--precision float32 bfloat16] [--compile]
 
-Both take the same step on the same weights and the same made-up batch, in turns; that their losses agree is checked
-first. Memory is the most that a process of its own held, libraries included.
+Both take the same step on the same weights and the same made-up batch, in turns and in a process each; that their
+losses agree is checked first. Memory is the most that its process held, libraries included. Our process is set as
+every command of the project sets its own (`common.heap`); with `--both-keep` the plain one's is, too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count, product
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +31,9 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # what torch's profiler would sa
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measure import in_turns, note, peak_rate
+from benchmarks.measure import in_turns, note, peak_rate, wait
 from benchmarks.plain_step import Heads, Plain, plain_step
+from common.heap import keep_freed_memory
 from common.machine import pick_device
 from common.speed import machine_line
 from harness.beginning import fresh_state
@@ -117,7 +122,7 @@ def plain(case: Case, device: torch.device) -> Callable[[], dict[str, float]]:
 STEPS = {"ours": ours, "plain": plain}
 
 
-def refuse_other_work(runs: dict[str, Callable[[], dict[str, float]]], case: Case) -> None:
+def refuse_other_work(runs: Mapping[str, Callable[[], dict[str, float]]], case: Case) -> None:
     """Exits unless the losses of the first step of both agree."""
     found = {name: run() for name, run in runs.items()}
     for term, value in found["plain"].items():
@@ -138,19 +143,46 @@ def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
     return {kind: time / sum(spent.values()) for kind, time in spent.most_common()}
 
 
-def peak_memory(case: Case, which: str, device: torch.device) -> float:
-    """GiB that a process of its own holds at most while it takes three steps."""
-    command = [sys.executable, __file__, "--alone", which, "--model", case.model, "--gram", case.gram]
-    command += ["--compile"] * case.compiled
-    command += ["--precision", case.precision, "--device", str(device), "--threads", str(torch.get_num_threads())]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+class Beside:
+    """A step that a process of its own takes when it is asked to, on as many threads as this one has."""
+
+    def __init__(self, case: Case, which: str, device: torch.device, *, keeps: bool) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        told = (theirs, case, which, device, torch.get_num_threads(), keeps)
+        context.Process(target=serve, args=told, daemon=True).start()
+        theirs.close()
+
+    def __call__(self) -> dict[str, float]:
+        return self.ask("step")
+
+    def ask(self, what: str) -> Any:
+        """The answer to one of the questions of `serve`."""
+        self.pipe.send(what)
+        return self.pipe.recv()
 
 
-def alone(case: Case, which: str, device: torch.device) -> float:
-    """In that process."""
+def serve(pipe: Connection, case: Case, which: str, device: torch.device, threads: int, keeps: bool) -> None:
+    """In that process, until nobody asks any more. keeps: memory that was freed."""
+    torch.set_num_threads(threads)
+    if keeps:
+        keep_freed_memory()
     run = STEPS[which](case, device)
-    for _ in range(3):
-        run()
+
+    def step() -> dict[str, float]:
+        terms = run()
+        wait(device)
+        return terms
+
+    memory, shares = partial(peak_memory, device), partial(where_time_goes, run)
+    answers = {"step": step, "memory": memory, "time": shares, "threads": torch.get_num_threads}
+    with suppress(EOFError):
+        while True:
+            pipe.send(answers[pipe.recv()]())
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB that this process held at most."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     status = Path("/proc/self/status")  # what `resource` tells on Linux may be the parent's from before
@@ -160,16 +192,16 @@ def alone(case: Case, which: str, device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
 
 
-def measure(case: Case, device: torch.device, *, seconds: float) -> dict[str, Any]:
+def measure(case: Case, device: torch.device, *, seconds: float, both_keep: bool) -> dict[str, Any]:
     """All that is told of a case."""
-    runs = {name: make(case, device) for name, make in STEPS.items()}
+    runs = {name: Beside(case, name, device, keeps=both_keep or name == "ours") for name in STEPS}
     refuse_other_work(runs, case)
-    best = in_turns(runs, seconds=seconds, device=device)
+    best = in_turns(runs, seconds=seconds)
+    memory = {name: run.ask("memory") for name, run in runs.items()}
     settings = settings_of(case)
     settings = replace(settings, gram=replace(settings.gram, weight=2.0 if case.gram != "off" else 0.0))
     flops, peak = step_cost(settings, gram=case.gram != "off").flops, peak_rate(device, case.precision)
     images = settings.data.batch_size
-    memory = {name: peak_memory(case, name, device) for name in runs}
     return {
         "images_per_second": images / best["ours"],
         "plain_images_per_second": images / best["plain"],
@@ -178,7 +210,7 @@ def measure(case: Case, device: torch.device, *, seconds: float) -> dict[str, An
         "peak_gflops": peak / 1e9,
         "memory_gib": memory["ours"],
         "plain_memory_gib": memory["plain"],
-        "time": where_time_goes(runs["ours"]) if device.type == "cpu" else {},
+        "time": runs["ours"].ask("time") if device.type == "cpu" else {},
     }
 
 
@@ -191,20 +223,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--device", default="auto", help="default: %(default)s")
     parser.add_argument("--compile", action="store_true", help="our blocks by torch.compile (runtime.compile)")
-    parser.add_argument("--alone", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--both-keep", action="store_true", help="the plain step keeps memory that was freed, too")
     given = parser.parse_args(argv)
     if given.threads:
         torch.set_num_threads(given.threads)
     device = pick_device(given.device)
     every = product(given.model, given.gram, given.precision)
     cases = [Case(*one, compiled=given.compile) for one in every]
-    if given.alone:
-        print(alone(cases[0], given.alone, device))
-        return 0
     print(machine_line(device))
     print(f"{'':34}{'images/s':>10}{'plain':>8}{'ratio':>7}{'of peak':>9}{'GiB':>7}{'plain':>7}  where the time goes")
     for case in cases:
-        found = measure(case, device, seconds=given.seconds)
+        found = measure(case, device, seconds=given.seconds, both_keep=given.both_keep)
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found["time"].items())
         rates = f"{found['images_per_second']:10.2f}{found['plain_images_per_second']:8.2f}{found['ratio']:7.2f}"
         held = f"{100 * found['of_peak']:8.0f} %{found['memory_gib']:7.2f}{found['plain_memory_gib']:7.2f}"

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from common.errors import BadInput, nearest
+from common.heap import keep_freed_memory
 from common.interrupts import Interrupted, interruptible
 from common.unwritable import Unwritable
 
@@ -56,6 +57,7 @@ def answer(act: Callable[[], int], *, afterwards: str = "the same command goes o
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text, or none that it can show
     gc.enable()  # see `listen`
     gc.set_threshold(10_000, 20, 20)  # a report's many objects live until it is written: a sixth of its time
+    keep_freed_memory()
     with interruptible():
         try:
             return _answer(act, afterwards)

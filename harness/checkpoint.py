@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from common.disk import whole
 from common.errors import BadInput, found
+from common.on_meta import on_meta
 from common.steps import files_by_step
 from common.unchanged import until_changed
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
@@ -135,7 +136,7 @@ def load_weights(state: State, path: Path) -> None:
 
 def refuse_unfit(path: Path, settings: Experiment) -> None:
     """Raises `BadInput` for weights that `load_weights` would refuse for their names or shapes."""
-    with torch.device("meta"):
+    with on_meta():
         network = Network(settings)
     own = {f"{name}{key}": tensor for name in NETWORKS for key, tensor in network.state_dict().items()}
     refuse_other_tensors(own, _local_norms(own, _for_both(_without_weights(path))), f"trunk.checkpoint={path}")

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import BadInput
+from common.on_meta import Operations, on_meta
 from harness import gram_teacher, gram_view
 from harness.backbones.released import settled
 from harness.config import SHARED, as_dict, identity
@@ -163,7 +163,7 @@ def _sizing(settings: Experiment) -> dict[str, Any]:
 
 
 def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:
-    with torch.device("meta"):
+    with on_meta():
         asked = FrozenTeacher(Network(its)) if its is not None else None
         student, teacher = Network(settings), Network(settings)
         own = build_backbone(settings.model) if gram_teacher.is_separate(settings.gram) else None
@@ -182,9 +182,9 @@ def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:
 
     now = at(settings, 0, stop=settings.steps)
     freeze_backbone(student, now.backbone_frozen)
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+    with Operations() as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         total, *_ = forward(state, batch, now, settings, seed=0)
-        forwards = counter.get_total_flops()
+        forwards = counter.flops
         total.backward()
     weights, taught = bytes_of(student), bytes_of(asked.network) if asked else 0
     more = (own is not None) + gram_teacher.most_kept(settings.gram)
@@ -192,19 +192,19 @@ def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:
     activations = sum(storage.nbytes() for storage in saved.values())
     if settings.precision == "bfloat16":
         activations /= 2
-    flops = counter.get_total_flops()
+    flops = counter.flops
     return Cost(float(flops), float(flops - forwards), weights, teachers, activations)
 
 
 def answering_flops(teacher: Experiment, which: int) -> float:
     """Operations of a frozen teacher, as deep as it is, on one batch with these of its sides."""
-    with torch.device("meta"):
+    with on_meta():
         network = Network(teacher).eval()
     patch = patch_size(network.backbone)
     batch = shapes(teacher, patch, which)
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as counter:
         answers(network, batch, masked_positions(batch), patch=patch, ibot=teacher.ibot.weight > 0)
-    return float(counter.get_total_flops())
+    return float(counter.flops)
 
 
 def image_flops(settings: Experiment, size: int) -> float:
@@ -214,16 +214,16 @@ def image_flops(settings: Experiment, size: int) -> float:
 
 @cache
 def _image_flops(model: str, size: int) -> float:
-    with torch.device("meta"):
+    with on_meta():
         backbone = build_backbone(Model(**json.loads(model))).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with Operations() as counter, torch.no_grad():
         backbone(torch.empty(1, 3, size, size, device="meta"))
-    return float(counter.get_total_flops())
+    return float(counter.flops)
 
 
 def network_bytes(settings: Experiment) -> float:
     """Bytes of a network's weights, backbone and heads, as deep as it is."""
-    with torch.device("meta"):
+    with on_meta():
         return bytes_of(Network(settings))
 
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from common.disk import read_json
 from common.errors import BadInput
+from common.on_meta import on_meta
 from common.ranks import joined
 from common.records import Asked, CurvePoint, Status, read_lines, read_record, refuse_no_file
 from common.schema import written
@@ -206,7 +206,7 @@ def refuse_unfit_gram_teacher(job: Job) -> None:
     if folder is not None:
         try:
             given = _without_weights(folder)
-            with torch.device("meta"):
+            with on_meta():
                 gram_teacher.refuse_unlike(given, job.settings.gram, build_backbone(job.settings.model))
         except BadInput as error:
             raise BadInput(f"gram.checkpoint={folder}: {error}") from error

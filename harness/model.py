@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from common.errors import BadInput, first_line
+from common.on_meta import on_meta
 from common.products import fast_linear
 from common.schema import shown
 from evals.backbones.timm_models import create, vit_args
@@ -192,7 +193,7 @@ def sizes_of(model: recipe.Model) -> Sizes:
 
 @cache
 def _sizes_of(model: str) -> Sizes:
-    with torch.device("meta"):
+    with on_meta():
         backbone = build_backbone(recipe.Model(**json.loads(model)))
     depth, prefix = len(convnext.blocks(backbone)), convnext.prefix(backbone)
     weights = sum(weight.numel() for weight in backbone.parameters())

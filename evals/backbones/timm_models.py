@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-import torch
 from timm.layers.classifier import ClNormMlpClassifierHead, NormMlpClassifierHead
 from timm.models.hiera import Hiera
 from timm.models.hieradet_sam2 import HieraDet
@@ -18,6 +17,7 @@ from timm.models.mambaout import MlpHead
 from torch import Tensor, nn
 
 from common.errors import BadInput, first_line
+from common.on_meta import on_meta
 from evals.backbones.weights import refuse_endless
 
 # What timm's factory takes beside an architecture's own arguments: files to open and places to fetch weights from
@@ -53,7 +53,7 @@ def vit_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
 def _pooling(name: str, args: str) -> dict[str, Any]:
     for pooling in _POOLINGS:
         try:
-            with torch.device("meta"):
+            with on_meta():
                 create(name, {**pooling, **json.loads(args)})
         except (AssertionError, TypeError):  # no class token, or no such key: another pooling fits
             continue
@@ -82,7 +82,7 @@ def create_told(
 
 def create_empty(name: str, args: Mapping[str, Any]) -> nn.Module:
     """As `create`, with weights that hold anything, for a file that fills them all: billions take minutes to draw."""
-    with torch.device("meta"):
+    with on_meta():
         model = create(name, args)
     model.to_empty(device="cpu")
     for module in model.modules():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import BadInput
+from common.on_meta import on_meta
 from evals.backbones import exported, official
 from evals.backbones.addresses import ADDRESSES
 from evals.backbones.digest import digest
@@ -89,7 +90,7 @@ def told(model: Model) -> list[str]:
 def _refuse_unfit(spec: str, name: str, args: str, facts: tuple[Any, ...]) -> None:
     """Raises `BadInput` that names the keys in which released weights differ from what they shall fill."""
     asked, released = json.loads(args), read(spec)
-    with torch.device("meta"):
+    with on_meta():
         backbone = create(name, vit_args(name, asked))
         theirs = create(released.name, vit_args(released.name, released.args))
     _fitting(backbone, released, spec)

@@ -3,13 +3,35 @@
 from dataclasses import astuple
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from harness import counted
 from harness.counted import _count, alike, at_depth, block_count, by_depth, count, network_bytes
 from harness.losses.gram import Gram
 from harness.recipe import Model
 
 NOISE = {"model.drop_path": 0.3, "model.rope_rescale": 2.0}
 GRAM = {"gram": Gram(weight=1.0, resolution=2.0)}
+
+
+class ByTorch(FlopCounterMode):
+    """torch's own counter, which remembers no call."""
+
+    flops = property(FlopCounterMode.get_total_flops)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, NOISE, GRAM, {"runtime.recompute": True}, {"optimizer.freeze_backbone_steps": 1}]
+)
+def test_operations_and_bytes_are_those_that_torch_finds_when_it_works_out_every_call(
+    tiny, change, monkeypatch, values
+):
+    settings = change(tiny, values)
+    found = [_count(settings, 0, None) for _ in range(2)]
+    monkeypatch.setattr(counted, "Operations", lambda: ByTorch(display=False))
+    monkeypatch.setattr(counted, "on_meta", lambda: torch.device("meta"))
+    assert found == [_count(settings, 0, None)] * 2
 
 
 @pytest.mark.parametrize("values", [{}, NOISE, GRAM, {**GRAM, "precision": "bfloat16"}, {"ibot.weight": 0.0}])

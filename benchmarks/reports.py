@@ -87,10 +87,10 @@ def stages(folder: Path) -> dict[str, float]:
         return result
 
     timed("imports", lambda: __import__("reports.build"))
-    from reports.build import as_pdf
     from reports.compared import compare
     from reports.figures import render
     from reports.page import style
+    from reports.pdf import as_pdf
     from reports.run_folder import read
     from reports.twin.page import twin
 

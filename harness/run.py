@@ -47,7 +47,7 @@ from harness.trackers.mirrors import mirrored
 from harness.trackers.table import refuse_missing
 from harness.trackers.tensorboard import TensorBoard
 from harness.workplace import held
-from reports.build import build, build_plan
+from reports.timeline import build_plan
 
 log = logging.getLogger("gramlab")
 
@@ -140,6 +140,8 @@ def show(plan: Planned, opening: Opening, experiment: Experiment) -> None:
 
 def carry_out(work: Work) -> int:
     """Let the launcher see to all jobs, and build the report, unless they go on elsewhere."""
+    from reports.build import build  # pandas and SciPy: a second that a plan need not wait for
+
     for job in work.jobs:
         store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
     launcher = work.experiment.launcher.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,27 +15,20 @@ if __name__ == "__main__":
 
     listen()
 
-from matplotlib.backends.backend_pdf import PdfPages
-
 from common.command import answer, end, parsed
 from common.disk import whole
-from common.drawing import make_drawable
 from common.errors import BadInput
-from common.progress import Bar
-from common.timeline import Timeline
 from reports import arguments, words
 from reports.compared import compare
 from reports.figures import render
 from reports.live.watching import watch
 from reports.page import Page, style
+from reports.pdf import PNG_DPI, as_pdf
 from reports.run_folder import read
 from reports.tidy import measured
-from reports.timeline import timeline_pages
 from reports.twin.page import twin
 from reports.verdict_table import verdict_table
 from reports.verdict_words import short
-
-PNG_DPI = 130
 
 
 def build(
@@ -77,15 +69,6 @@ def build(
     return folder / "report.pdf"
 
 
-def build_plan(plan: Timeline, target: Path) -> None:
-    """Write what a plan draws as a PDF; the same plan gives the same bytes."""
-    with style():
-        pages = timeline_pages(plan)
-        pdf = as_pdf(pages, title=f"{plan.name}, plan", bar="plan")
-    with whole(target) as new:
-        new.write_bytes(pdf)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 with one line on stderr for input that the user can mend."""
     return answer(lambda: _run(argv), afterwards="the same command does it again")
@@ -100,19 +83,6 @@ def _run(argv: Sequence[str] | None) -> int:
         return watch(options.folder, host=options.host, port=options.port)
     print(build(options.folder, png=options.png, warn=partial(print, file=sys.stderr)))
     return 0
-
-
-def as_pdf(pages: Sequence[Page], *, title: str, bar: str = "report") -> bytes:
-    """The pages as one PDF, every text in letters that its font has."""
-    # without a creation date the same tables give the same bytes
-    metadata = {"Title": f"Gramlab: {title}", "Creator": "Gramlab", "CreationDate": None}
-    content = io.BytesIO()
-    pdf = PdfPages(content, metadata=metadata)  # closed on success alone: a page that failed would fail it once more
-    for page in Bar(pages, desc=bar, unit="page", lines=False):
-        make_drawable(page.figure)
-        pdf.savefig(page.figure)
-    pdf.close()
-    return content.getvalue()
 
 
 def _write_pngs(folder: Path, pages: Sequence[Page]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from common.disk import whole
 from common.drawing import shorten, text_width, wrap
 from common.timeline import Curve, Lane, Timeline
 from reports.axes import plain, scaled, step_axis, titled
@@ -30,7 +32,9 @@ from reports.page import (
     looks,
     new_page,
     number_pages,
+    style,
 )
+from reports.pdf import as_pdf
 
 ROWS = 16  # lanes on a page
 NAMES, WORDS, INSET = 1.75, 2.6, 0.2  # inches left and right of the lanes
@@ -56,6 +60,14 @@ MARKS: dict[str, dict] = {
     "evaluation": {"marker": 2, "markersize": 5},  # a tick upwards
     "state": {"marker": 3, "markersize": 3.5, "color": FAINT},
 }
+
+
+def build_plan(plan: Timeline, target: Path) -> None:
+    """Write what a plan draws as a PDF; the same plan gives the same bytes."""
+    with style():
+        pdf = as_pdf(timeline_pages(plan), title=f"{plan.name}, plan", bar="plan")
+    with whole(target) as new:
+        new.write_bytes(pdf)
 
 
 def timeline_pages(plan: Timeline) -> list[Page]:

@@ -97,7 +97,7 @@ FLOORS = (
     "reports.parts",
     "reports.lane_files",
     "reports.page reports.run_folder reports.pairing",
-    "reports.lineage reports.lane_settings",
+    "reports.lineage reports.lane_settings reports.pdf",
     "reports.axes reports.labels reports.estimates",
     "reports.compared",
     "reports.words",

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from common.bounds import About, Count, Whole
@@ -98,6 +97,8 @@ def confusion(features: FeatureSet, clusters: list[Int[np.ndarray, " P"]], class
 
 def match(pixels: Int[np.ndarray, "K C"]) -> Int[np.ndarray, " K"]:
     """The class of each cluster, one to one, so that most pixels are right (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment  # takes a fifth of a second, and settings know every task
+
     return linear_sum_assignment(pixels, maximize=True)[1]
 
 

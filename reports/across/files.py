@@ -16,10 +16,10 @@ from reports.across.changes import Change, of_arm
 from reports.across.picture import tradeoff
 from reports.across.settings import Absent, Setting
 from reports.across.sides import Measure, Side
-from reports.build import PNG_DPI, as_pdf
 from reports.compared import Difference, Differences
 from reports.estimates import final
 from reports.page import number_pages, style
+from reports.pdf import PNG_DPI, as_pdf
 from reports.run_folder import COLUMN_KEYS
 from reports.verdict_words import note, word
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.disk import whole
-from reports.build import as_pdf
 from reports.curation.front import front_page
 from reports.curation.sheets import sheet_pages
 from reports.curation.sizes import sizes_page
 from reports.curation.story import Story
 from reports.page import number_pages, style
+from reports.pdf import as_pdf
 
 NAME = "curation.pdf"
 

@@ -12,10 +12,10 @@ import pandas as pd
 from common.disk import whole
 from common.errors import BadInput
 from common.schema import written
-from reports.build import as_pdf
 from reports.cautions import few_images
 from reports.estimates import effort
 from reports.page import Page, looks, number_pages, style
+from reports.pdf import as_pdf
 from reports.run_folder import Run
 from reports.run_folder import read as read_run
 from reports.sweep.ending import ending

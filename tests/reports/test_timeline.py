@@ -6,9 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from common.timeline import Curve, Lane, Timeline
-from reports.build import build_plan
 from reports.page import looks, style
-from reports.timeline import timeline_pages
+from reports.timeline import build_plan, timeline_pages
 
 LAST = {"short": 8, "long": 1_200_000}
 

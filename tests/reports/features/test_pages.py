@@ -7,7 +7,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from common.drawing import make_drawable
 from evals.results.outcomes import load_outcomes
 from evals.results.pictured import ImageKey, features_path
-from reports.build import as_pdf
 from reports.compared import compare
 from reports.estimates import primary
 from reports.features.differ import cases
@@ -19,6 +18,7 @@ from reports.features.stages import MOST_ARMS, gap_by_arm, sides
 from reports.front_page import front_pages
 from reports.page import looks, style
 from reports.pairing import outcomes_path
+from reports.pdf import as_pdf
 from reports.run_folder import read
 from tests.reports.features.conftest import EVALUATIONS
 

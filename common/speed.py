@@ -69,8 +69,8 @@ def _turn(weights: list[Tensor], images: int, precision: str, clock: Clock) -> f
     return clock() - started
 
 
-def precision_rates(device: torch.device, *, width: int = 384) -> dict[str, float]:
-    """The best rate of a block in float32 and in bfloat16, in turns for about 2 seconds.
+def precision_rates(device: torch.device, *, width: int = 384, seconds: float = 2) -> dict[str, float]:
+    """The best rate of a block in float32 and in bfloat16, in turns for about so many seconds.
 
     On a CPU by its own time and on one thread, which other processes disturb least. Each runs once before that, since
     on a GPU what is first loads libraries and kernels.
@@ -80,7 +80,7 @@ def precision_rates(device: torch.device, *, width: int = 384) -> dict[str, floa
     with _threads(1):
         for name in rates:
             block_rate(device, width=width, precision=name, seconds=0, clock=clock)
-        end = time.perf_counter() + 2
+        end = time.perf_counter() + seconds
         while not all(rates.values()) or time.perf_counter() < end:
             for name, best in rates.items():
                 rates[name] = max(best, block_rate(device, width=width, precision=name, seconds=0.05, clock=clock))

@@ -57,7 +57,8 @@ def settle_precision(
     if kept := {now for before, now in zip(asked, known, strict=True) if before != now}:
         lines.append(f"precision: {' and '.join(sorted(kept))}, as this run had before")
     if "auto" in known or "bfloat16" in asked:
-        rates = speed.precision_rates(device, width=sizes_of(experiment.model).width)
+        seconds = 2 if "auto" in known else 0.5  # where it is only told, a rough number will do
+        rates = speed.precision_rates(device, width=sizes_of(experiment.model).width, seconds=seconds)
         chosen, why = speed.choose_precision(rates)
         lines.append(f"precision: {why if 'auto' in known else speed.bfloat16_words(rates)}")
         experiment = _settled(experiment, whole=chosen, trunk=chosen, arms=dict.fromkeys(experiment.arms, chosen))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -129,6 +129,11 @@ def forward_flops(settings: Experiment, size: int) -> float:
 
 
 def machine_rate(settings: Experiment, device: torch.device) -> float:
-    """Operations a second of a ViT block at this model's width, in its precision: the best of a few measurements."""
-    how = {"width": sizes_of(settings.model).width, "precision": settings.precision, "seconds": 0.05}
-    return max(block_rate(device, **how) for _ in range(6))
+    """Operations a second of a ViT block at this model's width, in its precision, as a process finds them first."""
+    return _rate(device, sizes_of(settings.model).width, settings.precision, torch.get_num_threads())
+
+
+@cache
+def _rate(device: torch.device, width: int, precision: str, threads: int) -> float:
+    """The best of a few measurements; the threads are torch's present ones."""
+    return max(block_rate(device, width=width, precision=precision, seconds=0.05) for _ in range(6))

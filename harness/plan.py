@@ -50,7 +50,7 @@ class Estimate(NamedTuple):
 def estimates(
     experiment: Experiment, jobs: Sequence[Job], tasks: Mapping[str, TaskSpec], device: torch.device
 ) -> dict[str, Estimate]:
-    """Of every job by its name; how fast this machine is, is measured now."""
+    """Of every job by its name; how fast this machine is, is measured."""
     rate = EFFICIENCY * machine_rate(experiment, device)
     images = sum(len(s) for s in {id(s): s for t in tasks.values() for s in (t.train_set, t.test_set) if s}.values())
     found = {}

@@ -158,8 +158,8 @@ def _sizing(settings: Experiment) -> dict[str, Any]:
     costs.
     """
     idle = {*SHARED, "teacher", "distillation", "optimizer", "schedule", "data"}
-    counted = {key: value for key, value in as_dict(settings).items() if key not in idle}
-    return {**counted, "batch_size": settings.data.batch_size}
+    counted = {key: as_dict(value) for key, value in vars(settings).items() if key not in idle}
+    return {**counted, "batch_size": settings.data.batch_size, "recompute": settings.runtime.recompute}
 
 
 def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:

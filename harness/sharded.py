@@ -9,6 +9,7 @@ rounded weights stay until the way back.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from common.command import columns
@@ -17,6 +18,7 @@ from harness.counted import Cost, alike
 from harness.data.sizes import sides
 from harness.job import Job
 from harness.model import sizes_of
+from harness.settings import Experiment
 
 GPU = "H100"
 GPU_BYTES = 80e9
@@ -57,7 +59,7 @@ class Counted(NamedTuple):
 
 def counted(job: Job) -> Counted:
     """The largest step of a job, whose backbone must have blocks that are alike."""
-    settings = job.settings
+    settings = _keeping(job.settings)
     gram = settings.gram.weight > 0 and settings.gram.first_step < job.stop
     sizes, crops = sizes_of(settings.model), settings.crops
     tokens = max(
@@ -103,11 +105,16 @@ def parts(of: Counted, images: int, *, processes: int) -> int | None:
 
 def hours(job: Job, *, recomputed: bool) -> float:
     """Of a GPU, for all steps of a job at `UTILISATION`."""
-    operations = flops(job.settings, job.start, job.stop, origin=job.origin, teacher=job.teacher)
+    operations = flops(_keeping(job.settings), job.start, job.stop, origin=job.origin, teacher=job.teacher)
     if recomputed:  # the student's blocks once more, which is half of their backward pass
         of = counted(job)
         operations += (job.stop - job.start) * of.block.backward / 2 * of.depth
     return operations / (GPU_RATE * UTILISATION) / 3600
+
+
+def _keeping(settings: Experiment) -> Experiment:
+    """The settings of steps in which nothing is recomputed, from which both ways are told."""
+    return replace(settings, runtime=replace(settings.runtime, recompute=False))
 
 
 def lines(jobs: Sequence[Job]) -> list[str]:

@@ -41,6 +41,13 @@ def test_a_deep_network_is_counted_by_shallow_ones_to_the_bit(tiny, change, valu
     assert count(settings) == _count(settings, 0, None)
 
 
+def test_a_step_that_recomputes_is_counted_as_one(tiny, change):
+    kept, again = (change(at_depth(tiny, 7), {"runtime.recompute": one}) for one in (False, True))
+    assert [count(one) for one in (kept, again)] == [_count(one, 0, None) for one in (kept, again)]
+    assert count(again).activations < count(kept).activations
+    assert count(again).backward > count(kept).backward
+
+
 def test_a_deep_frozen_teacher_is_counted_by_a_shallow_one_to_the_bit(tiny, change):
     teacher, student = at_depth(tiny, 9), at_depth(tiny, 6)
     assert count(student, 0, teacher) == _count(student, 0, teacher)

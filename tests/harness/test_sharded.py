@@ -6,7 +6,7 @@ import pytest
 
 from harness import sharded
 from harness.config import load
-from harness.counted import Cost
+from harness.counted import Cost, at_depth
 from harness.graph import jobs
 from harness.sharded import LIBRARIES_BYTES, Counted, Share, hours, lines, parts, share
 
@@ -53,6 +53,16 @@ def test_a_batch_is_taken_in_as_few_parts_as_fit(monkeypatch):
 
 def test_a_model_that_fits_one_gpu_has_no_such_lines(tiny):
     assert lines(jobs(tiny, fingerprint=lambda data: "rooms")) == []
+
+
+def test_both_ways_are_told_alike_whether_the_run_itself_recomputes_or_not(tiny, change, monkeypatch):
+    monkeypatch.setattr(sharded, "GPU_BYTES", 1.0)  # so that the model fits none
+    kept, again = (
+        lines(jobs(change(at_depth(tiny, 7), {"runtime.recompute": one}), fingerprint=lambda data: "rooms"))
+        for one in (False, True)
+    )
+    assert kept == again
+    assert len(kept) > len(tiny.arms)
 
 
 @pytest.mark.slow

@@ -89,23 +89,26 @@ class Heads:
         """Weight and bias of one head."""
         name = self.heads[index].input
         block, first = self._blocks[name], next(i for i, head in enumerate(self.heads) if head.input == name)
-        rows = slice((index - first) * self.classes, (index - first + 1) * self.classes)
-        return block.weight[rows].T, block.bias[rows, 0]
+        columns = slice((index - first) * self.classes, (index - first + 1) * self.classes)
+        return block.weight[:, columns], block.bias[0, columns]
 
 
 class _Block:
-    """Heads of one input as one matrix [RC D]: the rows of a head, its classes, follow those of the one before it."""
+    """Heads of one input as one matrix [D RC]: the columns of a head, its classes, follow those of the one before it.
+
+    So a gradient comes out of its product as it is added, in one order with weights and speeds.
+    """
 
     def __init__(
         self, heads: Sequence[GridHead], like: Tensor, classes: int, momentum: float, start: Tensor | None
     ) -> None:
-        self.weight = like.new_zeros(len(heads) * classes, like.shape[1])
+        self.weight = like.new_zeros(like.shape[1], len(heads) * classes)
         if start is not None:
-            self.weight += start.to(like).T.repeat(len(heads), 1)
-        self.bias = like.new_zeros(len(heads) * classes, 1)
+            self.weight += start.to(like).repeat(1, len(heads))
+        self.bias = like.new_zeros(1, len(heads) * classes)
         self.speeds = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         self.rate, self.decay = (
-            like.new_tensor([getattr(head, key) for head in heads]).repeat_interleave(classes)[:, None]
+            like.new_tensor([[getattr(head, key) for head in heads]]).repeat_interleave(classes, 1)
             for key in ("rate", "decay")
         )
         self.decays = any(head.decay for head in heads)
@@ -113,11 +116,11 @@ class _Block:
 
     def logits(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B R C"]:
         with fast_linear():
-            return F.linear(x, self.weight, self.bias[:, 0]).unflatten(1, (-1, self.classes))
+            return F.linear(x, self.weight.T, self.bias[0]).unflatten(1, (-1, self.classes))
 
     def descend(self, x: Float[Tensor, "B D"], error: Float[Tensor, "B RC"], factor: float) -> None:
         share = 1 / len(x)
-        gradients = gradient_of_weight(error, x), error.sum(0)[:, None]
+        gradients = gradient_of_weight(x, error), error.sum(0, keepdim=True)
         for values, speed, gradient in zip((self.weight, self.bias), self.speeds, gradients, strict=True):
             speed.mul_(self.momentum).add_(gradient, alpha=share)
             if self.decays:
@@ -126,14 +129,14 @@ class _Block:
 
 
 def residuals(logits: Float[Tensor, "B R C"], labels: Int[Tensor, " B"]) -> Float[Tensor, "B R C"]:
-    """Gradient of the cross-entropy by the logits, softmax − one-hot, written over the logits."""
+    """Gradient of the cross-entropy by the logits, softmax − one-hot; what the logits hold is used up."""
     if logits.shape[2] < FEW:
-        logits.sub_(logits.amax(2, keepdim=True)).exp_()
-        logits.div_(logits.sum(2, keepdim=True))
+        found = logits.sub_(logits.amax(2, keepdim=True)).exp_()
+        found.div_(found.sum(2, keepdim=True))
     else:
-        torch.softmax(logits, 2, out=logits)
+        found = torch.softmax(logits, 2)  # torch's takes half as long again over its own input
     truth = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
-    return logits.scatter_add_(2, truth, logits.new_full(truth.shape, -1))
+    return found.scatter_add_(2, truth, found.new_full(truth.shape, -1))
 
 
 class Judged(NamedTuple):

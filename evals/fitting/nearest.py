@@ -10,7 +10,7 @@ searched again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ GRID = 2.0**24  # unit rows are multiples of 1/GRID: a product of two takes 48 o
 GROUP = 16  # bank rows whose largest similarity is looked at first
 LIMIT = 12  # measuring one pair takes as long as this many in a whole float64 product
 SAMPLE = 4096  # rows of a large bank by which it is guessed how near the k-th nearest is
+WIDE = 3  # times k columns of a table of neighbours, from which on only the best k are kept
+PLACES = 2**13  # in such a table, for a whole number of 63 bits that tells which of two is the better
 WORTH = 2.2  # times k rows of the bank, that a guess may let pass; without one it is more
 MANY = 6  # blocks from which on a bank is large
 Pairs = tuple[Tensor, Tensor]  # [m] queries, ascending, and [m] rows of the bank, ascending for each query
@@ -87,12 +89,15 @@ def _through(
     """The k nearest of all the bank; where there is a guess, those of them that are as near, and perhaps others."""
     count = len(asked.rows)
     best = Neighbours(asked.rows.new_empty(count, 0), asked.rows.new_empty(count, 0).long())
+    found = list[Neighbours]()
     for first, held in blocks(bank, plan.bank):
         side = _side(held.to(room.device), centre)
         new = _best_of(asked, side, best, guess, k=k, plan=plan, room=room)
-        best = _merged(best, Neighbours(new.similar, new.rows + first), k)
+        found.append(Neighbours(new.similar, new.rows + first))
+        if guess is None or sum(part.rows.shape[1] for part in found) > WIDE * k:
+            best, found = _merged([best, *found], k), []
         tell(count * len(held))
-    return best
+    return _merged([best, *found], k) if found else best
 
 
 def _sample(bank: Rows, *, k: int, most: int) -> tuple[Tensor | None, int]:
@@ -155,17 +160,30 @@ def _side(x: Tensor, centre: Tensor) -> Side:
     return Side(rows, short, vector_norm(apart, dim=1), vector_norm(apart - short, dim=1), rows @ centre, centre)
 
 
-def _merged(best: Neighbours, new: Neighbours, k: int) -> Neighbours:
-    """`new` comes from later rows, so a stable sort leaves the lower index first among equals."""
-    similar, order = torch.cat([best.similar, new.similar], 1).sort(dim=1, descending=True, stable=True)
-    return Neighbours(similar[:, :k], torch.cat([best.rows, new.rows], 1).gather(1, order[:, :k]))
+def _merged(parts: Sequence[Neighbours], k: int) -> Neighbours:
+    """The best k of all. Rows of the bank ascend among equals, from part to part as well, and the first is the better.
+
+    One whole number stands for both, so that no two are equal: a cosine is a multiple of 2⁻⁴⁸ and little above 1.
+    """
+    similar, rows = (torch.cat(columns, 1) for columns in zip(*parts, strict=True))
+    width = rows.shape[1]
+    if width <= PLACES:
+        places = torch.arange(width, device=rows.device)
+        order = (similar.clamp(min=-2) * GRID**2).long().mul_(PLACES).sub_(places)
+        order = order.topk(min(k, width), dim=1).values.neg_() & (PLACES - 1)
+    else:
+        order = similar.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    lack = max(k - width, 0)
+    return Neighbours(
+        F.pad(similar.gather(1, order), (0, lack), value=-torch.inf), F.pad(rows.gather(1, order), (0, lack))
+    )
 
 
 def _best_of(
     queries: Side, bank: Side, best: Neighbours, guess: Tensor | None, *, k: int, plan: SearchPlan, room: Tensor
 ) -> Neighbours:
     """At least those of the k nearest of a block of the bank that can still be among the k nearest of all, and are as
-    near as was guessed."""
+    near as was guessed; −∞ where a query has fewer than another."""
     pairs = _candidates(queries, bank, best, guess, k=k, most=plan.pairs, room=room)
     if pairs is None:
         parts = [_nearest_of_all(part, bank.rows, min(k, len(bank.rows))) for part in queries.rows.split(plan.chunk)]
@@ -174,13 +192,13 @@ def _best_of(
 
 
 def _nearest_of_all(queries: Tensor, bank: Tensor, k: int) -> Neighbours:
-    """By the whole product in float64; exactly k for each query."""
+    """By the whole product in float64; exactly k for each query, in the order of rows."""
     similar = queries @ bank.T
     least = similar.topk(k, dim=1).values[:, -1:]
     above, level = similar > least, similar == least
     chosen = above | (level & (level.cumsum(1) <= k - above.sum(1, keepdim=True)))
     rows = chosen.nonzero()[:, 1].view(-1, k)
-    return _merged(Neighbours(similar[:, :0], rows[:, :0]), Neighbours(similar.gather(1, rows), rows), k)
+    return Neighbours(similar.gather(1, rows), rows)
 
 
 def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tensor:
@@ -195,14 +213,17 @@ def _cosines(queries: Tensor, bank: Tensor, query: Tensor, row: Tensor) -> Tenso
 
 
 def _ranked(query: Tensor, row: Tensor, similar: Tensor, *, k: int, count: int) -> Neighbours:
-    """Pairs, in the order of queries and then of rows, as a table of the best k of each query."""
-    # one whole number for both: a cosine is a multiple of 2⁻⁴⁸ and little above 1, a query is below 2¹³
-    order = ((query << 50) - (similar * GRID**2).long()).argsort(stable=True)
+    """Pairs, in the order of queries and then of rows, as a table of each query's; its best k where some have many."""
     place = torch.arange(len(query), device=query.device) - torch.searchsorted(query, query)
-    kept = place < k
-    found = Neighbours(similar.new_full((count, k), -torch.inf), query.new_zeros(count, k))
-    found.similar[query[kept], place[kept]] = similar[order[kept]]
-    found.rows[query[kept], place[kept]] = row[order[kept]]
+    width = int(place.max()) + 1 if len(place) else 0
+    if width > WIDE * k:
+        # one whole number for both: a cosine is a multiple of 2⁻⁴⁸ and little above 1, a query is below 2¹³
+        order = ((query << 50) - (similar * GRID**2).long()).argsort(stable=True)
+        kept = place < k
+        query, place, row, similar, width = query[kept], place[kept], row[order[kept]], similar[order[kept]], k
+    found = Neighbours(similar.new_full((count, width), -torch.inf), row.new_zeros(count, width))
+    found.similar[query, place] = similar
+    found.rows[query, place] = row
     return found
 
 

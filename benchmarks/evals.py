@@ -10,14 +10,10 @@ is of CPU time, which other processes on the machine disturb less, and goes into
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,10 +28,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from benchmarks.knn_memory import compare_memory
 from benchmarks.measure import note
 from common.speed import machine_line
-from evals.features.feature_set import FeatureSet
-from evals.features.matrix import DiskRows
 from evals.fitting.nearest import search
 from evals.protocols.reading import load
 from evals.tasks import knn
@@ -223,67 +218,6 @@ def compare_linear(given: argparse.Namespace) -> None:
             print(f"{f'{classes} classes: {title}':26}{spent.wall:10.2f}{spent.over(ours)}   {gap:.1e}")
             size = f"{given.bank} images x width {given.width}, {given.steps} steps"
             keep(f"linear, {classes} classes, {len(RATES)} rates, {size}, {title}", ours, spent)
-
-
-@dataclass(frozen=True)
-class Classes:
-    """A labelled set without images: as much of one as kNN on cached features asks for."""
-
-    count: int
-    classes: tuple[str, ...]
-    name: str = "made up"
-    split: str = "train"
-
-    def __len__(self) -> int:
-        return self.count
-
-    def key(self, index: int) -> str:
-        return str(index)
-
-    def label(self, index: int) -> int:
-        return index % len(self.classes)
-
-
-def on_disk(path: Path, n: int, width: int) -> DiskRows:
-    """A file of random features, written a block at a time."""
-    draw = np.random.default_rng(n)
-    with path.open("wb") as file:
-        for start in range(0, n, 4096):
-            file.write(draw.standard_normal((min(4096, n - start), width), dtype=np.float32).tobytes())
-    return DiskRows(path, (n, width))
-
-
-def peak_of(bank: DiskRows, queries: DiskRows, classes: int, k: int) -> tuple[float, float]:
-    """MiB resident before kNN, and at most, in this process since it began."""
-    names = tuple(map(str, range(classes)))
-    train, test = (
-        FeatureSet.in_memory(Classes(len(rows), names), rows)  # pyright: ignore[reportArgumentType]
-        for rows in (bank, queries)
-    )
-    before = resident("VmRSS")
-    knn.evaluate(load("knn-quick", knn.Knn, k=(k,)), train, test)
-    return before, resident("VmHWM")
-
-
-def resident(key: str) -> float:
-    """MiB by the kernel's account of this process: getrusage would also count the process that started it."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(rf"{key}:\s*(\d+) kB", text)[0]) / 1024
-
-
-def compare_memory(given: argparse.Namespace) -> None:
-    """Peak memory of kNN, bank and queries on disk, each size in a fresh process."""
-    print(f"memory of kNN, k {given.k[0]}, width {given.width}, bank and queries on disk; MiB")
-    print(f"{'bank':>10}{'queries':>10}{'on disk':>10}{'before':>10}{'peak':>10}{'kNN':>10}")
-    small, few = given.bank // 2, given.queries // 2
-    spawn = multiprocessing.get_context("spawn")  # a forked process would begin with our memory
-    options: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (given.threads,)}
-    for bank, queries in ((small, few), (2 * small, few), (4 * small, few), (small, 4 * few)):
-        with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, spawn, **options) as pool:
-            files = on_disk(Path(folder, "bank"), bank, given.width), on_disk(Path(folder, "q"), queries, given.width)
-            before, peak = pool.submit(peak_of, *files, given.classes, given.k[0]).result()
-        size = (bank + queries) * given.width * 4 / 2**20
-        print(f"{bank:10}{queries:10}{size:10.0f}{before:10.0f}{peak:10.0f}{peak - before:10.0f}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from common.errors import BadInput, listing
 from common.schema import shown
-from harness import checkpoint, gram_teacher
+from harness import gram_teacher
 from harness.arms import TRUNK
 from harness.config import as_dict
-from harness.data.sizes import most_seen, sides
+from harness.data.sizes import sides
 from harness.data_settings import Data
-from harness.dense_watch import too_coarse
+from harness.impossible import impossible, unseen
 from harness.losses.anchoring import Anchoring
 from harness.losses.table import LOSSES
 from harness.model import sizes_of
@@ -64,46 +63,6 @@ def _names(names: Sequence[str], of: int) -> str:
 def _goes_on(one: PlannedArm, found: Sequence[PlannedArm]) -> bool:
     """Whether it is a trunk with arms, or an arm that another one continues from its end."""
     return any(other.parent == one.name and (one.name == TRUNK or other.start == one.stop) for other in found)
-
-
-# --- impossible
-
-
-def impossible(one: PlannedArm) -> Iterator[str]:
-    """Weights of another network, ends before the way to them, a Gram loss after the last step, patches too few."""
-    own, begin = one.settings, one.origin
-    if one.parent is None and own.weights is not None:
-        try:
-            checkpoint.refuse_unfit(Path(own.weights), own)
-        except BadInput as error:
-            yield str(error)
-    until = own.schedule.end_step or one.stop
-    if ends(own) and until <= begin:
-        yield f"schedule.end_step={until}: want more than {begin}, from where it counts"
-    elif own.optimizer.lr_end is not None and begin + own.optimizer.warmup_steps >= until:
-        yield (
-            f"optimizer.warmup_steps={own.optimizer.warmup_steps}: want fewer than the {until - begin} steps until "
-            f"optimizer.lr_end={own.optimizer.lr_end:g} is due, at step {until}, or a later schedule.end_step"
-        )
-    if own.gram.weight > 0 and own.gram.weight_end is not None and own.gram.warm_step + 1 >= until:
-        yield (
-            f"gram.weight_end={own.gram.weight_end:g}: due at step {until}, when the way there has not begun: want a "
-            f"schedule.end_step above {own.gram.warm_step + 1}, or null"
-        )
-    if own.gram.weight > 0 and own.gram.first_step >= one.stop:
-        yield f"gram.start_step={own.gram.first_step}: want below {one.stop}, where it ends"
-    if said := too_coarse(own.gram, most_seen(sides(own.crops)) // sizes_of(own.model).patch):
-        yield said
-
-
-def unseen(found: Sequence[PlannedArm]) -> Iterator[str]:
-    """Crops for a Gram teacher that there is nowhere; an arm without one may share its sizes with one that has it."""
-    for one in found:
-        for number, own in enumerate(one.settings.crops.sizes or ()):
-            if own.gram_size is not None and not any(other.settings.gram.weight for other in found):
-                key = f"crops.sizes[{number}].gram_size={own.gram_size}"
-                yield f"{key}: no arm has a Gram teacher to see it; want gram.weight above 0, or null"
-                return
 
 
 # --- never reached

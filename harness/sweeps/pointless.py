@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from common.draws import pcg64
 from common.errors import BadInput, listing
 from common.schema import shown
+from harness.impossible import impossible
 from harness.losses.table import LOSSES
-from harness.pointless import impossible, inert, no_renewal
+from harness.pointless import inert, no_renewal
 from harness.sweep_settings import counts, needed, ordered
 from harness.sweeps.space import samples
 from harness.sweeps.trial import EXAMPLE, Trials, content

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.drawing import shorten, text_width
 from reports import words
-from reports.estimates import effort
+from reports.effort import effort
 from reports.lane_settings import lookup
 from reports.page import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, Look, Page, even_groups, new_page
 from reports.run_folder import Run

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from common.errors import listing, told_of_all
 from evals.results import metrics
 from reports.compared import Difference, Differences, Where, foremost
-from reports.estimates import Column, Estimate, columns, effort, of_column, other_dense, primary
+from reports.effort import effort
+from reports.estimates import Column, Estimate, columns, of_column, other_dense, primary
 from reports.run_folder import Run, gaps
 
 PLACES: dict[Where, str] = {"steps": "equal steps", "images": "equal images", "flops": "equal FLOPs",

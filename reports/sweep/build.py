@@ -13,7 +13,7 @@ from common.disk import whole
 from common.errors import BadInput
 from common.schema import written
 from reports.cautions import few_images
-from reports.estimates import effort
+from reports.effort import effort
 from reports.page import Page, looks, number_pages, style
 from reports.pdf import as_pdf
 from reports.run_folder import Run

@@ -10,7 +10,8 @@ from typing import Any
 from reports import words
 from reports.compared import PLACES, Difference, Differences, Where, foremost
 from reports.compute_pages import reason
-from reports.estimates import Column, effort
+from reports.effort import effort
+from reports.estimates import Column
 from reports.lane_settings import lookup
 from reports.page import Look
 from reports.provenance import Item, blocks, shown

@@ -2,8 +2,7 @@
 
 The backbone stays timm's own; `encode` walks its parts in order, because masks, keyed RoPE draws and batch-wise
 stochastic depth have no entry in timm's forward. What it asks of a backbone is told in `harness/backbones/vit.py`; a
-ConvNeXt, which has none of these, is in `harness/backbones/convnext.py`.
-Sections are those of DINOv3 (arXiv 2508.10104).
+ConvNeXt, which has none of these, is in `harness/backbones/convnext.py`. Sections: DINOv3, arXiv 2508.10104.
 """
 
 from __future__ import annotations

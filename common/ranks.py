@@ -20,12 +20,14 @@ from torch.distributed.rendezvous import rendezvous
 
 from common.errors import BadInput
 from common.progress import tick
+from common.pulse import Pulse
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 SHORTEST, LONGEST = 0.001, 0.1  # seconds between two looks at whether all processes are here
 _store: Store | None = None  # where they say so
 _awaited = 0  # how often others have said so, or must have, to go on
+_pulse: Pulse | None = None  # whether they are alive
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Ranks:
 
     def meet(self) -> None:
         """In the first process: go on once all are here, however long that takes, and hear signals meanwhile, which
-        those that wait inside a collective do not. The others go on at once, to wait in the next collective."""
+        those that wait inside a collective do not. The others go on at once, to wait in the next collective.
+
+        Raises `BadInput` where one of them is not there any more."""
         global _awaited
         if self.world == 1 or _store is None:
             return
@@ -84,6 +88,8 @@ class Ranks:
             _store.add("here", 1)
             return
         while _store.add("here", 0) < _awaited:
+            if _pulse is not None and _pulse.lost is not None:
+                raise BadInput(_pulse.lost)
             tick()
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST)
@@ -218,19 +224,23 @@ def refuse_one(what: str, remedy: str) -> None:
 def started() -> Iterator[Ranks]:
     """The processes that `torchrun` started, joined: by gloo, on CUDA devices by NCCL; a single one without it.
 
-    One may work alone for long, while the others wait. Raises `BadInput` where one has ended while others went on.
+    One may work alone for long, while the others wait. Raises `BadInput` where one has ended while others went on. Who
+    does not come to raise it, where one is silent or `torchrun` has ended, is ended itself (`common.pulse`).
     """
-    global _store, _awaited
+    global _store, _awaited, _pulse
     if started_count() == 1:
         yield Ranks()
         return
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
     found, rank, world = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+    _pulse, well = Pulse(found, rank=rank, world=world), False
     dist.init_process_group(backend, store=found, rank=rank, world_size=world, timeout=PATIENCE)
+    _pulse.begin()
     _store, _awaited = PrefixStore("meetings", found), 0
     try:
         yield Ranks(rank, world)
+        well = True
     except Exception as error:
         if not is_parting(error):
             raise
@@ -239,9 +249,10 @@ def started() -> Iterator[Ranks]:
             "what has killed it"
         ) from error
     finally:
-        _store = None
         gc.collect()  # what is spread over the processes knows of their group, and torch may abort where it ends later
         dist.destroy_process_group()
+        _pulse.end(well=well)
+        _store = _pulse = None
 
 
 def device_of(device: torch.device) -> torch.device:

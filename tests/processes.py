@@ -21,11 +21,16 @@ class Ended(NamedTuple):
     err: str
 
 
-def started(world: int, act: Callable[[], Any], folder: Path) -> list[ForkProcess]:
-    """`world` processes that call `act` and exit with what it returns; what they say lies in `folder`."""
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+        return found.getsockname()[1]
+
+
+def started(world: int, act: Callable[[], Any], folder: Path) -> list[ForkProcess]:
+    """`world` processes that call `act` and exit with what it returns; what they say lies in `folder`."""
+    port = free_port()
     fork = multiprocessing.get_context("fork")
     folder.mkdir(exist_ok=True)
     processes = [fork.Process(target=_act, args=(rank, world, port, act, folder)) for rank in range(world)]

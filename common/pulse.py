@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 
 import torch.distributed as dist
-from torch.distributed import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 BEAT = 5.0  # seconds between two signs of life
 LOOK = 1.0  # seconds between two looks at how long others have been silent
@@ -20,7 +20,7 @@ LOOK = 1.0  # seconds between two looks at how long others have been silent
 # agents of torchrun need up to 15 s to lose one another
 SILENCE = 120.0
 GRACE = 10.0  # seconds that the main thread has to end by itself; in a collective it cannot
-LEFT = b"left"
+LEFT = "left"
 
 
 class Pulse:
@@ -65,7 +65,7 @@ class Pulse:
     def look(self) -> None:
         """Count the silence of the others, `LOOK` seconds more of it, and say whom that makes lost."""
         for key in self._keys:
-            if self._heard.get(key) != LEFT:
+            if self._heard.get(key) != LEFT.encode():
                 self._silent[key] += LOOK
         if gone := [key for key in self._keys if self._silent[key] >= SILENCE]:
             self.lost = (

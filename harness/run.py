@@ -22,8 +22,8 @@ from common.display import shown
 from common.errors import BadInput
 from common.interrupts import resumable
 from common.machine import environment
-from common.progress import telling
-from common.ranks import refuse_one, refuse_several, started
+from common.progress import silent, telling
+from common.ranks import is_first, refuse_one, refuse_several, started
 from common.timeline import write_timeline
 from harness import arguments, clean, store
 from harness.check_data import check_data
@@ -53,15 +53,19 @@ log = logging.getLogger("gramlab")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 an arm failed, 2 bad input; 75 asked to leave, 130 interrupted: the same command goes on."""
-    return answer(lambda: _run(argv))
+    """Exit code: 0 done, 1 an arm failed, 2 bad input; 75 asked to leave, 130 interrupted: the same command goes on.
+
+    Of several processes of `torchrun` the first one speaks for all.
+    """
+    with nullcontext() if is_first() else silent():
+        return answer(lambda: _run(argv))
 
 
 def _run(argv: list[str] | None) -> int:
     args = parsed(arguments.run, "run", argv)
     arms = args.arms.split(",") if args.arms is not None else None
     with started() as ranks:
-        experiment = load(args.experiment, args.overrides, arms=arms)
+        experiment = ranks.told(lambda: load(args.experiment, args.overrides, arms=arms))
         if not ranks.first:
             return follow(ranks, experiment.device)
         code = run(experiment, plan_only=args.plan, checks_data=args.check_data)

@@ -117,6 +117,7 @@ def test_an_image_that_one_process_cannot_read_ends_all_in_one_line_or_is_skippe
             ["launcher.name=local"],
             "got 2 processes of torchrun for launcher.name=local: want one",
         ),
+        (["steps=many"], "steps=many"),
     ],
 )
 @pytest.mark.slow

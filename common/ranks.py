@@ -192,6 +192,12 @@ def joined() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
 
 
+def here_count() -> int:
+    """How many of the processes that have been joined are on this machine."""
+    world = joined().world
+    return min(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+
+
 def started_count() -> int:
     """How many processes `torchrun` has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))

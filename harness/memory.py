@@ -16,7 +16,7 @@ import torch
 
 from common.errors import BadInput
 from common.machine import memory_bytes
-from common.ranks import joined
+from common.ranks import here_count, joined
 from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
 from harness import distillation, gram_teacher
@@ -32,6 +32,7 @@ from harness.settings import Experiment
 
 BEYOND = 2  # times what there is: the estimate is to a factor of two
 COPIES = 5  # of the weights: student, EMA teacher, gradients, two moments
+BEGUN = 2  # of them in what a run begins with, which the first of several processes makes whole
 SAVED = 18  # floats that a block keeps for the gradient, of each token and channel
 LOGITS = 1  # copies of the logits, as targets or as a chunk
 UNITS = 2  # copies of the patches that are measured
@@ -51,10 +52,11 @@ WAYS_OUT = {
 CHANNELS = "Gram matrices may be those between channels"
 TEACHER = "distillation.teacher"  # its bytes
 PROCESSES = "processes that share a step"
+HERE = "of them on this machine"
 SHARDS = "processes that hold a part of the weights each"
 PARTS = "parts of a batch, over all processes"
 RECOMPUTED = "blocks that are computed anew"
-AS_THEY_ARE = (MATRICES, CHANNELS, PROCESSES, SHARDS, PARTS, RECOMPUTED)  # no setting to take less of
+AS_THEY_ARE = (MATRICES, CHANNELS, PROCESSES, HERE, SHARDS, PARTS, RECOMPUTED)  # no setting to take less of
 
 Numbers = dict[str, float]
 Place = Literal["this machine", "the GPU"]
@@ -128,6 +130,7 @@ def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None =
     return {
         "data.batch_size": settings.data.batch_size,
         PROCESSES: joined().world,
+        HERE: here_count(),
         SHARDS: joined().world if settings.runtime.shard else 1,
         PARTS: joined().world * settings.runtime.accumulate,
         RECOMPUTED: settings.runtime.recompute,
@@ -154,7 +157,11 @@ def sizes(settings: Experiment, number: int = 0, *, teacher: Experiment | None =
 
 
 def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
-    """Bytes at the peak; `split`: a GPU holds training and evaluation, this machine the rest; `half`: bfloat16."""
+    """Bytes at the peak; `split`: a GPU holds training and evaluation, this machine the rest; `half`: bfloat16.
+
+    Where each process holds a part of the weights, the peak may be before the first step: parts, and a whole state
+    beside them from which they come.
+    """
     batch, width, depth = n["data.batch_size"] / n[PARTS], n["model.args.embed_dim"], n["model.args.depth"]
     globals_, locals_, larger, seen = (
         _tokens(n, side)
@@ -178,10 +185,12 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     on_device = weights + pixels + blocks + logits + images + watched + cosine_bytes(n)
     features = 4 * width * seen * n["evals.sets.*.count"]
     kept = _backbone(n) * n["gram.ring"] + 12 * n["gram.measure_images"] * n["crops.global_size"] ** 2
-    here = LIBRARIES_GIB * 2**30 + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features + kept
+    libraries = LIBRARIES_GIB * 2**30
+    each = libraries + n["runtime.workers"] * (WORKER + AHEAD * pixels) + features + kept
     if place == "the GPU":
         return on_device
-    return here + (pixels if split else on_device)
+    begins = BEGUN * _network(n) * (1 + n[HERE] / n[SHARDS]) if n[SHARDS] > 1 else 0
+    return max(n[HERE] * (each + (pixels if split else on_device)), n[HERE] * libraries + begins)
 
 
 def cosine_bytes(n: Numbers) -> float:

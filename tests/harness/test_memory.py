@@ -240,3 +240,16 @@ def test_parts_and_blocks_computed_anew_let_a_batch_fit_that_did_not(tiny, chang
     for less in ({"runtime.accumulate": 8}, {"runtime.recompute": True}):
         told = memory.check(change(large, less), CPU)
         assert told == [] or "it may not suffice" in told[0]
+
+
+def test_the_first_of_several_processes_has_a_whole_state_before_parts_and_each_of_them_is_counted(tiny, change):
+    large = change(tiny, {"model.args": {"embed_dim": 4096, "num_heads": 64, "depth": 24}, "runtime.workers": 0})
+    alone = memory.sizes(large)
+    four = alone | {memory.PROCESSES: 4, memory.PARTS: 4, memory.SHARDS: 4}
+    weights = 4 * 12 * 24 * 4096**2
+    one_each, all_here = (four | {memory.HERE: count} for count in (1, 4))
+    how = {"split": False, "half": False}
+    assert memory.held(one_each, "this machine", **how) == pytest.approx(memory.BEGUN * weights * 1.25, rel=0.05)
+    assert memory.held(all_here, "this machine", **how) == pytest.approx(memory.COPIES * weights, rel=0.1)
+    assert memory.held(one_each, "this machine", split=True, half=False) > memory.BEGUN * weights
+    assert memory.held(one_each, "the GPU", **how) == pytest.approx(memory.COPIES * weights / 4, rel=0.1)

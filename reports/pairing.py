@@ -81,8 +81,12 @@ def paired(kept: Kept, column: Measured, arms: Mapping[Arm, Sides]) -> dict[Arm,
     except (BadInput, KeyError, OSError, ValueError):  # foreign files give no interval, not no report
         return {}
     weights = {arm: np.array([_weights(used, *pair) for pair in sides.values()]).T for arm, sides in known.items()}
+    # Of its own checkpoints alone: which others there are depends on the times of a run, and would move the last bits
+    own = {arm: weight.any(axis=1) for arm, weight in weights.items()}
     return {
-        arm: crossed(found.values @ weight, found.draws @ weight, images=found.images)
+        arm: crossed(
+            found.values[own[arm]] @ weight[own[arm]], found.draws[:, own[arm]] @ weight[own[arm]], images=found.images
+        )
         for arm, weight in weights.items()
     }
 

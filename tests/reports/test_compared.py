@@ -12,6 +12,7 @@ from evals.results.table import Measurement, Value
 from reports.compared import compare, foremost
 from reports.compute_pages import reason
 from reports.estimates import columns
+from reports.pairing import Checkpoint, Kept, paired
 from reports.run_folder import read
 
 IMAGES = 60
@@ -273,3 +274,19 @@ def test_a_record_whose_parents_go_in_a_circle_still_gives_a_report(judged):
     jobs = {"plain-s0": {**stretch, "parent": "anchored-s0"}, "anchored-s0": {**stretch, "parent": "plain-s0"}}
     found = compare(judged({(arm, 0, 60): errors() for arm in ("plain", "anchored")}, jobs=jobs))
     assert {measure for _, _, measure in found} == {"steps"}
+
+
+def test_what_else_is_compared_changes_no_bit_of_a_difference(judged):
+    """Which checkpoints count at equal seconds depends on the times of a run."""
+    steps = range(100, 900, 100)
+    run = judged({(arm, 0, step): errors(np.random.default_rng(step).normal(0, 0.1, IMAGES))
+                  for arm in ("plain", "anchored") for step in steps})  # fmt: skip
+
+    def between(arm, first, second, share):
+        return {Checkpoint(arm, 0, first): 1 - share, Checkpoint(arm, 0, second): share}
+
+    asked = {"flops": {0: (between("anchored", 200, 700, 0.3), between("plain", 300, 800, 1 / 7))}}
+    others = {f"seconds {step}": {0: (between("anchored", 100, step, 0.1), between("plain", 100, step, 0.7))}
+              for step in steps if step > 100}  # fmt: skip
+    alone, beside = (paired(Kept(run.folder), columns(run)[0], one) for one in (asked, {**asked, **others}))
+    assert beside["flops"] == alone["flops"]

@@ -6,7 +6,9 @@ of a machine that lost its power or its network it does not close, and who waits
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -14,13 +16,18 @@ from contextlib import suppress
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from common.interrupts import is_asked_to_leave
+
 BEAT = 5.0  # seconds between two signs of life
 LOOK = 1.0  # seconds between two looks at how long others have been silent
 # seconds of silence after which a process counts as gone; one call of a library can hold up all threads of Python, and
 # agents of torchrun need up to 15 s to lose one another
 SILENCE = 120.0
-GRACE = 10.0  # seconds that the main thread has to end by itself; in a collective it cannot
+GRACE = 30.0  # seconds that the main thread has to end by itself, as after SIGTERM; in a collective it cannot
 LEFT = "left"
+ORPHANED = "got an end of the torchrun that has started this process: want it as long as that works"
+
+log = logging.getLogger("gramlab")
 
 
 class Pulse:
@@ -39,11 +46,12 @@ class Pulse:
         self._heard, self._silent = dict[str, bytes](), dict.fromkeys(self._keys, 0.0)
         self._beats, self._over = 0, threading.Event()
         self._parent = os.getppid() if dist.is_torchelastic_launched() else None
-        self.lost: str | None = None  # what has happened to the others, once something has
+        self.lost: str | None = None  # what has become of the others, once they are not there any more
         self._store.set(self._own, "0")
 
     def begin(self) -> None:
-        """Beat and look from now on; whoever does not end within `GRACE` seconds of a loss is ended."""
+        """Beat and look from now on. Where `torchrun` ends first, the first process is asked to leave; whoever does not
+        end within `GRACE` seconds, of that or of a loss, is ended."""
         for work in (self._keep_beating, self._keep_looking):
             threading.Thread(target=work, daemon=True).start()
 
@@ -72,8 +80,6 @@ class Pulse:
                 f"got no sign of life from process {', '.join(gone)} of torchrun for {SILENCE:.0f} s: want those of "
                 "all; do see whether its machine is up, and the network between them"
             )
-        elif self._parent not in (None, os.getppid()):
-            self.lost = "got an end of the torchrun that has started this process: want it as long as that works"
 
     def _keep_beating(self) -> None:
         with suppress(RuntimeError):  # the store is gone, or out of reach: then nobody is heard any more
@@ -81,12 +87,16 @@ class Pulse:
                 self.beat()
 
     def _keep_looking(self) -> None:
-        while self.lost is None:
+        while self.lost is None and self._parent in (None, os.getppid()):
             if self._over.wait(LOOK):
                 return
             self.look()
+        if self.lost is None and self._first:
+            log.warning("%s", ORPHANED)
+            if not is_asked_to_leave():
+                os.kill(os.getpid(), signal.SIGTERM)
         if self._over.wait(GRACE):
             return
         if self._first:  # the others say nothing
-            print(f"gramlab: {self.lost}; the same command goes on", file=sys.stderr, flush=True)
+            print(f"gramlab: {self.lost or ORPHANED}; the same command goes on", file=sys.stderr, flush=True)
         os._exit(2 if self._first else 1)  # what is on the disk is whole at any time

@@ -28,7 +28,7 @@ types: install
 unit: install
 	$(TESTS) -m "not slow"
 
-soak: install  ## kill runs and a sweep at 50 moments, go on, compare to the bit: half an hour; SOAK="--kills 9 --seed 1"
+soak: install  ## kill runs, by one and two processes, and a sweep at 50 moments, go on, compare to the bit: half an hour; SOAK="--kills 9 --seed 1"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $(SOAK)
 
 package: install  ## build the package, use it from another folder without the development extras, list licences

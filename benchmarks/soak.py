@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py [--kills 50] [--each 5] [--seed N] [--anew] [--folder PLACE]      (`make soak`)
 
-A run is killed some times, each time in the midst of what the last kill left, until it may end; then every file that
-counts is compared with that of a run that nothing disturbed (benchmarks/soaking/equal.py). Exit code 1 where one
-differs, or a command refuses to go on.
+A run by one process, or by two of torchrun with whole states or parts of them, is killed some times, each time in the
+midst of what the last kill left, until it may end; then every file that counts is compared with that of a run that
+nothing disturbed (benchmarks/soaking/equal.py). Exit code 1 where one differs, or a command refuses to go on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path[0] = str(ROOT)
 
 from benchmarks.soaking.equal import differences, left, leftovers
 from benchmarks.soaking.moments import MOMENTS, fell
-from benchmarks.soaking.processes import Started, kill, start
+from benchmarks.soaking.processes import COMMANDS, WHO, Started, kill, start
 
 EXPERIMENT = ROOT / "benchmarks" / "soaking" / "run.yaml"
 ANY_TIME = "time"  # a kind of moment: any
@@ -34,11 +34,11 @@ SKIPPED = 2  # moments of a kind at most that are let pass
 
 
 class Kill(NamedTuple):
-    """A kill to come: of which command, aimed at what, whether all of its group dies, and what is drawn for it."""
+    """A kill to come: of which command, aimed at what, who of its processes dies, and what is drawn for it."""
 
     command: str
     kind: str
-    group: bool
+    who: str
     skip: int
     share: float  # of the longest wait, or of what an undisturbed run takes
 
@@ -63,13 +63,21 @@ class Undisturbed(NamedTuple):
 
 
 def drawn(count: int, seed: int) -> list[Kill]:
-    """Kills of every kind in turn, every other one at any time."""
-    rng, kinds = random.Random(seed), [*MOMENTS]
+    """Kills of every kind in turn, of each of its commands, every other one at any time."""
+    rng, most = random.Random(seed), max(len(one.commands) for one in MOMENTS.values())
+    aims = [
+        (kind, one.commands[(place + turn) % len(one.commands)])
+        for turn in range(most)
+        for place, (kind, one) in enumerate(MOMENTS.items())
+        if turn < len(one.commands)
+    ]
+    any_time = [(ANY_TIME, command) for command in COMMANDS]
     found = []
     for number in range(count):
-        kind = ANY_TIME if number % 2 else kinds[number // 2 % len(kinds)]
-        command = MOMENTS[kind].command if kind in MOMENTS else ("run", "run", "sweep")[number // 2 % 3]
-        found.append(Kill(command, kind, rng.random() < 0.5, rng.randrange(SKIPPED + 1), rng.random()))
+        turns = any_time if number % 2 else aims
+        kind, command = turns[number // 2 % len(turns)]
+        who = rng.choice(WHO[COMMANDS[command].processes])
+        found.append(Kill(command, kind, who, rng.randrange(SKIPPED + 1), rng.random()))
     return found
 
 
@@ -92,7 +100,7 @@ class Place:
         process = self.begin(command)
         code = process.wait(PATIENCE)
         if code != 0:
-            kill(process, group=True)
+            kill(process, "all")
             said = self.said.read_text(errors="replace").splitlines()[-1:]
             raise Broken(f"gramlab {command} ended with {code}: {' '.join(said)}; {self.said}")
         return time.monotonic() - began
@@ -102,14 +110,18 @@ def struck(place: Place, one: Kill, calm: Undisturbed) -> Fallen | None:
     """Begin the command and kill it; None where it came to its end before. Raises `Broken`."""
     process = place.begin(one.command)
     code = process.wait(one.share * calm.seconds) if one.kind == ANY_TIME else _awaited(process, place, one)
+    fine = {0}
     if code is None:
-        kill(process, group=one.group)
-        code = process.wait(PATIENCE)
-    if code == 0:
-        return None
-    if code != -9:
+        try:
+            kill(process, one.who)
+        except TimeoutError as error:
+            raise Broken(str(error)) from error
+        code, fine = process.wait(PATIENCE), {0, -9, 1 if COMMANDS[one.command].processes > 1 else 0}  # 1: torchrun's
+    if code not in fine:
         said = place.said.read_text(errors="replace").splitlines()[-1:]
         raise Broken(f"gramlab {one.command}, which was to be killed, ended with {code}: {' '.join(said)}")
+    if code == 0:
+        return None
     return Fallen(one, *fell(place.runs))
 
 
@@ -145,9 +157,8 @@ def told(number: str, fallen: Sequence[Fallen], wrong: Sequence[str], hidden: in
     """A line for each kill of a chain."""
     for one in fallen:
         aim = "any time" if one.kill.kind == ANY_TIME else MOMENTS[one.kill.kind].words
-        who = "all" if one.kill.group else "main"
         equal = "differs" if wrong else "equal"
-        print(f"{number:<6}  {one.kill.command:5}  {aim:29}  {who:4}  {equal:7}  {one.where}", flush=True)
+        print(f"{number:<6}  {one.kill.command:5}  {aim:29}  {one.kill.who:8}  {equal:7}  {one.where}", flush=True)
     for line in wrong[:20]:
         print(f"{number:<6}  {line}")
     if hidden:
@@ -176,7 +187,7 @@ def soak(folder: Path, kills: Sequence[Kill], *, each: int, anew: bool = False, 
     usual: dict[str, Any] = {"anew": anew, "words": words}
     calm = {command: _undisturbed(folder, command, **usual) for command in commands}
     todo, result, number = [*kills], Soak([], {}), 0
-    print("chain   of     aimed at                       dies  result   where it fell")
+    print("chain   of     aimed at                       dies      result   where it fell")
     while todo and number < 2 * len(kills):
         number += 1
         of = todo[0].command

@@ -20,11 +20,19 @@ SHORT = (
 @pytest.mark.slow  # a run from its beginning to its end twice
 def test_a_run_that_is_killed_at_chosen_moments_ends_bit_for_bit_as_one_that_was_not(tmp_path):
     kills = [
-        Kill("run", "state", True, 1, 0.5),
-        Kill("run", "renewal", False, 0, 0.5),
-        Kill("run", "evaluation", True, 0, 0.1),
+        Kill("run", "state", "all", 1, 0.5),
+        Kill("run", "renewal", "main", 0, 0.5),
+        Kill("run", "evaluation", "all", 0, 0.1),
     ]
     found = soak(tmp_path, kills, each=3, words=SHORT)
+    assert found.wrong == {}
+    assert found.fallen
+
+
+@pytest.mark.slow
+def test_so_does_one_of_two_processes_of_which_the_first_or_their_torchrun_is_killed(tmp_path):
+    kills = [Kill("parts", "part", "first", 0, 0.5), Kill("parts", "renewal", "torchrun", 0, 0.5)]
+    found = soak(tmp_path, kills, each=2, words=SHORT)
     assert found.wrong == {}
     assert found.fallen
 

@@ -9,18 +9,19 @@ from typing import NamedTuple
 
 RENEWED = (5, 8, 11, 14, 17)  # run.yaml: the steps just before which `anchored` and `larger` copy their Gram teacher
 HIDDEN = ".partial-"
+RUNS = ("run", "pair", "parts")
 
 
 class Moment(NamedTuple):
     """A kind of moment.
 
-    command: which one is killed.
+    commands: which are killed then.
     signs: what lies there, by a name of its own each time, while the moment lasts or just before it.
     wait: seconds at most between a sign and the kill.
     words: what the table calls it.
     """
 
-    command: str
+    commands: tuple[str, ...]
     signs: Callable[[Path], set[str]]
     wait: float
     words: str
@@ -51,6 +52,11 @@ def _named(folder: Path, *starts: str) -> set[Path]:
 def writes_state(folder: Path) -> set[str]:
     """A training state is being written."""
     return _hidden(folder, f".segments/*/states/{HIDDEN}*/step_*.safetensors")
+
+
+def writes_part(folder: Path) -> set[str]:
+    """A process writes its part of a state."""
+    return _hidden(folder, f".segments/*/states/{HIDDEN}*/step_*/*")
 
 
 def writes_export(folder: Path) -> set[str]:
@@ -93,14 +99,15 @@ def notes_study(folder: Path) -> set[str]:
 
 
 MOMENTS = {
-    "state": Moment("run", writes_state, 0.002, "a state is written"),
-    "export": Moment("run", writes_export, 0.002, "a backbone is written"),
-    "evaluation": Moment("run", evaluates, 0.15, "an evaluation"),
-    "renewal": Moment("run", renews, 0.03, "a renewal of the Gram teacher"),
-    "phase": Moment("run", begins, 0.3, "a phase begins"),
-    "tables": Moment("run", writes_table, 0.01, "records and report"),
-    "trial": Moment("sweep", tries, 0.03, "a trial of a sweep"),
-    "study": Moment("sweep", notes_study, 0.02, "a study grows"),
+    "state": Moment(RUNS, writes_state, 0.002, "a state is written"),
+    "part": Moment(("parts",), writes_part, 0.002, "parts of a state are written"),
+    "export": Moment(RUNS, writes_export, 0.002, "a backbone is written"),
+    "evaluation": Moment(RUNS, evaluates, 0.15, "an evaluation"),
+    "renewal": Moment(RUNS, renews, 0.03, "a renewal of the Gram teacher"),
+    "phase": Moment(RUNS, begins, 0.3, "a phase begins"),
+    "tables": Moment(RUNS, writes_table, 0.01, "records and report"),
+    "trial": Moment(("sweep",), tries, 0.03, "a trial of a sweep"),
+    "study": Moment(("sweep",), notes_study, 0.02, "a study grows"),
 }
 
 

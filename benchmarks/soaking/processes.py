@@ -1,23 +1,45 @@
 """The project's commands in processes that can be killed: begun anew, or forked from one that has imported all.
 
-A process of the second kind is as real to kill, and begins within a tenth of a second.
+A process of the second kind is as real to kill, and begins within a tenth of a second. Several that share a run are
+started by torchrun's own agent.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
-OF = {"run": "harness.run", "sweep": "harness.sweep"}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+ORPHANED = 60  # seconds in which processes must end whose torchrun was killed: they have 30, and notice it in 1
+FORKED = ("torch.distributed.launcher.api", "torch.distributed.elastic.rendezvous.c10d_rendezvous_backend")
+
+
+class Command(NamedTuple):
+    """What is begun: `main` of a module, in how many processes that share it, with which words more."""
+
+    module: str
+    processes: int = 1
+    words: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "run": Command("harness.run"),
+    "sweep": Command("harness.sweep"),
+    "pair": Command("harness.run", 2),
+    "parts": Command("harness.run", 2, ("runtime.shard=true",)),
+}
+WHO = {1: ("all", "main"), 2: ("all", "torchrun", "first", "other")}  # is killed, by how many share a command
 
 
 class Started(Protocol):
@@ -31,11 +53,12 @@ class Started(Protocol):
 
 
 class _Anew:
-    def __init__(self, command: str, words: Sequence[str], said: Path) -> None:
-        script = ROOT / OF[command].replace(".", "/")
+    def __init__(self, command: Command, words: Sequence[str], said: Path) -> None:
+        script = f"{ROOT / command.module.replace('.', '/')}.py"
+        several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(command.processes)]
         with said.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, f"{script}.py", *words],
+                [sys.executable, *(several if command.processes > 1 else []), script, *words],
                 stdout=file, stderr=file, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
             )  # fmt: skip
         self.pid = self._process.pid
@@ -47,9 +70,10 @@ class _Anew:
 
 
 class _Forked:
-    def __init__(self, command: str, words: Sequence[str], said: Path) -> None:
+    def __init__(self, command: Command, words: Sequence[str], said: Path) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*OF.values(), "reports.figures", __name__])
+        modules = {one.module for one in COMMANDS.values()}
+        context.set_forkserver_preload([*modules, "reports.figures", *FORKED, __name__])
         self._process = context.Process(target=_carry_out, args=(command, [*words], said))
         self._process.start()
         assert self._process.pid is not None
@@ -60,25 +84,99 @@ class _Forked:
         return self._process.exitcode
 
 
-def _carry_out(command: str, words: list[str], said: Path) -> None:
-    """In the new process: what the command's own script does."""
-    from importlib import import_module
-
+def _carry_out(command: Command, words: list[str], said: Path) -> None:
+    """In the new process: what the command's own script does, or torchrun with it."""
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # of loaders, as in a process that was begun anew
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.update(ENVIRONMENT)
-    sys.exit(import_module(OF[command]).main(words))
+    sys.exit(_main(command, words) if command.processes == 1 else _launch(command, words))
+
+
+def _main(command: Command, words: list[str]) -> int:
+    return import_module(command.module).main(words)
+
+
+def _launch(command: Command, words: list[str]) -> int:
+    """As `torchrun --standalone --nproc-per-node`, whose agent forks the processes here."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=command.processes, run_id="soak", max_restarts=0,
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork",
+    )  # fmt: skip
+    try:
+        elastic_launch(config, _share)(command, words)
+    except ChildFailedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _share(command: Command, words: list[str]) -> None:
+    """In each process that an agent has forked: as in one that it has begun anew, of which it is not the father."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(1, 0)  # PR_SET_PDEATHSIG: torch has asked that such a process hears of its father's end
+    if code := _main(command, words):
+        sys.exit(code)
 
 
 def start(command: str, words: Sequence[str], said: Path, *, anew: bool) -> Started:
-    """Begin `gramlab run` or `gramlab sweep` with these words; what it prints goes to the end of `said`."""
-    return (_Anew if anew else _Forked)(command, words, said)
+    """Begin one of `COMMANDS` with these words; what it prints goes to the end of `said`."""
+    chosen = COMMANDS[command]
+    return (_Anew if anew else _Forked)(chosen, [*words, *chosen.words], said)
 
 
-def kill(process: Started, *, group: bool) -> None:
-    """SIGKILL, to all of its group or to it alone, whose children then outlive it."""
+def sharing(process: Started) -> list[int]:
+    """The processes that torchrun's agent has begun, in the order of their ranks."""
+    found = [int(one) for path in Path(f"/proc/{process.pid}/task").glob("*/children") for one in _words(path)]
+    return sorted((pid for pid in found if _leads(pid)), key=lambda pid: int(_stat(pid)[19]))  # by when it began
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:  # it has ended
+        return []
+
+
+def _stat(pid: int) -> list[str]:
+    """What the system tells of a process, from its state on; nothing where it has ended."""
+    return " ".join(_words(Path(f"/proc/{pid}/stat"))).rpartition(") ")[2].split()
+
+
+def _leads(pid: int) -> bool:
+    """Whether it leads a session of its own."""
+    return _stat(pid)[3:4] == [str(pid)]
+
+
+def kill(process: Started, who: str) -> None:
+    """SIGKILL: to all; to the command's main process alone, or torchrun, whose children then outlive it; or to one of
+    those that share the command, its loaders left. Where these are not there yet, all die."""
+    shared = sharing(process)
+    if who in ("first", "other") and len(shared) == 2:
+        _kill(os.kill, shared[who == "other"])
+        return
+    _kill(os.kill if who in ("main", "torchrun") else os.killpg, process.pid)
+    if who != "torchrun":
+        for pid in shared:
+            _kill(os.killpg, pid)
+    else:
+        _await_end(shared)
+
+
+def _kill(how: Callable[[int, int], None], pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+        how(pid, signal.SIGKILL)
+
+
+def _await_end(pids: Sequence[int]) -> None:
+    """Wait until these have ended by themselves. Raises TimeoutError."""
+    until = time.monotonic() + ORPHANED
+    while any(_stat(pid)[:1] not in ([], ["Z"]) for pid in pids):
+        if time.monotonic() > until:
+            raise TimeoutError(f"processes {pids} work on without the torchrun that has started them")
+        time.sleep(0.05)

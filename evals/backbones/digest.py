@@ -21,6 +21,7 @@ from common.errors import BadInput, first_line
 log = logging.getLogger("gramlab")
 
 KEY = "digest"
+LARGE = 2**18  # bytes from which on a tensor is worth a thread; a smaller one is hashed sooner than it is handed over
 
 
 def sealed(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -55,8 +56,10 @@ def refuse_changed(
 
 def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 in hex of what is said of tensors (JSON values) and of the SHA-256 of each of them."""
+    large = {name: tensor for name, tensor in tensors.items() if tensor.nbytes >= LARGE}
     with ThreadPoolExecutor() as pool:  # hashlib lets other threads run
-        parts = list(pool.map(_of_one, tensors.items()))
+        found = pool.map(_of_one, large.items())
+        parts = [*map(_of_one, (item for item in tensors.items() if item[0] not in large)), *found]
     return hashlib.sha256(json.dumps([about, sorted(parts)], sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Processes as `torchrun` starts them, forked from the test, which saves each of them the imports."""
+"""Processes without the time of imports: as `torchrun` starts them, forked from the test, and scripts by themselves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.soaking.forked import forked
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Ended(NamedTuple):
@@ -66,3 +71,42 @@ def _act(rank: int, world: int, port: int, act: Callable[[], Any], folder: Path)
     # pytest's own capture hears nothing of this
     sys.stdout, sys.stderr = ((folder / f"{rank}.{kind}").open("w", buffering=1) for kind in ("out", "err"))
     sys.exit(act())
+
+
+class Command:
+    """`python SCRIPT words…` at work, with what of `subprocess.Popen` tests ask for; what it says lies in `folder`."""
+
+    def __init__(self, script: str, *words: object, folder: Path) -> None:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="said-", delete=False) as out:
+            self._out, self._err = Path(out.name), Path(f"{out.name}.err")
+        self._process = forked(ROOT / script, [str(word) for word in words], out=self._out, err=self._err)
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, negative for a signal; None while it is at work."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """To it alone, if it is still at work."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def said(self) -> tuple[str, str]:
+        """What it has printed until now, and what it has complained of."""
+        return self._out.read_text(), self._err.read_text() if self._err.exists() else ""
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it said, once it has ended; one that has not in so many seconds fails the test."""
+        self._process.join(timeout)
+        assert self.poll() is not None, f"process {self.pid} hangs"
+        return self.said()

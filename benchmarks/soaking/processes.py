@@ -7,22 +7,21 @@ started by torchrun's own agent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from benchmarks.soaking.forked import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
 ORPHANED = 60  # seconds in which processes must end whose torchrun was killed: they have 30, and notice it in 1
-FORKED = ("torch.distributed.launcher.api", "torch.distributed.elastic.rendezvous.c10d_rendezvous_backend")
+LAUNCHED = ROOT / "benchmarks/soaking/launched.py"
 
 
 class Command(NamedTuple):
@@ -31,6 +30,11 @@ class Command(NamedTuple):
     module: str
     processes: int = 1
     words: tuple[str, ...] = ()
+
+    @property
+    def script(self) -> Path:
+        """That of the module."""
+        return ROOT / f"{self.module.replace('.', '/')}.py"
 
 
 COMMANDS = {
@@ -54,11 +58,10 @@ class Started(Protocol):
 
 class _Anew:
     def __init__(self, command: Command, words: Sequence[str], said: Path) -> None:
-        script = f"{ROOT / command.module.replace('.', '/')}.py"
         several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(command.processes)]
         with said.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, *(several if command.processes > 1 else []), script, *words],
+                [sys.executable, *(several if command.processes > 1 else []), str(command.script), *words],
                 stdout=file, stderr=file, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
             )  # fmt: skip
         self.pid = self._process.pid
@@ -71,57 +74,16 @@ class _Anew:
 
 class _Forked:
     def __init__(self, command: Command, words: Sequence[str], said: Path) -> None:
-        context = multiprocessing.get_context("forkserver")
-        modules = {one.module for one in COMMANDS.values()}
-        context.set_forkserver_preload([*modules, "reports.figures", *FORKED, __name__])
-        self._process = context.Process(target=_carry_out, args=(command, [*words], said))
-        self._process.start()
+        script, given = command.script, [*words]
+        if command.processes > 1:
+            script, given = LAUNCHED, [str(command.processes), command.module, *words]
+        self._process = forked(script, given, out=said, err=said, environment={**os.environ, **ENVIRONMENT})
         assert self._process.pid is not None
         self.pid = self._process.pid
 
     def wait(self, seconds: float | None = None) -> int | None:
         self._process.join(seconds)
         return self._process.exitcode
-
-
-def _carry_out(command: Command, words: list[str], said: Path) -> None:
-    """In the new process: what the command's own script does, or torchrun with it."""
-    os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # of loaders, as in a process that was begun anew
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.environ.update(ENVIRONMENT)
-    sys.exit(_main(command, words) if command.processes == 1 else _launch(command, words))
-
-
-def _main(command: Command, words: list[str]) -> int:
-    return import_module(command.module).main(words)
-
-
-def _launch(command: Command, words: list[str]) -> int:
-    """As `torchrun --standalone --nproc-per-node`, whose agent forks the processes here."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=command.processes, run_id="soak", max_restarts=0,
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork",
-    )  # fmt: skip
-    try:
-        elastic_launch(config, _share)(command, words)
-    except ChildFailedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _share(command: Command, words: list[str]) -> None:
-    """In each process that an agent has forked: as in one that it has begun anew, of which it is not the father."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(1, 0)  # PR_SET_PDEATHSIG: torch has asked that such a process hears of its father's end
-    if code := _main(command, words):
-        sys.exit(code)
 
 
 def start(command: str, words: Sequence[str], said: Path, *, anew: bool) -> Started:

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from harness.kept import faults
 from harness.mending import mend
 from harness.run import main
 from harness.train import train
+from tests.processes import Command
 
 pytestmark = pytest.mark.slow  # whole small runs
 
@@ -237,9 +236,8 @@ def test_two_experiments_at_once_train_what_they_share_once(write_tiny, tmp_path
     """The second waits for the trunk that the first is at, and forks at a step of it that the first has no use for."""
     path = write_tiny(**{**SECTIONS, "steps": 42, "trunk": {"steps": 40}}, arms={"plain": {}, "one": GRAM})
     early = {"name": "early", "trunk.steps": 30, "steps": 32}
-    command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path)]
     words = ([], [f"{key}={value}" for key, value in early.items()])
-    runs = [subprocess.Popen([*command, *own], stderr=subprocess.PIPE, text=True) for own in words]
+    runs = [Command("harness/run.py", path, *own, folder=tmp_path) for own in words]
     logs = [run.communicate(timeout=300)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], logs
     lines = "".join(logs).splitlines()

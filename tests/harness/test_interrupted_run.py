@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from common.interrupts import REQUESTS, RESUME
 from harness.run import main
+from tests.processes import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]  # the command itself, again and again
 
@@ -33,7 +34,11 @@ SECTIONS = {
 GOES_ON = "the same command goes on with"
 
 
-def started(path: Path) -> subprocess.Popen[str]:
+def started(path: Path) -> Command:
+    return Command("harness/run.py", path, folder=path.parent)
+
+
+def begun_anew(path: Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path)]
     environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
@@ -41,7 +46,7 @@ def started(path: Path) -> subprocess.Popen[str]:
     )
 
 
-def stopped(process: subprocess.Popen[str], number: signal.Signals, *, group: bool, code: int) -> str:
+def stopped(process: subprocess.Popen[str] | Command, number: signal.Signals, *, group: bool, code: int) -> str:
     """The one line that it ends with, with this code; what the log tells on stderr begins with the time."""
     (os.killpg if group else os.kill)(process.pid, number)
     said = process.communicate(timeout=120)[1].splitlines()
@@ -62,7 +67,7 @@ def wait_until_it_listens(process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def wait_for_steps(process: subprocess.Popen[str], curve: Path, count: int) -> None:
+def wait_for_steps(process: Command, curve: Path, count: int) -> None:
     while (len(curve.read_text().splitlines()) if curve.exists() else 0) < count:
         assert process.poll() is None
         time.sleep(0.01)
@@ -83,12 +88,12 @@ def test_a_run_that_is_stopped_at_every_stage_ends_bit_for_bit_as_one_that_was_n
     assert main([str(calm), "name=tiny"]) == 0
     job = tmp_path / "runs" / "tiny" / "anchored-s0"
 
-    process = started(path)
+    process = begun_anew(path)
     wait_until_it_listens(process)
     assert stopped(process, signal.SIGINT, group=True, code=130) == "gramlab: interrupted before anything was begun"
     assert not (tmp_path / "runs").exists()
 
-    process = started(path)
+    process = begun_anew(path)
     assert process.stdout is not None
     assert process.stdout.readline() == "experiment tiny\n"
     assert stopped(process, signal.SIGHUP, group=False, code=129).startswith(

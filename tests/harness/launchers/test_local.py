@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,11 +22,11 @@ from harness.launchers.local import Overall
 from harness.run import main
 from harness.standings import standings
 from harness.workplace import held
+from tests.processes import Command
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_heard")]
 
-ROOT = Path(__file__).resolve().parents[3]
 ROOMS = {"size": 32, "split": "val", "name": "rooms"}
 SECTIONS = {
     "steps": 50,
@@ -57,22 +55,21 @@ def tensors(folder: Path) -> dict[str, dict[str, bytes]]:
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def started(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     """Starts a run with two workers; none outlives the test."""
-    begun = list[subprocess.Popen[str]]()
+    begun = list[Command]()
 
-    def start(path: Path, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "harness" / "run.py"), str(path), "launcher=local", "launcher.workers=2"]
-        begun.append(subprocess.Popen([*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
+    def start(path: Path, *words: str) -> Command:
+        words = (str(path), "launcher=local", "launcher.workers=2", *words)
+        begun.append(Command("harness/run.py", *words, folder=tmp_path))
         return begun[-1]
 
     yield start
     for process in begun:
-        with process:
-            process.kill()
+        process.kill()
 
 
-def until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(happened: Callable[[], bool], process: Command) -> None:
     while not happened():
         assert process.poll() is None
         time.sleep(0.05)

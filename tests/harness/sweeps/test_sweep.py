@@ -2,13 +2,9 @@
 
 import csv
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import optuna
 import pytest
@@ -19,8 +15,8 @@ from common.interrupts import RESUME
 from harness.config import load
 from harness.run import main as run
 from harness.sweep import main
+from tests.processes import Command
 
-ROOT = Path(__file__).resolve().parents[3]
 ROOMS = {"size": 32, "split": "val", "name": "rooms"}
 EVALS = {
     "sets": {"kept": {**ROOMS, "count": 24}, "asked": {**ROOMS, "count": 8, "split": "test"}},
@@ -386,12 +382,6 @@ def test_a_damaged_journal_is_refused_with_the_way_out(write_sweep, tmp_path, ca
     assert "move it and the links trial-* beside it away" in said
 
 
-def started(path):
-    command = [sys.executable, str(ROOT / "harness" / "sweep.py"), str(path)]
-    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
-
-
 def wait_for(condition, *processes):
     """What `condition` gives once it is true; the processes must live until then."""
     while not (found := condition()):
@@ -418,7 +408,7 @@ def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_f
         space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}},
     )
     folder = tmp_path / "runs" / "tiny"
-    gone, left = started(path), started(path)
+    gone, left = (Command("harness/sweep.py", path, folder=tmp_path) for _ in range(2))
     wait_for(lambda: under_way(folder, gone.pid), gone, left)
     gone.send_signal(number)
     gone.communicate()
@@ -447,7 +437,7 @@ def test_a_worker_that_stood_still_leaves_its_trial_to_the_one_that_took_it_up_a
 ):
     path = write_sweep(LONG, trials=3, heartbeat=5, space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}})
     folder = tmp_path / "runs" / "tiny"
-    still, other = started(path), started(path)
+    still, other = (Command("harness/sweep.py", path, folder=tmp_path) for _ in range(2))
     wait_for(lambda: under_way(folder, still.pid), still, other)
     stood_at = under_way(folder, still.pid)[0].name.removesuffix("-s0")
     still.send_signal(signal.SIGSTOP)
@@ -473,7 +463,7 @@ def test_a_trial_that_waits_for_its_equal_goes_behind_it_where_the_worker_of_tha
     write_sweep, record, tmp_path
 ):
     path = write_sweep(LONG, trials=2, heartbeat=5, space={"gram.weight": {"choices": [2.0]}})
-    workers, folder = [started(path), started(path)], tmp_path / "runs" / "tiny"
+    workers, folder = [Command("harness/sweep.py", path, folder=tmp_path) for _ in range(2)], tmp_path / "runs" / "tiny"
     wait_for(lambda: any(under_way(folder, worker.pid) for worker in workers), *workers)
     wait_for(lambda: counts(tmp_path, running=2), *workers)
     gone, left = sorted(workers, key=lambda worker: not under_way(folder, worker.pid))

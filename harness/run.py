@@ -134,7 +134,8 @@ def drawn(plan: Planned, opening: Opening, *, only: bool = False) -> Path:
 
 def show(plan: Planned, opening: Opening, experiment: Experiment) -> None:
     """Draw the plan, and keep it as text; TensorBoard, which is always on, gets that here, with all settings."""
-    drawn(plan, opening)
+    if experiment.runtime.draw:
+        drawn(plan, opening)
     write_text(opening.folder / "plan.txt", plan.text + "\n")
     board = TensorBoard(opening.folder / "tensorboard", anew=True)
     board.text("plan", plan.text)
@@ -146,6 +147,7 @@ def carry_out(work: Work) -> int:
     """Let the launcher see to all jobs, and build the report, unless they go on elsewhere."""
     from reports.build import build  # pandas and SciPy: a second that a plan need not wait for
 
+    draws = work.experiment.runtime.draw
     for job in work.jobs:
         store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
     launcher = work.experiment.launcher.name
@@ -157,7 +159,7 @@ def carry_out(work: Work) -> int:
             failed = LAUNCHERS[launcher](work)
         if failed is None:
             return 0
-        print(build(work.folder, tell=print) if work.evaluator.known else work.folder)
+        print(build(work.folder, draws=draws, tell=print) if work.evaluator.known else work.folder)
     return 1 if failed else 0
 
 

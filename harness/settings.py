@@ -114,6 +114,7 @@ class Runtime:
         ),
     ] = 100
     log_every: Annotated[Count, About("steps between rows of `metrics.jsonl`")] = 10
+    draw: Annotated[Flag, About("plan.pdf and the report are drawn; without it `gramlab report` does it later")] = True
     accumulate: Annotated[
         Count,
         About(

@@ -102,7 +102,7 @@ def sweep(experiment: Experiment, *, plan_only: bool = False, confirm: int | Non
             log.info("%s", line)
         with shown(ShownSweep(folder)):
             made = carry_out(trials, own_jobs, science)
-        print(build(folder, tell=print))
+        print(build(folder, draws=experiment.runtime.draw, tell=print))
         if {trial.state for trial in study.last_of_each(made)} == {TrialState.FAIL}:
             log.error("every trial failed: %s tells why", folder / "sweep.csv")
             return 1
@@ -239,7 +239,7 @@ def confirm_front(trials: Trials, found: Study, count: int, *, plan_only: bool) 
     seen = replace(trials, experiment=again, folder=folder, evaluator=Evaluator(again, folder))
     with trials.turn():
         record.confirmed(trials.folder, seen.measured_arms(seen.jobs_of(again.arms)), seeds)
-        print(build(trials.folder, tell=print))
+        print(build(trials.folder, draws=experiment.runtime.draw, tell=print))
     return code
 
 

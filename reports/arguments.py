@@ -20,6 +20,7 @@ Make a run's report from its tables: report.pdf, report.html (the same, to explo
 With --watch nothing is written: report.html is served while the run goes on, and follows it."""
     completed(parser.add_argument("folder", type=Path, help="runs/<experiment>"), run_folders)
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="also write each page as PNG into this folder")
+    parser.add_argument("--tables", action="store_true", help="write the CSV files alone, and draw nothing")
     parser.add_argument("--watch", action="store_true", help="serve the report to this machine until Ctrl-C")
     served(parser)
 
@@ -32,10 +33,13 @@ def served(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="the port (default: one that is free)")
 
 
-def refuse_unwatched(options: argparse.Namespace) -> None:
+def refuse_contrary(options: argparse.Namespace) -> None:
     """Raise `BadInput` for what says where to serve, or what else to write, where that cannot be meant."""
-    if options.watch and options.png:
-        raise BadInput("got --png with --watch, which writes nothing: want one of them; leave one out")
+    for other in ("png", "tables"):
+        if options.watch and getattr(options, other):
+            raise BadInput(f"got --{other} with --watch, which writes nothing: want one of them; leave one out")
+    if options.tables and options.png:
+        raise BadInput("got --png with --tables, which draws nothing: want one of them; leave one out")
     if not options.watch and (options.host, options.port) != (LOOPBACK, 0):
         raise BadInput("got --host or --port without --watch: want them where a report is served; add --watch")
 

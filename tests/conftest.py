@@ -57,7 +57,7 @@ TINY: dict[str, Any] = {
     "crops": {"global_size": 32, "local_size": 16, "local_count": 2},
     "data": {"sources": {"scenes": {"kind": "scenes", "size": 32, "count": 24}}, "batch_size": 4},
     "evals": {"every": 1000, "size": 32},
-    "runtime": {"checkpoint_every": 1000, "log_every": 1},
+    "runtime": {"checkpoint_every": 1000, "log_every": 1, "draw": False},  # most tests look at no drawing
 }
 
 

@@ -53,7 +53,8 @@ def launch(work: Work) -> set[str] | None:
         if new:
             need = {"dependency": ":".join(["afterany", *dict.fromkeys(numbers.values())])}
             told = [mirror(work.folder, name) for name in work.experiment.trackers]
-            submitted(work, "report", ["--gather"], need=need, then=[[REPORT, str(work.folder)], *told])
+            report = [REPORT, str(work.folder), *([] if work.experiment.runtime.draw else ["--tables"])]
+            submitted(work, "report", ["--gather"], need=need, then=[report, *told])
         write_launch(work.folder, replace(record, slurm=record.slurm | numbers))
     except BaseException:
         if new:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,29 +30,35 @@ from reports.tradeoff import tradeoff_page
 PATHS = 7  # trials whose paths are drawn
 
 
-def build(folder: Path, *, tell: Callable[[str], object] | None = None) -> Path:
+def build(folder: Path, *, draws: bool = True, tell: Callable[[str], object] | None = None) -> Path:
     """Write both files, whole at the end; returns the PDF's path. Raises `BadInput` where the record is missing.
 
     Args:
+        draws: whether there is a PDF; without it the table's path is returned.
         tell: is told, line by line, what was found.
     """
-    sweep = read(folder)
+    sweep, run = read(folder), _run(folder)
     target, table = folder / "sweep.pdf", folder / "sweep.csv"
+    with ExitStack() as together:
+        if draws:
+            pdf = _drawn(sweep, run)
+            together.enter_context(whole(target)).write_bytes(pdf)
+        new_table = together.enter_context(whole(table))
+        tidy(sweep, run).to_csv(new_table, index=False, lineterminator="\n")
+    if tell is not None:
+        for line in ending(sweep):
+            tell(line)
+    return target if draws else table
+
+
+def _drawn(sweep: Sweep, run: Run | None) -> bytes:
+    """The PDF."""
     with style():
-        run = _run(folder)
         notes = few_images(run) if run else []
         pages = [front_page(sweep, notes), pareto_page(sweep), *paths_page(sweep, run), *importance_pages(sweep)]
         pages += [*slice_pages(sweep), history_page(sweep)]
         number_pages(pages, sweep.name)
-        pdf = as_pdf(pages, title=sweep.name)
-        with whole(target) as new_target:
-            new_target.write_bytes(pdf)
-            with whole(table) as new_table:
-                tidy(sweep, run).to_csv(new_table, index=False, lineterminator="\n")
-    if tell is not None:
-        for line in ending(sweep):
-            tell(line)
-    return target
+        return as_pdf(pages, title=sweep.name)
 
 
 def _run(folder: Path) -> Run | None:

@@ -83,7 +83,7 @@ def test_a_graph_on_slurm_leaves_what_one_process_leaves(tmp_path, tiny_text, ca
     assert main([str(calm)]) == 1  # an arm blows up
     run, stage = tmp_path / "runs" / "tiny", tmp_path / "node"
 
-    command = [str(path), "launcher=slurm", f"launcher.stage={stage}", "launcher.flags={nice: 1}"]
+    command = [str(path), "launcher=slurm", f"launcher.stage={stage}", "launcher.flags={nice: 1}", "runtime.draw=true"]
     assert main(command) == 0
     assert "4 Slurm jobs submitted, 0 were in the queue" in capsys.readouterr().err
     assert main(command) == 0

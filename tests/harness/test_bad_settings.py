@@ -139,7 +139,7 @@ def test_generated_bad_experiments_are_planned_or_refused_in_our_words_and_nothi
     folder, text = place
     path = folder / "tiny.yaml"
     planned = refused = 0
-    for content, overrides in cases(text, 240, seed=0):
+    for content, overrides in cases(text, 300, seed=0):
         path.write_bytes(content)
         try:
             experiment = load(path, overrides)

@@ -250,7 +250,7 @@ def test_a_whole_run_says_on_page_one_which_steps_of_which_arm_were_passed_over(
     arms = {"plain": {}, "anchored": {"gram.weight": 2.0}}
     path = write_tiny(trunk={"steps": 3}, arms=arms, evals={"every": 3, "sets": sets, "tasks": {"knn": knn}})
     poison(1, 4)
-    assert main([str(path)]) == 0
+    assert main([str(path), "runtime.draw=true"]) == 0
     run = tmp_path / "runs" / "tiny"
     found = read(run)
     assert {lane: [one.step for one in bad] for lane, bad in found.bad_steps.items()} == {

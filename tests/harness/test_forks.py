@@ -204,7 +204,7 @@ def rows(folder):
 
 def test_equal_arms_are_trained_and_evaluated_once_and_both_have_their_rows(write_tiny, capsys, tmp_path):
     path = write_tiny(**SECTIONS, arms={"plain": {}, "one": GRAM, "other": GRAM})
-    assert main([str(path)]) == 0
+    assert main([str(path), "runtime.draw=true"]) == 0
     out, log = capsys.readouterr()
     assert "arms anchored, one, other are equal" not in out
     assert "arms one, other are equal in all that shapes a result: trained once" in out

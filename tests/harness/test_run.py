@@ -50,7 +50,7 @@ def finished(tmp_path_factory, tiny_text):
     """An experiment that ran to its end on a terminal: its file, its folder."""
     place = tmp_path_factory.mktemp("finished")
     path = place / "tiny.yaml"
-    path.write_text(tiny_text(place, **SECTIONS))
+    path.write_text(tiny_text(place, **SECTIONS, runtime={"draw": True}))
     with pytest.MonkeyPatch.context() as patch, Terminal(200, 50) as terminal:
         patch.setattr(display, "EVERY", 0.0)
         patch.setattr(display, "SHARE", math.inf)
@@ -118,7 +118,7 @@ def test_names_that_are_no_utf8_or_that_no_font_has_pass_through_training_and_re
     text = yaml.safe_load(path.read_text())
     del text["data"]["sources"]["scenes"]
     path.write_text(yaml.safe_dump(text, allow_unicode=True), encoding="utf-8")
-    assert main([str(path)]) == 0
+    assert main([str(path), "runtime.draw=true"]) == 0
     told = capfd.readouterr()
     assert "Warning" not in told.err + told.out
     assert "knn/val/top1" in told.err
@@ -143,6 +143,20 @@ def test_a_run_leaves_its_tables_curves_backbones_and_report(finished):
         assert (folder / job / "metrics.jsonl").is_file()
     assert (folder / "anchored-s0" / "step_000004" / "backbone.json").is_file()
     assert any((folder / "anchored-s0" / "step_000004" / "outcomes").iterdir())
+
+
+def test_a_run_without_drawings_leaves_all_else_and_its_report_can_be_drawn_later(finished, tmp_path, capsys):
+    path, drawn = finished
+    assert main([str(path), f"runtime.folder={tmp_path}", "runtime.draw=false"]) == 0
+    folder = tmp_path / "tiny"
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "results.csv")
+    drawings, names = {"plan.pdf", "report.pdf", "report.html"}, {one.name for one in folder.iterdir()}
+    assert {one.name for one in drawn.iterdir()} - names == drawings
+    assert (folder / "results.csv").read_bytes() == (drawn / "results.csv").read_bytes()
+    assert build_report([str(folder), "--tables"]) == 0
+    assert not drawings & {one.name for one in folder.iterdir()}
+    assert build_report([str(folder)]) == 0
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_table_has_a_row_for_each_evaluated_step(finished):
@@ -198,7 +212,7 @@ def test_a_plan_trains_nothing_and_writes_its_drawing_alone(write_tiny, capsys, 
 
 def test_a_look_at_other_arms_leaves_the_drawing_of_the_run_alone(write_tiny, capsys, tmp_path, checksums):
     path = write_tiny(steps=1, evals={"every": 1}, arms={"plain": {}, "other": {"koleo.weight": 0.2}})
-    assert main([str(path)]) == 0
+    assert main([str(path), "runtime.draw=true"]) == 0
     folder = tmp_path / "runs" / "tiny"
     before = checksums(tmp_path / "runs")
     capsys.readouterr()
@@ -301,7 +315,7 @@ def test_more_steps_and_another_arm_join_a_finished_run(write_tiny, capsys, tmp_
 def test_an_arm_that_fails_leaves_the_others_to_go_on(write_tiny, capsys, tmp_path):
     arms = {"wild": {"optimizer.lr": 1e38}, "plain": {}}
     path = write_tiny(steps=4, arms=arms, evals=EVALS)
-    assert main([str(path)]) == 1
+    assert main([str(path), "runtime.draw=true"]) == 1
     assert re.search(r"wild-s0: stopped.*step \d: dino_global=", capsys.readouterr().err)
     states = {
         arm: json.loads((tmp_path / "runs" / "tiny" / f"{arm}-s0" / "status.json").read_text())["state"] for arm in arms
@@ -400,7 +414,7 @@ def test_damaged_records_are_answered_in_one_line_and_made_anew_by_the_same_comm
     for name in names:
         (record,) = folder.glob(name)
         record.write_bytes(DAMAGES[damage](record.read_bytes()))
-    arguments = [str(path), f"runtime.folder={tmp_path}/runs"]
+    arguments = [str(path), f"runtime.folder={tmp_path}/runs", "runtime.draw=false"]
     if (report := build_report([str(folder)])) != 0:
         assert (report, capsys.readouterr().err.count("\n")) == (2, 1)
     if names[0] in BINDING:

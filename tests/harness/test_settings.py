@@ -182,6 +182,7 @@ MACHINERY: dict[str, object] = {
     "runtime.threads": 2,
     "runtime.checkpoint_every": 1,
     "runtime.log_every": 3,
+    "runtime.draw": False,
     "runtime.recompute": True,
     "runtime.bad_steps": 0,
     "launcher.name": "local",

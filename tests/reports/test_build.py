@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -230,6 +231,14 @@ def _rewritten(path, **changes):
     rows = [{**json.loads(line), **changes} for line in path.read_text().splitlines()]
     lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
     path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    "words", [["--png", "pages", "--tables"], ["--png", "pages", "--watch"], ["--tables", "--watch"]]
+)
+def test_what_contradicts_itself_is_refused_in_one_line(make_run, capsys, words):
+    assert main([str(make_run(arms=TWO, **SMALL)), *words]) == 2
+    assert re.fullmatch(rf"gramlab: got {words[0]} with {words[-1]}, which .*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("broken", BROKEN)

@@ -110,7 +110,7 @@ def test_two_workers_that_are_stopped_and_go_on_leave_what_one_process_leaves(
     monkeypatch.setenv("TERM", "xterm-256color")
     with Terminal(200, 60) as terminal:
         with terminal.stderr():
-            assert main([str(path), "launcher=local", "launcher.workers=2"]) == 1
+            assert main([str(path), "launcher=local", "launcher.workers=2", "runtime.draw=true"]) == 1
         seen = terminal.ended()
     assert re.search(r"^anchored-s0 +\d+/50 +\S+ +starts\b", "\n".join(seen), re.MULTILINE)
     assert not re.search(r"^\S+-s0 +\d+/50 ", seen[-1], re.MULTILINE)

@@ -54,7 +54,7 @@ def trained(tmp_path):
 def test_a_sweep_leaves_a_record_a_table_a_report_and_an_experiment_for_each_of_its_front(
     write_sweep, record, tmp_path, capsys
 ):
-    assert main([str(write_sweep())]) == 0
+    assert main([str(write_sweep()), "runtime.draw=true"]) == 0
     folder = tmp_path / "runs" / "tiny"
     found = record()
     assert [trial["state"] for trial in found["trials"]] == ["complete"] * 3
@@ -86,7 +86,7 @@ def test_a_front_member_s_experiment_has_its_settings_and_runs_as_it_is_on_seeds
     assert experiment.arms == {"plain": {}, trial["arm"]: trial["params"]}
     assert experiment.seeds == [1, 2, 3]
     assert "optimistic" in path.read_text()
-    assert run([str(path), "seeds=[1]"]) == 0
+    assert run([str(path), "seeds=[1]", "runtime.draw=true"]) == 0
     assert (tmp_path / "runs" / experiment.name / "report.pdf").is_file()
 
 
@@ -177,7 +177,7 @@ def test_objectives_are_means_over_several_seeds(write_sweep, record, tmp_path):
 def test_the_front_is_confirmed_on_fresh_seeds_and_both_values_stand_in_the_table(write_sweep, record, tmp_path):
     path = write_sweep(trials=2)
     assert main([str(path)]) == 0
-    assert main([str(path), "--confirm", "2"]) == 0
+    assert main([str(path), "--confirm", "2", "runtime.draw=true"]) == 0
     confirmed = record()["confirmed"]
     assert confirmed["seeds"] == [1, 2]
     assert set(confirmed["values"]) == {"plain", *record()["front"]}

@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_text: Callable[..., str])
     place = tmp_path_factory.mktemp("tracked")
     file = place / "tiny.yaml"
     file.write_text(tiny_text(place, name=NAME, arms=ARMS, trunk={"steps": 2}, evals=EVALS, steps=4))
-    assert main([str(file)]) == 0
+    assert main([str(file), "runtime.draw=true"]) == 0
     return place / "runs" / NAME
 
 

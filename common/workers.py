@@ -45,17 +45,20 @@ def batches(
     )
     with held_back():
         ahead = iter(loader)
-    while True:
-        try:
-            made = next(ahead)
-        except StopIteration:
-            return
-        except RuntimeError:  # what asked this process to leave may have reached those of the loader, and ended them
-            leave_if_asked()
-            raise
-        if isinstance(made, BadInput):
-            raise made
-        yield made
+    try:
+        while True:
+            try:
+                made = next(ahead)
+            except StopIteration:
+                return
+            except RuntimeError:  # what asked this process to leave may have reached the loader's, and ended them
+                leave_if_asked()
+                raise
+            if isinstance(made, BadInput):
+                raise made
+            yield made
+    finally:
+        del ahead  # its processes end now: where an error that is kept holds it, the collector waits 5 s for each
 
 
 class _Made(Dataset[Any]):

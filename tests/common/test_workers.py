@@ -38,6 +38,17 @@ def test_bad_input_reaches_the_caller_in_one_line_from_a_worker_too(workers: int
         next(made)
 
 
+def test_workers_are_gone_while_what_was_refused_is_still_held():
+    """Left to the collector of garbage they cost 5 s each."""
+    made = batches(functools.partial(a_batch, fails_at=1), 30, workers=2)
+    next(made)
+    assert len(active_children()) == 2
+    with pytest.raises(BadInput) as error:
+        next(made)
+    assert error.tb is not None
+    assert active_children() == []
+
+
 def threads(_: int) -> int:
     return cv2.getNumThreads()
 

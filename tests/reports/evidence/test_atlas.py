@@ -1,6 +1,7 @@
 """An atlas: points by settings, gains against the equal arm without Gram, the law against an oracle, the picture."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -30,10 +31,18 @@ CONFIG = {"optimizer": {"lr": 2e-3}, "gram": {"weight": 0.0}, "model": {"args": 
 MADE = {"arms": ARMS, "seeds": (0, 1, 2), "steps": 40, "trunk_steps": 0, "every": 10, "baseline": "plain-48-0.001"}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Where the tables of `shelf` lie, once one of these tests has written them."""
+    return tmp_path_factory.mktemp("written") / "atlas"
+
+
 @pytest.fixture
-def shelf(make_run, tmp_path):
+def shelf(make_run, written, tmp_path):
     """The tables of a run of two rates and three widths, each with and without Gram anchoring."""
-    write(tables(read(make_run(name="atlas", config=CONFIG, **MADE))), tmp_path / "shelf" / "atlas", to="parquet")
+    if not written.exists():
+        write(tables(read(make_run(name="atlas", config=CONFIG, **MADE))), written, to="parquet")
+    shutil.copytree(written, tmp_path / "shelf" / "atlas")
     return Shelf(tmp_path / "shelf")
 
 

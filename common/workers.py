@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ def batches(
     first: int = 0,
     workers: int = 0,
     at_start: Callable[[], object] | None = None,
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """make(first) … make(stop − 1), in order; with `workers`, made ahead in that many processes.
 
     Args:
@@ -79,6 +80,7 @@ def _start(then: Callable[[], object] | None, _: int) -> None:
     threads of the parent, which do not survive a fork (github.com/opencv/opencv/issues/5150)."""
     import cv2
 
+    gc.freeze()  # to look through what the main process holds would copy each of its pages
     ignore_in_worker()
     sys.excepthook = _unless_its_taker_left
     cv2.setNumThreads(0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -98,7 +98,8 @@ def _stored(entry: store.Entry, source: Source, *, batch_size: int, workers: int
     if ranks.agreed(found is None):
         with ExitStack() as stack:
             new = ranks.led(lambda: stack.enter_context(entry.write(source.dense)))
-            made = _features(source, batch_size=batch_size, workers=workers, ranks=ranks)
+            features = _features(source, batch_size=batch_size, workers=workers, ranks=ranks)
+            made = stack.enter_context(closing(features))  # whose loaders end now whatever comes
             title = f"features of {source.dataset.name} at {source.view.size} px"
             with Bar(total=len(source.dataset), desc=title, unit="image") as bar:
                 for some in made:
@@ -109,24 +110,26 @@ def _stored(entry: store.Entry, source: Source, *, batch_size: int, workers: int
     return cast(store.StoredFeatures, ranks.agreed(found))
 
 
-def _features(source: Source, *, batch_size: int, workers: int, ranks: Ranks) -> Iterator[store.BatchFeatures]:
+def _features(
+    source: Source, *, batch_size: int, workers: int, ranks: Ranks
+) -> Generator[store.BatchFeatures, None, None]:
     """Features of all batches in their order; of several processes, which take them in turn, in the first one alone.
 
     Batches are those of one process, whoever computes them, so that features are the same to the bit.
     """
     look = Look(source.dataset, source.view, source.backbone.stride)
     if ranks.world == 1:
-        shown = batches(look, len(source.dataset), workers=workers)
-        yield from map(source.features, of_one_shape(shown, batch_size, shape=lambda one: one.image.shape))
+        with closing(batches(look, len(source.dataset), workers=workers)) as shown:
+            yield from map(source.features, of_one_shape(shown, batch_size, shape=lambda one: one.image.shape))
         return
     shapes = _shapes(look, workers=workers, ranks=ranks)
     whole = [*of_one_shape(range(len(shapes)), batch_size, shape=shapes.__getitem__)]
     mine = whole[ranks.rank :: ranks.world]
-    shown = batches(partial(_picked, look, [*chain(*mine)]), sum(map(len, mine)), workers=workers)
-    made = (source.features([*islice(shown, len(batch))]) for batch in mine)
-    for _ in range(0, len(whole), ranks.world):
-        own = ranks.made(lambda: next(made, ()))
-        yield from (store.BatchFeatures(*tensors) for tensors in ranks.collected(own) if tensors)
+    with closing(batches(partial(_picked, look, [*chain(*mine)]), sum(map(len, mine)), workers=workers)) as shown:
+        made = (source.features([*islice(shown, len(batch))]) for batch in mine)
+        for _ in range(0, len(whole), ranks.world):
+            own = ranks.made(lambda: next(made, ()))
+            yield from (store.BatchFeatures(*tensors) for tensors in ranks.collected(own) if tensors)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -64,6 +65,7 @@ def together(world: int, act: Callable[[], Any], folder: Path) -> list[Ended]:
 
 
 def _act(rank: int, world: int, port: int, act: Callable[[], Any], folder: Path) -> None:
+    gc.freeze()  # to look through all that the test's process holds would copy each of its pages
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for number in (signal.SIGINT, signal.SIGTERM):

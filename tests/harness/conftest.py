@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None
 
 
 def _join(rank: int, world: int, meeting: Path, act: Callable[..., object], *given: Any) -> None:
+    gc.freeze()  # as in tests/processes.py
     torch.set_num_threads(1)
     os.environ["WORLD_SIZE"] = str(world)  # as torchrun tells it
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)

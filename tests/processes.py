@@ -27,13 +27,6 @@ class Ended(NamedTuple):
     err: str
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def started(world: int, act: Callable[[], Any], folder: Path) -> list[ForkProcess]:
     """`world` processes that call `act` and exit with what it returns; what they say lies in `folder`."""
     port = free_port()
@@ -64,10 +57,22 @@ def together(world: int, act: Callable[[], Any], folder: Path) -> list[Ended]:
     return ended(started(world, act, folder), folder)
 
 
-def _act(rank: int, world: int, port: int, act: Callable[[], Any], folder: Path) -> None:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def become(rank: int, world: int, port: int) -> None:
+    """Make this process, which was just forked, one of several as `torchrun` starts them."""
     gc.freeze()  # to look through all that the test's process holds would copy each of its pages
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def _act(rank: int, world: int, port: int, act: Callable[[], Any], folder: Path) -> None:
+    become(rank, world, port)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     # pytest's own capture hears nothing of this

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
 from torch.multiprocessing.spawn import start_processes
 
-from common.ranks import Ranks
+from common.ranks import started
+from tests.processes import become, free_port
 
 
 @pytest.fixture
@@ -30,20 +28,17 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+def in_processes() -> Callable[..., None]:
     """`in_processes(act, world, …)`: calls `act(ranks, …)` in each of several processes that are joined by gloo."""
 
     def start(act: Callable[..., object], world: int, *given: Any) -> None:
-        meeting = tmp_path_factory.mktemp("meeting") / "place"
-        start_processes(_join, (world, meeting, act, *given), nprocs=world, start_method="fork")
+        start_processes(_join, (world, free_port(), act, *given), nprocs=world, start_method="fork")
 
     return start
 
 
-def _join(rank: int, world: int, meeting: Path, act: Callable[..., object], *given: Any) -> None:
-    gc.freeze()  # as in tests/processes.py
+def _join(rank: int, world: int, port: int, act: Callable[..., object], *given: Any) -> None:
+    become(rank, world, port)
     torch.set_num_threads(1)
-    os.environ["WORLD_SIZE"] = str(world)  # as torchrun tells it
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    act(Ranks(rank, world), *given)
-    dist.destroy_process_group()
+    with started() as ranks:
+        act(ranks, *given)

@@ -1,12 +1,9 @@
 """However a step's batch is split over processes and over parts taken in turn, training comes to the same weights."""
 
-import itertools
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch.multiprocessing.spawn import start_processes
 
 from common.errors import BadInput
 from common.ranks import Ranks
@@ -97,23 +94,18 @@ def trained(settings: Experiment, ranks: Ranks, *, float64: bool = True):
     return tensors, rows
 
 
-def one_of(rank: int, world: int, meeting: str, settings: list[Experiment], folder: str, float64: bool):
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    found = [trained(one, Ranks(rank, world), float64=float64) for one in settings]
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
+def one_of(ranks: Ranks, settings: list[Experiment], folder: Path, float64: bool):
+    found = [trained(one, ranks, float64=float64) for one in settings]
+    torch.save(found, folder / f"{ranks.rank}.pt")
 
 
 @pytest.fixture
-def trained_by(tmp_path):
+def trained_by(tmp_path, in_processes):
     """What `world` processes come to, by each of some settings, each with its share of every batch; all of them must
     come to the same."""
 
-    numbers = itertools.count()
-
     def train(*settings, world, float64=True):
-        given = (world, str(tmp_path / f"meeting-{next(numbers)}"), settings, str(tmp_path), float64)
-        start_processes(one_of, given, nprocs=world, start_method="fork")
+        in_processes(one_of, world, settings, tmp_path, float64)
         found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
         for number, (first, rows) in enumerate(found[0]):
             for tensors, row in (one[number] for one in found[1:]):

@@ -1,6 +1,5 @@
 """The command `gramlab curate`: from rooms to a manifest, again after a kill, by two processes, and what it refuses."""
 
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch.distributed as dist
 from PIL import Image
 from pypdf import PdfReader
 
@@ -116,21 +114,9 @@ def test_a_command_that_was_cut_off_goes_on_and_ends_as_one_that_was_not(
     assert stages() == checksums(whole)
 
 
-def as_rank(rank, path, store):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    curate.curate(load(path), Ranks(rank, 2))
-    dist.destroy_process_group()
-
-
-def test_two_processes_give_the_same_bits_as_one(write_curation, stages, whole, checksums, tmp_path):
+def test_two_processes_give_the_same_bits_as_one(write_curation, stages, whole, checksums, in_processes):
     path = str(write_curation())
-    fork = multiprocessing.get_context("fork")
-    both = [fork.Process(target=as_rank, args=(rank, path, tmp_path / "store")) for rank in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert [one.exitcode for one in both] == [0, 0]
+    in_processes(lambda ranks: curate.curate(load(path), ranks), 2)
     assert stages() == checksums(whole)
 
 

@@ -140,7 +140,10 @@ def test_what_cannot_be_is_refused():
             load("knn-quick", Knn, **change)
 
 
-def test_the_benchmark_compares_like_with_like(capsys: pytest.CaptureFixture[str]):
+def test_the_benchmark_compares_like_with_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)  # where it notes what it measured
     sizes = "--bank 300 --queries 20 --width 8 --classes 3 --k 2 7 --linear-classes 3 --steps 4"
     assert main(["--only", "knn", "linear", *sizes.split()]) == 0
     table = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -34,6 +35,7 @@ def forked(
 
 def _carry_out(script: str, words: list[str], out: Path, err: Path, folder: Path, environment: dict[str, str]) -> None:
     """In the new process."""
+    gc.freeze()  # else it looks through all that was imported, and copies its pages
     os.setsid()
     os.chdir(folder)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which nohup or a shell's & may have had ignored

@@ -1,6 +1,6 @@
 """A command's module in several processes, as by `torchrun --standalone`, whose agent forks them here.
 
-    python benchmarks/soaking/launched.py PROCESSES MODULE [WORD ...]
+python benchmarks/soaking/launched.py PROCESSES MODULE [WORD ...]
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1  # names of glibc's mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library to give nothing back to the system before the process ends; whether it does.
+    """Ask the C library to give the main thread's memory back to the system only as the process ends; whether it does.
 
     A training step frees what it made and makes it again. As glibc is set, large blocks come fresh from the system
     each time, page by page and filled with zeros: a tenth of a ViT-S step in float32, an eighth in bfloat16. The most

@@ -256,9 +256,11 @@ def started() -> Iterator[Ranks]:
         ) from error
     finally:
         gc.collect()  # what is spread over the processes knows of their group, and torch may abort where it ends later
-        dist.destroy_process_group()
-        _pulse.end(well=well)
-        _store = _pulse = None
+        try:
+            dist.destroy_process_group()
+        finally:
+            _pulse.end(well=well)
+            _store = _pulse = None
 
 
 def device_of(device: torch.device) -> torch.device:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -44,22 +45,32 @@ def batches(
         worker_init_fn=partial(_start, at_start),
         generator=torch.Generator(),  # the loader draws a seed at its start: not from the global state
     )
-    with held_back():
-        ahead = iter(loader)
+    ahead = _begun(loader)
     try:
         while True:
             try:
                 made = next(ahead)
             except StopIteration:
                 return
-            except RuntimeError:  # what asked this process to leave may have reached the loader's, and ended them
+            except (RuntimeError, OSError, EOFError):  # who asked this process to leave may have ended the loader's
                 leave_if_asked()
                 raise
             if isinstance(made, BadInput):
                 raise made
             yield made
     finally:
-        del ahead  # its processes end now: where an error that is kept holds it, the collector waits 5 s for each
+        del ahead  # its processes end now: where an image that is refused holds it, the collector waits 5 s for each
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """A loader at work. Where one of its processes dies, `next` says so, within 5 s, and nothing else does: torch would
+    raise that in whatever the main thread is at, in the middle of a step or of a write."""
+    before = signal.getsignal(signal.SIGCHLD)
+    with held_back():
+        ahead = iter(loader)
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return ahead
 
 
 class _Made(Dataset[Any]):

@@ -147,7 +147,6 @@ def carry_out(work: Work) -> int:
     """Let the launcher see to all jobs, and build the report, unless they go on elsewhere."""
     from reports.build import build  # pandas and SciPy: a second that a plan need not wait for
 
-    draws = work.experiment.runtime.draw
     for job in work.jobs:
         store.pin(job.folder / "states", job.forks)  # so that another process at work there keeps them too
     launcher = work.experiment.launcher.name
@@ -159,7 +158,9 @@ def carry_out(work: Work) -> int:
             failed = LAUNCHERS[launcher](work)
         if failed is None:
             return 0
-        print(build(work.folder, draws=draws, tell=print) if work.evaluator.known else work.folder)
+        print(
+            build(work.folder, draws=work.experiment.runtime.draw, tell=print) if work.evaluator.known else work.folder
+        )
     return 1 if failed else 0
 
 

@@ -95,7 +95,9 @@ def start(command: str, words: Sequence[str], said: Path, *, anew: bool) -> Star
 def sharing(process: Started) -> list[int]:
     """The processes that torchrun's agent has begun, in the order of their ranks."""
     found = [int(one) for path in Path(f"/proc/{process.pid}/task").glob("*/children") for one in _words(path)]
-    return sorted((pid for pid in found if _leads(pid)), key=lambda pid: int(_stat(pid)[19]))  # by when it began
+    stats = {pid: _stat(pid) for pid in found}
+    leaders = [pid for pid, stat in stats.items() if stat[3:4] == [str(pid)]]  # of sessions of their own
+    return sorted(leaders, key=lambda pid: (int(stats[pid][19]), pid))  # by when it began
 
 
 def _words(path: Path) -> list[str]:
@@ -110,24 +112,19 @@ def _stat(pid: int) -> list[str]:
     return " ".join(_words(Path(f"/proc/{pid}/stat"))).rpartition(") ")[2].split()
 
 
-def _leads(pid: int) -> bool:
-    """Whether it leads a session of its own."""
-    return _stat(pid)[3:4] == [str(pid)]
-
-
 def kill(process: Started, who: str) -> None:
     """SIGKILL: to all; to the command's main process alone, or torchrun, whose children then outlive it; or to one of
     those that share the command, its loaders left. Where these are not there yet, all die."""
     shared = sharing(process)
     if who in ("first", "other") and len(shared) == 2:
         _kill(os.kill, shared[who == "other"])
-        return
-    _kill(os.kill if who in ("main", "torchrun") else os.killpg, process.pid)
-    if who != "torchrun":
+    elif who == "torchrun" and len(shared) == 2:
+        _kill(os.kill, process.pid)
+        _await_end(shared)
+    else:
+        _kill(os.kill if who == "main" else os.killpg, process.pid)
         for pid in shared:
             _kill(os.killpg, pid)
-    else:
-        _await_end(shared)
 
 
 def _kill(how: Callable[[int, int], None], pid: int) -> None:

@@ -161,7 +161,8 @@ def _side(x: Tensor, centre: Tensor) -> Side:
 
 
 def _merged(parts: Sequence[Neighbours], k: int) -> Neighbours:
-    """The best k of all. Rows of the bank ascend among equals, from part to part as well, and the first is the better.
+    """The best k of all; where there are fewer, −∞ and row 0 behind them. Rows of the bank ascend among equals, from
+    part to part as well, and the first is the better.
 
     One whole number stands for both, so that no two are equal: a cosine is a multiple of 2⁻⁴⁸ and little above 1.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -55,19 +55,21 @@ def made(storage: Storage, name: str, science: Mapping[str, Any], goals: Sequenc
     return study
 
 
-def tidy(study: Study) -> None:
+def tidy(study: Study, *, gone: Collection[int] = ()) -> None:
     """Put the trials that were broken off back into the queue, each once; to be called by one worker at a time.
 
     That is, those whose worker says so, or gives no sign of life. A running trial without an arm was left by a worker
     that died while it claimed it, since claims are made one at a time; it drew nothing yet, so nothing is lost with it.
+
+    gone: numbers of trials whose worker is known to have ended.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
         again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if ARM not in trial.user_attrs:
-            study.tell(trial.number, state=TrialState.FAIL)
+        if ARM not in trial.user_attrs or trial.number in gone:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     for trial in last_of_each(study):
         if trial.state == TrialState.FAIL and not is_settled(trial):
             again(study, deepcopy(trial))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,8 @@ from optuna import Study, Trial
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from common.disk import alone
+from common.at_work import is_held
+from common.disk import alone, remove
 from common.errors import BadInput, first_line
 from common.interrupts import leave_if_asked
 from common.records import CurvePoint, read_lines
@@ -46,10 +48,11 @@ from harness.sweeps.space import drawn, overrides
 from harness.sweeps.storage import Storage
 from harness.sweeps.study import ARM, REASON, begun, is_settled, last_of_each, tidy
 from harness.timeline import planned_arms
-from harness.workplace import LOOK, patiently
+from harness.workplace import LOOK, held, patiently
 
 log = logging.getLogger("gramlab")
 EXAMPLE, NAMES = "trial", re.compile(r"trial(-\d+)?")  # the arm that stands for trials in a plan; names of trials
+CLAIMS = ".claims"  # of a sweep's folder: by machine, a folder for each trial that is at work, held by its worker
 CONTENT, TRAINED_AS, MEASURED, PRUNED = "content", "trained_as", "measured", "pruned"  # attributes of a trial
 Measured = dict[str, Seeds]  # by objective
 
@@ -78,6 +81,22 @@ class Trials:
     def turn(self) -> AbstractContextManager[None]:
         """Inside, no other worker of this sweep is: trials are claimed and the record is written one at a time."""
         return alone(self.folder / ".turns")
+
+    def at_work(self, trial: Trial) -> AbstractContextManager[None]:
+        """Inside, others can tell that this trial's worker lives; to be entered in a turn."""
+        return held(self.folder / CLAIMS / platform.node() / str(trial.number))
+
+    def tidy(self, study: Study) -> None:
+        """Put the trials that were broken off back into the queue; to be called in a turn.
+
+        A worker that was killed holds nothing any more, so that its trial is taken up at once by another one of its
+        machine; signs of life tell of those that stand still, and of other machines, whose locks are not seen
+        everywhere.
+        """
+        gone = [place for place in (self.folder / CLAIMS / platform.node()).glob("[0-9]*") if not is_held(place)]
+        tidy(study, gone=[int(place.name) for place in gone])
+        for place in gone:
+            remove(place)
 
     def carry_out(self, trial: Trial, storage: Storage, claimed: Callable[[], None]) -> list[float]:
         """The trial's objectives; `claimed` is called once another worker can tell that its settings are taken.
@@ -163,7 +182,7 @@ class Trials:
         while True:
             leave_if_asked()
             with self.turn():
-                tidy(study)
+                self.tidy(study)
             other = next(trial for trial in last_of_each(study) if trial.user_attrs[ARM] == arm)
             if is_settled(other):
                 return other

@@ -19,7 +19,7 @@ from common.interrupts import leave_if_asked
 from harness.step import NonFinite
 from harness.sweeps import methods
 from harness.sweeps.storage import Storage
-from harness.sweeps.study import ARM, begun, tidy
+from harness.sweeps.study import ARM, begun
 from harness.sweeps.trial import Behind, Trials, Unfit
 from harness.workplace import LOOK
 
@@ -37,7 +37,7 @@ def work(trials: Trials, study: Study, storage: Storage, *, ended: Callable[[int
         leave_if_asked()
         with ExitStack() as turn:
             turn.enter_context(trials.turn())
-            tidy(study)
+            trials.tidy(study)
             states = {trial.state for trial in study.get_trials(deepcopy=False)}
             if TrialState.WAITING in states or begun(study) < trials.experiment.sweep.trials:
                 number = carry_out_one(trials, study, storage, claimed=turn.close)
@@ -65,19 +65,20 @@ def carry_out_one(trials: Trials, study: Study, storage: Storage, *, claimed: Ca
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")  # which beats below
         trial = study.ask()
-    try:
-        with get_heartbeat_thread(trial._trial_id, storage):
-            study.tell(trial, **outcome(trials, trial, storage, claimed), skip_if_finished=True)
-    except UpdateFinishedTrialError:
-        log.info("%s: taken up by another worker while this one stood still; leaves it", trial.user_attrs.get(ARM))
-        return None
-    except BaseException as error:
-        with suppress(UpdateFinishedTrialError):
-            trial.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        if not isinstance(error, Behind):
-            raise
-        log.info("%s: goes back into the queue, behind %s, whose worker is gone", trial.user_attrs.get(ARM), error)
-        return None
+    with trials.at_work(trial):
+        try:
+            with get_heartbeat_thread(trial._trial_id, storage):
+                study.tell(trial, **outcome(trials, trial, storage, claimed), skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            log.info("%s: taken up by another worker while this one stood still; leaves it", trial.user_attrs.get(ARM))
+            return None
+        except BaseException as error:
+            with suppress(UpdateFinishedTrialError):
+                trial.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            if not isinstance(error, Behind):
+                raise
+            log.info("%s: goes back into the queue, behind %s, whose worker is gone", trial.user_attrs.get(ARM), error)
+            return None
     return trial.number
 
 

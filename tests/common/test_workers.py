@@ -53,6 +53,18 @@ def threads(_: int) -> int:
     return cv2.getNumThreads()
 
 
+def test_the_death_of_a_worker_is_told_where_a_batch_is_taken_and_nowhere_else():
+    ahead = batches(torch.tensor, 1000, workers=1)
+    next(ahead)
+    (worker,) = active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    for _ in range(1000):  # where Python would call what hears of a child's death
+        pass
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(ahead)
+
+
 def test_workers_have_opencv_on_one_thread_from_their_start_and_the_parent_keeps_its_own():
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)

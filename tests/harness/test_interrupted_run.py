@@ -51,7 +51,7 @@ def stopped(process: subprocess.Popen[str] | Command, number: signal.Signals, *,
     (os.killpg if group else os.kill)(process.pid, number)
     said = process.communicate(timeout=120)[1].splitlines()
     ended = [line for line in said if not line[:4].isdigit()]
-    assert process.returncode == code
+    assert process.returncode == code, said[-2:]
     assert len(ended) == 1, ended
     return ended[0]
 

@@ -1,5 +1,8 @@
 """Whose trials go back into the queue of a study, and how often."""
 
+import dataclasses
+import platform
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -8,6 +11,7 @@ from common.errors import BadInput
 from harness.sweeps.journal import Journal
 from harness.sweeps.objectives import SPENT
 from harness.sweeps.study import ARM, REASON, find, made, tidy
+from harness.sweeps.trial import CLAIMS, Trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -54,6 +58,28 @@ def test_one_whose_worker_died_as_it_claimed_it_is_forgotten(study):
     study.ask()
     tidy(study)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+
+
+def test_one_whose_worker_is_known_to_have_ended_goes_back_at_once_and_no_other_does(study):
+    for _ in range(2):
+        begun(study)
+    tidy(study, gone=[1])
+    assert queued(study) == ["trial-0001"]
+    assert [trial.state for trial in study.trials[:2]] == [TrialState.RUNNING, TrialState.FAIL]
+
+
+def test_a_trial_whose_worker_holds_it_stays_and_one_that_nobody_holds_goes_back(study, tmp_path):
+    given = dict.fromkeys(field.name for field in dataclasses.fields(Trials)) | {"folder": tmp_path}
+    trials, here = Trials(**given), tmp_path / CLAIMS / platform.node()
+    kept, left = begun(study), begun(study)
+    (tmp_path / CLAIMS / "another machine" / "0").mkdir(parents=True)
+    with trials.at_work(left):
+        pass
+    with trials.at_work(kept):
+        trials.tidy(study)
+        assert queued(study) == ["trial-0001"]
+        assert sorted(place.name for place in here.iterdir()) == ["0"]
+    assert [trial.state for trial in study.trials[:2]] == [TrialState.RUNNING, TrialState.FAIL]
 
 
 def test_a_study_that_another_worker_is_making_is_not_there_yet_and_is_bound_by_who_comes_next(tmp_path):

@@ -403,7 +403,7 @@ def test_the_trial_of_a_worker_that_is_gone_is_taken_up_by_another_and_goes_on_f
     path = write_sweep(
         LONG,
         trials=3,
-        heartbeat=1,
+        heartbeat=3600,  # which nobody here waits for
         storage=storage and storage.format(tmp_path),
         space={"gram.weight": {"low": 0.1, "high": 10.0, "log": True}},
     )

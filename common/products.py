@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from common.machine import cpu_maker
 
 LEAST = 2**19  # multiplications from which on a call of oneDNN, some 10 µs, is worth it
+TURNED = 2**22  # numbers of a matrix up to which it is turned around in the caches
 
 
 @cache
@@ -98,7 +99,13 @@ class _Linear(torch.autograd.Function):
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
-    """gradᵀ · x [n, m] of matrices [r, n] and [r, m]; the side with more columns goes last, which is faster."""
+    """gradᵀ · x [n, m] of matrices [r, n] and [r, m], laid out as a weight is: autograd would copy it for that.
+
+    With more columns last the product is faster by up to two thirds; to turn a large one around takes longer than that.
+    """
     if not _fits(x.T, grad.T, None):
         return grad.T @ x
-    return by_onednn(grad.T, x.T) if grad.shape[1] <= x.shape[1] else by_onednn(x.T, grad.T).T
+    rows, columns = grad.shape[1], x.shape[1]
+    if rows <= columns or rows * columns > TURNED:
+        return by_onednn(grad.T, x.T)
+    return by_onednn(x.T, grad.T).T.contiguous()

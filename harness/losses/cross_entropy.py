@@ -55,8 +55,9 @@ def cross_entropy(
     counts as often. Targets and weights get no gradient.
 
     Gradients are computed on the way forwards, while a chunk of logits is there, and only multiplied on the way back:
-    neither logits nor probabilities are kept; without gradient none is computed. Products are taken in the type of
-    `features`, all else in at least float32, and the sum in the wider type of features and weights.
+    neither logits nor probabilities are kept; without gradient none is computed. That of the prototypes is computed on
+    the way back where there are at most d samples: to keep those of their logits takes less. Products are taken in the
+    type of `features`, all else in at least float32, and the sum in the wider type of features and weights.
     """
     if not torch.is_grad_enabled():  # a function of autograd is told of inputs alone
         scores = scores._replace(features=scores.features.detach(), prototypes=scores.prototypes.detach())
@@ -82,7 +83,8 @@ class _CrossEntropy(torch.autograd.Function):
         asked = any(ctx.needs_input_grad[:2])
         total = torch.zeros((), dtype=weights.dtype, device=weights.device)
         columns = prototypes.to(features.dtype) if columns is None else columns
-        of_features, of_prototypes = torch.empty_like(features), None
+        of_features, of_prototypes, of_logits = torch.empty_like(features), None, list[Tensor]()
+        few = len(features) <= features.shape[1]
         for part in chunks(len(features), len(prototypes), weights.dtype, features.device):
             logits = at_least_float32(times_transposed(features[part], columns))
             own, at = (targets[part], None) if rows is None else (targets, rows[part])
@@ -90,18 +92,33 @@ class _CrossEntropy(torch.autograd.Function):
             if asked:
                 gradient = logits.to(features.dtype)
                 of_features[part] = times_transposed(gradient, columns.T)
-                product = at_least_float32(gradient_of_weight(gradient, features[part]))
-                of_prototypes = product if of_prototypes is None else of_prototypes.add_(product)
+                if few:
+                    of_logits.append(gradient)
+                else:
+                    of_prototypes = _added(of_prototypes, gradient, features[part])
+        if not len(features):
+            of_prototypes = torch.zeros_like(columns)
         if asked:
-            ctx.save_for_backward(of_features, torch.zeros_like(columns) if of_prototypes is None else of_prototypes)
+            ctx.save_for_backward(of_features, of_prototypes, features if few else None, *of_logits)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         by = grad_outputs[0]
-        of_features, of_prototypes = (one.mul_(by) for one in ctx.saved_tensors)  # in place: they serve once
-        return of_features, of_prototypes, None, None, None, None, None
+        of_features, of_prototypes, features, *of_logits = ctx.saved_tensors
+        if features is not None:
+            parts = features.split([len(one) for one in of_logits])
+            for gradient, part in zip(of_logits, parts, strict=True):
+                of_prototypes = _added(of_prototypes, gradient, part)
+        # in place: they serve once
+        return of_features.mul_(by), of_prototypes.mul_(by), None, None, None, None, None
+
+
+def _added(product: Tensor | None, gradient: Tensor, features: Tensor) -> Tensor:
+    """The gradient of the prototypes by that of a chunk of logits, added to that of others."""
+    own = at_least_float32(gradient_of_weight(gradient, features))
+    return own if product is None else product.add_(own)
 
 
 def _visit(

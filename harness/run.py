@@ -158,9 +158,8 @@ def carry_out(work: Work) -> int:
             failed = LAUNCHERS[launcher](work)
         if failed is None:
             return 0
-        print(
-            build(work.folder, draws=work.experiment.runtime.draw, tell=print) if work.evaluator.known else work.folder
-        )
+        draws = work.experiment.runtime.draw
+        print(build(work.folder, draws=draws, tell=print) if work.evaluator.known else work.folder)
     return 1 if failed else 0
 
 

@@ -29,8 +29,8 @@ def attended(
     compiling = torch.compiler.is_compiling()  # which writes gradients by itself
     if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and not compiling:
         return _Attended.apply(qkv, sin, cos)  # pyright: ignore[reportReturnType]
-    turned: Any = (_turn if compiling else _Turned.apply)(qkv[:, :, :2], sin, cos)
-    q, k, v = (heads.transpose(1, 2) for heads in (*turned.unbind(2), qkv[:, :, 2]))
+    turned: Any = (_turned if compiling else _Turned.apply)(qkv, sin, cos)
+    q, k, v = (heads.transpose(1, 2) for heads in turned.unbind(2))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
@@ -82,25 +82,30 @@ def _parts(qkv: Tensor) -> Iterator[slice]:
 
 
 class _Turned(torch.autograd.Function):
-    """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin); angles get no gradient.
+    """Queries and keys turned, beside the values, so that of a step only these are kept; angles get no gradient.
 
     The gradient turns back by −sin, which is right only where both halves have the same sines, as timm's angles have.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
         ctx.save_for_backward(sin, cos)
-        return _turn(x, sin, cos)
+        return _turned(qkv, sin, cos)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         sin, cos = ctx.saved_tensors
-        return _turn(grad_outputs[0], -sin, cos), None, None
+        return _turned(grad_outputs[0], -sin, cos), None, None
+
+
+def _turned(qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    return torch.cat((_turn(qkv[:, :, :2], sin, cos), qkv[:, :, 2:]), 2)
 
 
 def _turn(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
-    """In the wider of both types, as timm does it."""
+    """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin), in the wider of both types, as
+    timm does it."""
     half = x.shape[-1] // 2
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     y = wide * cos

@@ -13,30 +13,34 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers.mlp import Mlp
+from timm.layers.norm import LayerNorm
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 
+from harness.backbones import lean
 from harness.backbones.attention import attended
 
 
 def attention(block: Any, x: Float[Tensor, "B N D"], rope: Float[Tensor, "P 2*d"] | None) -> Float[Tensor, "B N D"]:
     """What the attention of a block adds to its tokens."""
-    one, x = block.attn, block.norm1(x)
+    one = block.attn
     if rope is None or not _is_plain_attention(one):
-        return _scaled(block.gamma_1, one(x, rope=rope))
-    crops, tokens, width = x.shape
+        return _scaled(block.gamma_1, one(block.norm1(x), rope=rope))
     bias = one.qkv.bias if one.q_bias is None else torch.cat((one.q_bias, one.k_bias, one.v_bias))
-    qkv = F.linear(x, one.qkv.weight, bias).view(crops, tokens, 3, one.num_heads, -1)
-    y = attended(qkv, *_angles(rope, one.num_prefix_tokens)).reshape(crops, tokens, width)
+    qkv = _behind_norm(block.norm1, x, one.qkv.weight, bias).unflatten(-1, (3, one.num_heads, -1))
+    y = attended(qkv, *_angles(rope, one.num_prefix_tokens)).flatten(2)
     return _scaled_linear(block.gamma_1, one.proj, y)
 
 
 def mlp(block: Any, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
     """What the MLP of a block adds to its tokens."""
-    one, x = block.mlp, block.norm2(x)
+    one = block.mlp
     if not _is_plain_mlp(one):
-        return _scaled(block.gamma_2, one(x))
-    return _scaled_linear(block.gamma_2, one.fc2, one.act(one.fc1(x)))
+        return _scaled(block.gamma_2, one(block.norm2(x)))
+    x = _behind_norm(block.norm2, x, one.fc1.weight, one.fc1.bias)
+    if block.gamma_2 is None or one.fc2.bias is None or not _is_exact_gelu(one.act) or not lean.is_taken(x):
+        return _scaled_linear(block.gamma_2, one.fc2, one.act(x))
+    return lean.scaled_linear_of_gelu(x, one.fc2.weight, one.fc2.bias, block.gamma_2)
 
 
 def _is_plain_attention(one: Any) -> bool:
@@ -50,6 +54,17 @@ def _is_plain_attention(one: Any) -> bool:
 def _is_plain_mlp(one: Any) -> bool:
     """Whether it is two linear layers around an activation."""
     return type(one) is Mlp and type(one.norm) is nn.Identity and not one.drop1.p and not one.drop2.p
+
+
+def _is_exact_gelu(one: Any) -> bool:
+    return isinstance(one, nn.GELU) and one.approximate == "none"
+
+
+def _behind_norm(norm: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """W norm(x) + b."""
+    if type(norm) in (LayerNorm, nn.LayerNorm) and norm.bias is not None and lean.is_taken(x):
+        return lean.linear_of_norm(x, norm, weight, bias)
+    return F.linear(norm(x), weight, bias)
 
 
 def _scaled(gamma: Tensor | None, y: Tensor) -> Tensor:

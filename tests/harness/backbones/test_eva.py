@@ -54,6 +54,32 @@ def test_branches_and_their_gradients_are_those_of_timms_modules(kind):
                 torch.testing.assert_close(other, one)
 
 
+def kept(branch, x, weights):
+    """How many numbers a branch keeps for its gradient, but for those that are there anyway: its input and weights."""
+    places, there = dict[int, int](), {one.untyped_storage().data_ptr() for one in (x, *weights)}
+
+    def note(tensor):
+        places[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.itemsize
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        made = branch(x)
+    assert made.requires_grad
+    return sum(numbers for place, numbers in places.items() if place not in there)
+
+
+def test_of_a_step_a_branch_keeps_its_products_alone():
+    made, x = block(mlp_ratio=4), draws(3, 2 + PATCHES, WIDTH, seed=1).requires_grad_()
+    tokens, weights = x.shape[0] * x.shape[1], [*made.parameters()]
+    angles = draws(PATCHES, WIDTH // HEADS // 2, seed=2).tile(2)
+    rope = torch.cat([angles.sin(), angles.cos()], -1)
+    statistics, turns = 2 * tokens, 2 * (2 + PATCHES) * WIDTH // HEADS
+    assert kept(lambda x: eva.mlp(made, x), x, weights) == 4 * WIDTH * tokens + statistics
+    sums, scaled = HEADS * tokens, WIDTH * WIDTH  # of the softmax; the last layer's weights times LayerScale
+    bound = 4 * WIDTH * tokens + statistics + turns + sums + scaled
+    assert kept(lambda x: eva.attention(made, x, rope=rope), x, weights) <= bound
+
+
 def test_under_autocast_they_stay_near_those_of_timms_modules():
     made, x = block().float(), draws(3, 2 + PATCHES, WIDTH, seed=1).float()
     angles = draws(PATCHES, WIDTH // HEADS // 2, seed=2).tile(2).float()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+from typing import Any
 
 import optuna
 import pytest
@@ -69,7 +70,7 @@ def test_one_whose_worker_is_known_to_have_ended_goes_back_at_once_and_no_other_
 
 
 def test_a_trial_whose_worker_holds_it_stays_and_one_that_nobody_holds_goes_back(study, tmp_path):
-    given = dict.fromkeys(field.name for field in dataclasses.fields(Trials)) | {"folder": tmp_path}
+    given: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Trials)) | {"folder": tmp_path}
     trials, here = Trials(**given), tmp_path / CLAIMS / platform.node()
     kept, left = begun(study), begun(study)
     (tmp_path / CLAIMS / "another machine" / "0").mkdir(parents=True)

@@ -1,0 +1,89 @@
+"""Linear layers behind a norm or an activation, of which a step in training keeps what went in alone.
+
+What is cheap to compute is computed again on the way back, to the same bits, rather than kept: the tokens behind a
+LayerNorm, those behind a GELU, four times as wide, and weights times LayerScale: a third of all that a block keeps.
+Shapes: D channels, H of a layer's outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from common.products import gradient_of_weight, times_transposed
+
+
+def is_taken(x: Tensor) -> bool:
+    """Whether it pays and can be: a gradient is asked for, by autograd itself, and nothing is rounded on the way.
+
+    Not on the meta device, where a plan counts what a step may take in any precision.
+    """
+    if not torch.is_grad_enabled() or x.is_meta or torch.is_autocast_enabled(x.device.type):
+        return False
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
+def linear_of_norm(x: Float[Tensor, "... D"], norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """W LayerNorm(x) + b, [..., H]."""
+    return _LinearOfNorm.apply(x, norm.weight, norm.bias, norm.eps, weight, bias)  # pyright: ignore[reportReturnType]
+
+
+def scaled_linear_of_gelu(
+    x: Float[Tensor, "... D"], weight: Float[Tensor, "H D"], bias: Float[Tensor, " H"], gamma: Float[Tensor, " H"]
+) -> Float[Tensor, "... H"]:
+    """γ ⊙ (W GELU(x) + b), by the exact GELU."""
+    given = x, gamma[:, None] * weight, gamma * bias, weight.detach(), gamma.detach()
+    return _LinearOfGelu.apply(*given)  # pyright: ignore[reportReturnType]
+
+
+class _LinearOfNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        normed, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], scale, shift, eps)
+        ctx.save_for_backward(x, scale, shift, mean, rstd, weight)
+        ctx.eps = eps
+        return F.linear(normed, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, scale, shift, mean, rstd, weight = ctx.saved_tensors
+        grad, width = grad_outputs[0], x.shape[-1:]
+        normed = torch.native_layer_norm(x, width, scale, shift, ctx.eps)[0]
+        of_weight, of_bias = _of_layer(grad, normed)
+        of_normed = times_transposed(grad, weight.T)
+        of_norm = torch.ops.aten.native_layer_norm_backward(
+            of_normed, x, width, mean, rstd, scale, shift, ctx.needs_input_grad[:3]
+        )
+        return *of_norm, None, of_weight, of_bias if ctx.needs_input_grad[5] else None
+
+
+class _LinearOfGelu(torch.autograd.Function):
+    """W GELU(x) + b, where W is γ ⊙ V and is computed again by these."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, unscaled: Tensor, gamma: Tensor) -> Tensor:
+        ctx.save_for_backward(x, unscaled, gamma)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, unscaled, gamma = ctx.saved_tensors
+        grad = grad_outputs[0]
+        of_weight, of_bias = _of_layer(grad, F.gelu(x))
+        of_gelu = times_transposed(grad, (gamma[:, None] * unscaled).T)
+        return torch.ops.aten.gelu_backward(of_gelu, x), of_weight, of_bias, None, None
+
+
+def _of_layer(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of a layer's weight and bias, by that of its outputs."""
+    rows = grad.flatten(0, -2)
+    return gradient_of_weight(rows, x.flatten(0, -2)), rows.sum(0)

@@ -164,12 +164,15 @@ sys.exit(answer(waits))
 
 @pytest.mark.slow
 def test_of_two_nodes_the_first_ends_where_the_other_is_gone_for_which_it_waits(tmp_path):
-    (tmp_path / "act.py").write_text(ACT.format(root=str(ROOT), signs=str(tmp_path)))
+    act = tmp_path / "act.py"
+    act.write_text(ACT.format(root=str(ROOT), signs=str(tmp_path)))
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{processes.free_port()}"]
     usual = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True, "stderr": subprocess.PIPE}
-    nodes = {one.pid: one for one in (subprocess.Popen([*command, tmp_path / "act.py"], **usual) for _ in range(2))}
+    hosts = [["--rdzv-conf", f"is_host={host}"] for host in (1, 0)]  # of their store, which is to outlive the other
+    nodes = {one.pid: one for one in (subprocess.Popen([*command, *one, act], **usual) for one in hosts)}
     (_, own), (other, others) = both_here(tmp_path)
+    assert own == min(nodes), "of nodes on one machine the older process is the first"
     for pid in (others, other):
         os.kill(pid, signal.SIGKILL)
     nodes[others].communicate(timeout=60)

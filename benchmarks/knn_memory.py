@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.measure import resident
 from evals.features.feature_set import FeatureSet
 from evals.features.matrix import DiskRows
 from evals.protocols.reading import load
@@ -58,12 +58,6 @@ def peak_of(bank: DiskRows, queries: DiskRows, classes: int, k: int) -> tuple[fl
     before = resident("VmRSS")
     knn.evaluate(load("knn-quick", knn.Knn, k=(k,)), train, test)
     return before, resident("VmHWM")
-
-
-def resident(key: str) -> float:
-    """MiB by the kernel's account of this process: getrusage would also count the process that started it."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(rf"{key}:\s*(\d+) kB", text)[0]) / 1024
 
 
 def compare_memory(given: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ and `when`. Ratios are of one run, in turns, so that they hold on a machine that
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -57,6 +58,14 @@ def peak_rate(device: torch.device, precision: str) -> float:
     side = 2048 if device.type == "cpu" else 8192
     x, y = (torch.ones(side, side, device=device, dtype=kind) for _ in range(2))
     return 2 * side**3 / in_turns({"product": lambda: times_transposed(x, y)}, seconds=1, device=device)["product"]
+
+
+def resident(key: str) -> float:
+    """MiB that this process has ("VmRSS"), or had at most ("VmHWM"), by Linux's account of it alone: getrusage would
+    also count the process that started it.
+    """
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(rf"{key}:\s*(\d+) kB", text)[0]) / 1024
 
 
 def note(bench: str, case: str, found: Mapping[str, Any], *, device: torch.device, ledger: Path = LEDGER) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -31,10 +30,10 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # what torch's profiler would sa
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measure import in_turns, note, peak_rate, wait
+from benchmarks.measure import in_turns, note, peak_rate, resident, wait
 from benchmarks.plain_step import Heads, Plain, plain_step
 from common.heap import keep_freed_memory
-from common.machine import pick_device
+from common.machine import peak_memory_gib, pick_device
 from common.speed import machine_line
 from harness.beginning import fresh_state
 from harness.config import load
@@ -183,13 +182,9 @@ def serve(pipe: Connection, case: Case, which: str, device: torch.device, thread
 
 def peak_memory(device: torch.device) -> float:
     """GiB that this process held at most."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    status = Path("/proc/self/status")  # what `resource` tells on Linux may be the parent's from before
-    if status.exists():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    if device.type == "cpu" and sys.platform.startswith("linux"):
+        return resident("VmHWM") / 1024
+    return peak_memory_gib(device)
 
 
 def measure(case: Case, device: torch.device, *, seconds: float, both_keep: bool) -> dict[str, Any]:

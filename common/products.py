@@ -40,7 +40,7 @@ def fast_linear() -> AbstractContextManager[object]:
 
 
 def times_transposed(x: Tensor, y: Tensor) -> Tensor:
-    """x · yᵀ of matrices [n, d] and [m, d] to [n, m]; without gradient."""
+    """x · yᵀ of [..., d] and a matrix [m, d] to [..., m]; without gradient."""
     return by_onednn(x, y) if _fits(x, y, None) else x @ y.T
 
 
@@ -91,11 +91,17 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        grad = grad_outputs[0]
-        rows, flat = grad.flatten(0, -2), x.flatten(0, -2)
-        of_x = by_onednn(grad, weight.T) if ctx.needs_input_grad[0] else None
-        of_weight = gradient_of_weight(rows, flat) if ctx.needs_input_grad[1] else None
-        return of_x, of_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
+        return gradients_of_linear(grad_outputs[0], x, weight, ctx.needs_input_grad)
+
+
+def gradients_of_linear(
+    grad: Tensor, x: Tensor, weight: Tensor, asked: Sequence[bool] = (True, True, True)
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Of x [..., d], weight [m, d] and bias [m], by that of x · weightᵀ + bias [..., m]; None where not asked for."""
+    rows = grad.flatten(0, -2)
+    of_x = times_transposed(grad, weight.T) if asked[0] else None
+    of_weight = gradient_of_weight(rows, x.flatten(0, -2)) if asked[1] else None
+    return of_x, of_weight, rows.sum(0) if asked[2] else None
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:

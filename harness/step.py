@@ -55,12 +55,7 @@ def train_step(
     parts, learner = batch.parts(settings.runtime.accumulate), learner_of(state, at, ranks)
     with autocast(batch.globals.device, settings.precision), fast_linear():
         targets = teach(state, parts, at, settings, ranks=ranks)
-    learnt = list[Learnt]()
-    for part, asked, share in zip(parts, targets, shares(parts, settings, ranks), strict=True):
-        with adding_up(learner, last=part is parts[-1]):
-            one = learner(part, asked, at, settings, share=share, seed=seed, tally=tally, ranks=ranks)
-            (one.total / len(parts)).backward()
-        learnt.append(one._replace(total=one.total.detach()))
+    learnt = studied(learner, parts, targets, at, settings, seed=seed, tally=tally, ranks=ranks)
     if tally is not None:
         tally.gather(ranks)
     (total, terms, prediction), entropy = merged(learnt, mean_of([one.entropy for one in targets]), ranks)
@@ -76,12 +71,27 @@ def train_step(
     state.step = at.step + 1
     if ranks.world > 1:
         state.shared = state.step
-    return {
-        "loss": total,
-        **terms,
-        **watched(entropy, prediction),
-        "grad_norm": norm,
-    }
+    return {"loss": total, **terms, **watched(entropy, prediction), "grad_norm": norm}
+
+
+def studied(
+    learner: nn.Module,
+    parts: Sequence[Batch],
+    targets: Sequence[Targets],
+    at: At,
+    settings: Experiment,
+    *,
+    ranks: Ranks,
+    **more: Any,
+) -> list[Learnt]:
+    """The student's answers to each part in turn, all but their gradients, which add up in its weights."""
+    learnt = list[Learnt]()
+    for part, asked, share in zip(parts, targets, shares(parts, settings, ranks), strict=True):
+        with adding_up(learner, last=part is parts[-1]):
+            one = learner(part, asked, at, settings, share=share, ranks=ranks, **more)
+            (one.total / len(parts)).backward()
+        learnt.append(one._replace(total=one.total.detach()))
+    return learnt
 
 
 def pass_over(state: State, at: At, settings: Experiment) -> None:

@@ -80,15 +80,14 @@ def paired(kept: Kept, column: Measured, arms: Mapping[Arm, Sides]) -> dict[Arm,
         found = joint_draws(column.metric, [one for place in used if (one := outcomes[place]) is not None])
     except (BadInput, KeyError, OSError, ValueError):  # foreign files give no interval, not no report
         return {}
-    weights = {arm: np.array([_weights(used, *pair) for pair in sides.values()]).T for arm, sides in known.items()}
-    # Of its own checkpoints alone: which others there are depends on the times of a run, and would move the last bits
-    own = {arm: weight.any(axis=1) for arm, weight in weights.items()}
-    return {
-        arm: crossed(
-            found.values[own[arm]] @ weight[own[arm]], found.draws[:, own[arm]] @ weight[own[arm]], images=found.images
-        )
-        for arm, weight in weights.items()
-    }
+    compared = {}
+    for arm, sides in known.items():
+        weights = np.array([_weights(used, *pair) for pair in sides.values()]).T
+        # Its own checkpoints alone: which others there are depends on a run's times, and would move the last bits
+        own = weights.any(axis=1)
+        values, draws = found.values[own] @ weights[own], found.draws[:, own] @ weights[own]
+        compared[arm] = crossed(values, draws, images=found.images)
+    return compared
 
 
 def _places(many: Iterable[Sides]) -> set[Checkpoint]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from common.products import gradient_of_weight, times_transposed
+from common.products import gradients_of_linear
 
 
 def is_taken(x: Tensor) -> bool:
@@ -55,14 +55,11 @@ class _LinearOfNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, scale, shift, mean, rstd, weight = ctx.saved_tensors
-        grad, width = grad_outputs[0], x.shape[-1:]
+        width, asked = x.shape[-1:], ctx.needs_input_grad
         normed = torch.native_layer_norm(x, width, scale, shift, ctx.eps)[0]
-        of_weight, of_bias = _of_layer(grad, normed)
-        of_normed = times_transposed(grad, weight.T)
-        of_norm = torch.ops.aten.native_layer_norm_backward(
-            of_normed, x, width, mean, rstd, scale, shift, ctx.needs_input_grad[:3]
-        )
-        return *of_norm, None, of_weight, of_bias if ctx.needs_input_grad[5] else None
+        of_normed, of_weight, of_bias = gradients_of_linear(grad_outputs[0], normed, weight, (True, *asked[4:]))
+        of_norm = torch.ops.aten.native_layer_norm_backward(of_normed, x, width, mean, rstd, scale, shift, asked[:3])
+        return *of_norm, None, of_weight, of_bias
 
 
 class _LinearOfGelu(torch.autograd.Function):
@@ -77,13 +74,5 @@ class _LinearOfGelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, unscaled, gamma = ctx.saved_tensors
-        grad = grad_outputs[0]
-        of_weight, of_bias = _of_layer(grad, F.gelu(x))
-        of_gelu = times_transposed(grad, (gamma[:, None] * unscaled).T)
-        return torch.ops.aten.gelu_backward(of_gelu, x), of_weight, of_bias, None, None
-
-
-def _of_layer(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of a layer's weight and bias, by that of its outputs."""
-    rows = grad.flatten(0, -2)
-    return gradient_of_weight(rows, x.flatten(0, -2)), rows.sum(0)
+        of_gelu, *of_layer = gradients_of_linear(grad_outputs[0], F.gelu(x), gamma[:, None] * unscaled)
+        return torch.ops.aten.gelu_backward(of_gelu, x), *of_layer, None, None

@@ -83,7 +83,8 @@ class _CrossEntropy(torch.autograd.Function):
         asked = any(ctx.needs_input_grad[:2])
         total = torch.zeros((), dtype=weights.dtype, device=weights.device)
         columns = prototypes.to(features.dtype) if columns is None else columns
-        of_features, of_prototypes, of_logits = torch.empty_like(features), None, list[Tensor]()
+        of_features, of_logits = torch.empty_like(features), list[Tensor]()
+        of_prototypes = None if len(features) else torch.zeros_like(columns)
         few = len(features) <= features.shape[1]
         for part in chunks(len(features), len(prototypes), weights.dtype, features.device):
             logits = at_least_float32(times_transposed(features[part], columns))
@@ -96,8 +97,6 @@ class _CrossEntropy(torch.autograd.Function):
                     of_logits.append(gradient)
                 else:
                     of_prototypes = _added(of_prototypes, gradient, features[part])
-        if not len(features):
-            of_prototypes = torch.zeros_like(columns)
         if asked:
             ctx.save_for_backward(of_features, of_prototypes, features if few else None, *of_logits)
         return total

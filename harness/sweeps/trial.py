@@ -52,7 +52,7 @@ from harness.workplace import LOOK, held, patiently
 
 log = logging.getLogger("gramlab")
 EXAMPLE, NAMES = "trial", re.compile(r"trial(-\d+)?")  # the arm that stands for trials in a plan; names of trials
-CLAIMS = ".claims"  # of a sweep's folder: by machine, a folder for each trial that is at work, held by its worker
+CLAIMS = ".claims"  # of a sweep's folder; in it a folder for each machine
 CONTENT, TRAINED_AS, MEASURED, PRUNED = "content", "trained_as", "measured", "pruned"  # attributes of a trial
 Measured = dict[str, Seeds]  # by objective
 
@@ -82,9 +82,14 @@ class Trials:
         """Inside, no other worker of this sweep is: trials are claimed and the record is written one at a time."""
         return alone(self.folder / ".turns")
 
+    @property
+    def claims(self) -> Path:
+        """Where workers of this machine hold a folder for each trial that is at work."""
+        return self.folder / CLAIMS / platform.node()
+
     def at_work(self, trial: Trial) -> AbstractContextManager[None]:
         """Inside, others can tell that this trial's worker lives; to be entered in a turn."""
-        return held(self.folder / CLAIMS / platform.node() / str(trial.number))
+        return held(self.claims / str(trial.number))
 
     def tidy(self, study: Study) -> None:
         """Put the trials that were broken off back into the queue; to be called in a turn.
@@ -93,7 +98,7 @@ class Trials:
         machine; signs of life tell of those that stand still, and of other machines, whose locks are not seen
         everywhere.
         """
-        gone = [place for place in (self.folder / CLAIMS / platform.node()).glob("[0-9]*") if not is_held(place)]
+        gone = [place for place in self.claims.glob("[0-9]*") if not is_held(place)]
         tidy(study, gone=[int(place.name) for place in gone])
         for place in gone:
             remove(place)

@@ -1,7 +1,6 @@
 """Whose trials go back into the queue of a study, and how often."""
 
 import dataclasses
-import platform
 from typing import Any
 
 import optuna
@@ -71,7 +70,7 @@ def test_one_whose_worker_is_known_to_have_ended_goes_back_at_once_and_no_other_
 
 def test_a_trial_whose_worker_holds_it_stays_and_one_that_nobody_holds_goes_back(study, tmp_path):
     given: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Trials)) | {"folder": tmp_path}
-    trials, here = Trials(**given), tmp_path / CLAIMS / platform.node()
+    trials = Trials(**given)
     kept, left = begun(study), begun(study)
     (tmp_path / CLAIMS / "another machine" / "0").mkdir(parents=True)
     with trials.at_work(left):
@@ -79,7 +78,7 @@ def test_a_trial_whose_worker_holds_it_stays_and_one_that_nobody_holds_goes_back
     with trials.at_work(kept):
         trials.tidy(study)
         assert queued(study) == ["trial-0001"]
-        assert sorted(place.name for place in here.iterdir()) == ["0"]
+        assert sorted(place.name for place in trials.claims.iterdir()) == ["0"]
     assert [trial.state for trial in study.trials[:2]] == [TrialState.RUNNING, TrialState.FAIL]
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from common.disk import locked
+from common.disk import locked, matching
 from common.errors import BadInput
 
 log = logging.getLogger("gramlab")
@@ -76,7 +76,7 @@ def _keep_within(cache: Path, gib: float, setting: str) -> None:
 
 
 def _entries(cache: Path) -> Iterator[Entry]:
-    for path in (path for pattern in ENTRIES for path in cache.glob(pattern) if not path.name.startswith(".")):
+    for path in (path for pattern in ENTRIES for path in matching(cache, pattern) if not path.name.startswith(".")):
         with suppress(FileNotFoundError):  # another process drops it
             yield Entry(path, path.stat().st_mtime, size(path))
 

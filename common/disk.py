@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,14 @@ def _sync(path: Path) -> None:
     except OSError as error:
         if error.errno not in _UNABLE:
             raise
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What lies below a folder and is named so, hidden ones too, in order; what goes while this looks is passed over.
+
+    `Path.glob` fails there, up to Python 3.12: a folder that it saw, and whose writer has just renamed it, is missing.
+    """
+    return [folder / path for path in sorted(glob(pattern, root_dir=folder, recursive=True, include_hidden=True))]  # noqa: PTH207
 
 
 def checksum(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from common.disk import matching
 from common.errors import BadInput
 from common.steps import job_name, step_name
 from evals.results.bootstrap import joint_draws
@@ -100,5 +101,5 @@ def _weights(used: Sequence[Checkpoint], mine: Mix, base: Mix) -> list[float]:
 
 def outcomes_path(step: Path, column: Evaluated, *, evaluations: str) -> Path | None:
     """Where `save_outcomes` left an evaluation in a step's folder; None where it did not, or others alone."""
-    found = {path.parent.name: path for path in sorted(step.rglob(outcomes_of(column)))}
+    found = {path.parent.name: path for path in matching(step, f"**/{outcomes_of(column)}")}
     return found.get(evaluations, found.get("outcomes"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from common.disk import matching
 
 RENEWED = (5, 8, 11, 14, 17)  # run.yaml: the steps just before which `anchored` and `larger` copy their Gram teacher
 HIDDEN = ".partial-"
@@ -28,11 +30,11 @@ class Moment(NamedTuple):
 
 
 def _hidden(folder: Path, pattern: str) -> set[str]:
-    return {str(path) for path in folder.glob(pattern) if HIDDEN in str(path)}
+    return {str(path) for path in matching(folder, pattern) if HIDDEN in str(path)}
 
 
-def _segments(folder: Path) -> Iterator[Path]:
-    return (folder / ".segments").glob("*")
+def _segments(folder: Path) -> list[Path]:
+    return matching(folder, ".segments/*")
 
 
 def last_step(segment: Path) -> int:
@@ -45,7 +47,7 @@ def last_step(segment: Path) -> int:
 
 def _named(folder: Path, *starts: str) -> set[Path]:
     """The segments of arms whose names begin so."""
-    links = (folder / "soak").glob("*-s0")
+    links = matching(folder, "soak/*-s0")
     return {path.resolve() for path in links if path.is_symlink() and path.name.startswith(starts)}
 
 
@@ -71,8 +73,8 @@ def writes_table(folder: Path) -> set[str]:
 
 def evaluates(folder: Path) -> set[str]:
     """A backbone is there, and not yet what its evaluation leaves last."""
-    cards = (folder / ".segments").glob("*/step_*/backbone.json")
-    return {str(card) for card in cards if not any(card.parent.glob("evaluated-*.json"))}
+    cards = matching(folder, ".segments/*/step_*/backbone.json")
+    return {str(card) for card in cards if not matching(card.parent, "evaluated-*.json")}
 
 
 def renews(folder: Path) -> set[str]:
@@ -83,7 +85,7 @@ def renews(folder: Path) -> set[str]:
 
 def begins(folder: Path) -> set[str]:
     """A phase has its folder and has saved nothing yet."""
-    return {one.name for one in _segments(folder) if not any((one / "states").glob("step_*.safetensors"))}
+    return {one.name for one in _segments(folder) if not matching(one, "states/step_*.safetensors")}
 
 
 def tries(folder: Path) -> set[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.disk import matching
 from common.errors import BadInput
 from common.steps import folders_by_step
 from evals.results.bootstrap import value
@@ -64,7 +65,7 @@ def find(address: str) -> dict[EvaluationKey, Evaluation]:
     found: dict[EvaluationKey, Evaluation] = {}
     weights = ""
     for place in (own / "outcomes", own, default / "outcomes"):
-        files = [*place.glob("[!.]*.npz"), *place.glob("[!.]*/[!.]*.npz")]
+        files = [*matching(place, "[!.]*.npz"), *matching(place, "[!.]*/[!.]*.npz")]
         paths = sorted(files, key=lambda path: (-path.stat().st_mtime_ns, path.name))
         for about, evaluation in map(read, paths):
             weights = weights or evaluation.backbone

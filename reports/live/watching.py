@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jinja2 import Template
 
+from common.disk import matching
 from common.errors import BadInput, first_line, printable
 from common.interrupts import Interrupted
 from reports.arguments import LOOPBACK
@@ -111,7 +112,7 @@ def rest_after(took: float) -> float:
 def _marks(folder: Path, patterns: tuple[str, ...]) -> Marks:
     """What changes when a file does."""
     found = []
-    for path in (path for pattern in patterns for path in sorted(folder.glob(pattern))):
+    for path in (path for pattern in patterns for path in matching(folder, pattern)):
         try:
             state = path.stat()
         except OSError:  # it is just being replaced

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from common import disk
-from common.disk import append, fragment, put, read_json, whole, write_json, write_text
+from common.disk import append, fragment, matching, put, read_json, whole, write_json, write_text
 from common.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -378,3 +378,22 @@ def test_a_folder_whose_removal_is_cut_off_is_gone_and_its_rest_goes_with_the_ne
     disk.sweep.cache_clear()
     disk.sweep(tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("pattern", "names"), [("*/*.npz", ["a/x", "b/x"]), ("**/*.npz", ["a/x", "b/x", "c"])])
+def test_a_folder_that_goes_while_others_are_looked_for_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
+):
+    for name in ("b", ".partial-1", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.npz").touch()
+    (tmp_path / "c.npz").touch()
+
+    def scandir(path: str | Path, listed=os.scandir) -> Iterator[os.DirEntry[str]]:
+        if ".partial" in str(path) and Path(path).exists():
+            Path(path).rename(tmp_path / "z")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert matching(tmp_path, pattern) == [tmp_path / f"{name}.npz" for name in names]
+    assert matching(tmp_path / "gone", "*") == []

@@ -79,6 +79,13 @@ def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def gelu_of_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The exact GELU of x · weightᵀ + bias, [..., d] and [m, d] to [..., m], in one pass; without gradient."""
+    if not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu") and _fits(x, weight, bias):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
+    return F.gelu(F.linear(x, weight, bias))
+
+
 class _Linear(torch.autograd.Function):
     """x · weightᵀ + bias, and its gradients, by oneDNN."""
 

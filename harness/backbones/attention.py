@@ -6,6 +6,7 @@ Shapes: B crops, N tokens, H heads of width d.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import e, log2
 from typing import Any
 
 import torch
@@ -14,7 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from common.products import onednn_is_faster, times_transposed
+
 CACHED = 2**20  # bytes of float32 scores that a core works on at a time
+LONG = 384  # tokens from which on a product for each head by itself pays its call
+SCORES = 2**20  # scores of a head that are computed at a time, of so many queries as this makes
+SAFE = 100.0  # exponents of two up to which, and down to minus which, float32 holds a sum of powers
 
 
 def attended(
@@ -24,14 +30,55 @@ def attended(
 
     torch's kernel, but in bfloat16 on a CPU: that one takes 2 to 18 times as long there as products of whole matrices,
     most of it on the way back. Scores are then computed for a few crops at a time, and again on the way back, and are
-    rounded to bfloat16 before the softmax, which adds a quarter to the rounding of that kernel.
+    rounded to bfloat16 before the softmax, which adds a quarter to a half to the rounding of that kernel. Many tokens
+    without gradient, as a high-resolution Gram teacher's, are taken head by head.
     """
     compiling = torch.compiler.is_compiling()  # which writes gradients by itself
+    if not compiling and _is_taken_by_heads(qkv):
+        return _by_heads(qkv, sin, cos)
     if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and not compiling:
         return _Attended.apply(qkv, sin, cos)  # pyright: ignore[reportReturnType]
     turned: Any = (_turned if compiling else _Turned.apply)(qkv, sin, cos)
     q, k, v = (heads.transpose(1, 2) for heads in turned.unbind(2))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def _is_taken_by_heads(qkv: Tensor) -> bool:
+    """Whether it pays and can be: in float32 where torch's kernel multiplies by the slow library (common/products.py).
+
+    No gradient goes through, and nothing is transformed (`torch.func`).
+    """
+    if qkv.device.type != "cpu" or qkv.requires_grad or torch._C._are_functorch_transforms_active():
+        return False
+    fast = qkv.dtype == torch.bfloat16 or (qkv.dtype == torch.float32 and onednn_is_faster())
+    return fast and qkv.shape[1] >= LONG
+
+
+def _by_heads(qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """As `attended`, without gradient."""
+    _, tokens, _, heads, width = qkv.shape
+    y = torch.empty_like(qkv[:, :, 0])
+    to_powers = sin.new_tensor([log2(e) * width**-0.5, 1]).view(2, 1, 1)  # of two, by what queries are turned with
+    sin, cos = ((angles * to_powers).permute(1, 2, 0, 3).contiguous() for angles in (sin, cos))
+    room = sin.new_empty(2, heads, tokens, width)
+    for crop, into in zip(qkv.permute(0, 2, 3, 1, 4), y, strict=True):
+        q, k = _turn(crop[:2], sin, cos, room)
+        v = crop[2].contiguous()
+        is_safe = bool((q.norm(dim=-1).amax(1) * k.norm(dim=-1).amax(1)).max() <= SAFE)  # |q·k| is at most that
+        for head in range(heads):
+            by = k[head], v[head].T
+            for first in range(0, tokens, step := max(1, SCORES // tokens)):
+                into[first : first + step, head] = _of_queries(q[head, first : first + step], *by, is_safe)
+    return y
+
+
+def _of_queries(q: Float[Tensor, "n d"], k: Float[Tensor, "N d"], v: Float[Tensor, "d N"], is_safe: bool) -> Tensor:
+    """Values weighted by shares of powers of two, [n, d]; the largest power of a query is 1 unless all are safe."""
+    powers = times_transposed(q, k).float()
+    if not is_safe:
+        powers -= powers.amax(-1, keepdim=True)
+    powers.exp2_()
+    return times_transposed(powers.div_(powers.sum(-1, keepdim=True)).to(q.dtype), v)
 
 
 class _Attended(torch.autograd.Function):
@@ -103,12 +150,12 @@ def _turned(qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
     return torch.cat((_turn(qkv[:, :, :2], sin, cos), qkv[:, :, 2:]), 2)
 
 
-def _turn(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+def _turn(x: Tensor, sin: Tensor, cos: Tensor, room: Tensor | None = None) -> Tensor:
     """The halves of each head against one another: (x₁ cos − x₂ sin, x₂ cos + x₁ sin), in the wider of both types, as
-    timm does it."""
+    timm does it; computed in `room` where there is one."""
     half = x.shape[-1] // 2
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
-    y = wide * cos
+    y = torch.mul(wide, cos, out=room)
     y[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
     y[..., half:].addcmul_(wide[..., :half], sin[..., half:])
     return y.to(x.dtype)

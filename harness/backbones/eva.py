@@ -17,6 +17,7 @@ from timm.layers.norm import LayerNorm
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 
+from common.products import gelu_of_linear
 from harness.backbones import lean
 from harness.backbones.attention import attended
 
@@ -37,8 +38,12 @@ def mlp(block: Any, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
     one = block.mlp
     if not _is_plain_mlp(one):
         return _scaled(block.gamma_2, one(block.norm2(x)))
+    exact = _is_exact_gelu(one.act)
+    if exact and not torch.is_grad_enabled():
+        x = gelu_of_linear(block.norm2(x), one.fc1.weight, one.fc1.bias)
+        return _scaled_linear(block.gamma_2, one.fc2, x)
     x = _behind_norm(block.norm2, x, one.fc1.weight, one.fc1.bias)
-    if block.gamma_2 is None or one.fc2.bias is None or not _is_exact_gelu(one.act) or not lean.is_taken(x):
+    if block.gamma_2 is None or one.fc2.bias is None or not exact or not lean.is_taken(x):
         return _scaled_linear(block.gamma_2, one.fc2, one.act(x))
     return lean.scaled_linear_of_gelu(x, one.fc2.weight, one.fc2.bias, block.gamma_2)
 

@@ -1,4 +1,4 @@
-"""Attention in bfloat16 on a CPU: near to that of wide numbers, however many crops are taken at a time."""
+"""Attention on a CPU: near to that of wide numbers, in bfloat16, of many tokens, however many are taken at a time."""
 
 import pytest
 import torch
@@ -44,3 +44,52 @@ def test_crops_that_are_taken_one_by_one_or_in_pairs_come_out_as_they_do_togethe
     monkeypatch.setattr(attention, "CACHED", cached)
     for apart, whole in zip(found(torch.bfloat16), together, strict=True):
         torch.testing.assert_close(apart, whole, rtol=2**-7, atol=2**-7)
+
+
+LONG = 400
+
+
+def long_given(scale):
+    """A few crops of many tokens; a scale of 30 makes scores whose powers no float32 holds."""
+    draw = torch.Generator().manual_seed(1)
+    qkv = scale * torch.randn(2, LONG, 3, HEADS, WIDTH, generator=draw)
+    angles = torch.rand(LONG, 1, 1, WIDTH // 2, generator=draw).mul_(6).repeat(1, 1, 1, 2)
+    return qkv.bfloat16(), angles.sin(), angles.cos()
+
+
+@pytest.mark.parametrize("scores", [1, 150 * LONG, attention.SCORES])
+@pytest.mark.parametrize("scale", [1, 30])
+def test_many_tokens_come_out_head_by_head_as_in_wide_numbers(scale, scores, monkeypatch):
+    monkeypatch.setattr(attention, "SCORES", scores)
+    qkv, sin, cos = long_given(scale)
+    wide = attention.attended(qkv.double(), sin.double(), cos.double())
+    q, k, v = (heads.transpose(1, 2) for heads in attention._turned(qkv.float(), sin, cos).unbind(2))
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    ours = attention._by_heads(qkv.float(), sin, cos)
+    assert (ours.double() - wide).norm() <= 2 * (theirs.double() - wide).norm()
+
+
+@pytest.mark.parametrize("scale", [1, 30])
+def test_many_tokens_in_bfloat16_are_rounded_about_as_few_are(scale):
+    qkv, sin, cos = long_given(scale)
+    wide = attention.attended(qkv.double(), sin.double(), cos.double())
+    by_crops = attention._Attended.apply(qkv, sin, cos)
+    assert (attention._by_heads(qkv, sin, cos).double() - wide).norm() <= 1.1 * (by_crops.double() - wide).norm()
+
+
+def test_many_tokens_that_a_gradient_is_asked_of_get_one():
+    qkv, sin, cos = long_given(1)
+    assert attention._is_taken_by_heads(qkv)
+    assert not attention._is_taken_by_heads(qkv.float().requires_grad_())
+    qkv.requires_grad_()
+    attention.attended(qkv, sin, cos).sum().backward()
+    assert qkv.grad.isfinite().all()
+
+
+def test_a_number_that_is_none_is_passed_on_to_its_crop_alone():
+    qkv, sin, cos = long_given(1)
+    qkv[0, 7, 0, 1] = torch.nan
+    found = attention._by_heads(qkv.float(), sin, cos)
+    assert found[0, 7, 1].isnan().all()
+    assert found[0, :, 0].isfinite().all()
+    assert found[1].isfinite().all()

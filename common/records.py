@@ -42,7 +42,8 @@ class Collapse:
 @dataclass(frozen=True)
 class Status:
     """`status.json` of a job: "done", "running", "failed" or "interrupted", "absent" where no file tells; how far the
-    job is, how fast it went, what ended it early, and the first sign of collapse in its curve."""
+    job is, how fast it went, what ended it early, the first sign of collapse in its curve, and the newest step whose
+    state lies beside it, until it is done."""
 
     state: Annotated[str, Strict()] = "absent"
     step: Step | None = None
@@ -52,6 +53,7 @@ class Status:
     peak_memory_gib: Finite | None = None
     error: str | None = None
     collapse: Collapse | None = None
+    saved: Step | None = None
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,11 @@ def refuse_other_settings(header: Mapping[str, str], path: Path, identity: str |
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Inside, whatever keeps a state from being read is raised as `Damaged`."""
+    """Inside, whatever keeps a state from being read is raised as `Damaged`; missing rights are not its damage."""
     try:
         yield
+    except PermissionError as error:
+        raise BadInput(f"{path} cannot be read ({found(error)}): want a state that this user may read") from error
     except _DAMAGE as error:
         raise unreadable(path, error) from error
 

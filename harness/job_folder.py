@@ -84,6 +84,9 @@ def lost(jobs: Iterable[Job]) -> Iterator[str]:
         elif reached(job) > job.root.start and not saved_steps(job):
             start = job.root.start
             yield f"{job.folder} kept no state of its {reached(job)} steps: trains them again from step {start}"
+        elif (status.saved or 0) > max([job.root.start, *saved_steps(job)]):
+            gone = state_path(job, status.saved or 0)
+            yield f"{gone}, the newest state, is not there any more: trains on from step {saved_step(job)}"
 
 
 def saved_step(job: Job) -> int:

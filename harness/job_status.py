@@ -20,7 +20,10 @@ def write_status(job: Job, state: State, curves: Curves, *, state_name: str, err
     """Replace `status.json`: how far the segment is and how fast it went."""
     logged: CurvePoint = {"step": curves.steps_logged, "seconds": curves.seconds_logged}
     device = next(state.student.parameters()).device
-    write_status_of(job, state.step, logged, device, state_name=state_name, error=error, collapse=curves.collapse)
+    saved = None if state_name == "done" else state.on_disk
+    write_status_of(
+        job, state.step, logged, device, state_name=state_name, error=error, collapse=curves.collapse, saved=saved
+    )
 
 
 def write_status_of(
@@ -32,8 +35,10 @@ def write_status_of(
     state_name: str,
     error: str | None = None,
     collapse: Collapse | None = None,
+    saved: int | None = None,
 ) -> None:
-    """Replace `status.json` of a segment at `step`; `logged` is the last row of its curve."""
+    """Replace `status.json` of a segment at `step`; `logged` is the last row of its curve, `saved` its newest state's
+    step."""
     seconds = logged.get("seconds", 0.0)
     images = (logged["step"] - job.root.start) * job.settings.data.batch_size
     status = {
@@ -46,7 +51,8 @@ def write_status_of(
     }
     ended = {"error": error} if error else {}
     signs = {"collapse": asdict(collapse)} if collapse else {}
-    write_json(job.folder / "status.json", status | ended | signs)
+    kept = {} if saved is None else {"saved": saved}
+    write_json(job.folder / "status.json", status | ended | signs | kept)
 
 
 def renew_status(job: Job, device: torch.device) -> None:

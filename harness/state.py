@@ -27,6 +27,7 @@ class State:
     frozen: the teacher of a distillation, which asks in place of the EMA teacher and is no part of what is saved.
     learner: the student as it is called where several processes share a step.
     shared: the step of which the other processes have this state; a step that is passed over is not one of them.
+    on_disk: the step of which the segment has this state, since it was read there or written.
     """
 
     step: int
@@ -38,6 +39,7 @@ class State:
     frozen: FrozenTeacher | None = None
     learner: nn.Module | None = None
     shared: int | None = None
+    on_disk: int | None = None
 
 
 def network_of(state: State, which: Role) -> Network:

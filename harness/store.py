@@ -34,8 +34,14 @@ def is_pinned(states: Path, step: int) -> bool:
     return (states / f"{step_name(step)}{PIN}").exists()
 
 
-def prune(states: Path) -> None:
-    """Remove all states but the newest and those that are pinned."""
+def prune(states: Path, *, newest: int) -> None:
+    """Remove all states but the newest, up to that step, and those that are pinned.
+
+    What lies there of a later step could not be read, or training would go on from it: it would pass for the newest.
+    """
+    for step, path in files_by_step(states, ".safetensors").items():
+        if step > newest:
+            remove(path)
     for path in prunable(states, keep=set(files_by_step(states, PIN))):
         remove(path)
 

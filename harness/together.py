@@ -34,9 +34,12 @@ CPU = torch.device("cpu")
 def begun(job: Job, device: torch.device, *, anew: Callable[[], bool]) -> State:
     """The state that a job begins or goes on with, cut where that is asked for. anew: as in `Begin`."""
     ranks = joined()
-    if not (job.settings.runtime.shard and ranks.world > 1):
-        return resume(job, device)
-    return _told(job, device, ranks, step=None, anew=anew())
+    if job.settings.runtime.shard and ranks.world > 1:
+        state = _told(job, device, ranks, step=None, anew=anew())
+    else:
+        state = resume(job, device)
+    state.on_disk = state.step
+    return state
 
 
 def state_at(job: Job, step: int, device: torch.device) -> State:
@@ -107,12 +110,13 @@ def _given(job: Job) -> Encoder | None:
 
 def save(job: Job, state: State, path: Path) -> None:
     """Put a state on the disk: as a file, or as a folder where it is cut."""
-    if not is_cut(state.student):
+    if is_cut(state.student):
+        ranks = joined()
+        ranks.agreed(Save(job.name, path))
+        cut_state.save(state, path, identity=job.identity, ranks=ranks)
+    else:
         checkpoint.save_state(state, path, identity=job.identity)
-        return
-    ranks = joined()
-    ranks.agreed(Save(job.name, path))
-    cut_state.save(state, path, identity=job.identity, ranks=ranks)
+    state.on_disk = state.step
 
 
 def backbone_of(job: Job, state: State, which: Role) -> nn.Module:

@@ -257,14 +257,15 @@ def mark(job: Job, state: State, evaluate: Evaluate, curves: Curves, watch: Stop
 def leave(job: Job, state: State, curves: Curves) -> None:
     """Where this process was asked to: leave with the state saved, unless the last step is taken and needs its end."""
     if state.step < job.stop:
-        leave_if_asked(lambda: state_path(job, state.step).exists() or save(job, state, curves))
+        leave_if_asked(lambda: save(job, state, curves))
 
 
 def save(job: Job, state: State, curves: Curves) -> None:
-    """Put the state on disk, unless it is the one that the segment begins with, and let older ones go."""
-    if state.step > job.root.start:
+    """Have the state on disk, unless it is the one that the segment begins with, and let others go."""
+    if state.step > job.root.start and state.on_disk != state.step:
         together.save(job, state, state_path(job, state.step))
-        store.prune(job.folder / "states")
+    store.prune(job.folder / "states", newest=state.step)
+    if state.step > job.root.start:
         write_status(job, state, curves, state_name="running")
 
 

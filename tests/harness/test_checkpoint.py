@@ -164,8 +164,15 @@ def test_the_newest_states_are_kept(tmp_path):
     for step in (5, 100, 999_999, 1_000_000):
         (tmp_path / f"step_{step:06d}.safetensors").touch()
     assert latest_states(tmp_path)[0].stem == "step_1000000"
-    store.prune(tmp_path)
+    store.prune(tmp_path, newest=1_000_000)
     assert {path.stem for path in tmp_path.iterdir()} == {"step_999999", "step_1000000"}
+
+
+def test_a_state_of_a_later_step_than_training_is_at_takes_no_place_of_the_newest(tmp_path):
+    for step in (2, 4, 6, 8):
+        (tmp_path / f"step_{step:06d}.safetensors").touch()
+    store.prune(tmp_path, newest=6)
+    assert {path.stem for path in tmp_path.iterdir()} == {"step_000004", "step_000006"}
 
 
 def test_weights_alone_make_the_round_trip(settings, state, saved, tmp_path, weights, same):

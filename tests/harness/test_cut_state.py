@@ -214,7 +214,7 @@ def test_files_and_folders_take_each_other_s_place_and_are_let_go_alike(whole, c
     for step in (5, 6):
         state.step = step
         save_state(state, copied / f"step_00000{step}.safetensors", identity="mine")
-    store.prune(copied)
+    store.prune(copied, newest=6)
     assert sorted(path.name for path in copied.iterdir()) == ["step_000005.safetensors", "step_000006.safetensors"]
 
 

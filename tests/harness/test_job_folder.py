@@ -25,6 +25,7 @@ from harness.kept import faults
 from harness.run import main
 from harness.standings import read_status
 from harness.train import train
+from tests.cut import Cut, dies_at
 
 CPU = torch.device("cpu")
 
@@ -134,6 +135,18 @@ def test_a_job_whose_states_were_removed_is_told_that_it_begins_again(make_job, 
     longer = make_job({"evals.every": 2, "steps": 9})
     said = f"{longer.folder} kept no state of its 6 steps: trains them again from step 0"
     assert [*lost([longer])] == [said]
+
+
+def test_a_newest_state_that_is_missing_is_named_with_the_step_that_the_job_goes_on_from(make_job, pool):
+    job = make_job({"runtime.checkpoint_every": 2, "evals.every": 4})
+    with pytest.raises(Cut):
+        train(job, pool, dies_at(4), device=CPU)
+    assert [*lost([job])] == []
+    state_path(job, 4).unlink()
+    said = "the newest state, is not there any more: trains on from step 2"
+    assert [*lost([job])] == [f"{state_path(job, 4)}, {said}"]
+    train(job, pool, nothing, device=CPU)
+    assert [*lost([job])] == []
 
 
 def test_folders_that_only_begin_like_a_step_are_passed_over(finished):

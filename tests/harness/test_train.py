@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import BadInput
+from common.interrupts import Leaving, resumable
 from common.records import CurvePoint, read_lines
 from common.unwritable import Unwritable
 from evals.backbones.addresses import load
@@ -21,10 +23,11 @@ from evals.datasets.settings import Set
 from evals.results import table
 from harness.beginning import fresh_state, resume
 from harness.checkpoint import export_weights, save_state
+from harness.data.batches import Batches
 from harness.eval_settings import EvaluationTask, Role
 from harness.evaluate import Evaluator
 from harness.graph import jobs
-from harness.job_folder import is_done, saved_step, snapshot_folder, state_path, step_folder
+from harness.job_folder import is_done, saved_step, saved_steps, snapshot_folder, state_path, step_folder, whole_steps
 from harness.losses.gram import Gram
 from harness.model import backbone_args
 from harness.step import NonFinite
@@ -50,6 +53,18 @@ def curve(folder):
 
 def final(job):
     return load_file(state_path(job, job.stop))
+
+
+def leave_at(step, monkeypatch):
+    """Ask this process to leave while the batch of the step before that one is made."""
+    made = Batches.__getitem__
+
+    def get(batches, index):
+        if index == step - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return made(batches, index)
+
+    monkeypatch.setattr(Batches, "__getitem__", get)
 
 
 def status(job):
@@ -223,6 +238,42 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(anchored, pool, whol
     train(job, pool, nothing, device=CPU)
     assert same(final(job), whole[0])
     assert curve(job.folder) == whole[1]
+
+
+def test_a_damaged_newest_state_does_not_cost_the_whole_one_before(anchored, pool, monkeypatch):
+    job = anchored({"runtime.checkpoint_every": 2})
+    with pytest.raises(Cut):
+        train(anchored({"runtime.checkpoint_every": 2, "evals.every": 4}), pool, dies_at(4), device=CPU)
+    newest = state_path(job, 4)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    leave_at(3, monkeypatch)
+    with resumable(), pytest.raises(Leaving) as left:
+        train(job, pool, nothing, device=CPU)
+    assert left.value.__notes__ == ["the same command goes on with anchored-s0 from step 3"]
+    assert [*whole_steps(job)] == saved_steps(job) == [3, 2]
+
+
+def test_a_run_that_is_told_to_leave_at_the_step_of_a_damaged_state_saves_it_anew(anchored, pool, monkeypatch):
+    job = anchored({"runtime.checkpoint_every": 2})
+    with pytest.raises(Cut):
+        train(anchored({"runtime.checkpoint_every": 2, "evals.every": 4}), pool, dies_at(4), device=CPU)
+    state_path(job, 4).write_bytes(b"")
+    leave_at(4, monkeypatch)
+    with resumable(), pytest.raises(Leaving):
+        train(job, pool, nothing, device=CPU)
+    assert [*whole_steps(job)] == [4, 2]
+
+
+def test_a_state_that_was_read_is_not_written_again(anchored, pool, monkeypatch):
+    job = anchored({"runtime.checkpoint_every": 2})
+    with pytest.raises(Cut):
+        train(anchored({"runtime.checkpoint_every": 2, "evals.every": 4}), pool, dies_at(4), device=CPU)
+    written = state_path(job, 4).stat().st_ino
+    leave_at(5, monkeypatch)
+    with resumable(), pytest.raises(Leaving):
+        train(job, pool, nothing, device=CPU)
+    assert saved_steps(job) == [5, 4]
+    assert state_path(job, 4).stat().st_ino == written
 
 
 def test_when_every_state_is_damaged_the_run_begins_again_and_ends_as_one_that_was_not(

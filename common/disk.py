@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
@@ -85,8 +86,9 @@ def put(new: Path, path: Path, *, sync: bool = True, unless: Callable[[], bool] 
     Args:
         unless: asked while nobody else can put anything there; where it is true, what lies there stays.
     """
-    if sync:
-        for part in (*new.rglob("*"), new):
+    for part in (*new.rglob("*"), new):
+        _share(part, like=new.parent)
+        if sync:
             _sync(part)
     with _alone(path.parent):
         if unless():
@@ -195,6 +197,17 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _share(path: Path, *, like: Path) -> None:
+    """Let those read a file whom the user's mask lets: safetensors' writer leaves it to its owner alone.
+
+    One that has another name elsewhere is not ours to change.
+    """
+    own, mode = path.lstat(), like.stat().st_mode & 0o666
+    if stat.S_ISREG(own.st_mode) and own.st_nlink == 1 and own.st_mode & 0o666 != mode:
+        with suppress(OSError):  # a file system without rights
+            path.chmod(mode)
 
 
 def _sync(path: Path) -> None:

@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from common import disk
 from common.disk import append, fragment, matching, put, read_json, whole, write_json, write_text
@@ -397,3 +399,29 @@ def test_a_folder_that_goes_while_others_are_looked_for_is_passed_over(
     monkeypatch.setattr(os, "scandir", scandir)
     assert matching(tmp_path, pattern) == [tmp_path / f"{name}.npz" for name in names]
     assert matching(tmp_path / "gone", "*") == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_may_be_read_by_those_whom_the_mask_lets_whoever_wrote_it(
+    tmp_path: Path, kind: str, mask: int, mode: int
+):
+    before = os.umask(mask)
+    try:
+        with whole(tmp_path / "a") as new:
+            inside = new if kind == "file" else new / "b"
+            inside.parent.mkdir(exist_ok=True)
+            save_file({"x": np.zeros(3)}, inside)
+    finally:
+        os.umask(before)
+    (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert written.stat().st_mode & 0o777 == mode
+
+
+def test_a_file_that_has_another_name_elsewhere_keeps_its_rights(tmp_path: Path):
+    (tmp_path / "a").touch()
+    (tmp_path / "a").chmod(0o600)
+    with whole(tmp_path / "b") as new:
+        new.mkdir()
+        (new / "a").hardlink_to(tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from benchmarks.soaking.equal import differences, left, leftovers
-from benchmarks.soaking.moments import MOMENTS, fell
+from benchmarks.soaking.moments import MOMENTS, TOLD, fell, signs
 from benchmarks.soaking.processes import COMMANDS, WHO, Started, kill, start
 
 EXPERIMENT = ROOT / "benchmarks" / "soaking" / "run.yaml"
@@ -108,7 +108,7 @@ class Place:
 
 def struck(place: Place, one: Kill, calm: Undisturbed) -> Fallen | None:
     """Begin the command and kill it; None where it came to its end before. Raises `Broken`."""
-    process = place.begin(one.command)
+    before, process = signs(place.runs), place.begin(one.command)
     code = process.wait(one.share * calm.seconds) if one.kind == ANY_TIME else _awaited(process, place, one)
     fine = {0}
     if code is None:
@@ -122,7 +122,7 @@ def struck(place: Place, one: Kill, calm: Undisturbed) -> Fallen | None:
         raise Broken(f"gramlab {one.command}, which was to be killed, ended with {code}: {' '.join(said)}")
     if code == 0:
         return None
-    return Fallen(one, *fell(place.runs))
+    return Fallen(one, *fell(place.runs, before))
 
 
 def _awaited(process: Started, place: Place, one: Kill) -> int | None:
@@ -172,10 +172,8 @@ class Soak(NamedTuple):
     wrong: dict[int, list[str]]
 
     def hits(self) -> Counter[str]:
-        """How many kills fell in a moment of each kind, whatever they were aimed at."""
-        found = Counter(kind for one in self.fallen for kind in one.kinds)
-        found["study"] = sum(one.kill.kind == "study" for one in self.fallen)
-        return found
+        """How many kills fell in a moment of each kind that can be told, whatever they were aimed at."""
+        return Counter(kind for one in self.fallen for kind in one.kinds)
 
 
 def soak(folder: Path, kills: Sequence[Kill], *, each: int, anew: bool = False, words: Sequence[str] = ()) -> Soak:
@@ -225,9 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as place:
         found = soak(args.folder or Path(place), drawn(args.kills, seed), each=args.each, anew=args.anew)
     hits = found.hits()
-    print(
-        f"{len(found.fallen)} kills; in the midst of: " + ", ".join(f"{m.words} {hits[k]}" for k, m in MOMENTS.items())
-    )
+    told_of = ", ".join(f"{MOMENTS[kind].words} {hits[kind]}" for kind in TOLD)
+    print(f"{len(found.fallen)} kills; in the midst of: {told_of}")
     if found.wrong:
         print(f"got chains {', '.join(map(str, found.wrong))} that differ: want all equal; the lines above say in what")
         return 1

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from safetensors import safe_open
 
+from common.unwritable import HIDDEN
 from evals.backbones import digest
 from evals.backbones.state_folder import FILES, HEADER
 
@@ -22,9 +23,9 @@ PASSING = {
 }  # fmt: skip
 # what is drawn, told or locked: that it is there counts, what it says holds times
 DRAWN = {".pdf", ".html"}
-UNCOUNTED = {"log.txt", "launch.json", "plan.txt", ".lock", "study.journal", "study.journal.lock", "tensorboard"}
-UNCOUNTED |= {"study.beats"}
-HIDDEN = ".partial-"
+UNCOUNTED = {
+    "log.txt", "launch.json", "plan.txt", ".lock", "study.journal", "study.journal.lock", "study.beats", "tensorboard",
+}  # fmt: skip
 
 
 def _stays(content: Any) -> Any:

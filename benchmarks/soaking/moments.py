@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from common.disk import matching
+from common.unwritable import HIDDEN
 
 RENEWED = (5, 8, 11, 14, 17)  # run.yaml: the steps just before which `anchored` and `larger` copy their Gram teacher
-HIDDEN = ".partial-"
 RUNS = ("run", "pair", "parts")
 
 
@@ -29,8 +29,8 @@ class Moment(NamedTuple):
     words: str
 
 
-def _hidden(folder: Path, pattern: str) -> set[str]:
-    return {str(path) for path in matching(folder, pattern) if HIDDEN in str(path)}
+def _there(folder: Path, pattern: str) -> set[str]:
+    return {str(path) for path in matching(folder, pattern)}
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -53,22 +53,22 @@ def _named(folder: Path, *starts: str) -> set[Path]:
 
 def writes_state(folder: Path) -> set[str]:
     """A training state is being written."""
-    return _hidden(folder, f".segments/*/states/{HIDDEN}*/step_*.safetensors")
+    return _there(folder, f".segments/*/states/{HIDDEN}*/step_*.safetensors")
 
 
 def writes_part(folder: Path) -> set[str]:
     """A process writes its part of a state."""
-    return _hidden(folder, f".segments/*/states/{HIDDEN}*/step_*/*")
+    return _there(folder, f".segments/*/states/{HIDDEN}*/step_*/*")
 
 
 def writes_export(folder: Path) -> set[str]:
     """A backbone is being written."""
-    return _hidden(folder, f".segments/*/{HIDDEN}*/step_*")
+    return _there(folder, f".segments/*/{HIDDEN}*/step_*")
 
 
 def writes_table(folder: Path) -> set[str]:
     """A record, a report or a table is being written."""
-    return _hidden(folder, f"soak/{HIDDEN}*/*")
+    return _there(folder, f"soak/{HIDDEN}*/*")
 
 
 def evaluates(folder: Path) -> set[str]:
@@ -113,9 +113,20 @@ MOMENTS = {
 }
 
 
-def fell(folder: Path) -> tuple[str, set[str]]:
-    """What a killed command left: where it was, in words, and the kinds of moments that this was one of."""
-    kinds = {name for name, moment in MOMENTS.items() if name != "study" and moment.signs(folder)}
+TOLD = [name for name in MOMENTS if name != "study"]  # by the signs that are left; a study grows all the time
+
+
+def signs(folder: Path) -> dict[str, set[str]]:
+    """The signs that lie there of each kind of moment which can be told from them."""
+    return {name: MOMENTS[name].signs(folder) for name in TOLD}
+
+
+def fell(folder: Path, before: Mapping[str, set[str]]) -> tuple[str, set[str]]:
+    """What a killed command left: where it was, in words, and the kinds of moments that this was one of.
+
+    before: the signs of earlier kills, which lay there when it began.
+    """
+    kinds = {name for name, found in signs(folder).items() if found - before[name]}
     views = sorted((folder / "soak").glob("*-s0"), key=lambda path: not path.name.startswith("trunk"))
     links = {path.resolve(): path.name for path in views if path.is_symlink()}  # an arm's name, not the trunk's
     written = [path for segment in _segments(folder) for path in segment.glob("**/*") if path.is_file()]

@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # a scheduler's, Slurm's ahead of a job's time limit
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *WARNINGS)
 PATIENCE = 5.0  # seconds for what an interruption sets off; a further signal changes nothing in them
-# What asks a process to leave: `kill` and preemption, a scheduler's warning, Slurm's ahead of a job's time limit
-REQUESTS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+REQUESTS = (signal.SIGTERM, *WARNINGS)  # what asks a process to leave: `kill`, preemption
 RESUME = os.EX_TEMPFAIL  # 75, the exit code of who has left: the same command goes on
 BROKEN_OFF, ENDED = 20.0, 28.0  # seconds after which who has not left is broken off, and where that does not help ended
 ECHO = 1.0  # seconds in which a signal comes again without being another one: some send it to process and group
+_began: tuple[int, int] | None = None  # this process, and the one that began it
 _answered = False  # whether an interruption was told already
 _request: _Request | None = None  # what this process hears while it is `resumable`
 
@@ -35,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(words(number))
         self.number = number
-        self.code = 128 + number  # what a shell reports for a process that died of it
+        self.code = code_of(number)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.number,), {"args": self.args}  # for processes that are told of it
@@ -50,6 +51,11 @@ class Leaving(Interrupted):
         self.code = RESUME
 
 
+def code_of(number: int) -> int:
+    """The exit code of who is ended by a signal: what a shell reports of who died of it; after warnings `RESUME`."""
+    return RESUME if number in WARNINGS else 128 + number
+
+
 def words(number: int) -> str:
     """How an interruption is told."""
     return "interrupted" if number == signal.SIGINT else f"interrupted by {signal.Signals(number).name}"
@@ -60,8 +66,15 @@ def listen() -> None:
 
     Nor is there garbage: until `answer`, Python looks for none among what is imported, which takes it a second.
     """
+    global _began
+    _began = os.getpid(), os.getppid()
     _take(_leave)
     gc.disable()
+
+
+def parent() -> int:
+    """The process that began this one, dead or alive, where it has listened from its first line on."""
+    return _began[1] if _began is not None and _began[0] == os.getpid() else os.getppid()
 
 
 @contextmanager
@@ -97,9 +110,9 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_in_worker() -> None:
-    """In a worker process: Ctrl-C and a closed terminal reach it too, and are the main process's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """In a worker process: what reaches all of a group, as Ctrl-C does, is the main process's to answer."""
+    for number in {*SIGNALS} - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which a loader of torch has undone, and dies of it
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -240,7 +253,7 @@ def _deaf_to_children() -> Any:
 def _leave(number: int, _: FrameType | None) -> None:
     if not _answered:
         os.write(2, f"gramlab: {words(number)} before anything was begun\n".encode())
-    os._exit(128 + number)
+    os._exit(code_of(number))
 
 
 def _take(handler: Any) -> None:

@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from common.interrupts import is_asked_to_leave
+from common.interrupts import is_asked_to_leave, parent
 
 BEAT = 5.0  # seconds between two signs of life
 LOOK = 1.0  # seconds between two looks at how long others have been silent
@@ -25,7 +26,7 @@ LOOK = 1.0  # seconds between two looks at how long others have been silent
 SILENCE = 120.0
 GRACE = 30.0  # seconds that the main thread has to end by itself, as after SIGTERM; in a collective it cannot
 LEFT = "left"
-ORPHANED = "got an end of the torchrun that has started this process: want it as long as that works"
+ORPHANED = "got processes whose torchrun has ended: want it to last as long as they do; see what has ended it"
 
 log = logging.getLogger("gramlab")
 
@@ -45,7 +46,7 @@ class Pulse:
         self._keys = [str(one) for one in (range(1, world) if rank == 0 else [0])]
         self._heard, self._silent = dict[str, bytes](), dict.fromkeys(self._keys, 0.0)
         self._beats, self._over = 0, threading.Event()
-        self._parent = os.getppid() if dist.is_torchelastic_launched() else None
+        self._torchrun = _torchrun()
         self.lost: str | None = None  # what has become of the others, once they are not there any more
         self._store.set(self._own, "0")
 
@@ -87,7 +88,7 @@ class Pulse:
                 self.beat()
 
     def _keep_looking(self) -> None:
-        while self.lost is None and self._parent in (None, os.getppid()):
+        while self.lost is None and self._torchrun in (None, os.getppid()):
             if self._over.wait(LOOK):
                 return
             self.look()
@@ -97,6 +98,35 @@ class Pulse:
                 os.kill(os.getpid(), signal.SIGTERM)
         if self._over.wait(GRACE):
             return
-        if self._first:  # the others say nothing
-            print(f"gramlab: {self.lost or ORPHANED}; the same command goes on", file=sys.stderr, flush=True)
-        os._exit(2 if self._first else 1)  # what is on the disk is whole at any time
+        _end(self.lost or ORPHANED, first=self._first)
+
+
+@contextmanager
+def joining() -> Iterator[None]:
+    """Inside, where nothing is at stake and it may wait long for a store that is gone, a process ends with its
+    `torchrun`."""
+    over, torchrun = threading.Event(), _torchrun()
+
+    def look() -> None:
+        while torchrun in (None, os.getppid()):
+            if over.wait(LOOK):
+                return
+        _end(ORPHANED, first=os.environ.get("RANK") == "0")
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _torchrun() -> int | None:
+    """The process of `torchrun` that has started this one; None without."""
+    return parent() if dist.is_torchelastic_launched() else None
+
+
+def _end(why: str, *, first: bool) -> None:
+    """End at once; what is on the disk is whole at any time."""
+    if first:  # the others say nothing
+        print(f"gramlab: {why}; the same command goes on", file=sys.stderr, flush=True)
+    os._exit(2 if first else 1)

@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from common.errors import BadInput
 from common.progress import tick
-from common.pulse import Pulse
+from common.pulse import SILENCE, Pulse, joining
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
@@ -238,10 +238,11 @@ def started() -> Iterator[Ranks]:
         yield Ranks()
         return
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    found, rank, world = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
-    _pulse, well = Pulse(found, rank=rank, world=world), False
-    dist.init_process_group(backend, store=found, rank=rank, world_size=world, timeout=PATIENCE)
+    with joining():
+        found, rank, world = _met()
+        _pulse, well = Pulse(found, rank=rank, world=world), False
+        dist.init_process_group(backend, store=found, rank=rank, world_size=world, timeout=PATIENCE)
     _pulse.begin()
     _store, _awaited = PrefixStore("meetings", found), 0
     try:
@@ -261,6 +262,19 @@ def started() -> Iterator[Ranks]:
         finally:
             _pulse.end(well=well)
             _store = _pulse = None
+
+
+def _met() -> tuple[Store, int, int]:
+    """The store by which processes meet, this one's rank, and how many there are."""
+    is_torchruns = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # and so was there before this process
+    usual: dict[str, Any] = {"timeout": timedelta(seconds=SILENCE)} if is_torchruns else {}
+    try:
+        return next(rendezvous("env://", **usual))
+    except dist.DistError as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise BadInput(
+            f"got no answer of torchrun at {place}: want it at work and within reach; see what has ended it"
+        ) from error
 
 
 def device_of(device: torch.device) -> torch.device:

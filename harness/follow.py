@@ -54,7 +54,7 @@ def dismiss(ranks: Ranks) -> None:
 
 def follow(ranks: Ranks, device: str) -> int:
     """Do with the first process what it orders; exit code 0 once there is nothing left, 1 where it is gone."""
-    for number in (*SIGNALS, signal.SIGUSR1, signal.SIGUSR2):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the first one hears them, and ends between two steps
     held, opened = dict[str, Held](), dict[str, tuple[Tasks, Images]]()
     try:

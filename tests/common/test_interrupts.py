@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from common.command import answer
-from common.interrupts import REQUESTS, RESUME, Interrupted, Leaving, interruptible, resumable
+from common.interrupts import REQUESTS, RESUME, WARNINGS, Interrupted, Leaving, interruptible, resumable
 
 pytestmark = pytest.mark.usefixtures("signals_heard")
 
 ROOT = Path(__file__).resolve().parents[2]
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "interrupted by SIGTERM", signal.SIGHUP: "interrupted by SIGHUP"}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGUSR1: 75, signal.SIGUSR2: 75}
+WORDS = {number: f"interrupted by {number.name}" for number in CODES} | {signal.SIGINT: "interrupted"}
 BEGIN = "import sys, time\nfrom common.command import answer\nfrom common.interrupts import listen\nlisten()\n"
 WORK = """
 def work():
@@ -231,7 +231,7 @@ def test_what_cannot_even_be_broken_off_is_ended():
     assert process.returncode == RESUME
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("number", sorted({*CODES} - {*WARNINGS}))
 def test_after_a_request_ctrl_c_and_a_second_sigterm_end_at_once(number: signal.Signals):
     process = asked(HEARS + "time.sleep(600)")
     process.send_signal(signal.SIGTERM)

@@ -141,6 +141,47 @@ def test_processes_whose_torchrun_is_killed_leave_too(tmp_path):
     assert said.startswith("gramlab: interrupted by SIGTERM")
 
 
+BEGINS = """
+import os, sys, time
+from pathlib import Path
+sys.path[0] = {root!r}
+from common.interrupts import listen
+listen()
+signs = Path({signs!r})
+(signs / f"here-{{os.environ['RANK']}}").write_text(f"{{os.getpid()}} {{os.getppid()}}")
+while not (signs / "go").exists():  # as it imports
+    time.sleep(0.01)
+from common.command import answer
+from common.ranks import started
+
+def join():
+    with started():
+        return 0
+
+sys.exit(answer(join))
+"""
+
+
+@pytest.mark.slow
+def test_processes_whose_torchrun_is_killed_before_they_join_do_not_wait_for_it(tmp_path):
+    begins = tmp_path / "begins.py"
+    begins.write_text(BEGINS.format(root=str(ROOT), signs=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", begins]
+    err = tmp_path / "err"
+    with err.open("w") as file:
+        torchrun = subprocess.Popen(command, stderr=file, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    both = [pid for pid, _ in both_here(tmp_path)]
+    torchrun.kill()
+    torchrun.wait()
+    (tmp_path / "go").touch()
+    began = time.monotonic()
+    while any(Path(f"/proc/{pid}").exists() for pid in both):
+        assert time.monotonic() < began + 60
+        time.sleep(0.05)
+    said = [line for line in err.read_text().splitlines() if line.startswith("gramlab:")]
+    assert said == [f"gramlab: {pulse.ORPHANED}; the same command goes on"]
+
+
 ACT = """
 import os, sys
 from pathlib import Path

@@ -69,10 +69,11 @@ def _keep_within(cache: Path, gib: float, setting: str) -> None:
         if _drop(one.path):
             dropped.append(one)
             total -= one.size
-    rest = f"; the other {size_words(total)} may be in use" if total > most else ""
-    if dropped or rest:
+    if dropped:
         went = f"dropped {len(dropped):,} that were used longest ago, {size_words(sum(one.size for one in dropped))}"
-        log.info("cache %s: %s, to stay within %s=%g%s", cache, went, setting, gib, rest)
+        log.info("cache %s: %s, to stay within %s=%g", cache, went, setting, gib)
+    if total > most:
+        log.info("cache %s: more than %s=%g: all %s may be in use", cache, setting, gib, size_words(total))
 
 
 def _entries(cache: Path) -> Iterator[Entry]:

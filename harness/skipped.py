@@ -37,7 +37,8 @@ class Skips:
         if self._known:
             pool.stand_in.skipped.update({index: skip.reason for index, skip in self._known.items()})
             names = listing([pool.key(index) for index in self._known])
-            log.info("%s: skips %d unreadable images as before (%s)", job.name, len(self._known), names)
+            images = "image" if len(self._known) == 1 else "images"
+            log.info("%s: skips %d unreadable %s as before (%s)", job.name, len(self._known), images, names)
 
     def note(self, step: int) -> None:
         """Write down what was skipped in making the batch of a step, or in measuring before it, and never before.

@@ -31,7 +31,7 @@ def inputs_of(name: str) -> tuple[Triple, Triple]:
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(
             f"got an unreadable {path} ({first_line(error)}): want JSON with three numbers each for image_mean and "
-            "image_std, or none; do download or save it again"
+            "image_std, or none; download or save it again"
         ) from error
 
 

@@ -157,7 +157,7 @@ def refuse_non_finite(source: str, tensors: Mapping[str, Tensor]) -> None:
     unsound = sorted(key for key, tensor in tensors.items() if not tensor.isfinite().all())
     if unsound:
         raise NonFiniteWeights(
-            f"got {source} with {some(unsound)} not finite: want sound weights; do download them again, or "
+            f"got {source} with {some(unsound)} not finite: want sound weights; download them again, or "
             "take an earlier step"
         )
 
@@ -215,11 +215,11 @@ def _unpickled(path: Path) -> Any:
             ) from error
         raise BadInput(
             f"got {path}, which is no checkpoint (it begins with {_beginning(path)!r}): want a PyTorch or safetensors "
-            "file; do download it again"
+            "file; download it again"
         ) from error
     except (RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
         raise BadInput(
-            f"got an unreadable {path} ({first_line(error)}): want a whole checkpoint file; do download it again"
+            f"got an unreadable {path} ({first_line(error)}): want a whole checkpoint file; download it again"
         ) from error
 
 

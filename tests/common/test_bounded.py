@@ -86,7 +86,11 @@ def test_what_a_running_process_uses_stays_until_it_has_ended(cache, told):
         keep_within(cache, 0.0001, setting="cache_gib")
         assert (cache / "manifests/b/rows").exists()
         assert "dropped 3 that were" in told.text
-        assert "; the other 1 MiB may be in use" in told.text
+        assert "more than cache_gib=0.0001: all 1 MiB may be in use" in told.text
+        told.clear()
+        keep_within(cache, 0.0001, setting="cache_gib")
+        assert "dropped" not in told.text
+        assert "all 1 MiB may be in use" in told.text
         other.kill()
     keep_within(cache, 0.0001, setting="cache_gib")
     assert not (cache / "manifests/b").exists()

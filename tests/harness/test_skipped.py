@@ -102,7 +102,7 @@ def test_a_run_that_was_cut_off_skips_the_same_though_the_files_were_mended(
     job, pool = job_of(tmp_path / "cut")
     with caplog.at_level("INFO", logger="gramlab"):
         train(job, pool, nothing, device=CPU)
-    assert f"plain-s0: skips {len(before)} unreadable images as before" in caplog.text
+    assert f"plain-s0: skips {len(before)} unreadable image" in caplog.text
     assert recorded(job.folder)[: len(before)] == before
     assert same(load_file(state_path(job, STEPS)), whole)
 

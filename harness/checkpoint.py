@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.on_meta import on_meta
 from common.steps import files_by_step
 from common.unchanged import until_changed
 from evals.backbones.digest import KEY, refuse_changed, sealed, tell_of_no_digest
+from evals.backbones.state_header import Header
 from evals.backbones.states import Contents, checked, read
 from evals.backbones.weights import read_safetensors, refuse_differences, refuse_non_finite
 from harness.dense_watch import Seen
@@ -43,10 +43,8 @@ def save_state(state: State, path: Path, *, identity: str) -> None:
 
 def about(state: State, identity: str) -> dict[str, str]:
     """What is written of a state beside its tensors."""
-    said = {"step": str(state.step), "identity": identity, "anchor": json.dumps(state.gram_teacher is not None)}
-    if state.seen.values:
-        said["seen"] = json.dumps({"values": [*state.seen.values.items()], "ring": [*state.seen.ring]})
-    return said
+    seen = state.seen
+    return Header(state.step, identity, state.gram_teacher is not None, seen.values, tuple(seen.ring)).written()
 
 
 def load_state(state: State, path: Path, *, identity: str | None) -> None:
@@ -57,10 +55,9 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
     header, tensors, digested = _contents(path, identity)
     try:
         own = state.gram_teacher or frozen_copy(state.teacher.backbone)
-        state.gram_teacher = own if json.loads(header["anchor"]) else None
-        seen = json.loads(header.get("seen", "{}"))
-        ring = {step: frozen_copy(state.teacher.backbone).cpu() for step in seen.get("ring", [])}
-        state.seen = Seen(dict(seen.get("values", [])), ring)
+        state.gram_teacher = own if header.anchor else None
+        ring = {step: frozen_copy(state.teacher.backbone).cpu() for step in header.ring}
+        state.seen = Seen(dict(header.values), ring)
         restore(state, tensors, path)
     except BadInput:
         raise
@@ -68,7 +65,7 @@ def load_state(state: State, path: Path, *, identity: str | None) -> None:
         raise unreadable(path, error) from error
     if not digested:
         tell_of_no_digest(path)
-    state.step = int(header["step"])
+    state.step = header.step
 
 
 @until_changed()
@@ -77,7 +74,7 @@ def verified_step(path: Path, *, identity: str | None) -> int:
     with readable(path):
         header = checked(path)
     refuse_other_settings(header, path, identity)
-    return int(header["step"])
+    return header.step
 
 
 def _contents(path: Path, identity: str | None) -> Contents:
@@ -87,11 +84,10 @@ def _contents(path: Path, identity: str | None) -> Contents:
     return contents
 
 
-def refuse_other_settings(header: Mapping[str, str], path: Path, identity: str | None) -> None:
+def refuse_other_settings(header: Header, path: Path, identity: str | None) -> None:
     """Raises `BadInput` for a state whose header names another identity than that, where one is given."""
-    theirs = header["identity"]
-    if identity not in (None, theirs):
-        raise BadInput(f"{path} was written under other settings ({theirs}, now {identity}): use another name")
+    if identity not in (None, header.identity):
+        raise BadInput(f"{path} was written under other settings ({header.identity}, now {identity}): use another name")
 
 
 @contextmanager
@@ -166,15 +162,14 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype, teacher_al
     keep = {key: tensor.to(dtype) for key, tensor in tensors.items() if key.startswith(wanted)}
     refuse_non_finite(f"{source} as {dtype}", keep)
     with whole(target) as new:
-        save_file(keep, new, metadata=sealed({"step": header["step"]}, keep))
+        save_file(keep, new, metadata=sealed({"step": str(header.step)}, keep))
 
 
 def merge(source: Path, target: Path) -> None:
     """Write a saved state, folder or file, as one file. Raises as `load_state`."""
     header, tensors, _ = _contents(source, None)
-    said = {key: value for key, value in header.items() if key != KEY}
     with whole(target) as new:
-        save_file(tensors, new, metadata=sealed(said, tensors))
+        save_file(tensors, new, metadata=sealed(header.written(), tensors))
 
 
 def tensors_of(state: State) -> dict[str, Tensor]:

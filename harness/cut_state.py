@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from common.errors import BadInput
 from common.ranks import Ranks
 from evals.backbones import state_folder, states
 from evals.backbones.digest import sealed
+from evals.backbones.state_header import Header
 from harness.backbones.convnext import Encoder, blocks
 from harness.checkpoint import (
     MOMENTS,
@@ -41,7 +41,7 @@ class Form:
     """What a state has, without its tensors.
 
     moments: the names of the parameters for which the optimizer has some.
-    anchor: the Gram teacher on the meta device where it is not of the student's kind; whether there is one at all.
+    anchor: the Gram teacher on the meta device, or that it is of the student's kind; False where there is none.
     """
 
     step: int
@@ -159,14 +159,13 @@ def load(
     anchor: the Gram teacher on the meta device where the job is given one; None where one is of the student's kind.
     Raises `BadInput` as `harness.checkpoint.load_state`, in all processes.
     """
-    header, forms = ranks.told(lambda: _opened(path, identity))
-    files = header[state_folder.FILES]
+    header, files, forms = ranks.told(lambda: _opened(path, identity))
     names = sorted(files)
     ranks.made(lambda: _check(path, files, [names[one] for one in ranks.own(len(names))]))
-    first, seen = "optimizer.step.", json.loads(header.get("seen", "{}"))
+    first = "optimizer.step."
     moments = frozenset(name.removeprefix(first) for name in forms if name.startswith(first))
-    has_anchor, dtype = json.loads(header["anchor"]), forms["student.mask_token"].dtype
-    form = Form(int(header["step"]), dict(seen.get("values", [])), dtype, moments, has_anchor and (anchor or True))
+    dtype = forms["student.mask_token"].dtype
+    form = Form(header.step, header.values, dtype, moments, header.anchor and (anchor or True))
     state = empty(form, settings, device)
     tensors = tensors_of(state)
     refuse_other_tensors(tensors, forms, str(path))
@@ -177,14 +176,14 @@ def load(
     return state
 
 
-def _opened(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header of a folder, and its tensors on the meta device."""
+def _opened(path: Path, identity: str) -> tuple[Header, dict[str, str], dict[str, Tensor]]:
+    """The header of a folder, the SHA-256 of its files, and its tensors on the meta device."""
     with readable(path):
-        header = state_folder.header_of(path)
-        states.refuse_unlabelled(header, path)
+        said = state_folder.header_of(path)
         forms = state_folder.forms_of(path)
+        header = states.header_of(path, said, forms)
     refuse_other_settings(header, path, identity)
-    return header, forms
+    return header, said[state_folder.FILES], forms
 
 
 def _check(path: Path, files: Mapping[str, str], names: Sequence[str]) -> None:

@@ -94,7 +94,7 @@ def content(state: Path) -> dict[str, Any]:
     Raises `BadInput` for a file that is no training state, or not what was written.
     """
     header = _read(state).header
-    return {"identity": header["identity"], "step": int(header["step"])}
+    return {"identity": header.identity, "step": header.step}
 
 
 def _read(state: Path) -> states.Contents:

@@ -8,6 +8,7 @@ number of processes wrote it, one reads it as if it were a single file.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from common.errors import BadInput, first_line
 from evals.backbones.digest import refuse_changed
 
 HEADER, SUFFIX, FILES = "header.json", ".safetensors", "files"
-_UNFIT = (OSError, RuntimeError, KeyError, TypeError, IndexError, ValueError, AssertionError)
+_SHA256 = re.compile("[0-9a-f]{64}")
+_UNFIT = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
 
 
 def header_of(folder: Path) -> dict[str, Any]:
@@ -32,8 +34,12 @@ def header_of(folder: Path) -> dict[str, Any]:
     header = read_json(folder / HEADER, remedy="copy the folder again")
     refuse_changed(header, {}, source=f"{HEADER} of {folder.name}", before=())
     files = header.get(FILES)
-    if not isinstance(files, dict):
-        raise BadInput(f"got a {HEADER} without {FILES}: want what was written; copy the folder again")
+    if not isinstance(files, dict) or not all(
+        isinstance(one, str) and _SHA256.fullmatch(one) for one in files.values()
+    ):
+        raise BadInput(
+            f"got a {HEADER} without {FILES} and their SHA-256: want what was written; copy the folder again"
+        )
     there = {path.name for path in folder.glob(f"*{SUFFIX}")}
     for name in sorted(there ^ files.keys()):
         lies = "lies in it, which its header does not name" if name in there else "of it is not there"
@@ -92,7 +98,7 @@ def _unfit(error: BaseException) -> BadInput:
     )
 
 
-def checked(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def checked(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header as that of a single file, and all tensors on the meta device, of files that are what was written.
 
     Raises `BadInput`, OSError for a damaged one.
@@ -103,7 +109,7 @@ def checked(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return header, forms_of(folder)
 
 
-def read(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header as that of a single file, and all tensors whole. Raises as `checked`."""
     header, forms = checked(folder)
     tensors = {name: torch.empty_like(form, device="cpu") for name, form in forms.items()}

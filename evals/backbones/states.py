@@ -7,7 +7,7 @@ processes wrote; `identity.json` beside `states/` holds the settings that say wh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from common.disk import json_object
 from common.errors import BadInput, found
 from common.steps import arm_of, files_by_step, step_of
-from evals.backbones import state_folder
+from evals.backbones import state_folder, state_header
 from evals.backbones.digest import refuse_changed, refuse_other_step, tell_of_no_digest
+from evals.backbones.state_header import ENTRIES, Header
 from evals.backbones.timm_models import create, create_told, vit_args
 from evals.backbones.weights import NETWORKS, Loaded, Tensors, fill, open_safetensors, refuse_non_finite
 
-ENTRIES = ("step", "identity", "anchor")  # what the header says, beside the digest
 _ADDRESS = re.compile(r"(?P<path>.+\.safetensors)(?::(?P<network>\w+))?")
 
 
@@ -58,8 +58,8 @@ def load(spec: str) -> Loaded:
     fill(model, tensors, source=f"{path}:{network}", wanted="the model of its identity.json; do restore that file")
     if not digested:
         tell_of_no_digest(path)
-    seed, step = settings.get("seed"), int(header["step"])
-    extra = {"step": step, "seed": seed, "identity": header.get("identity"), "network": network}
+    seed = settings.get("seed")
+    extra = {"step": header.step, "seed": seed, "identity": header.identity, "network": network}
     return Loaded(model, extra=extra | arm_of(path.parent.parent.name, seed))
 
 
@@ -89,7 +89,7 @@ def _settings(path: Path) -> dict[str, Any]:
 class Contents(NamedTuple):
     """All that a state holds; `digested`: its digest confirms it, which those from before states had one lack."""
 
-    header: dict[str, str]
+    header: Header
     tensors: Tensors
     digested: bool
 
@@ -98,34 +98,27 @@ def read(path: Path) -> Contents:
     """A training state as it was written.
 
     Raises:
-        SafetensorError, OSError, BadInput: a file that is damaged, has changed since it was written, or bears the name
-            of another step. A caller says what to do.
+        SafetensorError, OSError, BadInput: a file that is damaged, has changed since it was written, has a header that
+            training does not write, or bears the name of another step. A caller says what to do.
     """
     if path.is_dir():
-        (header, tensors), digested = state_folder.read(path), True
+        (said, tensors), digested = state_folder.read(path), True
     else:
-        header, tensors = open_safetensors(path)
-        digested = refuse_changed(header, tensors, source="content", before=ENTRIES)
-    refuse_unlabelled(header, path)
-    return Contents(header, tensors, digested)
+        said, tensors = open_safetensors(path)
+        digested = refuse_changed(said, tensors, source="content", before=ENTRIES)
+    return Contents(header_of(path, said, tensors), tensors, digested)
 
 
-def checked(path: Path) -> Mapping[str, Any]:
+def checked(path: Path) -> Header:
     """The header of a training state that is what was written; of a folder no tensor is read. Raises as `read`."""
-    if not path.is_dir():
-        return read(path).header
-    header, _ = state_folder.checked(path)
-    refuse_unlabelled(header, path)
+    return header_of(path, *state_folder.checked(path)) if path.is_dir() else read(path).header
+
+
+def header_of(path: Path, said: Mapping[str, Any], tensors: Iterable[str]) -> Header:
+    """What a file says beside tensors of these names. Raises `BadInput` as `read`."""
+    header = state_header.parsed(said, tensors)
+    refuse_other_step(step_of(path.stem), header.step, source=path.name)
     return header
-
-
-def refuse_unlabelled(header: Mapping[str, Any], path: Path) -> None:
-    """Raises `BadInput` where a header is not that of the training state of this name."""
-    if missing := [entry for entry in ENTRIES if entry not in header]:
-        raise BadInput(f"got no {missing[0]} in its header")
-    if not header["step"].isdecimal():
-        raise BadInput(f"got step {header['step']!r}")
-    refuse_other_step(step_of(path.stem), int(header["step"]), source=path.name)
 
 
 def _read(path: Path) -> Contents:

@@ -102,7 +102,10 @@ def _kind(func: Any) -> tuple[bool, bool, Callable[..., int] | None]:
 
 
 def _key(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable | None:
-    """All of a call that what it makes depends on; None where something else than shapes on the meta device does."""
+    """All of a call that what it makes depends on; None where something else than shapes on the meta device does.
+
+    But torch's default type, which nobody changes here.
+    """
     parts: list[Any] = [func]
     return tuple(parts) if _put(args, parts) and _put(kwargs.values(), parts, names=tuple(kwargs)) else None
 

@@ -34,6 +34,11 @@ def onednn_is_faster() -> bool:
     return here and wide and cpu_maker() not in ("GenuineIntel", "") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def is_transformed() -> bool:
+    """Whether `torch.func` transforms what is called now: no function of autograd can be, unless it says how."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def fast_linear() -> AbstractContextManager[object]:
     """Inside the block `F.linear`, and so every linear layer, takes the fast library where there is one."""
     return _FastLinear() if onednn_is_faster() else nullcontext()
@@ -61,11 +66,8 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether a product is one of float32 on the CPU, of matrices, and large enough; all else is torch's to take.
-
-    A function of autograd cannot be transformed (`torch.func`) unless it says how.
-    """
-    if not onednn_is_faster() or torch._C._are_functorch_transforms_active():
+    """Whether a product is one of float32 on the CPU, of matrices, and large enough; all else is torch's to take."""
+    if not onednn_is_faster() or is_transformed():
         return False
     given = (x, weight) if bias is None else (x, weight, bias)
     if any(one.device.type != "cpu" or one.dtype != torch.float32 for one in given):

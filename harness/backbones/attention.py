@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from common.products import onednn_is_faster, times_transposed
+from common.products import is_transformed, onednn_is_faster, times_transposed
 
 CACHED = 2**20  # bytes of float32 scores that a core works on at a time
 LONG = 384  # tokens from which on a product for each head by itself pays its call
@@ -48,7 +48,7 @@ def _is_taken_by_heads(qkv: Tensor) -> bool:
 
     No gradient goes through, and nothing is transformed (`torch.func`).
     """
-    if qkv.device.type != "cpu" or qkv.requires_grad or torch._C._are_functorch_transforms_active():
+    if qkv.device.type != "cpu" or qkv.requires_grad or is_transformed():
         return False
     fast = qkv.dtype == torch.bfloat16 or (qkv.dtype == torch.float32 and onednn_is_faster())
     return fast and qkv.shape[1] >= LONG

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from common.products import gradients_of_linear
+from common.products import gradients_of_linear, is_transformed
 
 
 def is_taken(x: Tensor) -> bool:
@@ -25,7 +25,7 @@ def is_taken(x: Tensor) -> bool:
     """
     if not torch.is_grad_enabled() or x.is_meta or torch.is_autocast_enabled(x.device.type):
         return False
-    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    return not torch.compiler.is_compiling() and not is_transformed()
 
 
 def linear_of_norm(x: Float[Tensor, "... D"], norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None) -> Tensor:

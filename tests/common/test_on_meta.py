@@ -58,9 +58,15 @@ def test_what_is_made_again_is_as_torch_makes_it(call):
 
 def test_gradients_and_their_operations_are_those_that_torch_finds():
     def step():
-        layer = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.GELU(), torch.nn.Linear(8, 2)).to("meta")
+        inner = torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.GELU(), torch.nn.Linear(8, 2)
+        layer = torch.nn.Sequential(*inner).to("meta")
+        inner[1].bias.requires_grad_(False)  # so that the norm gives None for it
         layer(torch.empty(3, 6, device="meta")).square().mean().backward()
-        return [told(one.grad) for one in layer.parameters()]
+        given = torch.empty(3, 8, device="meta")
+        asked = given, given, [8], *[given[:, :1]] * 2, inner[1].weight, inner[1].bias, [True, True, False]
+        of_x, of_scale, of_shift = torch.ops.aten.native_layer_norm_backward(*asked)
+        assert of_shift is None
+        return [told(one.grad) for one in layer.parameters() if one.requires_grad] + [told(of_x), told(of_scale)]
 
     with FlopCounterMode(display=False) as counter:
         expected = step()
@@ -68,6 +74,7 @@ def test_gradients_and_their_operations_are_those_that_torch_finds():
         with Operations() as operations:
             assert step() == expected
         assert operations.flops == counter.get_total_flops() > 0
+    assert torch.ops.aten.native_layer_norm_backward.default in {key[0] for key in on_meta._known}
 
 
 def test_what_writes_into_a_tensor_gives_that_one_back_and_views_share_its_memory():

@@ -156,13 +156,16 @@ def test_gelu_behind_a_linear_layer_is_torchs_under_autocast(everywhere):
 
 
 @pytest.mark.parametrize(
-    ("maker", "capability", "taken"),
-    [("AuthenticAMD", "AVX512", True), ("GenuineIntel", "AVX512", False), ("AuthenticAMD", "AVX2", False),
-     ("", "AVX512", False)],
+    ("maker", "capability", "lacking", "taken"),
+    [("AuthenticAMD", "AVX512", None, True), ("GenuineIntel", "AVX512", None, False),
+     ("AuthenticAMD", "AVX2", None, False), ("", "AVX512", None, False), ("AuthenticAMD", "AVX512", "mkldnn", False),
+     ("AuthenticAMD", "AVX512", "mkl", False)],
 )  # fmt: skip
-def test_the_processor_alone_decides(monkeypatch, maker, capability, taken):
-    if not torch.backends.mkldnn.is_available() or not torch.backends.mkl.is_available():
-        pytest.skip("this torch has one of the two libraries alone")
+def test_the_processor_decides_where_torch_has_both_libraries(monkeypatch, maker, capability, lacking, taken):
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch was built without oneDNN")
+    for name in ("mkldnn", "mkl"):
+        monkeypatch.setattr(getattr(torch.backends, name), "is_available", lambda name=name: name != lacking)
     monkeypatch.setattr(products, "cpu_maker", lambda: maker)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert products.onednn_is_faster.__wrapped__() is taken

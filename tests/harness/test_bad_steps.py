@@ -81,7 +81,7 @@ def test_a_step_that_is_not_finite_is_passed_over_and_written_down_with_its_imag
     assert rows[2]["lr"] > 0
 
 
-def test_schedules_go_on_and_nothing_else_moves(make_job, pool, poison, same):
+def test_schedules_go_on_and_nothing_else_moves(make_job, pool, poison):
     """By hand: the batches around the step, each with the schedule of its own number."""
     values = {**EVERY, "optimizer.warmup_steps": 5}
     job = make_job(values)
@@ -148,7 +148,7 @@ def test_a_run_that_is_cut_off_before_it_could_write_the_list_finds_the_step_aga
     assert same(end(jobs[1]), end(jobs[0]))
 
 
-def test_what_is_made_again_passes_over_the_same_steps_and_no_others(make_job, pool, poison, same):
+def test_what_is_made_again_passes_over_the_same_steps_and_no_others(make_job, pool, poison):
     job = make_job(EVERY)
     poison(1, 3)
     train(job, pool, nothing, device=CPU)

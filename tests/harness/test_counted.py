@@ -48,7 +48,7 @@ def test_a_step_that_recomputes_is_counted_as_one(tiny, change):
     assert count(again).backward > count(kept).backward
 
 
-def test_a_deep_frozen_teacher_is_counted_by_a_shallow_one_to_the_bit(tiny, change):
+def test_a_deep_frozen_teacher_is_counted_by_a_shallow_one_to_the_bit(tiny):
     teacher, student = at_depth(tiny, 9), at_depth(tiny, 6)
     assert count(student, 0, teacher) == _count(student, 0, teacher)
     assert count(tiny, 0, teacher) == _count(tiny, 0, teacher)

@@ -217,11 +217,21 @@ def test_what_does_nothing_is_noted_by_its_setting(notes, values, line):
             },
             "arms.a: gram.measure=dse: 2 x 2 patches an image: want at least 3 x 3; do use larger global crops",
         ),
+        (
+            {"arms": {"plain": {}, "a": {**GRAM, "gram.weight_end": 0.5, "gram.warmup_steps": 8}}},
+            "arms.a: gram.weight_end=0.5: due at step 12, when the way there has not begun: want a schedule.end_step "
+            "above 12, or null",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(notes, values, line):
     with pytest.raises(BadInput, match=f"^{re.escape(line)}$"):
         notes(values)
+
+
+def test_the_way_to_the_last_gram_weight_may_begin_two_steps_before_it_is_due(notes):
+    arm = {**GRAM, "gram.weight_end": 0.5, "gram.warmup_steps": 7, "schedule.end_step": 12}
+    assert notes({"arms": {"a": arm}}) == []
 
 
 def test_weights_of_another_network_are_refused_by_the_plan(notes):

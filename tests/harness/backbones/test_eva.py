@@ -90,6 +90,19 @@ def test_under_autocast_they_stay_near_those_of_timms_modules():
         torch.testing.assert_close(other, one, rtol=0.05, atol=0.05)
 
 
+TRANSFORMED = {
+    "grad": lambda branch, x: torch.func.grad(lambda x: branch(x).square().sum())(x),
+    "vmap": lambda branch, x: torch.vmap(branch)(x),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMED.values(), ids=TRANSFORMED)
+def test_branches_are_transformed_as_timms_modules_are(transform):
+    made, x = block(), draws(3, 2 + PATCHES, WIDTH, seed=1)
+    found = transform(lambda x: eva.mlp(made, x), x)
+    torch.testing.assert_close(found, transform(lambda x: made.gamma_2 * made.mlp(made.norm2(x)), x))
+
+
 def test_without_positions_an_attention_is_timms():
     made, x = block(), draws(3, 2 + PATCHES, WIDTH, seed=1)
     torch.testing.assert_close(eva.attention(made, x, rope=None), made.gamma_1 * made.attn(made.norm1(x)))

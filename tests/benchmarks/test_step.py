@@ -20,6 +20,24 @@ def test_a_step_of_nano_is_measured_and_noted(tmp_path, monkeypatch, capsys):
     assert "nano, without Gram, float32" in capsys.readouterr().out
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+def refuse(ours, plain):
+    runs = {"ours": lambda: {"loss": ours}, "plain": lambda: {"loss": plain}}
+    step.refuse_other_work(runs, step.Case("nano", "off", "float32"))
+
+
+def test_losses_that_agree_are_of_the_same_work():
+    refuse(1.001, 1.0)
+
+
+@pytest.mark.parametrize(("ours", "plain"), [(1.01, 1), (NAN, 1), (1, NAN), (NAN, NAN), (INF, 1), (1, INF), (INF, INF)])
+def test_losses_that_do_not_agree_or_are_not_finite_end_it(ours, plain):
+    with pytest.raises(SystemExit, match="not the same work"):
+        refuse(ours, plain)
+
+
 @pytest.mark.slow
 def test_a_process_that_takes_steps_has_the_threads_of_the_one_that_asks():
     before = torch.get_num_threads()

@@ -72,13 +72,13 @@ class Stepper:
             try:
                 return train_step(state, placed, at, settings, seed=self.job.seed, tally=tally, ranks=ranks)
             except NonFinite as error:
-                self.add(state, whole, error, at.step)
+                self.add(whole, error, at.step)
         if tally is not None:
             tally.forget()
         pass_over(state, at, settings)
         return {}
 
-    def add(self, state: State, batch: Batch, error: NonFinite, step: int) -> None:
+    def add(self, batch: Batch, error: NonFinite, step: int) -> None:
         """Write a step down. Raises `NonFinite` that says why it may not be passed over."""
         images, most = [self.pool.key(index) for index in batch.indices.tolist()], self.job.settings.runtime.bad_steps
         said = f"{error}: {listing(images, most=SHOWN)}"

@@ -37,8 +37,13 @@ class Damaged(BadInput):
 def save_state(state: State, path: Path, *, identity: str) -> None:
     """Write `state` whole to `path`; `identity` is the hash of the settings that it belongs to."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(state).items()}
+    _write(path, about(state, identity), tensors)
+
+
+def _write(path: Path, said: Mapping[str, str], tensors: dict[str, Tensor]) -> None:
+    """A file of tensors, whole and with the digest of it all."""
     with whole(path) as new:
-        save_file(tensors, new, metadata=sealed(about(state, identity), tensors))
+        save_file(tensors, new, metadata=sealed(said, tensors))
 
 
 def about(state: State, identity: str) -> dict[str, str]:
@@ -161,15 +166,13 @@ def export_weights(source: Path, target: Path, *, dtype: torch.dtype, teacher_al
     wanted = NETWORKS[1:] if teacher_alone else NETWORKS
     keep = {key: tensor.to(dtype) for key, tensor in tensors.items() if key.startswith(wanted)}
     refuse_non_finite(f"{source} as {dtype}", keep)
-    with whole(target) as new:
-        save_file(keep, new, metadata=sealed({"step": str(header.step)}, keep))
+    _write(target, {"step": str(header.step)}, keep)
 
 
 def merge(source: Path, target: Path) -> None:
     """Write a saved state, folder or file, as one file. Raises as `load_state`."""
     header, tensors, _ = _contents(source, None)
-    with whole(target) as new:
-        save_file(tensors, new, metadata=sealed(header.written(), tensors))
+    _write(target, header.written(), tensors)
 
 
 def tensors_of(state: State) -> dict[str, Tensor]:
@@ -207,7 +210,7 @@ def _local_norms(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str
     found = {key: tensor for key, tensor in tensors.items() if key in own or ".local_cls_norm." not in key}
     for key in own.keys() - found.keys():
         common = key.replace(".local_cls_norm.", ".backbone.norm.")
-        if key.startswith(NETWORKS) and common != key and common in tensors:
+        if key.startswith(NETWORKS) and common in tensors:
             found[key] = tensors[common]
     return found
 

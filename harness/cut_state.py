@@ -41,7 +41,7 @@ class Form:
     """What a state has, without its tensors.
 
     moments: the names of the parameters for which the optimizer has some.
-    anchor: the Gram teacher on the meta device, or that it is of the student's kind; False where there is none.
+    anchor: the Gram teacher on the meta device, or True for one of the student's kind; False where there is none.
     """
 
     step: int

@@ -86,8 +86,8 @@ def advance(job: Job, state: State, pool: Pool, step: int) -> None:
         while state.step < step:
             leave_if_asked()
             passes = take.passes_over(state.step)
-            placed = feed(job, state, taken=not passes)
-            take(state, *placed, scheduled(job, state, state.step), settled(job, state), ranks=feed.ranks)
+            batch, placed = feed(job, state, taken=not passes)
+            take(state, batch, placed, scheduled(job, state, state.step), settled(job, state), ranks=feed.ranks)
             look(state.seen, state.teacher.backbone, state.step)
             bar.update()
 

@@ -108,10 +108,10 @@ def merged(learnt: Sequence[Learnt], entropy: Tensor, ranks: Ranks) -> tuple[Lea
     ]
     prediction = torch.stack([one.prediction for one in learnt]).mean(0)
     means = ranks.mean(torch.cat([torch.stack(rows).mean(0), entropy[None].to(zero), prediction.to(zero)]))
-    total, entropy = means[0], means[2 * len(TERMS) + 1]
-    known = means[len(TERMS) + 1 : 2 * len(TERMS) + 1] > 0
-    terms = {term: means[1 + place] for place, term in enumerate(TERMS) if known[place]}
-    return Learnt(total, terms, means[2 * len(TERMS) + 2 :]), entropy
+    n = len(TERMS)
+    total, values, known, entropy, prediction = means.split([1, n, n, 1, len(prediction)])
+    terms = {term: value for term, value, parts in zip(TERMS, values, known, strict=True) if parts > 0}
+    return Learnt(total[0], terms, prediction), entropy[0]
 
 
 def _known(one: Learnt, zero: Tensor) -> list[Tensor]:

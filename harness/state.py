@@ -81,7 +81,6 @@ def cut_backbone(settings: Experiment, *, like: Network) -> Encoder:
 def frozen_copy(backbone: Encoder, *, into: Encoder | None = None) -> Encoder:
     """A frozen copy of a backbone, in `into` when there is one."""
     if into is None:
-        into = deepcopy(backbone)
-        into.requires_grad_(False).eval()
+        return deepcopy(backbone).requires_grad_(False).eval()
     into.load_state_dict(backbone.state_dict())
     return into

@@ -205,8 +205,8 @@ def run_steps(
     observe(job, state, look, feed.skips(job))
     mark(job, state, evaluate, curves, watch)
     # Its curve is its log
-    own = {"of": job.name, "desc": job.name, "unit": "step", "lines": False, "dynamic_ncols": True}
-    bar = Bar(total=job.stop, initial=state.step, **own)
+    shown = {"of": job.name, "desc": job.name, "unit": "step", "lines": False, "dynamic_ncols": True}
+    bar = Bar(total=job.stop, initial=state.step, **shown)
     with bar:
         while state.step < job.stop:
             with watch.paused():

@@ -35,6 +35,8 @@ from harness.settings import Experiment
 from harness.shards import fill, made
 from harness.state import State, cut_backbone
 
+TYPED = "student.mask_token"  # every state has it, and its type is that of the networks
+
 
 @dataclass(frozen=True)
 class Form:
@@ -164,8 +166,7 @@ def load(
     ranks.made(lambda: _check(path, files, [names[one] for one in ranks.own(len(names))]))
     first = "optimizer.step."
     moments = frozenset(name.removeprefix(first) for name in forms if name.startswith(first))
-    dtype = forms["student.mask_token"].dtype
-    form = Form(header.step, header.values, dtype, moments, header.anchor and (anchor or True))
+    form = Form(header.step, header.values, forms[TYPED].dtype, moments, header.anchor and (anchor or True))
     state = empty(form, settings, device)
     tensors = tensors_of(state)
     refuse_other_tensors(tensors, forms, str(path))
@@ -182,6 +183,8 @@ def _opened(path: Path, identity: str) -> tuple[Header, dict[str, str], dict[str
         said = state_folder.header_of(path)
         forms = state_folder.forms_of(path)
         header = states.header_of(path, said, forms)
+        if TYPED not in forms or not forms[TYPED].is_floating_point():
+            raise BadInput(f"got no {TYPED} of floating point")
     refuse_other_settings(header, path, identity)
     return header, said[state_folder.FILES], forms
 

@@ -141,9 +141,20 @@ def read_by_two(ranks, settings, folder, file):
     assert not ranks.first or all(torch.equal(found[key], tensor) for key, tensor in load_file(file).items())
     if ranks.first:
         flip(folder / LATER / "shard-00003-model-00001-of-00001.safetensors", -5)
-    ranks.wait()
-    with pytest.raises(Damaged, match=r"step_000004\.safetensors cannot be read .*shard-00003"):
-        cut_state.load(folder / LATER, settings, CPU, ranks, identity="mine", anchor=None)
+    for change, named in (
+        (None, "shard-00003"),
+        (lambda folder: rewritten(folder, lambda header: header.update(seen="[1]")), "seen"),
+        (lambda folder: rewritten(folder, lambda header: header.update(step=4)), "step 4"),
+        (with_another_type, "no student.mask_token of floating point"),
+    ):
+        if ranks.first and change is not None:
+            shutil.copytree(folder / NAME, folder / LATER, dirs_exist_ok=True)
+            rewritten(folder / LATER, lambda header: header.update(step="4"))
+            change(folder / LATER)
+        ranks.wait()
+        with pytest.raises(Damaged, match=rf"step_000004\.safetensors cannot be read .*{named}"):
+            cut_state.load(folder / LATER, settings, CPU, ranks, identity="mine", anchor=None)
+        ranks.wait()
 
 
 def test_two_processes_read_what_three_have_written_and_both_refuse_what_one_finds_damaged(
@@ -176,6 +187,14 @@ def with_gap(folder):
     tensors["student.dino_head.mlp.0.weight"] = tensors["student.dino_head.mlp.0.weight"][:1].clone()
     save_file(tensors, shard(folder), metadata=about)
     rewritten(folder, lambda header: header["files"].update({shard(folder).name: checksum(shard(folder))}))
+
+
+def with_another_type(folder):
+    """Let all parts of a tensor be whole numbers, and name the files' new SHA-256."""
+    for path in folder.glob("shard-*"):
+        about, tensors = open_safetensors(path)
+        save_file({name: one.int() if "student.mask" in name else one for name, one in tensors.items()}, path, about)
+        rewritten(folder, lambda header, path=path: header["files"].update({path.name: checksum(path)}))
 
 
 DAMAGE = {

@@ -110,8 +110,9 @@ def _is_shown(mark: Any) -> bool:
 
 
 def phrase(meaning: str) -> str:
-    """The first phrase of what a setting means."""
-    return meaning.partition("; ")[0]
+    """The first phrase of what a setting means, without a bracket that is not closed in it."""
+    first = meaning.partition("; ")[0]
+    return first if first.count("(") == first.count(")") else first.rpartition(" (")[0]
 
 
 def shown(value: Any, most: int = 120) -> str:

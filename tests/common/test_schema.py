@@ -30,7 +30,7 @@ from common.bounds import (
     described,
 )
 from common.errors import BadInput
-from common.schema import filled, settings, wanted
+from common.schema import filled, phrase, settings, wanted
 
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 
@@ -139,6 +139,18 @@ def refusal(plain: dict[Any, Any]) -> list[str]:
 
 def test_one_fault_is_one_line_with_path_value_what_is_wanted_and_what_for():
     assert refusal({"hall": {"low": 0}}) == ["house.yaml: hall.low=0: want a number, above 0 (metres)"]
+
+
+@pytest.mark.parametrize(
+    ("meaning", "first"),
+    [
+        ("a folder; null = none", "a folder"),
+        ("a folder (of photos); null = none", "a folder (of photos)"),
+        ("a folder (`a`: of photos; `b`: of rooms); null = none", "a folder"),
+    ],
+)
+def test_what_a_setting_means_is_told_without_half_a_bracket(meaning: str, first: str):
+    assert phrase(meaning) == first
 
 
 def test_all_faults_are_told_at_once_each_with_its_full_path():

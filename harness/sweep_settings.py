@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Le
 
+from common.addresses import without_secrets
 from common.bounds import About, Count, Flag, Name, Real, Whole
 from common.errors import nearest
 from common.schema import settings, shown
@@ -123,8 +124,9 @@ class Sweep:
     storage: Annotated[
         str | None,
         About(
-            "where the study is kept: `sqlite:///FILE` or `postgresql://USER@HOST/NAME`; null = a journal file in the "
-            "run's folder, which workers that share the folder can all use"
+            "where the study is kept: `sqlite:///FILE` or `postgresql://USER@HOST/NAME`, whose password `~/.pgpass` or "
+            "`PGPASSWORD` gives; null = a journal file in the run's folder, which workers that share the folder can "
+            "all use"
         ),
     ] = None
     heartbeat: Annotated[
@@ -133,7 +135,12 @@ class Sweep:
     ] = 30
 
     def conflicts(self) -> Iterator[str]:
-        """Conditions on what is no parameter, on a range, on a value that never comes, or in a circle."""
+        """A password, conditions on what is no parameter, on a range, on a value that never comes, or in a circle."""
+        if self.storage is not None and (bare := without_secrets(self.storage)) != self.storage:
+            yield (
+                f"storage={bare!r}: want it without a password, which runs write down; put that into ~/.pgpass as "
+                "HOST:PORT:NAME:USER:PASSWORD, of mode 0600, or into the variable PGPASSWORD"
+            )
         if len({*self.objectives}) < len(self.objectives):
             yield f"objectives={shown(self.objectives)}: want each once"
         told = [

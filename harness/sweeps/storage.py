@@ -26,7 +26,7 @@ SQLITE_PATIENCE = 60  # seconds for other workers to be done with the file
 RACE = 1.0  # seconds within which the tables that another sweep was making are there
 TRIES = 5
 URLS = (
-    "sqlite:///FILE in a folder that is there, or postgresql://USER:PASSWORD@HOST/NAME of a server that runs; null "
+    "sqlite:///FILE in a folder that is there, or postgresql://USER@HOST/NAME of a server that runs; null "
     "keeps the study in the run's folder"
 )
 Storage = Journal | RDBStorage
@@ -42,7 +42,7 @@ def is_there(sweep: Sweep, folder: Path) -> bool:
     if sweep.storage is None:
         return journal_path(folder).is_file()
     if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?:", sweep.storage):
-        raise BadInput(f"sweep.storage={_unsigned(sweep.storage)}: want {URLS}")
+        raise BadInput(f"sweep.storage={sweep.storage}: want {URLS}")
     if not sweep.storage.startswith("sqlite"):
         with _answering(sweep, folder):
             return inspect(create_engine(_with_driver(sweep.storage), **_engine(sweep.storage))).has_table("studies")
@@ -75,7 +75,7 @@ def _answering(sweep: Sweep, folder: Path) -> Iterator[None]:
         yield
     except ImportError as error:
         raise BadInput(
-            f"sweep.storage={_unsigned(sweep.storage or '')} needs the package {error.name}: want postgresql://… and "
+            f"sweep.storage={sweep.storage} needs the package {error.name}: want postgresql://… and "
             "pip install gramlab[postgres]"
         ) from error
     except Exception as error:  # of SQLAlchemy, of a driver, or of the journal's parser
@@ -86,7 +86,7 @@ def _answering(sweep: Sweep, folder: Path) -> Iterator[None]:
             else "want the journal that a sweep wrote; move it and the links trial-* beside it away, and a new study "
             "takes up what is trained"
         )
-        raise BadInput(f"sweep.storage={_unsigned(place)} does not answer ({_said(error)}): {want}") from error
+        raise BadInput(f"sweep.storage={place} does not answer ({_said(error)}): {want}") from error
 
 
 def _engine(url: str) -> dict[str, Any]:
@@ -98,12 +98,7 @@ def _with_driver(url: str) -> str:
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
-def _unsigned(url: str) -> str:
-    """Without the password, which belongs in no log."""
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:…@", url)
-
-
 def _said(error: Exception) -> str:
     """The first words of an error, those of the driver where one was at fault."""
     cause = getattr(error, "orig", None) or error.__cause__ or error
-    return _unsigned(first_line(getattr(cause, "orig", None) or cause))
+    return first_line(getattr(cause, "orig", None) or cause)

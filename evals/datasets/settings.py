@@ -11,6 +11,7 @@ from common.errors import nearest
 from common.schema import settings
 from evals.datasets.catalogue import KINDS, open_set
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.layouts.shards.places import about_secrets
 from evals.datasets.reading import Reading
 from evals.datasets.subset import without
 
@@ -61,6 +62,8 @@ class Set(Reading):
             yield f"count={self.count}: want at most {MOST_SCENES} scenes"
         elif self.root is None and not KINDS[self.kind].rendered:
             yield f"root=null: want the folder of a set of kind={self.kind}"
+        if self.root is not None and (fault := about_secrets(self.root)):
+            yield fault
         if self.table is not None and self.classes == []:
             yield "classes=[]: want none beside table, which names them"
         for name in ("splits", "table") if self.kind != "folder" else ():

@@ -19,6 +19,7 @@ from evals.datasets.decoding.image_file import TooLarge
 from evals.datasets.decoding.unreadable import is_unreadable
 from evals.datasets.inventory import line
 from evals.datasets.labelled_set import LabelledSet
+from evals.datasets.layouts.shards.places import ShardFault
 from evals.datasets.reading import UnfitFiles
 from evals.datasets.settings import open_one
 from evals.datasets.subset import places_of
@@ -152,11 +153,13 @@ class Pool:
         return index in self.stand_in.excluded
 
     def fault(self, index: int) -> Fault | None:
-        """Why an image cannot be read, whether it is excluded or not; None where it can."""
+        """Why an image cannot be read, whether it is excluded or not; None where it can. Raises ShardFault."""
         try:
             self._decoded(index)
         except TooLarge as error:
             return Fault(found(error), error.megapixels)
+        except ShardFault:  # of no image
+            raise
         except UnfitFiles as error:  # names what to set
             return Fault(str(error).removeprefix("got "))
         except BadInput as error:
@@ -197,7 +200,7 @@ class Pool:
         """Writable, as torch asks for, though nobody writes to it."""
         try:
             return np.require(self._decoded(index), requirements=["C", "W"])
-        except UnfitFiles:  # names what to set for all
+        except (UnfitFiles, ShardFault):  # names what to do for all
             raise
         except BadInput as error:
             got = str(error).rpartition("; ")[0]

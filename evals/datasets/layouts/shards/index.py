@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -25,9 +24,8 @@ from common.disk import whole
 from common.errors import BadInput, first_line, printable
 from common.unwritable import in_cache
 from evals.datasets.layouts.files import suffixes
-from evals.datasets.layouts.shards.places import Shard, Unanswered
+from evals.datasets.layouts.shards.places import Shard
 
-log = logging.getLogger("gramlab")
 VERSION = 1  # raise when an index holds something else
 BLOCK = 512  # bytes of a header, and what all parts of a tar file are filled up to
 LONGEST = 4096  # bytes of a .cls
@@ -39,15 +37,19 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Index:
-    """The images of a shard; `digest` is a hash of their names and sizes, `alone` names samples without an image."""
+    """The images of a shard; `digest` is a hash of their names and sizes, `alone` names samples without an image.
+
+    anew: the shard has changed since it was indexed before.
+    """
 
     rows: pa.Table
     digest: str
     alone: tuple[str, ...]
+    anew: bool = False
 
 
 def indexed(shard: Shard, cache: Path | None) -> Index:
-    """The index of a shard as it is now: as it is kept, or made anew, which is told where the shard has changed.
+    """The index of a shard as it is now: as it is kept, or made anew where there is none or the shard has changed.
 
     Raises:
         BadInput: a shard that is missing, cut off or no tar file, or holds what is no file of a sample.
@@ -56,11 +58,10 @@ def indexed(shard: Shard, cache: Path | None) -> Index:
     kept = None if cache is None else cache / "shards" / f"{hashlib.sha256(shard.url.encode()).hexdigest()[:32]}.arrow"
     if cache is not None and kept is not None:
         used(cache, kept)
-    if kept is not None and (found := _kept(kept)) is not None:
+    found = None if kept is None else _kept(kept)
+    if found is not None and found[0]["state"] == state:
         about, rows = found
-        if about["state"] == state:
-            return Index(rows, about["digest"], tuple(about["alone"]))
-        log.info("%s has changed since it was indexed: indexed anew", shard.url)
+        return Index(rows, about["digest"], tuple(about["alone"]))
     rows, alone = _scanned(shard, state[0])
     about = {"version": VERSION, "url": shard.url, "state": state, "digest": _digest(rows), "alone": alone}
     if kept is not None:
@@ -69,7 +70,7 @@ def indexed(shard: Shard, cache: Path | None) -> Index:
             with pa.ipc.new_file(file, schema) as writer:
                 writer.write_table(rows)
         rows = (_kept(kept) or (about, rows))[1]
-    return Index(rows, about["digest"], tuple(alone))
+    return Index(rows, about["digest"], tuple(alone), anew=found is not None)
 
 
 def _kept(path: Path) -> tuple[dict[str, Any], pa.Table] | None:
@@ -106,8 +107,6 @@ def _scanned(shard: Shard, size: int) -> tuple[pa.Table, list[str]]:
                 elif kind == "cls":
                     labels[sample] = _label(_at(file, member.offset_data, min(member.size, LONGEST)), member, shard)
             _refuse_cut(file, tar.offset, size, shard)
-    except Unanswered:
-        raise
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _no_tar(shard, error) from error
     rows = [(*row, labels[sample]) for sample, row in images.items()]
@@ -116,11 +115,17 @@ def _scanned(shard: Shard, size: int) -> tuple[pa.Table, list[str]]:
 
 
 def _members(tar: tarfile.TarFile, shard: Shard) -> Iterator[tarfile.TarInfo]:
-    """The files of an archive. Raises `BadInput` for links and devices, names that lead out of it, and names twice."""
+    """The files of an archive.
+
+    Raises:
+        BadInput: a link or device, a negative size, a name that leads out of the archive or comes twice.
+    """
     seen = set[str]()
     while (member := tar.next()) is not None:
         tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]: which would hold all of them
         name = printable(member.name)
+        if member.size < 0:
+            raise BadInput(f"got {name} of {member.size} bytes in {shard.url}: want a whole tar file; write it again")
         if member.isdir():
             continue
         if not member.isreg() or member.issparse():
@@ -130,17 +135,17 @@ def _members(tar: tarfile.TarFile, shard: Shard) -> Iterator[tarfile.TarInfo]:
             raise BadInput(
                 f"got the name {name} in {shard.url}, which leads out of it: want names within; make it again"
             )
-        if member.name in seen:
+        if (place := str(PurePosixPath(member.name))) in seen:  # ./a.jpg is a.jpg
             raise BadInput(f"got {name} twice in {shard.url}: want each name once; write the shard again")
-        seen.add(member.name)
+        seen.add(place)
         if not PurePosixPath(member.name).name.startswith("."):
             member.name = name
             yield member
 
 
 def _parted(name: str) -> tuple[str, str]:
-    """A member's sample, and what of it it is: a/0001 and seg.png of a/0001.seg.png."""
-    folder, _, last = name.rpartition("/")
+    """A member's sample, and what of it it is: a/0001 and seg.png of a/0001.seg.png and of ./a/0001.seg.png."""
+    folder, _, last = str(PurePosixPath(name)).rpartition("/")
     key, _, kind = last.partition(".")
     return f"{folder}/{key}" if folder else key, kind.lower()
 

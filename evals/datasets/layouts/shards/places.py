@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+from common.addresses import without_secrets
 from common.errors import BadInput, first_line, listing
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 MOST = 10**6  # shards that a pattern may name
 WAITS = (0.5, 2.0, 8.0)  # seconds before another try, where an address did not answer
 BLOCK = 1 << 20  # bytes that are fetched together while a remote shard is indexed
+NETRC = """FSSPEC_HTTPS='{"client_kwargs": {"trust_env": true}}'"""  # with which aiohttp reads ~/.netrc
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-class Unanswered(BadInput):
-    """An address that does not answer, or not what was asked: no image is to blame."""
+class ShardFault(BadInput):
+    """A shard that is gone or changed, or whose store does not answer what was asked: no image in it is to blame."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Shard:
         """What changes when the file does: its size, and its ETag or times where there are any.
 
         Raises:
-            BadInput: no such file; `Unanswered`.
+            ShardFault: no such file, or no answer.
         """
         if not self.is_remote:
             try:
@@ -54,39 +56,74 @@ class Shard:
             return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
         info = _asked(self.url, lambda fs, path: fs.info(path))
         if info.get("size") is None:
-            raise Unanswered(
+            raise ShardFault(
                 f"got {self.url} from a server that does not tell its size: want one that does; use another"
             )
         times = (info.get(key) for key in ("ETag", "etag", "LastModified", "last_modified", "mtime", "created"))
         return [info["size"], next((str(one) for one in times if one is not None), None)]
 
-    @contextmanager
-    def opened(self) -> Iterator[IO[bytes]]:
-        """The file, to be read from its beginning to its end."""
-        if not self.is_remote:
-            with Path(self.url).open("rb") as file:
-                yield file
-            return
-        with _asked(self.url, lambda fs, path: fs.open(path, "rb", block_size=BLOCK)) as file:
-            yield file
+    def opened(self) -> IO[bytes]:
+        """The file, to be read from its beginning to its end; what reads it raises as `read` does."""
+        if self.is_remote:
+            return io.BufferedReader(_Ranges(self, self.state()[0]), BLOCK)
+        return Path(self.url).open("rb")
 
     def read(self, start: int, length: int) -> bytes:
-        """So many bytes from there, fewer where the file ends. Raises OSError of a disk, `Unanswered` of an address."""
+        """So many bytes from there, fewer where the file ends. Raises ShardFault; OSError as a disk does."""
         if self.is_remote:
             got = _asked(self.url, lambda fs, path: fs.cat_file(path, start=start, end=start + length))
             if len(got) > length:
-                raise Unanswered(f"got all of {self.url} from a server that gives no byte ranges: want one that does")
+                raise ShardFault(f"got all of {self.url} from a server that gives no byte ranges: want one that does")
             return got
-        with Path(self.url).open("rb", buffering=0) as file:
-            parts = bytearray()
-            while part := os.pread(file.fileno(), length - len(parts), start + len(parts)):
-                parts += part
-            return bytes(parts)
+        try:
+            with Path(self.url).open("rb", buffering=0) as file:
+                parts = bytearray()
+                while part := os.pread(file.fileno(), length - len(parts), start + len(parts)):
+                    parts += part
+                return bytes(parts)
+        except FileNotFoundError as error:
+            raise _missing([self.url]) from error
+
+
+class _Ranges(io.RawIOBase):
+    """A remote shard of so many bytes as a file, of which every part is asked for, and asked again, by itself."""
+
+    def __init__(self, shard: Shard, size: int) -> None:
+        self.shard, self.size, self.at = shard, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self.size - self.at)
+        part = self.shard.read(self.at, length) if length > 0 else b""
+        buffer[: len(part)] = part
+        self.at += len(part)
+        return len(part)
 
 
 def is_address(root: str | Path) -> bool:
     """Whether a root is an address of fsspec, as s3://bucket/a.tar, and no path."""
     return re.match(r"[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]+)*://", str(root)) is not None
+
+
+def about_secrets(root: str) -> str | None:
+    """What is said of an address that bears a password or token, which runs would write down; None of any other."""
+    if not is_address(root) or (bare := without_secrets(root)) == root:
+        return None
+    where = (
+        f"a line `machine HOST login USER password PASSWORD` of ~/.netrc, and set {NETRC} for it to be read"
+        if re.search(r"https?://", root)
+        else "the store's own variables or files, or ~/.config/fsspec/NAME.json"
+    )
+    return f"root={bare!r}: want an address without secrets, which a run writes down; put them into {where}"
 
 
 def is_pattern(root: str) -> bool:
@@ -120,10 +157,10 @@ def _in_folder(folder: Path, split: str) -> list[str]:
     return found
 
 
-def _missing(urls: Sequence[str], of: int = 1) -> BadInput:
+def _missing(urls: Sequence[str], of: int = 1) -> ShardFault:
     share = f"{len(urls):,} of {of:,} shards" if of > 1 else "no shard"
     gone = f"that are missing ({listing(urls)})" if of > 1 else urls[0]
-    return BadInput(f"got {share} {gone}: want files; finish the download, or correct root")
+    return ShardFault(f"got {share} {gone}: want files; finish the download, or correct root")
 
 
 def expanded(pattern: str) -> list[str]:
@@ -171,7 +208,8 @@ def _asked(url: str, ask: Any) -> Any:
     """What a file system answers, asked again where it does not.
 
     Raises:
-        BadInput: no such file, or no such file system; `Unanswered`.
+        BadInput: no such file system.
+        ShardFault: no such file, or no answer.
     """
     try:
         fs = _system(url.partition("://")[0], os.getpid())
@@ -186,8 +224,7 @@ def _asked(url: str, ask: Any) -> Any:
         except Exception as error:  # each protocol has errors of its own
             if wait is None:
                 got = f"got no answer for {url} ({first_line(error)})"
-                raise Unanswered(
-                    f"{got}: want it within reach; see to that, and give the same command again"
-                ) from error
+                do = "no image is at fault: give the same command again once it answers, which goes on"
+                raise ShardFault(f"{got}: want its store within reach; {do}") from error
             time.sleep(wait)
     raise AssertionError

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from common.errors import BadInput, nearest
+from common.errors import BadInput, listing, nearest
 from common.progress import Bar
 from common.spread import spread
 from evals.datasets.decoding.image_file import read_rgb
@@ -27,7 +27,7 @@ from evals.datasets.decoding.look import LOOKED, look
 from evals.datasets.inventory import Inventory
 from evals.datasets.labelled_set import ImagesAlone
 from evals.datasets.layouts.shards.index import BLOCK, indexed, told_alone
-from evals.datasets.layouts.shards.places import Shard, shards_of
+from evals.datasets.layouts.shards.places import Shard, ShardFault, shards_of
 from evals.datasets.reading import AS_USUAL, OF_DEPTH, OF_MASKS, Reading
 
 
@@ -53,11 +53,11 @@ class Member:
         return io.BytesIO(self.read_bytes())
 
     def read_bytes(self) -> bytes:
-        """Its bytes, read anew. Raises `BadInput` where the shard is not what was indexed; OSError as its disk does."""
+        """Its bytes, read anew. Raises ShardFault, as of one that is not what was indexed; OSError as a disk does."""
         content = self.shard.read(self.at - BLOCK, BLOCK + self.size)
         if len(content) < BLOCK + self.size or zlib.crc32(content[:BLOCK]) != self.header:
             got = f"got other bytes in {self.shard.url} where {self.inside} was when the shard was indexed"
-            raise BadInput(
+            raise ShardFault(
                 f"{got}: want shards that nobody writes to; put it back, or begin another run with the new one"
             )
         return content[BLOCK:]
@@ -125,7 +125,9 @@ class ShardSet(ImagesAlone):
         return self._labels if self._chosen is None else self._labels[self._chosen]
 
     def found(self) -> Inventory:
-        remarks = (f"{len(self._shards):,} shards", *filter(None, [str(self.look)]))
+        anew = [shard.name for shard, index in zip(self._shards, self._indices, strict=True) if index.anew]
+        changed = f"{len(anew):,} changed since indexed before, so indexed anew ({listing(anew)})" if anew else ""
+        remarks = (f"{len(self._shards):,} shards", *filter(None, [changed, str(self.look)]))
         return Inventory(len(self), self._listed, len(self.classes), skipped=told_alone(self._indices), remarks=remarks)
 
     def fingerprint(self) -> str:

@@ -1,6 +1,7 @@
 """Shards: what a folder holds, read from tar files by ranges, and every way in which such a file can be wrong."""
 
 import io
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from evals.datasets.layouts.shards import index as index_file
 from evals.datasets.layouts.shards.places import expanded
 from evals.datasets.set_file import read_set
 from evals.datasets.settings import Set, open_one
+from harness.data.pool import open_pool
+from harness.data_settings import Data
 
 
 def packed(path, members):
@@ -78,6 +81,12 @@ def test_shards_hold_what_their_folder_holds(folder, root, cached):
         assert str(found.found().remarks[0]) == "2 shards"
 
 
+def test_a_shard_of_a_folder_as_tar_packs_it_has_its_classes(tmp_path):
+    packed(tmp_path / "a.tar", [("./0.png", png(0)), ("0.cls", b"cat"), ("a//1.png", png(1)), ("./a/1.cls", b"dog")])
+    found = open_set("shards", root=tmp_path / "a.tar")
+    assert (found.classes, list(found.labels), found.found().skipped) == (("cat", "dog"), [0, 1], {})
+
+
 def test_any_order_of_draws_gives_the_same_images(folder):
     found = open_set("shards", root=pattern(folder))
     in_order = [found.image(at) for at in range(6)]
@@ -114,7 +123,7 @@ def test_a_fingerprint_is_of_names_and_sizes_wherever_shards_lie(folder, tmp_pat
     assert open_set("shards", root=pattern(folder)).fingerprint() != own.fingerprint()
 
 
-def test_an_index_is_read_once_and_anew_where_its_shard_has_changed(folder, caplog, monkeypatch):
+def test_an_index_is_read_once_and_anew_where_its_shard_has_changed(folder, monkeypatch):
     scans = []
     real = index_file._scanned
     monkeypatch.setattr(index_file, "_scanned", lambda shard, size: scans.append(shard.name) or real(shard, size))
@@ -122,10 +131,10 @@ def test_an_index_is_read_once_and_anew_where_its_shard_has_changed(folder, capl
         open_set("shards", root=pattern(folder), cache=folder / "cache")
     assert scans == ["train-000000.tar", "train-000001.tar"]
     packed(folder / "shards" / "train-000001.tar", [("7.png", png(7)), ("7.cls", b"dog")])
-    with caplog.at_level("INFO", logger="gramlab"):
-        found = open_set("shards", root=pattern(folder), cache=folder / "cache")
+    found = open_set("shards", root=pattern(folder), cache=folder / "cache")
     assert scans[2:] == ["train-000001.tar"]
-    assert "train-000001.tar has changed since it was indexed: indexed anew" in caplog.text
+    assert "1 changed since indexed before, so indexed anew (train-000001.tar)" in found.found().remarks
+    assert open_set("shards", root=pattern(folder), cache=folder / "cache").found().remarks == ("2 shards",)
     assert (len(found), found.key(3)) == (4, "train-000001.tar/7.png")
     for path in (folder / "cache" / "shards").iterdir():
         path.write_bytes(path.read_bytes()[:100])
@@ -166,6 +175,10 @@ def device(info):
     info.type = tarfile.CHRTYPE
 
 
+def negative(info):
+    info.size = -700
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "said"),
     [
@@ -177,6 +190,9 @@ def device(info):
         ("b.png", hard_link, r"got a link, b\.png, in "),
         ("b.png", device, r"got something that is no plain file, b\.png, in "),
         ("0.png", None, r"got 0\.png twice in "),
+        ("./0.png", None, r"got \./0\.png twice in "),
+        ("b.png", negative, r"got b\.png of -700 bytes in "),
+        ("./0.jpg", None, r"got two images of sample 0 in \S+ \(0\.png, \./0\.jpg\)"),
         ("0.jpg", None, r"got two images of sample 0 in \S+ \(0\.png, 0\.jpg\)"),
     ],
 )
@@ -330,3 +346,48 @@ def test_an_address_stays_what_it_is_in_a_sets_file(folder, in_memory):
 def test_an_address_that_no_file_system_reads_is_refused():
     with pytest.raises(BadInput, match=r"got nosuch://a/b\.tar \(.*\): want an address that fsspec reads"):
         open_set("shards", root="nosuch://a/b.tar")
+
+
+@pytest.mark.parametrize(
+    ("root", "bare", "where"),
+    [
+        ("https://me:p@ss/w@host/a-{0..1}.tar", "https://…@host/a-{0..1}.tar", "~/.netrc, and set FSSPEC_HTTPS="),
+        ("http://s3cret@host:80/a.tar", "http://…@host:80/a.tar", "~/.netrc"),
+        ("simplecache::https://me:s3cret@host/a.tar", "simplecache::https://…@host/a.tar", "~/.netrc"),
+        ("ftp://me:s3cret@host/a.tar", "ftp://…@host/a.tar", "the store's own variables or files"),
+        ("s3://b/a.tar?x=1&X-Amz-Signature=s3cret&y=2", "s3://b/a.tar?x=1&X-Amz-Signature=…&y=2", "the store's own"),
+        ("https://host/a.tar?sig=s3cret", "https://host/a.tar?sig=…", "~/.netrc"),
+    ],
+)
+def test_an_address_with_a_secret_is_refused_without_it(root, bare, where):
+    with pytest.raises(BadInput) as told:
+        Set(kind="shards", root=root)
+    assert re.search("s3cret|p@ss", str(told.value)) is None
+    assert f"root={bare!r}: want an address without secrets" in str(told.value)
+    assert where in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "https://host:8080/a@b.tar",
+        "https://[::1]:80/a@b.tar",
+        "sftp://me@host/a.tar",
+        "abfs://box@me.dfs.core.windows.net/a.tar",
+        "hf://datasets/me/photos@main/a.tar",
+        "https://host/a.tar?download=true",
+        "/data/a:b@c/a.tar",
+    ],
+)
+def test_an_address_without_a_secret_is_taken(root):
+    assert Set(kind="shards", root=root).root == root
+
+
+def test_a_shard_that_changed_or_is_gone_is_not_blamed_on_an_image(folder):
+    pool = open_pool(Data(sources={"photos": Set(kind="shards", root=pattern(folder))}))
+    packed(folder / "shards" / "train-000000.tar", [(f"{n}.png", png(n + 20)) for n in range(3)])
+    with pytest.raises(BadInput, match=r"got other bytes .*; put it back, or begin another run with the new one$"):
+        pool.image(2)
+    (folder / "shards" / "train-000000.tar").unlink()
+    with pytest.raises(BadInput, match=r"got no shard \S+train-000000\.tar: want files; finish .* or correct root$"):
+        pool.image(2)

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.distributed._tools.mem_tracker import MemTracker
 
+from benchmarks.measure import in_turns, note
 from common.speed import machine_line
 from harness.losses.gram import gram_loss
 from harness.losses.relations import difference
@@ -32,29 +34,6 @@ def step(student: Tensor, teacher: Tensor, form: str) -> None:
     with mock.patch.object(difference, "PAYS", FORMS[form]):
         gram_loss(student, teacher).backward()
     student.grad = None
-
-
-def seconds_each(runs: list[Callable[[], None]], device: torch.device, least: float) -> list[float]:
-    """The best time of each, taken in turns until each has had `least` seconds."""
-    best, spent = [float("inf")] * len(runs), [0.0] * len(runs)
-    for run in runs:
-        run()
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    while min(spent) < least:
-        for which, run in enumerate(runs):
-            wait(device)
-            start = clock()
-            run()
-            wait(device)
-            taken = clock() - start
-            best[which], spent[which] = min(best[which], taken), spent[which] + taken
-    return best
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak(run: Callable[[], None], device: torch.device) -> float:
@@ -93,10 +72,14 @@ def row(patches: int, width: int, given: argparse.Namespace) -> str:
     draws = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(given.images, patches, width, generator=draws).to(given.device) for _ in range(2))
     student.requires_grad_()
-    runs = [lambda form=form: step(student, teacher, form) for form in FORMS]
-    slow, fast = seconds_each(runs, given.device, given.seconds)
-    large, small = (peak(run, student.device) for run in runs)
+    runs = {form: partial(step, student, teacher, form) for form in FORMS}
+    clock = time.perf_counter if given.device.type == "cuda" else time.process_time
+    slow, fast = in_turns(runs, seconds=given.seconds, device=given.device, clock=clock).values()
+    large, small = (peak(run, student.device) for run in runs.values())
     taken = "channels" if difference.in_channels(patches, width) else "patches"
+    found = {"patches_ms": slow * 1e3, "channels_ms": fast * 1e3, "patches_mib": large, "channels_mib": small}
+    case = f"D {width}, P {patches}, {given.images} at once"
+    note("gram", case, {**found, "ratio": slow / fast, "taken": taken}, device=given.device)
     times = f"{slow * 1e3:11.2f}{fast * 1e3:11.2f}{slow / fast:8.2f}"
     return f"{times}{large:11.2f}{small:11.2f}{large / small:8.2f}  {taken}"
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.measure import note
 from common.command import columns
 from common.machine import peak_memory_gib
 from common.speed import machine_line
@@ -39,6 +40,7 @@ CPU = torch.device("cpu")
 DRAWN = 1000
 CLUSTERS = 1000
 EACH = 10**6  # rooms of a source
+MEASURED = ("opening_s", "opened_mib", "draws_s", "fingerprint_s", "held_mib", "peak_mib")
 
 
 def main() -> None:
@@ -62,6 +64,7 @@ def main() -> None:
             for which in ("first", "again"):
                 command = [sys.executable, __file__, "--one", str(path)]
                 said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                note("manifest", f"{rows:,} rows, {which}", dict(zip(MEASURED, said, strict=True)), device=CPU)
                 size = f"{path.stat().st_size / 2**20:.0f}"
                 found.append((f"{rows:,}", size, which, *(f"{value:.3g}" for value in said)))
     print(columns(found))
@@ -89,7 +92,7 @@ def write(path: Path, rows: int) -> None:
 
 
 def one(path: Path) -> list[float]:
-    """Seconds to open, MiB held then, seconds of draws and of the fingerprint, MiB held then, the most MiB held."""
+    """What is `MEASURED`: of opening, of draws and of the fingerprint, what is held behind them, the most that was."""
     process = psutil.Process()
 
     def held() -> float:

@@ -1,6 +1,7 @@
 """A training step against the plain one of benchmarks/plain_step.py: images a second, share of the peak, memory.
 
     python benchmarks/step.py [--model vits nano] [--gram off 1 2] [--precision float32 bfloat16] [--compile]
+        [--recompute]
 
 Both take the same step on the same weights and the same made-up batch, in turns and in a process each; that their
 losses agree is checked first. Memory is the most that its process held, libraries included. Our process is set as
@@ -13,8 +14,8 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count, product
 from math import inf
@@ -25,7 +26,6 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # what torch's profiler would say of a missing GPU
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -63,17 +63,19 @@ class Case(NamedTuple):
     gram: str
     precision: str
     compiled: bool = False
+    recomputed: bool = False
 
     def __str__(self) -> str:
         gram = "without Gram" if self.gram == "off" else f"Gram ×{self.gram}"
-        return f"{self.model}, {gram}, {self.precision}{', compiled' if self.compiled else ''}"
+        how = f"{', compiled' if self.compiled else ''}{', recomputed' if self.recomputed else ''}"
+        return f"{self.model}, {gram}, {self.precision}{how}"
 
 
 def settings_of(case: Case) -> Experiment:
     """The model's experiment with all losses, and without what the plain step has not: draws and stochastic depth."""
     gram = [] if case.gram == "off" else [f"gram.weight={GRAM}", "gram.start_step=0", f"gram.resolution={case.gram}"]
     own = ["model.rope_rescale=null", "model.drop_path=0", f"precision={case.precision}", "optimizer.clip=3"]
-    own += [f"runtime.compile={str(case.compiled).lower()}"]
+    own += [f"runtime.compile={str(case.compiled).lower()}", f"runtime.recompute={str(case.recomputed).lower()}"]
     own += ["dino.local_weight=1", "ibot.weight=1", "koleo.weight=0.1"]
     return load(ROOT / "experiments" / MODELS[case.model], [*own, *gram])
 
@@ -129,9 +131,22 @@ def refuse_other_work(runs: Mapping[str, Callable[[], dict[str, float]]], case: 
             sys.exit(f"{case}: {term} is {mine:.6g} by our step and {value:.6g} by the plain one: not the same work")
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Inside, what a library itself writes to stderr goes nowhere: torch's profiler tells there that it begins."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
     """Shares of a step's time on the processor, by kind of operation."""
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+    with hushed(), profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         run()
     spent = Counter[str]()
     for event in profiler.key_averages():
@@ -216,13 +231,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--device", default="auto", help="default: %(default)s")
     parser.add_argument("--compile", action="store_true", help="our blocks by torch.compile (runtime.compile)")
+    parser.add_argument("--recompute", action="store_true", help="our blocks on the way back anew (runtime.recompute)")
     parser.add_argument("--both-keep", action="store_true", help="the plain step keeps memory that was freed, too")
     given = parser.parse_args(argv)
     if given.threads:
         torch.set_num_threads(given.threads)
     device = pick_device(given.device)
     every = product(given.model, given.gram, given.precision)
-    cases = [Case(*one, compiled=given.compile) for one in every]
+    cases = [Case(*one, compiled=given.compile, recomputed=given.recompute) for one in every]
     print(machine_line(device))
     print(f"{'':34}{'images/s':>10}{'plain':>8}{'ratio':>7}{'of peak':>9}{'GiB':>7}{'plain':>7}  where the time goes")
     for case in cases:

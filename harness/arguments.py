@@ -140,8 +140,8 @@ def bench(parser: argparse.ArgumentParser) -> None:
 Measure how fast parts of Gramlab are on this machine, steps and evaluations beside plain ways to do the same; or how
 often its intervals hold what they should.
 
-Without a name: the list. What is measured of training steps and products is appended to benchmarks.jsonl where one
-stands, and compared with the last line of the same machine."""
+Without a name: the list. What is measured of steps, products, losses, data, evaluations and checkpoints is appended to
+benchmarks.jsonl where one stands; ratios are compared with the last ones on the same machine."""
     parser.add_argument("name", nargs="?", help="which one, such as step; what stands behind it is its own, --help too")
 
 

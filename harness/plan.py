@@ -13,7 +13,7 @@ from common.command import columns, duration
 from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.one_task import TaskSpec
-from harness import gram_teacher, phases, sharded
+from harness import gpu_estimate, gram_teacher, phases
 from harness.arms import dotted
 from harness.cost import (
     EFFICIENCY,
@@ -98,7 +98,7 @@ def plan(
         *(f"  {'damaged' if fault.path.exists() else 'not kept'}: {fault.words}" for fault in broken),
         *equal_arms(jobs),
         *students(jobs, expected),
-        *sharded.lines(jobs),
+        *gpu_estimate.lines(jobs),
         pictures,
         saving(experiment, jobs, {name: one.training for name, one in expected.items()}, repeats=repeats),
         left_to_do(jobs, expected, broken, repeats),

@@ -86,7 +86,7 @@ FLOORS = (
     "harness.job_status harness.pictures harness.bad_steps",
     "harness.job_folder",
     "harness.beginning harness.kept harness.measures",
-    "harness.sharded harness.together",
+    "harness.gpu_estimate harness.together",
     "harness.train harness.plan harness.record harness.evaluate",
     "harness.follow",
     "harness.mending harness.timeline",

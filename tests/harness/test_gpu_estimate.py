@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import sharded
+from harness import gpu_estimate
 from harness.config import load
 from harness.counted import Cost, at_depth
+from harness.gpu_estimate import LIBRARIES_BYTES, Counted, Share, hours, lines, parts, share
 from harness.graph import jobs
-from harness.sharded import LIBRARIES_BYTES, Counted, Share, hours, lines, parts, share
 
 ROOT = Path(__file__).resolve().parents[2]
 # Ten blocks of 100 numbers and ends of 50; 8 images, of which a block saves 80 bytes and reads 16
@@ -45,9 +45,9 @@ def test_parts_in_turn_divide_activations_alone():
 
 def test_a_batch_is_taken_in_as_few_parts_as_fit(monkeypatch):
     fits = share(MODEL, processes=2, sharded=True, recomputed=True, accumulate=2).total
-    monkeypatch.setattr(sharded, "GPU_BYTES", fits)
+    monkeypatch.setattr(gpu_estimate, "GPU_BYTES", fits)
     assert parts(MODEL, 8, processes=2) == 2
-    monkeypatch.setattr(sharded, "GPU_BYTES", 1.0)
+    monkeypatch.setattr(gpu_estimate, "GPU_BYTES", 1.0)
     assert parts(MODEL, 8, processes=2) is None
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_fits_one_gpu_has_no_such_lines(tiny):
 
 
 def test_both_ways_are_told_alike_whether_the_run_itself_recomputes_or_not(tiny, change, monkeypatch):
-    monkeypatch.setattr(sharded, "GPU_BYTES", 1.0)  # so that the model fits none
+    monkeypatch.setattr(gpu_estimate, "GPU_BYTES", 1.0)  # so that the model fits none
     kept, again = (
         lines(jobs(change(at_depth(tiny, 7), {"runtime.recompute": one}), fingerprint=lambda data: "rooms"))
         for one in (False, True)
@@ -71,6 +71,6 @@ def test_the_published_hours_of_the_7b_model_are_a_plausible_share_of_what_its_g
     pretraining = jobs(recipe, fingerprint=lambda data: "rooms")[0]
     told = lines([pretraining])
     assert [line.split()[:2] for line in told[2:5]] == [["pretraining", "8"], ["64", "64"], ["256", "16"]]
-    published = sharded.PUBLISHED["vit_7b_patch16_dinov3"]
-    assert 0.55 < sharded.UTILISATION * hours(pretraining, recomputed=False) / published < 0.6
+    published = gpu_estimate.PUBLISHED["vit_7b_patch16_dinov3"]
+    assert 0.55 < gpu_estimate.UTILISATION * hours(pretraining, recomputed=False) / published < 0.6
     assert told[5].endswith("the published 61,440 would be 57%")

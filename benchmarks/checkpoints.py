@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.measure import note
 from benchmarks.step import MODELS, Case, made_up, settings_of
+from benchmarks.told import Parser
 from common.speed import machine_line
 from harness.beginning import fresh_state
 from harness.checkpoint import export_weights, load_state, save_state, tensors_of, verified_step
@@ -81,7 +82,7 @@ def seconds_of(runs: Mapping[str, Callable[[], object]], least: float) -> dict[s
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", choices=MODELS, default=[*MODELS], help="default: both")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each on average (default: %(default)s)")
     given = parser.parse_args(argv)

@@ -20,6 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 
+from benchmarks.told import Parser
 from common.command import columns
 from common.speed import machine_line
 from harness.cli import COMMANDS
@@ -49,7 +50,7 @@ def seconds(command: list[str], environment: Mapping[str, str]) -> tuple[float, 
 
 def main() -> None:
     """Print the machine and the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5, help="how often each is asked")
     turns = parser.parse_args().turns
     asked = {name: ([sys.executable, CLI, *words], given) for name, (words, given) in questions().items()}

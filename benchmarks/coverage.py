@@ -27,6 +27,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 from threadpoolctl import threadpool_limits
 
+from benchmarks.told import Parser
 from evals.results.bootstrap import Draws, joint_draws
 from evals.results.crossed import Crossed, crossed
 
@@ -141,7 +142,7 @@ def coverage(cell: tuple[str, int, float], *, experiments: int, images: int) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 5, 10])
     parser.add_argument("--images", type=int, default=200)

@@ -19,6 +19,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 
+from benchmarks.told import Parser
 from common.command import columns
 from common.draws import torch_generator
 from common.machine import peak_memory_gib
@@ -39,7 +40,7 @@ ROUNDS = 5
 
 def main() -> None:
     """Print the machine and a row for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 200_000, 1_000_000])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)

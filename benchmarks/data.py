@@ -26,6 +26,7 @@ from PIL import Image
 from torchvision import transforms as plain
 
 from benchmarks.measure import note, wait
+from benchmarks.told import Parser
 from common.machine import pick_device
 from common.speed import machine_line
 from evals.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
@@ -224,7 +225,7 @@ def measure(pictures: Pictures, case: Crop, device: torch.device, given: argpars
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", nargs="+", choices=CASES, default=[*CASES], help="default: all")
     parser.add_argument("--decode", nargs="+", choices=DECODE, default=[*DECODE], help="default: both")
     parser.add_argument("--files", type=Path, help="a folder of JPEG files in place of made-up photographs")

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from benchmarks.knn_memory import compare_memory
 from benchmarks.measure import note
+from benchmarks.told import Parser
 from common.speed import machine_line
 from evals.fitting.nearest import search
 from evals.protocols.reading import load
@@ -221,7 +222,7 @@ def compare_linear(given: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add: Callable[..., Any] = parser.add_argument
     compare = {"knn": compare_knn, "linear": compare_linear, "memory": compare_memory}
     add("--only", nargs="+", choices=compare, default=list(compare), help="which comparisons (default: all)")

@@ -10,7 +10,6 @@ what this prints.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
+from benchmarks.told import Parser
 from reports.estimates import student_interval
 from reports.evidence.falls import fall
 
@@ -53,7 +53,7 @@ def judged(rows: np.ndarray, truth: float) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Coverage of the intervals of a fall.")
+    parser = Parser(description="Coverage of the intervals of a fall.")
     parser.add_argument("--experiments", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10])
     parser.add_argument("--steps", type=int, default=15)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from benchmarks.measure import in_turns, note
+from benchmarks.told import Parser
 from common.speed import machine_line
 from harness.losses.gram import gram_loss
 from harness.losses.relations import difference
@@ -45,7 +46,7 @@ def peak(run: Callable[[], None], device: torch.device) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[96, 384, 768], help="D (default: %(default)s)")
     parser.add_argument(
         "--ratios", type=float, nargs="+", default=[1, 1.5, 2, 3, 4, 8], help="P / D (default: %(default)s)"

@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.measure import in_turns, note
 from benchmarks.step import made_up
+from benchmarks.told import Parser
 from common.machine import pick_device
 from common.speed import machine_line
 from harness.beginning import fresh_state
@@ -108,7 +109,7 @@ def arms(device: torch.device, seconds: float) -> list[Row]:
 
 def main(argv: list[str] | None = None) -> int:
     axes = [*STEPS, "students", "arms"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--axes", nargs="+", choices=axes, default=axes, help="default: all")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="default: %(default)s")

@@ -11,7 +11,6 @@ that none falls into an evaluation.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ import torch
 from scipy.stats import t
 
 from benchmarks.measure import note
+from benchmarks.told import Parser
 from common.speed import machine_line
 from harness.config import load
 from harness.data.pool import Pools, fingerprint
@@ -133,7 +133,7 @@ def run(experiment: Experiment, every: int, minutes: float) -> list[Sample]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Memory, open files, threads and disk over a long run.")
+    parser = Parser(description="Memory, open files, threads and disk over a long run.")
     parser.add_argument("--steps", type=int, default=10_000, help="of training; 10,000 by default")
     parser.add_argument("--every", type=int, default=100, help="steps between samples; 100 by default")
     parser.add_argument(

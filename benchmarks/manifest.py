@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.measure import note
+from benchmarks.told import Parser
 from common.command import columns
 from common.machine import peak_memory_gib
 from common.speed import machine_line
@@ -45,7 +46,7 @@ MEASURED = ("opening_s", "opened_mib", "draws_s", "fingerprint_s", "held_mib", "
 
 def main() -> None:
     """Print the machine and a row for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--place", type=Path, help="folder for the manifest and the cache; a temporary one by default")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)

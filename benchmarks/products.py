@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from benchmarks.measure import in_turns, note
 from benchmarks.step import MODELS, Case, settings_of
+from benchmarks.told import Parser
 from common.products import LEAST, by_onednn, onednn_is_faster
 from common.speed import machine_line
 from harness.counted import shapes
@@ -83,7 +84,7 @@ def measure(product: Product, *, seconds: float) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--square", type=int, nargs="*", default=[64, 128, 512, 1024, 2048], help="default: %(default)s"
     )

@@ -9,7 +9,6 @@ z). All are of the correlation inside runs; the truth is the mean of many. docs/
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
+from benchmarks.told import Parser
 from reports.estimates import student_interval
 from reports.ranks import over_seeds, rank_correlation
 
@@ -55,7 +55,7 @@ def simulate(seeds: int, *, experiments: int, steps: int, shared: float) -> dict
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Coverage of the intervals of rank correlations.")
+    parser = Parser(description="Coverage of the intervals of rank correlations.")
     parser.add_argument("--experiments", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10])
     parser.add_argument("--steps", type=int, default=12)

@@ -24,6 +24,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
+from benchmarks.told import Parser
 from common.command import columns
 from evals.results.outcomes import save_outcomes
 from evals.results.table import Measurement, append
@@ -106,7 +107,7 @@ def stages(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Print what each stage took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="runs/<experiment>, which is only read")
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)

@@ -9,7 +9,6 @@ nothing disturbed (benchmarks/soaking/equal.py). Exit code 1 where one differs, 
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
@@ -25,6 +24,7 @@ sys.path[0] = str(ROOT)
 from benchmarks.soaking.equal import differences, left, leftovers
 from benchmarks.soaking.moments import MOMENTS, TOLD, fell, signs
 from benchmarks.soaking.processes import COMMANDS, WHO, Started, kill, start
+from benchmarks.told import Parser
 
 EXPERIMENT = ROOT / "benchmarks" / "soaking" / "run.yaml"
 ANY_TIME = "time"  # a kind of moment: any
@@ -211,7 +211,7 @@ def _undisturbed(folder: Path, command: str, **usual: Any) -> Undisturbed:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Kill runs at random moments, and compare what they leave in the end.")
+    parser = Parser(description="Kill runs at random moments, and compare what they leave in the end.")
     parser.add_argument("--kills", type=int, default=50, help="50 by default")
     parser.add_argument("--each", type=int, default=5, help="kills of one run at most; 5 by default")
     parser.add_argument("--seed", type=int, default=None, help="of what is drawn; else drawn, and printed")

@@ -32,6 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import in_turns, note, peak_rate, resident, wait
 from benchmarks.plain_step import Heads, Plain, plain_step
+from benchmarks.told import Parser
 from common.heap import keep_freed_memory
 from common.machine import peak_memory_gib, pick_device
 from common.speed import machine_line
@@ -223,7 +224,7 @@ def measure(case: Case, device: torch.device, *, seconds: float, both_keep: bool
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", choices=MODELS, default=[*MODELS], help="default: both")
     parser.add_argument("--gram", nargs="+", choices=["off", "1", "2"], default=["off", "1", "2"], help="default: all")
     parser.add_argument("--precision", nargs="+", choices=[*AGREE], default=["float32"], help="default: %(default)s")

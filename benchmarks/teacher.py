@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import in_turns, note
+from benchmarks.told import Parser
 from common.heap import keep_freed_memory
 from common.products import fast_linear, times_transposed
 from common.speed import machine_line
@@ -81,7 +82,7 @@ def measure(backbone: torch.nn.Module, size: int, precision: str, given: argpars
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vits_smoke.yaml", help="an experiment's file (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs="+", default=[448, 224], help="pixels (default: %(default)s)")
     parser.add_argument("--crops", type=int, default=8, help="default: %(default)s")

@@ -14,7 +14,7 @@ if __name__ == "__main__":
     listen()
 
 from common.command import answer, end, parsed
-from common.errors import BadInput
+from common.errors import BadInput, nearest
 from harness import arguments
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -42,7 +42,8 @@ def _run(argv: list[str] | None) -> int:
             print(f"  {name:20}{first}")
         return 0
     if given.name not in names():
-        raise BadInput(f"got benchmark {given.name!r}: want one of {', '.join(names())}")
+        hint = nearest(given.name, names(), otherwise="without a name it tells what each measures")
+        raise BadInput(f"got benchmark {given.name!r}: want one of {', '.join(names())}; {hint}")
     return subprocess.run([sys.executable, str(FOLDER / f"{given.name}.py"), *told[1:]]).returncode
 
 

@@ -46,6 +46,8 @@ def test_benchmarks_are_listed_and_an_unknown_one_is_refused_in_one_line(capsys)
     assert cli.main(["bench", "nothing"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "got benchmark 'nothing': want one of" in line
+    assert cli.main(["bench", "stp"]) == 2
+    assert capsys.readouterr().err.endswith("; did you mean 'step'?\n")
 
 
 @pytest.mark.parametrize("told", [[], ["step"], ["nothing"]], ids=str)

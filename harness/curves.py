@@ -72,14 +72,29 @@ class Curves:
 
 
 class Stopwatch:
-    """Seconds of training, evaluations and checkpoints left out, going on from an earlier count."""
+    """Seconds of training, evaluations and checkpoints left out, going on from an earlier count; and how many of this
+    process's went by waiting for batches."""
 
     def __init__(self, seconds: float):
         self.before, self.started = seconds, time.perf_counter()
+        self.earlier, self.waited = seconds, 0.0
 
     def seconds(self) -> float:
         """Seconds so far."""
         return self.before + time.perf_counter() - self.started
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What happens inside is waiting for a batch."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - begun
+
+    def share_waited(self) -> float:
+        """Of this process's seconds."""
+        return self.waited / max(self.seconds() - self.earlier, 1e-9)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

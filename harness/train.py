@@ -214,7 +214,8 @@ def run_steps(
                 leave(job, state, curves)
             asked = tally if is_logged(job, state.step + 1) else None
             try:
-                batch, placed = feed(job, state, tallied=asked is not None, taken=not take.passes_over(state.step))
+                with watch.waiting():
+                    batch, placed = feed(job, state, tallied=asked is not None, taken=not take.passes_over(state.step))
             except Leaving:  # asked while it waited for the batch
                 leave(job, state, curves)
                 raise
@@ -229,6 +230,8 @@ def run_steps(
                     log.warning("%s %s", job.name, said)
                 bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", *ANCHORED) if k in row))
             mark(job, state, evaluate, curves, watch)
+    if watch.waited:
+        log.info("%s: %.0f %% of its time went by waiting for batches", job.name, 100 * watch.share_waited())
 
 
 def is_logged(job: Job, step: int) -> bool:

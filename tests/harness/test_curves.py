@@ -1,9 +1,10 @@
 """Training curves that survive crashes and resumes."""
 
 import json
+import time
 
 from common.records import CurvePoint, read_lines
-from harness.curves import Curves
+from harness.curves import Curves, Stopwatch
 
 
 def rows(*steps):
@@ -53,3 +54,17 @@ def test_scalars_reach_tensorboard(tmp_path):
     events.Reload()
     assert set(events.Tags()["scalars"]) == {"train/loss", "train/seconds", "evals/knn/rooms/top1"}
     assert events.Scalars("evals/knn/rooms/top1")[0].value == 0.25
+
+
+def test_a_stopwatch_tells_the_share_of_its_own_time_that_went_by_waiting(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    watch = Stopwatch(50.0)
+    for waits, works, pauses in ((1.0, 2.0, 10.0), (0.5, 2.5, 20.0)):
+        with watch.waiting():
+            now[0] += waits
+        now[0] += works
+        with watch.paused():
+            now[0] += pauses
+    assert watch.seconds() == 56.0
+    assert watch.share_waited() == 0.25

@@ -62,7 +62,7 @@ $(TOLD): $(STAMP)
 	touch $(TOLD)
 
 clean:  ## remove the environment and the caches; runs/ stays
-	rm -rf $(VENV) .cache .ruff_cache site *.egg-info
+	rm -rf $(VENV) .cache .ruff_cache build dist site *.egg-info
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

@@ -1,8 +1,11 @@
 """What `make package` tells of licences and of known weaknesses, and which distributions the package asks for."""
 
+import subprocess
 from importlib.metadata import distribution
 
-from tests.package import audit, audited, licence, needed
+import pytest
+
+from tests.package import ROOT, audit, audited, licence, needed
 
 
 def test_the_package_asks_for_no_tool_of_development():
@@ -27,3 +30,11 @@ def test_known_weaknesses_are_told_with_the_version_that_has_none():
 def test_nobody_is_asked_unless_that_is_welcome(monkeypatch):
     monkeypatch.delenv("GRAMLAB_AUDIT", raising=False)
     assert audit().startswith("pip-audit: not asked")
+
+
+def test_what_a_build_leaves_in_a_checkout_is_ignored_by_git():
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    left = ["build/lib/common/errors.py", "dist/gramlab-1-py3-none-any.whl", "gramlab.egg-info/PKG-INFO"]
+    done = subprocess.run(["git", "check-ignore", *left], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == left

@@ -41,7 +41,7 @@ def newest(folder):
 
 def assert_alike(one, other, *, exactly=False):
     (ours, theirs) = (states.read(path) for path in (one, other))
-    assert theirs.header["step"] == ours.header["step"]
+    assert theirs.header.step == ours.header.step
     assert theirs.tensors.keys() == ours.tensors.keys()
     for key, tensor in ours.tensors.items():
         room = {"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-3, "atol": 5e-5}

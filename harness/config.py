@@ -22,6 +22,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from common.addresses import without_secrets
 from common.bounds import NAME_BYTES, described, is_name
 from common.errors import BadInput, listing
 from common.schema import filled, shown
@@ -60,7 +61,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, arms: Sequence[str]
     """
     path = Path(path)
     _refuse_no_file(path)
-    where = path.name + (f" with {shorten(' '.join(overrides), 120, placeholder=' …')}" if overrides else "")
+    told = shorten(" ".join(map(without_secrets, overrides)), 120, placeholder=" …")
+    where = path.name + (f" with {told}" if told else "")
     experiment = filled(Experiment, _read(path, overrides, arms, where=where), where=where)
     if not experiment.name:
         experiment = dataclasses.replace(experiment, name=path.stem)

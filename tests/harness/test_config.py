@@ -588,3 +588,18 @@ def test_settings_survive_the_round_trip_through_plain_data(tiny, read):
 
 def test_flattening_keeps_dotted_keys_and_empty_mappings():
     assert flatten({"a.b": 1, "c": {"d": {"e": 2}}, "f": {}}) == {"a.b": 1, "c.d.e": 2, "f": {}}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.sources.photos={kind: shards, root: 'https://me:s3cret@host/a.tar'}",
+        "evals.sets.photos={kind: shards, root: 'https://host/a.tar?token=s3cret'}",
+        "arms={plain: {data.sources.scenes: {kind: shards, root: 'https://me:s3cret@host/a.tar'}}}",
+        "sweep.storage=postgresql://me:s3cret@host/name",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_wherever_it_stands_and_never_repeated(write_tiny, override):
+    with pytest.raises(BadInput, match=r"want (an address|it) without") as told:
+        load(write_tiny(), [override])
+    assert "s3cret" not in str(told.value)

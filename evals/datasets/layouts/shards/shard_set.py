@@ -127,7 +127,8 @@ class ShardSet(ImagesAlone):
     def found(self) -> Inventory:
         anew = [shard.name for shard, index in zip(self._shards, self._indices, strict=True) if index.anew]
         changed = f"{len(anew):,} changed since indexed before, so indexed anew ({listing(anew)})" if anew else ""
-        remarks = (f"{len(self._shards):,} shards", *filter(None, [changed, str(self.look)]))
+        count = f"{len(self._shards):,} shard{'s' * (len(self._shards) > 1)}"
+        remarks = (count, *filter(None, [changed, str(self.look)]))
         return Inventory(len(self), self._listed, len(self.classes), skipped=told_alone(self._indices), remarks=remarks)
 
     def fingerprint(self) -> str:

@@ -88,10 +88,10 @@ def plan(
         repeats: of an arm that stands for the trials of a sweep, how many of them are to be trained.
     """
     repeats = repeats or {}
+    size = f"{number_of(experiment.arms, 'arm')} × {number_of(experiment.seeds, 'seed')}"
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
-        f"{counted(experiment.arms, 'arm')} × {counted(experiment.seeds, 'seed')}, {device}, {experiment.precision}, "
-        f"batch {experiment.data.batch_size}; evaluations: "
+        f"{size}, {device}, {experiment.precision}, batch {experiment.data.batch_size}; evaluations: "
         + (", ".join(tasks) or "none, backbones are exported at their steps"),
     ]
     tail = [
@@ -132,7 +132,7 @@ def table(experiment: Experiment, jobs: Sequence[Job], expected: Mapping[str, Es
     return rows
 
 
-def counted(things: Sized, word: str) -> str:
+def number_of(things: Sized, word: str) -> str:
     """`1 arm`, `3 arms`."""
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 

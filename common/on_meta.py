@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._C import DispatchKey
+from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -63,6 +64,31 @@ class Operations(TorchDispatchMode):
                     _known.clear()
                 _known[key] = _Made(flops, results, type(found))
         return found
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d) v of [B, H, N, d] on the meta device, which has no such kernel as CPUs and GPUs have.
+
+    For its gradient is kept what they keep: what goes in, what comes out and a number for each query, not the scores.
+    """
+    return _Fused.apply(q, k, v)  # pyright: ignore[reportReturnType]
+
+
+class _Fused(torch.autograd.Function):
+    """The products of attention and of its gradient, of tensors that have no numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        y = (q @ k.mT @ v).transpose(1, 2).contiguous().transpose(1, 2)  # heads side by side, as kernels have them
+        ctx.save_for_backward(q, k, v, y, y.new_empty(y.shape[:-1]))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q, k, v, *_ = ctx.saved_tensors
+        scores = grad_outputs[0] @ v.mT
+        return scores @ k, scores.mT @ q, scores.mT @ grad_outputs[0]
 
 
 class _Fresh(NamedTuple):

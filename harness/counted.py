@@ -1,5 +1,9 @@
 """One step counted before it runs: the real one on the meta device, its products and the tensors that it saves.
 
+In float32 these are to the byte what the step keeps for its way back. The meta device rounds nothing: in bfloat16 half
+of all is counted, but for the tokens that enter the branches of a block, which are added up in float32. Short of the
+real step are then the rounded copies of the weights, 2 bytes a weight, and the losses' own float32.
+
 A deep network is counted by two shallow ones: blocks that are alike cost the same, so a network of two blocks tells
 what a first and a last one cost, and one of three what each between them adds. So are many images counted by fewer.
 """
@@ -14,6 +18,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import torch
+from timm.models.convnext import ConvNeXt
 from torch import nn
 
 from common.errors import BadInput
@@ -25,7 +30,7 @@ from harness.data.batches import Batch
 from harness.data.sizes import refuse_uneven_crops, sides
 from harness.distillation import FrozenTeacher, answers
 from harness.forward import forward, masked_positions
-from harness.model import Network, build_backbone, patch_size, sizes_of
+from harness.model import Network, Sizes, build_backbone, patch_size, sizes_of
 from harness.optimizer import build_optimizer, freeze_backbone
 from harness.recipe import Model
 from harness.schedules import at
@@ -38,9 +43,11 @@ FEW = 10  # images of the smaller one of the two batches that stand for a large 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step: floating-point operations, those of its backward pass among them, and bytes at its peak.
+    """Of one step: floating-point operations, those of its backward pass among them, and bytes that it holds.
 
-    weights: the student's. teachers: those of the EMA teacher, of Gram teachers and of a frozen one.
+    weights: the student's. teachers: those of the EMA teacher, of Gram teachers and of a frozen one. activations: what
+    is saved for the backward pass, and where blocks are computed anew the inside of the one that is; what an operation
+    takes for itself while it runs is not among them.
     """
 
     flops: float
@@ -80,7 +87,38 @@ def count(settings: Experiment, which: int = 0, teacher: Experiment | None = Non
         deeper = (sizes_of(teacher.model).depth - SHALLOW) * block
         return by_depth(lambda student: _count_once(student, which, less), batched) + deeper
 
-    return by_batch(of, settings)
+    found = by_batch(of, settings)
+    if not settings.runtime.recompute or not _has_tokens(settings):
+        return found
+    inside = block_count(keeping(settings), which).activations - entering_bytes(settings, which)
+    return replace(found, activations=found.activations + inside)  # of the one block that is being computed anew
+
+
+def keeping(settings: Experiment) -> Experiment:
+    """The settings of steps in which nothing is computed anew."""
+    return replace(settings, runtime=replace(settings.runtime, recompute=False))
+
+
+def entering_bytes(settings: Experiment, which: int = 0) -> float:
+    """Bytes of what enters one of the student's blocks, for the whole batch, in float32 whatever the precision."""
+    model, crops = sizes_of(settings.model), settings.crops
+    side, local_side = sides(crops)[which][:2]
+    local_count = crops.local_count if settings.dino.sees_locals else 0
+    tokens = 2 * _tokens(model, side) + local_count * _tokens(model, local_side)
+    return 4 * settings.data.batch_size * tokens * model.width
+
+
+def _has_tokens(settings: Experiment) -> bool:
+    """Whether the student's blocks are a ViT's, and are trained in the first step."""
+    if settings.optimizer.freeze_backbone_steps:
+        return False
+    with on_meta():
+        return not isinstance(build_backbone(settings.model), ConvNeXt)
+
+
+def _tokens(model: Sizes, side: float) -> float:
+    """Of a crop."""
+    return (side // model.patch) ** 2 + model.prefix
 
 
 def block_count(settings: Experiment, which: int = 0) -> Cost:
@@ -192,6 +230,9 @@ def _count(settings: Experiment, which: int, its: Experiment | None) -> Cost:
     activations = sum(storage.nbytes() for storage in saved.values())
     if settings.precision == "bfloat16":
         activations /= 2
+        if _has_tokens(settings):  # of each block but the last, what enters it, and its MLP unless it is computed anew
+            halves = 1 if settings.runtime.recompute else 2
+            activations += halves * (sizes_of(settings.model).depth - 1) * entering_bytes(settings, which) / 2
     flops = counter.flops
     return Cost(float(flops), float(flops - forwards), weights, teachers, activations)
 

@@ -72,12 +72,13 @@ def learn(
 
 
 def autocast(device: torch.device, precision: Precision, *, keeps: bool = True) -> AbstractContextManager:
-    """bfloat16 autocast when asked for; weights stay in float32.
+    """bfloat16 autocast when asked for; weights stay in float32. On the meta device that of the CPU: nothing is rounded
+    there, but what asks whether it is on takes the same way.
 
     keeps: the rounded weights until it ends, for those that are used more than once.
     """
-    enabled = precision == "bfloat16" and device.type != "meta"
-    return torch.autocast(device.type if enabled else "cpu", torch.bfloat16, enabled=enabled, cache_enabled=keeps)
+    kind, enabled = "cpu" if device.type == "meta" else device.type, precision == "bfloat16"
+    return torch.autocast(kind if enabled else "cpu", torch.bfloat16, enabled=enabled, cache_enabled=keeps)
 
 
 def masked_positions(batch: Batch) -> Tensor:

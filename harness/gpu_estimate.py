@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 from common.command import columns
 from harness.cost import block_cost, flops, step_cost
-from harness.counted import Cost, alike
-from harness.data.sizes import sides
+from harness.counted import Cost, alike, keeping
 from harness.job import Job
 from harness.model import sizes_of
-from harness.settings import Experiment
 
 GPU = "H100"
 GPU_BYTES = 80e9
@@ -49,48 +47,39 @@ class Share(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """A step, what each block adds to it, the number of blocks, and bytes of a block's input for the whole batch."""
+    """A step, what each block adds to it, the number of blocks, and bytes of activations where they are recomputed."""
 
     step: Cost
     block: Cost
     depth: int
-    entering: float
+    recomputed: float
 
 
-def counted(job: Job) -> Counted:
-    """The largest step of a job, whose backbone must have blocks that are alike."""
-    settings = _keeping(job.settings)
+def largest_step(job: Job) -> Counted:
+    """Of a job, whose backbone must have blocks that are alike."""
+    settings = keeping(job.settings)
     gram = settings.gram.weight > 0 and settings.gram.first_step < job.stop
-    sizes, crops = sizes_of(settings.model), settings.crops
-    tokens = max(
-        2 * ((one.globals / sizes.patch) ** 2 + sizes.prefix)
-        + crops.local_count * ((one.locals / sizes.patch) ** 2 + sizes.prefix)
-        for one in sides(crops)
-    )
-    entering = MASTER * settings.data.batch_size * tokens * sizes.width  # tokens add up in float32
-    step, block = step_cost(settings, gram=gram, teacher=job.teacher), block_cost(settings, gram=gram)
-    return Counted(step, block, sizes.depth, entering)
+    again = replace(settings, runtime=replace(settings.runtime, recompute=True))
+    step, anew = (step_cost(one, gram=gram, teacher=job.teacher) for one in (settings, again))
+    return Counted(step, block_cost(settings, gram=gram), sizes_of(settings.model).depth, anew.activations)
 
 
-def share(of: Counted, *, processes: int, sharded: bool, recomputed: bool, accumulate: int = 1) -> Share:
-    """What each of these processes holds.
+def share(of: Counted, *, processes: int, recomputed: bool, accumulate: int = 1) -> Share:
+    """What each of these processes holds by FSDP2.
 
     Args:
-        sharded: by FSDP2; else each holds all weights and states, as by DDP.
         recomputed: blocks keep their inputs alone and are computed again on the way back.
         accumulate: parts of its batch that a process takes in turn.
     """
-    spread, part = processes if sharded else 1, processes * accumulate
+    part = processes * accumulate
     weights, block = of.step.weights / MASTER, of.block.weights / MASTER  # numbers
     ends = weights - of.depth * block  # embedding and heads, which stay gathered
     gradients = 2 * MASTER * max(block, ends)  # as they were made, and as they are sent
     whole = 2 * MASTER * block + MASTER * ends + HALF * (ends + block) + gradients
-    kept = of.step.activations
-    if recomputed:
-        kept += of.entering * of.depth - of.block.activations * (of.depth - 1)
-    else:
+    if not recomputed:
         whole += HALF * block * (of.depth - 1)
-    return Share(4 * of.step.weights / spread, of.step.teachers / spread, whole if sharded else 0, kept / part)
+    kept = of.recomputed if recomputed else of.step.activations
+    return Share(4 * of.step.weights / processes, of.step.teachers / processes, whole, kept / part)
 
 
 def parts(of: Counted, images: int, *, processes: int) -> int | None:
@@ -98,23 +87,18 @@ def parts(of: Counted, images: int, *, processes: int) -> int | None:
     image is too much."""
     each = images // processes
     for count in (count for count in range(1, each + 1) if each % count == 0):
-        if share(of, processes=processes, sharded=True, recomputed=True, accumulate=count).total <= GPU_BYTES:
+        if share(of, processes=processes, recomputed=True, accumulate=count).total <= GPU_BYTES:
             return count
     return None
 
 
 def hours(job: Job, *, recomputed: bool) -> float:
     """Of a GPU, for all steps of a job at `UTILISATION`."""
-    operations = flops(_keeping(job.settings), job.start, job.stop, origin=job.origin, teacher=job.teacher)
+    operations = flops(keeping(job.settings), job.start, job.stop, origin=job.origin, teacher=job.teacher)
     if recomputed:  # the student's blocks once more, which is half of their backward pass
-        of = counted(job)
+        of = largest_step(job)
         operations += (job.stop - job.start) * of.block.backward / 2 * of.depth
     return operations / (GPU_RATE * UTILISATION) / 3600
-
-
-def _keeping(settings: Experiment) -> Experiment:
-    """The settings of steps in which nothing is recomputed, from which both ways are told."""
-    return replace(settings, runtime=replace(settings.runtime, recompute=False))
 
 
 def lines(jobs: Sequence[Job]) -> list[str]:
@@ -134,13 +118,13 @@ def _is_large(job: Job) -> bool:
 
 
 def _rows(job: Job) -> Iterator[tuple[str, ...]]:
-    of, images = counted(job), job.settings.data.batch_size
+    of, images = largest_step(job), job.settings.data.batch_size
     for number, processes in enumerate(COUNTS):
         turns = parts(of, images, processes=processes)
         if images % processes:
             continue
         each = images // processes
-        how = {"processes": processes, "sharded": True, "accumulate": turns or max(each, 1)}
+        how = {"processes": processes, "accumulate": turns or max(each, 1)}
         found, kept = (share(of, recomputed=recomputed, **how) for recomputed in (True, False))
         numbers = [f"{value / 2**30:.1f}" for value in (*found, found.total, kept.total)]
         taken = f"{each / turns:g}" if turns else "1, too much"

@@ -1,6 +1,6 @@
 """What a run will hold in memory, from its settings alone: what is clearly beyond the machine is refused at once.
 
-A closed form within a sixth of what `cost` counts for ViTs from nano to base; `cost` itself makes masks and modules as
+A closed form within a fifth of what `cost` counts for ViTs from nano to base; `cost` itself makes masks and modules as
 large as the settings ask for. Beside it stands what `cost` leaves out: workers and evaluations.
 """
 
@@ -33,7 +33,7 @@ from harness.settings import Experiment
 BEYOND = 2  # times what there is: the estimate is to a factor of two
 COPIES = 5  # of the weights: student, EMA teacher, gradients, two moments
 BEGUN = 2  # of them in what a run begins with, which the first of several processes makes whole
-SAVED = 18  # floats that a block keeps for the gradient, of each token and channel
+SAVED = 10, 9  # floats that a block keeps, of each token and channel; in bfloat16 2, and 14 numbers of half a float
 LOGITS = 1  # copies of the logits, as targets or as a chunk
 UNITS = 2  # copies of the patches that are measured
 FORWARD = 12  # floats of a block without gradient, of each token and channel
@@ -176,8 +176,9 @@ def held(n: Numbers, place: Place, *, split: bool, half: bool) -> float:
     pixels = 12 * n["data.batch_size"] / n[PROCESSES] * (areas + n["crops.local_count"] * n["crops.local_size"] ** 2)
     weights = (COPIES * _network(n) + n[TEACHER]) / n[SHARDS]
     student = batch * (2 * globals_ + n["crops.local_count"] * locals_)
-    saved = SAVED + depth if n[RECOMPUTED] else SAVED * depth  # of all blocks what enters, and the inside of one
-    blocks = 4 * saved * width * student / (2 if half else 1) + 4 * FORWARD * width * 2 * batch * larger
+    block = SAVED[half]
+    saved = block + depth - 1 if n[RECOMPUTED] else block * depth  # of all blocks what enters, and the inside of one
+    blocks = 4 * saved * width * student + 4 * FORWARD * width * 2 * batch * larger
     rows = n["dino.head.prototypes"] * batch * (2 + n["crops.local_count"])
     logits = 4 * LOGITS * (rows + n["ibot.head.prototypes"] * 0.3 * batch * globals_)
     images = 4 * n["evals.batch_size"] * (6 * n["evals.size"] ** 2 + FORWARD * width * seen)

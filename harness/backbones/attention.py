@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from common.on_meta import fused_attention
 from common.products import is_transformed, onednn_is_faster, times_transposed
 
 CACHED = 2**20  # bytes of float32 scores that a core works on at a time
@@ -40,6 +41,8 @@ def attended(
         return _Attended.apply(qkv, sin, cos)  # pyright: ignore[reportReturnType]
     turned: Any = (_turned if compiling else _Turned.apply)(qkv, sin, cos)
     q, k, v = (heads.transpose(1, 2) for heads in turned.unbind(2))
+    if qkv.is_meta:
+        return fused_attention(q, k, v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 

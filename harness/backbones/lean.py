@@ -21,9 +21,9 @@ from common.products import gradients_of_linear, is_transformed
 def is_taken(x: Tensor) -> bool:
     """Whether it pays and can be: a gradient is asked for, by autograd itself, and nothing is rounded on the way.
 
-    Not on the meta device, where a plan counts what a step may take in any precision.
+    On the meta device, which knows no autocast, that of the CPU tells (`harness.forward.autocast`).
     """
-    if not torch.is_grad_enabled() or x.is_meta or torch.is_autocast_enabled(x.device.type):
+    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
         return False
     return not torch.compiler.is_compiling() and not is_transformed()
 

@@ -115,8 +115,8 @@ def test_between_once_and_twice_what_there_is_the_plan_warns(tiny, change, on):
 
 def test_a_gpu_holds_the_networks_and_this_machine_the_workers(tiny, change, on):
     on(64)
-    with pytest.raises(BadInput, match=r"data\.batch_size=131072 takes most of .*and the GPU has 16 GiB"):
-        memory.check(change(tiny, {"data.batch_size": 2**17}), CUDA)
+    with pytest.raises(BadInput, match=r"data\.batch_size=262144 takes most of .*and the GPU has 16 GiB"):
+        memory.check(change(tiny, {"data.batch_size": 2**18}), CUDA)
     with pytest.raises(BadInput, match=r"runtime\.workers=1000 takes most of .*and this machine has 64 GiB"):
         memory.check(change(tiny, {"runtime.workers": 1000}), CUDA)
 
@@ -233,17 +233,20 @@ def test_a_backbone_that_cannot_be_made_is_told_with_the_arm_that_asks_for_it(ti
 
 
 def test_parts_and_blocks_computed_anew_let_a_batch_fit_that_did_not(tiny, change, on):
-    wide = {"data.batch_size": 4096, "koleo.group": 16, "crops.global_size": 224, "model.args.depth": 12}
-    large = change(tiny, {**wide, "arms": {"plain": {}}})
+    deep = {"crops.global_size": 224, "model.args.depth": 12, "arms": {"plain": {}}}
+    large = change(tiny, {"data.batch_size": 4096, "koleo.group": 16, **deep})
     on(memory.held(memory.sizes(large), "this machine", split=False, half=False) / GIB / 3)
     with pytest.raises(BadInput, match=r"want less of it, or more runtime\.accumulate; launcher=slurm"):
         memory.check(large, CPU)
     for less in ({"runtime.accumulate": 8}, {"runtime.recompute": True}):
-        fitting = change(large, less)
-        on(memory.held(memory.sizes(fitting), "this machine", split=False, half=False) / GIB)
-        assert memory.check(fitting, CPU) == []
-        with pytest.raises(BadInput, match="want less of it"):
+        smaller = change(large, less)
+        there = memory.held(memory.sizes(smaller), "this machine", split=False, half=False) / GIB
+        on(there)
+        assert memory.check(smaller, CPU) == []
+        with pytest.raises(BadInput, match="takes most of about"):
             memory.check(large, CPU)
+        on(0.99 * there)
+        assert len(memory.check(smaller, CPU)) == 1
 
 
 def test_the_first_of_several_processes_has_a_whole_state_before_parts_and_each_of_them_is_counted(tiny, change):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
 from common.machine import cpu_maker
 
@@ -55,8 +55,11 @@ class _FastLinear(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is F.linear and not torch.is_autocast_enabled("cpu"):
-            return _linear(*args, **(kwargs or {}))
+        if not torch.is_autocast_enabled("cpu"):
+            if func is F.linear:
+                return _linear(*args, **(kwargs or {}))
+            if func is gelu_of_linear and _fits(*args):
+                return torch.ops.mkldnn._linear_pointwise(*args, "gelu", [], "none")
         return func(*args, **(kwargs or {}))
 
 
@@ -82,9 +85,12 @@ def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def gelu_of_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The exact GELU of x · weightᵀ + bias, [..., d] and [m, d] to [..., m], in one pass; without gradient."""
-    if not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu") and _fits(x, weight, bias):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
+    """The exact GELU of x · weightᵀ + bias, [..., d] and [m, d] to [..., m]; without gradient.
+
+    Inside `fast_linear` it is one pass, where that is taken.
+    """
+    if not torch.compiler.is_compiling() and has_torch_function((x, weight)):
+        return handle_torch_function(gelu_of_linear, (x, weight), x, weight, bias)
     return F.gelu(F.linear(x, weight, bias))
 
 

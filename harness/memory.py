@@ -16,7 +16,7 @@ import torch
 
 from common.errors import BadInput
 from common.machine import memory_bytes
-from common.ranks import here_count, joined
+from common.ranks import here_count, joined, started_count
 from evals.datasets.catalogue import KINDS
 from evals.tasks.methods import method_of, protocol_of
 from harness import distillation, gram_teacher
@@ -91,7 +91,8 @@ def check(experiment: Experiment, device: torch.device) -> list[str]:
             line = f"{named} takes most of about {_gib(wanted)}, and {place} has {_gib(total)}"
             if wanted > BEYOND * total or (most == LEVEL and cosine_bytes(numbers) > total):
                 way_out = WAYS_OUT.get(most, "less of it")
-                raise BadInput(f"{line} of memory: want {way_out}; launcher=slurm plans for another machine")
+                alone = "" if started_count() == 1 else "without torchrun, "
+                raise BadInput(f"{line} of memory: want {way_out}; {alone}launcher=slurm plans for another machine")
             lines[f"memory: {line}: it may not suffice"] = None
     return list(lines)
 

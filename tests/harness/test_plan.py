@@ -119,7 +119,15 @@ def test_a_job_costs_its_plain_and_its_anchored_steps(make_job):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.2, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (90000, "25.0 h")],
+    [
+        (0.2, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (3600, "60 min"),
+        (5400, "1.5 h"),
+        (90000, "25.0 h"),
+        (3.6e9, "1,000,000 h"),
+    ],
 )
 def test_durations_are_in_readable_units(seconds, words):
     assert duration(seconds) == words

@@ -62,14 +62,6 @@ class Ranks:
         dist.all_gather_object(held, value)
         return held
 
-    def summed(self, x: Tensor) -> Tensor:
-        """The sum over all processes, in place for a tensor on the CPU."""
-        if self.world > 1:
-            on_cpu = x.cpu()
-            dist.all_reduce(on_cpu)
-            x = on_cpu.to(x.device)
-        return x
-
     def wait(self) -> None:
         """Go on once all of them are here."""
         if self.world > 1:

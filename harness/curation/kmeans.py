@@ -109,7 +109,8 @@ def means(x: Rows, centroids: Float[Tensor, "k D"], *, ranks: Ranks) -> Means:
         counts += block.members.bincount(minlength=k)
         inertia += block.apart.sum().cpu()
         far = _farthest([far, _as_one_group(block)])
-    sums, counts, inertia = ranks.summed(sums), ranks.summed(counts), ranks.summed(inertia)
+    for mine in (sums, counts, inertia):
+        ranks.reduced(mine, "sum")
     following = torch.where((counts > 0)[:, None], on_grid(sums / counts.clamp_min(1)[:, None]).float(), centroids)
     empty = (counts == 0).nonzero()[:, 0].cpu()
     if len(empty):
@@ -128,7 +129,7 @@ def assign(
         members = block.members.cpu()
         counts += members.bincount(minlength=len(centroids))
         keep(block.start, members.numpy(), block.apart.cpu().numpy())
-    return ranks.summed(counts).numpy()
+    return ranks.reduced(counts, "sum").numpy()
 
 
 def _start(x: Rows, clusters: int, *, seed: int, purpose: str) -> Float[Tensor, "k D"]:

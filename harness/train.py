@@ -231,7 +231,7 @@ def run_steps(
                 bar.set_postfix_str(" ".join(f"{k} {row[k]:.3f}" for k in ("loss", *ANCHORED) if k in row))
             mark(job, state, evaluate, curves, watch)
     if watch.waited:
-        log.info("%s: %.0f %% of its time went by waiting for batches", job.name, 100 * watch.share_waited())
+        log.info("%s: batches took %.0f %% of its time", job.name, 100 * watch.share_waited())
 
 
 def is_logged(job: Job, step: int) -> bool:

@@ -54,10 +54,16 @@ def wait(device: torch.device | None) -> None:
 
 def peak_rate(device: torch.device, precision: str) -> float:
     """Operations a second of a large product in this precision, the most that a step could have."""
+    product, operations = large_product(device, precision)
+    return operations / in_turns({"product": product}, seconds=1, device=device)["product"]
+
+
+def large_product(device: torch.device, precision: str) -> tuple[Callable[[], object], int]:
+    """What multiplies two large matrices, and the operations that it takes."""
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     side = 2048 if device.type == "cpu" else 8192
     x, y = (torch.ones(side, side, device=device, dtype=kind) for _ in range(2))
-    return 2 * side**3 / in_turns({"product": lambda: times_transposed(x, y)}, seconds=1, device=device)["product"]
+    return lambda: times_transposed(x, y), 2 * side**3
 
 
 def resident(key: str) -> float:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import product
+from itertools import product as pairs
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,17 @@ sys.path[0] = str(ROOT)
 import torch
 from torch import Tensor
 
-from benchmarks.measure import in_turns, note
+from benchmarks.measure import in_turns, large_product, note
 from benchmarks.told import Parser
 from common.heap import keep_freed_memory
-from common.products import fast_linear, times_transposed
+from common.products import fast_linear
 from common.speed import machine_line
 from harness.config import load
 from harness.model import Network, encode
 
+CPU = torch.device("cpu")
 AGREE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest number of a patch
-SIDE, TIMES = 2048, 16  # of the large product, and how often it is taken at a time
+TIMES = 16  # that the large product is taken at once
 SCALE = 0.1  # of the branches, which a fresh network adds at 1e-5 of what they compute
 
 
@@ -69,14 +70,14 @@ def measure(backbone: torch.nn.Module, size: int, precision: str, given: argpars
     half = precision == "bfloat16"
     crops = torch.randn(given.crops, 3, size, size, generator=torch.Generator().manual_seed(0))
     sides = {"ours": partial(ours, backbone, crops), "plain": partial(timms, backbone, crops)}
-    x, y = (torch.ones(SIDE, SIDE, dtype=torch.bfloat16 if half else torch.float32) for _ in range(2))
-    runs: dict[str, Callable[[], object]] = {**sides, "peak": lambda: [times_transposed(x, y) for _ in range(TIMES)]}
+    product, of_product = large_product(CPU, precision)
+    runs: dict[str, Callable[[], object]] = {**sides, "peak": lambda: [product() for _ in range(TIMES)]}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         mine, theirs = (run() for run in sides.values())
         if not (apart := (mine - theirs).abs().max()) <= AGREE[precision] * theirs.abs().max():
             sys.exit(f"{size} pixels, {precision}: patches differ by {apart:.3g}: not the same work")
         best = in_turns(runs, seconds=given.seconds, clock=time.process_time)
-    rate, peak = operations(backbone, crops) / best["ours"], 2 * SIDE**3 * TIMES / best["peak"]
+    rate, peak = operations(backbone, crops) / best["ours"], of_product * TIMES / best["peak"]
     found = {"gflops": rate / 1e9, "peak_gflops": peak / 1e9, "of_peak": rate / peak}
     return {**found, "plain_of_peak": rate / peak * best["ours"] / best["plain"], "ratio": best["plain"] / best["ours"]}
 
@@ -92,14 +93,14 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     backbone = teacher(given.model)
-    print(machine_line(torch.device("cpu")))
+    print(machine_line(CPU))
     print(f"{'':24}{'GFLOP/s':>9}{'peak':>7}{'share':>9}{'timm':>9}{'ratio':>7}")
-    for size, precision in product(given.size, given.precision):
+    for size, precision in pairs(given.size, given.precision):
         found = measure(backbone, size, precision, given)
         rates = f"{found['gflops']:9.0f}{found['peak_gflops']:7.0f}"
         shares = f"{100 * found['of_peak']:7.0f} %{100 * found['plain_of_peak']:7.0f} %{found['ratio']:7.2f}"
         print(f"{f'{size} pixels, {precision}':24}{rates}{shares}", flush=True)
-        if before := note("teacher", f"{given.model}, {size}, {precision}", found, device=torch.device("cpu")):
+        if before := note("teacher", f"{given.model}, {size}, {precision}", found, device=CPU):
             print(f"{'':24}{before}")
     return 0
 

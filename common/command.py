@@ -122,6 +122,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+def number_of(count: int, word: str) -> str:
+    """`1 arm`, `3 arms`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds, minutes or hours, to two digits at least."""
     if seconds < 90:

@@ -102,7 +102,7 @@ class Pulse:
 
 
 @contextmanager
-def joining() -> Iterator[None]:
+def joining(*, first: bool) -> Iterator[None]:
     """Inside, where nothing is at stake and it may wait long for a store that is gone, a process ends with its
     `torchrun`."""
     over, torchrun = threading.Event(), _torchrun()
@@ -111,7 +111,7 @@ def joining() -> Iterator[None]:
         while torchrun in (None, os.getppid()):
             if over.wait(LOOK):
                 return
-        _end(ORPHANED, first=os.environ.get("RANK") == "0")
+        _end(ORPHANED, first=first)
 
     threading.Thread(target=look, daemon=True).start()
     try:

@@ -231,7 +231,7 @@ def started() -> Iterator[Ranks]:
         return
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
-    with joining():
+    with joining(first=is_first()):
         found, rank, world = _met()
         _pulse, well = Pulse(found, rank=rank, world=world), False
         dist.init_process_group(backend, store=found, rank=rank, world_size=world, timeout=PATIENCE)

@@ -110,10 +110,13 @@ def entering_bytes(settings: Experiment, which: int = 0) -> float:
 
 def _has_tokens(settings: Experiment) -> bool:
     """Whether the student's blocks are a ViT's, and are trained in the first step."""
-    if settings.optimizer.freeze_backbone_steps:
-        return False
+    return not settings.optimizer.freeze_backbone_steps and _is_vit(_plain(settings.model))
+
+
+@cache
+def _is_vit(model: str) -> bool:
     with on_meta():
-        return not isinstance(build_backbone(settings.model), ConvNeXt)
+        return not isinstance(build_backbone(Model(**json.loads(model))), ConvNeXt)
 
 
 def _tokens(model: Sizes, side: float) -> float:

@@ -57,8 +57,7 @@ class Counted(NamedTuple):
 
 def largest_step(job: Job) -> Counted:
     """Of a job, whose backbone must have blocks that are alike."""
-    settings = keeping(job.settings)
-    gram = settings.gram.weight > 0 and settings.gram.first_step < job.stop
+    settings, gram = keeping(job.settings), _is_anchored(job)
     again = replace(settings, runtime=replace(settings.runtime, recompute=True))
     step, anew = (step_cost(one, gram=gram, teacher=job.teacher) for one in (settings, again))
     return Counted(step, block_cost(settings, gram=gram), sizes_of(settings.model).depth, anew.activations)
@@ -96,8 +95,8 @@ def hours(job: Job, *, recomputed: bool) -> float:
     """Of a GPU, for all steps of a job at `UTILISATION`."""
     operations = flops(keeping(job.settings), job.start, job.stop, origin=job.origin, teacher=job.teacher)
     if recomputed:  # the student's blocks once more, which is half of their backward pass
-        of = largest_step(job)
-        operations += (job.stop - job.start) * of.block.backward / 2 * of.depth
+        block = block_cost(keeping(job.settings), gram=_is_anchored(job))
+        operations += (job.stop - job.start) * block.backward / 2 * sizes_of(job.settings.model).depth
     return operations / (GPU_RATE * UTILISATION) / 3600
 
 
@@ -113,8 +112,13 @@ def lines(jobs: Sequence[Job]) -> list[str]:
 
 
 def _is_large(job: Job) -> bool:
-    gram = job.settings.gram.weight > 0 and job.settings.gram.first_step < job.stop
-    return alike(job.settings.model) and step_cost(job.settings, gram=gram, teacher=job.teacher).memory > GPU_BYTES
+    own = job.settings
+    return alike(own.model) and step_cost(own, gram=_is_anchored(job), teacher=job.teacher).memory > GPU_BYTES
+
+
+def _is_anchored(job: Job) -> bool:
+    """Whether any of its steps is."""
+    return job.settings.gram.weight > 0 and job.settings.gram.first_step < job.stop
 
 
 def _rows(job: Job) -> Iterator[tuple[str, ...]]:

@@ -84,7 +84,7 @@ def lost(jobs: Iterable[Job]) -> Iterator[str]:
         elif reached(job) > job.root.start and not saved_steps(job):
             start = job.root.start
             yield f"{job.folder} kept no state of its {reached(job)} steps: trains them again from step {start}"
-        elif (status.saved or 0) > max([job.root.start, *saved_steps(job)]):
+        elif (status.saved or 0) > newest_step(job):
             gone = state_path(job, status.saved or 0)
             yield f"{gone}, the newest state, is not there any more: trains on from step {saved_step(job)}"
 
@@ -106,9 +106,14 @@ def saved_steps(job: Job) -> list[int]:
     return [*files_by_step(job.folder / "states", ".safetensors")][::-1]
 
 
+def newest_step(job: Job) -> int:
+    """The last step of the segment whose state is on disk, whole or not; its first when there is none."""
+    return max([job.root.start, *saved_steps(job)])
+
+
 def goes_on(jobs: Iterable[Job]) -> str:
     """From which steps the command goes on, should it end here."""
-    steps = (f"{job.name} from step {max([job.root.start, *saved_steps(job)])}" for job in jobs)
+    steps = (f"{job.name} from step {newest_step(job)}" for job in jobs)
     return f"the same command goes on with {', '.join(steps)}"
 
 

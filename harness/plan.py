@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import indent
 from typing import NamedTuple
 
 import torch
 
-from common.command import columns, duration
+from common.command import columns, duration, number_of
 from common.errors import BadInput, listing
 from common.schema import assigned
 from evals.one_task import TaskSpec
@@ -88,7 +88,7 @@ def plan(
         repeats: of an arm that stands for the trials of a sweep, how many of them are to be trained.
     """
     repeats = repeats or {}
-    size = f"{number_of(experiment.arms, 'arm')} × {number_of(experiment.seeds, 'seed')}"
+    size = f"{number_of(len(experiment.arms), 'arm')} × {number_of(len(experiment.seeds), 'seed')}"
     head = [
         f"experiment {experiment.name}: {experiment.question}".rstrip(": "),
         f"{size}, {device}, {experiment.precision}, batch {experiment.data.batch_size}; evaluations: "
@@ -130,11 +130,6 @@ def table(experiment: Experiment, jobs: Sequence[Job], expected: Mapping[str, Es
         own = expected[same[0].name]
         rows.append((indented, *row(same[0], own.training + own.evaluating, own.memory), *map(standing, same)))
     return rows
-
-
-def number_of(things: Sized, word: str) -> str:
-    """`1 arm`, `3 arms`."""
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def tree(jobs: Sequence[Job]) -> Iterator[tuple[str, list[Job]]]:

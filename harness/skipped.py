@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from common.command import number_of
 from common.disk import write_json
 from common.errors import BadInput, listing
 from common.skips import FILE, REMEDY, Skip, recorded
@@ -37,8 +38,8 @@ class Skips:
         if self._known:
             pool.stand_in.skipped.update({index: skip.reason for index, skip in self._known.items()})
             names = listing([pool.key(index) for index in self._known])
-            images = "image" if len(self._known) == 1 else "images"
-            log.info("%s: skips %d unreadable %s as before (%s)", job.name, len(self._known), images, names)
+            images = number_of(len(self._known), "unreadable image")
+            log.info("%s: skips %s as before (%s)", job.name, images, names)
 
     def note(self, step: int) -> None:
         """Write down what was skipped in making the batch of a step, or in measuring before it, and never before.

@@ -21,7 +21,7 @@ import optuna
 from optuna import Study
 from optuna.trial import TrialState
 
-from common.command import answer, end, parsed
+from common.command import answer, end, number_of, parsed
 from common.display import shown
 from common.errors import BadInput
 from common.interrupts import resumable
@@ -39,7 +39,6 @@ from harness.job_folder import check
 from harness.launchers import sequential
 from harness.launchers.jobs import Work
 from harness.opening import Opening, Planned, opened, planned
-from harness.plan import number_of
 from harness.record import write_record
 from harness.run import drawn, run, show
 from harness.settings import Experiment
@@ -191,9 +190,9 @@ def state(found: Study | None, experiment: Experiment) -> str:
     """How far the study is."""
     wanted, left = experiment.sweep.trials, study.left(found, experiment.sweep)
     if found is None:
-        return f"a new study: {number_of(range(left), 'trial')} to do"
+        return f"a new study: {number_of(left, 'trial')} to do"
     known = study.last_of_each(found)
-    has = f"the study has {number_of(known, 'trial')}"
+    has = f"the study has {number_of(len(known), 'trial')}"
     if not left:
         return f"nothing to do: {has}, all at an end, and sweep.trials={wanted} asks for no more"
     return f"{has}, {sum(map(study.is_settled, known))} of them at an end; {left} left to do for sweep.trials={wanted}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence, Sized
 import numpy as np
 from PIL import Image
 
+from common.command import number_of
 from common.draws import philox
 from harness.curation.lowest import BLOCK, Points, lowest
 from harness.curation.manifest import Curated
@@ -87,15 +88,10 @@ def _clusters(pool: Pool, found: Curated) -> Sheet:
     strips = []
     for cluster in shown.tolist():
         images = some.indices[some.groups == cluster]
-        title = f"cluster {cluster}: {counted(int(top.before[cluster]))}, {top.after[cluster]:,} kept"
+        title = f"cluster {cluster}: {number_of(int(top.before[cluster]), 'image')}, {top.after[cluster]:,} kept"
         strips.append(Strip(title, [Picture(_small(pool, int(image))) for image in images]))
     more = f"; {len(top.before) - len(shown)} smaller ones are not shown" if len(shown) < len(top.before) else ""
     return Sheet("Clusters of the top level", f"Drawn from each, images that are kept before others{more}.", strips)
-
-
-def counted(images: int) -> str:
-    """A number of images in words."""
-    return f"{images:,} image{'' if images == 1 else 's'}"
 
 
 def _scored(found: Curated) -> Iterator[Points]:
@@ -141,7 +137,7 @@ def _retrieved(pool: Pool, seeds: Pool | None, found: Curated) -> Iterator[Sheet
             words = f"cosine {found.retrieved.cosines[at]:.3f}"
             pictures.append(Picture(_small(pool, int(found.retrieved.images[at])), words))
         strips.append(Strip(found.seeds[seed], pictures))
-    told = f"{counted(len(found.retrieved.images))}; each stands with the seed that it is nearest to"
+    told = f"{number_of(len(found.retrieved.images), 'image')}; each stands with the seed that it is nearest to"
     some = f"; {len(strips)} of {len(seeds):,} seeds" if len(strips) < len(seeds) else ""
     yield Sheet("What seeds brought in", f"{told}{some}.", strips)
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from common.command import number_of
 from common.errors import BadInput, listing, nearest
 from common.progress import Bar
 from common.spread import spread
@@ -127,8 +128,7 @@ class ShardSet(ImagesAlone):
     def found(self) -> Inventory:
         anew = [shard.name for shard, index in zip(self._shards, self._indices, strict=True) if index.anew]
         changed = f"{len(anew):,} changed since indexed before, so indexed anew ({listing(anew)})" if anew else ""
-        count = f"{len(self._shards):,} shard{'s' * (len(self._shards) > 1)}"
-        remarks = (count, *filter(None, [changed, str(self.look)]))
+        remarks = (number_of(len(self._shards), "shard"), *filter(None, [changed, str(self.look)]))
         return Inventory(len(self), self._listed, len(self.classes), skipped=told_alone(self._indices), remarks=remarks)
 
     def fingerprint(self) -> str:
